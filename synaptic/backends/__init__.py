@@ -1,0 +1,1 @@
+"""Backends: what turns a :class:`~synaptic.messages.ChatRequest` into a stream of chunks."""

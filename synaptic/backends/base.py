@@ -1,0 +1,85 @@
+"""The backend seam: one protocol, one context, and the registry of names."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
+
+from synaptic.errors import UsageError
+from synaptic.messages import ChatRequest, Chunk, ModelInfo, Reporter, ignore_report
+from synaptic.problems import did_you_mean
+
+if TYPE_CHECKING:
+    from synaptic.config import Settings
+
+ENTRY_POINT_GROUP = "synaptic.backends"
+
+BUILT_IN = {
+    "scripted": "synaptic.backends.scripted:from_context",
+    "embedded": "synaptic.backends.embedded:from_context",
+    "ollama": "synaptic.backends.ollama:from_context",
+    "llama-server": "synaptic.backends.llama_server:from_context",
+}
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Something that serves chat requests.
+
+    Obligations of an implementation:
+
+    - ``stream`` is an async generator. It ends with one chunk that has ``finish_reason``, or raises a
+      :class:`~synaptic.errors.BackendError`; it never ends silently after a cut connection.
+    - Closing the generator, or cancelling the task that iterates it, closes the connection to the server.
+    - ``aclose`` frees everything, also when it is called twice.
+    """
+
+    name: str
+
+    def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+        """Yield the reply to ``request`` as it is generated."""
+        ...
+
+    async def models(self) -> list[ModelInfo]:
+        """Return the models that can be asked for."""
+        ...
+
+    async def aclose(self) -> None:
+        """Free connections and child processes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BackendContext:
+    """What a backend is made from: the settings, an address where it needs one, and somebody to report to."""
+
+    settings: Settings
+    url: str | None = None
+    report: Reporter = ignore_report
+
+
+BackendFactory = Callable[[BackendContext], Backend]
+
+
+def known_backends() -> dict[str, str]:
+    """Return name -> ``module:callable`` of every backend, built in or installed by a third party."""
+    installed = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return {**installed, **BUILT_IN}
+
+
+def create_backend(name: str, context: BackendContext) -> Backend:
+    """Return the backend called ``name``; its module is imported now and not before.
+
+    Raises:
+        UsageError: If there is no backend of that name.
+
+    """
+    target = BUILT_IN.get(name) or known_backends().get(name)
+    if target is None:
+        raise UsageError(f"there is no backend {name!r}", hint=did_you_mean(name, known_backends()))
+    module, _, attribute = target.partition(":")
+    factory = cast("BackendFactory", getattr(importlib.import_module(module), attribute))
+    return factory(context)

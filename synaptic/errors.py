@@ -1,0 +1,226 @@
+"""Every error that SynapticLlamas raises on purpose, and the exit codes they map to.
+
+::
+
+    SynapticError
+    ├── UsageError                 exit 2: the command line, a setting or a file is wrong; nothing was run
+    │   ├── ConfigError            a settings file, variable or flag
+    │   ├── AgentError             an agent's Markdown file, or its output shape
+    │   └── PipelineError          a pipeline, its inputs or its templates
+    ├── BackendError               exit 1: one call failed
+    │   ├── BackendUnavailable     exit 3: nothing answers there, or it cannot be started
+    │   │   └── EngineUnavailable  our own engine cannot be installed, fetched or started; never retried
+    │   │       └── DownloadError  the embedded model could not be fetched
+    │   ├── ModelNotFound          exit 3: the backend answers, but does not have the model
+    │   ├── BackendBusy            503 or 429; retryable
+    │   ├── RequestRejected        any other 4xx: the same request would fail again
+    │   │   └── ContextOverflow    the prompt does not fit the model's context
+    │   ├── ServerError            any other 5xx; retryable
+    │   ├── ProtocolError          what came back is not what the API promises (HTML, broken JSON)
+    │   ├── EngineCrashed          our own child process died during the call; retryable
+    │   └── StreamError            the stream broke after it had begun
+    │       ├── StreamFailed       the server reported an error in mid-stream
+    │       ├── StreamTruncated    the connection was cut before the end was announced; retryable
+    │       ├── FirstTokenTimeout  nothing came within the first-token timeout
+    │       ├── IdleTimeout        the stream stalled for longer than the idle timeout; retryable
+    │       └── CallTimeout        the whole call took longer than its total timeout
+    ├── OutputError                exit 1: the model answered, but not in the shape that was asked for
+    │   ├── OutputTruncated        the token limit cut the JSON
+    │   └── OutputInvalid          valid text, wrong shape
+    └── RunError                   exit 1: a run ended without an answer
+
+Families follow what the caller can do: fix the input (usage), use another backend or wait (backend),
+ask again (output). Foreign exceptions are mapped to these at one boundary each, with ``from exc``.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, ClassVar, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from synaptic.problems import Problem
+
+
+class ExitCode(IntEnum):
+    """What the process says when it ends."""
+
+    ANSWERED = 0
+    FAILED = 1
+    USAGE = 2
+    NO_BACKEND = 3
+    INTERRUPTED = 130
+
+
+class SynapticError(Exception):
+    """Root of everything raised on purpose. ``hint`` says what to do about it."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+class UsageError(SynapticError):
+    """The input is wrong; nothing was run. ``problems`` lists every mistake found, each once."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, message: str, *, problems: Sequence[Problem] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.problems = tuple(problems)
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem]) -> Self:
+        """Return one error whose text is one line a problem."""
+        return cls("\n".join(str(problem) for problem in problems), problems=problems)
+
+
+class ConfigError(UsageError):
+    """A settings file, an environment variable or a ``--set`` is wrong."""
+
+
+class AgentError(UsageError):
+    """An agent's file or its output shape is wrong."""
+
+
+class PipelineError(UsageError):
+    """A pipeline, its inputs or its templates are wrong."""
+
+
+class BackendError(SynapticError):
+    """One call to a backend failed. ``backend`` and ``node`` say where."""
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, backend: str | None = None, node: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.backend = backend
+        self.node = node
+
+
+class BackendUnavailable(BackendError):
+    """Nothing answers at the address, or the engine cannot be started."""
+
+    exit_code = ExitCode.NO_BACKEND
+    retryable = True
+
+
+class EngineUnavailable(BackendUnavailable):
+    """Our own engine is not installed, cannot be fetched or does not start; trying again would not help."""
+
+    retryable = False
+
+
+class DownloadError(EngineUnavailable):
+    """The embedded model could not be fetched or failed its checksum."""
+
+
+class EngineUnavailable(BackendUnavailable):
+    """The embedded engine is not installed, does not start, or keeps crashing: trying again does not help."""
+
+    retryable = False
+
+
+class ModelNotFound(BackendError):
+    """The backend answers but does not have the model."""
+
+    exit_code = ExitCode.NO_BACKEND
+
+
+class BackendBusy(BackendError):
+    """503 or 429. ``retry_after`` is in seconds, when the server named it."""
+
+    retryable = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        backend: str | None = None,
+        node: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, backend=backend, node=node)
+        self.retry_after = retry_after
+
+
+class RequestRejected(BackendError):
+    """A 4xx that the same request would meet again."""
+
+
+class ContextOverflow(RequestRejected):
+    """The prompt does not fit the model's context."""
+
+
+class ServerError(BackendError):
+    """A 5xx other than 503."""
+
+    retryable = True
+
+
+class ProtocolError(BackendError):
+    """The reply is not what the API promises: HTML, broken JSON, a missing field."""
+
+
+class EngineCrashed(BackendError):
+    """Our own child process died while it served the call."""
+
+    retryable = True
+
+
+class StreamError(BackendError):
+    """The stream broke after the server had accepted the request."""
+
+
+class StreamFailed(StreamError):
+    """The server reported an error inside the stream."""
+
+
+class StreamTruncated(StreamError):
+    """The connection ended before the server announced the end."""
+
+    retryable = True
+
+
+class FirstTokenTimeout(StreamError):
+    """Nothing came within the first-token timeout."""
+
+
+class IdleTimeout(StreamError):
+    """The stream stalled for longer than the idle timeout."""
+
+    retryable = True
+
+
+class CallTimeout(StreamError):
+    """The whole call took longer than its total timeout."""
+
+
+class OutputError(SynapticError):
+    """The model answered, but not in the shape that was asked for. ``text`` is what it said."""
+
+    def __init__(self, message: str, *, text: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.text = text
+
+
+class OutputTruncated(OutputError):
+    """The token limit cut the structured output."""
+
+
+class OutputInvalid(OutputError):
+    """The output does not have the shape that was asked for."""
+
+
+class RunError(SynapticError):
+    """A run ended without an answer."""

@@ -1,0 +1,191 @@
+"""The one vocabulary that every layer shares: what is asked, what comes back, what a backend can serve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length"]
+
+JsonSchema: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Bounds on one call, in seconds; ``None`` is off.
+
+    Attributes:
+        first_token: From sending the request to the first chunk; covers loading a cold model.
+        idle: Between two chunks.
+        total: The whole call.
+
+    """
+
+    first_token: float | None = None
+    idle: float | None = None
+    total: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """One call of a model.
+
+    Attributes:
+        model: As the backend names it; ``None`` lets the backend take its own.
+        schema: A JSON Schema that the reply is constrained to while it is decoded.
+        max_tokens: Bound on what is generated; ``None`` leaves it to the backend.
+        num_ctx: Context length in tokens to serve the call with (Ollama reloads a model when it changes).
+        keep_alive: How long the model stays loaded after the call, as Ollama writes it ("5m", "-1").
+        think: Ask a reasoning model to think, or not to; ``None`` leaves it to the model.
+        repetition_guard: Keep small models from repeating themselves, by whatever means the backend has.
+        tag: The path of the step that asks (``research[2]``); for logs and scripted replies, never sent.
+
+    """
+
+    messages: tuple[Message, ...]
+    model: str | None = None
+    schema: JsonSchema | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    num_ctx: int | None = None
+    keep_alive: str | None = None
+    think: bool | None = None
+    repetition_guard: bool = True
+    timeouts: Timeouts = Timeouts()
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call, or of several added up. ``cached_tokens`` are part of ``prompt_tokens``."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """What the server measured, in seconds; ``None`` where it does not say."""
+
+    load_seconds: float | None = None
+    prompt_seconds: float | None = None
+    generation_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """A call is being sent again; what it yielded so far is void.
+
+    Attributes:
+        attempt: The attempt that now begins; the first one was 1.
+        delay: Seconds until it begins.
+
+    """
+
+    attempt: int
+    reason: str
+    delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a reply.
+
+    Only the last chunk of a complete reply has ``finish_reason``; a stream that ends without one was cut.
+    The last chunk carries ``usage``, ``timings`` and who served the call, as far as the backend knows.
+    A chunk with ``restart`` comes from a wrapper that asks again: a consumer drops what it has collected.
+    """
+
+    text: str = ""
+    thinking: str = ""
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    timings: Timings | None = None
+    model: str | None = None
+    node: str | None = None
+    restart: Restart | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """A model that a backend can serve.
+
+    Attributes:
+        size_bytes: Size of the weights.
+        context_length: The longest context, in tokens, that it can be served with.
+        loaded: Whether it is in memory now.
+
+    """
+
+    name: str
+    size_bytes: int | None = None
+    context_length: int | None = None
+    parameter_size: str | None = None
+    quantization: str | None = None
+    loaded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where calls go, and why: the row of the routing table that applied.
+
+    Attributes:
+        model: The model that is used where nothing names another; ``None`` where only the backend knows.
+
+    """
+
+    backend: str
+    node: str | None
+    model: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackendNotice:
+    """Something that a backend did on its own and that a person should know of (an engine restarted)."""
+
+    backend: str
+    message: str
+    level: Literal["info", "warning"] = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class BackendProgress:
+    """Progress of long work inside a backend, in bytes. ``total`` is ``None`` while it is unknown."""
+
+    backend: str
+    label: str
+    done: int
+    total: int | None
+
+
+BackendReport: TypeAlias = BackendNotice | BackendProgress
+Reporter: TypeAlias = Callable[[BackendReport], None]
+
+
+def ignore_report(report: BackendReport) -> None:
+    """Take a report and do nothing: the default where nobody listens."""

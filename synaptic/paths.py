@@ -1,0 +1,56 @@
+"""Where things live on this machine. Every function asks the environment anew, so tests can move home."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import platformdirs
+
+APP = "synapticllamas"
+PACKAGE = Path(__file__).resolve().parent
+
+
+def user_settings_file() -> Path:
+    """``~/.synapticllamas.json``."""
+    return Path.home() / ".synapticllamas.json"
+
+
+def user_nodes_file() -> Path:
+    """``~/.synapticllamas_nodes.json``, which the older program wrote."""
+    return Path.home() / ".synapticllamas_nodes.json"
+
+
+def project_settings_file() -> Path:
+    """``./synapticllamas.json``."""
+    return Path("synapticllamas.json")
+
+
+def user_agents_dir() -> Path:
+    """Where a person keeps agents for every project."""
+    return Path(platformdirs.user_config_dir(APP)) / "agents"
+
+
+def project_agents_dir() -> Path:
+    """``./agents``."""
+    return Path("agents")
+
+
+def shipped_agents_dir() -> Path:
+    """The agents that come with the package: inside it when installed, beside it in a checkout."""
+    installed = PACKAGE / "_agents"
+    return installed if installed.is_dir() else PACKAGE.parent / "agents"
+
+
+def builtin_pipelines_dir() -> Path:
+    """The pipelines that come with the package."""
+    return PACKAGE / "pipeline" / "builtin"
+
+
+def model_cache_dir() -> Path:
+    """Where fetched models are kept."""
+    return Path(platformdirs.user_cache_dir(APP)) / "models"
+
+
+def state_dir() -> Path:
+    """History and logs."""
+    return Path(platformdirs.user_state_dir(APP))
