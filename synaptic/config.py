@@ -1,0 +1,225 @@
+"""Settings: flag > ``--set`` > environment > project file > user file > default; each value knows its origin.
+
+One setting is taken whole from the highest source that gives it. The two tables, ``agent_models`` and
+``pipeline_inputs``, are the exception: files and ``--set table.entry=value`` add to them entry by entry.
+Every source is checked in full before anything is used, so one error lists all that is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from synaptic import paths
+from synaptic.errors import ConfigError
+from synaptic.legacy_settings import ALIASES, nodes_file_values
+from synaptic.problems import Problem
+from synaptic.settings_edit import MigrationReport, migrate, set_value, unset_value
+from synaptic.settings_file import read_settings_file
+from synaptic.settings_layers import (
+    OTHER_VARIABLES,
+    Layer,
+    argument_layer,
+    environment_layer,
+    file_layer,
+    flag_layer,
+    legacy_layer,
+)
+from synaptic.settings_model import NodeSettings, RpcBackendSettings, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from synaptic.settings_check import Given
+
+__all__ = [
+    "OTHER_VARIABLES",
+    "LoadedSettings",
+    "MigrationReport",
+    "NodeSettings",
+    "RpcBackendSettings",
+    "Settings",
+    "describe",
+    "load_settings",
+    "migrate",
+    "set_value",
+    "settings_path",
+    "unset_value",
+]
+
+CONFIG_FILE_VARIABLE = "SYNAPTIC_CONFIG_FILE"
+DEFAULT_ORIGIN = "default"
+
+
+@dataclass(frozen=True)
+class LoadedSettings:
+    """Settings and where they came from.
+
+    Attributes:
+        settings: The values.
+        origins: Every setting -> where its value came from: ``default``, ``FILE:LINE``, ``FILE:LINE (OLD KEY)``,
+            ``SYNAPTIC_MODEL``, ``--set``, ``-m``. A table with entries of several sources names each with its entries.
+        notices: What a person should know, one line each: an alias in use, keys that were ignored.
+
+    """
+
+    settings: Settings
+    origins: Mapping[str, str]
+    notices: tuple[str, ...] = ()
+
+
+def settings_path(config_path: Path | None = None, environ: Mapping[str, str] | None = None) -> Path:
+    """Return the file that holds the user's settings: ``--config``, ``SYNAPTIC_CONFIG_FILE`` or the one at home."""
+    chosen = _chosen_path(config_path, os.environ if environ is None else environ)
+    return paths.user_settings_file() if chosen is None else chosen
+
+
+def load_settings(
+    *,
+    config_path: Path | None = None,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, tuple[str, Any]] = MappingProxyType({}),
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> LoadedSettings:
+    """Read every source and return the settings that apply.
+
+    Args:
+        config_path: The file to read instead of the user's; it must exist. The older nodes file is then not read.
+        overrides: ``KEY=VALUE`` of each ``--set``.
+        flags: Setting -> (flag, value) of flags that have a setting; a value of ``None`` was not given.
+        environ: The environment; the process's own unless given.
+        cwd: Where the project file is looked for; the working directory unless given.
+
+    Raises:
+        ConfigError: If anything is wrong anywhere; ``problems`` has every mistake with its place.
+
+    """
+    variables = os.environ if environ is None else environ
+    chosen = _chosen_path(config_path, variables)
+    layers = [
+        _user_layer(chosen),
+        _project_layer(cwd),
+        environment_layer(variables),
+        argument_layer(overrides),
+        flag_layer(flags),
+    ]
+    if chosen is None and not any(_gives_nodes(layer) for layer in layers):
+        layers.insert(0, _nodes_layer())
+    problems = [problem for layer in layers for problem in layer.problems]
+    if problems:
+        raise ConfigError.of(problems)
+    return _merge(layers)
+
+
+def describe(loaded: LoadedSettings) -> list[tuple[str, Any, str]]:
+    """Return (setting, value as JSON has it, origin) of every setting, in the order of the reference."""
+    values = loaded.settings.model_dump(mode="json")
+    return [(name, values[name], loaded.origins[name]) for name in Settings.model_fields]
+
+
+def _chosen_path(config_path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    named = config_path or environ.get(CONFIG_FILE_VARIABLE)
+    if not named:
+        return None
+    return Path(os.path.expanduser(named))  # noqa: PTH111 - Path.expanduser raises where there is no home
+
+
+def _user_layer(chosen: Path | None) -> Layer:
+    if chosen is None:
+        return _file_layer(_at_home(paths.user_settings_file))
+    return _file_layer(chosen, must_exist=True)
+
+
+def _project_layer(cwd: Path | None) -> Layer:
+    name = paths.project_settings_file()
+    return _file_layer(name if cwd is None else cwd / name, shown=f"./{name}")
+
+
+def _at_home(path_of: Any) -> Path | None:
+    """Return a path below the home directory, or ``None`` where the user has no home."""
+    try:
+        path: Path = path_of()
+    except RuntimeError:
+        return None
+    return path
+
+
+def _file_layer(path: Path | None, *, shown: str | None = None, must_exist: bool = False) -> Layer:
+    if path is None:
+        return Layer()
+    try:
+        document = read_settings_file(path, shown=shown)
+    except ConfigError as exc:
+        return Layer(problems=exc.problems)
+    if document is not None:
+        return file_layer(document)
+    if not must_exist:
+        return Layer()
+    missing = Problem("there is no such file", str(path), suggestion="check the path")
+    return Layer(problems=(missing,))
+
+
+def _nodes_layer() -> Layer:
+    path = _at_home(paths.user_nodes_file)
+    try:
+        document = read_settings_file(path) if path is not None else None
+    except ConfigError as exc:
+        return Layer(problems=exc.problems)
+    return Layer() if document is None else legacy_layer(document.source, nodes_file_values(document))
+
+
+def _gives_nodes(layer: Layer) -> bool:
+    return any(given.path == ("nodes",) and not given.weak for given in layer.givens)
+
+
+def _merge(layers: Sequence[Layer]) -> LoadedSettings:
+    """Return what the layers give together; the last one is the highest."""
+    strong_nodes = any(_gives_nodes(layer) for layer in layers)
+    values: dict[str, Any] = {}
+    contributions: dict[str, list[Given]] = {}
+    for given in (given for layer in layers for given in layer.givens):
+        if given.weak and strong_nodes:
+            continue
+        name, *entry = given.path
+        if entry:
+            values[name] = {**values.get(name, {}), entry[0]: given.value}
+            others = [other for other in contributions.get(name, []) if other.path != given.path]
+            contributions[name] = [*others, given]
+        else:
+            values[name] = given.value
+            contributions[name] = [given]
+    origins = {
+        name: _origin(contributions[name]) if name in contributions else DEFAULT_ORIGIN
+        for name in Settings.model_fields
+    }
+    return LoadedSettings(Settings.model_validate(values), MappingProxyType(origins), _notices(layers))
+
+
+def _origin(contributions: Iterable[Given]) -> str:
+    entries: dict[str, list[str]] = {}
+    for given in contributions:
+        entries.setdefault(given.origin, []).extend([] if given.renamed else given.path[1:])
+    if len(entries) == 1:
+        return next(iter(entries))
+    return ", ".join(f"{origin} ({', '.join(names)})" if names else origin for origin, names in entries.items())
+
+
+def _notices(layers: Sequence[Layer]) -> tuple[str, ...]:
+    givens = [given for layer in layers for given in layer.givens]
+    aliases = [
+        f"{given.place}: {given.written[0]} is the older name of {given.path[0]}"
+        for given in givens
+        if given.written and given.written[0] in ALIASES
+    ]
+    ignored: dict[str, list[str]] = {}
+    for source, key in (pair for layer in layers for pair in layer.ignored):
+        ignored.setdefault(source, []).append(key)
+    if not ignored:
+        return tuple(aliases)
+    named = ", ".join(f"{source} ({', '.join(keys)})" for source, keys in ignored.items())
+    advice = "'synaptic config migrate' writes the new form"
+    return (*aliases, f"settings of the older program that have no use here are ignored: {named}; {advice}")

@@ -1,0 +1,211 @@
+"""Changes to a settings file that a person asked for: one value, or the whole file in its new form.
+
+Nothing is written unless what would stand there afterwards loads without a mistake.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from synaptic import paths
+from synaptic.errors import ConfigError
+from synaptic.legacy_settings import ALIASES, MAPPED, modern_nodes, modern_settings, nodes_file_values
+from synaptic.problems import Problem, did_you_mean
+from synaptic.settings_file import back_up, read_settings_file, write_settings_file
+from synaptic.settings_json import Document, printable
+from synaptic.settings_layers import argument_layer, file_layer, legacy_layer
+from synaptic.settings_model import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from synaptic.settings_check import Given
+
+_COMMAND = "config set"
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationReport:
+    """What ``config migrate`` did.
+
+    Attributes:
+        path: The settings file.
+        backup: Copy of the file as it was; ``None`` where there was none or nothing was changed.
+        changed: Whether anything was written.
+        renamed: Old key -> dotted new key.
+        dropped: Keys that had a value and have no use here.
+        nodes_from: The older nodes file, where its nodes were taken over.
+
+    """
+
+    path: Path
+    backup: Path | None = None
+    changed: bool = False
+    renamed: Mapping[str, str] | None = None
+    dropped: tuple[str, ...] = ()
+    nodes_from: Path | None = None
+
+    def lines(self) -> tuple[str, ...]:
+        """Return the report for a person, a line each."""
+        if not self.changed:
+            return (f"{self.path}: nothing to migrate",)
+        lines = [f"{self.path}: written in the new form"]
+        lines += [f"  {old} -> {new}" for old, new in (self.renamed or {}).items()]
+        lines += [f"  nodes taken over from {self.nodes_from}"] if self.nodes_from else []
+        lines += [f"  dropped: {', '.join(self.dropped)}"] if self.dropped else []
+        lines += [f"  backup: {self.backup}"] if self.backup else []
+        return tuple(lines)
+
+
+def set_value(path: Path, key: str, raw: str) -> None:
+    """Set one setting, or one entry of a table, in a settings file; every other key stays as it is.
+
+    Args:
+        path: The file; it is created if there is none.
+        key: A setting, or ``table.entry``.
+        raw: The value as ``--set`` takes it.
+
+    Raises:
+        ConfigError: If key or value is wrong, or if the file is or would be; nothing is then written.
+
+    """
+    layer = argument_layer([f"{key}={raw}"], source=_COMMAND)
+    if layer.problems:
+        raise ConfigError.of(layer.problems)
+    given = layer.givens[0]
+    document = read_settings_file(path)
+    old: dict[str, Any] = {} if document is None else document.value
+    new = _renamed(old, given.path[0])
+    _store(new, given)
+    _refuse_mistakes(Document(str(path), new, _positions(document), document.problems if document else ()))
+    write_settings_file(path, new)
+
+
+def unset_value(path: Path, key: str) -> bool:
+    """Remove a setting, or one entry of a table, from a settings file, under whatever name it stands there.
+
+    Returns:
+        Whether there was anything to remove; nothing is written otherwise.
+
+    Raises:
+        ConfigError: If the file is broken, or would still have a mistake; nothing is then written.
+
+    """
+    document = read_settings_file(path)
+    old: dict[str, Any] = {} if document is None else document.value
+    name, _, entry = key.partition(".")
+    target = (ALIASES.get(name, name), *([entry] if entry else []))
+    if key not in old and target[0] not in Settings.model_fields and key not in MAPPED:
+        raise ConfigError.of(
+            [
+                Problem(
+                    f"unknown setting {printable(key)!r}",
+                    "config unset",
+                    suggestion=did_you_mean(key, Settings.model_fields),
+                )
+            ]
+        )
+    new = {old_key: value for old_key, value in old.items() if old_key != key and not _means(old_key, target)}
+    table = new.get(target[0])
+    if entry and isinstance(table, dict) and entry in table:
+        new[target[0]] = {other: value for other, value in table.items() if other != entry}
+    if document is None or new == old:
+        return False
+    _refuse_mistakes(Document(document.source, new, document.positions, document.problems))
+    write_settings_file(path, new)
+    return True
+
+
+def migrate(path: Path) -> MigrationReport:
+    """Write a settings file of the older program in the new form, beside a backup of the old.
+
+    The nodes of ``~/.synapticllamas_nodes.json`` are taken over where ``path`` is the user's own file and has none.
+    A file that is in the new form already is left as it is.
+
+    Raises:
+        ConfigError: If a file has a mistake, or cannot be written.
+
+    """
+    document = read_settings_file(path)
+    at_home = _is_user_file(path)
+    if document is None and not at_home:
+        raise ConfigError.of([Problem("there is no such file", str(path), suggestion="check the path")])
+    old: dict[str, Any] = {} if document is None else document.value
+    if document is not None:
+        _refuse_mistakes(document)
+    nodes = _old_nodes() if at_home and "nodes" not in old else None
+    weak = {
+        key for key, successor in MAPPED.items() if successor.weak and nodes is not None and old.get(key) is not None
+    }
+    new, renamed, dropped = modern_settings({key: value for key, value in old.items() if key not in weak})
+    if nodes is not None:
+        new["nodes"] = modern_nodes(nodes.value["nodes"])
+    if new == old:
+        return MigrationReport(path)
+    _refuse_mistakes(Document(str(path), new))
+    backup = None if document is None else back_up(path)
+    write_settings_file(path, new)
+    lost = nodes_file_values(nodes).ignored if nodes is not None else ()
+    return MigrationReport(
+        path,
+        backup,
+        changed=True,
+        renamed=renamed,
+        dropped=(*dropped, *sorted(weak), *(f"{key} of nodes" for key in lost)),
+        nodes_from=paths.user_nodes_file() if nodes is not None else None,
+    )
+
+
+def _is_user_file(path: Path) -> bool:
+    return os.path.realpath(path) == os.path.realpath(paths.user_settings_file())
+
+
+def _old_nodes() -> Document | None:
+    """Return the nodes file of the older program, if it is there and names a node."""
+    document = read_settings_file(paths.user_nodes_file())
+    if document is None:
+        return None
+    layer = legacy_layer(document.source, nodes_file_values(document))
+    if layer.problems:
+        raise ConfigError.of(layer.problems)
+    return document if layer.givens else None
+
+
+def _refuse_mistakes(document: Document) -> None:
+    problems = file_layer(document).problems
+    if problems:
+        raise ConfigError.of(problems)
+
+
+def _positions(document: Document | None) -> Any:
+    return {} if document is None else document.positions
+
+
+def _renamed(old: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the file with ``name`` under its own name, where it stood under an alias."""
+    aliases = {alias for alias, now in ALIASES.items() if now == name}
+    if name in old:
+        return {key: value for key, value in old.items() if key not in aliases}
+    return {name if key in aliases else key: value for key, value in old.items()}
+
+
+def _store(new: dict[str, Any], given: Given) -> None:
+    name, *entry = given.path
+    if entry:
+        table = new.get(name)
+        new[name] = {**(table if isinstance(table, dict) else {}), entry[0]: given.value}
+    elif isinstance(given.value, list):
+        # Elements may have been given in short; the file gets them in full.
+        settings = Settings.model_validate({name: given.value})
+        new[name] = settings.model_dump(mode="json", include={name}, exclude_unset=True)[name]
+    else:
+        new[name] = given.value
+
+
+def _means(key: str, target: tuple[str, ...]) -> bool:
+    """Whether a file's key gives ``target``, or a part of it, under any name."""
+    path = MAPPED[key].path if key in MAPPED else (ALIASES.get(key, key),)
+    return path[: len(target)] == target

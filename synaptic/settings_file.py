@@ -1,0 +1,179 @@
+"""Settings files on disk: read whole with positions, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synaptic.errors import ConfigError
+from synaptic.problems import Problem
+from synaptic.settings_json import Document, parse_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_BYTES = 1024 * 1024
+NEW_FILE_MODE = 0o600
+_UTF8_BOM = b"\xef\xbb\xbf"
+_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+
+
+def read_settings_file(path: Path, *, shown: str | None = None) -> Document | None:
+    """Read a JSON object with the position of every key.
+
+    Args:
+        path: The file.
+        shown: Its name in messages; the path itself unless given.
+
+    Returns:
+        The document, or ``None`` if there is no such file. ``/dev/null`` is a file without settings.
+
+    Raises:
+        ConfigError: If it is there but is not a readable JSON object; nothing else is raised.
+
+    """
+    source = shown if shown is not None else str(path)
+    data = _read(path, source)
+    if data is None:
+        return None
+    if not data and str(path) == os.devnull:
+        return Document(source, {})
+    text = _decode(data, source)
+    if not text.strip():
+        raise _error(source, "the file is empty", suggestion="write {} into it, or remove it", line=1)
+    document = parse_json(text, source)
+    if not isinstance(document.value, dict):
+        raise _error(source, "the file must hold one JSON object", suggestion='write {"model": "llama3.1:8b"}', line=1)
+    return document
+
+
+def write_settings_file(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace the file by ``value``, atomically: a reader sees the old text or the new, never a part.
+
+    A symbolic link is written through. Mode and owner are kept; a new file is the user's alone.
+
+    Raises:
+        ConfigError: If it cannot be written; the old file is then as it was.
+
+    """
+    target = Path(os.path.realpath(path))
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    try:
+        if target.exists() and not target.is_file():
+            raise _error(str(path), "the file cannot be written: not a regular file", suggestion="name another")
+        _replace(target, text.encode())
+    except OSError as exc:
+        raise _cannot("written", str(path), exc) from exc
+
+
+def back_up(path: Path) -> Path:
+    """Copy the file to ``NAME.bak`` beside it, or ``NAME.bak.1`` and so on: no backup is ever overwritten.
+
+    Returns:
+        The path of the backup.
+
+    Raises:
+        ConfigError: If the file cannot be read or the backup cannot be written.
+
+    """
+    try:
+        data = path.read_bytes()
+        number = 0
+        while True:
+            backup = path.with_name(f"{path.name}.bak" + (f".{number}" if number else ""))
+            with contextlib.suppress(FileExistsError):
+                descriptor = os.open(backup, os.O_WRONLY | os.O_CREAT | os.O_EXCL, NEW_FILE_MODE)
+                _write_and_close(descriptor, data, like=path)
+                return backup
+            number += 1
+    except OSError as exc:
+        raise _cannot("backed up", str(path), exc) from exc
+
+
+def _read(path: Path, source: str) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as exc:
+        if path.is_symlink():
+            raise _error(
+                source, "a link to a file that does not exist", suggestion="remove the link or mend it"
+            ) from exc
+        return None
+    except NotADirectoryError:
+        return None
+    except IsADirectoryError as exc:
+        raise _error(
+            source, "a directory, where a settings file belongs", suggestion="move it away, or name a file"
+        ) from exc
+    except (OSError, ValueError) as exc:
+        raise _cannot("read", source, exc) from exc
+    if len(data) > MAX_BYTES:
+        raise _error(
+            source, "the file is larger than 1 MiB, too large for settings", suggestion="check that it is the right one"
+        )
+    return data
+
+
+def _decode(data: bytes, source: str) -> str:
+    if data.startswith(_UTF16_BOMS):
+        raise _error(source, "the file is written in UTF-16", suggestion="save it as UTF-8", line=1)
+    try:
+        return data.removeprefix(_UTF8_BOM).decode()
+    except UnicodeDecodeError as exc:
+        line = exc.object[: exc.start].count(b"\n") + 1
+        raise _error(source, "the file is not UTF-8 text", suggestion="save it as UTF-8", line=line) from exc
+
+
+def _replace(target: Path, data: bytes) -> None:
+    descriptor, name = tempfile.mkstemp(prefix=f"{target.name}.", suffix=".tmp", dir=target.parent)
+    try:
+        _write_and_close(descriptor, data, like=target)
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _sync_directory(target.parent)
+
+
+def _write_and_close(descriptor: int, data: bytes, *, like: Path) -> None:
+    with os.fdopen(descriptor, "wb") as file:
+        with contextlib.suppress(FileNotFoundError):
+            _keep_owner_and_mode(descriptor, like.stat())
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _keep_owner_and_mode(descriptor: int, before: os.stat_result) -> None:
+    if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+        # Only root may give a file away; anybody else then owns what they were allowed to replace.
+        with contextlib.suppress(PermissionError):
+            os.fchown(descriptor, before.st_uid, before.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+
+
+def _sync_directory(directory: Path) -> None:
+    # The rename itself must survive a power cut; some file systems refuse to sync a directory, which is no failure.
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _cannot(done: str, source: str, exc: OSError | ValueError) -> ConfigError:
+    reason = (exc.strerror if isinstance(exc, OSError) else str(exc)) or type(exc).__name__
+    suggestion = "check its permissions and its owner" if isinstance(exc, PermissionError) else None
+    return _error(source, f"the file cannot be {done}: {reason}", suggestion=suggestion)
+
+
+def _error(source: str, message: str, *, suggestion: str | None, line: int | None = None) -> ConfigError:
+    problem = Problem(message, source, line, None if line is None else 1, suggestion)
+    return ConfigError(str(problem), problems=[problem])

@@ -1,0 +1,184 @@
+"""What each source gives: a file, the environment, ``--set``, flags. Every mistake is collected, none raised."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from synaptic.errors import ConfigError
+from synaptic.legacy_settings import ALIASES, IGNORED, LegacyValues, legacy_values, successor_name
+from synaptic.problems import Problem, did_you_mean, nearest
+from synaptic.settings_check import ENV_PREFIX, Form, Given, problem_at, problems_of
+from synaptic.settings_json import is_unicode, printable
+from synaptic.settings_model import Settings, table_fields
+from synaptic.settings_text import decode_entry, decode_setting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from synaptic.settings_json import Document
+
+OTHER_VARIABLES: Mapping[str, str] = {
+    "SYNAPTIC_CONFIG_FILE": "settings file to read instead of `~/.synapticllamas.json`, as `--config`",
+}
+"""Variables that begin like settings and are none, with their meaning."""
+
+_KEY = re.compile(r"[\w.-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What one source gives. ``ignored`` are (source, key) of the older program that have no use here."""
+
+    givens: tuple[Given, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    ignored: tuple[tuple[str, str], ...] = ()
+
+
+def file_layer(document: Document) -> Layer:
+    """Return what a settings file gives, under today's names, the alias and the older program's names."""
+    old = legacy_values(document)
+    givens: list[Given] = []
+    problems: list[Problem] = [*document.problems, *old.problems]
+    for key, value in document.value.items():
+        given = Given((ALIASES.get(key, key),), value, document.source, Form.FILE, document, (key,))
+        if given.path[0] in Settings.model_fields:
+            givens.extend(_entries(given))
+        elif successor_name(key) is None and key not in IGNORED:
+            suggestion = did_you_mean(key, Settings.model_fields)
+            problems.append(problem_at(given, f"unknown setting {printable(key)!r}", suggestion))
+    return _checked([*old.givens, *givens], problems, tuple((document.source, key) for key in old.ignored))
+
+
+def legacy_layer(source: str, values: LegacyValues) -> Layer:
+    """Return what the nodes file of the older program gives."""
+    return _checked(list(values.givens), list(values.problems), tuple((source, key) for key in values.ignored))
+
+
+def environment_layer(environ: Mapping[str, str]) -> Layer:
+    """Return what the ``SYNAPTIC_*`` variables give; one that is no setting is a mistake."""
+    givens: list[Given] = []
+    problems: list[Problem] = []
+    for variable in sorted(environ):
+        if not variable.startswith(ENV_PREFIX) or variable in OTHER_VARIABLES:
+            continue
+        key = variable.removeprefix(ENV_PREFIX).lower()
+        name = ALIASES.get(key, key)
+        if name in Settings.model_fields and variable == ENV_PREFIX + key.upper():
+            _take(Given((name,), environ[variable], variable, Form.VARIABLE, written=(key,)), givens, problems)
+        else:
+            problems.append(Problem("unknown variable", printable(variable), suggestion=_variable_meant(variable, key)))
+    return _checked(givens, problems)
+
+
+def argument_layer(overrides: Sequence[str], *, source: str = "--set") -> Layer:
+    """Return what ``KEY=VALUE`` arguments give; a later one wins over an earlier one."""
+    givens: list[Given] = []
+    problems: list[Problem] = []
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        key = key.strip()
+        if not separator:
+            match = _KEY.match(key)
+            start = f"{printable(match.group())!r} " if match and match.group() else ""
+            problems.append(
+                Problem(f"{start}has no '='", source, suggestion="write KEY=VALUE, as in model=llama3.1:8b")
+            )
+            continue
+        given = _argument(key, text, source)
+        if isinstance(given, Problem):
+            problems.append(given)
+        else:
+            _take(given, givens, problems)
+    return _checked(givens, problems)
+
+
+def flag_layer(flags: Mapping[str, tuple[str, Any]]) -> Layer:
+    """Return what flags of their own give: setting -> (flag, value); a value of ``None`` was not given."""
+    givens = [
+        Given((name,), value, flag, Form.FLAG, written=(name,))
+        for name, (flag, value) in flags.items()
+        if value is not None
+    ]
+    return _checked(givens, [])
+
+
+def _argument(key: str, text: str, source: str) -> Given | Problem:
+    name, dot, entry = key.partition(".")
+    path = (ALIASES.get(name, name), *([entry] if dot else []))
+    if path[0] in Settings.model_fields and not dot:
+        return Given(path, text, source, Form.ARGUMENT, written=(name,))
+    if path[0] in table_fields() and entry and is_unicode(entry):
+        return Given(path, text, source, Form.ARGUMENT, written=path)
+    if path[0] in Settings.model_fields:
+        whole = f"write {path[0]}.NAME=VALUE" if path[0] in table_fields() else f"write {path[0]}=VALUE"
+        return Problem(f"{printable(key)!r} is not part of a setting", source, suggestion=whole)
+    now = successor_name(name)
+    suggestion = f"write {now}, its name today" if now else did_you_mean(key, Settings.model_fields)
+    return Problem(f"unknown setting {printable(key)!r}", source, suggestion=suggestion)
+
+
+def _variable_meant(variable: str, key: str) -> str:
+    now = successor_name(key)
+    if now is not None and now in Settings.model_fields:
+        return f"write {ENV_PREFIX}{now.upper()}, its name today"
+    known = [ENV_PREFIX + name.upper() for name in Settings.model_fields] + list(OTHER_VARIABLES)
+    match = nearest(variable.upper(), known)
+    return f"did you mean {match}?" if match else "unset it, or name a setting after SYNAPTIC_"
+
+
+def _take(given: Given, givens: list[Given], problems: list[Problem]) -> None:
+    """Add a value that was written as text, once it is known what the text means."""
+    name = given.path[0]
+    if not is_unicode(given.value):
+        problems.append(problem_at(given, f"the value of {name} is not UTF-8 text", "write it in UTF-8"))
+        return
+    try:
+        entry = len(given.path) > 1
+        value = decode_entry(name, given.value) if entry else decode_setting(name, given.value)
+    except ConfigError as exc:
+        problems.extend(
+            Problem(
+                f"{name}: {problem.message} (line {problem.line}, column {problem.column} of the value)",
+                given.source,
+                suggestion=problem.suggestion,
+            )
+            for problem in exc.problems
+        )
+    else:
+        givens.append(replace(given, value=value))
+
+
+def _entries(given: Given) -> list[Given]:
+    """Return a table's entries one by one, so that files can add to one another; anything else as it is."""
+    if given.path[0] not in table_fields() or not isinstance(given.value, dict):
+        return [given]
+    return [
+        replace(given, path=(*given.path, key), value=value, written=(*given.written, key), origin_key=given.written)
+        for key, value in given.value.items()
+    ]
+
+
+def _checked(givens: list[Given], problems: list[Problem], ignored: tuple[tuple[str, str], ...] = ()) -> Layer:
+    found = [*problems, *_contradictions(givens)]
+    for given in givens:
+        found.extend(problems_of(given))
+    return Layer(tuple(givens), tuple(sorted(found, key=_order)), ignored)
+
+
+def _order(problem: Problem) -> tuple[int, int]:
+    return (problem.line or 0, problem.column or 0)
+
+
+def _contradictions(givens: list[Given]) -> list[Problem]:
+    """Return a problem for each setting that one source gives twice, by its name and by its alias, with two values."""
+    problems = []
+    for alias, name in ALIASES.items():
+        same = [given for given in givens if given.path == (name,)]
+        by_alias = [given for given in same if given.written == (alias,)]
+        by_name = [given for given in same if given.written == (name,)]
+        if by_alias and by_name and by_alias[-1].value != by_name[-1].value:
+            message = f"{alias} is the older name of {name}, and the two contradict each other here"
+            problems.append(problem_at(by_alias[-1], message, f"remove {alias}"))
+    return problems

@@ -1,0 +1,321 @@
+"""The settings themselves: every field with its type, its bounds, its default and its meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from synaptic.addresses import (
+    COORDINATOR_PORT,
+    MAX_PORT,
+    OLLAMA_PORT,
+    WORKER_PORT,
+    normal_host,
+    normal_url,
+    split_host_port,
+)
+from synaptic.errors import ConfigError
+
+PLAIN_ERROR: Final = "synaptic_plain"
+DUPLICATE_ERROR: Final = "synaptic_duplicate"
+
+DEFAULT_PIPELINE = "research"
+DEFAULT_FIRST_TOKEN_SECONDS = 300.0
+DEFAULT_IDLE_SECONDS = 60.0
+DEFAULT_RETRIES = 2
+DEFAULT_CONTEXT_TOKENS = 4096
+DEFAULT_KEEP_ALIVE = "5m"
+DEFAULT_EMBEDDED_PARALLEL = 4
+
+# What Ollama reads: a whole number of seconds, or Go's durations; a minus sign keeps the model for ever.
+_KEEP_ALIVE = r"^-?(?:[0-9]+|(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|\u00b5s|ms|s|m|h))+)$"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class NodeSettings(_Frozen):
+    """One Ollama endpoint. In a list, its URL alone may stand for it."""
+
+    url: str = Field(
+        description="Address of the Ollama server; port 11434 where an `http` address names none.",
+        examples=["http://127.0.0.1:11434"],
+    )
+    parallel: int = Field(
+        default=1, ge=1, le=64, strict=True, description="Calls that the node serves at once.", examples=[2]
+    )
+    name: str | None = Field(
+        default=None,
+        min_length=1,
+        description="What to call it; its address where there is no name.",
+        examples=["desk"],
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_url(cls, value: Any) -> Any:
+        return {"url": value} if isinstance(value, str) else value
+
+    @field_validator("url")
+    @classmethod
+    def _normal_url(cls, value: str) -> str:
+        return _address(value, OLLAMA_PORT)
+
+
+class RpcBackendSettings(_Frozen):
+    """One llama.cpp RPC worker. In a list, ``"host:port"`` may stand for it."""
+
+    host: str = Field(description="Host name or IP address of the worker.", examples=["10.0.0.4"])
+    port: int = Field(
+        default=WORKER_PORT, ge=1, le=MAX_PORT, strict=True, description="Port of its `rpc-server`.", examples=[50052]
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            host, port = split_host_port(value)
+        except ConfigError as exc:
+            raise _custom(exc) from exc
+        return {"host": host} if port is None else {"host": host, "port": port}
+
+    @field_validator("host")
+    @classmethod
+    def _normal_host(cls, value: str) -> str:
+        try:
+            host, port = split_host_port(value)
+        except ConfigError as exc:
+            raise _custom(exc) from exc
+        if port is not None:
+            raise _custom(ConfigError("has a port in it", hint=f'write "host": "{host}" and "port": {port}'))
+        return normal_host(host)
+
+
+class Settings(_Frozen):
+    """What a person can choose, validated; equal whatever source it came from."""
+
+    model: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Model for every agent that names none; without one, what the backend has.",
+        examples=["llama3.1:8b"],
+    )
+    agent_models: dict[str, str] = Field(
+        default_factory=dict,
+        description="Model of single agents, by agent name.",
+        examples=[{"editor": "llama3.1:70b"}],
+    )
+    pipeline: str = Field(
+        default=DEFAULT_PIPELINE,
+        min_length=1,
+        description="Pipeline that answers a question: a built-in name or a path.",
+        examples=["research"],
+    )
+    pipeline_inputs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Inputs of pipelines, applied where the pipeline declares them.",
+        examples=[{"rounds": 2}],
+    )
+    backend: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Use this backend whatever else is set: `embedded`, `ollama`, `scripted` or an installed one.",
+        examples=["embedded"],
+    )
+    task_distribution_enabled: bool = Field(
+        default=True, strict=True, description="Spread whole calls over the nodes.", examples=[True]
+    )
+    distributed_inference_enabled: bool = Field(
+        default=False,
+        strict=True,
+        description="Spread the layers of a model that fits no node over the RPC workers.",
+        examples=[True],
+    )
+    nodes: list[NodeSettings] = Field(
+        default_factory=list,
+        description="The Ollama endpoints of the pool.",
+        examples=[[{"url": "http://127.0.0.1:11434"}]],
+    )
+    rpc_backends: list[RpcBackendSettings] = Field(
+        default_factory=list,
+        description="The llama.cpp RPC workers of distributed inference.",
+        examples=[[{"host": "10.0.0.4", "port": 50052}]],
+    )
+    coordinator_url: str | None = Field(
+        default=None,
+        description="Address of the coordinator (`llama-server`); port 18080 where an `http` address names none.",
+        examples=["http://127.0.0.1:18080"],
+    )
+    first_token_timeout: float | None = Field(
+        default=DEFAULT_FIRST_TOKEN_SECONDS,
+        gt=0,
+        strict=True,
+        allow_inf_nan=False,
+        description="Seconds from a call to its first token; covers loading a cold model.",
+        examples=[300],
+    )
+    idle_timeout: float | None = Field(
+        default=DEFAULT_IDLE_SECONDS,
+        gt=0,
+        strict=True,
+        allow_inf_nan=False,
+        description="Seconds without a token after which a call is given up.",
+        examples=[60],
+    )
+    call_timeout: float | None = Field(
+        default=None,
+        gt=0,
+        strict=True,
+        allow_inf_nan=False,
+        description="Seconds that a whole call may take.",
+        examples=[600],
+    )
+    retries: int = Field(
+        default=DEFAULT_RETRIES,
+        ge=0,
+        le=10,
+        strict=True,
+        description="How often a call that failed before its first token is sent again.",
+        examples=[2],
+    )
+    max_parallel: int | None = Field(
+        default=None,
+        ge=1,
+        strict=True,
+        description="Calls of one run at once; without it, as many as the backend takes.",
+        examples=[4],
+    )
+    num_ctx: int | None = Field(
+        default=DEFAULT_CONTEXT_TOKENS,
+        ge=256,
+        strict=True,
+        description="Context in tokens that Ollama is asked for; without it, the server decides.",
+        examples=[8192],
+    )
+    keep_alive: str | None = Field(
+        default=DEFAULT_KEEP_ALIVE,
+        pattern=_KEEP_ALIVE,
+        description="How long Ollama keeps a model loaded after a call; `-1` for ever, `0` not at all.",
+        examples=["5m"],
+    )
+    think: bool | None = Field(
+        default=None,
+        strict=True,
+        description="Ask reasoning models to think, or not to; without it, the model decides.",
+        examples=[False],
+    )
+    temperature: float | None = Field(
+        default=None,
+        ge=0,
+        le=2,
+        strict=True,
+        allow_inf_nan=False,
+        description="Sampling temperature of agents that name none.",
+        examples=[0.2],
+    )
+    embedded_model: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Path of a GGUF file that the embedded backend serves instead of its own small model.",
+        examples=["~/models/qwen2.5-7b.gguf"],
+    )
+    embedded_parallel: int = Field(
+        default=DEFAULT_EMBEDDED_PARALLEL,
+        ge=1,
+        le=64,
+        strict=True,
+        description="Calls that the embedded backend serves at once.",
+        examples=[4],
+    )
+    embedded_threads: int | None = Field(
+        default=None,
+        ge=1,
+        strict=True,
+        description="Threads of the embedded backend; without it, the engine decides.",
+        examples=[4],
+    )
+    embedded_context: int = Field(
+        default=DEFAULT_CONTEXT_TOKENS,
+        ge=256,
+        strict=True,
+        description="Context of the embedded backend, in tokens per parallel call.",
+        examples=[4096],
+    )
+
+    @field_validator("agent_models")
+    @classmethod
+    def _named_models(cls, value: dict[str, str]) -> dict[str, str]:
+        if "" in value:
+            raise _custom(ConfigError("names a model for no agent", hint="write the agent's name"))
+        if "" in value.values():
+            raise _custom(ConfigError("must not be empty", hint="write the model's name, or remove the agent"))
+        return value
+
+    @field_validator("coordinator_url")
+    @classmethod
+    def _normal_coordinator(cls, value: str | None) -> str | None:
+        return None if value is None else _address(value, COORDINATOR_PORT)
+
+    @field_validator("keep_alive", mode="before")
+    @classmethod
+    def _seconds_as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("nodes")
+    @classmethod
+    def _different_nodes(cls, value: list[NodeSettings]) -> list[NodeSettings]:
+        _refuse_twins([node.url for node in value])
+        return value
+
+    @field_validator("rpc_backends")
+    @classmethod
+    def _different_workers(cls, value: list[RpcBackendSettings]) -> list[RpcBackendSettings]:
+        _refuse_twins([f"{worker.host}:{worker.port}" for worker in value])
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class FieldKind:
+    """What a field holds: its type without ``None``, and whether ``None`` is allowed."""
+
+    base: type
+    optional: bool
+
+
+def field_kind(annotation: Any) -> FieldKind:
+    """Return the kind of a field of these models from its annotation (``T``, ``T | None``, ``list[T]``, ...)."""
+    arguments = [argument for argument in get_args(annotation) if argument is not type(None)]
+    optional = type(None) in get_args(annotation)
+    inner = arguments[0] if optional else annotation
+    return FieldKind(get_origin(inner) or inner, optional)
+
+
+def table_fields() -> frozenset[str]:
+    """Return the settings that are tables, whose entries may be given one by one."""
+    return frozenset(name for name, info in Settings.model_fields.items() if field_kind(info.annotation).base is dict)
+
+
+def _address(value: str, default_port: int) -> str:
+    try:
+        return normal_url(value, default_port=default_port)
+    except ConfigError as exc:
+        raise _custom(exc) from exc
+
+
+def _custom(exc: ConfigError) -> PydanticCustomError:
+    return PydanticCustomError(PLAIN_ERROR, "{message}", {"message": exc.message, "suggestion": exc.hint})
+
+
+def _refuse_twins(addresses: list[str]) -> None:
+    twins = [(index, addresses.index(address)) for index, address in enumerate(addresses)]
+    repeated = [(index, first) for index, first in twins if first != index]
+    if repeated:
+        raise PydanticCustomError(
+            DUPLICATE_ERROR, "the same address stands twice", {"repeated": repeated, "addresses": addresses}
+        )
