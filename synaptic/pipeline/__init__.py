@@ -1,0 +1,1 @@
+"""Pipelines: YAML to spec to plan. Nothing here calls a model."""
