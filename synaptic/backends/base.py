@@ -52,6 +52,24 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class Startable(Protocol):
+    """A backend that has long work to do before its first call: a download, a child process."""
+
+    async def start(self) -> None:
+        """Do that work; whoever calls meanwhile joins in. Calls start it, too, but bounded by their timeouts."""
+        ...
+
+
+@runtime_checkable
+class ChoosesModel(Protocol):
+    """A backend with several models that knows which one to take where none is named."""
+
+    async def default_model(self) -> str:
+        """Return the model's name; raises :class:`~synaptic.errors.ModelNotFound` if there is none."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class BackendContext:
     """What a backend is made from: the settings, an address where it needs one, and somebody to report to."""

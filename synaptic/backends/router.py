@@ -1,0 +1,252 @@
+"""Which backend serves the calls: one decision table, then the probes that the row asks for.
+
+The table is the one in the README. *Task distribution* over several nodes at once and *distributed inference*
+that we start ourselves are not in this version: the rows that name them use the first node that can serve
+the model, or the coordinator that the settings name, and say so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from synaptic.backends.base import Backend, BackendContext, ChoosesModel, create_backend
+from synaptic.errors import BackendError, BackendUnavailable, ModelNotFound
+from synaptic.messages import BackendNotice, ModelInfo, Reporter, Route
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from synaptic.backends.ollama import OllamaBackend
+    from synaptic.config import NodeSettings, Settings
+
+PROBE_SECONDS = 2.0
+
+
+class Row(Enum):
+    """The rows of the routing table; the value is the reason that is shown."""
+
+    FORCED = "the setting 'backend' names it"
+    NODES = "task distribution on, distributed inference off"
+    COORDINATOR = "task distribution off, distributed inference on: the coordinator only"
+    NODES_OR_COORDINATOR = "task distribution and distributed inference on"
+    ONE_NODE = "task distribution and distributed inference off: the first node that is named"
+    NOTHING_NAMED = "no nodes are named"
+
+
+def table_row(settings: Settings) -> Row:
+    """Return the row of the routing table that applies."""
+    if settings.backend is not None:
+        return Row.FORCED
+    if settings.distributed_inference_enabled:
+        return Row.NODES_OR_COORDINATOR if settings.task_distribution_enabled else Row.COORDINATOR
+    if not settings.nodes:
+        return Row.NOTHING_NAMED
+    return Row.NODES if settings.task_distribution_enabled else Row.ONE_NODE
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """A backend that is ready to be asked.
+
+    Attributes:
+        capacity: Calls that it takes at once; ``None`` is no limit.
+
+    """
+
+    backend: Backend
+    route: Route
+    capacity: int | None
+
+
+async def open_backend(settings: Settings, report: Reporter, environ: Mapping[str, str] | None = None) -> Routed:
+    """Return the backend that serves the calls.
+
+    Raises:
+        BackendUnavailable: If nothing that the row allows answers.
+        ModelNotFound: If what answers does not have the model.
+
+    """
+    router = _Router(settings, report, os.environ if environ is None else environ)
+    row = table_row(settings)
+    if row is Row.FORCED:
+        return await router.forced(settings.backend or "")
+    if row is Row.COORDINATOR:
+        return await router.coordinator(row)
+    if row is Row.NODES_OR_COORDINATOR:
+        return await router.nodes_or_coordinator()
+    if row is Row.NODES:
+        return await router.nodes(row)
+    if row is Row.ONE_NODE:
+        return await router.named_node(settings.nodes[0], row)
+    return await router.local()
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """What a node said when it was asked for its models."""
+
+    node: NodeSettings
+    backend: OllamaBackend
+    models: Sequence[ModelInfo]
+    error: BackendError | None
+
+    def serves(self, model: str | None) -> bool:
+        return self.error is None and has_model(self.models, model)
+
+    def why_not(self, model: str | None) -> str:
+        if self.error is not None:
+            return f"{self.node.url}: {self.error.message}"
+        return f"{self.node.url}: does not have {model!r}" if model else f"{self.node.url}: has no model"
+
+
+def has_model(models: Sequence[ModelInfo], model: str | None) -> bool:
+    """Return whether ``model`` is among them (``llama3`` is ``llama3:latest``); with none named, whether any is."""
+    if model is None:
+        return bool(models)
+    return normal_name(model) in {normal_name(info.name) for info in models}
+
+
+def normal_name(model: str) -> str:
+    """Return Ollama's full name of a model: without a tag, it is the tag ``latest``."""
+    return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
+
+
+class _Router:
+    def __init__(self, settings: Settings, report: Reporter, environ: Mapping[str, str]) -> None:
+        self.settings = settings
+        self.report = report
+        self.environ = environ
+
+    async def forced(self, name: str) -> Routed:
+        if name == "ollama" and self.settings.nodes:
+            return await self.named_node(self.settings.nodes[0], Row.FORCED)
+        if name == "ollama":
+            return await self.named_node(self._local_node(), Row.FORCED)
+        if name == "llama-server":
+            return await self.coordinator(Row.FORCED)
+        backend = create_backend(name, self._context(None))
+        capacity = self.settings.embedded_parallel if name == "embedded" else None
+        return await self._routed(backend, Row.FORCED.value, None, capacity)
+
+    async def local(self) -> Routed:
+        """Use a local Ollama that answers, else the embedded model."""
+        node = self._local_node()
+        probe = await self._probe(node)
+        if probe.serves(self.settings.model):
+            return await self._node(probe, f"{Row.NOTHING_NAMED.value}; an Ollama answers at {node.url}")
+        await probe.backend.aclose()
+        backend = create_backend("embedded", self._context(None))
+        known = await backend.models()
+        if self.settings.model is not None and not has_model(known, self.settings.model):
+            await backend.aclose()
+            raise self._nobody([probe])
+        if probe.error is None:
+            pull = "an Ollama answers but has no model: pull one (ollama pull llama3.2) for better answers"
+            self.report(BackendNotice("ollama", pull, "warning"))
+            reason = f"{Row.NOTHING_NAMED.value}; the Ollama at {node.url} has no model: the embedded model"
+        else:
+            reason = f"{Row.NOTHING_NAMED.value} and no Ollama answers at {node.url}: the embedded model"
+        return await self._routed(backend, reason, None, self.settings.embedded_parallel)
+
+    async def named_node(self, node: NodeSettings, row: Row) -> Routed:
+        probe = await self._probe(node)
+        if probe.serves(self.settings.model):
+            return await self._node(probe, row.value)
+        await probe.backend.aclose()
+        raise probe.error or self._nobody([probe])
+
+    async def nodes(self, row: Row) -> Routed:
+        """Use the first node, in the order of the settings, that answers and has the model."""
+        chosen, probes = await self._choose()
+        if chosen is None:
+            raise self._nobody(probes)
+        return await self._node(chosen, row.value)
+
+    async def nodes_or_coordinator(self) -> Routed:
+        row = Row.NODES_OR_COORDINATOR
+        chosen, probes = await self._choose()
+        if chosen is not None:
+            return await self._node(chosen, f"{row.value}: a node has the model")
+        if self.settings.coordinator_url is None:
+            raise self._nobody(probes)
+        return await self.coordinator(row)
+
+    async def coordinator(self, row: Row) -> Routed:
+        """Use the coordinator that the settings name; no node is contacted."""
+        url = self.settings.coordinator_url
+        if url is None:
+            raise BackendUnavailable(
+                "there is no coordinator: this version does not start one itself",
+                hint="start llama-server and put its address into coordinator_url, "
+                "or set task_distribution_enabled to true and name nodes",
+            )
+        backend = create_backend("llama-server", self._context(url))
+        return await self._routed(backend, row.value, url, None)
+
+    async def _choose(self) -> tuple[_Probe | None, list[_Probe]]:
+        nodes = self.settings.nodes or [self._local_node()]
+        async with asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(self._probe(node)) for node in nodes]
+        probes = [task.result() for task in asked]
+        chosen = next((probe for probe in probes if probe.serves(self.settings.model)), None)
+        for probe in probes:
+            if probe is not chosen:
+                await probe.backend.aclose()
+        if chosen is not None and len(probes) > 1:
+            text = f"this version does not distribute over {len(probes)} nodes: all calls go to {chosen.node.url}"
+            self.report(BackendNotice("router", text))
+        return chosen, probes
+
+    async def _probe(self, node: NodeSettings) -> _Probe:
+        from synaptic.backends.ollama import OllamaBackend  # noqa: PLC0415  (not needed by every row)
+
+        backend = OllamaBackend.from_settings(self.settings, node.url)
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                return _Probe(node, backend, await backend.models(), None)
+        except BackendError as exc:
+            return _Probe(node, backend, (), exc)
+        except TimeoutError:
+            error = BackendUnavailable(f"{node.url} accepts connections but did not answer in {PROBE_SECONDS:g} s")
+            return _Probe(node, backend, (), error)
+
+    async def _node(self, probe: _Probe, reason: str) -> Routed:
+        return await self._routed(probe.backend, reason, probe.node.url, probe.node.parallel)
+
+    async def _routed(self, backend: Backend, reason: str, node: str | None, capacity: int | None) -> Routed:
+        try:
+            model = self.settings.model or await self._default_model(backend)
+        except BaseException:
+            await backend.aclose()
+            raise
+        return Routed(backend, Route(backend.name, node, model, reason), self.settings.max_parallel or capacity)
+
+    async def _default_model(self, backend: Backend) -> str | None:
+        if isinstance(backend, ChoosesModel):
+            return await backend.default_model()
+        models = await backend.models()
+        return models[0].name if models else None
+
+    def _local_node(self) -> NodeSettings:
+        from synaptic.backends.ollama import default_url  # noqa: PLC0415  (not needed by every row)
+        from synaptic.config import NodeSettings  # noqa: PLC0415
+
+        return NodeSettings(url=default_url(self.environ))
+
+    def _nobody(self, probes: Sequence[_Probe]) -> BackendError:
+        model = self.settings.model
+        reasons = "; ".join(probe.why_not(model) for probe in probes)
+        if any(probe.error is None for probe in probes):
+            pull = f"ollama pull {model or 'llama3.2'}"
+            return ModelNotFound(f"no node can serve {model or 'a model'} ({reasons})", hint=f"run: {pull}")
+        hint = (
+            "start Ollama (ollama serve), name a node in the settings, or leave the model out to use the embedded one"
+        )
+        return BackendUnavailable(f"nothing can serve {model or 'the call'} ({reasons})", hint=hint)
+
+    def _context(self, url: str | None) -> BackendContext:
+        return BackendContext(self.settings, url, self.report)

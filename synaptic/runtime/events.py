@@ -1,0 +1,161 @@
+"""What a run tells the world: one tagged union of frozen dataclasses.
+
+Renderers, ``--json`` and journals read events and nothing else. A step is named by its path:
+``plan``, ``research[2]`` (the third instance of a map), ``refine[1].critique`` (a step inside the second
+round of a loop). Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from synaptic.messages import BackendReport, Timings, Usage
+
+if TYPE_CHECKING:
+    from synaptic.pipeline.graph import StepKind
+    from synaptic.pipeline.plan import Plan
+
+StepStatus = Literal["succeeded", "failed", "skipped", "cancelled"]
+RunStatus = Literal["succeeded", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """How one step ended.
+
+    Attributes:
+        id: The step's path.
+        attempts: Calls that were made, the first one included; 0 for a step that calls no model itself.
+        output: Text, or a value of the output shape; of a cancelled or failed step, the text so far.
+        stop_reason: Why the output ends where it ends (``stop``, ``length``; of a loop: ``until``, ``max``).
+        first_token_seconds: From sending the request to the first token.
+
+    """
+
+    id: str
+    kind: StepKind
+    agent: str | None
+    status: StepStatus
+    model: str | None = None
+    backend: str | None = None
+    node: str | None = None
+    attempts: int = 0
+    usage: Usage = Usage()
+    timings: Timings = Timings()
+    first_token_seconds: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    output: Any = None
+    error: str | None = None
+    stop_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """How one run ended: the answer, every step, the tokens used.
+
+    Attributes:
+        answer: The pipeline's result as text; of a cancelled or failed run, the best there is, maybe "".
+        stop_reason: ``completed``, ``length`` (the answer hit its token limit), ``cancelled`` or ``failed``.
+        error: What made the run fail.
+
+    """
+
+    run_id: str
+    pipeline: str
+    status: RunStatus
+    answer: str
+    steps: tuple[StepResult, ...]
+    usage: Usage
+    stop_reason: str
+    started_at: float
+    ended_at: float
+    error: Exception | None = None
+
+    def raise_for_status(self) -> RunResult:
+        """Return self, or raise what made the run fail.
+
+        Raises:
+            SynapticError: If the run failed.
+
+        """
+        if self.error is not None:
+            raise self.error
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """The plan is made and the first steps are about to start."""
+
+    run_id: str
+    plan: Plan
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """A step has all it needs and begins. A map says how many instances it has in ``width``."""
+
+    path: str
+    kind: StepKind
+    agent: str | None
+    backend: str | None
+    model: str | None
+    at: float
+    width: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenDelta:
+    """A piece of a step's text. A step that is repaired or restarted begins anew after its event."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepRetried:
+    """A call failed before its first token and is sent again after ``delay`` seconds."""
+
+    path: str
+    attempt: int
+    error: str
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepRepaired:
+    """The output had the wrong shape and the model is asked once more; text so far is void."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """A step ended, one way or another."""
+
+    result: StepResult
+
+
+@dataclass(frozen=True, slots=True)
+class BackendReported:
+    """A backend has something to say: progress of a download, a restarted engine."""
+
+    report: BackendReport
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """The last event of every run, also of one that failed or was cancelled."""
+
+    result: RunResult
+
+
+Event: TypeAlias = (
+    RunStarted | StepStarted | TokenDelta | StepRetried | StepRepaired | StepFinished | BackendReported | RunFinished
+)
+EventHandler: TypeAlias = Callable[[Event], None]

@@ -1,0 +1,281 @@
+"""A session: settings, agents and one backend, kept over several runs; and the functions of the library."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from synaptic.backends.base import Startable
+from synaptic.backends.router import Routed, open_backend
+from synaptic.errors import UsageError
+from synaptic.messages import BackendReport, ChatRequest, Message, ModelInfo, Route, Timeouts
+from synaptic.pipeline.compiler import compile_pipeline
+from synaptic.pipeline.inputs import bind_inputs
+from synaptic.pipeline.loader import Pipeline
+from synaptic.pipeline.plan import Plan
+from synaptic.runtime.events import BackendReported, Event, EventHandler, RunResult
+from synaptic.runtime.executor import Executor
+from synaptic.runtime.policies import Limited, Retrying, Timed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from synaptic.agents import Agent
+    from synaptic.backends.base import Backend
+    from synaptic.config import Settings
+
+CONVERSATION_CHARACTERS = 2000
+"""Of earlier turns, as much as this reaches every step that asks for it; about 500 tokens."""
+
+
+class Session:
+    """Owns a backend over several runs; use it with ``async with``.
+
+    Args:
+        settings: Default: what the files and the environment say.
+        backend: Used as it is, instead of routing; the caller closes it.
+        agents: Added to the ones that are found, by name.
+        on_event: Gets every event of every run, and reports of the backend between runs.
+
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        backend: Backend | None = None,
+        agents: Mapping[str, Agent] | None = None,
+        on_event: EventHandler | None = None,
+    ) -> None:
+        if settings is None:
+            from synaptic.config import load_settings  # noqa: PLC0415  (not needed when settings are given)
+
+            settings = load_settings().settings
+        self.settings = settings
+        self._given = backend
+        self._extra_agents = dict(agents or {})
+        self._listeners: list[EventHandler] = [on_event] if on_event else []
+        self._routed: Routed | None = None
+        self._stack: Backend | None = None
+        self._routing = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def route(self) -> Route:
+        """Return where calls go; asks the network the first time.
+
+        Raises:
+            BackendUnavailable: If nothing can serve the calls.
+            ModelNotFound: If what answers lacks the model.
+
+        """
+        return (await self._open()).route
+
+    async def models(self) -> list[ModelInfo]:
+        """Return the models that the backend can serve."""
+        return await (await self._open()).backend.models()
+
+    async def plan(
+        self,
+        query: str | None = None,
+        *,
+        pipeline: str | Path | Pipeline | None = None,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> Plan:
+        """Return what a run would do; no model is called.
+
+        Raises:
+            UsageError: If the pipeline, an agent or an input is wrong.
+            BackendError: If nothing can serve the calls.
+
+        """
+        from synaptic.agents import discover_agents  # noqa: PLC0415  (start-up of the REPL)
+
+        chosen = pipeline if isinstance(pipeline, Pipeline) else Pipeline.find(pipeline or self.settings.pipeline)
+        given = {**(inputs or {})} if query is None else {"query": query, **(inputs or {})}
+        bound = bind_inputs(chosen.spec, given, self.settings.pipeline_inputs)
+        book = discover_agents()
+        agents = {name: book[name] for name in book} | self._extra_agents
+        compiled = compile_pipeline(chosen, agents, self.settings.agent_models)
+        return Plan(pipeline=chosen, compiled=compiled, inputs=bound, route=await self.route())
+
+    async def run(
+        self,
+        query: str | None = None,
+        *,
+        pipeline: str | Path | Pipeline | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        conversation: Sequence[Message] = (),
+        on_event: EventHandler | None = None,
+    ) -> RunResult:
+        """Run a pipeline and return how it ended; a run that fails is a result, too.
+
+        Args:
+            query: The question: the pipeline's input of that name.
+            pipeline: A built-in name, a file, or a loaded pipeline; default: the setting ``pipeline``.
+            inputs: Further inputs.
+            conversation: Earlier turns, oldest first; pipelines read them as ``{{ run.conversation }}``.
+            on_event: Gets the events of this run.
+
+        Raises:
+            UsageError: If the pipeline, an agent or an input is wrong; nothing was called.
+            BackendError: If nothing can serve the calls.
+
+        """
+        with self._listening(on_event):
+            plan = await self.plan(query, pipeline=pipeline, inputs=inputs)
+            routed = await self._open()
+            if isinstance(routed.backend, Startable):
+                await routed.backend.start()
+            executor = Executor(
+                plan,
+                self._policies(routed),
+                self._defaults(plan.route),
+                run_id=secrets.token_hex(4),
+                emit=self._emit,
+                conversation=conversation_text(conversation),
+            )
+            return await executor.run()
+
+    async def aclose(self) -> None:
+        """Close the backend that the session opened; its child processes end."""
+        routed, self._routed, self._stack = self._routed, None, None
+        if routed is not None and self._given is None:
+            await routed.backend.aclose()
+
+    async def _open(self) -> Routed:
+        async with self._routing:
+            if self._routed is None:
+                self._routed = await self._choose()
+            return self._routed
+
+    async def _choose(self) -> Routed:
+        if self._given is None:
+            return await open_backend(self.settings, self._report)
+        models = await self._given.models()
+        model = self.settings.model or (models[0].name if models else None)
+        route = Route(self._given.name, None, model, "given by the caller")
+        return Routed(self._given, route, self.settings.max_parallel)
+
+    def _policies(self, routed: Routed) -> Backend:
+        """Return the backend with its policies around it; the same one for every run, so that limits hold."""
+        if self._stack is None:
+            stack: Backend = Timed(routed.backend)
+            if routed.capacity is not None:
+                stack = Limited(stack, routed.capacity)
+            self._stack = Retrying(stack, self.settings.retries)
+        return self._stack
+
+    def _defaults(self, route: Route) -> ChatRequest:
+        settings = self.settings
+        return ChatRequest(
+            messages=(),
+            model=route.model,
+            temperature=settings.temperature,
+            num_ctx=settings.num_ctx,
+            keep_alive=settings.keep_alive,
+            think=settings.think,
+            timeouts=Timeouts(settings.first_token_timeout, settings.idle_timeout, settings.call_timeout),
+        )
+
+    @contextmanager
+    def _listening(self, handler: EventHandler | None) -> Iterator[None]:
+        if handler is None:
+            yield
+            return
+        self._listeners.append(handler)
+        try:
+            yield
+        finally:
+            self._listeners.remove(handler)
+
+    def _emit(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)
+
+    def _report(self, report: BackendReport) -> None:
+        self._emit(BackendReported(report))
+
+
+def conversation_text(turns: Sequence[Message], limit: int = CONVERSATION_CHARACTERS) -> str:
+    """Return the latest turns as text of at most about ``limit`` characters; "" if there are none.
+
+    A long turn keeps its beginning: that is where an answer says what it is about.
+    """
+    lines: list[str] = []
+    left = limit
+    for turn in reversed(turns):
+        if left <= 0:
+            break
+        who = "Person" if turn.role == "user" else "You"
+        text = turn.content.strip()
+        share = max(left // 2, 200)
+        lines.append(f"{who}: {text if len(text) <= share else text[:share].rstrip() + ' …'}")
+        left -= len(lines[-1])
+    return "\n".join(["Earlier in this conversation:", *reversed(lines)]) if lines else ""
+
+
+async def run(
+    query: str | None = None,
+    *,
+    pipeline: str | Path | Pipeline | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
+    backend: Backend | None = None,
+    agents: Mapping[str, Agent] | None = None,
+    conversation: Sequence[Message] = (),
+    on_event: EventHandler | None = None,
+) -> RunResult:
+    """Answer one question with a graph of agents; see :class:`Session` and :meth:`Session.run`."""
+    async with Session(settings, backend=backend, agents=agents) as session:
+        return await session.run(query, pipeline=pipeline, inputs=inputs, conversation=conversation, on_event=on_event)
+
+
+def run_sync(query: str | None = None, **options: Any) -> RunResult:
+    """Do what :func:`run` does, from code that is not async.
+
+    Raises:
+        UsageError: If an event loop is already running here; ``await run(...)`` instead.
+
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(run(query, **options))
+    raise UsageError("run_sync() was called where an event loop runs", hint="write: await synaptic.run(...)")
+
+
+@asynccontextmanager
+async def _running(
+    query: str | None, options: dict[str, Any], events: asyncio.Queue[Event | None]
+) -> AsyncIterator[asyncio.Task[RunResult]]:
+    task = asyncio.create_task(run(query, on_event=events.put_nowait, **options))
+    task.add_done_callback(lambda _: events.put_nowait(None))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def stream_events(query: str | None = None, **options: Any) -> AsyncIterator[Event]:
+    """Yield the events of one run as they happen; leaving the loop early cancels the run.
+
+    Takes the options of :func:`run`.
+
+    Raises:
+        SynapticError: What :func:`run` raises. A run that fails ends with its ``RunFinished`` event instead.
+
+    """
+    events: asyncio.Queue[Event | None] = asyncio.Queue()
+    async with _running(query, options, events) as task:
+        while (event := await events.get()) is not None:
+            yield event
+        await task

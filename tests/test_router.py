@@ -1,0 +1,245 @@
+"""The routing table, row by row, against real sockets."""
+
+import pytest
+from fault_server import FaultServer, before_headers, hang, html, json_reply
+
+from synaptic.backends.base import Backend, BackendContext, create_backend, known_backends
+from synaptic.backends.router import Row, has_model, normal_name, open_backend, table_row
+from synaptic.backends.scripted import ScriptedBackend
+from synaptic.config import Settings
+from synaptic.errors import BackendUnavailable, ModelNotFound, ProtocolError, UsageError
+from synaptic.messages import BackendNotice, ModelInfo
+
+
+def ollama(*models: str, loaded: str | None = None) -> FaultServer:
+    """Return a server that answers as an Ollama with these models."""
+    tags = {"models": [{"name": name, "size": 1000 + index} for index, name in enumerate(models)]}
+    running = {"models": [{"name": loaded, "size": 1000}] if loaded else []}
+    return FaultServer(
+        {"/api/tags": json_reply(tags), "/api/ps": json_reply(running), "/api/version": json_reply({"version": "0.1"})}
+    )
+
+
+NOWHERE = {"OLLAMA_HOST": "127.0.0.1:9"}
+
+
+async def opened(settings: Settings, environ: dict | None = None) -> tuple[Backend, object, list]:
+    reports: list = []
+    routed = await open_backend(settings, reports.append, environ or NOWHERE)
+    await routed.backend.aclose()
+    return routed, routed.route, reports
+
+
+@pytest.mark.parametrize(
+    ("options", "row"),
+    [
+        ({}, Row.NOTHING_NAMED),
+        ({"task_distribution_enabled": False}, Row.NOTHING_NAMED),
+        ({"nodes": [{"url": "http://a"}]}, Row.NODES),
+        ({"nodes": [{"url": "http://a"}], "task_distribution_enabled": False}, Row.ONE_NODE),
+        ({"distributed_inference_enabled": True}, Row.NODES_OR_COORDINATOR),
+        ({"distributed_inference_enabled": True, "task_distribution_enabled": False}, Row.COORDINATOR),
+        ({"backend": "scripted", "distributed_inference_enabled": True}, Row.FORCED),
+    ],
+)
+def test_the_row_of_the_table(options: dict, row: Row):
+    assert table_row(Settings(**options)) is row
+
+
+@pytest.mark.parametrize(
+    ("name", "full"),
+    [("llama3", "llama3:latest"), ("llama3:8b", "llama3:8b"), ("host:5000/me/x", "host:5000/me/x:latest")],
+)
+def test_a_model_without_a_tag_is_the_latest(name: str, full: str):
+    assert normal_name(name) == full
+
+
+def test_whether_a_model_is_there():
+    models = [ModelInfo(name="llama3:latest")]
+
+    assert has_model(models, "llama3")
+    assert has_model(models, None)
+    assert not has_model(models, "llama3:8b")
+    assert not has_model([], None)
+
+
+async def test_nothing_named_uses_a_local_ollama_that_answers():
+    async with ollama("small", "big", loaded="small") as server:
+        routed, route, _ = await opened(Settings(), {"OLLAMA_HOST": server.url})
+
+    assert (route.backend, route.node, route.model) == ("ollama", server.url, "small:latest")
+    assert "answers" in route.reason
+    assert routed.capacity == 1
+
+
+async def test_with_nothing_loaded_the_largest_installed_model_is_taken():
+    async with ollama("small", "big") as server:
+        _, route, _ = await opened(Settings(), {"OLLAMA_HOST": server.url})
+
+    assert route.model == "big:latest"
+
+
+async def test_nothing_named_and_no_ollama_is_the_embedded_model():
+    routed, route, reports = await opened(Settings(embedded_parallel=3))
+
+    assert (route.backend, route.node, route.model) == ("embedded", None, "smollm2:135m")
+    assert "no Ollama answers" in route.reason
+    assert routed.capacity == 3
+    assert reports == []
+
+
+async def test_an_ollama_without_a_model_leaves_the_embedded_one_and_says_what_to_pull():
+    async with ollama() as server:
+        _, route, reports = await opened(Settings(), {"OLLAMA_HOST": server.url})
+
+    assert route.backend == "embedded"
+    assert isinstance(reports[0], BackendNotice)
+    assert "ollama pull" in reports[0].message
+
+
+async def test_a_named_model_that_nobody_has_is_no_case_for_the_embedded_one():
+    with pytest.raises(BackendUnavailable, match="nothing can serve llama3"):
+        await opened(Settings(model="llama3"))
+    async with ollama("other") as server:
+        with pytest.raises(ModelNotFound, match="ollama pull llama3"):
+            await opened(Settings(model="llama3"), {"OLLAMA_HOST": server.url})
+
+
+async def test_the_embedded_model_may_be_named():
+    _, route, _ = await opened(Settings(model="smollm2:135m"))
+
+    assert route.backend == "embedded"
+
+
+async def test_of_several_nodes_the_first_that_can_serve_is_used_and_that_is_said():
+    async with ollama("other") as one, ollama("llama3:latest") as two:
+        nodes = [{"url": "http://127.0.0.1:9"}, {"url": one.url}, {"url": two.url, "parallel": 3}]
+        routed, route, reports = await opened(Settings(model="llama3", nodes=nodes))
+
+    assert route.node == two.url
+    assert routed.capacity == 3
+    assert "does not distribute" in reports[0].message
+
+
+async def test_when_no_node_can_serve_each_reason_is_given():
+    async with ollama("other") as one, FaultServer(html()) as two:
+        nodes = [{"url": "http://127.0.0.1:9"}, {"url": one.url}, {"url": two.url}]
+        with pytest.raises(ModelNotFound) as caught:
+            await opened(Settings(model="llama3", nodes=nodes))
+
+    for part in ("127.0.0.1:9: ", f"{one.url}: does not have 'llama3'", f"{two.url}: "):
+        assert part in str(caught.value)
+
+
+async def test_one_node_alone_is_the_first_and_no_other_is_contacted():
+    async with ollama("m") as one, ollama("m") as two:
+        settings = Settings(nodes=[{"url": one.url}, {"url": two.url}], task_distribution_enabled=False)
+        _, route, _ = await opened(settings)
+
+        assert route.node == one.url
+        assert two.connections == 0
+
+
+async def test_the_first_node_alone_says_what_is_wrong_with_it():
+    off = {"task_distribution_enabled": False}
+    with pytest.raises(BackendUnavailable):
+        await opened(Settings(nodes=[{"url": "http://127.0.0.1:9"}], **off))
+    async with FaultServer(html()) as server:
+        with pytest.raises(ProtocolError):
+            await opened(Settings(nodes=[{"url": server.url}], **off))
+    async with ollama() as server:
+        with pytest.raises(ModelNotFound, match="has no model"):
+            await opened(Settings(nodes=[{"url": server.url}], **off))
+
+
+async def test_a_node_that_accepts_and_says_nothing_is_not_waited_for():
+    async with FaultServer(before_headers(hang)) as server:
+        with pytest.raises(BackendUnavailable, match="did not answer"):
+            await opened(Settings(nodes=[{"url": server.url}]))
+        await server.wait_until_idle()
+
+
+async def test_distributed_inference_alone_uses_the_coordinator_and_touches_no_node():
+    async with ollama("m") as node, FaultServer(json_reply({"data": [{"id": "big"}]})) as coordinator:
+        settings = Settings(
+            nodes=[{"url": node.url}],
+            coordinator_url=coordinator.url,
+            task_distribution_enabled=False,
+            distributed_inference_enabled=True,
+        )
+        _, route, _ = await opened(settings, {"OLLAMA_HOST": node.url})
+
+        assert (route.backend, route.node) == ("llama-server", coordinator.url)
+        assert node.connections == 0
+
+
+async def test_a_coordinator_that_does_not_answer_says_so():
+    settings = Settings(
+        coordinator_url="http://127.0.0.1:9", task_distribution_enabled=False, distributed_inference_enabled=True
+    )
+
+    with pytest.raises(BackendUnavailable, match=r"127\.0\.0\.1:9"):
+        await opened(settings)
+
+
+async def test_distributed_inference_without_a_coordinator_says_what_to_do():
+    settings = Settings(task_distribution_enabled=False, distributed_inference_enabled=True)
+
+    with pytest.raises(BackendUnavailable, match="coordinator_url"):
+        await opened(settings)
+
+
+async def test_both_on_prefers_a_node_that_has_the_model():
+    async with ollama("m") as node:
+        settings = Settings(
+            model="m",
+            nodes=[{"url": node.url}],
+            coordinator_url="http://127.0.0.1:9",
+            distributed_inference_enabled=True,
+        )
+        _, route, _ = await opened(settings)
+
+    assert route.node == node.url
+    assert "a node has the model" in route.reason
+
+
+async def test_both_on_uses_the_coordinator_for_what_no_node_has():
+    async with ollama("m") as node, FaultServer(json_reply({"data": [{"id": "big"}]})) as coordinator:
+        options = {"model": "big", "nodes": [{"url": node.url}], "distributed_inference_enabled": True}
+        _, route, _ = await opened(Settings(coordinator_url=coordinator.url, **options))
+
+        assert route.backend == "llama-server"
+        with pytest.raises(ModelNotFound):
+            await opened(Settings(**options))
+
+
+async def test_a_forced_backend_is_used():
+    async with ollama("m") as node:
+        _, named, _ = await opened(Settings(backend="ollama", nodes=[{"url": node.url}]))
+        _, local, _ = await opened(Settings(backend="ollama"), {"OLLAMA_HOST": node.url})
+    _, embedded, _ = await opened(Settings(backend="embedded"))
+    routed, scripted, _ = await opened(Settings(backend="scripted"))
+
+    assert (named.node, local.node) == (node.url, node.url)
+    assert (embedded.backend, scripted.backend) == ("embedded", "scripted")
+    assert routed.capacity is None
+    with pytest.raises(BackendUnavailable, match="no coordinator"):
+        await opened(Settings(backend="llama-server"))
+
+
+async def test_a_setting_bounds_what_runs_at_once():
+    routed, _, _ = await opened(Settings(backend="scripted", max_parallel=2))
+
+    assert routed.capacity == 2
+
+
+def test_a_backend_that_does_not_exist_names_the_nearest():
+    with pytest.raises(UsageError, match="did you mean 'scripted'"):
+        create_backend("scriptd", BackendContext(Settings()))
+
+
+def test_every_built_in_backend_is_known_and_is_one():
+    for name in ("scripted", "embedded", "ollama", "llama-server"):
+        assert name in known_backends()
+        assert isinstance(create_backend(name, BackendContext(Settings(), "http://127.0.0.1:9")), Backend)
+    assert isinstance(create_backend("scripted", BackendContext(Settings())), ScriptedBackend)

@@ -1,0 +1,296 @@
+"""The session and the functions of the library."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+import synaptic
+from synaptic import (
+    Agent,
+    BackendReported,
+    Message,
+    Pipeline,
+    RunFinished,
+    RunStarted,
+    ScriptedBackend,
+    Session,
+    Settings,
+    TokenDelta,
+    UsageError,
+    run,
+    run_sync,
+    stream_events,
+)
+from synaptic.backends.scripted import Failure
+from synaptic.errors import BackendUnavailable, PipelineError
+from synaptic.messages import BackendNotice, Chunk, Reporter
+from synaptic.runtime.report import run_document
+from synaptic.runtime.session import conversation_text
+
+SCRIPTED = Settings(backend="scripted", pipeline="answer")
+
+
+async def test_a_question_is_answered():
+    result = await run("why?", settings=SCRIPTED)
+
+    assert (result.status, result.pipeline, result.answer) == ("succeeded", "answer", "why?")
+
+
+def test_a_question_is_answered_without_async():
+    assert run_sync("why?", settings=SCRIPTED).answer == "why?"
+
+
+async def test_the_sync_form_says_what_to_write_inside_a_loop():
+    with pytest.raises(UsageError, match=r"await synaptic\.run"):
+        run_sync("why?", settings=SCRIPTED)
+
+
+async def test_events_come_as_they_happen():
+    events = [event async for event in stream_events("a b", settings=SCRIPTED)]
+
+    assert isinstance(events[0], RunStarted)
+    assert isinstance(events[-1], RunFinished)
+    assert "".join(event.text for event in events if isinstance(event, TokenDelta)) == "a b"
+
+
+async def test_leaving_the_stream_of_events_cancels_the_run():
+    backend = ScriptedBackend([Failure("stall", after_tokens=1)])
+    events = stream_events("q", settings=SCRIPTED, backend=backend)
+    async for event in events:
+        if isinstance(event, TokenDelta):
+            break
+    await events.aclose()
+
+    assert backend.active == 0
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_mistake_is_raised_from_the_stream_of_events():
+    with pytest.raises(PipelineError):
+        async for _ in stream_events("q", pipeline="nope", settings=SCRIPTED):
+            pass
+
+
+async def test_ones_own_agent_and_pipeline():
+    pipeline = Pipeline.parse("""\
+version: 1
+name: poem
+inputs: {topic: {required: true}}
+steps:
+  poem: {agent: poet, prompt: "{{ inputs.topic }}"}
+result: "{{ steps.poem.title }}"
+""")
+    poet = Agent(name="poet", prompt="Write.", output={"title": "string"})
+    backend = ScriptedBackend({"poem": {"title": "Rain"}})
+
+    result = await run(
+        pipeline=pipeline, inputs={"topic": "rain"}, settings=SCRIPTED, agents={"poet": poet}, backend=backend
+    )
+
+    assert result.answer == "Rain"
+    assert not backend.closed, "what the caller made, the caller closes"
+
+
+async def test_the_backend_is_opened_once_and_closed_with_the_session():
+    async with Session(SCRIPTED) as session:
+        first, second = await asyncio.gather(session.route(), session.route())
+        backend = (await session._open()).backend
+        assert first is second
+        assert [model.name for model in await session.models()] == ["scripted"]
+
+    assert backend.closed
+    await session.aclose()
+
+
+async def test_no_more_calls_than_the_setting_allows_run_at_once():
+    backend = ScriptedBackend(token_delay=0.001)
+
+    await run("why", pipeline="parallel", settings=Settings(max_parallel=1), backend=backend)
+    one = backend.max_active
+    await run("why", pipeline="parallel", settings=Settings(max_parallel=2), backend=backend)
+
+    assert (one, backend.max_active) == (1, 2)
+
+
+async def test_settings_reach_the_request():
+    settings = Settings(
+        model="m", num_ctx=512, keep_alive="1m", think=False, temperature=0.1, idle_timeout=3, first_token_timeout=None
+    )
+    backend = ScriptedBackend()
+
+    await run("why", pipeline="answer", settings=settings, backend=backend)
+
+    (request,) = backend.requests
+    assert (request.model, request.num_ctx, request.keep_alive, request.think) == ("m", 512, "1m", False)
+    assert request.temperature == 0.4, "the agent's own temperature wins"
+    assert (request.timeouts.idle, request.timeouts.first_token) == (3, None)
+
+
+async def test_a_failed_call_is_asked_again_as_the_settings_say():
+    backend = ScriptedBackend([Failure("crash"), "fine"])
+
+    result = await run("why", pipeline="answer", settings=Settings(retries=1), backend=backend)
+
+    assert result.answer == "fine"
+    assert result.steps[0].attempts == 2
+
+
+async def test_the_persons_defaults_for_inputs_are_used():
+    plan = await Session(Settings(backend="scripted", pipeline_inputs={"rounds": 3, "other": 1})).plan("q")
+
+    assert plan.inputs["rounds"] == 3
+
+
+async def test_planning_calls_no_model():
+    backend = ScriptedBackend()
+
+    plan = await Session(SCRIPTED, backend=backend).plan("why", pipeline="research", inputs={"rounds": 2})
+
+    assert backend.requests == []
+    assert plan.route.reason == "given by the caller"
+    json.dumps(plan.to_dict())
+
+
+async def test_a_turn_sees_the_conversation():
+    backend = ScriptedBackend()
+    turns = [Message("user", "what is iron?"), Message("assistant", "A metal.")]
+
+    await run("and its colour?", settings=SCRIPTED, backend=backend, conversation=turns)
+
+    assert backend.requests[0].messages[-1].content == (
+        "Earlier in this conversation:\nPerson: what is iron?\nYou: A metal.\n\nand its colour?"
+    )
+
+
+def test_a_long_conversation_keeps_its_latest_turns():
+    turns = [Message("user", f"question {n} " + "x" * 300) for n in range(50)]
+
+    text = conversation_text(turns, 1000)
+
+    assert "question 49" in text
+    assert "question 40" not in text
+    assert len(text) < 1500
+    assert conversation_text([]) == ""
+
+
+class Slow(ScriptedBackend):
+    """A backend that has to start first, and reports."""
+
+    def __init__(self, report: Reporter) -> None:
+        super().__init__()
+        self.report = report
+        self.started = 0
+
+    async def start(self) -> None:
+        self.started += 1
+        self.report(BackendNotice("slow", "starting"))
+
+
+async def test_a_backend_that_must_start_is_started_before_the_first_call():
+    heard = []
+    session = Session(SCRIPTED, on_event=heard.append)
+    backend = Slow(session._report)
+    session._given = backend
+
+    await session.run("why")
+
+    assert backend.started == 1
+    assert isinstance(heard[0], BackendReported)
+
+
+async def test_a_handler_of_one_run_hears_that_run_only():
+    heard = []
+    async with Session(SCRIPTED) as session:
+        await session.run("one", on_event=heard.append)
+        count = len(heard)
+        await session.run("two")
+
+    assert len(heard) == count
+
+
+async def test_the_document_of_a_run_is_json_with_the_contracts_keys():
+    document = run_document(await run("why", pipeline="parallel", settings=SCRIPTED))
+
+    json.dumps(document)
+    assert set(document) >= {"run_id", "status", "answer", "steps", "usage", "stop_reason"}
+    keys = {
+        "id",
+        "agent",
+        "status",
+        "model",
+        "backend",
+        "node",
+        "attempts",
+        "usage",
+        "started_at",
+        "ended_at",
+        "output",
+    }
+    assert all(set(step) >= keys for step in document["steps"])
+    assert document["started_at"].endswith("+00:00")
+
+
+async def test_the_document_of_a_failed_run_says_what_failed():
+    backend = ScriptedBackend([Failure("rejected")])
+    document = run_document(await run("why", settings=SCRIPTED, backend=backend))
+
+    assert document["status"] == "failed"
+    assert document["error"]["type"] == "RequestRejected"
+
+
+async def test_a_skipped_step_has_no_times_in_the_document():
+    backend = ScriptedBackend({"critique": {"issues": ["aaaaa"], "missing": [], "score": 0.9}})
+    document = run_document(await run("why", pipeline="research", settings=SCRIPTED, backend=backend))
+
+    (refine,) = [step for step in document["steps"] if step["id"] == "refine"]
+    assert (refine["status"], refine["started_at"]) == ("skipped", None)
+
+
+async def test_a_backend_that_is_not_there_is_raised_before_the_run():
+    settings = Settings(nodes=[{"url": "http://127.0.0.1:9"}])
+
+    with pytest.raises(BackendUnavailable):
+        await run("why", settings=settings)
+
+
+async def test_settings_are_loaded_when_none_are_given(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".synapticllamas.json").write_text('{"backend": "scripted", "pipeline": "answer"}')
+
+    assert (await run("hello")).answer == "hello"
+
+
+def test_everything_public_is_there_and_listed():
+    assert list(synaptic.__all__) == sorted(synaptic.__all__)
+    for name in synaptic.__all__:
+        assert getattr(synaptic, name) is not None
+    assert set(synaptic.__all__) <= set(dir(synaptic))
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = synaptic.nothing
+
+
+def test_the_public_names_are_exactly_these():
+    imported = {
+        line.split(" as ")[1].strip()
+        for line in Path(synaptic.__file__).read_text().split("_HOME = ")[0].splitlines()
+        if " as " in line and line.startswith("    from synaptic.")
+    }
+
+    assert imported | {"__version__"} == set(synaptic.__all__)
+
+
+async def test_a_chunk_without_anything_is_no_token():
+    class Empty(ScriptedBackend):
+        async def stream(self, request):
+            yield Chunk()
+            yield Chunk(text="x")
+            yield Chunk(finish_reason="stop")
+
+    heard = []
+    result = await run("why", settings=SCRIPTED, backend=Empty(), on_event=heard.append)
+
+    assert result.answer == "x"
+    assert sum(isinstance(event, TokenDelta) for event in heard) == 1
