@@ -124,12 +124,6 @@ class DownloadError(EngineUnavailable):
     """The embedded model could not be fetched or failed its checksum."""
 
 
-class EngineUnavailable(BackendUnavailable):
-    """The embedded engine is not installed, does not start, or keeps crashing: trying again does not help."""
-
-    retryable = False
-
-
 class ModelNotFound(BackendError):
     """The backend answers but does not have the model."""
 

@@ -111,6 +111,8 @@ def _syntax_problem(exc: yaml.MarkedYAMLError, text: str, source: str, first_lin
     shown = lines[line] if line < len(lines) else ""
     what = " ".join(part for part in (exc.context, exc.problem) if part)
     suggestion = "indent with spaces, not tabs" if "\t" in shown else None
+    if "mapping values are not allowed" in what:
+        suggestion = suggestion or "put a value that has ': ' in it in quotes"
     return Problem(f"broken YAML: {what}", source, line + first_line, column + 1, suggestion)
 
 
