@@ -11,9 +11,10 @@ import asyncio
 import os
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from synaptic.backends.base import Backend, BackendContext, ChoosesModel, create_backend
+from synaptic.backends.http_errors import without_password
 from synaptic.errors import BackendError, BackendUnavailable, ModelNotFound
 from synaptic.messages import BackendNotice, ModelInfo, Reporter, Route
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from synaptic.backends.ollama import OllamaBackend
-    from synaptic.config import NodeSettings, Settings
+    from synaptic.config import Settings
 
 PROBE_SECONDS = 2.0
 
@@ -81,15 +82,27 @@ async def open_backend(settings: Settings, report: Reporter, environ: Mapping[st
     if row is Row.NODES:
         return await router.nodes(row)
     if row is Row.ONE_NODE:
-        return await router.named_node(settings.nodes[0], row)
+        return await router.named_node(row)
     return await router.local()
+
+
+class _Node(NamedTuple):
+    """A node of the settings, or the local one that ``OLLAMA_HOST`` names."""
+
+    url: str
+    parallel: int = 1
+
+    @property
+    def shown(self) -> str:
+        """The address as it may be printed."""
+        return without_password(self.url)
 
 
 @dataclass(frozen=True, slots=True)
 class _Probe:
     """What a node said when it was asked for its models."""
 
-    node: NodeSettings
+    node: _Node
     backend: OllamaBackend
     models: Sequence[ModelInfo]
     error: BackendError | None
@@ -99,8 +112,9 @@ class _Probe:
 
     def why_not(self, model: str | None) -> str:
         if self.error is not None:
-            return f"{self.node.url}: {self.error.message}"
-        return f"{self.node.url}: does not have {model!r}" if model else f"{self.node.url}: has no model"
+            return f"{self.node.shown}: {self.error.message}"
+        where = self.node.shown
+        return f"{where}: does not have {model!r}" if model else f"{where}: has no model"
 
 
 def has_model(models: Sequence[ModelInfo], model: str | None) -> bool:
@@ -122,10 +136,8 @@ class _Router:
         self.environ = environ
 
     async def forced(self, name: str) -> Routed:
-        if name == "ollama" and self.settings.nodes:
-            return await self.named_node(self.settings.nodes[0], Row.FORCED)
         if name == "ollama":
-            return await self.named_node(self._local_node(), Row.FORCED)
+            return await self.named_node(Row.FORCED)
         if name == "llama-server":
             return await self.coordinator(Row.FORCED)
         backend = create_backend(name, self._context(None))
@@ -137,7 +149,7 @@ class _Router:
         node = self._local_node()
         probe = await self._probe(node)
         if probe.serves(self.settings.model):
-            return await self._node(probe, f"{Row.NOTHING_NAMED.value}; an Ollama answers at {node.url}")
+            return await self._node(probe, f"{Row.NOTHING_NAMED.value}; an Ollama answers at {node.shown}")
         await probe.backend.aclose()
         backend = create_backend("embedded", self._context(None))
         known = await backend.models()
@@ -147,13 +159,14 @@ class _Router:
         if probe.error is None:
             pull = "an Ollama answers but has no model: pull one (ollama pull llama3.2) for better answers"
             self.report(BackendNotice("ollama", pull, "warning"))
-            reason = f"{Row.NOTHING_NAMED.value}; the Ollama at {node.url} has no model: the embedded model"
+            reason = f"{Row.NOTHING_NAMED.value}; the Ollama at {node.shown} has no model: the embedded model"
         else:
-            reason = f"{Row.NOTHING_NAMED.value} and no Ollama answers at {node.url}: the embedded model"
+            reason = f"{Row.NOTHING_NAMED.value} and no Ollama answers at {node.shown}: the embedded model"
         return await self._routed(backend, reason, None, self.settings.embedded_parallel)
 
-    async def named_node(self, node: NodeSettings, row: Row) -> Routed:
-        probe = await self._probe(node)
+    async def named_node(self, row: Row) -> Routed:
+        """Use the first node of the settings, else the local one; no other is contacted."""
+        probe = await self._probe(self._nodes()[0])
         if probe.serves(self.settings.model):
             return await self._node(probe, row.value)
         await probe.backend.aclose()
@@ -188,20 +201,19 @@ class _Router:
         return await self._routed(backend, row.value, url, None)
 
     async def _choose(self) -> tuple[_Probe | None, list[_Probe]]:
-        nodes = self.settings.nodes or [self._local_node()]
         async with asyncio.TaskGroup() as tasks:
-            asked = [tasks.create_task(self._probe(node)) for node in nodes]
+            asked = [tasks.create_task(self._probe(node)) for node in self._nodes()]
         probes = [task.result() for task in asked]
         chosen = next((probe for probe in probes if probe.serves(self.settings.model)), None)
         for probe in probes:
             if probe is not chosen:
                 await probe.backend.aclose()
         if chosen is not None and len(probes) > 1:
-            text = f"this version does not distribute over {len(probes)} nodes: all calls go to {chosen.node.url}"
+            text = f"this version does not distribute over {len(probes)} nodes: all calls go to {chosen.node.shown}"
             self.report(BackendNotice("router", text))
         return chosen, probes
 
-    async def _probe(self, node: NodeSettings) -> _Probe:
+    async def _probe(self, node: _Node) -> _Probe:
         from synaptic.backends.ollama import OllamaBackend  # noqa: PLC0415  (not needed by every row)
 
         backend = OllamaBackend.from_settings(self.settings, node.url)
@@ -211,11 +223,11 @@ class _Router:
         except BackendError as exc:
             return _Probe(node, backend, (), exc)
         except TimeoutError:
-            error = BackendUnavailable(f"{node.url} accepts connections but did not answer in {PROBE_SECONDS:g} s")
+            error = BackendUnavailable(f"{node.shown} accepts connections but did not answer in {PROBE_SECONDS:g} s")
             return _Probe(node, backend, (), error)
 
     async def _node(self, probe: _Probe, reason: str) -> Routed:
-        return await self._routed(probe.backend, reason, probe.node.url, probe.node.parallel)
+        return await self._routed(probe.backend, reason, probe.node.shown, probe.node.parallel)
 
     async def _routed(self, backend: Backend, reason: str, node: str | None, capacity: int | None) -> Routed:
         try:
@@ -231,11 +243,13 @@ class _Router:
         models = await backend.models()
         return models[0].name if models else None
 
-    def _local_node(self) -> NodeSettings:
-        from synaptic.backends.ollama import default_url  # noqa: PLC0415  (not needed by every row)
-        from synaptic.config import NodeSettings  # noqa: PLC0415
+    def _nodes(self) -> list[_Node]:
+        return [_Node(node.url, node.parallel) for node in self.settings.nodes] or [self._local_node()]
 
-        return NodeSettings(url=default_url(self.environ))
+    def _local_node(self) -> _Node:
+        from synaptic.backends.ollama import default_url  # noqa: PLC0415  (not needed by every row)
+
+        return _Node(default_url(self.environ))
 
     def _nobody(self, probes: Sequence[_Probe]) -> BackendError:
         model = self.settings.model

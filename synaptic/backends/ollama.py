@@ -1,0 +1,187 @@
+"""Client of one Ollama server. What its API means is decided in :mod:`synaptic.backends.ollama_api`."""
+
+from __future__ import annotations
+
+import os
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Self
+
+from synaptic.backends.http import drain, get_json, ndjson, new_client, stream_request
+from synaptic.backends.http_errors import Origin, closed_client, without_password
+from synaptic.backends.ollama_api import (
+    NAME,
+    Defaults,
+    Installed,
+    chat_payload,
+    choose_model,
+    default_url,
+    host_url,
+    is_loopback,
+    merge_models,
+    read_line,
+    status_error,
+)
+from synaptic.errors import BackendError, ModelNotFound, ProtocolError, RequestRejected, StreamTruncated
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    import httpx
+
+    from synaptic.backends.base import BackendContext
+    from synaptic.config import Settings
+    from synaptic.messages import ChatRequest, Chunk, ModelInfo
+
+PROBE_SECONDS = 1.0
+LISTING_SECONDS = 10.0
+
+__all__ = ["OllamaBackend", "default_url", "from_context"]
+
+
+class OllamaBackend:
+    """One Ollama server.
+
+    Args:
+        url: ``http://host:port``, or a host as in ``OLLAMA_HOST``; ``None`` follows that variable.
+        num_ctx: Context length in tokens of requests that do not name one; ``None`` leaves it to the server.
+        keep_alive: How long the model stays loaded after a call of a request that does not say.
+        think: For requests that do not say; ``None`` leaves it to the model.
+        temperature: For requests that do not say; ``None`` leaves it to the model.
+        client: Used instead of an own one, and left open.
+
+    """
+
+    name = NAME
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        num_ctx: int | None = None,
+        keep_alive: str | None = None,
+        think: bool | None = None,
+        temperature: float | None = None,
+        client: httpx.AsyncClient | None = None,
+    ) -> None:
+        self.url = default_url(os.environ) if url is None else url.rstrip("/") if "://" in url else host_url(url)
+        self.node = without_password(self.url)
+        self._defaults = Defaults(num_ctx=num_ctx, keep_alive=keep_alive, think=think, temperature=temperature)
+        self._client = client
+        self._owns_client = client is None
+        self._closed = False
+        self._default_model: str | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings, url: str | None = None) -> Self:
+        """Return a backend at ``url`` whose requests follow ``settings`` where they do not say otherwise."""
+        return cls(
+            url,
+            num_ctx=settings.num_ctx,
+            keep_alive=settings.keep_alive,
+            think=settings.think,
+            temperature=settings.temperature,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        """Yield the reply to ``request``; the last chunk has the reason why it ends.
+
+        Raises:
+            ModelNotFound: If the model is not installed, or none is named and none is installed.
+            StreamTruncated: If the stream ends without ``done: true``.
+            BackendError: For everything else that can go wrong, see :mod:`synaptic.errors`.
+
+        """
+        model = request.model or await self.default_model()
+        try:
+            async with aclosing(self._chat(request, model)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except ModelNotFound:
+            self._default_model = None
+            raise
+
+    async def models(self) -> list[ModelInfo]:
+        """Return the installed models, with what is known of those that are loaded."""
+        return [entry.info for entry in await self._installed()]
+
+    async def default_model(self) -> str:
+        """Return the model for requests that name none; it is chosen once.
+
+        Raises:
+            ModelNotFound: If nothing fit is installed.
+
+        """
+        if self._default_model is None:
+            memory = _memory_bytes() if is_loopback(self.url) else None
+            self._default_model = choose_model(await self._installed(), memory, node=self.node)
+        return self._default_model
+
+    async def answers(self) -> bool:
+        """Tell within a second whether an Ollama server answers at the address."""
+        try:
+            version = await get_json(self._http(), "/api/version", backend=NAME, node=self.node, within=PROBE_SECONDS)
+        except BackendError:
+            return False
+        return "version" in version
+
+    async def aclose(self) -> None:
+        """Close the connections; a client that was handed in is left to its owner."""
+        self._closed = True
+        client, self._client = self._client, None
+        if client is not None and self._owns_client:
+            await client.aclose()
+
+    def _http(self) -> httpx.AsyncClient:
+        if self._closed:
+            raise closed_client(Origin(NAME, self.node))
+        if self._client is None:
+            self._client = new_client(self.url)
+        return self._client
+
+    async def _chat(self, request: ChatRequest, model: str) -> AsyncGenerator[Chunk, None]:
+        call = stream_request(
+            self._http(),
+            "POST",
+            "/api/chat",
+            json=chat_payload(request, model, self._defaults),
+            backend=NAME,
+            node=self.node,
+            read_error=lambda status, body: status_error(status, body, model=model, node=self.node),
+        )
+        async with call as reply, aclosing(ndjson(reply, backend=NAME, node=self.node)) as lines:
+            async for line in lines:
+                chunk = read_line(line, request, model=model, node=self.node)
+                if chunk.finish_reason is not None:
+                    await drain(lines)
+                    yield chunk
+                    return
+                if chunk.text or chunk.thinking:
+                    yield chunk
+        raise StreamTruncated(f"{self.node} ended the stream of {model!r} without 'done'", backend=NAME, node=self.node)
+
+    async def _installed(self) -> list[Installed]:
+        """Merge what is installed with what is loaded; old servers have no ``/api/ps``."""
+        client = self._http()
+        tags = await get_json(client, "/api/tags", backend=NAME, node=self.node, within=LISTING_SECONDS)
+        try:
+            loaded = await get_json(client, "/api/ps", backend=NAME, node=self.node, within=LISTING_SECONDS)
+        except (RequestRejected, ProtocolError) as _too_old:
+            loaded = {}
+        return merge_models(tags, loaded)
+
+
+def from_context(context: BackendContext) -> OllamaBackend:
+    """Return a backend with the settings' defaults, at the context's address or where ``OLLAMA_HOST`` points."""
+    return OllamaBackend.from_settings(context.settings, context.url)
+
+
+def _memory_bytes() -> int:
+    import psutil  # noqa: PLC0415 - heavy, and needed once
+
+    return int(psutil.virtual_memory().total)

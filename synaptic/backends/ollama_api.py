@@ -1,0 +1,310 @@
+"""What Ollama's API says and means: pure decisions over its JSON, its error texts and its addresses.
+
+Facts that shape this file (Ollama of August 2026, ``api/types.go``, ``server/routes.go``, ``envconfig/config.go``):
+
+- ``done: true`` is the only success; a failure in mid-stream is a line ``{"error": ...}`` under status 200.
+- Durations are nanoseconds. ``keep_alive`` is a Go duration ("5m") or a number of seconds; "-1" as text is refused.
+- A request without ``num_ctx`` gets the server's default, and one with another ``num_ctx`` reloads the model: hence
+  it is sent explicitly, and the same for every call.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from synaptic.backends.http_errors import error_text
+from synaptic.errors import (
+    BackendBusy,
+    BackendError,
+    ContextOverflow,
+    ModelNotFound,
+    ProtocolError,
+    RequestRejected,
+    StreamFailed,
+)
+from synaptic.messages import ChatRequest, Chunk, FinishReason, ModelInfo, Timings, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from synaptic.backends.http import JsonObject
+
+NAME = "ollama"
+DEFAULT_PORT = 11434
+REPEAT_PENALTY = 1.1
+MEMORY_SHARE = 0.8
+"""Part of the memory that weights may take: the rest is for the KV cache, compute buffers and everything else."""
+
+SUGGESTED_MODEL = "llama3.2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What a request that does not say gets."""
+
+    num_ctx: int | None = None
+    keep_alive: str | None = None
+    think: bool | None = None
+    temperature: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A model of ``/api/tags``. Embedding models cannot chat; remote ones would send the prompt elsewhere."""
+
+    info: ModelInfo
+    can_chat: bool = True
+    remote: bool = False
+
+
+def default_url(environ: Mapping[str, str]) -> str:
+    """Return the address of the local server: what ``OLLAMA_HOST`` says, else port 11434 of this machine."""
+    return host_url(environ.get("OLLAMA_HOST", ""))
+
+
+def host_url(host: str) -> str:
+    """Return the address that a value of ``OLLAMA_HOST`` means to a client, by the rules of Ollama's own.
+
+    A scheme without a port means the scheme's port (``envconfig/config.go``). The addresses that a server binds to for
+    "every interface" become the loopback address, since nobody can connect to them everywhere.
+    """
+    scheme, found, rest = host.strip().strip("\"'").rpartition("://")
+    scheme = scheme.lower() if found else "http"
+    authority, slash, path = rest.partition("/")
+    userinfo, at, address = authority.rpartition("@")
+    name, port = _split_port(address)
+    if port is None:
+        port = {"http": 80, "https": 443}.get(scheme, DEFAULT_PORT) if found else DEFAULT_PORT
+    name = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)  # noqa: S104 - not bound, replaced
+    shown = f"[{name}]" if ":" in name else name
+    return f"{scheme}://{userinfo}{at}{shown}:{port}{slash}{path}".rstrip("/")
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether ``url`` is on this machine, as far as its text says."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def full_name(model: str) -> str:
+    """Return a model's name with its tag: ``llama3.2`` is ``llama3.2:latest``."""
+    return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
+
+
+def chat_payload(request: ChatRequest, model: str, defaults: Defaults = Defaults()) -> JsonObject:
+    """Return the body of ``/api/chat``; what nobody asked for is left out, so that the server's own defaults hold."""
+    options = {
+        "num_ctx": _first(request.num_ctx, defaults.num_ctx),
+        "temperature": _first(request.temperature, defaults.temperature),
+        "num_predict": request.max_tokens,
+        "seed": request.seed,
+        "repeat_penalty": REPEAT_PENALTY if request.repetition_guard else None,
+    }
+    body = {
+        "model": model,
+        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+        "stream": True,
+        "format": None if request.schema is None else dict(request.schema),
+        "options": {name: value for name, value in options.items() if value is not None},
+        "keep_alive": keep_alive_value(_first(request.keep_alive, defaults.keep_alive)),
+        "think": _first(request.think, defaults.think),
+    }
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def keep_alive_value(text: str | None) -> str | int | float | None:
+    """Return ``keep_alive`` as Ollama reads it: text that is a mere number becomes a number, in seconds."""
+    if text is None:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        return text.strip()
+    if not math.isfinite(number):
+        return text.strip()
+    return int(number) if number.is_integer() else number
+
+
+def read_line(line: JsonObject, request: ChatRequest, *, model: str, node: str) -> Chunk:
+    """Return the chunk that one line of ``/api/chat`` is.
+
+    Raises:
+        StreamFailed: If the line reports an error that has no better name.
+        ProtocolError: If the line is of another API.
+
+    """
+    if line.get("error"):
+        text = error_text(json.dumps(line).encode())
+        raise error_for(text, model=model, node=node) or StreamFailed(
+            f"{node} failed in mid-stream: {text}", backend=NAME, node=node
+        )
+    message = line.get("message")
+    done = line.get("done") is True
+    if not isinstance(message, dict) and not done:
+        raise ProtocolError(f"{node} sent a line without 'message' or 'done'", backend=NAME, node=node)
+    parts = message if isinstance(message, dict) else {}
+    text, thinking = _text(parts.get("content")), _text(parts.get("thinking"))
+    if not done:
+        return Chunk(text=text, thinking=thinking)
+    return Chunk(
+        text=text,
+        thinking=thinking,
+        finish_reason=finish_reason(line, request, model=model, node=node),
+        usage=Usage(_count(line.get("prompt_eval_count")), _count(line.get("eval_count"))),
+        timings=Timings(
+            load_seconds=_seconds(line.get("load_duration")),
+            prompt_seconds=_seconds(line.get("prompt_eval_duration")),
+            generation_seconds=_seconds(line.get("eval_duration")),
+        ),
+        model=_text(line.get("model")) or model,
+        node=node,
+    )
+
+
+def finish_reason(line: JsonObject, request: ChatRequest, *, model: str, node: str) -> FinishReason:
+    """Return why a reply ends; old servers do not say, so the token limit is compared.
+
+    Raises:
+        StreamFailed: If the server only loaded or unloaded the model: that is no reply.
+
+    """
+    match line.get("done_reason"):
+        case "length":
+            return "length"
+        case "load" | "unload" as what:
+            raise StreamFailed(f"{node} did {what} {model!r} but generated nothing", backend=NAME, node=node)
+        case None if request.max_tokens is not None and _count(line.get("eval_count")) >= request.max_tokens:
+            return "length"
+        case _:
+            return "stop"
+
+
+def status_error(status: int, body: bytes, *, model: str, node: str) -> BackendError | None:
+    """Return Ollama's own meaning of an error's status and body, or ``None``."""
+    text = error_text(body)
+    if status == 404 and "page not found" in text.lower():  # noqa: PLR2004 - known by its number
+        return RequestRejected(f"{node} has no /api/chat", hint="is it an Ollama server?", backend=NAME, node=node)
+    return error_for(text, model=model, node=node)
+
+
+def error_for(text: str, *, model: str, node: str) -> BackendError | None:
+    """Return the error that a message of Ollama's means, wherever it stands; ``None`` if it means nothing special."""
+    lower = text.lower()
+    said = f"{node}: {text}"
+    if "model" in lower and "not found" in lower:
+        return ModelNotFound(
+            f"{node} does not have the model {model!r}", hint=f"ollama pull {model}", backend=NAME, node=node
+        )
+    if "server busy" in lower or "maximum pending requests" in lower:
+        return BackendBusy(said, backend=NAME, node=node)
+    if "more system memory" in lower or "out of memory" in lower:
+        hint = "use a smaller model, or a smaller num_ctx"
+        return RequestRejected(said, hint=hint, backend=NAME, node=node)
+    if "exceed" in lower and any(f"context {word}" in lower for word in ("length", "size", "window")):
+        return ContextOverflow(said, hint="raise num_ctx, or ask for less at once", backend=NAME, node=node)
+    if "does not support thinking" in lower:
+        return RequestRejected(said, hint="leave 'think' unset for this model", backend=NAME, node=node)
+    return None
+
+
+def merge_models(tags: JsonObject, loaded: JsonObject) -> list[Installed]:
+    """Return the models of ``/api/tags`` with what ``/api/ps`` knows of them; malformed entries are skipped."""
+    running = {full_name(name): entry for name, entry in _entries(loaded)}
+    return [_installed(full_name(name), entry, running.get(full_name(name))) for name, entry in _entries(tags)]
+
+
+def choose_model(installed: Sequence[Installed], memory_bytes: int | None, *, node: str) -> str:
+    """Return the model to use where none is named: a loaded one, else the largest that fits.
+
+    Args:
+        installed: From :func:`merge_models`.
+        memory_bytes: What the server's machine has; ``None`` where that is unknown.
+        node: The server's address, for the error.
+
+    Raises:
+        ModelNotFound: If there is none; the hint says what to pull.
+
+    """
+    usable = [entry.info for entry in installed if entry.can_chat and not entry.remote]
+    if not usable:
+        raise ModelNotFound(
+            f"no model is installed at {node}", hint=f"ollama pull {SUGGESTED_MODEL}", backend=NAME, node=node
+        )
+    limit = math.inf if memory_bytes is None else memory_bytes * MEMORY_SHARE
+    fitting = [info for info in usable if info.loaded or (info.size_bytes or 0) <= limit]
+    if not fitting:
+        smallest = min(usable, key=lambda info: info.size_bytes or 0)
+        raise ModelNotFound(
+            f"none of the models installed at {node} fits into {limit / 1e9:.1f} GB of memory; "
+            f"the smallest is {smallest.name} with {(smallest.size_bytes or 0) / 1e9:.1f} GB",
+            hint=f"ollama pull {SUGGESTED_MODEL}, or name a model to use it all the same",
+            backend=NAME,
+            node=node,
+        )
+    return max(fitting, key=lambda info: (info.loaded, info.size_bytes or 0, info.name)).name
+
+
+def _installed(name: str, entry: JsonObject, running: JsonObject | None) -> Installed:
+    details = entry.get("details")
+    details = details if isinstance(details, dict) else {}
+    families = [_text(details.get("family")), *_texts(details.get("families"))]
+    capabilities = _texts(entry.get("capabilities"))
+    info = ModelInfo(
+        name=name,
+        size_bytes=_count(entry.get("size")) or None,
+        context_length=_count(running.get("context_length")) or None if running else None,
+        parameter_size=_text(details.get("parameter_size")) or None,
+        quantization=_text(details.get("quantization_level")) or None,
+        loaded=running is not None,
+    )
+    embeds = any("bert" in family or "embed" in family for family in families) or "embed" in name
+    can_chat = "completion" in capabilities if capabilities else not embeds
+    return Installed(info, can_chat=can_chat, remote=bool(entry.get("remote_host") or entry.get("remote_model")))
+
+
+def _entries(listing: JsonObject) -> list[tuple[str, JsonObject]]:
+    models = listing.get("models")
+    found = [entry for entry in models if isinstance(entry, dict)] if isinstance(models, list) else []
+    named = [(_text(entry.get("name")) or _text(entry.get("model")), entry) for entry in found]
+    return [(name, entry) for name, entry in named if name]
+
+
+def _split_port(address: str) -> tuple[str, int | None]:
+    """Split ``host:port``, ``[v6]:port`` and bare forms of either; a port that is none counts as absent."""
+    if address.startswith("["):
+        name, _, rest = address[1:].partition("]")
+        digits = rest.removeprefix(":")
+    elif address.count(":") == 1:
+        name, _, digits = address.partition(":")
+    else:
+        name, digits = address, ""
+    port = int(digits) if digits.isdecimal() else 0
+    return name, port if 0 < port <= 65535 else None  # noqa: PLR2004 - the highest port
+
+
+def _first(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _texts(value: object) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _seconds(nanoseconds: object) -> float | None:
+    return nanoseconds / 1e9 if isinstance(nanoseconds, (int, float)) else None

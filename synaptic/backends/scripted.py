@@ -1,0 +1,298 @@
+"""The backend without a model: scripted replies, an echo, delays, and every way in which a backend can fail.
+
+It ships with the package, since whoever writes a pipeline wants to try it without waiting for a model. Without a
+script it echoes the last user message, or makes the smallest value that fits the schema that was asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Awaitable, Mapping
+from contextlib import aclosing, nullcontext
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
+
+from synaptic.backends.schema_sample import sample_value
+from synaptic.errors import (
+    BackendBusy,
+    BackendError,
+    BackendUnavailable,
+    EngineCrashed,
+    ModelNotFound,
+    ProtocolError,
+    RequestRejected,
+    ServerError,
+    StreamFailed,
+    StreamTruncated,
+)
+from synaptic.messages import ChatRequest, Chunk, FinishReason, ModelInfo, Timings, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+
+    from synaptic.backends.base import BackendContext
+
+NAME = "scripted"
+
+FailureKind = Literal[
+    "unavailable",
+    "busy",
+    "not_found",
+    "rejected",
+    "server_error",
+    "stream_failed",
+    "truncated",
+    "stall",
+    "protocol",
+    "crash",
+]
+
+_ERRORS: dict[str, tuple[type[BackendError], str]] = {
+    "unavailable": (BackendUnavailable, "nothing answers"),
+    "busy": (BackendBusy, "the server is busy"),
+    "not_found": (ModelNotFound, "the model is not there"),
+    "rejected": (RequestRejected, "the request was rejected"),
+    "server_error": (ServerError, "the server failed"),
+    "stream_failed": (StreamFailed, "the server failed in mid-stream"),
+    "truncated": (StreamTruncated, "the stream ended before its end was announced"),
+    "protocol": (ProtocolError, "the server sent something else than JSON"),
+    "crash": (EngineCrashed, "the engine died"),
+}
+
+_TOKENS = re.compile(r"\s*\S+|\s+")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A scripted failure.
+
+    Attributes:
+        kind: Which; ``stall`` sends nothing more until it is cancelled.
+        after_tokens: How much of ``text`` is sent before.
+        text: What the reply would have been.
+
+    """
+
+    kind: FailureKind
+    after_tokens: int = 0
+    text: str = "one two three four five six seven eight"
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(FailureKind):
+            known = ", ".join(get_args(FailureKind))
+            raise ValueError(f"there is no failure of the kind {self.kind!r}; known: {known}")
+
+    def error(self) -> BackendError:
+        """Return the error that this failure raises."""
+        kind, message = _ERRORS[self.kind]
+        return kind(f"{message} (scripted)", backend=NAME, node=NAME)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A scripted reply with everything said.
+
+    Attributes:
+        token_delay: Seconds before each token; ``None`` takes the backend's.
+
+    """
+
+    text: str
+    thinking: str = ""
+    finish_reason: FinishReason = "stop"
+    token_delay: float | None = None
+
+
+Answer: TypeAlias = "str | Mapping[str, Any] | list[Any] | Failure | Reply | Exception"
+Script: TypeAlias = (
+    "Callable[[ChatRequest], Answer | Awaitable[Answer]] | Sequence[Answer] | Mapping[str, Answer | tuple[Answer, ...]]"
+)
+
+
+class ScriptedBackend:
+    """A backend that answers from a script.
+
+    A script is one of
+
+    - a function of the request that returns an answer, or something to await for one;
+    - a list of answers, given in order;
+    - a mapping from step to answer: the exact path of a step (``research[2]``) or a pattern (``research*``; brackets
+      stand for themselves); a tuple of answers is given in order, its last one from then on. A step that is not in the
+      mapping is answered as if there were no script.
+
+    An answer is a text, a value that is sent as JSON, a :class:`Reply`, a :class:`Failure`, or an exception to raise.
+
+    Args:
+        replies: The script; ``None`` echoes the last user message, or makes a small value of the schema.
+        token_delay: Seconds before each token but the first.
+        first_token_delay: Seconds before the first token.
+        slots: How many calls are served at once; others wait. ``None`` serves all.
+        model: The one model that it claims to have.
+
+    Attributes:
+        requests: Every request so far.
+        active: Calls being served now.
+        max_active: The most calls that were served at once.
+        closed: Whether :meth:`aclose` was called.
+
+    """
+
+    name = NAME
+
+    def __init__(
+        self,
+        replies: Script | None = None,
+        *,
+        token_delay: float = 0.0,
+        first_token_delay: float = 0.0,
+        slots: int | None = None,
+        model: str = "scripted",
+    ) -> None:
+        self._replies = replies
+        self._token_delay = token_delay
+        self._first_token_delay = first_token_delay
+        self._slots = None if slots is None else asyncio.Semaphore(slots)
+        self._turns: dict[str, int] = {}
+        self.model = model
+        self.requests: list[ChatRequest] = []
+        self.active = 0
+        self.max_active = 0
+        self.closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        """Yield the scripted answer to ``request``, token by token.
+
+        Raises:
+            BackendError: If the script says so, or has no answer left.
+
+        """
+        if self.closed:
+            raise BackendUnavailable("the scripted backend has been closed", backend=NAME)
+        self.requests.append(request)
+        async with self._slots or nullcontext():
+            self.active += 1
+            self.max_active = max(self.max_active, self.active)
+            try:
+                answer = self._answer(request)
+                if isinstance(answer, Awaitable):
+                    answer = await answer
+                async with aclosing(self._play(request, answer)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            finally:
+                self.active -= 1
+
+    async def models(self) -> list[ModelInfo]:
+        """Return the one model there is."""
+        return [ModelInfo(name=self.model, loaded=True)]
+
+    async def default_model(self) -> str:
+        """Return the one model there is."""
+        return self.model
+
+    async def aclose(self) -> None:
+        """Refuse further calls."""
+        self.closed = True
+
+    def _answer(self, request: ChatRequest) -> Answer | Awaitable[Answer]:
+        script = self._replies
+        if script is None:
+            return default_answer(request)
+        if callable(script):
+            return script(request)
+        if not isinstance(script, Mapping):
+            return self._in_order("", script, request, repeat_last=False)
+        key = matching_key(request.tag, script)
+        if key is None:
+            return default_answer(request)
+        answer = script[key]
+        return self._in_order(key, answer, request, repeat_last=True) if isinstance(answer, tuple) else answer
+
+    def _in_order(self, key: str, answers: Sequence[Answer], request: ChatRequest, *, repeat_last: bool) -> Answer:
+        turn = self._turns.get(key, 0)
+        self._turns[key] = turn + 1
+        if turn < len(answers):
+            return answers[turn]
+        if repeat_last and answers:
+            return answers[-1]
+        raise RequestRejected(
+            f"the script has {len(answers)} answers, and none is left for the call {request.tag or turn + 1!r}",
+            backend=NAME,
+        )
+
+    async def _play(self, request: ChatRequest, answer: Answer) -> AsyncGenerator[Chunk, None]:
+        if isinstance(answer, Exception):
+            raise answer
+        failure = answer if isinstance(answer, Failure) else None
+        reply = as_reply(answer)
+        tokens = tokens_of(reply.text)
+        started = time.perf_counter()
+        if reply.thinking:
+            yield Chunk(thinking=reply.thinking)
+        delay = self._token_delay if reply.token_delay is None else reply.token_delay
+        for index, token in enumerate(tokens if failure is None else tokens[: failure.after_tokens]):
+            if (pause := delay if index else self._first_token_delay) > 0:
+                await asyncio.sleep(pause)
+            yield Chunk(text=token)
+        if failure is not None:
+            await self._fail(failure)
+        yield Chunk(
+            finish_reason=reply.finish_reason,
+            usage=Usage(sum(len(message.content.split()) for message in request.messages), len(tokens)),
+            timings=Timings(prompt_seconds=0.0, generation_seconds=time.perf_counter() - started),
+            model=request.model or self.model,
+            node=NAME,
+        )
+
+    async def _fail(self, failure: Failure) -> None:
+        if failure.kind == "stall":
+            await asyncio.get_running_loop().create_future()
+        raise failure.error()
+
+
+def from_context(context: BackendContext) -> ScriptedBackend:
+    """Return a backend that echoes; the settings name its model."""
+    return ScriptedBackend(model=context.settings.model or "scripted")
+
+
+def default_answer(request: ChatRequest) -> str:
+    """Return what is said without a script: a small value of the schema, else the last user message."""
+    if request.schema is not None:
+        return json.dumps(sample_value(request.schema), ensure_ascii=False)
+    return next((message.content for message in reversed(request.messages) if message.role == "user"), "")
+
+
+def matching_key(tag: str, keys: Iterable[str]) -> str | None:
+    """Return the key that is ``tag``, else the first that is a pattern of it; brackets are no part of a pattern."""
+    patterns = list(keys)
+    if tag in patterns:
+        return tag
+    return next((key for key in patterns if fnmatchcase(tag, key.replace("[", "[[]"))), None)
+
+
+def as_reply(answer: Answer) -> Reply:
+    """Return an answer in its full form; of a failure, the reply that it breaks off."""
+    match answer:
+        case Reply():
+            return answer
+        case Failure():
+            return Reply(text=answer.text)
+        case str():
+            return Reply(text=answer)
+        case _:
+            return Reply(text=json.dumps(answer, ensure_ascii=False))
+
+
+def tokens_of(text: str) -> list[str]:
+    """Split a text into words, each with the blanks before it; joined, they are the text again."""
+    return _TOKENS.findall(text)

@@ -1,0 +1,148 @@
+"""HTTP: whatever happens to a call, and whenever, no connection, task or request is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fault_server import FaultServer, hang, stream
+
+from synaptic.backends.http import drain, ndjson, new_client, stream_request
+from synaptic.errors import BackendError, StreamTruncated
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import httpx
+
+
+async def read_ndjson(url: str, client: httpx.AsyncClient) -> list[dict[str, Any]]:
+    async with (
+        stream_request(client, "POST", "/x", json={"a": 1}, backend="test", node=url) as reply,
+        aclosing(ndjson(reply, backend="test", node=url)) as values,
+    ):
+        return [value async for value in values]
+
+
+def lines(*values: object) -> list[bytes]:
+    return [json.dumps(value).encode() + b"\n" for value in values]
+
+
+async def leave_early(url: str, client: httpx.AsyncClient) -> None:
+    async with (
+        stream_request(client, "POST", "/x", json={}, backend="test", node=url) as reply,
+        aclosing(ndjson(reply, backend="test", node=url)) as values,
+    ):
+        async for _ in values:
+            return
+
+
+async def steps(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def other_tasks(before: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
+    """Return the tasks that are neither this one, nor the server's, nor were there before."""
+    ours = {asyncio.current_task(), *before}
+    known = ("_Connection.serve", "_accept_connection2")
+    return {task for task in asyncio.all_tasks() - ours if not any(name in repr(task) for name in known)}
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_cancellation_at_any_step_closes_the_connection(times: int, host: str) -> None:
+    """Cancelled after each number of steps of the event loop, once and several times in a row."""
+    before = asyncio.all_tasks()
+    for count in range(45):
+        async with FaultServer(stream(lines({"a": 1}, {"a": 2}), then=hang)) as server:
+            url = server.url.replace("127.0.0.1", host)
+            async with new_client(url) as client:
+                task = asyncio.ensure_future(read_ndjson(url, client))
+                await steps(count)
+                for _ in range(times):
+                    task.cancel()
+                    await asyncio.sleep(0)
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                assert not other_tasks(before), f"tasks are left after {count} steps"
+                await server.wait_until_idle()
+
+
+async def test_cancellation_of_a_finished_stream_leaves_no_connection_in_use() -> None:
+    """Also at the steps in which the connection goes back to the pool."""
+    for count in range(45):
+        async with FaultServer(stream(lines({"a": 1}))) as server, new_client(server.url) as client:
+            task = asyncio.ensure_future(read_ndjson(server.url, client))
+            await steps(count)
+            task.cancel()
+            await asyncio.wait({task})
+            await read_ndjson(server.url, client)
+            assert await asyncio.wait_for(read_ndjson(server.url, client), 5) == [{"a": 1}]
+            pool = client._transport._pool  # type: ignore[attr-defined]
+            assert [connection.is_idle() for connection in pool.connections] == [True], f"after {count} steps"
+
+
+async def test_leaving_early_closes_the_connection_before_the_call_returns() -> None:
+    before = asyncio.all_tasks()
+    async with FaultServer(stream(lines({"a": 1}, {"a": 2}), then=hang)) as server, new_client(server.url) as client:
+        await leave_early(server.url, client)
+        assert not other_tasks(before)
+        await server.wait_until_idle()
+
+
+async def test_a_server_that_floods_is_read_no_faster_than_its_reader() -> None:
+    sent = 0
+
+    async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        line = b'{"a":"' + b"x" * 65_000 + b'"}\n'
+        while True:
+            writer.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
+            await writer.drain()
+            sent += len(line)
+
+    async with (
+        FaultServer(stream(lines({"a": 1}), then=flood)) as server,
+        new_client(server.url) as client,
+        stream_request(client, "POST", "/x", json={}, backend="test", node=server.url) as reply,
+    ):
+        values = ndjson(reply, backend="test", node=server.url)
+        await anext(values)
+        before = -1
+        async with asyncio.timeout(20):
+            while sent > before:
+                before = sent
+                await steps(300)
+        assert sent < 64 * 2**20
+        for _ in range(600):
+            assert await anext(values)
+        await values.aclose()
+
+
+async def test_draining_gives_up_and_forgives() -> None:
+    async def endless() -> AsyncIterator[int]:
+        while True:
+            yield 1
+            await asyncio.sleep(0)
+
+    async def broken() -> AsyncIterator[int]:
+        yield 1
+        raise StreamTruncated("cut")
+
+    await drain(endless(), 0.01)
+    await drain(broken())
+
+
+async def test_closing_the_client_ends_its_streams() -> None:
+    async with FaultServer(stream(lines({"a": 1}), then=hang)) as server:
+        client = new_client(server.url)
+        reading = asyncio.ensure_future(read_ndjson(server.url, client))
+        await server.wait_for(lambda: len(server.requests) == 1)
+        await client.aclose()
+        with pytest.raises(BackendError):
+            await asyncio.wait_for(reading, 5)
+        await server.wait_until_idle()

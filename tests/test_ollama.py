@@ -1,0 +1,443 @@
+"""Ollama: what is sent, what is understood, and every way in which a server can fail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fault_server import (
+    Behaviour,
+    FaultServer,
+    before_headers,
+    broken_chunk,
+    cut,
+    finish,
+    hang,
+    html,
+    json_reply,
+    ollama_lines,
+    ollama_reply,
+    reset,
+    respond,
+    stream,
+)
+
+from synaptic.backends.base import Backend, BackendContext, create_backend
+from synaptic.backends.http import new_client
+from synaptic.backends.ollama import OllamaBackend
+from synaptic.backends.ollama_api import (
+    Defaults,
+    chat_payload,
+    keep_alive_value,
+)
+from synaptic.config import Settings
+from synaptic.errors import (
+    BackendBusy,
+    BackendError,
+    BackendUnavailable,
+    ContextOverflow,
+    ModelNotFound,
+    ProtocolError,
+    RequestRejected,
+    ServerError,
+    StreamFailed,
+    StreamTruncated,
+)
+from synaptic.messages import ChatRequest, Chunk, Message, Timings, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+HELLO = (Message("system", "Be brief."), Message("user", "Hello"))
+GB = 10**9
+
+
+def request(**fields: Any) -> ChatRequest:
+    return ChatRequest(messages=HELLO, **{"model": "tiny", **fields})
+
+
+async def ask(url: str, ask_for: ChatRequest | None = None, **settings: Any) -> list[Chunk]:
+    async with OllamaBackend(url, **settings) as backend:
+        return [chunk async for chunk in backend.stream(ask_for or request())]
+
+
+def text_of(chunks: list[Chunk]) -> str:
+    return "".join(chunk.text for chunk in chunks)
+
+
+def unused_url() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+def tags(*models: dict[str, Any]) -> Behaviour:
+    return json_reply({"models": list(models)})
+
+
+# A reply.
+
+
+async def test_a_reply_comes_token_by_token_and_ends_with_its_usage() -> None:
+    async with FaultServer({"/api/chat": ollama_reply(["Hel", "lo", "!"])}) as server:
+        chunks = await ask(server.url)
+    assert [chunk.text for chunk in chunks] == ["Hel", "lo", "!", ""]
+    assert [chunk.finish_reason for chunk in chunks] == [None, None, None, "stop"]
+    last = chunks[-1]
+    assert last.usage == Usage(prompt_tokens=11, completion_tokens=7)
+    assert last.timings == Timings(load_seconds=1.5, prompt_seconds=0.25, generation_seconds=2.0)
+    assert (last.model, last.node) == ("tiny:latest", server.url)
+
+
+async def test_everything_that_is_asked_for_is_sent() -> None:
+    asked = request(
+        schema={"type": "object"},
+        temperature=0.25,
+        max_tokens=64,
+        seed=7,
+        num_ctx=8192,
+        keep_alive="10m",
+        think=False,
+        tag="never sent",
+    )
+    async with FaultServer(ollama_reply(["x"])) as server:
+        await ask(server.url, asked)
+    assert server.requests[0].path == "/api/chat"
+    assert server.requests[0].json == {
+        "model": "tiny",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}],
+        "stream": True,
+        "format": {"type": "object"},
+        "options": {"num_ctx": 8192, "temperature": 0.25, "num_predict": 64, "seed": 7, "repeat_penalty": 1.1},
+        "keep_alive": "10m",
+        "think": False,
+    }
+
+
+def test_what_nobody_asked_for_is_not_sent() -> None:
+    payload = chat_payload(request(repetition_guard=False), "tiny")
+    assert set(payload) == {"model", "messages", "stream", "options"}
+    assert payload["options"] == {}
+
+
+def test_a_request_wins_over_the_defaults() -> None:
+    defaults = Defaults(num_ctx=4096, keep_alive="5m", think=True, temperature=0.9)
+    payload = chat_payload(request(), "tiny", defaults)
+    assert (payload["options"]["num_ctx"], payload["options"]["temperature"]) == (4096, 0.9)
+    assert (payload["keep_alive"], payload["think"]) == ("5m", True)
+    payload = chat_payload(request(num_ctx=512, temperature=0.0, think=False, keep_alive="0"), "tiny", defaults)
+    assert (payload["options"]["num_ctx"], payload["options"]["temperature"]) == (512, 0.0)
+    assert (payload["keep_alive"], payload["think"]) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        (None, None),
+        ("5m", "5m"),
+        (" 1h30m ", "1h30m"),
+        ("-1", -1),
+        ("300", 300),
+        ("0", 0),
+        ("1.5", 1.5),
+        ("inf", "inf"),
+    ],
+)
+def test_keep_alive_that_is_a_number_is_sent_as_one(text: str | None, sent: object) -> None:
+    """Go refuses a duration without a unit: {"keep_alive": "-1"} is an error."""
+    value = keep_alive_value(text)
+    assert (value, type(value)) == (sent, type(sent))
+
+
+async def test_thinking_is_told_from_the_reply() -> None:
+    thought = json.dumps({"message": {"role": "assistant", "content": "", "thinking": "Hm."}, "done": False})
+    async with FaultServer(stream([thought.encode() + b"\n", *ollama_lines(["Yes."])])) as server:
+        chunks = await ask(server.url)
+    assert [(chunk.thinking, chunk.text) for chunk in chunks] == [("Hm.", ""), ("", "Yes."), ("", "")]
+
+
+@pytest.mark.parametrize(
+    ("final", "max_tokens", "reason"),
+    [
+        ({"done_reason": "stop"}, 7, "stop"),
+        ({"done_reason": "length"}, None, "length"),
+        ({"done_reason": None}, 7, "length"),
+        ({"done_reason": None}, 8, "stop"),
+        ({"done_reason": None}, None, "stop"),
+        ({"done_reason": "something new"}, None, "stop"),
+    ],
+)
+async def test_why_a_reply_ends(final: dict[str, Any], max_tokens: int | None, reason: str) -> None:
+    """Old servers do not say why: there the token limit is compared with what came."""
+    async with FaultServer(ollama_reply(["x"], **final)) as server:
+        chunks = await ask(server.url, request(max_tokens=max_tokens))
+    assert chunks[-1].finish_reason == reason
+
+
+@pytest.mark.parametrize("reason", ["load", "unload"])
+async def test_a_model_that_was_only_loaded_has_not_replied(reason: str) -> None:
+    async with FaultServer(ollama_reply([], done_reason=reason)) as server:
+        with pytest.raises(StreamFailed, match="generated nothing"):
+            await ask(server.url)
+
+
+async def test_the_last_line_may_bring_text_and_lack_everything_else() -> None:
+    line = b'{"message":{"content":"all at once"},"done":true,"eval_count":"many","load_duration":null}\n'
+    async with FaultServer(stream([line, b'{"error":"never read"}\n'])) as server:
+        chunks = await ask(server.url)
+    assert chunks == [
+        Chunk(text="all at once", finish_reason="stop", usage=Usage(), timings=Timings(), model="tiny", node=server.url)
+    ]
+
+
+async def test_a_last_line_without_message_is_an_end() -> None:
+    async with FaultServer(stream([b'{"done":true}'])) as server:
+        assert text_of(await ask(server.url)) == ""
+
+
+async def test_done_is_the_end_even_if_the_server_hangs_after_it() -> None:
+    async with FaultServer(ollama_reply(["x"], then=hang)) as server:
+        assert text_of(await asyncio.wait_for(ask(server.url), 5)) == "x"
+        await server.wait_until_idle()
+
+
+async def test_calls_share_a_connection_and_run_in_parallel() -> None:
+    async with FaultServer(ollama_reply(["x"] * 5, delay=0.001)) as server, OllamaBackend(server.url) as backend:
+
+        async def one() -> str:
+            return text_of([chunk async for chunk in backend.stream(request())])
+
+        assert await one() == await one() == "xxxxx"
+        assert server.connections == 1
+        assert await asyncio.gather(one(), one(), one()) == ["xxxxx"] * 3
+        assert server.connections == 3
+
+
+# Every failure has its error.
+
+NOT_FOUND = {"error": "model 'tiny' not found"}
+BUSY = {"error": "server busy, please try again.  maximum pending requests exceeded"}
+MEMORY = {"error": "model requires more system memory (9.1 GiB) than is available (3.2 GiB)"}
+TOO_LONG = {"error": "the input length exceeds the context length"}
+NO_THINKING = {"error": '"tiny" does not support thinking'}
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kind"),
+    [
+        (json_reply(NOT_FOUND, 404), ModelNotFound),
+        (json_reply(BUSY, 503), BackendBusy),
+        (json_reply(BUSY, 500), BackendBusy),
+        (json_reply({"error": "no"}, 429), BackendBusy),
+        (json_reply(MEMORY, 500), RequestRejected),
+        (json_reply(TOO_LONG, 400), ContextOverflow),
+        (json_reply(NO_THINKING, 400), RequestRejected),
+        (json_reply({"error": "invalid format"}, 400), RequestRejected),
+        (json_reply({"error": "context deadline exceeded"}, 500), ServerError),
+        (json_reply({"error": "llama runner process has terminated"}, 500), ServerError),
+        (respond(404, b"404 page not found", "text/plain"), RequestRejected),
+        (html(200), ProtocolError),
+        (html(404), ProtocolError),
+        (html(502), ServerError),
+        (respond(200, b"Ollama is running", "text/plain"), StreamTruncated),
+        (respond(200, b"Ollama is running\n", "text/plain"), ProtocolError),
+        (before_headers(cut), BackendUnavailable),
+        (before_headers(reset), BackendUnavailable),
+        (stream([*ollama_lines(["a"], done=False), b'{"error":"an error was encountered"}\n']), StreamFailed),
+        (stream([*ollama_lines(["a"], done=False), json.dumps(NOT_FOUND).encode() + b"\n"]), ModelNotFound),
+        (stream([*ollama_lines(["a"], done=False), json.dumps(BUSY).encode() + b"\n"]), BackendBusy),
+        (stream([*ollama_lines(["a"], done=False), b"garbage\n"]), ProtocolError),
+        (stream([*ollama_lines(["a"], done=False), b'{"status":"success"}\n']), ProtocolError),
+        (stream([*ollama_lines(["a"], done=False), b'{"message":{"content":"\xc3']), StreamTruncated),
+        (stream([]), StreamTruncated),
+        (ollama_reply(["a", "b"], done=False), StreamTruncated),
+        (ollama_reply(["a", "b"], done=False, then=cut), StreamTruncated),
+        (ollama_reply(["a", "b"], done=False, then=reset), StreamTruncated),
+        (ollama_reply(["a", "b"], done=False, then=broken_chunk), ProtocolError),
+    ],
+)
+async def test_every_failure_is_a_typed_error(behaviour: Behaviour, kind: type[BackendError]) -> None:
+    async with FaultServer(behaviour) as server:
+        with pytest.raises(kind) as caught:
+            await ask(server.url)
+        await server.wait_until_idle()
+    assert type(caught.value) is kind
+    assert caught.value.backend == "ollama"
+    assert caught.value.node == server.url
+
+
+async def test_text_before_a_failure_is_given() -> None:
+    got: list[str] = []
+
+    async def read(url: str) -> None:
+        async with OllamaBackend(url) as backend:
+            async for chunk in backend.stream(request()):
+                got.append(chunk.text)  # noqa: PERF401 - kept although the loop fails
+
+    async with FaultServer(ollama_reply(["a", "b"], done=False, then=cut)) as server:
+        with pytest.raises(StreamTruncated):
+            await read(server.url)
+    assert got == ["a", "b"]
+
+
+async def test_a_missing_model_says_what_to_pull() -> None:
+    async with FaultServer(json_reply(NOT_FOUND, 404)) as server:
+        with pytest.raises(ModelNotFound) as caught:
+            await ask(server.url, request(model="llama3.1:70b"))
+    assert caught.value.hint == "ollama pull llama3.1:70b"
+
+
+async def test_a_busy_server_says_when_to_come_again() -> None:
+    async with FaultServer(json_reply(BUSY, 503, {"retry-after": "4"})) as server:
+        with pytest.raises(BackendBusy) as caught:
+            await ask(server.url)
+    assert caught.value.retry_after == 4.0
+
+
+async def test_nobody_there() -> None:
+    with pytest.raises(BackendUnavailable, match="nothing answers at"):
+        await ask(unused_url())
+
+
+async def test_passwords_are_sent_but_never_shown() -> None:
+    async with FaultServer(ollama_reply(["x"])) as server:
+        chunks = await ask(server.url.replace("http://", "http://me:secret@"))
+        assert server.requests[0].headers["authorization"].startswith("Basic ")
+    assert chunks[-1].node == server.url
+
+
+async def test_a_backend_that_was_closed_refuses() -> None:
+    backend = OllamaBackend(unused_url())
+    await backend.aclose()
+    await backend.aclose()
+    with pytest.raises(BackendUnavailable, match="closed"):
+        await backend.models()
+
+
+async def test_a_client_that_was_handed_in_stays_open() -> None:
+    async with FaultServer(ollama_reply(["x"])) as server, new_client(server.url) as client:
+        assert text_of(await ask(server.url, client=client)) == "x"
+        assert not client.is_closed
+
+
+# A stream can be left at any moment.
+
+
+async def steps(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def other_tasks(before: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
+    """Return the tasks that are neither this one, nor the server's, nor were there before."""
+    ours = {asyncio.current_task(), *before}
+    known = ("_Connection.serve", "_accept_connection2")
+    return {task for task in asyncio.all_tasks() - ours if not any(name in repr(task) for name in known)}
+
+
+@pytest.mark.parametrize("model", ["tiny", None])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_cancellation_at_any_step_leaves_nothing(model: str | None, times: int) -> None:
+    """Cancelled after each number of steps of the event loop; without a model, also while one is being chosen."""
+    before = asyncio.all_tasks()
+    script = {
+        "/api/chat": ollama_reply(["a", "b"], done=False, then=hang),
+        "/api/tags": tags({"name": "tiny"}),
+        "/api/ps": tags(),
+    }
+    for count in range(40 if model else 90):
+        async with FaultServer(script) as server, new_client(server.url) as client:
+            backend = OllamaBackend(server.url, client=client)
+
+            async def consume(stream: AsyncGenerator[Chunk, None]) -> None:
+                async for _ in stream:
+                    pass
+
+            task = asyncio.ensure_future(consume(backend.stream(request(model=model))))
+            await steps(count)
+            for _ in range(times):
+                task.cancel()
+                await asyncio.sleep(0)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await steps(2)
+            assert not other_tasks(before), f"tasks are left after {count} steps"
+            pool = client._transport._pool  # type: ignore[attr-defined]
+            assert all(connection.is_idle() for connection in pool.connections), f"after {count} steps"
+            await client.aclose()
+            await server.wait_until_idle()
+
+
+async def test_closing_the_generator_closes_the_connection() -> None:
+    before = asyncio.all_tasks()
+    async with (
+        FaultServer(ollama_reply(["a", "b"], done=False, then=hang)) as server,
+        OllamaBackend(server.url) as backend,
+    ):
+        chunks = backend.stream(request())
+        assert (await anext(chunks)).text == "a"
+        assert server.open_connections == 1
+        await chunks.aclose()
+        assert not other_tasks(before)
+        await server.wait_until_idle()
+
+
+async def test_a_timeout_around_a_stalled_stream_closes_it() -> None:
+    async with FaultServer(ollama_reply(["a"], done=False, then=hang)) as server:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await ask(server.url)
+        await server.wait_until_idle()
+
+
+# Whether it is there.
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "answer"),
+    [
+        (json_reply({"version": "0.12.3"}), True),
+        (json_reply({"hello": "world"}), False),
+        (html(200), False),
+        (respond(500), False),
+        (before_headers(cut), False),
+    ],
+)
+async def test_whether_a_server_answers(behaviour: Behaviour, *, answer: bool) -> None:
+    async with FaultServer({"/api/version": behaviour}) as server, OllamaBackend(server.url) as backend:
+        assert await backend.answers() is answer
+
+
+async def test_a_server_that_hangs_or_is_gone_does_not_answer() -> None:
+    async with FaultServer(before_headers(hang)) as server, OllamaBackend(server.url) as backend:
+        assert await asyncio.wait_for(backend.answers(), 5) is False
+        await server.stop()
+        assert await backend.answers() is False
+
+
+# Settings.
+
+
+async def test_it_is_made_from_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with FaultServer(ollama_reply(["x"])) as server:
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        settings = Settings(num_ctx=2048, keep_alive="-1", think=True, temperature=0.5)
+        backend = create_backend("ollama", BackendContext(settings))
+        assert isinstance(backend, Backend)
+        [_ async for _ in backend.stream(request())]
+        await backend.aclose()
+    sent = server.requests[0].json
+    assert (sent["keep_alive"], sent["think"]) == (-1, True)
+    assert (sent["options"]["num_ctx"], sent["options"]["temperature"]) == (2048, 0.5)
+    assert OllamaBackend("box").url == "http://box:11434"
+    assert OllamaBackend("http://box:1/").url == "http://box:1"
+
+
+async def test_a_reply_in_one_packet_and_in_packets_of_one_byte() -> None:
+    whole = b"".join(ollama_lines(["añ", "€😀"]))
+    for pieces in ([whole], [whole[i : i + 1] for i in range(len(whole))]):
+        async with FaultServer(stream(pieces, then=finish)) as server:
+            assert text_of(await ask(server.url)) == "añ€😀"
