@@ -1,0 +1,117 @@
+"""Commands about agents and runs: ``/agents``, ``/plan``, ``/run``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from synaptic.ui.repl import candidates
+from synaptic.ui.repl.arguments import take_word
+from synaptic.ui.repl.registry import Call, command
+
+if TYPE_CHECKING:
+    from synaptic.agents import AgentEntry
+    from synaptic.ui.repl.state import Repl
+
+_INPUT_FLAGS: Final = ("-i", "--input")
+_ANY_QUESTION: Final = "(your question)"
+
+
+@command(
+    "agents",
+    arguments="[NAME]",
+    help="List the agents, or show one",
+    example="/agents editor",
+    candidates=candidates.first(candidates.agents),
+)
+async def agents_command(repl: Repl, call: Call) -> None:
+    """List the agents, or show one with its prompt."""
+    from synaptic.agents import discover_agents  # noqa: PLC0415  (imports YAML)
+
+    words = call.words(1)
+    book = discover_agents()
+    if words:
+        _show_agent(repl, book.entry(words[0]))
+        return
+    repl.screen.table(
+        [(entry.agent.name, _origin(entry), entry.agent.description) for entry in book.entries()],
+        ("agent", "found", "description"),
+    )
+
+
+@command(
+    "plan",
+    arguments="[QUESTION]",
+    help="Show what a question would do; no model is called",
+    details="Without a question, the plan of the last one.",
+    example="/plan How does a heat pump work?",
+)
+async def plan_command(repl: Repl, call: Call) -> None:
+    """Print the plan for a question."""
+    from synaptic.ui.plan_view import print_plan  # noqa: PLC0415  (start-up of the prompt)
+
+    last = repl.conversation[-1].question if repl.conversation else _ANY_QUESTION
+    print_plan(await repl.plan(call.rest or last), repl.screen.out)
+
+
+@command(
+    "run",
+    arguments="PIPELINE|FILE [-i KEY=VALUE ...] [QUESTION]",
+    help="Run a pipeline once, with its inputs",
+    example="/run research -i rounds=2 How does a heat pump work?",
+    candidates=candidates.first(candidates.pipelines),
+)
+async def run_command(repl: Repl, call: Call) -> None:
+    """Run a pipeline that is not the one that is set."""
+    pipeline, rest = take_word(call.rest)
+    if not pipeline:
+        raise call.wrong("it needs a pipeline")
+    if pipeline in _INPUT_FLAGS:
+        raise call.wrong("the pipeline comes first")
+    inputs, question = take_inputs(call, rest)
+    await repl.ask(question or None, pipeline=pipeline, inputs=inputs, shown=inputs.get("query") or f"/run {call.rest}")
+
+
+def take_inputs(call: Call, text: str) -> tuple[dict[str, str], str]:
+    """Return the inputs that stand before the question, and the question as it stands.
+
+    Raises:
+        UsageError: If an input is not ``KEY=VALUE`` or is given twice.
+
+    """
+    inputs: dict[str, str] = {}
+    word, rest = take_word(text)
+    while word in _INPUT_FLAGS:
+        pair, rest = take_word(rest)
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise call.wrong(f"{word} needs KEY=VALUE, not {pair!r}")
+        if key in inputs:
+            raise call.wrong(f"the input {key!r} stands twice")
+        inputs[key] = value
+        text = rest
+        word, rest = take_word(text)
+    return inputs, text.removeprefix("-- ").strip()
+
+
+def _show_agent(repl: Repl, entry: AgentEntry) -> None:
+    agent = entry.agent
+    facts = [
+        ("description", agent.description),
+        ("found", f"{_origin(entry)}, {entry.path}" if entry.path else _origin(entry)),
+        ("model", repl.settings.agent_models.get(agent.name) or agent.model or "the one that is set"),
+        ("temperature", "" if agent.temperature is None else f"{agent.temperature:g}"),
+        ("max_tokens", "" if agent.max_tokens is None else str(agent.max_tokens)),
+        ("output", json.dumps(agent.output.notation, ensure_ascii=False) if agent.output else "free text"),
+    ]
+    repl.screen.say(agent.name, bold=True)
+    repl.screen.table([(f"  {name}", value) for name, value in facts if value])
+    repl.screen.say()
+    repl.screen.say(agent.prompt)
+
+
+def _origin(entry: AgentEntry) -> str:
+    return f"{entry.origin} (overrides {entry.overrides[-1]})" if entry.overrides else entry.origin
+
+
+COMMANDS: Final = (agents_command, plan_command, run_command)

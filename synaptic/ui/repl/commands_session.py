@@ -1,0 +1,126 @@
+"""Commands about this conversation: ``/status``, ``/history``, ``/save``, ``/clear``, ``/exit``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from synaptic.errors import SynapticError, UsageError
+from synaptic.ui.repl import candidates
+from synaptic.ui.repl.conversation import Conversation, Turn, as_json, as_markdown
+from synaptic.ui.repl.registry import Call, command
+from synaptic.ui.repl.saving import save
+from synaptic.ui.text import one_line, plural, seconds
+
+if TYPE_CHECKING:
+    from synaptic.ui.repl.state import Repl
+
+_FORCE: Final = "--force"
+_LINE: Final = 100
+
+
+@command("status", help="Show pipeline, model, backend, turns and tokens", example="/status")
+async def status_command(repl: Repl, call: Call) -> None:
+    """Print where questions go and what was used so far."""
+    call.words(0)
+    rows = [("pipeline", repl.settings.pipeline), ("model", repl.settings.model or "what the backend chooses")]
+    try:
+        route = await repl.sessions.ask_route(repl.settings)
+    except SynapticError as exc:
+        rows.append(("backend", f"none: {exc}"))
+    else:
+        where = " ".join(part for part in (route.backend, route.node, route.model) if part)
+        rows += [("backend", where), ("why", route.reason)]
+    usage = repl.usage
+    rows += [
+        ("turns", str(len(repl.conversation))),
+        ("tokens", f"{usage.total_tokens} ({usage.prompt_tokens} in prompts, {usage.completion_tokens} generated)"),
+        ("last run", _last_run(repl)),
+    ]
+    repl.screen.table(rows)
+
+
+@command(
+    "history",
+    arguments="[NUMBER]",
+    help="Show the turns of the conversation, or one in full",
+    example="/history 1",
+)
+async def history_command(repl: Repl, call: Call) -> None:
+    """Print the turns, one line for each question and answer, or one turn as it was."""
+    words = call.words(1)
+    turns = repl.conversation
+    if words:
+        turn = _turn(call, turns, words[0])
+        repl.screen.say(turn.question, bold=True)
+        repl.screen.say()
+        repl.screen.say("\n\n".join(part for part in (turn.answer, f"({turn.remark})" if turn.remark else "") if part))
+        return
+    if not turns:
+        repl.screen.say("nothing was asked yet")
+    for number, turn in enumerate(turns, 1):
+        repl.screen.say(f"{number:>3}  {one_line(turn.question, _LINE)}", bold=True)
+        remark = f" ({one_line(turn.remark, _LINE)})" if turn.remark else ""
+        repl.screen.say(f"     {one_line(turn.answer, _LINE)}{remark}")
+
+
+@command(
+    "save",
+    arguments="FILE [--force]",
+    help="Save the conversation as Markdown, or as JSON to a .json file",
+    details="A file that is there is left alone, unless --force is given.",
+    example="/save heat-pumps.md",
+    candidates=candidates.any_file,
+)
+async def save_command(repl: Repl, call: Call) -> None:
+    """Write the conversation to a file, whole or not at all."""
+    words = call.words(3)
+    names = [word for word in words if word != _FORCE]
+    if len(names) != 1:
+        raise call.wrong("it needs one file")
+    if not repl.conversation:
+        raise UsageError("there is nothing to save yet")
+    path = _expanded(names[0])
+    form = as_json if path.suffix.lower() == ".json" else as_markdown
+    save(path, form(repl.conversation), force=_FORCE in words)
+    repl.screen.note(f"saved {plural(len(repl.conversation), 'turn')} to {path}")
+
+
+@command("clear", help="Forget the conversation and clear the screen", example="/clear")
+async def clear_command(repl: Repl, call: Call) -> None:
+    """Begin a new conversation on an empty screen."""
+    call.words(0)
+    repl.conversation.forget()
+    repl.screen.clear()
+
+
+@command("exit", help="Leave", example="/exit", aliases=("quit",))
+async def exit_command(repl: Repl, call: Call) -> None:
+    """Leave."""
+    call.words(0)
+    repl.leaving = True
+
+
+def _turn(call: Call, turns: Conversation, text: str) -> Turn:
+    if not turns:
+        raise UsageError("nothing was asked yet")
+    if not text.isdecimal() or not 1 <= int(text) <= len(turns):
+        raise call.wrong(f"there is no turn {text!r}; there are {len(turns)}")
+    turn: Turn = turns[int(text) - 1]
+    return turn
+
+
+def _expanded(name: str) -> Path:
+    return Path(os.path.expanduser(name))  # noqa: PTH111  (Path.expanduser raises where there is no home)
+
+
+def _last_run(repl: Repl) -> str:
+    run = repl.last_run
+    if run is None:
+        return "none yet"
+    took = seconds(run.ended_at - run.started_at)
+    return f"{run.run_id}, {run.pipeline}, {run.status} after {took}, {plural(run.usage.total_tokens, 'token')}"
+
+
+COMMANDS: Final = (status_command, history_command, save_command, clear_command, exit_command)

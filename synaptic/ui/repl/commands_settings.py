@@ -1,0 +1,205 @@
+"""Commands that show and change settings: ``/model``, ``/pipeline``, ``/set``, ``/config``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from synaptic.config import describe, set_value, settings_path
+from synaptic.errors import BackendError, UsageError
+from synaptic.problems import nearest
+from synaptic.ui.repl import candidates
+from synaptic.ui.repl.arguments import quoted, take_word
+from synaptic.ui.repl.registry import Call, command
+from synaptic.ui.text import size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from synaptic.messages import ModelInfo
+    from synaptic.ui.repl.state import Repl
+
+_CURRENT: Final = "*"
+_OTHER: Final = " "
+_NO_MODEL: Final = frozenset({"none", "null"})
+_LATEST: Final = ":latest"
+
+
+@command(
+    "model",
+    arguments="[NAME]",
+    help="Show the models, or choose one",
+    details="Agents that name a model of their own keep it. '/model none' lets the backend choose again.",
+    example="/model llama3.1:8b",
+    candidates=candidates.first(candidates.models),
+)
+async def model_command(repl: Repl, call: Call) -> None:
+    """Show the models, or set the one that is used."""
+    words = call.words(1)
+    if not words:
+        await _show_models(repl)
+        return
+    if words[0].lower() not in _NO_MODEL:
+        await _check_model(repl, words[0])
+    repl.change("model", words[0])
+    repl.screen.note(f"model: {_model_name(repl)}{_how_to_keep('model', words[0])}")
+
+
+@command(
+    "pipeline",
+    arguments="[NAME|FILE]",
+    help="Show the pipelines, or choose the one that answers",
+    example="/pipeline answer",
+    candidates=candidates.first(candidates.pipelines),
+)
+async def pipeline_command(repl: Repl, call: Call) -> None:
+    """Show the pipelines, or set the one that answers questions."""
+    from synaptic.pipeline.loader import Pipeline, builtin_pipelines  # noqa: PLC0415  (start-up of the prompt)
+
+    words = call.words(1)
+    if words:
+        Pipeline.find(words[0])
+        repl.change("pipeline", words[0])
+        repl.screen.note(f"pipeline: {words[0]}{_how_to_keep('pipeline', words[0])}")
+        return
+    current = repl.settings.pipeline
+    rows = [
+        (_mark(name, current), name, Pipeline.load(path).spec.description) for name, path in builtin_pipelines().items()
+    ]
+    if current not in builtin_pipelines():
+        rows.append((_CURRENT, current, Pipeline.find(current).spec.description))
+    repl.screen.table(rows, ("", "pipeline", "description"))
+
+
+@command(
+    "set",
+    arguments="KEY VALUE",
+    help="Change a setting until the program ends",
+    details="KEY is a setting, or an entry of a table: agent_models.editor. '/config' shows all of them.\n"
+    "'none' takes away a value that may be missing. To keep a change: '/config set KEY VALUE'.",
+    example="/set temperature 0.2",
+    candidates=candidates.setting_values,
+)
+async def set_command(repl: Repl, call: Call) -> None:
+    """Change a setting for as long as the program runs."""
+    key, raw = take_assignment(call.rest)
+    if not key or not raw:
+        raise call.wrong("it needs a setting and a value")
+    repl.change(key, raw)
+    shown = {name: _shown(value) for name, value, _ in describe(repl.loaded)}
+    name = key.partition(".")[0]
+    repl.screen.note(f"{name}: {shown.get(name, raw)}{_how_to_keep(key, raw)}")
+
+
+@command(
+    "config",
+    arguments="[show|path|set KEY VALUE]",
+    help="Show every setting and where it comes from, or keep one in the file",
+    details="'path' names the settings file. 'set' writes to it, and to nothing else.",
+    example="/config set model llama3.1:8b",
+    candidates=candidates.first(
+        candidates.one_of("show", "path", "set"),
+        lambda repl, before, word: candidates.setting_values(repl, before[1:], word) if before[0] == "set" else (),
+    ),
+)
+async def config_command(repl: Repl, call: Call) -> None:
+    """Show the settings, name the file, or write to it."""
+    action, rest = take_word(call.rest)
+    if action == "set":
+        _keep(repl, call, rest)
+        return
+    if rest or action not in {"", "show", "path"}:
+        raise call.wrong(f"{call.rest!r} is not understood")
+    if action == "path":
+        repl.screen.say(str(settings_path(repl.sources.config_path)))
+        return
+    repl.screen.table(
+        [(name, _shown(value), origin) for name, value, origin in describe(repl.loaded)], ("setting", "value", "origin")
+    )
+
+
+def take_assignment(text: str) -> tuple[str, str]:
+    """Return key and value of ``KEY VALUE`` or ``KEY=VALUE``; quotes around a whole value are taken off."""
+    key, rest = take_word(text)
+    name, equals, value = key.partition("=")
+    if equals:
+        return name, text.partition("=")[2].strip() if rest else value
+    rest = rest.removeprefix("=").strip()
+    word, more = take_word(rest)
+    return key, rest if more else word
+
+
+def _keep(repl: Repl, call: Call, rest: str) -> None:
+    key, raw = take_assignment(rest)
+    if not key or not raw:
+        raise call.wrong("'set' needs a setting and a value")
+    path = settings_path(repl.sources.config_path)
+    set_value(path, key, raw)
+    repl.use(repl.sources.without_change(key))
+    repl.screen.note(f"{key} is kept in {path}")
+    name = key.partition(".")[0]
+    origin = repl.loaded.origins.get(name, "")
+    if not origin.startswith(str(path)):
+        repl.screen.warn(f"{name} comes from {origin} now, which goes before the file")
+
+
+async def _show_models(repl: Repl) -> None:
+    models = await repl.models()
+    route = await repl.sessions.ask_route(repl.settings)
+    current = repl.settings.model or route.model
+    if models:
+        repl.screen.table(
+            [(_mark(model.name, current), model.name, _facts(model)) for model in models], ("", "model", "about")
+        )
+    else:
+        repl.screen.say(f"{route.backend} names no models")
+    repl.screen.note(f"{route.backend}: {route.reason}")
+
+
+async def _check_model(repl: Repl, name: str) -> None:
+    """Refuse a name that the backend surely does not know: every question would fail by it.
+
+    Raises:
+        UsageError: If the backend names its models and this is none of them.
+
+    """
+    try:
+        models: Sequence[ModelInfo] = await repl.models()
+    except BackendError:
+        return
+    known = [model.name for model in models]
+    if not known or name in known or name + _LATEST in known:
+        return
+    match = nearest(name, known)
+    meant = f"did you mean {match}?" if match else f"known: {', '.join(known)}."
+    raise UsageError(f"the backend has no model {name!r}", hint=f"{meant} To set it all the same: /set model {name}")
+
+
+def _facts(model: ModelInfo) -> str:
+    parts = [
+        size(model.size_bytes) if model.size_bytes else "",
+        model.parameter_size or "",
+        model.quantization or "",
+        f"context {model.context_length}" if model.context_length else "",
+        "loaded" if model.loaded else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _mark(name: str, current: str | None) -> str:
+    return _CURRENT if current in {name, name.removesuffix(_LATEST)} else _OTHER
+
+
+def _model_name(repl: Repl) -> str:
+    return repl.settings.model or "what the backend chooses"
+
+
+def _how_to_keep(key: str, raw: str) -> str:
+    return f"   (until you leave; to keep it: /config set {key} {quoted(raw)})"
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+COMMANDS: Final = (model_command, pipeline_command, set_command, config_command)

@@ -1,0 +1,91 @@
+"""Ctrl-C: while something runs it is cancelled; on an empty line, twice within two seconds, it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+
+T = TypeVar("T")
+
+SECOND_PRESS_SECONDS: Final = 2.0
+
+
+class Interrupted(Exception):
+    """The work in progress was cancelled by Ctrl-C; it has cleaned up."""
+
+
+class DoublePress:
+    """Tells the second press of a key from the first."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last: float | None = None
+
+    def again(self) -> bool:
+        """Return whether this press follows another within two seconds."""
+        now = self._clock()
+        second = self._last is not None and now - self._last <= SECOND_PRESS_SECONDS
+        self._last = now
+        return second
+
+    def forget(self) -> None:
+        """Let the next press be a first one: something else happened in between."""
+        self._last = None
+
+
+async def interruptible(work: Coroutine[Any, Any, T]) -> T:
+    """Return what ``work`` returns; Ctrl-C cancels it, and it alone.
+
+    Raises:
+        Interrupted: If it was cancelled by Ctrl-C.
+
+    """
+    loop = asyncio.get_running_loop()
+    before = signal.getsignal(signal.SIGINT)
+    task = loop.create_task(work)
+    cancelled_at: float | None = None
+
+    def pressed() -> None:
+        nonlocal cancelled_at
+        # A second press at once must not cancel the cleaning up; a later one may, should that hang.
+        if cancelled_at is None or loop.time() - cancelled_at > SECOND_PRESS_SECONDS:
+            cancelled_at = loop.time()
+            task.cancel()
+
+    loop.add_signal_handler(signal.SIGINT, pressed)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        current = asyncio.current_task()
+        if current is not None and current.cancelling():
+            raise
+        raise Interrupted from None
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def without_echo(stream: TextIO) -> Iterator[None]:
+    """Keep what is typed during a run off the screen; it is not lost, the next prompt shows it."""
+    import termios  # noqa: PLC0415  (only where there is a terminal)
+
+    try:
+        descriptor = stream.fileno()
+        before = termios.tcgetattr(descriptor)
+    except (termios.error, OSError, ValueError):
+        yield
+        return
+    quiet = [*before]
+    quiet[3] = before[3] & ~termios.ECHO
+    termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)

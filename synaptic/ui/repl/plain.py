@@ -1,0 +1,72 @@
+"""Lines from a pipe, a file, or a terminal that cannot move its cursor: the same commands, without an editor."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, BinaryIO
+
+from synaptic.errors import ExitCode
+from synaptic.ui.repl.arguments import ends_with_continuation
+from synaptic.ui.repl.interrupts import DoublePress
+from synaptic.ui.repl.lines import LEAVE_HINT, carry_out
+
+if TYPE_CHECKING:
+    from synaptic.ui.repl.state import Repl
+
+PROMPT = "> "
+
+
+def converse_plainly(repl: Repl, source: BinaryIO, *, person: bool) -> ExitCode:
+    """Carry out the lines of ``source`` until its end.
+
+    Args:
+        repl: What carries them out.
+        source: Bytes; what is no UTF-8 is replaced.
+        person: Whether somebody types: then there is a prompt, and Ctrl-C cancels only what runs.
+
+    Returns:
+        How the last line that failed ended; 0 for a person, who has seen it.
+
+    """
+    code = ExitCode.ANSWERED
+    presses = DoublePress()
+    with asyncio.Runner() as runner:
+        try:
+            while not repl.leaving:
+                try:
+                    line = _next_line(source, person=person)
+                except KeyboardInterrupt:
+                    print(file=sys.stderr)
+                    if not person:
+                        return ExitCode.INTERRUPTED
+                    if presses.again():
+                        break
+                    repl.screen.note(LEAVE_HINT)
+                    continue
+                if line is None:
+                    break
+                presses.forget()
+                if not runner.run(carry_out(repl, line)) and not person:
+                    return ExitCode.INTERRUPTED
+                if repl.last_exit is not ExitCode.ANSWERED:
+                    code = repl.last_exit
+        finally:
+            runner.run(repl.aclose())
+    return ExitCode.ANSWERED if person else code
+
+
+def _next_line(source: BinaryIO, *, person: bool) -> str | None:
+    """Return the next line, with those that it is continued by; ``None`` at the end."""
+    lines: list[str] = []
+    while True:
+        if person:
+            sys.stderr.write("  " if lines else PROMPT)
+            sys.stderr.flush()
+        data = source.readline()
+        if not data and not lines:
+            return None
+        text = data.decode("utf-8", "replace").rstrip("\r\n")
+        if not data or not ends_with_continuation(text):
+            return "\n".join([*lines, text])
+        lines.append(text[:-1])

@@ -1,0 +1,176 @@
+"""Slash commands as data: one registry, from which dispatch, ``/help``, completion and the manual come."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from synaptic.errors import UsageError
+from synaptic.problems import nearest
+from synaptic.ui.repl.arguments import split_words
+
+if TYPE_CHECKING:
+    from synaptic.ui.repl.state import Repl
+
+PREFIX = "/"
+ESCAPED_PREFIX = "//"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A word that may be completed to. ``about`` is shown beside it; ``more`` says that another part may follow."""
+
+    text: str
+    about: str = ""
+    more: bool = False
+
+
+Handler: TypeAlias = Callable[["Repl", "Call"], Awaitable[None]]
+Candidates: TypeAlias = Callable[["Repl", Sequence[str], str], Iterable[Candidate]]
+"""(the program, the complete words before, the word being typed) -> what it may become; the caller filters."""
+
+
+def no_candidates(repl: Repl, before: Sequence[str], word: str) -> Iterable[Candidate]:
+    """Return nothing: the command's arguments are free text."""
+    del repl, before, word
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A slash command.
+
+    Attributes:
+        name: Without the slash.
+        arguments: As the usage line shows them: ``[NAME]``.
+        help: One line, without a full stop.
+        details: What else there is to know; may be several lines.
+        example: A line that a person could type.
+
+    """
+
+    name: str
+    handler: Handler
+    help: str
+    example: str
+    arguments: str = ""
+    details: str = ""
+    aliases: tuple[str, ...] = ()
+    candidates: Candidates = no_candidates
+
+    @property
+    def usage(self) -> str:
+        """``/model [NAME]``."""
+        return f"{PREFIX}{self.name} {self.arguments}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A command as it was typed, with everything after its name as it stands."""
+
+    command: Command
+    rest: str
+
+    def words(self, at_most: int) -> list[str]:
+        """Return the arguments, quotes taken off.
+
+        Raises:
+            UsageError: If there are more than ``at_most``.
+
+        """
+        words = split_words(self.rest)
+        if len(words) > at_most:
+            raise self.wrong(f"{words[at_most]!r} is one argument too many" if at_most else "it takes no argument")
+        return words
+
+    def wrong(self, message: str) -> UsageError:
+        """Return the error that says what is wrong and how the command is used."""
+        text = f"{PREFIX}{self.command.name}: {message}"
+        return UsageError(text, hint=f"usage: {self.command.usage}   (for example {self.command.example})")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A line that is meant for the agents."""
+
+    text: str
+
+
+def command(
+    name: str,
+    *,
+    help: str,  # noqa: A002  (it is what the field is called)
+    example: str,
+    arguments: str = "",
+    details: str = "",
+    aliases: tuple[str, ...] = (),
+    candidates: Candidates = no_candidates,
+) -> Callable[[Handler], Command]:
+    """Make the decorated coroutine function the handler of a :class:`Command`."""
+
+    def of(handler: Handler) -> Command:
+        return Command(
+            name=name,
+            handler=handler,
+            help=help,
+            example=example,
+            arguments=arguments,
+            details=details,
+            aliases=aliases,
+            candidates=candidates,
+        )
+
+    return of
+
+
+class Registry:
+    """The commands there are, in the order of ``/help``."""
+
+    def __init__(self, commands: Iterable[Command]) -> None:
+        self._commands = tuple(commands)
+        self._by_name = {name: entry for entry in self._commands for name in (entry.name, *entry.aliases)}
+
+    def __iter__(self) -> Iterator[Command]:
+        return iter(self._commands)
+
+    def names(self) -> dict[str, Command]:
+        """Return every name and alias, in order, with its command."""
+        return dict(self._by_name)
+
+    def find(self, name: str) -> Command:
+        """Return the command called ``name``, with or without its slash, in any case.
+
+        Raises:
+            UsageError: If there is none; the hint names the nearest.
+
+        """
+        plain = name.removeprefix(PREFIX).lower()
+        found = self._by_name.get(plain)
+        if found is None:
+            raise UsageError(f"there is no command {PREFIX}{plain}", hint=self._meant(plain))
+        return found
+
+    def read(self, line: str) -> Call | Question | None:
+        """Return what a line means: a command, a question, or nothing.
+
+        Only a slash at the very start makes a command, and two of them make none: ``//x`` asks ``/x``.
+
+        Raises:
+            UsageError: If it names a command that does not exist.
+
+        """
+        text = line.strip()
+        if not text or text == PREFIX:
+            return None
+        if text.startswith(ESCAPED_PREFIX):
+            return Question(text[len(PREFIX) :])
+        if not text.startswith(PREFIX):
+            return Question(text)
+        name, *rest = text.split(maxsplit=1)
+        return Call(self.find(name), rest[0] if rest else "")
+
+    def _meant(self, name: str) -> str:
+        match = nearest(name, self._by_name)
+        first = f"did you mean {PREFIX}{match}?" if match else f"{PREFIX}help lists the commands."
+        return f"{first} To ask it as a question, write {ESCAPED_PREFIX}{name} …"

@@ -1,0 +1,105 @@
+"""Where the program writes: what was asked for on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Final, TextIO
+
+from synaptic.errors import SynapticError, UsageError
+from synaptic.ui.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import Console
+
+    from synaptic.ui.render import Renderer
+
+_BOLD: Final = "1"
+_DIM: Final = "2"
+_RED: Final = "31"
+_YELLOW: Final = "33"
+_CLEAR: Final = "\x1b[H\x1b[2J\x1b[3J"
+
+
+class Screen:
+    """Plain text out; rich is imported when the first run is drawn and not before.
+
+    Args:
+        out: Answers, and what commands were asked for.
+        err: Notices, errors, the progress of runs.
+        live: Whether a person watches, on a terminal that can move its cursor.
+        verbose: Show more of each run.
+
+    """
+
+    def __init__(self, out: TextIO, err: TextIO, *, live: bool, verbose: bool = False) -> None:
+        self.out = out
+        self.err = err
+        self.live = live
+        self.verbose = verbose
+        self._console: Console | None = None
+
+    def say(self, text: str = "", *, bold: bool = False) -> None:
+        """Print what was asked for."""
+        print(self._painted(printable(text), _BOLD if bold else "", self.out), file=self.out, flush=True)
+
+    def note(self, text: str) -> None:
+        """Print something that is good to know."""
+        print(self._painted(printable(text), _DIM, self.err), file=self.err, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Print something that a person should know."""
+        print(self._painted(printable(text), _YELLOW, self.err), file=self.err, flush=True)
+
+    def error(self, error: SynapticError) -> None:
+        """Print what is wrong, one line each, and what to do about it."""
+        problems = [str(problem) for problem in error.problems] if isinstance(error, UsageError) else []
+        label = self._painted("error:", _RED, self.err)
+        for text in problems or [error.message]:
+            print(f"{label} {printable(text)}", file=self.err, flush=True)
+        if error.hint:
+            self.note(f"hint: {error.hint}")
+
+    def table(self, rows: Sequence[Sequence[str]], headers: Sequence[str] = ()) -> None:
+        """Print rows in aligned columns; on a terminal the last column is wrapped."""
+        from synaptic.ui.output import table_lines  # noqa: PLC0415  (imports rich)
+
+        clean = [[printable(cell) for cell in row] for row in rows]
+        lines = table_lines(headers or [""] * len(rows[0]), clean, self._width())
+        for line in lines if headers else lines[1:]:
+            self.say(line)
+
+    def clear(self) -> None:
+        """Clear the terminal and its scrollback, where there is one."""
+        if self.live:
+            self.out.write(_CLEAR)
+            self.out.flush()
+
+    @contextlib.contextmanager
+    def run_view(self) -> Iterator[Renderer]:
+        """Give the renderer of one run, and leave the terminal as it was."""
+        from rich.console import Console  # noqa: PLC0415  (60 ms that the prompt need not wait for)
+
+        from synaptic.ui.render import make_renderer  # noqa: PLC0415  (imports rich)
+
+        if self._console is None:
+            self._console = Console(file=self.err)
+        renderer = make_renderer(console=self._console, out=self.out, verbose=self.verbose)
+        try:
+            yield renderer
+        finally:
+            renderer.close()
+
+    def _width(self) -> int | None:
+        if not self.out.isatty():
+            return None
+        with contextlib.suppress(OSError, ValueError):
+            return os.get_terminal_size(self.out.fileno()).columns or None
+        return None
+
+    @staticmethod
+    def _painted(text: str, code: str, stream: TextIO) -> str:
+        plain = not code or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty()
+        return text if plain else f"\x1b[{code}m{text}\x1b[0m"

@@ -1,0 +1,125 @@
+"""The session behind the prompt: made when it is first needed, kept while the settings allow, closed once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from synaptic.errors import SynapticError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from synaptic.config import Settings
+    from synaptic.messages import Route
+    from synaptic.runtime.session import Session
+
+SessionFactory: TypeAlias = "Callable[[Settings], Session]"
+
+PER_RUN: Final = frozenset(
+    {
+        "pipeline",
+        "pipeline_inputs",
+        "agent_models",
+        "temperature",
+        "think",
+        "keep_alive",
+        "first_token_timeout",
+        "idle_timeout",
+        "call_timeout",
+    }
+)
+"""Settings that a session reads anew for each run; every other one is built into its backend."""
+
+_NEEDED_MODULES: Final = (
+    "synaptic.runtime.session",
+    "synaptic.agents",
+    "synaptic.ui.render",
+    "synaptic.ui.render_live",
+)
+
+
+def make_session(settings: Settings) -> Session:
+    """Return a session; its modules are imported now and not before."""
+    from synaptic.runtime.session import Session  # noqa: PLC0415  (start-up of the prompt)
+
+    return Session(settings)
+
+
+def load_modules() -> None:
+    """Import what the first question needs, so that it need not wait for it."""
+    for name in _NEEDED_MODULES:
+        importlib.import_module(name)
+
+
+class SessionHolder:
+    """Owns at most one session.
+
+    Attributes:
+        route: Where calls go, once that is known.
+        known_models: Names for completion, as of the last time they were asked for.
+
+    """
+
+    def __init__(self, factory: SessionFactory = make_session) -> None:
+        self._factory = factory
+        self._session: Session | None = None
+        self._warming: asyncio.Task[None] | None = None
+        self.route: Route | None = None
+        self.known_models: tuple[str, ...] = ()
+
+    async def get(self, settings: Settings) -> Session:
+        """Return a session for these settings; one that was made for others is closed first."""
+        if self._warming is not None:
+            await asyncio.wait({self._warming})
+        if self._session is not None and not serves(self._session.settings, settings):
+            await self._close_session()
+        if self._session is None:
+            self._session = self._factory(settings)
+        self._session.settings = settings
+        return self._session
+
+    async def ask_route(self, settings: Settings) -> Route:
+        """Return where calls go, and remember it for the toolbar.
+
+        Raises:
+            BackendError: If nothing can serve the calls.
+
+        """
+        session = await self.get(settings)
+        self.route = await session.route()
+        return self.route
+
+    def warm(self, settings: Settings) -> None:
+        """Begin, in the background and silently, what the first question needs anyway: imports, and the route.
+
+        Whatever goes wrong there goes wrong again, aloud, when it is needed.
+        """
+        if self._warming is None:
+            self._warming = asyncio.get_running_loop().create_task(self._warm(settings))
+
+    async def aclose(self) -> None:
+        """Stop warming and close the session."""
+        if self._warming is not None:
+            self._warming.cancel()
+            await asyncio.gather(self._warming, return_exceptions=True)
+        await self._close_session()
+
+    async def _warm(self, settings: Settings) -> None:
+        await asyncio.to_thread(load_modules)
+        session = self._session = self._factory(settings)
+        with contextlib.suppress(SynapticError):
+            self.route = await session.route()
+            self.known_models = tuple(model.name for model in await session.models())
+
+    async def _close_session(self) -> None:
+        session, self._session, self.route = self._session, None, None
+        if session is not None:
+            await session.aclose()
+
+
+def serves(old: Settings, new: Settings) -> bool:
+    """Return whether a session made for ``old`` serves ``new`` as well."""
+    return old.model_dump(exclude=set(PER_RUN)) == new.model_dump(exclude=set(PER_RUN))

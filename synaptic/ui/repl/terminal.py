@@ -1,0 +1,39 @@
+"""The prompt on a terminal: one event loop, one line after another, until the person leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from synaptic import paths
+from synaptic.errors import ExitCode
+from synaptic.ui.repl.interrupts import DoublePress
+from synaptic.ui.repl.lines import LEAVE_HINT, carry_out
+from synaptic.ui.repl.prompt import LineEditor, open_history
+
+if TYPE_CHECKING:
+    from synaptic.ui.repl.state import Repl
+
+
+async def converse(repl: Repl) -> ExitCode:
+    """Read and carry out lines until ``/exit``, Ctrl-D, or Ctrl-C twice on an empty line."""
+    history, notice = open_history(paths.state_dir())
+    if notice:
+        repl.screen.warn(notice)
+    editor = LineEditor(repl, history, on_ready=lambda: repl.sessions.warm(repl.settings))
+    presses = DoublePress()
+    try:
+        while not repl.leaving:
+            try:
+                line = await editor.read()
+            except EOFError:
+                break
+            except KeyboardInterrupt:
+                if presses.again():
+                    break
+                repl.screen.note(LEAVE_HINT)
+                continue
+            presses.forget()
+            await carry_out(repl, line)
+    finally:
+        await repl.aclose()
+    return ExitCode.ANSWERED

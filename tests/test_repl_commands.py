@@ -1,0 +1,587 @@
+"""Every slash command and the conversation, in one process with the scripted backend."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from repl_talk import Talk, make_talk
+
+from synaptic.backends.scripted import Failure
+from synaptic.errors import ExitCode, SynapticError, UsageError
+from synaptic.messages import Message
+from synaptic.ui.repl.commands import REGISTRY
+from synaptic.ui.repl.commands_settings import take_assignment
+from synaptic.ui.repl.conversation import INTERRUPTED_MARK, Conversation, Turn, as_json, as_markdown
+from synaptic.ui.repl.saving import save
+from synaptic.ui.repl.sessions import SessionHolder
+from synaptic.ui.repl.state import refuse_failure
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from typing import Any
+
+
+PIPELINE = """\
+version: 1
+name: greet
+inputs:
+  who: {type: string, required: true}
+steps:
+  greet: {agent: editor, prompt: "Greet {{ inputs.who }}"}
+result: "{{ steps.greet }}"
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give every test a home and a working directory of its own."""
+    home, work = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    for name in [name for name in os.environ if name.startswith(("SYNAPTIC_", "XDG_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(work)
+    return home
+
+
+@pytest.fixture
+async def talk() -> AsyncIterator[Talk]:
+    """Give a program whose backend echoes."""
+    made = make_talk()
+    yield made
+    await made.repl.aclose()
+
+
+def a_turn(question: str = "why?", answer: str = "because", **more: Any) -> Turn:
+    """Return a turn."""
+    fields = {"status": "answered", "pipeline": "answer", "run_id": "r1", "at": 0.0, **more}
+    return Turn(question=question, answer=answer, **fields)
+
+
+def write(path: str | Path, text: str = "", *, mode: int = 0o644) -> None:
+    """Write a file, and the directory that it is in."""
+    Path(path).parent.mkdir(exist_ok=True)
+    Path(path).write_text(text, encoding="utf-8")
+    Path(path).chmod(mode)
+
+
+def read(path: str | Path) -> str:
+    """Return what is in a file."""
+    return Path(path).read_text(encoding="utf-8")
+
+
+def mode_of(path: str | Path) -> int:
+    """Return who may do what with a file."""
+    return Path(path).stat().st_mode & 0o777
+
+
+def files(directory: Path) -> list[str]:
+    """Return the names in a directory."""
+    return sorted(path.name for path in directory.iterdir())
+
+
+# -- /help -----------------------------------------------------------------------------------------------------
+
+
+async def test_help_lists_every_command_with_its_line(talk: Talk) -> None:
+    out, err = await talk.say("/help")
+    for command in REGISTRY:
+        assert any(line.startswith(command.usage) and line.endswith(command.help) for line in out.splitlines())
+    assert "Alt-Enter" in out
+    assert err == ""
+
+
+@pytest.mark.parametrize("line", ["/help set", "/help /set", "/help SET"])
+async def test_help_explains_one_command(talk: Talk, line: str) -> None:
+    out, _ = await talk.say(line)
+    assert out.startswith("/set KEY VALUE\n  Change a setting until the program ends.\n")
+    assert "Example: /set temperature 0.2" in out
+
+
+async def test_help_names_aliases(talk: Talk) -> None:
+    out, _ = await talk.say("/help quit")
+    assert "Also /quit." in out
+
+
+async def test_help_of_an_unknown_command_names_the_nearest(talk: Talk) -> None:
+    _, err = await talk.say("/help modle")
+    assert "did you mean /model?" in err
+
+
+@pytest.mark.parametrize(
+    ("line", "usage"),
+    [
+        ("/help a b", "usage: /help [COMMAND]"),
+        ("/model a b", "usage: /model [NAME]"),
+        ("/pipeline a b", "usage: /pipeline [NAME|FILE]"),
+        ("/agents a b", "usage: /agents [NAME]"),
+        ("/run", "usage: /run PIPELINE|FILE"),
+        ("/run -i a=b", "usage: /run PIPELINE|FILE"),
+        ("/run answer -i", "usage: /run PIPELINE|FILE"),
+        ("/run answer -i =x", "usage: /run PIPELINE|FILE"),
+        ("/run answer -i query=a -i query=b", "usage: /run PIPELINE|FILE"),
+        ("/set", "usage: /set KEY VALUE"),
+        ("/set model", "usage: /set KEY VALUE"),
+        ("/config nonsense", "usage: /config [show|path|set KEY VALUE]"),
+        ("/config show more", "usage: /config [show|path|set KEY VALUE]"),
+        ("/config set model", "usage: /config [show|path|set KEY VALUE]"),
+        ("/status now", "usage: /status"),
+        ("/history 1 2", "usage: /history [NUMBER]"),
+        ("/save", "usage: /save FILE [--force]"),
+        ("/save a b", "usage: /save FILE [--force]"),
+        ("/clear all", "usage: /clear"),
+        ("/exit now", "usage: /exit"),
+    ],
+)
+async def test_wrong_arguments_show_the_usage_and_do_nothing(talk: Talk, line: str, usage: str) -> None:
+    before = talk.repl.loaded
+    out, err = await talk.say(line)
+    assert out == ""
+    assert usage in err
+    assert talk.repl.last_exit is ExitCode.USAGE
+    assert talk.repl.loaded is before
+    assert not talk.repl.leaving
+    assert not talk.backend.requests
+
+
+# -- questions and the conversation ----------------------------------------------------------------------------
+
+
+async def test_a_question_is_answered_on_stdout(talk: Talk) -> None:
+    out, err = await talk.say("Hello there")
+    assert out == "Hello there\n"
+    assert "answer: done" in err
+    assert talk.repl.last_exit is ExitCode.ANSWERED
+
+
+async def test_the_conversation_reaches_the_next_question(talk: Talk) -> None:
+    await talk.say("My name is Ada")
+    await talk.say("What is my name?")
+    assert "My name is Ada" in talk.backend.requests[-1].messages[-1].content
+
+
+async def test_clear_forgets_the_conversation(talk: Talk) -> None:
+    await talk.say("My name is Ada")
+    out, _ = await talk.say("/clear")
+    assert out == ""
+    await talk.say("What is my name?")
+    assert "Ada" not in talk.backend.requests[-1].messages[-1].content
+
+
+async def test_a_failed_run_shows_its_error_and_the_next_question_is_answered() -> None:
+    talk = make_talk([Failure("server_error"), "fine"])
+    out, err = await talk.say("first")
+    assert "error: the server failed (scripted)" in err
+    assert talk.repl.last_exit is ExitCode.FAILED
+    assert out == ""
+    assert (await talk.say("second"))[0] == "fine\n"
+    assert [turn.status for turn in talk.repl.conversation] == ["failed", "answered"]
+    assert "first" not in talk.backend.requests[-1].messages[-1].content
+
+
+async def test_a_bug_costs_neither_the_conversation_nor_the_prompt() -> None:
+    """An exception that nobody expected is one line; the traceback comes with -v."""
+    talk = make_talk({"answer": ("fine", ZeroDivisionError("boom"), "fine")}, verbose=True)
+    await talk.say("first")
+    _, err = await talk.say("second")
+    assert "error: this is a bug: ZeroDivisionError: boom" in err
+    assert "Traceback" in err
+    assert talk.repl.last_exit is ExitCode.FAILED
+    assert (await talk.say("third"))[0] == "fine\n"
+
+
+async def test_a_question_that_cannot_begin_leaves_no_turn() -> None:
+    talk = make_talk(overrides=("pipeline=missing.yaml",))
+    _, err = await talk.say("Hello")
+    assert "missing.yaml" in err
+    assert talk.repl.last_exit is ExitCode.USAGE
+    assert not talk.repl.conversation
+
+
+def test_messages_leave_out_failures_and_mark_what_was_interrupted() -> None:
+    conversation = Conversation()
+    for turn in (
+        a_turn("a", "1"),
+        a_turn("b", "2", status="failed"),
+        a_turn("c", "3", status="interrupted"),
+        a_turn("d", "", status="interrupted"),
+    ):
+        conversation.add(turn)
+    assert conversation.messages() == (
+        Message("user", "a"),
+        Message("assistant", "1"),
+        Message("user", "c"),
+        Message("assistant", f"3\n\n{INTERRUPTED_MARK}"),
+    )
+    assert [turn.question for turn in conversation] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("failure", [BrokenPipeError(), OSError(28, "No space left on device")])
+def test_an_answer_that_could_not_be_written_is_not_passed_over(failure: OSError) -> None:
+    with pytest.raises((BrokenPipeError, SynapticError)):
+        refuse_failure(failure)
+
+
+async def test_a_reader_that_has_gone_ends_the_program(talk: Talk) -> None:
+    """A broken pipe is no bug to report: the entry of the process knows what to do with it."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as gone:
+        talk.repl.screen.out = gone
+        with pytest.raises(BrokenPipeError):
+            await talk.repl.handle("/config path")
+        with pytest.raises(BrokenPipeError):
+            await talk.repl.handle("Hello")
+        with contextlib.suppress(BrokenPipeError):
+            gone.close()
+
+
+# -- /model ----------------------------------------------------------------------------------------------------
+
+
+async def test_model_shows_the_models_and_marks_the_one_in_use(talk: Talk) -> None:
+    out, err = await talk.say("/model")
+    assert re.search(r"^\* +scripted +loaded$", out, re.MULTILINE)
+    assert "given by the caller" in err
+
+
+async def test_model_sets_a_model_for_the_next_question(talk: Talk) -> None:
+    _, err = await talk.say("/model scripted")
+    assert "/config set model scripted" in err
+    await talk.say("Hello")
+    assert talk.backend.requests[-1].model == "scripted"
+    assert talk.repl.loaded.origins["model"] == "/set"
+
+
+async def test_model_refuses_what_the_backend_does_not_have(talk: Talk) -> None:
+    _, err = await talk.say("/model scriptde")
+    assert "did you mean scripted?" in err
+    assert "/set model scriptde" in err
+    assert talk.repl.settings.model is None
+
+
+async def test_model_that_is_like_no_other_names_them_all(talk: Talk) -> None:
+    _, err = await talk.say("/model zzz")
+    assert "known: scripted." in err
+
+
+async def test_model_none_lets_the_backend_choose_again(talk: Talk) -> None:
+    await talk.say("/model scripted")
+    _, err = await talk.say("/model none")
+    assert "what the backend chooses" in err
+    assert talk.repl.settings.model is None
+
+
+async def test_model_goes_before_the_flag_of_the_start() -> None:
+    talk = make_talk(flags={"model": ("-m", "first")})
+    assert talk.repl.settings.model == "first"
+    await talk.say("/model scripted")
+    assert talk.repl.settings.model == "scripted"
+
+
+async def test_model_is_set_unchecked_where_the_backend_cannot_be_asked() -> None:
+    """A closed backend is like one that is down: the name may be right, and is taken."""
+    talk = make_talk(overrides=("pipeline=answer", "backend=ollama", "nodes=http://127.0.0.1:9"))
+    talk.repl.sessions = SessionHolder()
+    _, err = await talk.say("/model llama3.1:8b")
+    assert "model: llama3.1:8b" in err
+    _, err = await talk.say("/model")
+    assert "error:" in err
+    out, _ = await talk.say("/status")
+    assert re.search(r"^backend +none: ", out, re.MULTILINE)
+    await talk.repl.aclose()
+
+
+# -- /pipeline -------------------------------------------------------------------------------------------------
+
+
+async def test_pipeline_lists_the_built_in_ones_and_marks_the_current(talk: Talk) -> None:
+    out, _ = await talk.say("/pipeline")
+    assert re.search(r"^\* +answer +One call", out, re.MULTILINE)
+    assert re.search(r"^ +research +Plan", out, re.MULTILINE)
+
+
+async def test_pipeline_chooses_a_file_and_lists_it(talk: Talk) -> None:
+    write("greet.yaml", PIPELINE)
+    await talk.say("/pipeline greet.yaml")
+    assert talk.repl.settings.pipeline == "greet.yaml"
+    out, _ = await talk.say("/pipeline")
+    assert re.search(r"^\* +greet\.yaml", out, re.MULTILINE)
+
+
+async def test_pipeline_keeps_the_session(talk: Talk) -> None:
+    """A pipeline says nothing about the backend, whose model need not be loaded again."""
+    await talk.say("Hello")
+    await talk.say("/pipeline parallel")
+    await talk.say("/set temperature 0.5")
+    await talk.say("Hello")
+    assert len(talk.sessions_made) == 1
+    assert talk.backend.requests[1].tag == "research"
+
+
+async def test_pipeline_refuses_one_that_does_not_exist(talk: Talk) -> None:
+    _, err = await talk.say("/pipeline anser")
+    assert "did you mean 'answer'?" in err
+    assert talk.repl.settings.pipeline == "answer"
+
+
+# -- /agents, /plan, /run --------------------------------------------------------------------------------------
+
+
+async def test_agents_lists_them_with_their_origin(talk: Talk) -> None:
+    write("agents/editor.md", "---\ndescription: Mine\nmax_tokens: 9\n---\nWrite.\n")
+    out, _ = await talk.say("/agents")
+    assert re.search(r"^critic +shipped +\S", out, re.MULTILINE)
+    assert re.search(r"^editor +project \(overrides .*editor\.md\) +Mine$", out, re.MULTILINE)
+
+
+async def test_agents_shows_one_with_its_prompt_and_output(talk: Talk) -> None:
+    out, _ = await talk.say("/agents critic")
+    assert out.startswith("critic\n")
+    assert "issues" in out
+    assert re.search(r"^ +output +\{", out, re.MULTILINE)
+
+
+async def test_agents_names_the_nearest(talk: Talk) -> None:
+    _, err = await talk.say("/agents editer")
+    assert "did you mean 'editor'?" in err
+
+
+async def test_plan_prints_the_steps_and_calls_no_model(talk: Talk) -> None:
+    out, _ = await talk.say("/plan What's a heat pump, and what's it for?")
+    assert "answer" in out
+    assert "editor" in out
+    assert not talk.backend.requests
+
+
+async def test_plan_without_a_question_takes_the_last_one(talk: Talk) -> None:
+    assert "editor" in (await talk.say("/plan"))[0]
+    await talk.say("Hello")
+    assert "editor" in (await talk.say("/plan"))[0]
+
+
+async def test_run_runs_another_pipeline_once(talk: Talk) -> None:
+    out, _ = await talk.say("/run parallel What's up, and what's down?")
+    assert "What's up, and what's down?" in out
+    assert talk.repl.conversation[-1].pipeline == "parallel"
+    assert talk.repl.settings.pipeline == "answer"
+
+
+async def test_run_takes_inputs_and_a_file_with_a_space(talk: Talk) -> None:
+    write("my greet.yaml", PIPELINE)
+    out, _ = await talk.say("/run 'my greet.yaml' -i who=\"Ada Lovelace\"")
+    assert out == "Greet Ada Lovelace\n"
+    assert talk.repl.conversation[-1].question == "/run 'my greet.yaml' -i who=\"Ada Lovelace\""
+
+
+async def test_run_takes_the_question_as_an_input(talk: Talk) -> None:
+    await talk.say("/run answer -i query=Hello")
+    assert talk.repl.conversation[-1].question == "Hello"
+
+
+async def test_run_takes_a_question_that_begins_with_a_dash(talk: Talk) -> None:
+    await talk.say("/run answer -- -i is what?")
+    assert talk.repl.conversation[-1].question == "-i is what?"
+
+
+async def test_run_refuses_an_undeclared_input(talk: Talk) -> None:
+    _, err = await talk.say("/run answer -i quary=x")
+    assert "has no input 'quary'" in err
+    assert not talk.backend.requests
+
+
+# -- /set and /config ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [
+        ("model x", ("model", "x")),
+        ("model=x", ("model", "x")),
+        ("model = x", ("model", "x")),
+        ('model "a b"', ("model", "a b")),
+        ("model=a b", ("model", "a b")),
+        ('nodes [{"url": "http://a"}]', ("nodes", '[{"url": "http://a"}]')),
+        ("model", ("model", "")),
+        ("", ("", "")),
+    ],
+)
+def test_an_assignment_may_be_written_with_or_without_a_sign(text: str, pair: tuple[str, str]) -> None:
+    assert take_assignment(text) == pair
+
+
+async def test_set_applies_and_says_how_to_keep_it(talk: Talk) -> None:
+    _, err = await talk.say("/set temperature 0.3")
+    assert err.startswith("temperature: 0.3 ")
+    assert "/config set temperature 0.3" in err
+    assert talk.repl.settings.temperature == pytest.approx(0.3)
+    out, _ = await talk.say("/config")
+    assert re.search(r"^temperature +0\.3 +/set$", out, re.MULTILINE)
+    assert re.search(r"^pipeline +answer +--set$", out, re.MULTILINE)
+    assert re.search(r"^retries +0 +--set$", out, re.MULTILINE)
+
+
+async def test_set_twice_keeps_the_last(talk: Talk) -> None:
+    await talk.say("/set num_ctx 8192")
+    await talk.say("/set num_ctx 1024")
+    assert talk.repl.settings.num_ctx == 1024
+    assert talk.repl.sources.changes == {"num_ctx": "1024"}
+
+
+async def test_set_of_an_entry_of_a_table(talk: Talk) -> None:
+    await talk.say("/set agent_models.editor llama3.1:70b")
+    assert talk.repl.settings.agent_models == {"editor": "llama3.1:70b"}
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("/set temprature 0.3", "error: unknown setting 'temprature'; did you mean 'temperature'?"),
+        ("/set num_ctx 3", "error: num_ctx must be at least 256"),
+        ("/set nodes ftp://x", "error: "),
+    ],
+)
+async def test_a_broken_set_says_what_is_wrong_and_changes_nothing(talk: Talk, line: str, problem: str) -> None:
+    before = talk.repl.loaded
+    _, err = await talk.say(line)
+    assert problem in err
+    assert talk.repl.loaded is before
+    assert talk.repl.sources.changes == {}
+    assert (await talk.say("Hello"))[0] == "Hello\n"
+
+
+async def test_a_setting_of_the_backend_makes_a_new_session(talk: Talk) -> None:
+    await talk.say("Hello")
+    assert talk.repl.sessions.route is not None
+    await talk.say("/set embedded_parallel 2")
+    assert talk.repl.sessions.route is None
+    await talk.say("Hello")
+    assert len(talk.sessions_made) == 2
+
+
+async def test_config_path_names_the_file(talk: Talk, own_home: Path) -> None:
+    out, _ = await talk.say("/config path")
+    assert out == f"{own_home / '.synapticllamas.json'}\n"
+
+
+async def test_config_set_writes_the_file_and_applies(talk: Talk, own_home: Path) -> None:
+    await talk.say("/set num_ctx 1024")
+    _, err = await talk.say("/config set num_ctx 2048")
+    assert json.loads(read(own_home / ".synapticllamas.json")) == {"num_ctx": 2048}
+    assert "num_ctx is kept in" in err
+    assert talk.repl.settings.num_ctx == 2048
+
+
+async def test_config_set_says_what_goes_before_the_file(talk: Talk) -> None:
+    _, err = await talk.say("/config set pipeline parallel")
+    assert "pipeline comes from --set now, which goes before the file" in err
+    assert talk.repl.settings.pipeline == "answer"
+
+
+async def test_config_set_refuses_nonsense_and_writes_nothing(talk: Talk, own_home: Path) -> None:
+    _, err = await talk.say("/config set num_ctx 3")
+    assert "num_ctx must be at least 256" in err
+    assert files(own_home) == []
+
+
+# -- /status, /history, /save, /exit ---------------------------------------------------------------------------
+
+
+async def test_status_says_where_questions_go_and_what_was_used(talk: Talk) -> None:
+    out, _ = await talk.say("/status")
+    assert re.search(r"^backend +scripted scripted$", out, re.MULTILINE)
+    assert re.search(r"^why +given by the caller$", out, re.MULTILINE)
+    assert re.search(r"^last run +none yet$", out, re.MULTILINE)
+    await talk.say("Hello there")
+    out, _ = await talk.say("/status")
+    assert re.search(r"^turns +1$", out, re.MULTILINE)
+    assert re.search(r"^tokens +\d+ \(\d+ in prompts, 2 generated\)$", out, re.MULTILINE)
+    assert re.search(r"^last run +[0-9a-f]{8}, answer, succeeded after", out, re.MULTILINE)
+
+
+async def test_history_shows_the_turns_and_one_in_full(talk: Talk) -> None:
+    assert (await talk.say("/history"))[0] == "nothing was asked yet\n"
+    assert "nothing was asked yet" in (await talk.say("/history 1"))[1]
+    await talk.say("Hello\nthere")
+    out, _ = await talk.say("/history")
+    assert out == "  1  Hello there\n     Hello there\n"
+    assert (await talk.say("/history 1"))[0] == "Hello\nthere\n\nHello\nthere\n"
+    for wrong in ("0", "2", "x"):
+        assert f"there is no turn '{wrong}'" in (await talk.say(f"/history {wrong}"))[1]
+
+
+async def test_history_says_how_a_turn_ended() -> None:
+    talk = make_talk([Failure("server_error")])
+    await talk.say("Hello")
+    assert "(failed: the server failed (scripted))" in (await talk.say("/history"))[0]
+    assert "(failed: the server failed (scripted))" in (await talk.say("/history 1"))[0]
+
+
+async def test_save_writes_markdown_and_json(talk: Talk) -> None:
+    assert "nothing to save" in (await talk.say("/save a.md"))[1]
+    await talk.say("Hello\nthere")
+    _, err = await talk.say("/save a.md")
+    assert "saved 1 turn to a.md" in err
+    assert read("a.md") == "# Conversation\n\n> Hello\n> there\n\nHello\nthere\n"
+    await talk.say("/save 'my talk.JSON'")
+    saved = json.loads(read("my talk.JSON"))
+    assert saved["turns"][0]["question"] == "Hello\nthere"
+    assert saved["turns"][0]["status"] == "answered"
+
+
+async def test_save_expands_the_home_directory(talk: Talk, own_home: Path) -> None:
+    await talk.say("Hello")
+    await talk.say("/save ~/a.md")
+    assert files(own_home) == ["a.md"]
+
+
+async def test_save_never_overwrites_unasked(talk: Talk) -> None:
+    await talk.say("Hello")
+    write("a.md", "mine", mode=0o640)
+    _, err = await talk.say("/save a.md")
+    assert "a.md exists" in err
+    assert "--force" in err
+    assert read("a.md") == "mine"
+    await talk.say("/save --force a.md")
+    assert "Hello" in read("a.md")
+    assert mode_of("a.md") == 0o640
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path, *, force: bool) -> None:
+    missing = tmp_path / "missing" / "a.md"
+    with pytest.raises(UsageError, match="cannot be written: No such file"):
+        save(missing, "text", force=force)
+    (tmp_path / "dir.md").mkdir()
+    with pytest.raises(UsageError, match=r"dir\.md"):
+        save(tmp_path / "dir.md", "text", force=force)
+    with pytest.raises(UsageError, match="cannot be written"):
+        save(tmp_path / "a\0b", "text", force=force)
+    assert files(tmp_path) == ["dir.md", "home", "work"]
+
+
+def test_a_text_that_cannot_be_encoded_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be written"):
+        save(tmp_path / "a.md", "lone \ud800 surrogate")
+    assert not (tmp_path / "a.md").exists()
+
+
+def test_an_interrupted_turn_is_marked_in_what_is_saved() -> None:
+    turns = [a_turn(status="interrupted"), a_turn("and?", "", status="failed", error="it broke")]
+    assert as_markdown(turns).endswith("because\n\n*interrupted*\n\n> and?\n\n*failed: it broke*\n")
+    saved = json.loads(as_json(turns))["turns"]
+    assert [turn["status"] for turn in saved] == ["interrupted", "failed"]
+    assert saved[0]["asked_at"] == "1970-01-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize("line", ["/exit", "/quit"])
+async def test_exit_leaves(talk: Talk, line: str) -> None:
+    await talk.say(line)
+    assert talk.repl.leaving
