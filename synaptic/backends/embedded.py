@@ -1,0 +1,345 @@
+"""The embedded backend: a small model in a child process, for a machine where nothing else is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import math
+import os
+import secrets
+from collections import deque
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from synaptic import paths
+from synaptic.backends.child_process import ChildProcess, describe_exit, python_command
+from synaptic.backends.embedded_child import Parameters
+from synaptic.backends.llama_server import LlamaServerBackend
+from synaptic.backends.model_store import ModelStore, check_model_file
+from synaptic.errors import (
+    BackendUnavailable,
+    EngineCrashed,
+    EngineUnavailable,
+    ModelNotFound,
+    ProtocolError,
+    StreamTruncated,
+)
+from synaptic.messages import BackendNotice, ChatRequest, Chunk, ModelInfo, Reporter, ignore_report
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from synaptic.backends.base import BackendContext
+    from synaptic.config import Settings
+
+NAME = "embedded"
+MODEL_NAME = "smollm2:135m"
+ENGINE_MODULE = "xllamacpp"
+CHILD_MODULE = "synaptic.backends.embedded_child"
+START_TIMEOUT = 300.0  # seconds; a big model of the user's own on a slow disk
+CRASH_NOTICE = 1.0  # seconds from a cut connection to the news that the child is dead
+MAX_CRASHES = 3
+CRASH_WINDOW = 60.0  # seconds
+QUOTED_LINES = 3
+
+TRY_OUT = (
+    "starting the embedded model SmolLM2-135M-Instruct: it is there to try things out; "
+    "for real answers install Ollama and pull a bigger model"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    """A child that serves, and the client that talks to it."""
+
+    child: ChildProcess
+    client: LlamaServerBackend
+
+
+class EmbeddedBackend:
+    """Serves one small model from a child process, which is started by the first call.
+
+    A child that crashes takes the calls in flight with it (:class:`~synaptic.errors.EngineCrashed`, retryable); the
+    next call starts another, unless they crash faster than that makes sense.
+
+    Args:
+        settings: ``embedded_*`` are used.
+        report: Hears of the download, the start and crashes.
+        store: Where the model is kept; ``None`` for the user's cache.
+        command: What to run as the child; ``None`` for the real one.
+
+    """
+
+    name = NAME
+
+    def __init__(
+        self,
+        settings: Settings,
+        report: Reporter = ignore_report,
+        *,
+        store: ModelStore | None = None,
+        command: Sequence[str] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._report = report
+        self._store = store or ModelStore()
+        self._command = command
+        self._engine: _Engine | None = None
+        self._starting = asyncio.Lock()
+        self._crashes: deque[float] = deque(maxlen=MAX_CRASHES + 1)
+        self._introduced = False
+        self._closed = False
+
+    @property
+    def slots(self) -> int:
+        """How many calls run at once; more wait inside the engine."""
+        return self._settings.embedded_parallel
+
+    @property
+    def model_name(self) -> str:
+        """The name of the model: ours, or that of the user's file."""
+        own = self._settings.embedded_model
+        return MODEL_NAME if own is None else Path(own).stem
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child while it runs."""
+        return self._engine.child.pid if self._engine is not None and self._engine.child.running else None
+
+    async def start(self) -> None:
+        """Fetch the model if need be and start the child; whoever calls meanwhile joins in.
+
+        Raises:
+            BackendUnavailable: If there will be no engine; says why.
+            ConfigError: If the user's model is not usable.
+
+        """
+        await self._running_engine()
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        """Yield the reply as it is generated.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+            ConfigError: If the user's model is not usable.
+
+        """
+        self._check_model(request.model)
+        engine = await self._running_engine()
+        try:
+            async with aclosing(engine.client.stream(replace(request, model=None))) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except (StreamTruncated, BackendUnavailable, ProtocolError) as error:
+            if self._closed or not await engine.child.exited_within(CRASH_NOTICE):
+                raise
+            raise EngineCrashed(
+                f"the embedded engine {last_words(engine.child)} during the call",
+                hint="the next call starts it again",
+                backend=NAME,
+                node=NAME,
+            ) from error
+
+    async def models(self) -> list[ModelInfo]:
+        """Return the one model; the child is not started for that."""
+        own = self._settings.embedded_model
+        shipped = own is None
+        size = self._store.artifact.file_bytes if own is None else check_model_file(own).stat().st_size
+        return [
+            ModelInfo(
+                name=self.model_name,
+                size_bytes=size,
+                context_length=self._settings.embedded_context,
+                parameter_size="135M" if shipped else None,
+                quantization="Q4_1" if shipped else None,
+                loaded=self.pid is not None,
+            )
+        ]
+
+    async def aclose(self) -> None:
+        """End the child and wait until it is gone."""
+        self._closed = True
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await _shut(engine)
+
+    def _check_model(self, wanted: str | None) -> None:
+        names = {self.model_name}
+        if self._settings.embedded_model is None:
+            names |= {MODEL_NAME.partition(":")[0], Path(self._store.artifact.member).stem}
+        if wanted is not None and wanted not in names:
+            raise ModelNotFound(
+                f"the embedded engine has {self.model_name!r} only, not {wanted!r}",
+                hint=f"for {wanted!r} install Ollama and pull it, or set embedded_model to the path of a GGUF file",
+                backend=NAME,
+                node=NAME,
+            )
+
+    async def _running_engine(self) -> _Engine:
+        async with self._starting:
+            engine = self._engine
+            if engine is not None and engine.child.running:
+                return engine
+            self._refuse_if_closed()
+            self._engine = None
+            if engine is not None:
+                await _shut(engine)
+            self._refuse_if_it_keeps_crashing()
+            engine = await self._start_engine()
+            try:
+                self._refuse_if_closed()
+            except BackendUnavailable:
+                await _shut(engine)
+                raise
+            self._engine = engine
+            return engine
+
+    async def _start_engine(self) -> _Engine:
+        require_engine()
+        own = self._settings.embedded_model
+        model = check_model_file(own) if own is not None else await self._store.ensure(self._report)
+        if own is None and not self._introduced:
+            self._introduced = True
+            self._report(BackendNotice(NAME, TRY_OUT))
+        key = secrets.token_urlsafe(24)
+        parameters = Parameters(
+            parent=os.getpid(),
+            model=str(model),
+            alias=self.model_name,
+            api_key=key,
+            slots=self.slots,
+            slot_context=self._settings.embedded_context,
+            threads=self._settings.embedded_threads or usable_threads(),
+        )
+        child = await ChildProcess.start(
+            self._command or python_command(CHILD_MODULE),
+            first_line=parameters.to_line(),
+            log_file=paths.state_dir() / "logs" / "embedded.log",
+            on_exit=self._noticed_exit,
+        )
+        try:
+            url = await _address(child)
+        except BaseException:
+            await child.stop()
+            raise
+        return _Engine(child, LlamaServerBackend(url, name=NAME, node=NAME, api_key=key))
+
+    def _noticed_exit(self, child: ChildProcess) -> None:
+        """Count a crash while serving; one during the start is told by whoever starts."""
+        if self._engine is None or self._engine.child is not child:
+            return
+        self._crashes.append(asyncio.get_running_loop().time())
+        how = describe_exit(child.returncode or 0)
+        message = f"the embedded engine {how}; the next call starts it again"
+        self._report(BackendNotice(NAME, message, "warning"))
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise BackendUnavailable("the embedded backend has been closed", backend=NAME, node=NAME)
+
+    def _refuse_if_it_keeps_crashing(self) -> None:
+        recent = [when for when in self._crashes if asyncio.get_running_loop().time() - when < CRASH_WINDOW]
+        if len(recent) > MAX_CRASHES:
+            raise EngineUnavailable(
+                f"the embedded engine crashed {len(recent)} times within {CRASH_WINDOW:.0f} s and is not started again",
+                hint=f"its log is {paths.state_dir() / 'logs' / 'embedded.log'}",
+                backend=NAME,
+                node=NAME,
+            )
+
+
+def from_context(context: BackendContext) -> EmbeddedBackend:
+    """Return the embedded backend; nothing is started yet."""
+    return EmbeddedBackend(context.settings, context.report)
+
+
+def require_engine(module: str = ENGINE_MODULE) -> None:
+    """Check that the engine is installed, before anything is downloaded for it.
+
+    Raises:
+        EngineUnavailable: If it is not.
+
+    """
+    if importlib.util.find_spec(module) is None:
+        raise EngineUnavailable(
+            f"the embedded engine is not installed (no module named {module!r})",
+            hint="pip install 'synapticllamas[local]', or install Ollama",
+            backend=NAME,
+            node=NAME,
+        )
+
+
+def usable_threads() -> int:
+    """Return how many threads should compute: the cores we may use, not their hyperthreads, within our quota."""
+    import psutil  # noqa: PLC0415 - only a start of the engine needs it
+
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    physical = psutil.cpu_count(logical=False) or allowed
+    try:
+        quota = cpu_quota(Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii"))
+    except OSError:
+        quota = None
+    return thread_count(allowed, physical, quota)
+
+
+def cpu_quota(cpu_max: str) -> float | None:
+    """Return the processors that a control group grants, from its ``cpu.max``; ``None`` where it sets no limit."""
+    quota, _, period = cpu_max.strip().partition(" ")
+    return float(quota) / float(period) if quota.isdecimal() and period.isdecimal() else None
+
+
+def thread_count(allowed: int, physical: int, quota: float | None) -> int:
+    """Return the number of threads to compute with.
+
+    llama.cpp's threads wait for each other by spinning, so that one thread too many slows all of them down; a second
+    hyperthread pays on a machine with a single core only (measured: two threads 1.5 times as fast as one).
+    """
+    granted = math.inf if quota is None else math.ceil(quota)
+    return int(max(1, min(allowed, max(2, physical), granted)))
+
+
+def start_failure(child: ChildProcess) -> EngineUnavailable:
+    """Return the error for a child that ended before it served."""
+    hint = "its log is " + str(paths.state_dir() / "logs" / "embedded.log")
+    how = last_words(child)
+    if "SIGILL" in how:
+        hint = "this processor lacks an instruction that the engine was built with; use Ollama on this machine"
+    elif "SIGKILL" in how:
+        hint = "was there enough memory? lower embedded_parallel or embedded_context"
+    return EngineUnavailable(f"the embedded engine {how} while it started", hint=hint, backend=NAME, node=NAME)
+
+
+def last_words(child: ChildProcess) -> str:
+    """Say how a child ended and quote what it said last."""
+    how = describe_exit(child.returncode or 0)
+    said = " | ".join(line.strip() for line in child.tail[-QUOTED_LINES:] if line.strip())
+    return f"{how} (it last said: {said})" if said else how
+
+
+async def _address(child: ChildProcess, within: float = START_TIMEOUT) -> str:
+    """Wait until the child serves, and return where."""
+    try:
+        async with asyncio.timeout(within):
+            line = await child.read_line()
+            if line is None:
+                await child.wait()
+    except TimeoutError as error:
+        message = f"the embedded engine did not start within {within:.0f} s"
+        raise EngineUnavailable(message, backend=NAME, node=NAME) from error
+    if line is None:
+        raise start_failure(child)
+    try:
+        return str(json.loads(line)["url"])
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"the embedded engine said {line[:80]!r} instead of its address"
+        raise EngineUnavailable(message, backend=NAME, node=NAME) from error
+
+
+async def _shut(engine: _Engine) -> None:
+    try:
+        await engine.client.aclose()
+    finally:
+        await engine.child.stop()

@@ -1,0 +1,58 @@
+"""What a child process does so that it never outlives its parent. Standard library only: children import it.
+
+Two ropes, because each is missing somewhere: on Linux the kernel kills the child when its parent dies
+(``PR_SET_PDEATHSIG``, which survives ``exec``); everywhere the child sees the end of its standard input, whose
+other end only the parent holds.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Have the kernel kill this process when its parent dies; where the kernel cannot, do nothing.
+
+    Args:
+        parent_pid: Who started this process. If that is no longer the parent it died before the kernel was
+            asked, and this process ends at once.
+
+    """
+    if sys.platform == "linux":
+        import ctypes  # noqa: PLC0415 - needed on one platform only
+
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent_pid:
+        os._exit(1)
+
+
+def exit_at_end_of_input() -> None:
+    """Start a thread that ends this process when its standard input is closed; whatever comes is thrown away."""
+    threading.Thread(target=_drain_input, name="lifeline", daemon=True).start()
+
+
+def _drain_input() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(0)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Become another program that dies with the parent.
+
+    Args:
+        arguments: The parent's process id, then the program and its arguments.
+
+    """
+    parent, program, *rest = arguments
+    die_with_parent(int(parent))
+    os.execvp(program, [program, *rest])  # noqa: S606 - the command is ours; no shell is wanted

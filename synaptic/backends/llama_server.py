@@ -1,0 +1,327 @@
+"""Client for llama.cpp's HTTP API, as ``llama-server`` and everything built on it speak it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from synaptic.backends.http import JsonObject, get_json, new_client, post_json, sse, stream_request
+from synaptic.backends.http_errors import Origin, closed_client
+from synaptic.errors import (
+    BackendBusy,
+    BackendError,
+    ConfigError,
+    ContextOverflow,
+    ProtocolError,
+    RequestRejected,
+)
+from synaptic.messages import ChatRequest, Chunk, FinishReason, ModelInfo, Timings, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    import httpx
+
+    from synaptic.backends.base import BackendContext
+
+DEFAULT_NAME = "llama-server"
+ASK_TIMEOUT = 10.0  # seconds for a question that needs no model
+UNAUTHORIZED = 401
+
+REPETITION_GUARD = {
+    "dry_multiplier": 0.8,
+    "dry_base": 1.75,
+    "dry_allowed_length": 3,
+    "dry_penalty_last_n": 1024,
+}
+"""DRY: the longer a sequence that was there before, the less likely it goes on. Quotation marks, colons and line ends
+break sequences, so that the keys of JSON may repeat; three tokens may repeat, so that names may."""
+
+
+class LlamaServerBackend:
+    """One server that serves the model it was started with; ``num_ctx`` and ``keep_alive`` are not its to choose.
+
+    Args:
+        url: ``http://host:port``.
+        name: The backend's name in errors and results.
+        node: Where calls are said to run; ``None`` for the address.
+        api_key: Sent as a bearer token.
+        client: To be used instead of an own one; it brings its own headers, and is not closed here.
+
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str = DEFAULT_NAME,
+        node: str | None = None,
+        api_key: str | None = None,
+        client: httpx.AsyncClient | None = None,
+    ) -> None:
+        self.name = name
+        self.url = url
+        self._node = node or url
+        self._headers = headers(api_key)
+        self._given_client = client
+        self._own_client: httpx.AsyncClient | None = None
+        self._closed = False
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        """Yield the reply as it is generated; the server stops generating when the stream is closed.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+
+        """
+        call = stream_request(
+            self._client(),
+            "POST",
+            "/v1/chat/completions",
+            json=chat_payload(request),
+            backend=self.name,
+            node=self._node,
+            read_error=read_error,
+        )
+        reply = _Reply(self.name, self._node)
+        async with call as response, aclosing(sse(response, backend=self.name, node=self._node)) as events:
+            async for event in events:
+                if (chunk := reply.take(event)) is not None:
+                    yield chunk
+        yield reply.last_chunk()
+
+    async def models(self) -> list[ModelInfo]:
+        """Return what the server has loaded.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+
+        """
+        listing = await get_json(
+            self._client(), "/v1/models", backend=self.name, node=self._node, within=ASK_TIMEOUT, read_error=read_error
+        )
+        try:
+            return [model_info(entry) for entry in listing["data"]]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise self._nonsense("/v1/models", listing) from error
+
+    async def health(self) -> bool:
+        """Return whether the server is ready; ``False`` while it loads its model.
+
+        Raises:
+            BackendError: If nothing answers, or something else does.
+
+        """
+        try:
+            await get_json(self._client(), "/health", backend=self.name, node=self._node, within=ASK_TIMEOUT)
+        except BackendBusy:
+            return False
+        return True
+
+    async def count_tokens(self, text: str) -> int:
+        """Return how many tokens of the model ``text`` is.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+
+        """
+        answer = await post_json(
+            self._client(),
+            "/tokenize",
+            {"content": text},
+            backend=self.name,
+            node=self._node,
+            within=ASK_TIMEOUT,
+            read_error=read_error,
+        )
+        tokens = answer.get("tokens")
+        if not isinstance(tokens, list):
+            raise self._nonsense("/tokenize", answer)
+        return len(tokens)
+
+    async def aclose(self) -> None:
+        """Close the connections, unless they belong to somebody else."""
+        self._closed = True
+        client, self._own_client = self._own_client, None
+        if client is not None:
+            await client.aclose()
+
+    def _client(self) -> httpx.AsyncClient:
+        if self._closed:
+            raise closed_client(Origin(self.name, self._node))
+        if self._given_client is not None:
+            return self._given_client
+        if self._own_client is None:
+            self._own_client = new_client(self.url, headers=self._headers)
+        return self._own_client
+
+    def _nonsense(self, path: str, answer: JsonObject) -> ProtocolError:
+        return ProtocolError(
+            f"{self._node}{path} answered with {json.dumps(answer)[:80]}, which llama-server never does",
+            hint="is another program listening on that port?",
+            backend=self.name,
+            node=self._node,
+        )
+
+
+def from_context(context: BackendContext) -> LlamaServerBackend:
+    """Return a backend for the address in ``context``, else for the coordinator in the settings.
+
+    Raises:
+        ConfigError: If there is no address.
+
+    """
+    url = context.url or context.settings.coordinator_url
+    if url is None:
+        raise ConfigError(
+            "the backend 'llama-server' needs the address of a server",
+            hint='set coordinator_url, for example "http://127.0.0.1:8080"',
+        )
+    return LlamaServerBackend(url)
+
+
+def headers(api_key: str | None) -> dict[str, str]:
+    """Return what is sent with every request.
+
+    A connection is not used twice: the server closes it after every streamed reply although it announces
+    ``Keep-Alive: timeout=5``, and the next request would race with that (one in ten was lost when tried).
+    """
+    authorization = {"authorization": f"Bearer {api_key}"} if api_key else {}
+    return {"connection": "close", **authorization}
+
+
+def chat_payload(request: ChatRequest) -> JsonObject:
+    """Return ``request`` as the body of ``/v1/chat/completions``."""
+    payload: JsonObject = {
+        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "cache_prompt": True,
+    }
+    chosen = {
+        "model": request.model,
+        "temperature": request.temperature,
+        "max_tokens": request.max_tokens,
+        "seed": request.seed,
+    }
+    payload.update({name: value for name, value in chosen.items() if value is not None})
+    if request.schema is not None:
+        schema = {"name": "output", "strict": True, "schema": request.schema}
+        payload["response_format"] = {"type": "json_schema", "json_schema": schema}
+    if request.repetition_guard:
+        payload.update(REPETITION_GUARD)
+    if request.think is not None:
+        payload["chat_template_kwargs"] = {"enable_thinking": request.think}
+    return payload
+
+
+def read_error(status: int, body: bytes) -> BackendError | None:
+    """Return the error that llama-server means by a status and body, where it means more than the status says."""
+    if status == UNAUTHORIZED:
+        return RequestRejected("the server refuses our API key", hint="start it with the same key, or without one")
+    error = _error_field(body)
+    if error.get("type") != "exceed_context_size_error":
+        return None
+    needed, available = error.get("n_prompt_tokens"), error.get("n_ctx")
+    return ContextOverflow(
+        f"the prompt is {needed} tokens, but the context is {available} tokens",
+        hint="shorten the prompt, or start the server with a longer context",
+    )
+
+
+def model_info(entry: JsonObject) -> ModelInfo:
+    """Return one entry of ``/v1/models``."""
+    meta = entry.get("meta") or {}
+    parameters = meta.get("n_params")
+    return ModelInfo(
+        name=entry["id"],
+        size_bytes=meta.get("size"),
+        context_length=meta.get("n_ctx") or meta.get("n_ctx_train"),
+        parameter_size=None if parameters is None else short_count(parameters),
+        quantization=meta.get("ftype"),
+        loaded=True,
+    )
+
+
+def short_count(count: int) -> str:
+    """Return a number of parameters as people write it: 135M, 1.5B."""
+    billions = count / 1e9
+    return f"{billions:.3g}B" if billions >= 1 else f"{count / 1e6:.0f}M"
+
+
+class _Reply:
+    """What a stream of events adds up to."""
+
+    def __init__(self, backend: str, node: str) -> None:
+        self._backend = backend
+        self._node = node
+        self._model: str | None = None
+        self._finish_reason: FinishReason | None = None
+        self._usage: Usage | None = None
+        self._timings: Timings | None = None
+
+    def take(self, event: JsonObject) -> Chunk | None:
+        """Note what ``event`` says; return its text, if it has some."""
+        try:
+            return self._take(event)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ProtocolError(
+                f"{self._node} sent an event that is no chat completion: {json.dumps(event)[:80]}",
+                backend=self._backend,
+                node=self._node,
+            ) from error
+
+    def _take(self, event: JsonObject) -> Chunk | None:
+        self._model = event.get("model") or self._model
+        if usage := event.get("usage"):
+            self._usage = read_usage(usage)
+        if timings := event.get("timings"):
+            self._timings = read_timings(timings)
+        if not event["choices"]:
+            return None
+        choice = event["choices"][0]
+        if (reason := choice.get("finish_reason")) is not None:
+            self._finish_reason = cast("FinishReason", reason) if reason in get_args(FinishReason) else "stop"
+        delta = choice.get("delta") or {}
+        text, thinking = delta.get("content") or "", delta.get("reasoning_content") or ""
+        return Chunk(text=str(text), thinking=str(thinking)) if text or thinking else None
+
+    def last_chunk(self) -> Chunk:
+        """Return the chunk that ends a complete reply."""
+        if self._finish_reason is None:
+            raise ProtocolError(
+                f"{self._node} announced the end of a reply without saying why it ends",
+                backend=self._backend,
+                node=self._node,
+            )
+        return Chunk(
+            finish_reason=self._finish_reason,
+            usage=self._usage,
+            timings=self._timings,
+            model=self._model,
+            node=self._node,
+        )
+
+
+def read_usage(usage: JsonObject) -> Usage:
+    """Return the counts in the form that OpenAI gave them."""
+    details = usage.get("prompt_tokens_details") or {}
+    return Usage(
+        prompt_tokens=int(usage["prompt_tokens"]),
+        completion_tokens=int(usage["completion_tokens"]),
+        cached_tokens=int(details.get("cached_tokens") or 0),
+    )
+
+
+def read_timings(timings: JsonObject) -> Timings:
+    """Return llama.cpp's own measurements, which are in milliseconds."""
+    return Timings(prompt_seconds=timings["prompt_ms"] / 1000, generation_seconds=timings["predicted_ms"] / 1000)
+
+
+def _error_field(body: bytes) -> dict[str, Any]:
+    try:
+        error = json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return error if isinstance(error, dict) else {}

