@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from synaptic.problems import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path as FilePath
 
     import yaml
@@ -90,8 +91,14 @@ def parse_yaml(text: str, source: str, error: type[UsageError], *, first_line: i
     """
     import yaml  # noqa: PLC0415  (start-up: a REPL prompt needs no YAML)
 
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        deep = _too_deep(yaml.parse(text, Loader=loader))
+        if deep is not None:
+            line, column = (deep.start_mark.line, deep.start_mark.column + 1) if deep.start_mark else (0, 1)
+            message = f"nested more than {MAX_DEPTH} levels deep"
+            raise error.of([Problem(message, source, line + first_line, column)])
+        node = yaml.compose(text, Loader=loader)
     except yaml.MarkedYAMLError as exc:
         raise error.of([_syntax_problem(exc, text, source, first_line)]) from exc
     except (yaml.YAMLError, RecursionError) as exc:
@@ -102,6 +109,18 @@ def parse_yaml(text: str, source: str, error: type[UsageError], *, first_line: i
     if walker.problems:
         raise error.of(walker.problems)
     return Document(source, value, walker.keys, walker.values, frozenset(walker.blocks))
+
+
+def _too_deep(events: Iterable[yaml.Event]) -> yaml.Event | None:
+    """Return where the nesting becomes too deep. Composing it would recurse in C until the process crashes."""
+    import yaml  # noqa: PLC0415  (start-up: a REPL prompt needs no YAML)
+
+    depth = 0
+    for event in events:
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            return event
+    return None
 
 
 def _syntax_problem(exc: yaml.MarkedYAMLError, text: str, source: str, first_line: int) -> Problem:

@@ -117,7 +117,7 @@ def test_a_steps_own_output_shape_wins():
         ('{agent: editor, prompt: "{{ previous.x }}"}', '"{{', "'previous' is the round before"),
         ('{agent: editor, prompt: "{{ inputs.query"}', '"{{', "unexpected end of template"),
         ('{agent: editor, prompt: x, when: "1 +"}', '"1', "unexpected end of the expression"),
-        ("{agent: editor, prompt: x, output: {a: strng}}", "output", "unknown type 'strng'"),
+        ("{agent: editor, prompt: x, output: {a: strng}}", "a: strng", "unknown type 'strng'"),
         ("{agent: editor, repeat: {steps: {b: {agent: editor, prompt: x}}}}", "a:", "the step 'a' has both"),
         ("{repeat: {max: 0, steps: {b: {agent: editor, prompt: x}}}}", "0,", "'max' must be at least 1"),
         ("{repeat: {steps: {a: {agent: editor, prompt: x}}}}", "a: {agent", "the step 'a' exists outside the loop too"),

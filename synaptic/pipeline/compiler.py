@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from synaptic.agents import Agent
+    from synaptic.notation import Mistake
     from synaptic.pipeline.graph import StepKind
     from synaptic.pipeline.loader import Pipeline
     from synaptic.pipeline.spec import StepSpec
@@ -164,11 +165,15 @@ class _Compiler:
 
     def shape(self, spec: StepSpec, path: KeyPath) -> Shape | None:
         """Return the step's own output shape."""
+
+        def locate(mistake: Mistake) -> Problem:
+            here = (*path, "output", *mistake.path)
+            return self.pipeline.document.problem(mistake.message, here, suggestion=mistake.suggestion)
+
         try:
-            return Shape.parse(spec.output or {})
+            return Shape.parse(spec.output or {}, locate=locate)
         except AgentError as exc:
-            for problem in exc.problems or (Problem(exc.message),):
-                self.add(problem.message, (*path, "output"), problem.suggestion)
+            self.problems += exc.problems
             return None
 
     def repeat(self, spec: StepSpec, path: KeyPath, names: _Names) -> CompiledRepeat | None:
