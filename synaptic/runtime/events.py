@@ -1,7 +1,7 @@
 """What a run tells the world: one tagged union of frozen dataclasses.
 
 Renderers, ``--json`` and journals read events and nothing else. A step is named by its path:
-``plan``, ``research[2]`` (the third instance of a map), ``refine[1].critique`` (a step inside the second
+``plan``, ``research[2]`` (the third instance of a map), ``refine[1].critique`` (a step inside the first
 round of a loop). Times are seconds since the epoch.
 """
 

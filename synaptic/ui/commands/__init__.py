@@ -1,0 +1,1 @@
+"""The subcommands, a file each. Each imports what it needs when it is called."""

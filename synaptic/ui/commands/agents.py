@@ -1,0 +1,78 @@
+"""``synaptic agents``: who there is, and what each is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from synaptic.ui.options import given, json_option
+
+if TYPE_CHECKING:
+    from synaptic.agents import AgentEntry
+
+
+@click.group()
+def agents() -> None:
+    """List and show agents.
+
+    They come with the package, from your configuration directory, and from ./agents; of two with one name the
+    later one counts.
+    """
+
+
+@agents.command("list")
+@json_option
+@click.pass_context
+def list_agents(context: click.Context, /, **values: Any) -> None:
+    """List the agents: where each comes from, and what it overrides."""
+    from synaptic.agents import discover_agents  # noqa: PLC0415
+    from synaptic.ui.output import write_json, write_table  # noqa: PLC0415
+
+    entries = discover_agents().entries()
+    if given(context, **values).json:
+        write_json([_data(entry) for entry in entries])
+        return
+    rows = [(entry.agent.name, origin(entry), entry.agent.description) for entry in entries]
+    write_table(("name", "origin", "description"), rows)
+
+
+@agents.command()
+@click.argument("name")
+@json_option
+@click.pass_context
+def show(context: click.Context, /, name: str, **values: Any) -> None:
+    """Print an agent's file; to override a shipped one, start from it.
+
+    As in: synaptic agents show editor > agents/editor.md
+    """
+    from synaptic.agents import discover_agents  # noqa: PLC0415
+    from synaptic.ui.output import write_json, write_text  # noqa: PLC0415
+
+    entry = discover_agents().entry(name)
+    if given(context, **values).json:
+        write_json({**_data(entry), "prompt": entry.agent.prompt})
+    elif entry.path is not None:
+        write_text(entry.path.read_text(encoding="utf-8"))
+
+
+def origin(entry: AgentEntry) -> str:
+    """Return where an agent comes from and what it overrides: ``project (overrides shipped)``."""
+    if not entry.overrides:
+        return entry.origin
+    return f"{entry.origin}, overrides {', '.join(str(path) for path in entry.overrides)}"
+
+
+def _data(entry: AgentEntry) -> dict[str, Any]:
+    agent = entry.agent
+    return {
+        "name": agent.name,
+        "description": agent.description,
+        "origin": entry.origin,
+        "path": entry.path,
+        "overrides": list(entry.overrides),
+        "model": agent.model,
+        "temperature": agent.temperature,
+        "max_tokens": agent.max_tokens,
+        "output": agent.output.decoding_schema() if agent.output else None,
+    }

@@ -1,0 +1,30 @@
+"""``synaptic chat``: the REPL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from synaptic.errors import UsageError
+from synaptic.ui.options import chat_options, given
+
+
+@click.command("chat", epilog="Type /help at the prompt for what can be done there.")
+@chat_options
+@click.pass_context
+def chat(context: click.Context, /, **values: Any) -> int:
+    """Talk with the agents; later questions know the earlier ones. Piped lines are typed one by one."""
+    options = given(context, **values)
+    if options.json or options.plan or options.inputs:
+        raise UsageError("--json, --plan and -i are for one question, not for a chat", hint="add the question")
+    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415 - the help does without
+    from synaptic.ui.repl import start  # noqa: PLC0415
+
+    return start(
+        load_with_notices(options),
+        config_path=options.config_path,
+        overrides=list(options.overrides),
+        flags=options.flags,
+        verbose=options.verbose,
+    )

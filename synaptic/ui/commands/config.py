@@ -1,0 +1,102 @@
+"""``synaptic config``: what the settings are, where they come from, and changing them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from synaptic.ui.options import Options, config_option, given, json_option, settings_options
+
+
+@click.group()
+def config() -> None:
+    """Show, change and check the settings.
+
+    A flag goes before --set, that before SYNAPTIC_* variables, ./synapticllamas.json, ~/.synapticllamas.json and
+    the default.
+    """
+
+
+@config.command()
+@settings_options
+@json_option
+@click.pass_context
+def show(context: click.Context, /, **values: Any) -> None:
+    """Print every setting, its value and where that came from."""
+    import json  # noqa: PLC0415
+
+    from synaptic.config import describe  # noqa: PLC0415
+    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
+    from synaptic.ui.output import write_json, write_table  # noqa: PLC0415
+
+    options = given(context, **values)
+    rows = describe(load_with_notices(options))
+    if options.json:
+        write_json({key: {"value": value, "origin": origin} for key, value, origin in rows})
+    else:
+        texts = [(key, origin, json.dumps(value, ensure_ascii=False)) for key, value, origin in rows]
+        write_table(("setting", "origin", "value"), texts)
+
+
+@config.command()
+@config_option
+@click.pass_context
+def path(context: click.Context, /, **values: Any) -> None:
+    """Print the path of the settings file."""
+    from synaptic.config import settings_path  # noqa: PLC0415
+
+    click.echo(settings_path(given(context, **values).config_path))
+
+
+@config.command("set", epilog="As in: synaptic config set model llama3.1:8b")
+@click.argument("key")
+@click.argument("value")
+@config_option
+@click.pass_context
+def set_(context: click.Context, /, key: str, value: str, **values: Any) -> None:
+    """Write one setting into the settings file; every other key stays as it is."""
+    from synaptic.config import set_value, settings_path  # noqa: PLC0415
+
+    file = settings_path(given(context, **values).config_path)
+    set_value(file, key, value)
+    click.echo(f"{file}: {key} is set", err=True)
+
+
+@config.command()
+@click.argument("key")
+@config_option
+@click.pass_context
+def unset(context: click.Context, /, key: str, **values: Any) -> None:
+    """Remove one setting from the settings file, so that its default counts again."""
+    from synaptic.config import settings_path, unset_value  # noqa: PLC0415
+
+    file = settings_path(given(context, **values).config_path)
+    removed = unset_value(file, key)
+    click.echo(f"{file}: {key} {'is removed' if removed else 'was not set'}", err=True)
+
+
+@config.command()
+@settings_options
+@click.pass_context
+def validate(context: click.Context, /, **values: Any) -> None:
+    """Check every source of settings; a mistake is named with its file and line."""
+    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
+
+    loaded = load_with_notices(given(context, **values))
+    count = sum(origin != "default" for origin in loaded.origins.values())
+    differ = "1 setting differs" if count == 1 else f"{count} settings differ"
+    click.echo(f"ok ({differ} from the default)" if count else "ok (all defaults)")
+
+
+@config.command()
+@config_option
+@click.pass_context
+def migrate(context: click.Context, /, **values: Any) -> None:
+    """Write the settings file of the older program in today's form, beside a backup."""
+    from synaptic.config import migrate as migrate_file  # noqa: PLC0415
+    from synaptic.config import settings_path  # noqa: PLC0415
+
+    options: Options = given(context, **values)
+    for line in migrate_file(settings_path(options.config_path)).lines():
+        click.echo(line)

@@ -1,0 +1,147 @@
+"""``synaptic doctor``: what this machine has, and what to do about what it lacks. It changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from synaptic.ui.options import given, json_option, settings_options
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from synaptic.config import Settings
+    from synaptic.ui.options import Options
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. ``fix`` says what to do where it is not as it should be."""
+
+    name: str
+    status: str
+    detail: str
+    fix: str | None = None
+
+
+@click.command()
+@settings_options
+@json_option
+@click.pass_context
+def doctor(context: click.Context, /, **values: Any) -> int:
+    """Check what this machine has, and say what to fix.
+
+    Exit code 0: questions can be answered. 2: a file is wrong. 3: nothing can answer.
+    """
+    from synaptic.ui.output import write_json, write_text  # noqa: PLC0415
+
+    options = given(context, **values)
+    findings = list(examine(options))
+    if options.json:
+        write_json([asdict(finding) for finding in findings])
+    for finding in () if options.json else findings:
+        write_text(f"{finding.status:<8}{finding.name}: {finding.detail}")
+        if finding.fix:
+            write_text(f"{'':8}fix: {finding.fix}")
+    return verdict(findings)
+
+
+def examine(options: Options) -> Iterator[Finding]:
+    """Yield what is found, from the ground up."""
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    yield Finding("python", "ok", f"{version} ({sys.executable})")
+    settings = yield from _settings(options)
+    yield from _agents()
+    yield from _servers(settings)
+    yield from _embedded(settings)
+
+
+def verdict(findings: list[Finding]) -> int:
+    """Return the exit code for what was found."""
+    from synaptic.errors import ExitCode  # noqa: PLC0415
+
+    if any(finding.status == "problem" for finding in findings):
+        return int(ExitCode.USAGE)
+    can_answer = {finding.name for finding in findings if finding.status == "ok"} & {"ollama", "engine"}
+    return int(ExitCode.ANSWERED if can_answer else ExitCode.NO_BACKEND)
+
+
+def _settings(options: Options) -> Generator[Finding, None, Settings]:
+    from synaptic.config import Settings, settings_path  # noqa: PLC0415
+    from synaptic.errors import ConfigError  # noqa: PLC0415
+    from synaptic.ui.commands.support import load  # noqa: PLC0415
+
+    path = settings_path(options.config_path)
+    try:
+        loaded = load(options)
+    except ConfigError as exc:
+        yield Finding("settings", "problem", exc.message.replace("\n", "; "), exc.hint or "correct it")
+        return Settings()
+    state = "" if path.exists() else " (not there: the defaults count)"
+    yield Finding("settings", "ok", f"{path}{state}")
+    for notice in loaded.notices:
+        yield Finding("settings", "note", notice, "synaptic config migrate")
+    return loaded.settings
+
+
+def _agents() -> Iterator[Finding]:
+    from synaptic.agents import discover_agents  # noqa: PLC0415
+    from synaptic.errors import AgentError  # noqa: PLC0415
+
+    try:
+        names = list(discover_agents())
+    except AgentError as exc:
+        yield Finding("agents", "problem", exc.message.replace("\n", "; "), exc.hint)
+    else:
+        yield Finding("agents", "ok", ", ".join(names))
+
+
+def _servers(settings: Settings) -> Iterator[Finding]:
+    from synaptic.backends.ollama import OllamaBackend, default_url  # noqa: PLC0415
+    from synaptic.errors import BackendError  # noqa: PLC0415
+
+    async def ask(url: str) -> str:
+        async with OllamaBackend(url) as backend:
+            return ", ".join(model.name for model in await backend.models())
+
+    for url in [node.url for node in settings.nodes] or [default_url(os.environ)]:
+        try:
+            found = asyncio.run(ask(url))
+        except BackendError as exc:
+            fix = "start it (ollama serve), or correct the address" if settings.nodes else None
+            yield Finding("ollama", "missing", exc.message, fix)
+            continue
+        if found:
+            yield Finding("ollama", "ok", f"{url} has {found}")
+        else:
+            yield Finding("ollama", "missing", f"{url} answers, but has no model", "ollama pull llama3.2")
+
+
+def _embedded(settings: Settings) -> Iterator[Finding]:
+    from synaptic.backends.embedded import require_engine  # noqa: PLC0415
+    from synaptic.backends.model_store import ModelStore, check_model_file  # noqa: PLC0415
+    from synaptic.errors import ConfigError, EngineUnavailable  # noqa: PLC0415
+
+    try:
+        require_engine()
+    except EngineUnavailable as exc:
+        yield Finding("engine", "missing", exc.message, exc.hint)
+        return
+    yield Finding("engine", "ok", "the embedded engine is installed")
+    store = ModelStore()
+    if settings.embedded_model is not None:
+        try:
+            yield Finding("model", "ok", str(check_model_file(settings.embedded_model)))
+        except ConfigError as exc:
+            yield Finding("model", "problem", exc.message.replace("\n", "; "), exc.hint or "correct embedded_model")
+    elif store.has_model():
+        yield Finding("model", "ok", str(store.path))
+    else:
+        yield Finding(
+            "model", "note", f"{store.artifact.title} is fetched by the first question", "synaptic models pull"
+        )

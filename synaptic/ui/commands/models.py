@@ -1,0 +1,111 @@
+"""``synaptic models``: which models can be asked, and fetching one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from synaptic.ui.options import given, json_option, settings_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from synaptic.config import Settings
+    from synaptic.messages import BackendReport, ModelInfo, Route
+
+
+@click.group()
+def models() -> None:
+    """List the models there are, or fetch one."""
+
+
+@models.command("list")
+@settings_options
+@json_option
+@click.pass_context
+def list_models(context: click.Context, /, **values: Any) -> None:
+    """List the models of the backend that would answer a question; * marks the one that would."""
+    from dataclasses import asdict  # noqa: PLC0415
+
+    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
+    from synaptic.ui.console import show_hint, stderr_console  # noqa: PLC0415
+    from synaptic.ui.output import write_json, write_table  # noqa: PLC0415
+    from synaptic.ui.run_view import place  # noqa: PLC0415
+
+    options = given(context, **values)
+    route, found = asyncio.run(_ask(load_with_notices(options).settings))
+    if options.json:
+        write_json({"route": asdict(route), "models": [asdict(model) for model in found]})
+        return
+    headers = ("model", "size", "parameters", "quantization", "context", "loaded")
+    write_table(headers, [_row(model, route) for model in found])
+    if not options.quiet:
+        show_hint(stderr_console(), f"questions go to {place(route.backend, route.model, route.node)}: {route.reason}")
+
+
+@models.command(epilog="As in: synaptic models pull llama3.1:8b")
+@click.argument("name", required=False)
+@settings_options
+@click.pass_context
+def pull(context: click.Context, /, name: str | None, **values: Any) -> None:
+    """Fetch a model into Ollama; without NAME, the small embedded one into the cache."""
+    import sys  # noqa: PLC0415
+
+    from synaptic.backends.embedded import MODEL_NAME  # noqa: PLC0415
+    from synaptic.runtime.events import BackendReported  # noqa: PLC0415
+    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
+    from synaptic.ui.console import stderr_console  # noqa: PLC0415
+    from synaptic.ui.render import make_renderer  # noqa: PLC0415
+
+    options = given(context, **values)
+    settings = load_with_notices(options).settings
+    renderer = make_renderer(console=stderr_console(), out=sys.stdout, quiet=options.quiet, answer=False)
+    embedded = name is None or name in {MODEL_NAME, MODEL_NAME.partition(":")[0]}
+
+    def report(event: BackendReport) -> None:
+        renderer.handle(BackendReported(event))
+
+    try:
+        done = asyncio.run(_fetch_embedded(report) if embedded else _fetch_ollama(name or "", settings, report))
+    finally:
+        renderer.close()
+    click.echo(done)
+
+
+async def _ask(settings: Settings) -> tuple[Route, list[ModelInfo]]:
+    from synaptic.runtime.session import Session  # noqa: PLC0415
+
+    async with Session(settings) as session:
+        return await session.route(), await session.models()
+
+
+async def _fetch_embedded(report: Callable[[BackendReport], None]) -> str:
+    from synaptic.backends.model_store import ensure_model  # noqa: PLC0415
+
+    return f"{await ensure_model(report)}"
+
+
+async def _fetch_ollama(name: str, settings: Settings, report: Callable[[BackendReport], None]) -> str:
+    from synaptic.backends.ollama import default_url  # noqa: PLC0415
+    from synaptic.backends.ollama_pull import pull_model  # noqa: PLC0415
+
+    url = settings.nodes[0].url if settings.nodes else default_url(os.environ)
+    await pull_model(url, name, report)
+    return f"{name} is on {url}"
+
+
+def _row(model: ModelInfo, route: Route) -> tuple[str, ...]:
+    from synaptic.ui.text import size  # noqa: PLC0415
+
+    mark = "*" if model.name == route.model else ""
+    return (
+        f"{model.name}{mark}",
+        size(model.size_bytes) if model.size_bytes is not None else "",
+        model.parameter_size or "",
+        model.quantization or "",
+        str(model.context_length or ""),
+        "yes" if model.loaded else "no",
+    )

@@ -1,0 +1,45 @@
+"""The one console, on stderr, and what every part of the interface prints on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from synaptic.errors import SynapticError, UsageError
+from synaptic.ui.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def stderr_console() -> Console:
+    """Return the console for everything but the answer. Colours follow the terminal and ``NO_COLOR``."""
+    return Console(stderr=True, highlight=False)
+
+
+def show_error(console: Console, error: SynapticError) -> None:
+    """Print an error: what is wrong, one line each, and what to do about it."""
+    texts = [str(problem) for problem in error.problems] if isinstance(error, UsageError) else []
+    for text in texts or [error.message]:
+        _labelled(console, "error", text, "bold red")
+    if error.hint:
+        _labelled(console, "hint", error.hint, "dim")
+
+
+def show_notices(console: Console, notices: Iterable[str]) -> None:
+    """Print what a person should know but need not act on."""
+    for notice in notices:
+        _labelled(console, "notice", notice, "yellow")
+
+
+def show_hint(console: Console, text: str) -> None:
+    """Print a piece of advice."""
+    _labelled(console, "hint", text, "dim")
+
+
+def _labelled(console: Console, label: str, text: str, style: str) -> None:
+    # Text objects: brackets in a message, or in what a server said, are no markup.
+    line = Text(f"{label}:", style).append(f" {printable(text)}", "dim" if style == "dim" else "default not bold")
+    console.print(line, soft_wrap=not console.is_terminal)

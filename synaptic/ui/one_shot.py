@@ -1,0 +1,197 @@
+"""One question from the command line: run it, show it, end with the right code whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from synaptic.errors import ExitCode, SynapticError, UsageError
+from synaptic.messages import Usage
+from synaptic.runtime.events import RunFinished, RunResult
+from synaptic.runtime.report import run_document
+from synaptic.runtime.session import Session
+from synaptic.ui.commands.support import load
+from synaptic.ui.console import show_error, show_hint, show_notices, stderr_console
+from synaptic.ui.output import write_json
+from synaptic.ui.plan_view import print_plan
+from synaptic.ui.question import compose, parse_inputs, piped_text
+from synaptic.ui.render import make_renderer
+from synaptic.ui.root import mistaken_command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rich.console import Console
+
+    from synaptic.config import LoadedSettings
+    from synaptic.runtime.events import Event, RunStatus
+    from synaptic.ui.options import Options
+    from synaptic.ui.render import Renderer
+
+SIGNAL_BASE = 128
+_SHOW_CURSOR = "\x1b[?25h"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A question with all that is needed to answer it."""
+
+    query: str | None
+    inputs: Mapping[str, str]
+    loaded: LoadedSettings
+    options: Options
+
+
+def ask(words: Sequence[str], options: Options) -> int:
+    """Answer one question and return the exit code.
+
+    Raises:
+        UsageError: If anything that was written is wrong; nothing was run, and stdout is empty.
+
+    """
+    console = stderr_console()
+    if options.quiet and options.verbose:
+        raise UsageError("-q and -v contradict each other", hint="leave one of them out")
+    loaded = load(options)
+    inputs = parse_inputs(options.inputs)
+    if not options.quiet:
+        show_notices(console, loaded.notices)
+        if (command := mistaken_command(words)) is not None:
+            show_hint(console, f"{words[0]!r} is asked as a question; the command is called {command!r}")
+    query = compose(words, piped_text(lambda: show_hint(console, "waiting for standard input (Ctrl-D ends it)")))
+    return _Asking(Request(query, inputs, loaded, options), console).run()
+
+
+class _Asking:
+    """One question on its way. ``result`` is the last thing that the run said, also when it was cancelled."""
+
+    def __init__(self, request: Request, console: Console) -> None:
+        self.request = request
+        self.options = request.options
+        self.console = console
+        self.result: RunResult | None = None
+        self.signal: int | None = None
+        self.started_at = time.time()
+        self.renderer = self._renderer()
+
+    def run(self) -> int:
+        """Return the exit code; what a program reads from stdout is written in every case."""
+        try:
+            asyncio.run(self._under_signals())
+        except UsageError:
+            raise
+        except asyncio.CancelledError:
+            if self.result is None or self.result.status != "succeeded":
+                return self._interrupted()
+        except Exception as exc:
+            if self.options.json:
+                write_json(self._document("failed", exc))
+            raise
+        finally:
+            self.renderer.close()
+        return self._ended()
+
+    def _renderer(self) -> Renderer:
+        return make_renderer(
+            console=self.console,
+            out=sys.stdout,
+            quiet=self.options.quiet,
+            verbose=self.options.verbose,
+            answer=not (self.options.json or self.options.plan),
+        )
+
+    async def _under_signals(self) -> None:
+        with self._cancelling():
+            async with Session(self.request.loaded.settings, on_event=self._on_event) as session:
+                if self.options.plan:
+                    await self._plan(session)
+                else:
+                    await session.run(self.request.query, inputs=self.request.inputs)
+
+    async def _plan(self, session: Session) -> None:
+        plan = await session.plan(self.request.query, inputs=self.request.inputs)
+        self.renderer.close()
+        if self.options.json:
+            write_json(plan.to_dict())
+        else:
+            print_plan(plan, sys.stdout)
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, RunFinished):
+            self.result = event.result
+        self.renderer.handle(event)
+
+    @contextmanager
+    def _cancelling(self) -> Iterator[None]:
+        """Let the first SIGINT or SIGTERM cancel this task, and the second end the process at once."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def on_signal(number: int) -> None:
+            if self.signal is not None:
+                leave_at_once(self.signal)
+            self.signal = number
+            task.cancel()
+
+        signals = (signal.SIGINT, signal.SIGTERM)
+        for number in signals:
+            loop.add_signal_handler(number, on_signal, number)
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+    def _interrupted(self) -> int:
+        if self.result is None:
+            self.console.print("interrupted before anything was finished", style="yellow")
+        if self.options.json:
+            write_json(run_document(self.result) if self.result else self._document("cancelled", None))
+        return SIGNAL_BASE + (self.signal or signal.SIGINT)
+
+    def _ended(self) -> int:
+        if self.options.plan:
+            return int(ExitCode.ANSWERED)
+        result = self.result
+        assert result is not None
+        if self.options.json:
+            write_json(run_document(result))
+        failure = self.renderer.write_failure
+        if failure is not None and not isinstance(failure, BrokenPipeError):
+            raise SynapticError(f"the answer could not be written: {failure.strerror}")
+        if result.error is None:
+            return int(ExitCode.ANSWERED)
+        if not isinstance(result.error, SynapticError):
+            raise result.error
+        show_error(self.console, result.error)
+        return int(result.error.exit_code)
+
+    def _document(self, status: RunStatus, error: Exception | None) -> dict[str, Any]:
+        """Return the document of a question that came to no run."""
+        result = RunResult(
+            run_id="",
+            pipeline=self.request.loaded.settings.pipeline,
+            status=status,
+            answer="",
+            steps=(),
+            usage=Usage(),
+            stop_reason=status,
+            started_at=self.started_at,
+            ended_at=time.time(),
+            error=error,
+        )
+        return {**run_document(result), "run_id": None}
+
+
+def leave_at_once(number: int) -> None:
+    """End the process without waiting for anything; child processes notice it by themselves."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"{_SHOW_CURSOR}\n")
+        sys.stderr.flush()
+    os._exit(SIGNAL_BASE + number)

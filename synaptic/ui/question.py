@@ -1,0 +1,95 @@
+"""What is asked: the words of the command line, and what was piped in."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import sys
+from typing import TYPE_CHECKING, BinaryIO
+
+from synaptic.errors import UsageError
+from synaptic.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+MAX_PIPED_BYTES = 4 << 20
+"""More fits no model's context; whoever pipes it meant something else."""
+
+PATIENCE_SECONDS = 2.0
+"""How long a silent pipe is waited for before a line says so."""
+
+
+def compose(words: Sequence[str], piped: str) -> str | None:
+    """Return the question: the words, then a blank line and the piped text; ``None`` where there is neither."""
+    parts = [part for part in (" ".join(words).strip(), piped.strip()) if part]
+    return "\n\n".join(parts) or None
+
+
+def parse_inputs(pairs: Iterable[str]) -> dict[str, str]:
+    """Return the inputs in ``KEY=VALUE`` arguments; of two with one key the later counts.
+
+    Raises:
+        UsageError: With every argument that is no pair.
+
+    """
+    inputs: dict[str, str] = {}
+    problems: list[Problem] = []
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if separator and key.strip():
+            inputs[key.strip()] = value
+        else:
+            problems.append(Problem(f"{pair!r} is no input", "-i", suggestion="write KEY=VALUE, as in rounds=2"))
+    if problems:
+        raise UsageError.of(problems)
+    return inputs
+
+
+def piped_text(on_wait: Callable[[], None], patience: float = PATIENCE_SECONDS) -> str:
+    """Return what is piped into this process; "" where standard input is a terminal, a device or closed.
+
+    A pipe is read to its end, like ``cat`` does it.
+
+    Args:
+        on_wait: Called once if nothing has come after ``patience`` seconds.
+        patience: In seconds.
+
+    Raises:
+        UsageError: If it is too long, or no UTF-8 text.
+
+    """
+    if sys.stdin is None or sys.stdin.closed:
+        return ""
+    try:
+        descriptor = sys.stdin.fileno()
+        mode = os.fstat(descriptor).st_mode
+    except (OSError, ValueError):
+        return ""
+    if not (stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)):
+        return ""
+    if not select.select([descriptor], [], [], patience)[0]:
+        on_wait()
+    return decode(_read(sys.stdin.buffer))
+
+
+def _read(stream: BinaryIO) -> bytes:
+    data = stream.read(MAX_PIPED_BYTES + 1)
+    if len(data) > MAX_PIPED_BYTES:
+        raise UsageError(f"standard input is longer than {MAX_PIPED_BYTES >> 20} MiB", hint="pipe in less of it")
+    return data
+
+
+def decode(data: bytes) -> str:
+    """Return piped bytes as text.
+
+    Raises:
+        UsageError: If they are no UTF-8.
+
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        raise UsageError(f"standard input is not UTF-8 text (line {line})", hint="convert it, or pipe text") from exc

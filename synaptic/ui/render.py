@@ -1,0 +1,168 @@
+"""Draws a run from its events: how it goes on stderr, the answer on stdout."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, TextIO
+
+from synaptic.runtime.events import RunFinished, RunStarted, StepRepaired, StepRetried, TokenDelta
+from synaptic.ui.render_plain import PlainStatus, QuietStatus
+from synaptic.ui.text import printable
+from synaptic.ui.wrap import WordWrapper
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from synaptic.runtime.events import Event, RunResult
+
+
+class AnswerWriter:
+    """Writes the answer to ``out``: as it comes to a person, whole and complete to a program.
+
+    Attributes:
+        streams: Whether a person reads.
+        text: What was written of the answer so far.
+        failure: Why nothing can be written any more; a run is not ended by that.
+
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self.streams = out.isatty()
+        self._wrapper = WordWrapper(self._width)
+        self.text = ""
+        self.failure: OSError | None = None
+        self._open_line = False
+
+    def add(self, text: str) -> None:
+        """Write the next piece; white space before the first word is left out."""
+        piece = text if self.text else text.lstrip()
+        if piece:
+            self.text += piece
+            self._write(self._wrapper.feed(printable(piece)))
+
+    def begin_anew(self) -> None:
+        """Void what was written; the next piece begins on a new line."""
+        self.end_line()
+        self.text = ""
+
+    def end_line(self) -> None:
+        """Leave the cursor at the start of a line."""
+        self._write(self._wrapper.flush())
+        if self._open_line:
+            self._write("\n")
+        self._wrapper = WordWrapper(self._width)
+
+    def finish(self, result: RunResult) -> None:
+        """Complete the answer. What was streamed is not written again, unless the run succeeded with another text."""
+        same = self.text.strip() == result.answer.strip()
+        if not same and (not self.text or result.status == "succeeded"):
+            self.begin_anew()
+            if self.streams:
+                self.add(result.answer.rstrip())
+            elif result.answer:
+                # In one piece, newline and all: whoever reads the pipe may share our terminal.
+                self._write(result.answer if result.answer.endswith("\n") else f"{result.answer}\n")
+        self.end_line()
+        self.text = ""
+
+    def _width(self) -> int | None:
+        """Return the width of the terminal now; ``None`` where it does not say."""
+        try:
+            return os.get_terminal_size(self._out.fileno()).columns or None
+        except (OSError, ValueError):
+            return None
+
+    def _write(self, text: str) -> None:
+        """Write and flush; where the reader has gone, be silent from then on."""
+        if self.failure is not None or not text:
+            return
+        try:
+            self._out.write(text)
+            self._out.flush()
+        except OSError as exc:
+            self.failure = exc
+        self._open_line = not text.endswith("\n")
+
+
+class Renderer:
+    """Shows one run after another.
+
+    The error of a failed run is not shown: that is left to whoever started the run, who has it in the
+    result. An interrupted run is said to be interrupted, and its partial answer is written.
+    """
+
+    def __init__(self, status: QuietStatus, answer: AnswerWriter | None) -> None:
+        self._status = status
+        self._answer = answer
+        self._answer_step: str | None = None
+
+    def handle(self, event: Event) -> None:
+        """Show an event. Never waits for anything but the terminal."""
+        if isinstance(event, RunFinished):
+            self._finish(event)
+            return
+        self._status.update(event)
+        if type(event) is TokenDelta:
+            if event.path == self._answer_step and self._answer is not None:
+                self._stream(self._answer, event.text)
+        elif isinstance(event, RunStarted):
+            self._answer_step = event.plan.answer_step
+        elif isinstance(event, StepRetried | StepRepaired) and self._answer is not None and self._answer.text:
+            self._restart(self._answer)
+
+    @property
+    def write_failure(self) -> OSError | None:
+        """Why the answer could not be written, if so: a full disk, a reader that has gone."""
+        return self._answer.failure if self._answer is not None else None
+
+    def close(self) -> None:
+        """Stop drawing and leave the terminal as it was. May be called twice."""
+        if self._answer is not None:
+            self._answer.end_line()
+        self._status.close()
+
+    def _stream(self, answer: AnswerWriter, text: str) -> None:
+        if answer.streams and (answer.text or text.strip()):
+            self._status.hold()
+            answer.add(text)
+
+    def _restart(self, answer: AnswerWriter) -> None:
+        """Say that the text on the screen is void, and begin anew."""
+        answer.begin_anew()
+        self._status.release()
+        self._status.say("the text above is void; the answer begins anew", "yellow")
+
+    def _finish(self, event: RunFinished) -> None:
+        self._status.settle(event)
+        if self._answer is not None:
+            if self._answer.streams and event.result.answer:
+                self._status.hold()
+            self._answer.finish(event.result)
+        self._status.release()
+        self._status.update(event)
+
+
+def make_renderer(
+    *, console: Console, out: TextIO, quiet: bool = False, verbose: bool = False, answer: bool = True
+) -> Renderer:
+    """Return the renderer that suits the terminal.
+
+    Args:
+        console: On stderr.
+        out: Where the answer goes; streamed token by token only where it is a terminal.
+        quiet: Show nothing but the answer.
+        verbose: Show also the route, the size of prompts and the time to their first tokens.
+        answer: Whether to write the answer at all.
+
+    """
+    status: QuietStatus
+    if quiet:
+        status = QuietStatus(console)
+    elif console.is_interactive and console.file.isatty():
+        from synaptic.ui.render_live import LiveStatus  # noqa: PLC0415 - rich.live costs 20 ms that a pipe need not pay
+
+        status = LiveStatus(console, verbose=verbose)
+    else:
+        status = PlainStatus(console, verbose=verbose)
+    return Renderer(status, AnswerWriter(out) if answer else None)

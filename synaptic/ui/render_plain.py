@@ -1,0 +1,214 @@
+"""A run as plain lines, for files, pipes and terminals that cannot do more."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from rich.text import Text
+
+from synaptic.messages import BackendNotice, BackendProgress
+from synaptic.runtime.events import (
+    BackendReported,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    StepRepaired,
+    StepRetried,
+    StepStarted,
+    TokenDelta,
+)
+from synaptic.ui.run_view import RunView, place
+from synaptic.ui.text import one_line, plural, printable, seconds, size
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from synaptic.runtime.events import Event, RunResult, StepResult
+    from synaptic.ui.run_view import StepView
+
+_PERCENT_STEP: Final = 25
+_STATE_WORDS: Final = {"succeeded": "done", "cancelled": "interrupted"}
+
+
+class QuietStatus:
+    """Says nothing, but that a run was interrupted."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._held: list[tuple[str, str]] | None = None
+
+    def update(self, event: Event) -> None:
+        """Take note of an event."""
+        if isinstance(event, RunFinished) and event.result.status == "cancelled":
+            self.say(interruption(event.result), "yellow")
+
+    def say(self, line: str, style: str = "") -> None:
+        """Print one line, now or when the answer is complete. Markup in it is text."""
+        if self._held is not None:
+            self._held.append((line, style))
+        else:
+            self._console.print(Text(printable(line), style), soft_wrap=not self._console.is_terminal)
+
+    @property
+    def holds(self) -> bool:
+        """Whether lines are kept back now."""
+        return self._held is not None
+
+    def hold(self) -> None:
+        """Keep lines back from now on: the answer is being written. May be called again and again."""
+        if self._held is None:
+            self._held = []
+
+    def release(self) -> None:
+        """Print what was kept back."""
+        held, self._held = self._held or [], None
+        for line, style in held:
+            self.say(line, style)
+
+    def settle(self, event: RunFinished) -> None:
+        """Show the last state of the steps; the answer comes next, and then the event itself."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self.release()
+
+
+class PlainStatus(QuietStatus):
+    """One line for whatever happens."""
+
+    def __init__(self, console: Console, *, verbose: bool) -> None:
+        super().__init__(console)
+        self.view = RunView()
+        self.verbose = verbose
+        self._progress: dict[str, int] = {}
+
+    def update(self, event: Event) -> None:
+        """Print the line for an event, if it deserves one."""
+        self.view.apply(event)
+        if isinstance(event, TokenDelta):
+            return
+        if isinstance(event, RunStarted):
+            self._run_started(event)
+        elif isinstance(event, StepStarted):
+            self.say(started_line(event, self.view.get(event.path)), "dim")
+        elif isinstance(event, StepRetried):
+            wait = f" in {seconds(event.delay)}" if event.delay else ""
+            self.say(f"{event.path}: attempt {event.attempt}{wait}: {one_line(event.error)}", "yellow")
+        elif isinstance(event, StepRepaired):
+            self.say(f"{event.path}: asked again: {one_line(event.reason)}", "yellow")
+        elif isinstance(event, StepFinished):
+            self.finished(event.result)
+        elif isinstance(event, BackendReported):
+            self._reported(event)
+        else:
+            self.ended(event.result)
+
+    def finished(self, result: StepResult) -> None:
+        """Print how a step ended."""
+        style = "red" if result.status == "failed" else ""
+        self.say(finished_line(result, self.view.get(result.id), verbose=self.verbose), style)
+
+    def ended(self, result: RunResult) -> None:
+        """Print how the run ended."""
+        style = {"succeeded": "dim", "cancelled": "yellow"}.get(result.status, "red")
+        self.say(summary(result), style)
+
+    def _run_started(self, event: RunStarted) -> None:
+        self.view = RunView()
+        self.view.apply(event)
+        if self.verbose:
+            self.say(route_line(self.view), "dim")
+
+    def _reported(self, event: BackendReported) -> None:
+        report = event.report
+        if isinstance(report, BackendNotice):
+            self.say(f"{report.backend}: {report.message}", "yellow" if report.level == "warning" else "dim")
+        elif (line := self._progress_line(report)) is not None:
+            self.say(line, "dim")
+
+    def _progress_line(self, report: BackendProgress) -> str | None:
+        """Return a line for the start and for each further quarter, else ``None``."""
+        share = min(100 * report.done // report.total, 100) if report.total else 0
+        share -= share % _PERCENT_STEP
+        if self._progress.get(report.label, -1) >= share:
+            return None
+        self._progress[report.label] = share
+        return f"{report.label}: {share} % of {size(report.total)}" if report.total else f"{report.label} …"
+
+
+def started_line(event: StepStarted, step: StepView) -> str:
+    """Return ``plan: started (planner, embedded/smollm2)``."""
+    times = ""
+    if event.width is not None:
+        times = f"{event.width} ×" if event.kind == "map" else f"at most {plural(event.width, 'round')}"
+    about = ", ".join(part for part in (times, event.agent, step.where) if part)
+    return f"{event.path}: started ({about})" if about else f"{event.path}: started"
+
+
+def finished_line(result: StepResult, step: StepView, *, verbose: bool) -> str:
+    """Return ``plan: done, 45 tokens, 52 tok/s, 0.9 s``."""
+    now = time.time()
+    rate, elapsed, tokens = step.rate(now), step.elapsed(now), step.total_tokens
+    parts = [
+        _STATE_WORDS.get(result.status, result.status),
+        plural(tokens, "token") if tokens else "",
+        f"{rate:.0f} tok/s" if rate else "",
+        seconds(elapsed) if elapsed is not None else "",
+        measurements(step) if verbose else "",
+        step.note,
+    ]
+    return f"{result.id}: {', '.join(part for part in parts if part)}"
+
+
+def measurements(step: StepView) -> str:
+    """Return what ``-v`` adds to a call: the size of its prompt, the time to its first token."""
+    parts = [f"prompt {plural(step.prompt_tokens, 'token')}"] if step.prompt_tokens else []
+    if step.first_token is not None and step.started is not None:
+        parts.append(f"first token after {step.first_token - step.started:.2f} s")
+    return ", ".join(parts)
+
+
+def route_line(view: RunView) -> str:
+    """Return the row of the routing table that applied."""
+    route = view.route
+    if route is None:
+        return ""
+    where = place(route.backend, route.model, route.node)
+    return f"pipeline {view.pipeline}, route: {where} ({route.reason})"
+
+
+def summary(result: RunResult) -> str:
+    """Return the one line that ends a run."""
+    if result.status == "cancelled":
+        return interruption(result)
+    took = result.ended_at - result.started_at
+    calls = sum(step.kind == "agent" and step.status == "succeeded" for step in result.steps)
+    tokens = result.usage.completion_tokens
+    parts = [
+        f"{result.pipeline}: {'failed after ' if result.status == 'failed' else ''}{seconds(took)}",
+        plural(calls, "call"),
+        plural(tokens, "token"),
+        f"{tokens / took:.0f} tok/s" if took > 0 and tokens else "",
+        _served_by(result),
+        "the answer was cut at its token limit" if result.stop_reason == "length" else "",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def interruption(result: RunResult) -> str:
+    """Return the line that ends an interrupted run: what was finished, what was not."""
+    done = [step.id for step in result.steps if step.status == "succeeded"]
+    cut = [step.id for step in result.steps if step.status == "cancelled"]
+    parts = [
+        f"interrupted after {seconds(result.ended_at - result.started_at)}",
+        f"finished: {', '.join(done) or 'nothing'}",
+        f"cut off: {', '.join(cut)}" if cut else "",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _served_by(result: RunResult) -> str:
+    """Return the models that served the run, each once."""
+    pairs = {(step.model, step.backend): None for step in result.steps if step.backend}
+    return ", ".join(f"{model} on {backend}" if model else str(backend) for model, backend in pairs)

@@ -1,0 +1,193 @@
+"""The root of the command line: which words are a question, which a subcommand. Imports click and no more."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from synaptic.ui.options import Options, question_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+QUESTION_COMMAND = "run"
+CHAT_COMMAND = "chat"
+
+# Name -> (where it is, its line in the help): the help imports none of them.
+SUBCOMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("synaptic.ui.commands.run:run", "Ask one question (what a question without a command does)."),
+    "chat": ("synaptic.ui.commands.chat:chat", "Talk: the prompt that opens where no question is given."),
+    "pipelines": ("synaptic.ui.commands.pipelines:pipelines", "List, show and check pipelines."),
+    "agents": ("synaptic.ui.commands.agents:agents", "List and show agents."),
+    "models": ("synaptic.ui.commands.models:models", "List the models there are, or fetch one."),
+    "config": ("synaptic.ui.commands.config:config", "Show, change and check the settings."),
+    "doctor": ("synaptic.ui.commands.doctor:doctor", "Check what this machine has, and say what to fix."),
+}
+
+_EPILOG = """\b
+Examples:
+  {prog} "Explain how a heat pump works"
+  {prog} -p answer "What is a llama?"            one call, the fastest answer
+  {prog} --plan "Explain how a heat pump works"  what would run, and where
+  cat notes.txt | {prog} "Summarise this"        the text goes after the question
+  {prog} -- agents list                          a question, not the command
+  {prog}                                         talk, on a terminal
+
+\b
+Exit codes: 0 answered, 1 the run failed, 2 wrong usage or settings,
+3 nothing can serve the request, 130 interrupted."""
+
+_CLOSE_ENOUGH = 0.72
+_MOST_WORDS = 3
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names in the order of the table."""
+        return list(SUBCOMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import and return a command."""
+        if cmd_name not in SUBCOMMANDS:
+            return None
+        module, _, attribute = SUBCOMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the commands' section from the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in SUBCOMMANDS.items()])
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the usage line: a question is the main thing."""
+        return ["[OPTIONS] [QUESTION]...", "| COMMAND [ARGS]..."]
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples with the name that the program was called by."""
+        self.epilog = _EPILOG.format(prog=ctx.command_path)
+        super().format_epilog(ctx, formatter)
+
+
+def build_root() -> click.Group:
+    """Return the root command."""
+
+    @click.group(
+        cls=LazyGroup,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="Answer a question with a graph of agents, on the machines you own.",
+    )
+    @question_options
+    @click.option(
+        "--version", is_flag=True, callback=_show_version, expose_value=False, is_eager=True, help="Print the version."
+    )
+    @click.pass_context
+    def root(context: click.Context, /, **values: Any) -> None:
+        context.obj = Options().merged(values)
+        _refuse_question_options(context, context.obj)
+
+    assert isinstance(root, click.Group)
+    return root
+
+
+def program_name(path: str) -> str:
+    """Return what a person typed to call us."""
+    name = os.path.basename(path)  # noqa: PTH119 - pathlib is not loaded, and costs 5 ms
+    return f"python {name}" if name.endswith(".py") else name
+
+
+def rewrite(root: click.Group, arguments: Sequence[str], *, interactive: bool | None = None) -> list[str]:
+    """Return the arguments with the subcommand that they mean put in front, where none is named.
+
+    Args:
+        root: The root command, whose options are known.
+        arguments: What was typed.
+        interactive: Whether a person sits at standard input; asked from the terminal unless given.
+
+    """
+    words = list(arguments)
+    index = first_word(words, _valued(root))
+    if index is not None and words[index] in SUBCOMMANDS:
+        return words
+    if index is not None:
+        return [QUESTION_COMMAND, *words]
+    if any(word in {"-h", "--help", "--version"} for word in words):
+        return words
+    if interactive is None:
+        interactive = sys.stdin is not None and sys.stdin.isatty()
+    asks = any(word in {"--plan", "--json", "--input"} or word.startswith(("-i", "--input=")) for word in words)
+    return [CHAT_COMMAND if interactive and not asks else QUESTION_COMMAND, *words]
+
+
+def first_word(arguments: Sequence[str], valued: frozenset[str]) -> int | None:
+    """Return the index of the first word that is no option and no option's value, or of ``--``."""
+    index = 0
+    while index < len(arguments):
+        word = arguments[index]
+        if word == "--" or not word.startswith("-") or word == "-":
+            return index
+        index += 2 if _takes_next(word, valued) else 1
+    return None
+
+
+def _takes_next(word: str, valued: frozenset[str]) -> bool:
+    """Return whether the value of an option (``-p``, ``-qp``, ``--set``) is the word after it."""
+    if word.startswith("--"):
+        return word in valued
+    for position, letter in enumerate(word[1:], start=2):
+        if f"-{letter}" in valued:
+            return position == len(word)
+    return False
+
+
+def _valued(root: click.Group) -> frozenset[str]:
+    options = (param for param in root.params if isinstance(param, click.Option) and not param.is_flag)
+    return frozenset(name for option in options for name in option.opts)
+
+
+def _refuse_question_options(context: click.Context, options: Options) -> None:
+    name = context.invoked_subcommand
+    wrong = "--plan" if options.plan else "-i" if options.inputs else None
+    if wrong and name not in {QUESTION_COMMAND, CHAT_COMMAND}:
+        message = f"{wrong} is for questions, and {name!r} is a command; to ask it, write -- before it"
+        raise click.UsageError(message, context)
+
+
+def mistaken_command(words: Sequence[str]) -> str | None:
+    """Return the subcommand that a question of few words may have been meant to be."""
+    if not words or len(words) > _MOST_WORDS or not words[0].isalpha():
+        return None
+    from difflib import SequenceMatcher  # noqa: PLC0415 - for questions only, not for the help
+
+    typed = words[0].lower()
+    ratios = {name: SequenceMatcher(None, typed, name).ratio() for name in SUBCOMMANDS if name[0] == typed[0]}
+    best = max(ratios, key=lambda name: ratios[name], default=None)
+    return best if best is not None and ratios[best] >= _CLOSE_ENOUGH else None
+
+
+def usage_message(error: click.ClickException) -> tuple[str, str | None]:
+    """Return what click found wrong, and what to write instead."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context is not None else program_name(sys.argv[0])
+    hint = f"see {path} --help"
+    if isinstance(error, click.NoSuchOption):
+        near = error.possibilities
+        suggestion = f"; did you mean {near[0]}?" if near else ""
+        hint += "; a question that begins with '-' goes after --"
+        return f"unknown option {error.option_name}{suggestion}", hint
+    message = error.format_message().rstrip(".")
+    return message[:1].lower() + message[1:], hint
+
+
+def _show_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:  # noqa: ARG001, FBT001
+    if wanted and not context.resilient_parsing:
+        from importlib.metadata import version  # noqa: PLC0415 - 20 ms that the help need not pay
+
+        click.echo(f"synapticllamas {version('synapticllamas')}")
+        context.exit()

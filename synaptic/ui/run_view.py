@@ -1,0 +1,214 @@
+"""What is known of a run while it goes on: events in, rows out. Nothing here draws."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+from synaptic.runtime.events import (
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    StepRepaired,
+    StepRetried,
+    StepStarted,
+    TokenDelta,
+)
+from synaptic.ui.text import one_line
+
+if TYPE_CHECKING:
+    from synaptic.messages import Route
+    from synaptic.pipeline.plan import PlannedStep
+    from synaptic.runtime.events import Event, StepResult
+
+StepState = Literal["waiting", "running", "answering", "succeeded", "failed", "skipped", "cancelled", "not reached"]
+
+ACTIVE: Final = frozenset({"running", "answering"})
+
+
+@dataclass(slots=True)
+class StepView:
+    """One row: a step, an instance of a map, or a step inside a round of a loop.
+
+    Attributes:
+        tokens: Pieces of text so far; what the server counted, once it has said so.
+        started: Seconds since the epoch, as every time here.
+        generation_seconds: How long the server generated, where it says.
+        width: How many instances a map has, how many rounds a loop may have; rounds count from one.
+        note: What else is to be said: a retry, an error.
+
+    """
+
+    path: str
+    kind: str = "agent"
+    agent: str | None = None
+    where: str = ""
+    state: StepState = "waiting"
+    tokens: int = 0
+    prompt_tokens: int = 0
+    started: float | None = None
+    first_token: float | None = None
+    ended: float | None = None
+    generation_seconds: float | None = None
+    width: int | None = None
+    note: str = ""
+    children: dict[str, StepView] = field(default_factory=dict)
+
+    @property
+    def total_tokens(self) -> int:
+        """Its own tokens and those of its children."""
+        return self.tokens + sum(child.total_tokens for child in self.children.values())
+
+    def elapsed(self, now: float) -> float | None:
+        """Return the seconds since it began, or that it took; ``None`` where it has not begun."""
+        if self.started is None:
+            return None
+        return max((self.ended or now) - self.started, 0.0)
+
+    def rate(self, now: float) -> float | None:
+        """Return tokens per second since the first one; ``None`` where there is nothing to measure."""
+        span = self.generation_seconds
+        if span is None and self.first_token is not None:
+            span = (self.ended or now) - self.first_token
+        return self.tokens / span if span and self.tokens > 1 else None
+
+    def count(self) -> str:
+        """Return how far a map or a loop is: ``2/3``, ``round 2``; "" for a single call."""
+        if self.kind == "map" and self.width is not None:
+            return f"{sum(child.state not in ACTIVE for child in self.children.values())}/{self.width}"
+        if self.kind == "repeat" and self.children:
+            latest = max(_round(path, self.path) for path in self.children)
+            return f"round {latest}" if self.width is None else f"round {latest}/{self.width}"
+        return ""
+
+
+class RunView:
+    """The rows of one run, kept up to date by its events."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, StepView] = {}
+        self.answer_step: str | None = None
+        self.pipeline = ""
+        self.route: Route | None = None
+        self._all: dict[str, StepView] = {}
+
+    def apply(self, event: Event) -> None:
+        """Take note of ``event``. A :class:`TokenDelta` costs two look-ups and an addition."""
+        if type(event) is TokenDelta:
+            self._token(event.path)
+        elif isinstance(event, RunStarted):
+            self._begin(event)
+        elif isinstance(event, StepStarted):
+            self._start(event)
+        elif isinstance(event, StepRetried):
+            self._anew(event.path, f"attempt {event.attempt}: {one_line(event.error)}")
+        elif isinstance(event, StepRepaired):
+            self._anew(event.path, f"asked again: {one_line(event.reason)}")
+        elif isinstance(event, StepFinished):
+            self._finish(event.result)
+        elif isinstance(event, RunFinished):
+            self._end(event.result.ended_at)
+
+    def get(self, path: str) -> StepView:
+        """Return the row of ``path``, a new one below its parent where there is none."""
+        step = self._all.get(path)
+        if step is None:
+            step = self._all[path] = StepView(path)
+            above = parent(path)
+            siblings = self.steps if above is None else self.get(above).children
+            siblings[path] = step
+        return step
+
+    def _begin(self, event: RunStarted) -> None:
+        plan = event.plan
+        self.pipeline, self.route, self.answer_step = plan.pipeline.name, plan.route, plan.answer_step
+        for row in plan.rows():
+            if row.depth == 0:
+                step = self.get(row.path)
+                step.kind, step.agent, step.where = row.kind, row.agent, planned_place(row)
+
+    def _start(self, event: StepStarted) -> None:
+        step = self.get(event.path)
+        step.kind, step.agent, step.width = event.kind, event.agent, event.width
+        step.state, step.started = "running", event.at
+        step.where = place(event.backend, event.model, None) if event.kind == "agent" else ""
+
+    def _end(self, at: float) -> None:
+        for step in self._all.values():
+            if step.state in ACTIVE:
+                step.state, step.ended = "cancelled", at
+            elif step.state == "waiting":
+                step.state = "not reached"
+
+    def _token(self, path: str) -> None:
+        step = self._all.get(path) or self.get(path)
+        if step.tokens == 0:
+            step.first_token = time.time()
+            step.state = "answering" if path == self.answer_step else "running"
+        step.tokens += 1
+
+    def _anew(self, path: str, note: str) -> None:
+        step = self.get(path)
+        step.tokens, step.first_token, step.note = 0, None, note
+
+    def _finish(self, result: StepResult) -> None:
+        step = self.get(result.id)
+        step.kind, step.agent, step.state = result.kind, result.agent, result.status
+        step.started, step.ended = result.started_at or step.started, result.ended_at
+        step.note = one_line(result.error or "") or _remark(result)
+        if result.kind != "agent":
+            return
+        if result.backend is not None:
+            step.where = place(result.backend, result.model, result.node)
+        step.tokens = result.usage.completion_tokens or step.tokens
+        step.prompt_tokens = result.usage.prompt_tokens
+        step.generation_seconds = _generation_seconds(result)
+        if result.first_token_seconds is not None and step.started is not None:
+            step.first_token = step.started + result.first_token_seconds
+
+
+def parent(path: str) -> str | None:
+    """Return the path of the map or loop that a path belongs to; ``None`` at the top.
+
+    ``research[2]`` belongs to ``research``, ``refine[1].judge`` to ``refine``.
+    """
+    if path.endswith("]"):
+        return path[: path.rindex("[")]
+    above, dot, _ = path.rpartition(".")
+    return above[: above.rindex("[")] if dot and above.endswith("]") else above or None
+
+
+def place(backend: str | None, model: str | None, node: str | None) -> str:
+    """Return where a call runs: ``ollama/llama3.1:8b@desk:11434``."""
+    where = "/".join(part for part in (backend, model) if part)
+    address = (node or "").removeprefix("http://")
+    return f"{where}@{address}" if address and address != backend else where
+
+
+def planned_place(row: PlannedStep) -> str:
+    """Return where a planned step would run; "" for a step that calls no model itself."""
+    return place(row.backend, row.model, row.node) if row.kind == "agent" else ""
+
+
+def _round(path: str, loop: str) -> int:
+    """Return the number of the round in ``refine[1].judge``; 0 where there is none."""
+    digits = path[len(loop) + 1 :].partition("]")[0]
+    return int(digits) if digits.isdigit() else 0
+
+
+def _remark(result: StepResult) -> str:
+    """Return what is worth a word about a step that did not fail."""
+    words = [f"{result.attempts} attempts"] if result.attempts > 1 else []
+    if result.stop_reason == "length":
+        words.append("cut at its token limit")
+    return ", ".join(words)
+
+
+def _generation_seconds(result: StepResult) -> float | None:
+    """Return how long the tokens took; of a call that was sent again, the whole time: its timings are of the last."""
+    if result.attempts <= 1:
+        return result.timings.generation_seconds
+    if result.started_at is None or result.ended_at is None:
+        return None
+    return result.ended_at - result.started_at

@@ -1,0 +1,83 @@
+"""What the tests of the command line share: processes, and a small Ollama to ask."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fault_server import FaultServer, Script, json_reply
+from repl_terminal import ROOT
+
+MAIN = str(ROOT / "main.py")
+SCRIPTED = ("--set", "backend=scripted")
+ECHO = ("-p", "answer", *SCRIPTED)
+NOTHING_THERE = "http://127.0.0.1:9"
+PATIENCE = 60.0
+
+TINY = {"models": [{"name": "tiny:latest", "size": 1000, "details": {}}]}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command line ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run_process(*arguments: str, stdin: str | None = None, cwd: Path | None = None) -> Outcome:
+    """Run ``python main.py`` to its end; without ``stdin``, it is /dev/null."""
+    piped = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
+    done = subprocess.run(
+        [sys.executable, MAIN, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=PATIENCE,
+        check=False,
+        **piped,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def ollama(chat: Script, **others: Script) -> Iterator[FaultServer]:
+    """Serve a small Ollama from a thread, so that tests may wait for processes."""
+    more = {f"/api/{name}": script for name, script in others.items()}
+    server = FaultServer(
+        {"/api/tags": json_reply(TINY), "/api/ps": json_reply({"models": []}), "/api/chat": chat, **more}
+    )
+    loop = asyncio.new_event_loop()
+    ready, done = threading.Event(), asyncio.Event()
+
+    async def serve() -> None:
+        async with server:
+            ready.set()
+            await done.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    try:
+        assert ready.wait(PATIENCE)
+        yield server
+    finally:
+        loop.call_soon_threadsafe(done.set)
+        thread.join(PATIENCE)
+        loop.close()
+
+
+def node(server: FaultServer) -> tuple[str, ...]:
+    return ("--set", f'nodes=["{server.url}"]', "--set", "retries=0")
+
+
+def wait_until(condition, what: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"waited for {what}"
+        time.sleep(0.01)

@@ -1,0 +1,303 @@
+"""The command line as people run it: real processes, and a real terminal."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from cli_support import ECHO, MAIN, NOTHING_THERE, PATIENCE, Outcome, node, ollama, run_process, wait_until
+from fault_server import hang, ollama_reply, respond, stream
+from repl_terminal import CTRL_C, CTRL_D, ROOT, Terminal, environment, open_terminal
+
+# -- a question, as a process ------------------------------------------------------------------------------------
+
+
+def test_the_answer_is_on_stdout_and_everything_else_on_stderr():
+    outcome = run_process("hello   there", *ECHO)
+
+    assert (outcome.code, outcome.out) == (0, "hello   there\n")
+    assert outcome.err.splitlines()[0] == "answer: started (editor, scripted/scripted)"
+    assert outcome.err.splitlines()[-1].startswith("answer: 0.")
+
+
+def test_a_piped_text_goes_after_the_question():
+    assert run_process("-q", *ECHO, "summarise this", stdin="one\ntwo\n") == Outcome(
+        0, "summarise this\n\none\ntwo\n", ""
+    )
+
+
+def test_without_arguments_the_question_is_read_from_the_pipe(own_home: Path):
+    (own_home / ".synapticllamas.json").write_text('{"pipeline": "answer", "backend": "scripted"}')
+
+    assert run_process(stdin="what now?\n").out == "what now?\n"
+
+
+def test_a_failed_run_exits_1_and_says_why():
+    with ollama(respond(500, b'{"error": "out of luck"}')) as server:
+        outcome = run_process("-p", "answer", *node(server), "hello")
+
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "error: " in outcome.err
+    assert "out of luck" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_wrong_usage_exits_2():
+    outcome = run_process("--plann", "hello")
+
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert outcome.err.splitlines()[0] == "error: unknown option --plann; did you mean --plan?"
+
+
+def test_nothing_that_can_answer_exits_3_and_json_says_so():
+    plain = run_process("--set", f'nodes=["{NOTHING_THERE}"]', "hello")
+    document = run_process("--json", "--set", f'nodes=["{NOTHING_THERE}"]', "hello")
+
+    assert (plain.code, plain.out, document.code) == (3, "", 3)
+    assert "nothing answers" in plain.err
+    assert plain.err.count("hint:") == 1
+    parsed = json.loads(document.out)
+    assert (parsed["status"], parsed["run_id"], parsed["steps"]) == ("failed", None, [])
+    assert parsed["error"]["type"] == "BackendUnavailable"
+
+
+TWO_STEPS = """
+version: 1
+name: two
+inputs: {query: {type: string, required: true}}
+steps:
+  find: {agent: editor, prompt: "{{ inputs.query }}"}
+  write: {agent: editor, prompt: "{{ steps.find }}"}
+result: "{{ steps.write }}"
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_and_keeps_what_was_produced(number: signal.Signals, code: int, tmp_path: Path):
+    (tmp_path / "two.yaml").write_text(TWO_STEPS)
+    with ollama([ollama_reply(["First ", "finding."]), stream([], then=hang)]) as server:
+        process = subprocess.Popen(
+            [sys.executable, MAIN, "-p", str(tmp_path / "two.yaml"), *node(server), "hello"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        while "write: started" not in (line := process.stderr.readline()):
+            assert line, "it ended early"
+        process.send_signal(number)
+        out, err = process.communicate(timeout=PATIENCE)
+        wait_until(lambda: server.open_connections == 0, "the connection to be closed")
+
+    assert process.returncode == code
+    assert "First finding." in out
+    assert "interrupted after" in err.splitlines()[-1]
+    assert "finished: find; cut off: write" in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_an_interrupted_run_is_one_json_document():
+    with ollama(ollama_reply([], done=False, then=hang)) as server:
+        process = subprocess.Popen(
+            [sys.executable, MAIN, "-q", "--json", "-p", "answer", *node(server), "hello"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            stderr=subprocess.PIPE,
+        )
+        wait_until(lambda: any(request.path == "/api/chat" for request in server.requests), "the call")
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 130
+    assert json.loads(out)["status"] == "cancelled"
+
+
+def test_an_interrupt_before_the_run_is_one_json_document_too():
+    """The node accepts the connection and never answers what its models are."""
+    with ollama(hang, tags=stream([], then=hang)) as server:
+        process = subprocess.Popen(
+            [sys.executable, MAIN, "--json", *node(server), "hello"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: server.requests, "the probe")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 130
+    assert (json.loads(out)["status"], json.loads(out)["run_id"]) == ("cancelled", None)
+    assert "interrupted before anything was finished" in err
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    """The answer is longer than a pipe holds, and ``head`` takes one character of it."""
+    synaptic = f"'{sys.executable}' '{MAIN}' -q {' '.join(ECHO)}"
+    command = f"set -o pipefail; head -c 300000 /dev/zero | tr '\\0' y | {synaptic} | head -c 1"
+
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "y", "")
+
+
+def test_a_full_disk_is_an_error():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, MAIN, "-q", *ECHO, "hello"],
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "error: the answer could not be written: No space left on device"
+    assert "Traceback" not in done.stderr
+
+
+def test_the_second_interrupt_leaves_at_once():
+    code = "import signal; from synaptic.ui.one_shot import leave_at_once; leave_at_once(signal.SIGINT)"
+
+    done = subprocess.run([sys.executable, "-c", code], timeout=PATIENCE, check=False, stderr=subprocess.DEVNULL)
+
+    assert done.returncode == 130
+
+
+def test_the_help_imports_nothing_heavy():
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", MAIN, "--help"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "click" in imported
+    assert not imported & {
+        "pydantic",
+        "rich",
+        "httpx",
+        "yaml",
+        "asyncio",
+        "jinja2",
+        "prompt_toolkit",
+        "importlib.metadata",
+    }
+
+
+def test_without_our_libraries_it_says_what_to_do(tmp_path: Path):
+    """A copy of main.py with no environment beside it, run by an interpreter that has none of the libraries."""
+    copy = tmp_path / "main.py"
+    copy.write_text(Path(MAIN).read_text())
+
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", copy], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+
+    assert done.returncode == 2
+    assert "hint: run `make ask`" in done.stderr
+
+
+def test_a_plain_interpreter_goes_on_with_the_environment_beside_main(tmp_path: Path):
+    """As on the machine of somebody who has run `make ask` and then types `python main.py`."""
+    copy, own = tmp_path / "main.py", tmp_path / ".venv" / "bin"
+    copy.write_text(Path(MAIN).read_text())
+    own.mkdir(parents=True)
+    (own / "python").write_text('#!/bin/sh\nshift; echo "own environment: $*"\n')
+    (own / "python").chmod(0o755)
+
+    base = Path(sys.base_prefix, "bin", "python3")
+    done = subprocess.run([base, copy, "a", "b"], capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+    assert done.stdout == "own environment: a b\n"
+
+
+# -- a question, on a terminal -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def on_terminal(home: Path, *arguments: str, columns: int = 100) -> Iterator[Terminal]:
+    coverage = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    env = environment(home, **coverage, OLLAMA_HOST="127.0.0.1:9")
+    with open_terminal([MAIN, *arguments], ROOT, env, columns=columns) as terminal:
+        yield terminal
+
+
+def test_on_a_terminal_the_tree_stays_once_above_the_answer(own_home: Path):
+    with (
+        ollama(ollama_reply(["The ", "answer", "."], delay=0.02)) as server,
+        on_terminal(own_home, "-p", "answer", *node(server), "hello") as terminal,
+    ):
+        assert terminal.wait_for_end() == 0
+        lines = [line for line in terminal.text.splitlines() if line]
+
+    assert lines[0].startswith("▸ answer  editor  ollama/tiny:latest")
+    assert lines[0].endswith("answers below")
+    assert lines[1] == "The answer."
+    assert lines[2].startswith("answer: ")
+    assert len(lines) == 3
+    assert terminal.raw.rindex(b"\x1b[?25h") > terminal.raw.rindex(b"\x1b[?25l")
+
+
+def test_ctrl_c_on_a_terminal_keeps_the_partial_answer(own_home: Path):
+    with (
+        ollama(ollama_reply(["Half ", "an ", "answer "], done=False, then=hang)) as server,
+        on_terminal(own_home, "-p", "answer", *node(server), "hello") as terminal,
+    ):
+        terminal.wait("Half an")
+        terminal.type(CTRL_C)
+        assert terminal.wait_for_end() == 130
+        screen = terminal.text
+
+    assert screen.count("Half an") == 1
+    assert "finished: nothing; cut off: answer" in screen
+    assert "Traceback" not in screen
+
+
+def test_ctrl_c_while_a_step_waits_leaves_a_clean_tree(own_home: Path):
+    with ollama(stream([], then=hang)) as server, on_terminal(own_home, *node(server), "hello") as terminal:
+        terminal.wait("research", "waiting")
+        terminal.type(CTRL_C)
+        assert terminal.wait_for_end() == 130
+        lines = terminal.text.splitlines()
+
+    assert [line.split()[1] for line in lines[:5]] == ["plan", "research", "critique", "refine", "write"]
+    assert lines[0].endswith("interrupted")
+    assert all(line.endswith("not reached") for line in lines[1:5])
+    assert sum("plan" in line for line in lines) == 2  # the tree, and the line that says what was cut off
+
+
+def test_no_arguments_on_a_terminal_open_the_prompt(own_home: Path):
+    with on_terminal(own_home) as terminal:
+        terminal.wait_for_prompt()
+        terminal.type(CTRL_D)
+        assert terminal.wait_for_end() == 0
+
+
+@pytest.mark.real_model
+def test_ctrl_c_ends_the_engine(own_home: Path):
+    """The whole way: the embedded engine is a child, and gone within two seconds."""
+    env = {"XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"]}
+    arguments = [MAIN, "-p", "answer", "--set", "backend=embedded", "Write a very long story"]
+    with open_terminal(arguments, ROOT, environment(own_home, **env)) as terminal:
+        terminal.wait("answers below")
+        children = psutil.Process(terminal.program.pid).children(recursive=True)
+        terminal.type(CTRL_C)
+        assert terminal.wait_for_end() == 130
+        _, alive = psutil.wait_procs(children, timeout=2)
+
+    assert children
+    assert not alive

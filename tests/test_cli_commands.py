@@ -1,0 +1,527 @@
+"""The command line in this process: which words mean what, every subcommand, every mistake."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+import pytest
+from cli_support import ECHO, MAIN, NOTHING_THERE, PATIENCE, SCRIPTED, Outcome, node, ollama
+from fault_server import Script, json_reply, respond, stream
+
+from synaptic.ui import cli
+from synaptic.ui.output import table_lines
+from synaptic.ui.question import MAX_PIPED_BYTES, compose, decode
+from synaptic.ui.root import SUBCOMMANDS, build_root, mistaken_command, program_name, rewrite
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Run a command line in this process, in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_here(*arguments: str) -> Outcome:
+        code = cli.run(arguments)
+        captured = capfd.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return run_here
+
+
+# -- a question, in this process ---------------------------------------------------------------------------------
+
+
+def test_options_may_stand_before_and_after_the_question(run):
+    assert run("-q", "hello", "-p", "answer", *SCRIPTED).out == "hello\n"
+    assert run("-qp", "answer", *SCRIPTED, "run", "hello", "again").out == "hello again\n"
+    assert run("--pipeline=answer", *SCRIPTED, "-q", "hello").out == "hello\n"
+
+
+def test_two_dashes_make_a_question_of_a_command(run):
+    assert run(*ECHO, "-q", "--", "agents", "list").out == "agents list\n"
+    assert run(*ECHO, "-q", "--", "-5", "+", "3").out == "-5 + 3\n"
+
+
+def test_a_json_run_is_one_document(run):
+    outcome = run("--json", "-q", *ECHO, "hello")
+
+    document = json.loads(outcome.out)
+    assert outcome.err == ""
+    assert {"run_id", "status", "answer", "steps", "usage", "stop_reason"} <= document.keys()
+    assert (document["status"], document["answer"]) == ("succeeded", "hello")
+    keys = {
+        "id",
+        "agent",
+        "status",
+        "model",
+        "backend",
+        "node",
+        "attempts",
+        "usage",
+        "started_at",
+        "ended_at",
+        "output",
+    }
+    assert keys <= document["steps"][0].keys()
+
+
+def test_a_failed_run_is_one_json_document(run):
+    with ollama(respond(500, b'{"error": "out of luck"}')) as server:
+        outcome = run("--json", "-q", "-p", "answer", *node(server), "hello")
+
+    assert outcome.code == 1
+    assert json.loads(outcome.out)["status"] == "failed"
+    assert "out of luck" in json.loads(outcome.out)["error"]["message"]
+    assert "out of luck" in outcome.err
+
+
+def test_usage_errors_leave_stdout_empty_with_json(run):
+    for arguments in (
+        ["--json", "-i", "x", "q"],
+        ["--json", "-p", "nope", *SCRIPTED, "q"],
+        ["--json", "--set", "modle=x", "q"],
+    ):
+        outcome = run(*arguments)
+
+        assert (outcome.code, outcome.out) == (2, "")
+        assert outcome.err.startswith("error: ")
+
+
+def test_the_plan_is_printed_and_no_model_is_called(run):
+    with ollama(respond(500)) as server:
+        outcome = run("--plan", *node(server), "hello")
+        document = run("--plan", "--json", *node(server), "-i", "rounds=0", "hello")
+
+    assert [request.path for request in server.requests if request.path == "/api/chat"] == []
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "task distribution on, distributed inference off" in outcome.out
+    assert "plan*" in outcome.out
+    plan = json.loads(document.out)
+    assert plan["inputs"]["rounds"] == 0
+    assert plan["critical_path"][0] == "plan"
+
+
+def test_inputs_reach_the_pipeline(run, tmp_path: Path):
+    (tmp_path / "greet.yaml").write_text(
+        "version: 1\nname: greet\ninputs: {whom: {type: string, required: true}}\n"
+        'steps: {say: {agent: editor, prompt: "Hello {{ inputs.whom }}"}}\nresult: "{{ steps.say }}"\n'
+    )
+
+    assert run("-q", "-p", "greet.yaml", *SCRIPTED, "-i", "whom=old", "-i", "whom=world=1").out == "Hello world=1\n"
+    missing = run("run", "-p", "greet.yaml", *SCRIPTED)
+    assert missing.code == 2
+    assert "whom" in missing.err
+
+
+def test_a_question_that_looks_like_a_mistyped_command_gets_a_hint(run):
+    assert "hint: 'agnets' is asked as a question; the command is called 'agents'" in run(*ECHO, "agnets", "list").err
+    assert run("-q", *ECHO, "agnets", "list").err == ""
+
+
+def test_no_question_at_all_is_an_error(run):
+    outcome = run(*ECHO, "run")
+
+    assert outcome.code == 2
+    assert "needs the input 'query'" in outcome.err
+
+
+def test_quiet_and_verbose_exclude_each_other(run):
+    assert run("-q", "-v", *ECHO, "hello").code == 2
+
+
+def test_verbose_prints_the_row_of_the_routing_table(run):
+    assert "route: scripted/scripted (the setting 'backend' names it)" in run("-v", *ECHO, "hello").err
+
+
+def test_notices_about_settings_are_printed_unless_quiet(run, tmp_path: Path):
+    file = tmp_path / "settings.json"
+    file.write_text('{"model_sharding_enabled": false}')
+
+    assert "notice: " in run("--config", str(file), *ECHO, "hello").err
+    assert run("--config", str(file), "-q", *ECHO, "hello").err == ""
+    assert "notice: " in run("--config", str(file), "config", "show").err
+
+
+def test_every_mistake_is_a_line_of_its_own(run):
+    lines = run("--set", "modle=x", "--set", "retries=99", "hello").err.splitlines()
+
+    assert len([line for line in lines if line.startswith("error: --set: ")]) == 2
+
+
+def test_a_bug_is_a_sentence_and_a_traceback_only_on_request(capfd: pytest.CaptureFixture[str]):
+    error = ZeroDivisionError("division\x1b by zero")
+
+    assert cli._crash(error, ["hello"]) == 1
+    assert capfd.readouterr().err.splitlines() == [
+        "error: this is a bug: ZeroDivisionError: division by zero",
+        "hint: run it again with -v for the traceback, and please report it",
+    ]
+    assert cli._crash(error, ["-v", "hello"]) == 1
+    assert "Traceback" in capfd.readouterr().err or error.__traceback__ is None
+
+
+# -- words -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "interactive", "expected"),
+    [
+        (["hello"], True, ["run", "hello"]),
+        (["agents list"], True, ["run", "agents list"]),
+        (["agents", "list"], True, ["agents", "list"]),
+        (["-m", "agents", "hello"], True, ["run", "-m", "agents", "hello"]),
+        (["-magents", "agents"], True, ["-magents", "agents"]),
+        (["-qm", "x", "agents"], True, ["-qm", "x", "agents"]),
+        (["--set=a=b", "agents"], True, ["--set=a=b", "agents"]),
+        (["--set", "agents"], True, ["chat", "--set", "agents"]),
+        (["--", "agents"], True, ["run", "--", "agents"]),
+        (["-"], True, ["run", "-"]),
+        ([], True, ["chat"]),
+        ([], False, ["run"]),
+        (["-p", "answer"], True, ["chat", "-p", "answer"]),
+        (["-p", "answer"], False, ["run", "-p", "answer"]),
+        (["--plan"], True, ["run", "--plan"]),
+        (["-i", "a=b"], True, ["run", "-i", "a=b"]),
+        (["--help"], True, ["--help"]),
+        (["-p", "x", "--version"], False, ["-p", "x", "--version"]),
+    ],
+)
+def test_which_words_are_a_question(arguments: list[str], interactive: bool, expected: list[str]):  # noqa: FBT001
+    assert rewrite(build_root(), arguments, interactive=interactive) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["agnets", "list"], "agents"),
+        (["Pipeline"], "pipelines"),
+        (["doctr"], "doctor"),
+        (["what", "is", "love"], None),
+        (["agnets", "of", "change", "in", "history"], None),
+        (["why?"], None),
+        ([], None),
+    ],
+)
+def test_words_that_may_have_been_meant_as_a_command(words: Sequence[str], command: str | None):
+    assert mistaken_command(words) == command
+
+
+def test_the_name_of_the_program():
+    assert program_name("/x/main.py") == "python main.py"
+    assert program_name("/usr/bin/synaptic") == "synaptic"
+
+
+@pytest.mark.parametrize(
+    ("words", "piped", "query"),
+    [
+        (["a", "b"], "", "a b"),
+        ([], " text\n", "text"),
+        (["a"], "text\n", "a\n\ntext"),
+        ([], "", None),
+        ([" "], "\n", None),
+    ],
+)
+def test_a_question_is_composed(words: Sequence[str], piped: str, query: str | None):
+    assert compose(words, piped) == query
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text():
+    assert decode("\ufeffhällo".encode()) == "hällo"
+
+
+def test_piped_bytes_that_are_no_text_are_refused():
+    done = subprocess.run(
+        [sys.executable, MAIN, *ECHO], input=b"a\n\xff\xfe", capture_output=True, timeout=PATIENCE, check=False
+    )
+
+    assert done.returncode == 2
+    assert b"standard input is not UTF-8 text (line 2)" in done.stderr
+
+
+def test_a_pipe_that_never_ends_is_refused(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    big = tmp_path / "big"
+    with big.open("wb") as file:
+        file.truncate(MAX_PIPED_BYTES + 1)
+    with big.open(encoding="utf-8") as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        outcome = run(*ECHO)
+
+    assert outcome.code == 2
+    assert "longer than 4 MiB" in outcome.err
+
+
+def test_a_silent_pipe_is_waited_for_and_says_so():
+    process = subprocess.Popen(
+        [sys.executable, MAIN, *ECHO, "hello"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "hint: waiting for standard input (Ctrl-D ends it)\n"
+    out, _ = process.communicate("late", timeout=PATIENCE)
+
+    assert out == "hello\n\nlate\n"
+
+
+def test_an_interrupt_while_the_question_is_typed_shows_no_traceback():
+    process = subprocess.Popen(
+        [sys.executable, MAIN, *ECHO], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert "waiting" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=PATIENCE)
+
+    assert (process.returncode, out, err.strip()) == (130, "", "interrupted")
+
+
+def test_a_closed_standard_input_is_no_question(run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "stdin", None)
+
+    assert run(*ECHO, "-q", "hello").out == "hello\n"
+    assert run(*ECHO).code == 2
+
+
+# -- subcommands -------------------------------------------------------------------------------------------------
+
+
+def test_the_help_names_every_command_and_every_command_has_help(run):
+    text = run("--help").out
+
+    for name in SUBCOMMANDS:
+        assert f"  {name} " in text
+        command = run(name, "--help")
+        assert command.code == 0
+        assert "Usage: " in command.out
+    assert "Exit codes: 0 answered" in text
+
+
+def test_every_option_has_its_help():
+    for parameter in build_root().params:
+        assert isinstance(parameter, click.Option)
+        assert parameter.help
+        assert parameter.help.endswith(".")
+
+
+def test_the_version(run):
+    assert run("--version").out.startswith("synapticllamas ")
+
+
+def test_options_of_questions_are_refused_before_other_commands(run):
+    outcome = run("--plan", "agents", "list")
+
+    assert outcome.code == 2
+    assert "--plan is for questions" in outcome.err
+    assert run("-i", "a=b", "agents", "list").code == 2
+    assert run("--json", "chat").code == 2
+
+
+def test_a_group_without_a_command_shows_its_help(run):
+    outcome = run("agents")
+
+    assert outcome.code == 2
+    assert "list" in outcome.err + outcome.out
+
+
+def test_an_unknown_command_of_a_group(run):
+    outcome = run("agents", "lst")
+
+    assert outcome.code == 2
+    assert "lst" in outcome.err
+
+
+def test_pipelines(run, tmp_path: Path):
+    listing = run("pipelines", "list").out.splitlines()
+    data = json.loads(run("pipelines", "list", "--json").out)
+    shown = run("pipelines", "show", "answer").out
+
+    assert [line.split()[0] for line in listing] == ["NAME", "answer", "parallel", "research"]
+    assert [pipeline["name"] for pipeline in data] == ["answer", "parallel", "research"]
+    assert data[2]["inputs"]["rounds"]["default"] == 1
+    (tmp_path / "mine.yaml").write_text(shown)
+    assert (
+        run("pipelines", "validate", "mine.yaml", "research").out == "mine.yaml: ok (1 step)\nresearch: ok (5 steps)\n"
+    )
+    assert json.loads(run("--json", "pipelines", "show", "mine.yaml").out)["path"] == "mine.yaml"
+
+
+def test_mistakes_in_pipelines_are_all_named(run, tmp_path: Path):
+    (tmp_path / "bad.yaml").write_text("version: 1\nname: bad\nsteps: {a: {agent: edtor, prompt: x}}\nresult: y\n")
+
+    outcome = run("pipelines", "validate", "bad.yaml", "nope", "answer")
+
+    assert (outcome.code, outcome.out) == (2, "answer: ok (1 step)\n")
+    assert "bad.yaml:3" in outcome.err
+    assert "'editor'" in outcome.err
+    assert "there is no pipeline 'nope'" in outcome.err
+
+
+def test_agents(run, tmp_path: Path):
+    shown = run("agents", "show", "editor").out
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "editor.md").write_text(shown)
+
+    listing = run("agents", "list").out
+    data = {agent["name"]: agent for agent in json.loads(run("agents", "list", "--json").out)}
+
+    (line,) = [line for line in listing.splitlines() if line.startswith("editor")]
+    assert "project, overrides " in line
+    assert data["editor"]["origin"] == "project"
+    assert data["critic"]["origin"] == "shipped"
+    assert json.loads(run("agents", "show", "planner", "--json").out)["output"]["type"] == "object"
+    unknown = run("agents", "show", "edtor")
+    assert unknown.code == 2
+    assert "did you mean 'editor'?" in unknown.err
+
+
+def test_models_list(run):
+    with ollama(respond(500)) as server:
+        outcome = run("models", "list", *node(server))
+        data = json.loads(run("models", "list", "--json", *node(server)).out)
+
+    assert outcome.out.splitlines()[1].split()[:2] == ["tiny:latest*", "1"]
+    assert "questions go to ollama/tiny:latest@127.0.0.1" in outcome.err
+    assert data["route"]["backend"] == "ollama"
+    assert data["models"][0]["name"] == "tiny:latest"
+
+
+def pull_reply(*lines: Mapping[str, object]) -> Script:
+    return stream([json.dumps(line).encode() + b"\n" for line in lines])
+
+
+def test_models_pull_has_ollama_fetch_a_model(run):
+    layer = {"status": "pulling 0123", "digest": "sha256:0123456789abcdef", "total": 2_000_000}
+    lines = (
+        {"status": "pulling manifest"},
+        layer,
+        {**layer, "completed": 1_500_000},
+        {**layer, "completed": 2_000_000},
+        {"status": "pulling b", "digest": "sha256:b", "total": 100, "completed": 50},
+        {"status": "success"},
+    )
+    with ollama(respond(500), pull=pull_reply(*lines)) as server:
+        outcome = run("models", "pull", *node(server), "llama3.2")
+
+    assert (outcome.code, outcome.out) == (0, f"llama3.2 is on {server.url}\n")
+    assert server.requests[-1].json == {"model": "llama3.2", "stream": True}
+    assert outcome.err.splitlines() == [f"pulling llama3.2 (0123456789ab): {share} % of 2 MB" for share in (0, 75, 100)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "code", "message"),
+    [
+        ([{"error": "pull model manifest: file does not exist"}], 3, "there is no model 'nope' to pull"),
+        ([{"error": "no space left"}], 1, "could not pull 'nope': no space left"),
+        ([{"status": "pulling manifest"}], 1, "ended the transfer before it was complete"),
+    ],
+)
+def test_models_pull_that_fails(run, lines: list[Mapping[str, object]], code: int, message: str):
+    with ollama(respond(500), pull=pull_reply(*lines)) as server:
+        outcome = run("models", "pull", *node(server), "nope")
+
+    assert (outcome.code, outcome.out) == (code, "")
+    assert message in outcome.err
+
+
+@pytest.mark.real_model
+def test_models_pull_without_a_name_fetches_the_embedded_model(run):
+    outcome = run("models", "pull")
+
+    assert outcome.code == 0
+    assert Path(outcome.out.strip()).is_file()
+
+
+def test_config_is_set_shown_checked_and_unset(run, own_home: Path):
+    file = own_home / ".synapticllamas.json"
+
+    assert run("config", "path").out == f"{file}\n"
+    assert run("config", "validate").out == "ok (all defaults)\n"
+    assert run("config", "set", "model", "llama3.1:8b").code == 0
+    assert json.loads(file.read_text()) == {"model": "llama3.1:8b"}
+    shown = json.loads(run("config", "show", "--json", "--set", "retries=5").out)
+    assert shown["model"]["value"] == "llama3.1:8b"
+    assert str(file) in shown["model"]["origin"]
+    assert shown["retries"] == {"value": 5, "origin": "--set"}
+    assert [line.split()[0] for line in run("config", "show").out.splitlines()][:2] == ["SETTING", "model"]
+    assert run("config", "validate").out == "ok (1 setting differs from the default)\n"
+    assert "is removed" in run("config", "unset", "model").err
+    assert "was not set" in run("config", "unset", "model").err
+
+
+def test_wrong_settings_are_not_written(run, own_home: Path):
+    outcome = run("config", "set", "retries", "many")
+
+    assert outcome.code == 2
+    assert not (own_home / ".synapticllamas.json").exists()
+
+
+def test_config_migrate_reports(run, own_home: Path):
+    file = own_home / ".synapticllamas.json"
+    file.write_text('{"model_sharding_enabled": true}')
+
+    outcome = run("config", "migrate")
+
+    assert "backup" in outcome.out
+    assert json.loads(file.read_text()) == {"distributed_inference_enabled": True}
+
+
+def test_the_doctor_finds_a_server(run):
+    with ollama(respond(500)) as server:
+        outcome = run("doctor", *node(server))
+        empty = run("doctor", "--json", *node(server))
+
+    assert outcome.code == 0
+    assert f"ok      ollama: {server.url} has tiny:latest" in outcome.out
+    assert {finding["name"] for finding in json.loads(empty.out)} >= {
+        "python",
+        "settings",
+        "agents",
+        "ollama",
+        "engine",
+    }
+
+
+def test_the_doctor_says_what_to_fix(run, own_home: Path, tmp_path: Path):
+    (own_home / ".synapticllamas.json").write_text('{"modle": 1}')
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "broken.md").write_text("no front matter and no prompt\n---\n")
+
+    outcome = run("doctor")
+
+    assert outcome.code == 2
+    assert "problem settings: " in outcome.out
+    assert "did you mean 'model'?" in outcome.out
+
+
+def test_the_doctor_checks_nodes_and_the_users_model(run, tmp_path: Path):
+    with ollama(respond(500), tags=json_reply({"models": []})) as server:
+        outcome = run("doctor", *node(server), "--set", f"embedded_model={tmp_path}/none.gguf")
+    alone = run("doctor", "--set", f'nodes=["{NOTHING_THERE}"]')
+
+    assert "answers, but has no model" in outcome.out
+    assert "fix: ollama pull llama3.2" in outcome.out
+    assert "problem model: " in outcome.out
+    assert outcome.code == 2
+    assert "fix: start it (ollama serve), or correct the address" in alone.out
+
+
+def test_the_doctor_without_the_model(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    assert "fix: synaptic models pull" in run("doctor").out
+
+
+def test_a_table_wraps_its_last_column_only():
+    rows = [["a", "one two three four five six seven"], ["bb", ""]]
+
+    assert table_lines(["x", "y"], rows, 26) == [
+        "X   Y",
+        "a   one two three four",
+        "    five six seven",
+        "bb",
+    ]
