@@ -1,0 +1,44 @@
+# Everything sets itself up: `make ask Q="..."` and `make test` are all that a fresh machine needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+Q ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help ask test lint bench clean
+
+help:  ## Show what there is.
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+ask: $(VENV)/.run  ## Answer a question: make ask Q="Explain how a heat pump works"
+	@$(BIN)/python main.py $(if $(Q),-- "$$Q",)
+
+test: $(VENV)/.dev lint  ## Run every check: lint, types, tests with coverage, examples.
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+lint: $(VENV)/.dev  ## Run ruff and mypy.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev  ## Run every benchmark; each prints JSON.
+	@for script in benchmarks/*.py; do echo "# $$script" >&2; $(BIN)/python $$script || exit 1; done
+
+clean:  ## Remove what was built here (never the user's cache).
+	rm -rf $(VENV) build dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml | $(VENV)/bin/python
+	@echo "setting up (once): the program and its embedded engine" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[local]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[local,dev]'
+	@touch $@ $(VENV)/.run
+
+export Q
