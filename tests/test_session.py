@@ -241,7 +241,7 @@ async def test_the_document_of_a_failed_run_says_what_failed():
 
 
 async def test_a_skipped_step_has_no_times_in_the_document():
-    backend = ScriptedBackend({"critique": {"issues": ["aaaaa"], "missing": [], "score": 0.9}})
+    backend = ScriptedBackend({"critique": {"issues": ["nothing is wrong with it"], "missing": [], "score": 0.9}})
     document = run_document(await run("why", pipeline="research", settings=SCRIPTED, backend=backend))
 
     (refine,) = [step for step in document["steps"] if step["id"] == "refine"]
