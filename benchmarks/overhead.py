@@ -44,9 +44,10 @@ class Recorder(BackendWrapper):
         return super().stream(request)
 
 
-async def bare(backend: EmbeddedBackend, requests: list[ChatRequest]) -> list[Chunk]:
-    """Make the calls one after the other."""
-    return [chunk for request in requests async for chunk in backend.stream(request)]
+async def bare(backend: EmbeddedBackend, requests: list[ChatRequest]) -> int:
+    """Make the calls one after the other and return how many tokens came."""
+    chunks: list[Chunk] = [chunk for request in requests async for chunk in backend.stream(request)]
+    return sum(chunk.usage.completion_tokens for chunk in chunks if chunk.usage)
 
 
 async def main() -> dict[str, object]:
@@ -66,7 +67,7 @@ async def main() -> dict[str, object]:
                 walls["run"].append(time.perf_counter() - started)
                 cpu.append((time.process_time() - busy) / walls["run"][-1])
                 started = time.perf_counter()
-                await bare(backend, requests)
+                bare_tokens = await bare(backend, requests)
                 walls["bare"].append(time.perf_counter() - started)
     finally:
         await backend.aclose()
@@ -75,6 +76,7 @@ async def main() -> dict[str, object]:
         "benchmark": "orchestration overhead, embedded engine",
         "rounds": ROUNDS,
         "tokens_per_run": result.usage.completion_tokens,
+        "tokens_of_bare_calls": bare_tokens,
         "run_seconds": round(statistics.median(walls["run"]), 4),
         "bare_calls_seconds": round(statistics.median(walls["bare"]), 4),
         "ratio": round(statistics.median(ratios), 4),
