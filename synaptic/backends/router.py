@@ -112,7 +112,8 @@ class _Probe:
 
     def why_not(self, model: str | None) -> str:
         if self.error is not None:
-            return f"{self.node.shown}: {self.error.message}"
+            named = self.node.shown in self.error.message
+            return self.error.message if named else f"{self.node.shown}: {self.error.message}"
         where = self.node.shown
         return f"{where}: does not have {model!r}" if model else f"{where}: has no model"
 
