@@ -72,18 +72,14 @@ async def open_backend(settings: Settings, report: Reporter, environ: Mapping[st
 
     """
     router = _Router(settings, report, os.environ if environ is None else environ)
-    row = table_row(settings)
-    if row is Row.FORCED:
-        return await router.forced(settings.backend or "")
-    if row is Row.COORDINATOR:
-        return await router.coordinator(row)
-    if row is Row.NODES_OR_COORDINATOR:
-        return await router.nodes_or_coordinator()
-    if row is Row.NODES:
-        return await router.nodes(row)
-    if row is Row.ONE_NODE:
-        return await router.named_node(row)
-    return await router.local()
+    chosen: Routed | None = None
+    try:
+        chosen = await router.route(table_row(settings))
+    finally:
+        for backend in router.opened:
+            if chosen is None or backend is not chosen.backend:
+                await backend.aclose()
+    return chosen
 
 
 class _Node(NamedTuple):
@@ -131,17 +127,35 @@ def normal_name(model: str) -> str:
 
 
 class _Router:
+    """Asks around for one decision. ``opened`` are all the backends that it made on the way."""
+
     def __init__(self, settings: Settings, report: Reporter, environ: Mapping[str, str]) -> None:
         self.settings = settings
         self.report = report
         self.environ = environ
+        self.opened: list[Backend] = []
+
+    async def route(self, row: Row) -> Routed:
+        """Return the backend that the row leads to."""
+        if row is Row.FORCED:
+            return await self.forced(self.settings.backend or "")
+        if row is Row.COORDINATOR:
+            return await self.coordinator(row)
+        if row is Row.NODES_OR_COORDINATOR:
+            return await self.nodes_or_coordinator(row)
+        if row is Row.NODES:
+            return await self.nodes(row)
+        if row is Row.ONE_NODE:
+            return await self.named_node(row)
+        return await self.local()
 
     async def forced(self, name: str) -> Routed:
+        """Use the backend of that name."""
         if name == "ollama":
             return await self.named_node(Row.FORCED)
         if name == "llama-server":
             return await self.coordinator(Row.FORCED)
-        backend = create_backend(name, self._context(None))
+        backend = self._create(name)
         capacity = self.settings.embedded_parallel if name == "embedded" else None
         return await self._routed(backend, Row.FORCED.value, None, capacity)
 
@@ -151,11 +165,9 @@ class _Router:
         probe = await self._probe(node)
         if probe.serves(self.settings.model):
             return await self._node(probe, f"{Row.NOTHING_NAMED.value}; an Ollama answers at {node.shown}")
-        await probe.backend.aclose()
-        backend = create_backend("embedded", self._context(None))
+        backend = self._create("embedded")
         known = await backend.models()
         if self.settings.model is not None and not has_model(known, self.settings.model):
-            await backend.aclose()
             raise self._nobody([probe])
         if probe.error is None:
             pull = "an Ollama answers but has no model: pull one (ollama pull llama3.2) for better answers"
@@ -170,7 +182,6 @@ class _Router:
         probe = await self._probe(self._nodes()[0])
         if probe.serves(self.settings.model):
             return await self._node(probe, row.value)
-        await probe.backend.aclose()
         raise probe.error or self._nobody([probe])
 
     async def nodes(self, row: Row) -> Routed:
@@ -180,8 +191,8 @@ class _Router:
             raise self._nobody(probes)
         return await self._node(chosen, row.value)
 
-    async def nodes_or_coordinator(self) -> Routed:
-        row = Row.NODES_OR_COORDINATOR
+    async def nodes_or_coordinator(self, row: Row) -> Routed:
+        """Use a node that has the model, else the coordinator that the settings name."""
         chosen, probes = await self._choose()
         if chosen is not None:
             return await self._node(chosen, f"{row.value}: a node has the model")
@@ -198,17 +209,13 @@ class _Router:
                 hint="start llama-server and put its address into coordinator_url, "
                 "or set task_distribution_enabled to true and name nodes",
             )
-        backend = create_backend("llama-server", self._context(url))
-        return await self._routed(backend, row.value, url, None)
+        return await self._routed(self._create("llama-server", url), row.value, url, None)
 
     async def _choose(self) -> tuple[_Probe | None, list[_Probe]]:
         async with asyncio.TaskGroup() as tasks:
             asked = [tasks.create_task(self._probe(node)) for node in self._nodes()]
         probes = [task.result() for task in asked]
         chosen = next((probe for probe in probes if probe.serves(self.settings.model)), None)
-        for probe in probes:
-            if probe is not chosen:
-                await probe.backend.aclose()
         if chosen is not None and len(probes) > 1:
             text = f"this version does not distribute over {len(probes)} nodes: all calls go to {chosen.node.shown}"
             self.report(BackendNotice("router", text))
@@ -218,6 +225,7 @@ class _Router:
         from synaptic.backends.ollama import OllamaBackend  # noqa: PLC0415  (not needed by every row)
 
         backend = OllamaBackend.from_settings(self.settings, node.url)
+        self.opened.append(backend)
         try:
             async with asyncio.timeout(PROBE_SECONDS):
                 return _Probe(node, backend, await backend.models(), None)
@@ -231,11 +239,7 @@ class _Router:
         return await self._routed(probe.backend, reason, probe.node.shown, probe.node.parallel)
 
     async def _routed(self, backend: Backend, reason: str, node: str | None, capacity: int | None) -> Routed:
-        try:
-            model = self.settings.model or await self._default_model(backend)
-        except BaseException:
-            await backend.aclose()
-            raise
+        model = self.settings.model or await self._default_model(backend)
         return Routed(backend, Route(backend.name, node, model, reason), self.settings.max_parallel or capacity)
 
     async def _default_model(self, backend: Backend) -> str | None:
@@ -263,5 +267,7 @@ class _Router:
         )
         return BackendUnavailable(f"nothing can serve {model or 'the call'} ({reasons})", hint=hint)
 
-    def _context(self, url: str | None) -> BackendContext:
-        return BackendContext(self.settings, url, self.report)
+    def _create(self, name: str, url: str | None = None) -> Backend:
+        backend = create_backend(name, BackendContext(self.settings, url, self.report))
+        self.opened.append(backend)
+        return backend
