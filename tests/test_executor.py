@@ -404,5 +404,10 @@ async def test_cancelling_inside_a_map_and_a_loop_reports_both_as_cancelled():
 
 
 async def test_a_bug_in_a_backend_is_not_taken_for_a_failed_step():
+    run = Run(CHAIN, [ZeroDivisionError()])
+
     with pytest.raises(ZeroDivisionError):
-        await Run(CHAIN, [ZeroDivisionError()])()
+        await run()
+
+    assert run.finished.status == "failed"
+    assert isinstance(run.finished.error, ZeroDivisionError)

@@ -119,6 +119,9 @@ class Executor:
             error = exc.cause
         except PipelineError as exc:
             error = exc
+        except Exception as bug:
+            self._finish(started, "failed", self._best_so_far(), bug)
+            raise
         if error is None and not answer:
             error = RunError("the run ended, but its result is empty", hint=self._why_empty())
         if error is not None:
@@ -166,8 +169,7 @@ class Executor:
     async def _call(self, step: CompiledStep, path: str, variables: Mapping[str, Any]) -> Any:
         """Run one call of an agent."""
         call = step.call
-        if call is None:
-            raise AssertionError("only agent steps and maps of them call")
+        assert call is not None, "only agent steps and maps of them call"
         request = build_request(call, call.prompt.render(variables, where=path), path, self._defaults)
         started, record = time.time(), CallRecord()
         model = request.model or self._plan.route.model
@@ -186,8 +188,7 @@ class Executor:
 
     async def _map(self, step: CompiledStep, path: str, scope: _Scope) -> list[Any]:
         """Run the step once per item, in parallel; outputs stand in the order of the items."""
-        if step.foreach is None:
-            raise AssertionError("a map has a list")
+        assert step.foreach is not None, "a map has a list"
         items = step.foreach.evaluate(scope.variables, where=f"{path}.foreach")
         if not isinstance(items, (list, tuple)):
             raise PipelineError(f"{path}: 'foreach' needs a list, not {type(items).__name__}")
@@ -293,7 +294,7 @@ class Executor:
         )
         self._emit(StepFinished(result))
 
-    def _finish(self, started: float, status: RunStatus, answer: str, error: SynapticError | None) -> RunResult:
+    def _finish(self, started: float, status: RunStatus, answer: str, error: Exception | None) -> RunResult:
         usage = sum((result.usage for result in self._results), start=Usage())
         result = RunResult(
             run_id=self._run_id,
