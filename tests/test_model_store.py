@@ -24,7 +24,7 @@ from synaptic.backends.model_store import (
     fetch_command,
     is_stale,
     quote_last_line,
-    workplace_prefix,
+    staging_prefix,
 )
 from synaptic.errors import ConfigError, DownloadError, ExitCode
 from synaptic.messages import BackendProgress, BackendReport, ignore_report
@@ -214,7 +214,7 @@ async def test_two_at_once_both_succeed(tmp_path: Path) -> None:
 async def test_what_a_dead_process_left_is_removed_and_what_a_living_one_has_is_kept(tmp_path: Path) -> None:
     dead = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
     await dead.wait()
-    ours = tmp_path / f"{workplace_prefix()}busy"
+    ours = tmp_path / f"{staging_prefix()}busy"
     left = tmp_path / ours.name.replace(str(os.getpid()), str(dead.pid))
     for directory in (ours, left):
         directory.mkdir()
@@ -225,12 +225,12 @@ async def test_what_a_dead_process_left_is_removed_and_what_a_living_one_has_is_
 
 def test_whether_a_working_directory_is_stale() -> None:
     elsewhere = ".fetch-elsewhere-1-abc"
-    assert not is_stale(f"{workplace_prefix()}abc", age=10.0)
-    assert is_stale(f"{workplace_prefix()}abc", age=100_000.0)
+    assert not is_stale(f"{staging_prefix()}abc", age=10.0)
+    assert is_stale(f"{staging_prefix()}abc", age=100_000.0)
     assert not is_stale(elsewhere, age=10.0)
     assert is_stale(elsewhere, age=100_000.0)
     assert is_stale(".fetch-nonsense", age=10.0)
-    assert not is_stale(f"{workplace_prefix()}abc".replace(str(os.getpid()), "1"), age=10.0)
+    assert not is_stale(f"{staging_prefix()}abc".replace(str(os.getpid()), "1"), age=10.0)
 
 
 def test_the_installer_is_pip_else_uv_else_nothing(tmp_path: Path) -> None:

