@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prompt_toolkit.completion import CompleteEvent
@@ -75,3 +76,25 @@ def make_talk(
         sessions=SessionHolder(factory),
     )
     return Talk(repl, backend, out, err, made)
+
+
+def write(path: str | Path, text: str = "", *, mode: int = 0o644) -> None:
+    """Write a file, and the directory that it is in."""
+    Path(path).parent.mkdir(exist_ok=True)
+    Path(path).write_text(text, encoding="utf-8")
+    Path(path).chmod(mode)
+
+
+def read(path: str | Path) -> str:
+    """Return what is in a file."""
+    return Path(path).read_text(encoding="utf-8")
+
+
+def mode_of(path: str | Path) -> int:
+    """Return who may do what with a file."""
+    return Path(path).stat().st_mode & 0o777
+
+
+def files(directory: Path) -> list[str]:
+    """Return the names in a directory."""
+    return sorted(path.name for path in directory.iterdir())

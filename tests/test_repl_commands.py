@@ -6,11 +6,10 @@ import contextlib
 import json
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from repl_talk import Talk, make_talk
+from repl_talk import Talk, files, make_talk, mode_of, read, write
 
 from synaptic.backends.scripted import Failure
 from synaptic.errors import ExitCode, SynapticError, UsageError
@@ -24,6 +23,7 @@ from synaptic.ui.repl.state import refuse_failure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
     from typing import Any
 
 
@@ -63,28 +63,6 @@ def a_turn(question: str = "why?", answer: str = "because", **more: Any) -> Turn
     """Return a turn."""
     fields = {"status": "answered", "pipeline": "answer", "run_id": "r1", "at": 0.0, **more}
     return Turn(question=question, answer=answer, **fields)
-
-
-def write(path: str | Path, text: str = "", *, mode: int = 0o644) -> None:
-    """Write a file, and the directory that it is in."""
-    Path(path).parent.mkdir(exist_ok=True)
-    Path(path).write_text(text, encoding="utf-8")
-    Path(path).chmod(mode)
-
-
-def read(path: str | Path) -> str:
-    """Return what is in a file."""
-    return Path(path).read_text(encoding="utf-8")
-
-
-def mode_of(path: str | Path) -> int:
-    """Return who may do what with a file."""
-    return Path(path).stat().st_mode & 0o777
-
-
-def files(directory: Path) -> list[str]:
-    """Return the names in a directory."""
-    return sorted(path.name for path in directory.iterdir())
 
 
 # -- /help -----------------------------------------------------------------------------------------------------

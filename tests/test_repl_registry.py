@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
-from repl_talk import Talk, make_talk
+from repl_talk import Talk, make_talk, write
 
 from synaptic.config import load_settings
 from synaptic.errors import UsageError
@@ -47,28 +47,6 @@ async def talk() -> AsyncIterator[Talk]:
     made = make_talk()
     yield made
     await made.repl.aclose()
-
-
-def write(path: str | Path, text: str = "", *, mode: int = 0o644) -> None:
-    """Write a file, and the directory that it is in."""
-    Path(path).parent.mkdir(exist_ok=True)
-    Path(path).write_text(text, encoding="utf-8")
-    Path(path).chmod(mode)
-
-
-def read(path: str | Path) -> str:
-    """Return what is in a file."""
-    return Path(path).read_text(encoding="utf-8")
-
-
-def mode_of(path: str | Path) -> int:
-    """Return who may do what with a file."""
-    return Path(path).stat().st_mode & 0o777
-
-
-def files(directory: Path) -> list[str]:
-    """Return the names in a directory."""
-    return sorted(path.name for path in directory.iterdir())
 
 
 # -- words -----------------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ import pytest
 from fault_server import FaultServer, before_headers, hang, html, json_reply
 
 from synaptic.backends.base import Backend, BackendContext, create_backend, known_backends
-from synaptic.backends.router import Row, has_model, normal_name, open_backend, table_row
+from synaptic.backends.ollama_api import full_name
+from synaptic.backends.router import Row, has_model, open_backend, table_row
 from synaptic.backends.scripted import ScriptedBackend
 from synaptic.config import Settings
 from synaptic.errors import BackendUnavailable, ModelNotFound, ProtocolError, UsageError
@@ -51,7 +52,7 @@ def test_the_row_of_the_table(options: dict, row: Row):
     [("llama3", "llama3:latest"), ("llama3:8b", "llama3:8b"), ("host:5000/me/x", "host:5000/me/x:latest")],
 )
 def test_a_model_without_a_tag_is_the_latest(name: str, full: str):
-    assert normal_name(name) == full
+    assert full_name(name) == full
 
 
 def test_whether_a_model_is_there():

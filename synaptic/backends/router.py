@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from synaptic.backends.base import Backend, BackendContext, ChoosesModel, create_backend
 from synaptic.backends.http_errors import without_password
+from synaptic.backends.ollama_api import full_name
 from synaptic.errors import BackendError, BackendUnavailable, ModelNotFound
 from synaptic.messages import BackendNotice, ModelInfo, Reporter, Route
 
@@ -118,12 +119,7 @@ def has_model(models: Sequence[ModelInfo], model: str | None) -> bool:
     """Return whether ``model`` is among them (``llama3`` is ``llama3:latest``); with none named, whether any is."""
     if model is None:
         return bool(models)
-    return normal_name(model) in {normal_name(info.name) for info in models}
-
-
-def normal_name(model: str) -> str:
-    """Return Ollama's full name of a model: without a tag, it is the tag ``latest``."""
-    return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
+    return full_name(model) in {full_name(info.name) for info in models}
 
 
 class _Router:
