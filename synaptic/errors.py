@@ -27,7 +27,11 @@
     ├── OutputError                exit 1: the model answered, but not in the shape that was asked for
     │   ├── OutputTruncated        the token limit cut the JSON
     │   └── OutputInvalid          valid text, wrong shape
+    ├── ToolError                  exit 1: a tool (a Python function of the person's own) raised
+    ├── StepTimeout                exit 1: a tool, a sub-pipeline or a loop took longer than its step allows
+    ├── NotApproved                exit 1: a person refused a step's prompt or output
     └── RunError                   exit 1: a run ended without an answer
+        └── BudgetExceeded         a run used up its tokens, calls or seconds
 
 Families follow what the caller can do: fix the input (usage), use another backend or wait (backend),
 ask again (output). Foreign exceptions are mapped to these at one boundary each, with ``from exc``.
@@ -216,5 +220,29 @@ class OutputInvalid(OutputError):
     """The output does not have the shape that was asked for."""
 
 
+class ToolError(SynapticError):
+    """A tool raised, or returned what its step does not allow."""
+
+
+class StepTimeout(SynapticError):
+    """A tool, a sub-pipeline or a loop took longer than its step's ``timeout.total``."""
+
+
+class NotApproved(SynapticError):
+    """A person refused a step's prompt or output."""
+
+
 class RunError(SynapticError):
     """A run ended without an answer."""
+
+
+class BudgetExceeded(RunError):
+    """A run used up what its pipeline allows.
+
+    ``what`` is ``tokens``, ``calls`` or ``seconds``; ``meter`` is whose budget it was.
+    """
+
+    def __init__(self, message: str, *, what: str, meter: object = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.what = what
+        self.meter = meter

@@ -6,20 +6,31 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from synaptic.quick_init import quick_init
+
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length"]
 
 JsonSchema: TypeAlias = Mapping[str, Any]
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    Attributes:
+        values: Spans (start, end) of ``content`` that are data filled into a template: what may be shortened where the
+            whole does not fit. Empty where that is not known or not wanted.
+
+    """
 
     role: Role
     content: str
+    values: tuple[tuple[int, int], ...] = ()
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Bounds on one call, in seconds; ``None`` is off.
@@ -36,6 +47,7 @@ class Timeouts:
     total: float | None = None
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
     """One call of a model.
@@ -49,6 +61,8 @@ class ChatRequest:
         think: Ask a reasoning model to think, or not to; ``None`` leaves it to the model.
         repetition_guard: Keep small models from repeating themselves, by whatever means the backend has.
         tag: The path of the step that asks (``research[2]``); for logs and scripted replies, never sent.
+        priority: Of calls that wait for a place, the one with the higher priority goes first.
+        rank: Calls on the longest way from this one to the end of its run; decides between equal priorities.
 
     """
 
@@ -64,8 +78,11 @@ class ChatRequest:
     repetition_guard: bool = True
     timeouts: Timeouts = Timeouts()
     tag: str = ""
+    priority: int = 0
+    rank: int = 0
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of one call, or of several added up. ``cached_tokens`` are part of ``prompt_tokens``."""
@@ -87,6 +104,7 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Timings:
     """What the server measured, in seconds; ``None`` where it does not say."""
@@ -103,14 +121,26 @@ class Restart:
     Attributes:
         attempt: The attempt that now begins; the first one was 1.
         delay: Seconds until it begins.
+        model: The model that is asked instead, where it is another one.
 
     """
 
     attempt: int
     reason: str
     delay: float = 0.0
+    model: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Shortened:
+    """A prompt did not fit the context and was shortened as its step says; counts are tokens."""
+
+    how: Literal["truncate_oldest", "summarise"]
+    tokens_before: int
+    tokens_after: int
+
+
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of a reply.
@@ -118,6 +148,8 @@ class Chunk:
     Only the last chunk of a complete reply has ``finish_reason``; a stream that ends without one was cut.
     The last chunk carries ``usage``, ``timings`` and who served the call, as far as the backend knows.
     A chunk with ``restart`` comes from a wrapper that asks again: a consumer drops what it has collected.
+    A chunk with ``shortened`` comes before the reply to a prompt that did not fit. ``cached`` marks the last chunk of
+    a reply that no model was asked for.
     """
 
     text: str = ""
@@ -128,6 +160,8 @@ class Chunk:
     model: str | None = None
     node: str | None = None
     restart: Restart | None = None
+    shortened: Shortened | None = None
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,11 @@ def model_cache_dir() -> Path:
     return Path(platformdirs.user_cache_dir(APP)) / "models"
 
 
+def call_cache_file() -> Path:
+    """Replies that are kept for steps with ``cache``."""
+    return Path(platformdirs.user_cache_dir(APP)) / "replies.sqlite3"
+
+
 def state_dir() -> Path:
     """History and logs."""
     return Path(platformdirs.user_state_dir(APP))

@@ -12,15 +12,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from synaptic.messages import BackendReport, Timings, Usage
+from synaptic.quick_init import quick_init
 
 if TYPE_CHECKING:
     from synaptic.pipeline.graph import StepKind
     from synaptic.pipeline.plan import Plan
 
 StepStatus = Literal["succeeded", "failed", "skipped", "cancelled"]
-RunStatus = Literal["succeeded", "failed", "cancelled"]
+RunStatus = Literal["succeeded", "stopped", "failed", "cancelled"]
+"""``stopped``: a budget was used up; the answer is the best there was until then."""
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
     """How one step ended.
@@ -29,7 +32,9 @@ class StepResult:
         id: The step's path.
         attempts: Calls that were made, the first one included; 0 for a step that calls no model itself.
         output: Text, or a value of the output shape; of a cancelled or failed step, the text so far.
-        stop_reason: Why the output ends where it ends (``stop``, ``length``; of a loop: ``until``, ``max``).
+        stop_reason: Why the output ends where it ends (``stop``, ``length``; of a loop: ``until``, ``max``,
+            ``plateau``; of a skipped step: ``when``, ``not chosen``, ``not needed``, ``lost the race``).
+        cached: Whether the answer came from the cache, and no model was asked.
         first_token_seconds: From sending the request to the first token.
 
     """
@@ -50,6 +55,7 @@ class StepResult:
     output: Any = None
     error: str | None = None
     stop_reason: str | None = None
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +64,8 @@ class RunResult:
 
     Attributes:
         answer: The pipeline's result as text; of a cancelled or failed run, the best there is, maybe "".
-        stop_reason: ``completed``, ``length`` (the answer hit its token limit), ``cancelled`` or ``failed``.
+        stop_reason: ``completed``, ``length`` (the answer hit its token limit), ``budget: tokens`` (or ``calls``,
+            ``seconds``), ``cancelled`` or ``failed``.
         error: What made the run fail.
 
     """
@@ -95,6 +102,7 @@ class RunStarted:
     at: float
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class StepStarted:
     """A step has all it needs and begins. A map says how many instances it has in ``width``."""
@@ -108,6 +116,7 @@ class StepStarted:
     width: int | None = None
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class TokenDelta:
     """A piece of a step's text. A step that is repaired or restarted begins anew after its event."""
@@ -118,12 +127,13 @@ class TokenDelta:
 
 @dataclass(frozen=True, slots=True)
 class StepRetried:
-    """A call failed before its first token and is sent again after ``delay`` seconds."""
+    """A call failed and is sent again after ``delay`` seconds, maybe to another ``model``; text so far is void."""
 
     path: str
     attempt: int
     error: str
     delay: float
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +144,34 @@ class StepRepaired:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class PromptShortened:
+    """A prompt did not fit the model's context and was shortened, as its step says; counts are tokens."""
+
+    path: str
+    how: Literal["truncate_oldest", "summarise"]
+    tokens_before: int
+    tokens_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalAsked:
+    """The run waits for a person to confirm or edit a step's prompt or output."""
+
+    path: str
+    what: Literal["prompt", "output"]
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalGiven:
+    """The person has decided."""
+
+    path: str
+    what: Literal["prompt", "output"]
+    decision: Literal["accepted", "edited", "refused"]
+
+
+@quick_init
 @dataclass(frozen=True, slots=True)
 class StepFinished:
     """A step ended, one way or another."""
@@ -156,6 +194,16 @@ class RunFinished:
 
 
 Event: TypeAlias = (
-    RunStarted | StepStarted | TokenDelta | StepRetried | StepRepaired | StepFinished | BackendReported | RunFinished
+    RunStarted
+    | StepStarted
+    | TokenDelta
+    | StepRetried
+    | StepRepaired
+    | PromptShortened
+    | ApprovalAsked
+    | ApprovalGiven
+    | StepFinished
+    | BackendReported
+    | RunFinished
 )
 EventHandler: TypeAlias = Callable[[Event], None]
