@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, get_args, get_origin
+from typing import Annotated, Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -190,6 +190,11 @@ class Settings(_Frozen):
         strict=True,
         description="Calls of one run at once; without it, as many as the backend takes.",
         examples=[4],
+    )
+    model_parallel: dict[str, Annotated[int, Field(ge=1, strict=True)]] = Field(
+        default_factory=dict,
+        description="Calls of single models at once, by model name; of all runs together.",
+        examples=[{"llama3.1:70b": 1}],
     )
     num_ctx: int | None = Field(
         default=DEFAULT_CONTEXT_TOKENS,

@@ -110,6 +110,7 @@ async def test_everything_that_is_asked_for_is_sent() -> None:
         "model": "tiny",
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}],
         "stream": True,
+        "truncate": False,
         "format": {"type": "object"},
         "options": {"num_ctx": 8192, "temperature": 0.25, "num_predict": 64, "seed": 7, "repeat_penalty": 1.1},
         "keep_alive": "10m",
@@ -119,7 +120,7 @@ async def test_everything_that_is_asked_for_is_sent() -> None:
 
 def test_what_nobody_asked_for_is_not_sent() -> None:
     payload = chat_payload(request(repetition_guard=False), "tiny")
-    assert set(payload) == {"model", "messages", "stream", "options"}
+    assert set(payload) == {"model", "messages", "stream", "truncate", "options"}
     assert payload["options"] == {}
 
 

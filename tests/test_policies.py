@@ -1,24 +1,37 @@
-"""Policies around a backend: timeouts, the limit on calls at once, retries."""
+"""Policies around a backend: timeouts, the limit on calls at once, retries, and how they are put together."""
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from synaptic.backends.base import Backend
 from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
+from synaptic.config import Settings
 from synaptic.errors import (
     BackendBusy,
     BackendUnavailable,
+    BudgetExceeded,
     CallTimeout,
     EngineCrashed,
+    EngineUnavailable,
     FirstTokenTimeout,
     IdleTimeout,
     ModelNotFound,
     ServerError,
 )
 from synaptic.messages import ChatRequest, Chunk, Message, ModelInfo, Timeouts
-from synaptic.runtime.policies import BackendWrapper, Backoff, Limited, Retrying, Timed
+from synaptic.pipeline.graph import PLAIN, CallPolicy
+from synaptic.pipeline.spec import BudgetSpec, RetryCause
+from synaptic.runtime.policies import BackendWrapper, Backoff, Retrying, Timed
+from synaptic.runtime.policies.budget import Meter
+from synaptic.runtime.policies.retrying import CAUSES
+from synaptic.runtime.policies.slots import Limited, Slots
+from synaptic.runtime.policies.stacks import Bounds, Stacks
 
 SHORT = 0.05
 NO_WAIT = Backoff(first=0.0, longest=0.0)
@@ -80,9 +93,100 @@ async def test_a_backends_own_timeout_error_is_not_taken_for_ours():
         await text_of(Timed(ScriptedBackend([TimeoutError()])), ask(first_token=60))
 
 
+async def test_a_stream_that_is_slow_but_steady_may_take_longer_than_one_pause():
+    reply = Reply(text="a " * 12, token_delay=0.1)
+
+    assert (await text_of(Timed(ScriptedBackend([reply])), ask(first_token=60, idle=1.0))).count("a") == 12
+
+
+async def test_the_time_that_the_consumer_takes_is_not_the_streams():
+    text = ""
+    async for chunk in Timed(ScriptedBackend([Reply(text="a b", token_delay=0.001)])).stream(ask(idle=0.5)):
+        text += chunk.text
+        await asyncio.sleep(0.6)
+
+    assert text == "a b"
+
+
+class Pausing(ScriptedBackend):
+    """Lets the loop turn once before each chunk."""
+
+    async def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+        async with aclosing(super().stream(request)) as chunks:
+            async for chunk in chunks:
+                await asyncio.sleep(0)
+                yield chunk
+
+
+@pytest.mark.parametrize(("backend", "most"), [(ScriptedBackend, 0), (Pausing, 3)])
+async def test_many_chunks_need_few_timers(backend: type[ScriptedBackend], most: int, monkeypatch: pytest.MonkeyPatch):
+    loop = asyncio.get_running_loop()
+    set_timers: list[object] = []
+    real = loop.call_at
+    monkeypatch.setattr(loop, "call_at", lambda *args, **options: set_timers.append(args) or real(*args, **options))
+
+    await text_of(Timed(backend(["a " * 1000])), ask(first_token=300.0, idle=60.0, total=600.0))
+
+    assert len(set_timers) <= most
+
+
+async def test_after_a_timeout_the_task_is_not_cancelled():
+    task = asyncio.current_task()
+    for _ in range(2):
+        with pytest.raises(FirstTokenTimeout):
+            await text_of(Timed(ScriptedBackend([Failure("stall")])), ask(first_token=SHORT))
+        assert task is not None
+        assert task.cancelling() == 0
+        await asyncio.sleep(0)
+
+
+async def test_a_cancellation_from_outside_and_ours_at_once_is_a_cancellation():
+    inner = ScriptedBackend([Failure("stall")])
+
+    async def call() -> None:
+        await text_of(Timed(inner), ask(first_token=SHORT))
+
+    task = asyncio.create_task(call())
+    while not inner.active:
+        await asyncio.sleep(0)
+    # The timer's callback runs in the turn before the task wakes; the other one comes right behind it.
+    loop = asyncio.get_running_loop()
+    (timer,) = [handle for handle in loop._scheduled if "_ring" in repr(handle)]
+    loop.call_at(timer.when(), task.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+
+
+async def test_a_backend_that_takes_a_timeout_for_nothing_leaves_the_task_as_it_was():
+    class Stubborn(ScriptedBackend):
+        async def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                yield Chunk(text="still here")
+            yield Chunk(finish_reason="stop")
+
+    assert await text_of(Timed(Stubborn()), ask(first_token=SHORT)) == "still here"
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_leaving_a_timed_stream_early_closes_it_and_its_timer():
+    inner = Pausing(["a b c"])
+    stream = Timed(inner).stream(ask(idle=60.0, total=60.0))
+    await anext(stream)
+    await stream.aclose()
+
+    assert inner.active == 0
+    scheduled = asyncio.get_running_loop()._scheduled
+    assert not [handle for handle in scheduled if "_ring" in repr(handle) and not handle.cancelled()]
+
+
 async def test_no_more_calls_than_the_limit_run_at_once():
     inner = ScriptedBackend([Reply(text="a b", token_delay=0.001)] * 12)
-    backend = Limited(inner, 3)
+    backend = Limited(inner, Slots(), (("node", 3),))
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(12):
@@ -93,7 +197,7 @@ async def test_no_more_calls_than_the_limit_run_at_once():
 
 async def test_a_cancelled_call_gives_its_place_back():
     inner = ScriptedBackend([Failure("stall"), "fine"])
-    backend = Limited(inner, 1)
+    backend = Limited(inner, Slots(), (("node", 1),))
     stalled = asyncio.create_task(text_of(backend, ask()))
     while inner.active == 0:
         await asyncio.sleep(0)
@@ -120,6 +224,50 @@ async def test_what_would_fail_again_is_not_asked_again(kind: str):
         await text_of(Retrying(inner, 5, NO_WAIT), ask())
 
     assert len(inner.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind", "again"),
+    [
+        ("unavailable", "unavailable", True),
+        ("busy", "busy", True),
+        ("server", "server_error", True),
+        ("server", "protocol", True),
+        ("stream", "truncated", True),
+        ("stream", "stream_failed", True),
+        ("crash", "crash", True),
+        ("busy", "crash", False),
+        ("crash", "busy", False),
+        ("timeout", "truncated", False),
+    ],
+)
+async def test_a_step_names_what_is_asked_again_after(cause: str, kind: str, *, again: bool):
+    inner = ScriptedBackend([Failure(kind), "fine"])
+    backend = Retrying(inner, 1, NO_WAIT, causes=[cause])
+
+    if again:
+        assert await text_of(backend, ask()) == "fine"
+    else:
+        with pytest.raises(Exception, match="scripted"):
+            await text_of(backend, ask())
+    assert len(inner.requests) == 1 + again
+
+
+async def test_a_timeout_may_be_named_too():
+    inner = ScriptedBackend([Failure("stall"), "fine"])
+
+    assert await text_of(Retrying(Timed(inner), 1, NO_WAIT, causes=["timeout"]), ask(first_token=SHORT)) == "fine"
+
+
+def test_every_cause_of_the_language_is_known():
+    assert set(CAUSES) == set(get_args(RetryCause))
+
+
+async def test_an_engine_that_cannot_be_started_is_not_asked_again_whatever_is_named():
+    inner = ScriptedBackend([EngineUnavailable("no engine"), "never"])
+
+    with pytest.raises(EngineUnavailable):
+        await text_of(Retrying(inner, 1, NO_WAIT, causes=["unavailable"]), ask())
 
 
 async def test_a_restart_in_the_middle_voids_what_came_before():
@@ -190,3 +338,164 @@ async def test_a_wrapper_hands_everything_on():
         await wrapper.models()
     with pytest.raises(ModelNotFound, match="closed"):
         await wrapper.aclose()
+
+
+# All together.
+
+
+def layers(backend: Backend) -> list[str]:
+    """Return the names of the wrappers, outermost first."""
+    names = []
+    while isinstance(backend, BackendWrapper):
+        names.append(type(backend).__name__)
+        backend = backend.inner
+    return names
+
+
+async def test_a_call_gets_the_layers_that_it_needs_in_their_order(tmp_path: Path):
+    everything = CallPolicy(fallback_models=("b",), cache_seconds=60.0, overflow="summarise", attempts=4)
+    stacks = Stacks(
+        ScriptedBackend(), Settings(max_parallel=2), capacity=3, node="here", cache_file=tmp_path / "replies"
+    )
+    bounds = Bounds(Meter(BudgetSpec(tokens=100)), (("pipeline:p", 2),))
+
+    assert layers(stacks.of(everything, bounds)) == [
+        "Cached",
+        "FallingBack",
+        "Fitting",
+        "Retrying",
+        "Metered",
+        "Limited",
+        "Timed",
+    ]
+    assert layers(Stacks(Silent(), Settings(retries=0)).of(PLAIN, Bounds(Meter()))) == ["Timed"]
+    assert layers(Stacks(ScriptedBackend(), Settings()).of(PLAIN, Bounds(Meter()))) == ["Fitting", "Retrying", "Timed"]
+    await stacks.aclose()
+
+
+async def test_a_stack_is_remembered_as_long_as_its_run():
+    stacks = Stacks(ScriptedBackend(), Settings())
+    bounds = Bounds(Meter())
+    policy = CallPolicy(attempts=2, retry_on=frozenset({"busy"}))
+
+    assert stacks.of(policy, bounds) is stacks.of(replace(policy), bounds)
+    assert stacks.of(PLAIN, bounds) is not stacks.of(policy, bounds)
+    assert stacks.of(PLAIN, Bounds(Meter())) is not stacks.of(PLAIN, bounds)
+    assert len(stacks._stacks) == 1
+
+
+async def test_the_number_of_attempts_is_the_steps_else_the_settings():
+    for attempts, sent in [(None, 2), (1, 1), (3, 3)]:
+        inner = ScriptedBackend([BackendBusy("busy", retry_after=0.0)] * 5)
+        stack = Stacks(inner, Settings(retries=1)).of(CallPolicy(attempts=attempts), Bounds(Meter()))
+        with pytest.raises(BackendBusy):
+            await text_of(stack, ask())
+        assert len(inner.requests) == sent
+
+
+async def most_at_once(inner: ScriptedBackend, *stacks: Backend) -> int:
+    async with asyncio.TaskGroup() as tasks:
+        for stack in stacks * 6:
+            tasks.create_task(text_of(stack, replace(ask(), model="m")))
+    return inner.max_active
+
+
+@pytest.mark.parametrize(
+    ("settings", "capacity", "limits", "one_run", "two_runs"),
+    [
+        ({}, None, (), 6, 12),
+        ({"max_parallel": 2}, None, (), 2, 4),
+        ({"max_parallel": 2}, 3, (), 2, 3),
+        ({"model_parallel": {"m": 1}}, 3, (), 1, 1),
+        ({"model_parallel": {"other": 1}}, 3, (), 3, 3),
+        ({}, 5, (("pipeline:p", 2),), 2, 4),
+    ],
+)
+async def test_the_limits_of_run_pipeline_model_and_node(
+    settings: dict, capacity: int | None, limits: tuple, one_run: int, two_runs: int
+):
+    for runs, most in ((1, one_run), (2, two_runs)):
+        inner = ScriptedBackend(lambda _: Reply(text="a b", token_delay=0.002))
+        stacks = Stacks(inner, Settings(**settings), capacity=capacity, node="here")
+        each = [stacks.of(PLAIN, bounds) for bounds in [Bounds(Meter(), limits) for _ in range(runs)]]
+        assert await most_at_once(inner, *each) == most
+
+
+async def test_a_pipeline_inside_a_run_shares_the_runs_limit():
+    inner = ScriptedBackend(lambda _: Reply(text="a b", token_delay=0.002))
+    stacks = Stacks(inner, Settings(max_parallel=2))
+    run = Bounds(Meter())
+    part = Bounds(Meter(None, run.meter))
+
+    assert await most_at_once(inner, stacks.of(PLAIN, run), stacks.of(PLAIN, part)) == 2
+
+
+async def test_a_backend_that_a_step_names_is_opened_once_and_closed_with_the_session():
+    opened: list[ScriptedBackend] = []
+    routed = ScriptedBackend(["routed"])
+    routed.name = "routed"
+
+    def open_backend(name: str) -> ScriptedBackend:
+        opened.append(ScriptedBackend([name, name]))
+        return opened[-1]
+
+    stacks = Stacks(routed, Settings(), open_backend=open_backend)
+    bounds = Bounds(Meter())
+    assert not opened
+    for policy in (CallPolicy(backend="other"), CallPolicy(backend="other", attempts=1)):
+        assert await text_of(stacks.of(policy, bounds), ask()) == "other"
+    assert await text_of(stacks.of(CallPolicy(backend="routed"), bounds), ask()) == "routed"
+
+    await stacks.aclose()
+
+    assert (len(opened), opened[0].closed, routed.closed) == (1, True, False)
+
+
+async def test_all_backends_are_closed_although_one_fails_to():
+    class Broken(ScriptedBackend):
+        async def aclose(self) -> None:
+            raise ModelNotFound("cannot close")
+
+    opened = {"a": Broken(), "b": ScriptedBackend(), "c": ScriptedBackend()}
+    stacks = Stacks(Silent(), Settings(), open_backend=opened.__getitem__)
+    for name in opened:
+        stacks.of(CallPolicy(backend=name), Bounds(Meter()))
+
+    with pytest.raises(ModelNotFound, match="cannot close"):
+        await stacks.aclose()
+    assert (opened["b"].closed, opened["c"].closed) == (True, True)
+
+
+async def test_a_cached_reply_takes_no_place_and_costs_nothing(tmp_path: Path):
+    inner = ScriptedBackend(lambda _: "a b c")
+    stacks = Stacks(inner, Settings(), capacity=1, cache_file=tmp_path / "replies")
+    meter = Meter(BudgetSpec(calls=1))
+    stack = stacks.of(CallPolicy(cache_seconds=60.0), Bounds(meter))
+
+    assert [await text_of(stack, ask()) for _ in range(3)] == ["a b c"] * 3
+    assert (len(inner.requests), meter.calls) == (1, 1)
+    await stacks.aclose()
+
+
+async def test_a_long_prompt_goes_to_the_model_that_can_hold_it():
+    class TwoModels(ScriptedBackend):
+        async def context_length(self, request: ChatRequest) -> int | None:
+            return 100 if request.model == "small" else 1000
+
+    inner = TwoModels(["fine"])
+    stack = Stacks(inner, Settings()).of(CallPolicy(fallback_models=("large",)), Bounds(Meter()))
+    request = replace(ask(), model="small", messages=(Message("user", "word " * 200),))
+
+    assert await text_of(stack, request) == "fine"
+    assert [asked.model for asked in inner.requests] == ["large"]
+
+
+async def test_a_budget_ends_every_call_of_the_run():
+    inner = ScriptedBackend(lambda _: Reply(text="a " * 100, token_delay=0.001))
+    stacks = Stacks(inner, Settings())
+    stack = stacks.of(CallPolicy(fallback_models=("other",)), Bounds(Meter(BudgetSpec(tokens=50))))
+
+    results = await asyncio.gather(*(text_of(stack, ask()) for _ in range(3)), return_exceptions=True)
+
+    assert [type(result) for result in results] == [BudgetExceeded] * 3
+    assert (inner.active, len(inner.requests)) == (0, 3)

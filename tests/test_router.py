@@ -228,10 +228,11 @@ async def test_a_forced_backend_is_used():
         await opened(Settings(backend="llama-server"))
 
 
-async def test_a_setting_bounds_what_runs_at_once():
-    routed, _, _ = await opened(Settings(backend="scripted", max_parallel=2))
+async def test_the_capacity_is_the_nodes_whatever_a_run_may_use():
+    async with ollama("m") as server:
+        routed, _, _ = await opened(Settings(nodes=[{"url": server.url, "parallel": 3}], max_parallel=2))
 
-    assert routed.capacity == 2
+    assert routed.capacity == 3
 
 
 def test_a_backend_that_does_not_exist_names_the_nearest():

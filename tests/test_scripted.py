@@ -19,6 +19,7 @@ from synaptic.errors import (
     BackendBusy,
     BackendError,
     BackendUnavailable,
+    ContextOverflow,
     EngineCrashed,
     ModelNotFound,
     ProtocolError,
@@ -191,6 +192,17 @@ async def test_slots_bound_how_much_is_served_at_once() -> None:
     backend = ScriptedBackend(slots=2, token_delay=0.001)
     await asyncio.gather(*(text_of(backend) for _ in range(6)))
     assert (backend.max_active, len(backend.requests)) == (2, 6)
+
+
+async def test_a_context_refuses_what_does_not_fit_as_a_server_does() -> None:
+    backend = ScriptedBackend(context=4)
+    assert await backend.context_length(request()) == 4
+    assert await backend.count_tokens("one  two\nthree ") == 3
+    assert await text_of(backend, request("one two")) == "one two"
+    with pytest.raises(ContextOverflow, match="the prompt is 5 tokens, but the context is 4 tokens"):
+        await text_of(backend, request("one two three"))
+    assert backend.active == 0
+    assert await ScriptedBackend().context_length(request()) is None
 
 
 async def test_leaving_early_frees_the_slot() -> None:

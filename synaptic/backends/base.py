@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
@@ -70,6 +70,24 @@ class ChoosesModel(Protocol):
         ...
 
 
+@runtime_checkable
+class KnowsContext(Protocol):
+    """A backend that can tell how long the context is that a request would be served with."""
+
+    async def context_length(self, request: ChatRequest) -> int | None:
+        """Return the tokens of one call's context, prompt and reply together; ``None`` where that is not known."""
+        ...
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """A backend that has the tokenizer of the model that it serves."""
+
+    async def count_tokens(self, text: str) -> int:
+        """Return how many tokens ``text`` is; raises :class:`~synaptic.errors.BackendError` if that fails."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class BackendContext:
     """What a backend is made from: the settings, an address where it needs one, and somebody to report to."""
@@ -86,6 +104,19 @@ def known_backends() -> dict[str, str]:
     """Return name -> ``module:callable`` of every backend, built in or installed by a third party."""
     installed = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
     return {**installed, **BUILT_IN}
+
+
+class BackendNames(Collection[str]):
+    """The names of all backends; installed packages are searched only for a name that is not built in."""
+
+    def __contains__(self, name: object) -> bool:
+        return name in BUILT_IN or name in known_backends()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(known_backends())
+
+    def __len__(self) -> int:
+        return len(known_backends())
 
 
 def create_backend(name: str, context: BackendContext) -> Backend:

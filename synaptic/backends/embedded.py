@@ -159,6 +159,20 @@ class EmbeddedBackend:
             )
         ]
 
+    async def context_length(self, request: ChatRequest) -> int | None:  # noqa: ARG002  (the same for every request)
+        """Return the context of one call, as the child is started; the child is not started for that."""
+        return self._settings.embedded_context
+
+    async def count_tokens(self, text: str) -> int:
+        """Return how many tokens of the model ``text`` is.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+            ConfigError: If the user's model is not usable.
+
+        """
+        return await (await self._running_engine()).client.count_tokens(text)
+
     async def aclose(self) -> None:
         """End the child and wait until it is gone."""
         self._closed = True

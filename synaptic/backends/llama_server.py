@@ -140,6 +140,23 @@ class LlamaServerBackend:
             raise self._nonsense("/tokenize", answer)
         return len(tokens)
 
+    async def context_length(self, request: ChatRequest) -> int | None:  # noqa: ARG002  (the server's, for all alike)
+        """Return the context of one slot, as the server was started; ``None`` if it does not say.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+
+        """
+        try:
+            properties = await get_json(
+                self._client(), "/props", backend=self.name, node=self._node, within=ASK_TIMEOUT, read_error=read_error
+            )
+        except RequestRejected:
+            return None  # another program with the same chat API
+        defaults = properties.get("default_generation_settings")
+        length = defaults.get("n_ctx") if isinstance(defaults, dict) else None
+        return length if isinstance(length, int) and length > 0 else None
+
     async def aclose(self) -> None:
         """Close the connections, unless they belong to somebody else."""
         self._closed = True

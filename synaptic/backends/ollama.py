@@ -6,7 +6,7 @@ import os
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Self
 
-from synaptic.backends.http import drain, get_json, ndjson, new_client, stream_request
+from synaptic.backends.http import drain, get_json, ndjson, new_client, post_json, stream_request
 from synaptic.backends.http_errors import Origin, closed_client, without_password
 from synaptic.backends.ollama_api import (
     NAME,
@@ -20,8 +20,10 @@ from synaptic.backends.ollama_api import (
     merge_models,
     read_line,
     status_error,
+    trained_context,
 )
 from synaptic.errors import BackendError, ModelNotFound, ProtocolError, RequestRejected, StreamTruncated
+from synaptic.model_names import full_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -70,6 +72,7 @@ class OllamaBackend:
         self._owns_client = client is None
         self._closed = False
         self._default_model: str | None = None
+        self._trained: dict[str, int | None] = {}
 
     @classmethod
     def from_settings(cls, settings: Settings, url: str | None = None) -> Self:
@@ -122,6 +125,25 @@ class OllamaBackend:
             self._default_model = choose_model(await self._installed(), memory, node=self.node)
         return self._default_model
 
+    async def context_length(self, request: ChatRequest) -> int | None:
+        """Return the context that ``request`` would be served with; ``None`` where only the server knows.
+
+        That is ``num_ctx``, or where nobody names one what a loaded model has; never more than the model was trained
+        with, which the server cuts it down to.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+
+        """
+        model = request.model or await self.default_model()
+        wanted = self._defaults.num_ctx if request.num_ctx is None else request.num_ctx
+        if wanted is None:
+            listed = full_name(model)
+            infos = [entry.info for entry in await self._installed()]
+            wanted = next((info.context_length for info in infos if info.name == listed and info.loaded), None)
+        trained = None if wanted is None else await self._trained_context(model)
+        return wanted if wanted is None or trained is None else min(wanted, trained)
+
     async def answers(self) -> bool:
         """Tell within a second whether an Ollama server answers at the address."""
         try:
@@ -164,6 +186,18 @@ class OllamaBackend:
                 if chunk.text or chunk.thinking:
                     yield chunk
         raise StreamTruncated(f"{self.node} ended the stream of {model!r} without 'done'", backend=NAME, node=self.node)
+
+    async def _trained_context(self, model: str) -> int | None:
+        """Return the context that the model was trained with; it is asked for once."""
+        if model not in self._trained:
+            try:
+                shown = await post_json(
+                    self._http(), "/api/show", {"model": model}, backend=NAME, node=self.node, within=LISTING_SECONDS
+                )
+            except (RequestRejected, ProtocolError) as _too_old:
+                shown = {}
+            self._trained[model] = trained_context(shown)
+        return self._trained[model]
 
     async def _installed(self) -> list[Installed]:
         """Merge what is installed with what is loaded; old servers have no ``/api/ps``."""

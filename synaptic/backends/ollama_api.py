@@ -4,6 +4,8 @@ Facts that shape this file (Ollama of August 2026, ``api/types.go``, ``server/ro
 
 - ``done: true`` is the only success; a failure in mid-stream is a line ``{"error": ...}`` under status 200.
 - Durations are nanoseconds. ``keep_alive`` is a Go duration ("5m") or a number of seconds; "-1" as text is refused.
+- A prompt that is longer than the context is cut under status 200, unless ``truncate`` is false: then that is an error.
+  Servers from before October 2025 do not know the field.
 - A request without ``num_ctx`` gets the server's default, and one with another ``num_ctx`` reloads the model: hence
   it is sent explicitly, and the same for every call.
 """
@@ -28,6 +30,7 @@ from synaptic.errors import (
     StreamFailed,
 )
 from synaptic.messages import ChatRequest, Chunk, FinishReason, ModelInfo, Timings, Usage
+from synaptic.model_names import full_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,11 +97,6 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-def full_name(model: str) -> str:
-    """Return a model's name with its tag: ``llama3.2`` is ``llama3.2:latest``."""
-    return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
-
-
 def chat_payload(request: ChatRequest, model: str, defaults: Defaults = Defaults()) -> JsonObject:
     """Return the body of ``/api/chat``; what nobody asked for is left out, so that the server's own defaults hold."""
     options = {
@@ -112,6 +110,7 @@ def chat_payload(request: ChatRequest, model: str, defaults: Defaults = Defaults
         "model": model,
         "messages": [{"role": message.role, "content": message.content} for message in request.messages],
         "stream": True,
+        "truncate": False,
         "format": None if request.schema is None else dict(request.schema),
         "options": {name: value for name, value in options.items() if value is not None},
         "keep_alive": keep_alive_value(_first(request.keep_alive, defaults.keep_alive)),
@@ -219,6 +218,13 @@ def merge_models(tags: JsonObject, loaded: JsonObject) -> list[Installed]:
     """Return the models of ``/api/tags`` with what ``/api/ps`` knows of them; malformed entries are skipped."""
     running = {full_name(name): entry for name, entry in _entries(loaded)}
     return [_installed(full_name(name), entry, running.get(full_name(name))) for name, entry in _entries(tags)]
+
+
+def trained_context(shown: JsonObject) -> int | None:
+    """Return the context that a model was trained with, in tokens, from ``/api/show``; ``None`` if it does not say."""
+    info = shown.get("model_info")
+    info = info if isinstance(info, dict) else {}
+    return _count(info.get(f"{_text(info.get('general.architecture'))}.context_length")) or None
 
 
 def choose_model(installed: Sequence[Installed], memory_bytes: int | None, *, node: str) -> str:

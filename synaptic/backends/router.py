@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from synaptic.backends.base import Backend, BackendContext, ChoosesModel, create_backend
 from synaptic.backends.http_errors import without_password
-from synaptic.backends.ollama_api import full_name
 from synaptic.errors import BackendError, BackendUnavailable, ModelNotFound
 from synaptic.messages import BackendNotice, ModelInfo, Reporter, Route
+from synaptic.model_names import full_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ class Routed:
     """A backend that is ready to be asked.
 
     Attributes:
-        capacity: Calls that it takes at once; ``None`` is no limit.
+        capacity: Calls that it takes at once, of all runs together; ``None`` is no limit.
 
     """
 
@@ -236,7 +236,7 @@ class _Router:
 
     async def _routed(self, backend: Backend, reason: str, node: str | None, capacity: int | None) -> Routed:
         model = self.settings.model or await self._default_model(backend)
-        return Routed(backend, Route(backend.name, node, model, reason), self.settings.max_parallel or capacity)
+        return Routed(backend, Route(backend.name, node, model, reason), capacity)
 
     async def _default_model(self, backend: Backend) -> str | None:
         if isinstance(backend, ChoosesModel):

@@ -11,7 +11,6 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Mapping
-from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
@@ -21,6 +20,7 @@ from synaptic.errors import (
     BackendBusy,
     BackendError,
     BackendUnavailable,
+    ContextOverflow,
     EngineCrashed,
     ModelNotFound,
     ProtocolError,
@@ -107,6 +107,9 @@ class Reply:
     token_delay: float | None = None
 
 
+_PLAIN = Reply(text="")
+_NO_TIME = Timings(prompt_seconds=0.0, generation_seconds=0.0)
+
 Answer: TypeAlias = "str | Mapping[str, Any] | list[Any] | Failure | Reply | Exception"
 Script: TypeAlias = (
     "Callable[[ChatRequest], Answer | Awaitable[Answer]] | Sequence[Answer] | Mapping[str, Answer | tuple[Answer, ...]]"
@@ -131,6 +134,7 @@ class ScriptedBackend:
         token_delay: Seconds before each token but the first.
         first_token_delay: Seconds before the first token.
         slots: How many calls are served at once; others wait. ``None`` serves all.
+        context: The longest prompt and reply together, in words, which are its tokens. ``None`` is no bound.
         model: The one model that it claims to have.
 
     Attributes:
@@ -150,12 +154,14 @@ class ScriptedBackend:
         token_delay: float = 0.0,
         first_token_delay: float = 0.0,
         slots: int | None = None,
+        context: int | None = None,
         model: str = "scripted",
     ) -> None:
         self._replies = replies
         self._token_delay = token_delay
         self._first_token_delay = first_token_delay
         self._slots = None if slots is None else asyncio.Semaphore(slots)
+        self._context = context
         self._turns: dict[str, int] = {}
         self.model = model
         self.requests: list[ChatRequest] = []
@@ -179,18 +185,40 @@ class ScriptedBackend:
         if self.closed:
             raise BackendUnavailable("the scripted backend has been closed", backend=NAME)
         self.requests.append(request)
-        async with self._slots or nullcontext():
-            self.active += 1
-            self.max_active = max(self.max_active, self.active)
-            try:
-                answer = self._answer(request)
-                if isinstance(answer, Awaitable):
-                    answer = await answer
-                async with aclosing(self._play(request, answer)) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
-            finally:
-                self.active -= 1
+        if self._slots is not None:
+            await self._slots.acquire()
+        self.active += 1
+        self.max_active = max(self.max_active, self.active)
+        try:
+            answer = self._answer(request)
+            if not isinstance(answer, str) and isinstance(answer, Awaitable):
+                answer = await answer
+            prompt_tokens = self._prompt_tokens(request)
+            reply, tokens, failure = as_played(answer)
+            delay = self._token_delay if reply.token_delay is None else reply.token_delay
+            pause = self._first_token_delay
+            at_once = delay <= 0 and pause <= 0
+            started = 0.0 if at_once else time.perf_counter()
+            if reply.thinking:
+                yield Chunk(thinking=reply.thinking)
+            for token in tokens if failure is None else tokens[: failure.after_tokens]:
+                if pause > 0:
+                    await asyncio.sleep(pause)
+                pause = delay
+                yield Chunk(text=token)
+            if failure is not None:
+                await _fail(failure)
+            yield Chunk(
+                finish_reason=reply.finish_reason,
+                usage=Usage(prompt_tokens, len(tokens)),
+                timings=_NO_TIME if at_once else Timings(None, 0.0, time.perf_counter() - started),
+                model=request.model or self.model,
+                node=NAME,
+            )
+        finally:
+            self.active -= 1
+            if self._slots is not None:
+                self._slots.release()
 
     async def models(self) -> list[ModelInfo]:
         """Return the one model there is."""
@@ -199,6 +227,14 @@ class ScriptedBackend:
     async def default_model(self) -> str:
         """Return the one model there is."""
         return self.model
+
+    async def context_length(self, request: ChatRequest) -> int | None:  # noqa: ARG002  (the same for every request)
+        """Return the context that was chosen."""
+        return self._context
+
+    async def count_tokens(self, text: str) -> int:
+        """Return the number of words: each is a token here."""
+        return len(text.split())
 
     async def aclose(self) -> None:
         """Refuse further calls."""
@@ -230,34 +266,19 @@ class ScriptedBackend:
             backend=NAME,
         )
 
-    async def _play(self, request: ChatRequest, answer: Answer) -> AsyncGenerator[Chunk, None]:
-        if isinstance(answer, Exception):
-            raise answer
-        failure = answer if isinstance(answer, Failure) else None
-        reply = as_reply(answer)
-        tokens = tokens_of(reply.text)
-        started = time.perf_counter()
-        if reply.thinking:
-            yield Chunk(thinking=reply.thinking)
-        delay = self._token_delay if reply.token_delay is None else reply.token_delay
-        for index, token in enumerate(tokens if failure is None else tokens[: failure.after_tokens]):
-            if (pause := delay if index else self._first_token_delay) > 0:
-                await asyncio.sleep(pause)
-            yield Chunk(text=token)
-        if failure is not None:
-            await self._fail(failure)
-        yield Chunk(
-            finish_reason=reply.finish_reason,
-            usage=Usage(sum(len(message.content.split()) for message in request.messages), len(tokens)),
-            timings=Timings(prompt_seconds=0.0, generation_seconds=time.perf_counter() - started),
-            model=request.model or self.model,
-            node=NAME,
-        )
-
-    async def _fail(self, failure: Failure) -> None:
-        if failure.kind == "stall":
-            await asyncio.get_running_loop().create_future()
-        raise failure.error()
+    def _prompt_tokens(self, request: ChatRequest) -> int:
+        """Return the length of the prompt; one that does not fit the context is refused, as a server does."""
+        tokens = 0
+        for message in request.messages:
+            tokens += len(message.content.split())
+        if self._context is not None and tokens > self._context:
+            raise ContextOverflow(
+                f"the prompt is {tokens} tokens, but the context is {self._context} tokens",
+                hint="shorten the prompt",
+                backend=NAME,
+                node=NAME,
+            )
+        return tokens
 
 
 def from_context(context: BackendContext) -> ScriptedBackend:
@@ -291,6 +312,27 @@ def as_reply(answer: Answer) -> Reply:
             return Reply(text=answer)
         case _:
             return Reply(text=json.dumps(answer, ensure_ascii=False))
+
+
+def as_played(answer: Answer) -> tuple[Reply, list[str], Failure | None]:
+    """Return the reply, the tokens of its text, and the failure that breaks it off.
+
+    Raises:
+        Exception: The answer itself, if it is one.
+
+    """
+    if isinstance(answer, str):
+        return _PLAIN, tokens_of(answer), None
+    if isinstance(answer, Exception):
+        raise answer
+    reply = as_reply(answer)
+    return reply, tokens_of(reply.text), answer if isinstance(answer, Failure) else None
+
+
+async def _fail(failure: Failure) -> None:
+    if failure.kind == "stall":
+        await asyncio.get_running_loop().create_future()
+    raise failure.error()
 
 
 def tokens_of(text: str) -> list[str]:

@@ -1,0 +1,20 @@
+"""Policies around a backend. Each is a backend itself, so they nest; :mod:`.stacks` puts them together.
+
+Outermost first, and why there:
+
+=============  =====================================================================================================
+Cached         an answer that is known needs nothing of what follows
+FallingBack    each model gets the attempts of its own
+Fitting        each model has a context of its own, and a prompt that does not fit is not worth an attempt
+Retrying       each attempt is a request like the first
+Metered        each request counts
+Limited        while a call waits for its place, no bound on time runs
+Timed          what is left is the backend's time
+=============  =====================================================================================================
+"""
+
+from synaptic.runtime.policies.retrying import Backoff, Retrying
+from synaptic.runtime.policies.timed import Timed
+from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
+
+__all__ = ["BackendWrapper", "Backoff", "Retrying", "Timed", "as_generator"]

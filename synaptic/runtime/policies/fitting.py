@@ -1,0 +1,143 @@
+"""Prompts that do not fit the model's context: refused or shortened, as the step says, and never silently cut.
+
+The backend's tokenizer counts where it has one. Where it has none, what is clearly too long is refused, what may be so
+is left to the server to refuse (Ollama is told not to cut), and what is shortened is shortened by a careful estimate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from synaptic.errors import ContextOverflow
+from synaptic.messages import Chunk, Shortened, Usage
+from synaptic.runtime.policies.prompt_size import (
+    UNKNOWN,
+    ContextLengths,
+    TokenCounter,
+    least_tokens,
+    prompt_text,
+    reply_tokens,
+    room_for_prompt,
+    surely_fits,
+)
+from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from synaptic.backends.base import Backend
+    from synaptic.messages import ChatRequest
+    from synaptic.pipeline.spec import Overflow
+
+_LONGER_CONTEXT = {
+    "embedded": "raise embedded_context",
+    "llama-server": "start the server with a longer context",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """A request that fits, and what that took."""
+
+    request: ChatRequest
+    shortened: Shortened | None = None
+    usage: Usage = Usage()
+
+
+class Fitting(BackendWrapper):
+    """Sees to it that every prompt fits.
+
+    Args:
+        inner: What is asked, also for summaries.
+        backend: The backend itself, which knows its context and may have the tokenizer.
+        overflow: What happens to a prompt that does not fit.
+        contexts: What is known of the backend's contexts; one object for all wrappers of one backend.
+
+    """
+
+    def __init__(
+        self, inner: Backend, backend: Backend, overflow: Overflow = "error", contexts: ContextLengths | None = None
+    ) -> None:
+        super().__init__(inner)
+        self._backend = backend
+        self._overflow = overflow
+        self._contexts = contexts or ContextLengths(backend)
+
+    def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+        """Yield the reply; if the prompt was shortened, a chunk with ``shortened`` comes first.
+
+        Raises:
+            ContextOverflow: If the prompt does not fit; before anything is sent.
+
+        """
+        context = self._contexts.known(request)
+        if context is None or (context != UNKNOWN and surely_fits(request, context)):
+            return self.inner.stream(request)
+        return self._fitted_stream(request)
+
+    async def _fitted_stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
+        context = await self._contexts.of(request)
+        fitted = _Fitted(request)
+        if context is not None and not surely_fits(request, context):
+            fitted = await self._fit(request, context)
+        if fitted.shortened is not None:
+            yield Chunk(shortened=fitted.shortened)
+        chunks = as_generator(self.inner.stream(fitted.request))
+        try:
+            async for chunk in chunks:
+                if chunk.finish_reason is not None and fitted.usage.total_tokens:
+                    yield replace(chunk, usage=fitted.usage + (chunk.usage or Usage()))
+                else:
+                    yield chunk
+        except ContextOverflow:
+            self._contexts.forget(request)
+            raise
+        finally:
+            await chunks.aclose()
+
+    async def _fit(self, request: ChatRequest, context: int) -> _Fitted:
+        counter = TokenCounter(self._backend)
+        room = room_for_prompt(request, context)
+        text = prompt_text(request.messages)
+        tokens = await counter.count(text)
+        if tokens <= room:
+            return _Fitted(request)
+        if self._overflow == "error":
+            least = tokens if counter.exact else least_tokens(text)
+            if least <= room:
+                return _Fitted(request)
+            raise self._too_long(request, context, least, exact=counter.exact)
+        if self._overflow == "truncate_oldest":
+            from synaptic.runtime.policies.truncating import truncate_oldest  # noqa: PLC0415  (most runs need it never)
+
+            shorter, usage = await truncate_oldest(request, room, counter), Usage()
+        else:
+            from synaptic.runtime.policies.summarising import Summariser  # noqa: PLC0415  (most runs need it never)
+
+            summariser = Summariser(self.inner, request, context, counter)
+            shorter, usage = await summariser.fit(room), summariser.usage
+        if shorter is None:
+            raise self._too_long(request, context, tokens, exact=counter.exact)
+        after = await counter.count(prompt_text(shorter.messages))
+        return _Fitted(shorter, Shortened(self._overflow, tokens, after), usage)
+
+    def _too_long(self, request: ChatRequest, context: int, tokens: int, *, exact: bool) -> ContextOverflow:
+        kept = reply_tokens(request, context)
+        room = max(0, room_for_prompt(request, context))
+        count = f"{tokens}" if exact else f"about {tokens}"
+        longer = _LONGER_CONTEXT.get(self.name, "raise num_ctx")
+        ways = [longer, "lower max_tokens"]
+        what = ""
+        if self._overflow == "error":
+            ways.insert(0, "write overflow: truncate_oldest or overflow: summarise in the step")
+        elif self._overflow == "truncate_oldest":
+            what = " and does not fit even without the data in it"
+        else:
+            what = " and does not fit after the data in it was summarised, either"
+        return ContextOverflow(
+            f"the prompt is {count} tokens{what}; there is room for {room}: the context is {context} tokens, "
+            f"of which {kept} are kept for the reply",
+            hint=f"{', '.join(ways[:-1])} or {ways[-1]}",
+            backend=self.name,
+        )

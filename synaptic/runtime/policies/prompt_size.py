@@ -1,0 +1,136 @@
+"""How long a prompt is and how long it may be, in tokens; exact where the backend has the tokenizer."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import time
+from typing import TYPE_CHECKING, Final
+
+from synaptic.backends.base import CountsTokens, KnowsContext
+from synaptic.errors import BackendError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from synaptic.backends.base import Backend
+    from synaptic.messages import ChatRequest, Message
+
+DEFAULT_REPLY_TOKENS = 256
+"""Kept for the reply of a request that names no limit."""
+
+TEMPLATE_TOKENS = 64
+"""Kept for what the chat template adds once (a date, a line on how to answer); less where the context is tiny."""
+
+MESSAGE_TOKENS = 8
+"""Kept for what the chat template puts around each message."""
+
+CONTEXT_HOLDS_SECONDS = 60.0
+"""How long a backend's word on its context counts; a server may be started anew with another one."""
+
+UNKNOWN: Final = -1
+"""Stands for a context that nobody has asked for yet."""
+
+_LETTERS = re.compile(r"[A-Za-z\s]+")
+
+
+def reply_tokens(request: ChatRequest, context: int) -> int:
+    """Return what is kept for the reply: its limit, but half the context at most.
+
+    A limit is not what a reply takes. One that meets the end of the context is reported as cut, a prompt is not.
+    """
+    return min(request.max_tokens or DEFAULT_REPLY_TOKENS, context // 2)
+
+
+def room_for_prompt(request: ChatRequest, context: int) -> int:
+    """Return how many tokens the messages of ``request`` may have, the chat template's own taken off."""
+    template = min(TEMPLATE_TOKENS, context // 32) + MESSAGE_TOKENS * len(request.messages)
+    return context - reply_tokens(request, context) - template
+
+
+def surely_fits(request: ChatRequest, context: int) -> bool:
+    """Return whether the prompt fits whatever the tokenizer: no token is shorter than a byte."""
+    size = 0
+    for message in request.messages:
+        text = message.content
+        size += len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+    return size <= room_for_prompt(request, context)
+
+
+def prompt_text(messages: Sequence[Message]) -> str:
+    """Return all messages as one text, to be counted."""
+    return "\n".join(message.content for message in messages)
+
+
+def estimated_tokens(text: str) -> int:
+    """Return about how many tokens ``text`` is, rather too many than too few.
+
+    Three ASCII letters or blanks a token (English has more than four), and one for every digit, every sign and every
+    character of another script, which is what tokenizers do that know them badly.
+    """
+    plain = sum(len(match) for match in _LETTERS.findall(text))
+    return math.ceil(plain / 3) + len(text) - plain
+
+
+def least_tokens(text: str) -> int:
+    """Return how many tokens ``text`` has at the very least, blanks not counted.
+
+    Large vocabularies reach five ASCII characters a token, and two of other scripts; here it is six and three.
+    """
+    squeezed = "".join(text.split())
+    ascii_characters = len(squeezed.encode("ascii", "ignore"))
+    return ascii_characters // 6 + (len(squeezed) - ascii_characters) // 3
+
+
+class ContextLengths:
+    """What a backend has said about its contexts."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend if isinstance(backend, KnowsContext) else None
+        self._known: dict[tuple[str | None, int | None], tuple[float, int | None]] = {}
+        self._asking = asyncio.Lock()
+
+    def known(self, request: ChatRequest) -> int | None:
+        """Return the context without asking: ``UNKNOWN`` if nobody has asked, ``None`` if the backend cannot tell."""
+        found = self._known.get((request.model, request.num_ctx))
+        return UNKNOWN if found is None or found[0] < time.monotonic() else found[1]
+
+    async def of(self, request: ChatRequest) -> int | None:
+        """Return the context; asks the backend if need be. A backend that fails now is asked again next time."""
+        async with self._asking:
+            known = self.known(request)
+            if known != UNKNOWN:
+                return known
+            try:
+                length = None if self._backend is None else await self._backend.context_length(request)
+            except BackendError:
+                return None  # the call itself says what is wrong, and is tried again where that helps
+            self._known[request.model, request.num_ctx] = (time.monotonic() + CONTEXT_HOLDS_SECONDS, length)
+            return length
+
+    def forget(self, request: ChatRequest) -> None:
+        """Ask anew next time."""
+        self._known.pop((request.model, request.num_ctx), None)
+
+
+class TokenCounter:
+    """Counts with the backend's tokenizer; estimates where it has none, or fails.
+
+    Attributes:
+        exact: Whether every count so far was the tokenizer's.
+
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend if isinstance(backend, CountsTokens) else None
+        self.exact = self._backend is not None
+
+    async def count(self, text: str) -> int:
+        """Return how many tokens ``text`` is."""
+        if self._backend is not None and self.exact:
+            try:
+                return await self._backend.count_tokens(text)
+            except BackendError:
+                self.exact = False
+        return estimated_tokens(text)

@@ -1,0 +1,115 @@
+"""Asking again after a failure that may pass."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from synaptic.errors import (
+    BackendBusy,
+    BackendError,
+    BackendUnavailable,
+    CallTimeout,
+    EngineCrashed,
+    EngineUnavailable,
+    FirstTokenTimeout,
+    IdleTimeout,
+    ProtocolError,
+    ServerError,
+    StreamFailed,
+    StreamTruncated,
+)
+from synaptic.messages import Chunk, Restart
+from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Collection
+
+    from synaptic.backends.base import Backend
+    from synaptic.messages import ChatRequest
+    from synaptic.pipeline.spec import RetryCause
+
+FIRST_BACKOFF_SECONDS = 0.5
+LONGEST_BACKOFF_SECONDS = 30.0
+
+CAUSES: dict[RetryCause, tuple[type[BackendError], ...]] = {
+    "unavailable": (BackendUnavailable,),
+    "busy": (BackendBusy,),
+    "server": (ServerError, ProtocolError),
+    "stream": (StreamTruncated, StreamFailed),
+    "timeout": (FirstTokenTimeout, IdleTimeout, CallTimeout),
+    "crash": (EngineCrashed,),
+}
+"""What each cause that a step may name stands for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait before attempt ``n``: doubling, with full jitter below the second half, in seconds.
+
+    Source: "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015), the "equal jitter" variant.
+    """
+
+    first: float = FIRST_BACKOFF_SECONDS
+    longest: float = LONGEST_BACKOFF_SECONDS
+
+    def delay(self, failures: int, error: BackendError) -> float:
+        """Return the wait after the given number of failures; a server's own ``Retry-After`` wins."""
+        if isinstance(error, BackendBusy) and error.retry_after is not None:
+            return min(error.retry_after, self.longest)
+        full = min(self.longest, self.first * 2.0 ** (failures - 1))
+        return full / 2 + random.uniform(0, full / 2)  # noqa: S311  (jitter, not a secret)
+
+
+class Retrying(BackendWrapper):
+    """Asks again after a failure that may pass. A chunk with ``restart`` says so and voids what came before.
+
+    Args:
+        inner: What is asked.
+        retries: Most further requests after the first one.
+        backoff: The waits between them.
+        causes: After which failures; ``None`` is every one that may pass.
+
+    """
+
+    def __init__(
+        self,
+        inner: Backend,
+        retries: int,
+        backoff: Backoff | None = None,
+        *,
+        causes: Collection[RetryCause] | None = None,
+    ) -> None:
+        super().__init__(inner)
+        self._retries = retries
+        self._backoff = backoff or Backoff()
+        self._causes = None if causes is None else tuple(error for cause in causes for error in CAUSES[cause])
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
+        """Yield the reply, from the beginning after each restart."""
+        failures = 0
+        while True:
+            chunks = as_generator(self.inner.stream(request))
+            try:
+                async for chunk in chunks:
+                    yield chunk
+            except BackendError as exc:
+                failures += 1
+                if failures > self._retries or not self._may_pass(exc):
+                    raise
+                delay = self._backoff.delay(failures, exc)
+                restart = Restart(failures + 1, exc.message, delay)
+            else:
+                return
+            finally:
+                await chunks.aclose()
+            yield Chunk(restart=restart)
+            await asyncio.sleep(restart.delay)
+
+    def _may_pass(self, error: BackendError) -> bool:
+        """Return whether to ask again. An engine that cannot be started stays so, whatever the step names."""
+        if self._causes is None or isinstance(error, EngineUnavailable):
+            return error.retryable
+        return isinstance(error, self._causes)

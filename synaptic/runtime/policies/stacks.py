@@ -1,0 +1,185 @@
+"""Backends with their policies around them: for each call the layers that it needs, and no other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from synaptic import paths
+from synaptic.backends.base import KnowsContext
+from synaptic.messages import Reporter, ignore_report
+from synaptic.runtime.policies.budget import Meter, Metered
+from synaptic.runtime.policies.fitting import Fitting
+from synaptic.runtime.policies.prompt_size import ContextLengths
+from synaptic.runtime.policies.retrying import Retrying
+from synaptic.runtime.policies.slots import Limited, Places, Slots
+from synaptic.runtime.policies.timed import Timed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from synaptic.backends.base import Backend
+    from synaptic.config import Settings
+    from synaptic.pipeline.graph import CallPolicy
+    from synaptic.runtime.policies.call_cache import CallCache
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class Bounds:
+    """What bounds the calls of one pipeline inside a run.
+
+    Attributes:
+        meter: Counts what the pipeline uses; its outermost meter stands for the run.
+        limits: Calls at once, each with the name of what they are counted for; counted for each run by itself.
+
+    """
+
+    meter: Meter
+    limits: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """A backend, the place where it serves, and how many calls it takes at once there."""
+
+    timed: Timed
+    backend: Backend
+    node: str
+    capacity: int | None
+    contexts: ContextLengths
+
+
+class Stacks:
+    """Puts policies around the backends of one session; the order is told in :mod:`synaptic.runtime.policies`.
+
+    Args:
+        backend: The one that the session was routed to; its owner closes it.
+        settings: ``retries``, ``max_parallel`` (of one run) and ``model_parallel`` are used.
+        capacity: Calls that ``backend`` takes at once; ``None`` is no limit.
+        node: Where it serves: calls to one place share its capacity.
+        open_backend: Makes a backend that a step names; it is asked once for each name.
+        report: Hears of trouble with the cache.
+        cache_file: Where replies are kept; ``None`` is the user's cache.
+
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        settings: Settings,
+        *,
+        capacity: int | None = None,
+        node: str | None = None,
+        open_backend: Callable[[str], Backend] | None = None,
+        report: Reporter = ignore_report,
+        cache_file: Path | None = None,
+    ) -> None:
+        self._settings = settings
+        self._open_backend = open_backend
+        self._report = report
+        self._cache_file = cache_file
+        self._cache: CallCache | None = None
+        self._slots = Slots()
+        self._routed = _served(backend, node or backend.name, capacity)
+        self._opened: dict[str, _Served] = {}
+        # A run's stacks end with its bounds.
+        self._stacks: WeakKeyDictionary[Bounds, dict[CallPolicy, Backend]] = WeakKeyDictionary()
+
+    def of(self, policy: CallPolicy, bounds: Bounds) -> Backend:
+        """Return the backend with the policies of one call around it; the same one for equal arguments.
+
+        Raises:
+            UsageError: If the policy names a backend that there is none of.
+
+        """
+        stacks = self._stacks.get(bounds)
+        if stacks is None:
+            stacks = self._stacks[bounds] = {}
+        stack = stacks.get(policy)
+        if stack is None:
+            stack = stacks[policy] = self._build(policy, bounds)
+        return stack
+
+    async def aclose(self) -> None:
+        """Close the backends that were opened here, and the cache."""
+        opened, self._opened = self._opened, {}
+        cache, self._cache = self._cache, None
+        self._stacks.clear()
+        try:
+            if cache is not None:
+                await cache.store.aclose()
+        finally:
+            await _close_all([served.backend for served in opened.values()])
+
+    def _build(self, policy: CallPolicy, bounds: Bounds) -> Backend:
+        served = self._served_by(policy.backend)
+        attempts = self._settings.retries + 1 if policy.attempts is None else policy.attempts
+        stack: Backend = served.timed
+        places = self._places(served, bounds)
+        if places or self._settings.model_parallel:
+            stack = Limited(stack, self._slots, places, models=self._settings.model_parallel)
+        if bounds.meter.is_limited:
+            stack = Metered(stack, bounds.meter)
+        if attempts > 1:
+            stack = Retrying(stack, attempts - 1, causes=policy.retry_on)
+        if isinstance(served.backend, KnowsContext):
+            stack = Fitting(stack, served.backend, policy.overflow, served.contexts)
+        if policy.fallback_models:
+            from synaptic.runtime.policies.fallback import FallingBack  # noqa: PLC0415  (most runs need it never)
+
+            stack = FallingBack(stack, policy.fallback_models)
+        if policy.cache_seconds > 0:
+            from synaptic.runtime.policies.call_cache import Cached  # noqa: PLC0415  (SQLite; most runs need it never)
+
+            origin = (served.backend.name, served.node, policy.overflow, policy.fallback_models)
+            stack = Cached(stack, self._replies(), policy.cache_seconds, origin)
+        return stack
+
+    def _served_by(self, name: str | None) -> _Served:
+        if name is None or name == self._routed.backend.name or self._open_backend is None:
+            return self._routed
+        served = self._opened.get(name)
+        if served is None:
+            backend = self._open_backend(name)
+            served = self._opened[name] = _served(backend, name, self._capacity(name))
+        return served
+
+    def _capacity(self, name: str) -> int | None:
+        """Return how many calls a backend that a step names takes at once, as far as the settings say."""
+        if name == "embedded":
+            return self._settings.embedded_parallel
+        if name == "ollama":
+            return self._settings.nodes[0].parallel if self._settings.nodes else 1
+        return None
+
+    def _places(self, served: _Served, bounds: Bounds) -> Places:
+        run = bounds.meter.root
+        places: list[tuple[object, int]] = [((run, name), capacity) for name, capacity in bounds.limits]
+        if self._settings.max_parallel is not None:
+            places.append(((run, "run"), self._settings.max_parallel))
+        if served.capacity is not None:
+            places.append((f"node:{served.node}", served.capacity))
+        return tuple(places)
+
+    def _replies(self) -> CallCache:
+        if self._cache is None:
+            from synaptic.runtime.policies.call_cache import CallCache  # noqa: PLC0415  (SQLite; most runs need it never)
+            from synaptic.runtime.policies.reply_store import ReplyStore  # noqa: PLC0415  (the same)
+
+            self._cache = CallCache(ReplyStore(self._cache_file or paths.call_cache_file(), self._report))
+        return self._cache
+
+
+def _served(backend: Backend, node: str, capacity: int | None) -> _Served:
+    return _Served(Timed(backend), backend, node, capacity, ContextLengths(backend))
+
+
+async def _close_all(backends: list[Backend]) -> None:
+    """Close every backend, also where closing another one fails or is cancelled."""
+    if backends:
+        try:
+            await backends[0].aclose()
+        finally:
+            await _close_all(backends[1:])

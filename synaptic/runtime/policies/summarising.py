@@ -1,0 +1,133 @@
+"""Having the model summarise the longest values of a prompt, until it fits."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from synaptic.messages import Message, Usage
+from synaptic.runtime.policies.prompt_size import prompt_text, room_for_prompt
+from synaptic.runtime.policies.prompt_values import TakenApart, Value, cut_after
+from synaptic.runtime.policies.wrapper import as_generator
+
+if TYPE_CHECKING:
+    from synaptic.backends.base import Backend
+    from synaptic.messages import ChatRequest
+    from synaptic.runtime.policies.prompt_size import TokenCounter
+
+MARK = "[... {} tokens summarised ...]\n"
+MARK_TOKENS = 16
+MAX_ROUNDS = 6
+LEAST_SUMMARY_TOKENS = 48
+MOST_SUMMARY_TOKENS = 512
+WORDS_PER_TOKEN = 0.6
+
+SYSTEM = "You shorten texts. Reply with the summary alone, without an introduction or a comment."
+PROMPT = "Summarise this text in at most {} words. Keep names, numbers, dates and results.\n\n{}"
+
+
+@dataclass(slots=True)
+class Summariser:
+    """Makes room in one request's prompt.
+
+    Attributes:
+        inner: Asked for the summaries, with the policies that hold for every call.
+        context: The model's, in tokens.
+        usage: What the summaries have used so far.
+
+    """
+
+    inner: Backend
+    request: ChatRequest
+    context: int
+    counter: TokenCounter
+    usage: Usage = field(default_factory=Usage)
+
+    async def fit(self, room: int) -> ChatRequest | None:
+        """Return the request with its longest values summarised so that it fits ``room`` tokens.
+
+        In each round the longest value is split into pieces that fit, and every piece is summarised.
+
+        Returns:
+            The request, or ``None`` if a few rounds were not enough.
+
+        Raises:
+            BackendError: If a summary failed.
+            BudgetExceeded: If the summaries used up what the run may use.
+
+        """
+        apart = TakenApart.of(self.request)
+        for _ in range(MAX_ROUNDS):
+            shorter = apart.put_together()
+            tokens = await self.counter.count(prompt_text(shorter.messages))
+            if tokens <= room:
+                return shorter
+            longest = max(apart.values, key=lambda value: len(value.text), default=None)
+            if longest is None or not await self._shorten(longest, tokens - room):
+                return None
+        return None
+
+    async def _shorten(self, value: Value, excess: int) -> bool:
+        """Summarise the value so that ``excess`` tokens are saved, if it can; return whether it is shorter now."""
+        size = await self.counter.count(value.text)
+        target = max(LEAST_SUMMARY_TOKENS, size - excess - MARK_TOKENS)
+        limit = max(LEAST_SUMMARY_TOKENS, min(target, MOST_SUMMARY_TOKENS))
+        pieces = await self._pieces(value.text, self._room_for_piece(limit))
+        limit = max(LEAST_SUMMARY_TOKENS, min(limit, target // max(1, len(pieces))))
+        summaries = await self._summaries(pieces, limit)
+        shorter = MARK.format(size) + "\n".join(summaries)
+        if not all(summaries) or len(shorter) >= len(value.text):
+            return False
+        value.text = shorter
+        return True
+
+    def _asking(self, piece: str, limit: int) -> ChatRequest:
+        words = max(10, int(limit * WORDS_PER_TOKEN))
+        messages = (Message("system", SYSTEM), Message("user", PROMPT.format(words, piece)))
+        return replace(self.request, messages=messages, schema=None, max_tokens=limit)
+
+    def _room_for_piece(self, limit: int) -> int:
+        asking = self._asking("", limit)
+        # Bytes are more than tokens: the instructions are counted rather too long.
+        return max(16, room_for_prompt(asking, self.context) - len(prompt_text(asking.messages)) // 2)
+
+    async def _pieces(self, text: str, room: int) -> list[str]:
+        """Return ``text`` in pieces of at most ``room`` tokens, cut where a paragraph, line or word ends."""
+        tokens = await self.counter.count(text)
+        if tokens <= room or len(text) <= room:
+            return [text]
+        width = max(1, len(text) // math.ceil(tokens / room * 1.1))
+        pieces: list[str] = []
+        start = 0
+        while start < len(text):
+            end = len(text) if len(text) - start <= width else start + width
+            end = end if end == len(text) else min(cut_after(text, end), len(text))
+            pieces += await self._pieces(text[start:end], room) if end - start < len(text) else [text[start:end]]
+            start = end
+        return pieces
+
+    async def _summaries(self, pieces: list[str], limit: int) -> list[str]:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                asked = [tasks.create_task(self._reply(self._asking(piece, limit))) for piece in pieces]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return [task.result() for task in asked]
+
+    async def _reply(self, request: ChatRequest) -> str:
+        parts: list[str] = []
+        chunks = as_generator(self.inner.stream(request))
+        try:
+            async for chunk in chunks:
+                if chunk.restart is not None:
+                    parts.clear()
+                parts.append(chunk.text)
+                if chunk.usage is not None:
+                    self.usage += chunk.usage
+                if chunk.finish_reason == "length":
+                    parts.append(" …")
+        finally:
+            await chunks.aclose()
+        return "".join(parts).strip()
