@@ -1,20 +1,21 @@
 """YAML with positions: plain data, and the line and column of every key and value in it.
 
-PyYAML's ``compose`` step gives a node tree with marks, before any Python object is made; walking that tree
-ourselves means that duplicate keys, aliases (a bomb in ten lines) and tags are refused instead of obeyed.
+PyYAML's parser gives events with marks; building the data from them ourselves, in one pass and without recursion,
+means that duplicate keys, aliases (a bomb in ten lines), tags and bottomless nesting are refused instead of obeyed.
 Scalars follow the YAML 1.2 core schema: ``yes`` and ``on`` are text, as everybody expects.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from synaptic.problems import Problem
+from synaptic.yaml_places import Span, offset_of, place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
     from pathlib import Path as FilePath
 
     import yaml
@@ -31,30 +32,68 @@ _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": 
 _NULLS = {"", "~", "null", "Null", "NULL"}
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
+_STANDARD_TAG = "tag:yaml.org,2002:"
+_SHARING = "merge keys (<<), anchors (&name) and aliases (*name) are not read"
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
     """What a YAML text says, and where it says it. Lines and columns are one-based.
 
-    ``blocks`` are the paths of block scalars (``|``, ``>``), whose text begins on the line after their position.
+    Attributes:
+        text: The YAML itself.
+        spans: Where each scalar begins and ends in ``text``.
+
     """
 
     source: str
     value: Any
     keys: dict[KeyPath, tuple[int, int]]
     values: dict[KeyPath, tuple[int, int]]
-    blocks: frozenset[KeyPath] = frozenset()
+    text: str = field(default="", repr=False)
+    spans: dict[KeyPath, Span] = field(default_factory=dict, repr=False)
+
+    @property
+    def blocks(self) -> frozenset[KeyPath]:
+        """The paths of block scalars (``|``, ``>``), whose text begins on the line after their position."""
+        return frozenset(path for path, span in self.spans.items() if span.style in {"|", ">"})
 
     def problem(self, message: str, path: KeyPath, *, at_key: bool = True, suggestion: str | None = None) -> Problem:
         """Return a problem located at ``path``, or at the nearest thing above it that has a position."""
+        return Problem(message, self.source, *self._nearest(path, at_key=at_key), suggestion)
+
+    def inside(self, path: KeyPath, offset: int) -> tuple[int, int]:
+        """Return line and column of a character of the text at ``path``, counted in the text as it was read."""
+        span, value = self.spans.get(path), self._text_at(path)
+        if span is None or value is None:
+            return self._nearest(path, at_key=False)
+        return place_of(self.text, span, value, offset)
+
+    def locate(self, path: KeyPath, line: int = 1, token: str | None = None) -> tuple[int, int]:
+        """Return line and column of ``token`` on a line of the text at ``path``; ``line`` is one-based.
+
+        Without a token this is the line's first character that belongs to the text.
+        """
+        value = self._text_at(path)
+        return self.inside(path, 0 if value is None else offset_of(value, line, token))
+
+    def _text_at(self, path: KeyPath) -> str | None:
+        value = self.value
+        for part in path:
+            try:
+                value = value[part]
+            except (TypeError, KeyError, IndexError):
+                return None
+        return value if isinstance(value, str) else None
+
+    def _nearest(self, path: KeyPath, *, at_key: bool) -> tuple[int, int]:
         places = (self.keys, self.values) if at_key else (self.values, self.keys)
         for length in range(len(path), -1, -1):
             for positions in places:
                 if path[:length] in positions:
-                    line, column = positions[path[:length]]
-                    return Problem(message, self.source, line, column, suggestion)
-        return Problem(message, self.source, 1, 1, suggestion)
+                    return positions[path[:length]]
+        return 1, 1
 
 
 def read_text(path: FilePath, what: str, error: type[UsageError], *, limit: int = MAX_BYTES) -> str:
@@ -65,7 +104,9 @@ def read_text(path: FilePath, what: str, error: type[UsageError], *, limit: int 
 
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+            size = max(path.stat().st_size, len(data))
     except OSError as exc:
         reason = {
             FileNotFoundError: "there is no such file",
@@ -73,13 +114,17 @@ def read_text(path: FilePath, what: str, error: type[UsageError], *, limit: int 
             PermissionError: "the file may not be read; check its permissions",
         }.get(type(exc), exc.strerror or str(exc))
         raise error.of([Problem(reason, str(path))]) from exc
+    except ValueError as exc:
+        raise error.of([Problem("this is not a usable path", repr(str(path)))]) from exc
     if len(data) > limit:
-        raise error.of([Problem(f"the file has {len(data):,} bytes; a {what} has at most {limit:,}", str(path))])
+        raise error.of([Problem(f"the file has {size:,} bytes; a {what} has at most {limit:,}", str(path), 1, 1)])
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         line = data.count(b"\n", 0, exc.start) + 1
-        raise error.of([Problem("the file is not UTF-8; save it as UTF-8", str(path), line)]) from exc
+        before = data[data.rfind(b"\n", 0, exc.start) + 1 : exc.start]
+        column = len(before.decode("utf-8-sig" if line == 1 else "utf-8", "replace")) + 1
+        raise error.of([Problem("the file is not UTF-8", str(path), line, column, "save it as UTF-8")]) from exc
 
 
 def parse_yaml(text: str, source: str, error: type[UsageError], *, first_line: int = 1) -> Document:
@@ -91,119 +136,224 @@ def parse_yaml(text: str, source: str, error: type[UsageError], *, first_line: i
     """
     import yaml  # noqa: PLC0415  (start-up: a REPL prompt needs no YAML)
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    text = text.removeprefix("\ufeff")
+    reader = _Reader(source, first_line)
+    take: dict[type[yaml.Event], Callable[[Any], None]] = {
+        yaml.ScalarEvent: reader.scalar,
+        yaml.MappingStartEvent: reader.begin_mapping,
+        yaml.SequenceStartEvent: reader.begin_sequence,
+        yaml.MappingEndEvent: reader.end,
+        yaml.SequenceEndEvent: reader.end,
+        yaml.AliasEvent: reader.alias,
+        yaml.DocumentStartEvent: reader.document,
+    }
     try:
-        deep = _too_deep(yaml.parse(text, Loader=loader))
-        if deep is not None:
-            line, column = (deep.start_mark.line, deep.start_mark.column + 1) if deep.start_mark else (0, 1)
-            message = f"nested more than {MAX_DEPTH} levels deep"
-            raise error.of([Problem(message, source, line + first_line, column)])
-        node = yaml.compose(text, Loader=loader)
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            handle = take.get(type(event))
+            if handle is not None:
+                handle(event)
+    except _Stop:
+        pass
     except yaml.MarkedYAMLError as exc:
-        raise error.of([_syntax_problem(exc, text, source, first_line)]) from exc
-    except (yaml.YAMLError, RecursionError) as exc:
-        first = str(exc).splitlines()[0] if str(exc) else "nested too deeply"
-        raise error.of([Problem(f"broken YAML: {first}", source, first_line)]) from exc
-    walker = _Walker(source, first_line)
-    value = walker.walk(node, ()) if node is not None else None
-    if walker.problems:
-        raise error.of(walker.problems)
-    return Document(source, value, walker.keys, walker.values, frozenset(walker.blocks))
-
-
-def _too_deep(events: Iterable[yaml.Event]) -> yaml.Event | None:
-    """Return where the nesting becomes too deep. Composing it would recurse in C until the process crashes."""
-    import yaml  # noqa: PLC0415  (start-up: a REPL prompt needs no YAML)
-
-    depth = 0
-    for event in events:
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
-            return event
-    return None
+        raise error.of([*reader.problems, _syntax_problem(exc, text, source, first_line)]) from exc
+    except (yaml.YAMLError, UnicodeEncodeError) as exc:
+        raise error.of([_character_problem(exc, text, source, first_line)]) from exc
+    if reader.problems:
+        raise error.of(reader.problems)
+    return Document(source, reader.root, reader.keys, reader.values, text, reader.spans)
 
 
 def _syntax_problem(exc: yaml.MarkedYAMLError, text: str, source: str, first_line: int) -> Problem:
     mark = exc.problem_mark or exc.context_mark
     line, column = (mark.line, mark.column) if mark else (0, 0)
-    lines = text.splitlines()
+    lines = _LINE_BREAK.split(text)
     shown = lines[line] if line < len(lines) else ""
     what = " ".join(part for part in (exc.context, exc.problem) if part)
     suggestion = "indent with spaces, not tabs" if "\t" in shown else None
     if "mapping values are not allowed" in what:
         suggestion = suggestion or "put a value that has ': ' in it in quotes"
+    elif "cannot start any token" in what or "found unknown escape" in what:
+        suggestion = suggestion or "put the value in single quotes"
     return Problem(f"broken YAML: {what}", source, line + first_line, column + 1, suggestion)
 
 
-class _Walker:
-    """Turns a node tree into plain data and collects positions and problems."""
+def _character_problem(exc: yaml.YAMLError | UnicodeEncodeError, text: str, source: str, first_line: int) -> Problem:
+    """Return the problem of a character that YAML does not allow: a control character, half of a surrogate pair."""
+    code = ord(text[exc.start]) if isinstance(exc, UnicodeEncodeError) else getattr(exc, "character", None)
+    index = text.find(chr(code)) if isinstance(code, int) else -1
+    if index < 0:
+        first = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+        return Problem(f"broken YAML: {first}", source, first_line, 1)
+    breaks = list(_LINE_BREAK.finditer(text, 0, index))
+    column = index - (breaks[-1].end() if breaks else 0) + 1
+    message = f"broken YAML: the character U+{code:04X} is not allowed"
+    return Problem(message, source, first_line + len(breaks), column, "remove it")
+
+
+class _Stop(Exception):
+    """The rest of the document is not looked at."""
+
+
+_NO_KEY = object()
+"""A mapping waits for a key."""
+_REFUSED = object()
+"""The key was refused, so its value is passed over."""
+
+
+class _Open:
+    """A mapping or list whose end has not come yet."""
+
+    __slots__ = ("items", "key", "path")
+
+    def __init__(self, items: dict[str, Any] | list[Any], path: KeyPath) -> None:
+        self.items = items
+        self.path = path
+        self.key: Any = _NO_KEY
+
+
+class _Reader:
+    """Turns events into plain data and collects positions and problems."""
 
     def __init__(self, source: str, first_line: int) -> None:
-        self.source = source
-        self.offset = first_line
+        self.root: Any = None
         self.keys: dict[KeyPath, tuple[int, int]] = {}
         self.values: dict[KeyPath, tuple[int, int]] = {}
+        self.spans: dict[KeyPath, Span] = {}
         self.problems: list[Problem] = []
-        self.blocks: set[KeyPath] = set()
-        self._seen: set[int] = set()
+        self._source = source
+        self._offset = first_line
+        self._stack: list[_Open] = []
+        self._passing = 0
+        self._documents = 0
+        self._shared = False
 
-    def walk(self, node: yaml.Node, path: KeyPath) -> Any:
-        position = self._position(node)
-        self.values[path] = position
-        if id(node) in self._seen:
-            return self._refuse("aliases (*name) are not read", position, "write the value out")
-        self._seen.add(id(node))
-        if len(path) > MAX_DEPTH:
-            return self._refuse(f"nested more than {MAX_DEPTH} levels deep", position)
-        kind, content = _kind(node), node.value
-        if kind == "mapping":
-            return self._mapping(content, path)
-        if kind == "sequence":
-            return [self.walk(child, (*path, index)) for index, child in enumerate(content)]
-        if node.tag.startswith("!"):
-            return self._refuse(f"the tag {node.tag} is not read", position, "remove it")
-        if getattr(node, "style", None) in {"|", ">"}:
-            self.blocks.add(path)
-        return _scalar(content, plain=_is_plain(node))
+    def document(self, event: yaml.DocumentStartEvent) -> None:
+        self._documents += 1
+        if self._documents > 1:
+            self._refuse("a second document begins here", event, "keep one")
+            raise _Stop
 
-    def _mapping(self, pairs: list[tuple[yaml.Node, yaml.Node]], path: KeyPath) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        for key_node, value_node in pairs:
-            position = self._position(key_node)
-            key = key_node.value
-            if _kind(key_node) != "scalar":
-                self._refuse("a key must be plain text", position)
-                continue
-            if key == "<<" and _is_plain(key_node):
-                self._refuse("merge keys (<<) are not read", position, "write the keys out")
-                continue
-            here = (*path, key)
-            if key in result:
-                line = self.keys[here][0]
-                self._refuse(f"the key {key!r} stands twice", position, f"it is first on line {line}; keep one")
-                continue
-            self.keys[here] = position
-            result[key] = self.walk(value_node, here)
-        return result
+    def scalar(self, event: yaml.ScalarEvent) -> None:
+        if self._passing:
+            return
+        text, style = event.value, event.style or ""
+        here = self._stack[-1] if self._stack else None
+        if here is not None and type(here.items) is dict and here.key is _NO_KEY:
+            self._key(here, event, plain=not style)
+            return
+        path = self._place(here)
+        if path is None:
+            return
+        self.values[path] = self._position(event)
+        first, last = event.start_mark, event.end_mark
+        if first is not None and last is not None:
+            self.spans[path] = Span(first.index, last.index, style, *self.values[path])
+        if event.anchor is not None or event.tag is not None:
+            self._refuse_properties(event)
+        self._put(here, text if style else _scalar(text))
 
-    def _position(self, node: yaml.Node) -> tuple[int, int]:
-        return node.start_mark.line + self.offset, node.start_mark.column + 1
+    def begin_mapping(self, event: yaml.MappingStartEvent) -> None:
+        self._begin({}, event)
 
-    def _refuse(self, message: str, position: tuple[int, int], suggestion: str | None = None) -> None:
-        self.problems.append(Problem(message, self.source, *position, suggestion))
+    def begin_sequence(self, event: yaml.SequenceStartEvent) -> None:
+        self._begin([], event)
+
+    def end(self, event: yaml.CollectionEndEvent) -> None:  # noqa: ARG002  (all handlers take their event)
+        if self._passing:
+            self._passing -= 1
+        else:
+            self._stack.pop()
+
+    def alias(self, event: yaml.AliasEvent) -> None:
+        if self._passing:
+            return
+        here = self._stack[-1] if self._stack else None
+        self._refuse_sharing(event)
+        if here is not None and type(here.items) is dict and here.key is _NO_KEY:
+            here.key = _REFUSED
+        elif self._place(here) is not None:
+            self._put(here, None)
+
+    def _begin(self, items: dict[str, Any] | list[Any], event: yaml.CollectionStartEvent) -> None:
+        if self._passing:
+            self._passing += 1
+            return
+        here = self._stack[-1] if self._stack else None
+        if here is not None and type(here.items) is dict and here.key is _NO_KEY:
+            self._refuse("a key must be plain text", event)
+            here.key = _REFUSED
+            self._passing = 1
+            return
+        path = self._place(here)
+        if path is None:
+            self._passing = 1
+            return
+        if len(self._stack) >= MAX_DEPTH:
+            self._refuse(f"nested more than {MAX_DEPTH} levels deep", event)
+            raise _Stop
+        self.values[path] = self._position(event)
+        if event.anchor is not None or event.tag is not None:
+            self._refuse_properties(event)
+        self._put(here, items)
+        self._stack.append(_Open(items, path))
+
+    def _key(self, here: _Open, event: yaml.ScalarEvent, *, plain: bool) -> None:
+        key = event.value
+        if key == "<<" and plain:
+            self._refuse_sharing(event)
+        elif key in here.items:
+            line = self.keys[(*here.path, key)][0]
+            self._refuse(f"the key {key!r} stands twice", event, f"it is first on line {line}; keep one")
+        else:
+            if event.anchor is not None or event.tag is not None:
+                self._refuse_properties(event)
+            here.key = key
+            self.keys[(*here.path, key)] = self._position(event)
+            return
+        here.key = _REFUSED
+
+    def _place(self, here: _Open | None) -> KeyPath | None:
+        """Return the path of the value that comes, or ``None`` where it belongs to a refused key."""
+        if here is None:
+            return ()
+        if type(here.items) is list:
+            return (*here.path, len(here.items))
+        if here.key is _REFUSED:
+            here.key = _NO_KEY
+            return None
+        return (*here.path, here.key)
+
+    def _put(self, here: _Open | None, value: Any) -> None:
+        if here is None:
+            self.root = value
+        elif isinstance(here.items, list):
+            here.items.append(value)
+        else:
+            here.items[here.key] = value
+            here.key = _NO_KEY
+
+    def _refuse_properties(self, event: yaml.NodeEvent) -> None:
+        tag = getattr(event, "tag", None)
+        if event.anchor is not None:
+            self._refuse_sharing(event)
+        elif tag is not None:
+            self._refuse(f"the tag {tag.replace(_STANDARD_TAG, '!!')} is not read", event, "remove it")
+
+    def _refuse_sharing(self, event: yaml.Event) -> None:
+        """Add one problem for the first of them: what one anchor is used for is one mistake, not many."""
+        if not self._shared:
+            self._shared = True
+            self._refuse(_SHARING, event, "write the values out")
+
+    def _refuse(self, message: str, event: yaml.Event, suggestion: str | None = None) -> None:
+        self.problems.append(Problem(message, self._source, *self._position(event), suggestion))
+
+    def _position(self, event: yaml.Event) -> tuple[int, int]:
+        mark = event.start_mark
+        return (mark.line + self._offset, mark.column + 1) if mark else (self._offset, 1)
 
 
-def _kind(node: yaml.Node) -> str:
-    return str(getattr(node, "id", ""))
-
-
-def _is_plain(node: yaml.Node) -> bool:
-    return not getattr(node, "style", None)
-
-
-def _scalar(text: str, *, plain: bool) -> Any:
-    if not plain:
-        return text
+def _scalar(text: str) -> Any:
     if text in _NULLS:
         return None
     if text in _BOOLEANS:

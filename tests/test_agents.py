@@ -17,7 +17,7 @@ from synaptic.notation import EnumType, ListType, StringType
 from synaptic.shape import Shape
 
 ROOT = Path(__file__).resolve().parent.parent
-SHIPPED = ("critic", "editor", "planner", "researcher", "storyteller")
+SHIPPED = ("classifier", "critic", "editor", "judge", "planner", "researcher", "storyteller")
 
 CRITIC = """\
 ---
@@ -132,7 +132,7 @@ def test_a_mistake_says_where_it_stands_and_what_to_write(head: str, mistakes: l
         ("---\noutput:\n  a: {b: string}, c\n---\nDo it.", "critic.md:3:", "broken YAML"),
         ("---\noutput:\n  a: list[{b: string}]\n---\nDo it.", "critic.md:3:13: ", "put a value that has ': ' in it in quotes"),  # noqa: E501
         ("---\na: &x [1]\nb: [*x, *x]\n---\nDo it.", "critic.md:", "aliases (*name) are not read"),
-        ("---\nmodel: !!python/object/apply:os.getcwd []\n---\nDo it.", "critic.md:2:", "not a list"),
+        ("---\nmodel: !!python/object/apply:os.getcwd []\n---\nDo it.", "critic.md:2:", "is not read; remove it"),
         ("---\nmodel: a\x00b\n---\nDo it.", "critic.md:", "broken YAML"),
         ("---\nmodel: " + "[" * 250_000 + "\n---\nDo it.", "critic.md:2:", "nested more than 40 levels deep"),
     ],
@@ -174,7 +174,7 @@ def test_a_file_that_is_no_agent_file_is_refused(tmp_path: Path) -> None:
     expected = {
         "none.md": "there is no such file",
         "folder.md": "this is a directory, not a Markdown agent file",
-        "latin.md": ":2: the file is not UTF-8; save it as UTF-8",
+        "latin.md": ":2:17: the file is not UTF-8; save it as UTF-8",
         "large.md": "a Markdown agent has at most 262,144",
     }
     for name, words in expected.items():
@@ -353,6 +353,7 @@ def test_the_shipped_agents_have_the_fields_that_the_built_in_pipelines_use() ->
         "planner": ("questions",),
         "researcher": ("key_facts",),
         "critic": ("issues", "missing", "score"),
+        "judge": ("reason", "score"),
     }
 
 
