@@ -1,162 +1,148 @@
-"""Templates and conditions: sandboxed Jinja2, compiled once, with the references that each one makes.
+"""Templates and conditions: sandboxed Jinja2 with the references that each one makes and the types that it needs.
 
 A template gives text (``Question: {{ inputs.query }}``); an expression gives a value
-(``steps.critique.score >= inputs.threshold``, with or without the braces). References are read off the
-syntax tree, so dependencies between steps are known before anything runs.
+(``steps.critique.score >= inputs.threshold``, with or without the braces). References are read off the syntax, so
+dependencies between steps are known before anything runs. What is only text and plain references never meets Jinja2,
+unless a value is missing or unusual: then Jinja2 renders it, so that the result and the errors are always its own.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, NoReturn
-
-import jinja2
-from jinja2 import nodes
-from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from synaptic.errors import PipelineError
+from synaptic.pipeline.templates.references import Finding, Reference, TemplateProblem
+from synaptic.pipeline.templates.simple import NOTHING, SimpleTemplate, look_up, parse_reference, parse_simple
+from synaptic.pipeline.templates.static_access import follow
+from synaptic.pipeline.templates.static_types import TEXT, StaticType
+from synaptic.pipeline.templates.values import SKIPPED, SkippedValueUsed, present
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from jinja2 import nodes
+
+    from synaptic.pipeline.templates.sandbox import Program
+
+__all__ = ["SKIPPED", "Expression", "Finding", "Reference", "Template", "TemplateProblem", "present"]
+
+# Jinja2 and all that needs it is imported where it is needed: 40 ms that a pipeline of plain templates need not pay.
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """``steps.plan.questions`` on line 3 of its template: root ``steps``, path ``("plan", "questions")``."""
-
-    root: str
-    path: tuple[str, ...]
-    line: int
-
-    def __str__(self) -> str:
-        return ".".join((self.root, *self.path))
-
-
-class TemplateProblem(Exception):
-    """A template is wrong, on this line of it; the caller knows the file."""
-
-    def __init__(self, message: str, line: int) -> None:
-        super().__init__(message)
-        self.message = message
-        self.line = line
-
-
-def present(value: Any) -> str:
-    """Return a value as text that a small model reads well: lists as bullets, objects as ``key: value`` lines."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Mapping):
-        return "\n".join(_entry(key, item) for key, item in value.items() if item not in (None, [], ""))
-    if isinstance(value, (list, tuple)):
-        return "\n".join("- " + present(item).replace("\n", "\n  ") for item in value)
-    return str(value)
-
-
-def _entry(key: str, value: Any) -> str:
-    text = present(value)
-    separator = "\n" if "\n" in text or isinstance(value, (list, tuple)) else " "
-    return f"{key}:{separator}{text}"
-
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja2's sandbox, without attributes of mappings and without multiplied text (a gigabyte in ten characters)."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        # Jinja2 asks for the attribute first, so that a field called "items" would be dict.items.
-        if isinstance(obj, Mapping):
-            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
-        return super().getattr(obj, attribute)
-
-    def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
-        numbers = isinstance(left, (int, float)) and isinstance(right, (int, float))
-        if not numbers or (operator == "**" and abs(right) > 64):  # noqa: PLR2004  (2**64 is as far as anybody needs)
-            raise SecurityError(f"'{operator}' works on (small) numbers only")
-        return super().call_binop(context, operator, left, right)
-
-
-@cache
-def _environment() -> _Sandbox:
-    environment = _Sandbox(undefined=jinja2.StrictUndefined, finalize=present, keep_trailing_newline=False)
-    environment.trim_blocks = environment.lstrip_blocks = True
-    environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
-    environment.filters["bullets"] = present
-    return environment
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Template:
-    """Text with holes."""
+    """Text with holes.
+
+    Attributes:
+        source: The text as it is written.
+        references: Every reference to a name from outside, as often as it occurs.
+        sole_reference: The reference that the whole template consists of, if it is nothing else.
+
+    """
 
     source: str
     references: tuple[Reference, ...]
-    _compiled: jinja2.Template
+    sole_reference: Reference | None
+    _simple: SimpleTemplate | None
+    _tree: nodes.Template | None
+    _program: Program | None = None
 
     @classmethod
     def compile(cls, source: str) -> Template:
-        """Return the compiled template.
+        """Return the template; code for it is generated when it is first needed.
 
         Raises:
-            TemplateProblem: If its syntax is wrong or it names an unknown root or filter.
+            TemplateProblem: If its syntax is wrong, it names an unknown filter, or it tries what no template may.
 
         """
-        tree = _parse(source)
-        try:
-            compiled = _environment().from_string(tree)
-        except jinja2.TemplateSyntaxError as exc:
-            raise _problem(exc) from exc
-        return cls(source, tuple(_references(tree)), compiled)
+        return _template(source)
 
     def render(self, variables: Mapping[str, Any], *, where: str) -> str:
-        """Return the text; ``where`` names the step in errors.
+        """Return the text, without white space around it; ``where`` names the step in errors.
 
         Raises:
-            PipelineError: If a reference leads nowhere or something unsafe is tried.
+            PipelineError: If a reference leads nowhere, something unsafe is tried, or the text becomes too long.
 
         """
+        if self._simple is not None:
+            text = self._simple.fill(variables)
+            if text is not None:
+                return text.strip()
+        return "".join(self._pieces(variables, where)).strip()
+
+    def render_message(self, variables: Mapping[str, Any], *, where: str) -> tuple[str, tuple[tuple[int, int], ...]]:
+        """Return what ``render`` returns, and the spans (start, end) of it that are data filled in.
+
+        Raises:
+            PipelineError: As ``render``.
+
+        """
+        pieces = self._simple.pieces(variables) if self._simple is not None else None
+        if self._simple is not None and pieces is not None:
+            marked = [(piece, part.__class__ is tuple) for piece, part in zip(pieces, self._simple.parts, strict=True)]
+        else:
+            from synaptic.pipeline.templates.filters import Data  # noqa: PLC0415  (imports jinja2)
+
+            marked = [(piece, isinstance(piece, Data)) for piece in self._pieces(variables, where)]
+        return _message(marked)
+
+    def check(self, scope: Mapping[str, StaticType]) -> tuple[StaticType, list[Finding]]:
+        """Return the type (of a sole reference the value's, else text) and what cannot be meant.
+
+        Args:
+            scope: The type of each root.
+
+        """
+        if self._tree is None:
+            kinds, findings = _check_references(self.references, scope)
+        else:
+            from synaptic.pipeline.templates.inference import check  # noqa: PLC0415  (imports jinja2)
+
+            _, findings = check(self._tree, scope)
+            kinds = []
+        if self.sole_reference is None:
+            return TEXT, findings
+        return (kinds[0] if kinds else follow(self.sole_reference, scope)[0]), findings
+
+    def _pieces(self, variables: Mapping[str, Any], where: str) -> list[str]:
         try:
-            return self._compiled.render(variables).strip()
+            if self._program is None:
+                self._program = _program(self.source)
+            return self._program.pieces(variables)
         except Exception as exc:  # noqa: BLE001  (a template can raise anything that its expressions can)
-            _fail(exc, where)
-
-    @property
-    def sole_reference(self) -> Reference | None:
-        """The reference that the whole template consists of, if it is nothing else."""
-        inner = _inner_expression(self.source)
-        if len(self.references) == 1 and inner == str(self.references[0]):
-            return self.references[0]
-        return None
+            _fail(exc, where, self.references, variables)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Expression:
-    """A value computed from the variables: a condition, a list to map over, a bound."""
+    """A value computed from the variables: a condition, a list to map over, a bound.
+
+    Attributes:
+        source: The expression as it is written, without braces around it.
+        references: Every reference to a name from outside, as often as it occurs.
+        sole_reference: The reference that the expression is, if it is nothing else.
+
+    """
 
     source: str
     references: tuple[Reference, ...]
-    _compiled: jinja2.environment.TemplateExpression
+    sole_reference: Reference | None
+    _path: tuple[str, ...] | None
+    _tree: nodes.Expr | None
+    _text: str
+    _program: Program | None = None
 
     @classmethod
     def compile(cls, source: str) -> Expression:
-        """Return the compiled expression; surrounding ``{{ }}`` are optional.
+        """Return the expression; surrounding ``{{ }}`` are optional.
 
         Raises:
-            TemplateProblem: If its syntax is wrong or it names an unknown root or filter.
+            TemplateProblem: If its syntax is wrong, it names an unknown filter, or it tries what none may.
 
         """
-        inner = _inner_expression(source) or source.strip()
-        tree = _parse("{{ " + inner + " }}")
-        try:
-            compiled = _environment().compile_expression(inner, undefined_to_none=False)
-        except jinja2.TemplateSyntaxError as exc:
-            raise _problem(exc) from exc
-        return cls(inner, tuple(_references(tree)), compiled)
+        return _expression(source)
 
     def evaluate(self, variables: Mapping[str, Any], *, where: str) -> Any:
         """Return the value; ``where`` names the step in errors.
@@ -165,68 +151,103 @@ class Expression:
             PipelineError: If a reference leads nowhere, types do not fit, or something unsafe is tried.
 
         """
+        if self._path is not None:
+            value = look_up(variables, self._path)
+            if value is not NOTHING:
+                return value
         try:
-            value = self._compiled(**variables)
+            if self._program is None:
+                self._program = _program(self._text, is_expression=True)
+            return self._program.value(variables)
         except Exception as exc:  # noqa: BLE001  (an expression can raise anything that its operators can)
-            _fail(exc, where)
-        if isinstance(value, jinja2.Undefined):
-            raise PipelineError(f"{where}: {self.source!r} has no value")
-        return value
+            _fail(exc, where, self.references, variables)
+
+    def check(self, scope: Mapping[str, StaticType]) -> tuple[StaticType, list[Finding]]:
+        """Return the type of the value and what cannot be meant.
+
+        Args:
+            scope: The type of each root.
+
+        """
+        if self._tree is None:
+            kinds, findings = _check_references(self.references, scope)
+            return kinds[0], findings
+        from synaptic.pipeline.templates.inference import check  # noqa: PLC0415  (imports jinja2)
+
+        return check(self._tree, scope)
 
 
-def _fail(exc: Exception, where: str) -> NoReturn:
-    message = exc.message if isinstance(exc, jinja2.TemplateError) and exc.message else str(exc)
+# A session compiles the same pipelines for every question; with the template it keeps the code generated for it.
+@lru_cache(maxsize=1024)
+def _template(source: str) -> Template:
+    simple = parse_simple(source)
+    if simple is not None:
+        holes = [part for part in simple.parts if isinstance(part, tuple) or part.strip()]
+        alone = simple.references[0] if len(holes) == 1 and simple.references else None
+        return Template(source, simple.references, alone, simple, None)
+    from synaptic.pipeline.templates.scopes import references_of, sole_reference_of  # noqa: PLC0415  (imports jinja2)
+    from synaptic.pipeline.templates.syntax import parse_template  # noqa: PLC0415  (the same)
+
+    tree = parse_template(source)
+    return Template(source, references_of(tree), sole_reference_of(tree), None, tree)
+
+
+@lru_cache(maxsize=1024)
+def _expression(source: str) -> Expression:
+    reference = parse_reference(source)
+    if reference is not None:
+        path = (reference.root, *reference.path)
+        return Expression(str(reference), (reference,), reference, path, None, f"{{{{ {reference} }}}}")
+    from synaptic.pipeline.templates.scopes import plain_reference, references_of  # noqa: PLC0415  (imports jinja2)
+    from synaptic.pipeline.templates.syntax import parse_expression  # noqa: PLC0415  (the same)
+
+    tree, text = parse_expression(source)
+    inner = source.strip()
+    if inner.startswith("{{") and inner.endswith("}}"):
+        inner = inner[2:-2].strip()
+    return Expression(inner, references_of(tree), plain_reference(tree), None, tree, text)
+
+
+def _program(source: str, *, is_expression: bool = False) -> Program:
+    from synaptic.pipeline.templates.sandbox import Program  # noqa: PLC0415  (imports jinja2)
+
+    return Program(source, is_expression=is_expression)
+
+
+def _check_references(
+    references: Iterable[Reference], scope: Mapping[str, StaticType]
+) -> tuple[list[StaticType], list[Finding]]:
+    results = [follow(reference, scope) for reference in references]
+    findings = dict.fromkeys(finding for _, finding in results if finding is not None)
+    return [kind for kind, _ in results], list(findings)
+
+
+def _message(marked: Sequence[tuple[str, bool]]) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """Return the stripped text and the spans in it of the pieces that are data."""
+    whole = "".join(piece for piece, _ in marked)
+    text = whole.strip()
+    before = len(whole) - len(whole.lstrip())
+    spans, position = [], -before
+    for piece, is_data in marked:
+        start, end = max(position, 0), min(position + len(piece), len(text))
+        if is_data and start < end:
+            spans.append((start, end))
+        position += len(piece)
+    return text, tuple(spans)
+
+
+def _fail(exc: Exception, where: str, references: Iterable[Reference], variables: Mapping[str, Any]) -> NoReturn:
+    message = getattr(exc, "message", None) or str(exc) or type(exc).__name__
+    if isinstance(exc, SkippedValueUsed):
+        skipped = [
+            name
+            for name in dict.fromkeys(map(str, references))
+            if look_up(variables, tuple(name.split("."))) is SKIPPED
+        ]
+        if skipped:
+            name = ".".join(skipped[0].split(".")[:2])
+            message = (
+                f"{name!r} was skipped and has no output to calculate or compare with; "
+                f"ask first whether it ran: {name} and …"
+            )
     raise PipelineError(f"{where}: {message}") from exc
-
-
-def _inner_expression(source: str) -> str | None:
-    text = source.strip()
-    if text.startswith("{{") and text.endswith("}}") and text.count("{{") == 1 and text.count("}}") == 1:
-        return text[2:-2].strip()
-    return None
-
-
-def _parse(source: str) -> nodes.Template:
-    try:
-        tree = _environment().parse(source)
-    except jinja2.TemplateSyntaxError as exc:
-        raise _problem(exc) from exc
-    except RecursionError as exc:
-        raise TemplateProblem("nested too deeply", 1) from exc
-    for forbidden in tree.find_all((nodes.Import, nodes.FromImport, nodes.Include, nodes.Extends)):
-        raise TemplateProblem("templates cannot import, include or extend others", forbidden.lineno)
-    return tree
-
-
-def _problem(exc: jinja2.TemplateSyntaxError) -> TemplateProblem:
-    message = (exc.message or "broken template").replace("'end of print statement'", "end of the expression")
-    return TemplateProblem(message.rstrip("."), exc.lineno)
-
-
-def _references(tree: nodes.Template) -> Iterator[Reference]:
-    """Yield each maximal dotted chain that begins with a root; names that the template sets itself are none."""
-    local = {name.name for name in tree.find_all(nodes.Name) if name.ctx in {"store", "param"}}
-    inside: set[int] = set()
-    for node in tree.find_all((nodes.Getattr, nodes.Getitem, nodes.Name)):
-        if id(node) in inside:
-            continue
-        path: list[str] = []
-        current: nodes.Node = node
-        while isinstance(current, (nodes.Getattr, nodes.Getitem)):
-            step = _step(current)
-            if step is None:
-                path.clear()
-            else:
-                path.append(step)
-            current = current.node
-            inside.add(id(current))
-        if isinstance(current, nodes.Name) and current.ctx == "load" and current.name not in local:
-            yield Reference(current.name, tuple(reversed(path)), current.lineno)
-
-
-def _step(node: nodes.Getattr | nodes.Getitem) -> str | None:
-    if isinstance(node, nodes.Getattr):
-        return node.attr
-    if isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str):
-        return node.arg.value
-    return None

@@ -1,0 +1,1 @@
+"""Templates and conditions: parsing, checking, and a sandbox that bounds what they may cost."""
