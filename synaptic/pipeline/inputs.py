@@ -6,56 +6,165 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import PipelineError
-from synaptic.problems import Problem, did_you_mean
+from synaptic.pipeline.documents import Repeated, confined, document_of, read_file, read_files
+from synaptic.pipeline.templates.values import SKIPPED
+from synaptic.problems import Problem, did_you_mean, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from synaptic.pipeline.spec import InputSpec, PipelineSpec
+    from synaptic.pipeline.loader import Pipeline
+    from synaptic.pipeline.spec import InputSpec
 
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_FILES = frozenset({"file", "files"})
 
 
-def bind_inputs(spec: PipelineSpec, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return every declared input with its value.
+def bind_inputs(pipeline: Pipeline, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every declared input with its value; files are read.
 
     Args:
-        spec: The pipeline.
+        pipeline: What is run. A file that it has for a default is read from its folder.
         given: What the caller gave; text is read as the declared type. An undeclared name is an error.
         defaults: The person's own defaults (setting ``pipeline_inputs``); undeclared names are passed over.
+
+    Raises:
+        PipelineError: With every input that is missing, unknown or of the wrong type, and every file that cannot be
+            read.
+
+    """
+    declared = pipeline.spec.inputs
+    values = {name: value for name, value in defaults.items() if name in declared} | dict(given)
+    return _Binding(pipeline, values, convert_given, _how).bound()
+
+
+def bind_values(pipeline: Pipeline, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every declared input of a sub-pipeline, from values of the pipeline that uses it.
+
+    No file is read for a value: documents are mappings with ``text``, or text. The output of a skipped step counts
+    as not given.
 
     Raises:
         PipelineError: With every input that is missing, unknown or of the wrong type.
 
     """
-    problems = [
-        Problem(f"pipeline {spec.name!r} has no input {name!r}", suggestion=did_you_mean(name, spec.inputs))
-        for name in given
-        if name not in spec.inputs
-    ]
-    values: dict[str, Any] = {}
-    for name, declared in spec.inputs.items():
-        value = given.get(name, defaults.get(name, declared.default))
+    given = {name: value for name, value in values.items() if value is not SKIPPED}
+    return _Binding(pipeline, given, convert, _how_inside).bound()
+
+
+class _Binding:
+    """Inputs on the way to their values, with every mistake on the way."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        given: Mapping[str, Any],
+        read: Callable[[Any, InputSpec], Any],
+        how: Callable[[str, InputSpec], str],
+    ) -> None:
+        self._pipeline = pipeline
+        self._given = given
+        self._read = read
+        self._how = how
+        self._problems: list[Problem] = []
+
+    def bound(self) -> dict[str, Any]:
+        """Return the values.
+
+        Raises:
+            PipelineError: With every mistake.
+
+        """
+        inputs, called = self._pipeline.spec.inputs, self._pipeline.name
+        for name in self._given:
+            if name not in inputs:
+                message = f"pipeline {called!r} has no input {name!r}"
+                self._problems.append(Problem(message, suggestion=did_you_mean(name, inputs)))
+        values = {name: self._value(name, declared) for name, declared in inputs.items()}
+        if self._problems:
+            raise PipelineError.of(self._problems)
+        return values
+
+    def _value(self, name: str, declared: InputSpec) -> Any:
+        own = name in self._given
+        value = self._given[name] if own else declared.default
         if value is None:
             if declared.required:
-                problems.append(Problem(f"pipeline {spec.name!r} needs the input {name!r}", suggestion=_how(name)))
-            values[name] = None
-            continue
+                message = f"pipeline {self._pipeline.name!r} needs the input {name!r}"
+                self._problems.append(Problem(message, suggestion=self._how(name, declared)))
+            return None
         try:
-            values[name] = convert(value, declared)
+            return self._read(value, declared) if own else self._default(value, declared)
         except ValueError as exc:
-            problems.append(Problem(f"input {name!r} {exc}"))
-    if problems:
-        raise PipelineError.of(problems)
-    return values
+            self._problems += [self._located(name, str(message), own=own) for message in exc.args]
+            return None
+
+    def _default(self, value: Any, declared: InputSpec) -> Any:
+        if declared.type not in _FILES:
+            return convert(value, declared)
+        check_default(value, declared)
+        path = self._pipeline.path
+        if path is None:
+            raise ValueError("has a file for a default, but the pipeline was not read from a file")
+        read = read_file if declared.type == "file" else read_files
+        return read(value, folder=path.parent)
+
+    def _located(self, name: str, message: str, *, own: bool) -> Problem:
+        what, _, suggestion = message.partition("; ")
+        problem = f"input {name!r} {what}"
+        if own:
+            return Problem(problem, suggestion=suggestion or None)
+        document = self._pipeline.document
+        return document.problem(problem, ("inputs", name, "default"), suggestion=suggestion or None)
 
 
-def _how(name: str) -> str:
-    return "write the question after the command" if name == "query" else f"give it with -i {name}=VALUE"
+def _how(name: str, declared: InputSpec) -> str:
+    if name == "query":
+        return "write the question after the command"
+    value = {"file": "PATH", "files": "'PATTERN'"}.get(declared.type, "VALUE")
+    return f"give it with -i {name}={value}"
+
+
+def _how_inside(name: str, _: InputSpec) -> str:
+    return f"write it under 'with', as in {name}: …"
+
+
+def convert_given(value: Any, declared: InputSpec) -> Any:
+    """Return what a person gave as the declared type: as :func:`convert` does it, but files are read.
+
+    Raises:
+        ValueError: Saying what was expected; one message in ``args`` for each mistake.
+
+    """
+    if declared.type == "files":
+        return read_files(value)
+    if isinstance(value, Repeated) and declared.type == "list":
+        return [item for part in value for item in _list(part)]
+    if isinstance(value, Repeated):
+        value = value[-1]
+    return read_file(value) if declared.type == "file" else convert(value, declared)
+
+
+def check_default(value: Any, declared: InputSpec) -> None:
+    """Check what stands behind ``default:``, without reading a file.
+
+    Raises:
+        ValueError: Saying what was expected.
+
+    """
+    if declared.type not in _FILES:
+        convert(value, declared)
+        return
+    paths: Iterable[Any] = value if declared.type == "files" and isinstance(value, list) else [value]
+    for path in paths:
+        if not isinstance(path, str) or not path.strip():
+            raise ValueError(f"must be a path inside the pipeline's folder, not {value!r}")
+        for part in path.split(",") if declared.type == "files" else [path]:
+            confined(part.strip())
 
 
 def convert(value: Any, declared: InputSpec) -> Any:
-    """Return ``value`` as the declared type, reading text where text is given.
+    """Return ``value`` as the declared type, reading text where text is given. Documents are data here, not paths.
 
     Raises:
         ValueError: Saying what was expected.
@@ -63,13 +172,17 @@ def convert(value: Any, declared: InputSpec) -> Any:
     """
     kind = declared.type
     if kind == "string":
-        result: Any = _string(value)
+        result: Any = _string(value, declared.choices)
     elif kind == "boolean":
         result = value if isinstance(value, bool) else _BOOLEANS.get(str(value).strip().lower())
         if result is None:
             raise ValueError(f"must be true or false, not {value!r}")
     elif kind == "list":
         result = _list(value)
+    elif kind == "file":
+        result = document_of(value)
+    elif kind == "files":
+        result = [document_of(item) for item in (value if isinstance(value, (list, tuple)) else [value])]
     else:
         result = _number(value, whole=kind == "integer")
         if declared.minimum is not None and result < declared.minimum:
@@ -79,14 +192,17 @@ def convert(value: Any, declared: InputSpec) -> Any:
     return result
 
 
-def _string(value: Any) -> str:
-    if isinstance(value, str):
-        if not value.strip():
-            raise ValueError("is empty")
-        return value
-    if isinstance(value, (int, float)):
-        return str(value)
-    raise ValueError(f"must be text, not {type(value).__name__}")
+def _string(value: Any, choices: list[str] | None) -> str:
+    if not isinstance(value, (str, int, float)):
+        raise ValueError(f"must be text, not {type(value).__name__}")  # noqa: TRY004  (one kind of failure)
+    text = str(value)
+    if not text.strip():
+        raise ValueError("is empty")
+    if choices is not None and text not in choices:
+        match = nearest(text, choices)
+        meant = f"; did you mean {match!r}?" if match else ""
+        raise ValueError(f"must be one of {', '.join(choices)}, not {text!r}{meant}")
+    return text
 
 
 def _list(value: Any) -> list[Any]:

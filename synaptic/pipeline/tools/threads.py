@@ -1,0 +1,64 @@
+"""Runs a plain function beside the event loop, in a thread that nobody has to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import threading
+from typing import TYPE_CHECKING, Final, TypeVar
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+MOST_THREADS: Final = 32
+"""At once, of each event loop; a thread whose call was cancelled counts no more."""
+
+_slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+
+class Raised(Exception):
+    """What the function raised, whatever it was: StopIteration and SystemExit may not cross into the event loop."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+async def in_thread(function: Callable[[], T]) -> T:
+    """Return what ``function`` returns; it runs in a thread, with the context variables of the caller.
+
+    The threads of :mod:`asyncio` are joined when the loop ends, so that a function which never returns would keep
+    the whole program from ending. These are daemons: a call that is cancelled leaves its thread to itself.
+
+    Raises:
+        Raised: If the function raises.
+
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T | Raised] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def settle(outcome: T | Raised) -> None:
+        if not done.done():
+            done.set_result(outcome)
+
+    def work() -> None:
+        outcome: T | Raised
+        try:
+            outcome = context.run(function)
+        except BaseException as exc:  # noqa: BLE001  (it is raised again where it was called)
+            outcome = Raised(exc)
+        # The loop may be closed by now: then nobody asks any more.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, outcome)
+
+    async with _slots.setdefault(loop, asyncio.Semaphore(MOST_THREADS)):
+        threading.Thread(target=work, name="tool", daemon=True).start()
+        outcome = await done
+    if isinstance(outcome, Raised):
+        raise outcome
+    return outcome
