@@ -4,34 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import pydantic
 
 from synaptic import paths
 from synaptic.errors import PipelineError
-from synaptic.pipeline.spec import InputSpec, PipelineSpec, RepeatSpec, StepSpec
+from synaptic.pipeline.spec import PipelineSpec
+from synaptic.pipeline.spec_errors import translate
+from synaptic.pipeline.spec_keys import known_keys as known_keys  # noqa: PLC0414  (the loader's public face)
 from synaptic.problems import Problem, did_you_mean
-from synaptic.yaml_source import Document, KeyPath, parse_yaml, read_text
+from synaptic.yaml_source import Document, parse_yaml, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from pydantic_core import ErrorDetails
+    from collections.abc import Mapping
 
 MAX_PIPELINE_BYTES = 1 << 20
-
-Model: TypeAlias = type[pydantic.BaseModel]
-
-_EXPECTED = {
-    "string_type": "text",
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "dict_type": "a mapping (key: value lines)",
-    "list_type": "a list",
-    "model_type": "a mapping (key: value lines)",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +39,20 @@ class Pipeline:
     def parse(cls, text: str, source: str = "<pipeline>", *, path: Path | None = None) -> Pipeline:
         """Return the pipeline that the YAML text describes.
 
+        Args:
+            text: The YAML.
+            source: What messages call it.
+            path: The file that it stands in; what it uses is looked for beside it, else in the current folder.
+
         Raises:
             PipelineError: With every mistake of form, each located.
 
         """
-        document = parse_yaml(text, source, PipelineError)
-        if not isinstance(document.value, dict):
-            problem = Problem("a pipeline is a mapping that begins with 'version: 1'", source, 1, 1)
-            raise PipelineError.of([problem])
+        document = read_document(text, source)
         try:
             spec = PipelineSpec.model_validate(document.value)
         except pydantic.ValidationError as exc:
-            problems = [_translate(error, document) for error in exc.errors(include_url=False)]
-            raise PipelineError.of(sorted(problems, key=_position)) from exc
+            raise PipelineError.of(translate(exc.errors(include_url=False), document)) from exc
         return cls(spec, document, path)
 
     @classmethod
@@ -86,10 +75,7 @@ class Pipeline:
             PipelineError: If there is none of that name.
 
         """
-        path = builtin_pipelines().get(name)
-        if path is None:
-            raise PipelineError(f"there is no pipeline {name!r}", hint=did_you_mean(name, builtin_pipelines()))
-        return cls.load(path)
+        return cls.load(_builtin_file(name))
 
     @classmethod
     def find(cls, name: str | Path) -> Pipeline:
@@ -99,9 +85,24 @@ class Pipeline:
             PipelineError: If it is neither, or the file is wrong.
 
         """
-        text = str(name)
-        looks_like_path = isinstance(name, Path) or "/" in text or text.endswith((".yaml", ".yml"))
-        return cls.load(text) if looks_like_path else cls.builtin(text)
+        return cls.load(find_file(name))
+
+
+def read_document(text: str, source: str) -> Document:
+    """Return the YAML of a pipeline, with positions.
+
+    Raises:
+        PipelineError: If it is too long, broken, or no mapping.
+
+    """
+    if len(text) > MAX_PIPELINE_BYTES:
+        message = f"the text has {len(text):,} characters; a pipeline has at most {MAX_PIPELINE_BYTES:,}"
+        raise PipelineError.of([Problem(message, source, 1, 1)])
+    document = parse_yaml(text, source, PipelineError)
+    if not isinstance(document.value, dict):
+        problem = document.problem("a pipeline is a mapping that begins with 'version: 1'", ())
+        raise PipelineError.of([problem])
+    return document
 
 
 def builtin_pipelines() -> Mapping[str, Path]:
@@ -109,50 +110,24 @@ def builtin_pipelines() -> Mapping[str, Path]:
     return {path.stem: path for path in sorted(paths.builtin_pipelines_dir().glob("*.yaml"))}
 
 
-def _translate(error: ErrorDetails, document: Document) -> Problem:
-    """Return one of pydantic's errors in plain words, at its place in the file."""
-    kind = error["type"]
-    path: KeyPath = tuple(part for part in error["loc"] if part != "[key]")
-    name = path[-1] if path else "the pipeline"
-    if kind == "extra_forbidden":
-        suggestion = did_you_mean(str(name), known_keys(path[:-1]))
-        return document.problem(f"unknown key {str(name)!r}", path, suggestion=suggestion)
-    if kind == "missing":
-        owner = ".".join(str(part) for part in path[:-1]) or "the pipeline"
-        return document.problem(f"{owner} lacks {str(name)!r}", path[:-1])
-    if kind in _EXPECTED:
-        got = _describe(error["input"])
-        return document.problem(f"{str(name)!r} must be {_EXPECTED[kind]}, not {got}", path, at_key=False)
-    if kind == "string_pattern_mismatch" and "[key]" in error["loc"]:
-        advice = "use small letters, digits and _, beginning with a letter"
-        return document.problem(f"{str(name)!r} is not a usable name", path, suggestion=advice)
-    if kind == "literal_error":
-        return document.problem(f"{str(name)!r} must be {error['ctx']['expected']}, not {error['input']!r}", path)
-    message = error["msg"].removeprefix("Value error, ")
-    return document.problem(f"{str(name)!r}: {message[:1].lower()}{message[1:]}", path, at_key=False)
+def find_file(name: str | Path) -> Path:
+    """Return the file of a built-in pipeline by its name, or a path as it is.
+
+    Raises:
+        PipelineError: If it is no path, and no built-in pipeline has that name.
+
+    """
+    return Path(name) if looks_like_path(name) else _builtin_file(str(name))
 
 
-def _position(problem: Problem) -> tuple[int, int]:
-    return problem.line or 0, problem.column or 0
+def _builtin_file(name: str) -> Path:
+    path = builtin_pipelines().get(name)
+    if path is None:
+        raise PipelineError(f"there is no pipeline {name!r}", hint=did_you_mean(name, builtin_pipelines()))
+    return path
 
 
-def known_keys(path: KeyPath) -> Iterator[str]:
-    """Yield the keys that may stand in the mapping at ``path`` of a pipeline file."""
-    model: Model = PipelineSpec
-    for index, part in enumerate(path):
-        before = path[index - 1] if index else None
-        if part == "repeat":
-            model = RepeatSpec
-        elif before == "steps":
-            model = StepSpec
-        elif before == "inputs":
-            model = InputSpec
-    for key, info in model.model_fields.items():
-        yield info.alias or key
-
-
-def _describe(value: Any) -> str:
-    names = {str: "text", bool: "true/false", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
-    if value is None:
-        return "nothing"
-    return f"{names.get(type(value), type(value).__name__)} ({str(value)[:40]!r})"
+def looks_like_path(name: str | Path) -> bool:
+    """Return whether ``name`` is meant as a file and not as the name of a built-in pipeline."""
+    text = str(name)
+    return isinstance(name, Path) or "/" in text or "\\" in text or text.endswith((".yaml", ".yml"))

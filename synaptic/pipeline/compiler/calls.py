@@ -1,0 +1,217 @@
+"""Calls of agents: which model, with which bounds, and what becomes of several samples or a choice."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeVar
+
+from synaptic.messages import Timeouts
+from synaptic.notation import IntegerType, NumberType
+from synaptic.pipeline.expressions import Template
+from synaptic.pipeline.graph import CallPolicy, CompiledCall, CompiledChoose, CompiledSamples
+from synaptic.shape import Shape
+
+if TYPE_CHECKING:
+    from synaptic.agents import Agent
+    from synaptic.pipeline.compiler.outlines import Outline
+    from synaptic.pipeline.compiler.scope import View
+    from synaptic.pipeline.compiler.texts import Checked
+    from synaptic.pipeline.compiler.unit import Unit
+    from synaptic.pipeline.spec import ChooseSpec, StepSpec
+    from synaptic.yaml_source import KeyPath
+
+DEFAULT_JUDGES = ("judge", "critic")
+"""Who rates samples where the step does not say: the first of them that there is."""
+
+_RATE = """\
+{{ prompt }}
+
+This is an answer to the above. Rate it:
+
+{{ candidate }}
+"""
+_MERGE = """\
+{{ prompt }}
+
+Several answers were given to the above:
+{% for candidate in candidates %}
+
+Answer {{ loop.index }}:
+{{ candidate }}
+{% endfor %}
+
+Write the one answer that is right and complete: take the best of each, and leave out what is wrong.
+"""
+
+_Origin: TypeAlias = Literal["", "step", "agent_models", "agent", "defaults"]
+
+
+class _Model(NamedTuple):
+    name: str | None
+    origin: _Origin
+
+
+def compile_call(unit: Unit, outline: Outline, agent: Agent, prompt: Template, shape: Shape | None) -> CompiledCall:
+    """Return the step's call. What the step leaves out comes from the agent, then from the pipeline's defaults."""
+    spec, defaults = outline.spec, unit.pipeline.spec.defaults
+    model = _model(unit, spec.model, agent)
+    _check_models(unit, outline, agent, model)
+    return CompiledCall(
+        agent=agent,
+        prompt=prompt,
+        shape=shape,
+        model=model.name,
+        model_origin=model.origin,
+        temperature=_first(spec.temperature, agent.temperature, defaults.temperature),
+        max_tokens=_first(spec.max_tokens, agent.max_tokens, defaults.max_tokens),
+        num_ctx=defaults.num_ctx,
+        timeouts=_timeouts(unit, spec),
+        repairs=_first(spec.retry.repairs, defaults.retry.repairs),
+        policy=_policy(unit, spec),
+    )
+
+
+def compile_samples(unit: Unit, outline: Outline, call: CompiledCall | None) -> CompiledSamples | None:
+    """Return how one answer comes of the step's samples, or ``None`` after reporting that nobody can judge them."""
+    spec = outline.spec
+    select = spec.select or "best"
+    if spec.samples is None:
+        return None
+    judge: CompiledCall | None = None
+    if select != "vote":
+        path: KeyPath = (*outline.path, "judge" if spec.judge else "samples")
+        name = spec.judge or (_default_judge(unit) if select == "best" else spec.agent or "")
+        # The step's own agent was looked for already.
+        agent = outline.agent if name == spec.agent and not spec.judge else unit.find_agent(name, path)[0]
+        if agent is None or call is None or not (select == "merge" or _rates(unit, agent, path)):
+            return None
+        judge = _judge(unit, outline, call, agent, merges=select == "merge")
+    return CompiledSamples(count=spec.samples, select=select, judge=judge)
+
+
+def _default_judge(unit: Unit) -> str:
+    known = (name for name in DEFAULT_JUDGES if name in unit.local or name in unit.context.agents)
+    return next(known, DEFAULT_JUDGES[0])
+
+
+def _rates(unit: Unit, agent: Agent, path: KeyPath) -> bool:
+    fields = agent.output.root.fields if agent.output is not None else ()
+    if any(part.name == "score" and isinstance(part.type, (NumberType, IntegerType)) for part in fields):
+        return True
+    message = f"the agent {agent.name!r} cannot rate samples: its output has no number 'score'"
+    unit.report.at_value(message, path, "name another one with 'judge', or write 'select: vote' or 'select: merge'")
+    return False
+
+
+def _judge(unit: Unit, outline: Outline, call: CompiledCall, agent: Agent, *, merges: bool) -> CompiledCall:
+    # The judge is asked where the samples came from, so the step's model is the one that is there.
+    spec, defaults = outline.spec, unit.pipeline.spec.defaults
+    own = _Model(spec.model, "step") if spec.model and agent.model is None else _model(unit, None, agent)
+    if agent is not outline.agent and spec.backend is None:
+        unit.check_agent_model(agent, (*outline.path, "judge" if spec.judge else "samples"))
+    return CompiledCall(
+        agent=agent,
+        prompt=_judge_prompt(merges=merges),
+        shape=outline.shape if merges else agent.output,
+        model=own.name,
+        model_origin=own.origin,
+        temperature=_first(agent.temperature, defaults.temperature),
+        max_tokens=_first(call.max_tokens if merges else None, agent.max_tokens, defaults.max_tokens),
+        num_ctx=call.num_ctx,
+        timeouts=call.timeouts,
+        repairs=call.repairs,
+        policy=call.policy,
+    )
+
+
+@cache
+def _judge_prompt(*, merges: bool) -> Template:
+    return Template.compile(_MERGE if merges else _RATE)
+
+
+def compile_choose(
+    unit: Unit, outline: Outline, choose: ChooseSpec, view: View
+) -> tuple[CompiledChoose | None, Checked[Template] | None]:
+    """Return the classifying call with its options below the prompt, and the prompt as it was written."""
+    path = (*outline.path, "choose")
+    if not choose.prompt.strip():
+        unit.report.at_value("the prompt is empty", (*path, "prompt"), "write what the choice depends on")
+    written = unit.texts.template(choose.prompt, (*path, "prompt"), view)
+    plain = True
+    for label, option in choose.options.items():
+        sign = next((sign for sign in ("{{", "{%", "{#") if sign in option.description), None)
+        if sign is not None:
+            plain = False
+            place = (*path, "options", label)
+            inside = (*place, "description") if (*place, "description") in unit.report.document.values else place
+            message = "the description of an option is plain text, and no template"
+            unit.report.in_text(message, inside, token=sign, suggestion="write what changes into 'prompt'")
+    if written is None or outline.agent is None or not plain:
+        return None, written
+    listed = "\n".join(f"- {label}: {' '.join(option.description.split())}".rstrip(" :")
+                       for label, option in choose.options.items())  # fmt: skip
+    prompt = Template.compile(f"{choose.prompt.rstrip()}\n\nChoose one of these:\n{listed}\n")
+    shape = Shape.parse({"choice": f"enum({', '.join(choose.options)})"})
+    call = compile_call(unit, outline, outline.agent, prompt, shape)
+    options = {label: tuple(dict.fromkeys(option.steps)) for label, option in choose.options.items()}
+    return CompiledChoose(call=call, options=options), written
+
+
+def _model(unit: Unit, named: str | None, agent: Agent) -> _Model:
+    """Return the model: the step's, the person's own for the agent, the agent's, else the pipeline's default."""
+    chosen = unit.context.agent_models.get(agent.name)
+    default = unit.pipeline.spec.defaults.model
+    if named:
+        return _Model(named, "step")
+    if chosen:
+        return _Model(chosen, "agent_models")
+    if agent.model:
+        return _Model(agent.model, "agent")
+    # What the caller asks for is the run's own model, and goes before the pipeline's default.
+    return _Model(default, "defaults") if default and unit.context.model is None else _Model(None, "")
+
+
+def _check_models(unit: Unit, outline: Outline, agent: Agent, model: _Model) -> None:
+    spec, path = outline.spec, outline.path
+    unit.check_backend(spec.backend, (*path, "backend"))
+    if spec.backend is not None:
+        return  # which models another backend has is not known here
+    if model.origin == "step":
+        unit.check_model(model.name, (*path, "model"))
+    elif model.origin == "agent":
+        where = (*path, "agent") if spec.agent else (*path, "choose", "agent")
+        unit.check_agent_model(agent, where)
+    elif model.origin == "defaults":
+        unit.check_model(model.name, ("defaults", "model"))
+    for index, fallback in enumerate(spec.fallback_models):
+        unit.check_model(fallback, (*path, "fallback_models", index))
+
+
+def _policy(unit: Unit, spec: StepSpec) -> CallPolicy:
+    defaults = unit.pipeline.spec.defaults
+    causes = _first(spec.retry.on, defaults.retry.on)
+    return CallPolicy(
+        backend=spec.backend,
+        attempts=_first(spec.retry.attempts, defaults.retry.attempts),
+        retry_on=None if causes is None else frozenset(causes),
+        fallback_models=tuple(spec.fallback_models),
+        cache_seconds=spec.cache,
+        overflow=spec.overflow or defaults.overflow,
+    )
+
+
+def _timeouts(unit: Unit, spec: StepSpec) -> Timeouts:
+    own, defaults = spec.timeout, unit.pipeline.spec.defaults.timeout
+    return Timeouts(
+        first_token=_first(own.first_token, defaults.first_token),
+        idle=_first(own.idle, defaults.idle),
+        total=_first(own.total, defaults.total),
+    )
+
+
+_T = TypeVar("_T")
+
+
+def _first(*values: _T | None) -> _T | None:
+    """Return the first value that was given."""
+    return next((value for value in values if value is not None), None)

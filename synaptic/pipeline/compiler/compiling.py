@@ -1,0 +1,125 @@
+"""A pipeline and what it names to a graph: references, types and dependencies, all checked before any call."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from typing import TYPE_CHECKING
+
+from synaptic.errors import PipelineError
+from synaptic.pipeline.compiler.inputs import check_inputs, input_types, local_agents
+from synaptic.pipeline.compiler.outlines import outline_scope, types_of
+from synaptic.pipeline.compiler.scope import RUN, View, inner_steps, type_at
+from synaptic.pipeline.compiler.steps import Steps
+from synaptic.pipeline.compiler.unit import CompileContext, Unit
+from synaptic.pipeline.compiler.used import Library, Used
+from synaptic.pipeline.graph import CompiledPipeline
+from synaptic.pipeline.loader import MAX_PIPELINE_BYTES, find_file
+from synaptic.pipeline.salvage import salvage
+from synaptic.yaml_source import read_text
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    from synaptic.pipeline.loader import Pipeline
+    from synaptic.pipeline.templates.static_types import StaticType
+    from synaptic.problems import Problem
+    from synaptic.yaml_source import KeyPath
+
+__all__ = ["CompileContext", "CompiledPipeline", "compile_pipeline", "examine", "examine_text"]
+
+
+def compile_pipeline(pipeline: Pipeline, context: CompileContext) -> CompiledPipeline:
+    """Return what the executor runs.
+
+    Args:
+        pipeline: A pipeline of the right form.
+        context: The agents, tools, models and backends that it may name.
+
+    Raises:
+        PipelineError: With every mistake in it and in the pipelines that it uses, each once and located.
+
+    """
+    compiled, problems = _compile(pipeline, context, {})
+    if problems or compiled is None:
+        raise PipelineError.of(problems)
+    return compiled
+
+
+def examine(name: str | Path, context: CompileContext) -> tuple[Pipeline | None, tuple[Problem, ...]]:
+    """Return a built-in pipeline or the one in a file, and every mistake in it.
+
+    Beyond :func:`compile_pipeline` this looks into a file whose form is wrong, too: what is right in it is checked
+    against the rest. The pipeline is ``None`` where there is any mistake.
+
+    Raises:
+        PipelineError: If there is no such pipeline, or its file cannot be read.
+
+    """
+    path = find_file(name)
+    text = read_text(path, "pipeline", PipelineError, limit=MAX_PIPELINE_BYTES)
+    return examine_text(text, str(path), context, path=path)
+
+
+def examine_text(
+    text: str, source: str, context: CompileContext, *, path: Path | None = None
+) -> tuple[Pipeline | None, tuple[Problem, ...]]:
+    """Return the pipeline that the YAML text describes, and every mistake in it, as :func:`examine` does."""
+    found = salvage(text, source, path)
+    problems = list(found.problems)
+    if found.pipeline is not None:
+        further = _compile(found.pipeline, context, found.broken)[1]
+        problems += [each for each in further if (each.line, each.column) not in found.misspelt]
+    return (None if problems else found.pipeline), tuple(_in_order(problems, source))
+
+
+def _compile(
+    pipeline: Pipeline, context: CompileContext, broken: Mapping[KeyPath, Collection[str]]
+) -> tuple[CompiledPipeline | None, list[Problem]]:
+    problems: list[Problem] = []
+
+    def build(part: Pipeline) -> Used:
+        return _build(Unit(part, context, library, problems, broken if part is pipeline else {}))
+
+    library = Library(build, problems)
+    compiled = library.compile(pipeline).compiled
+    return compiled, _in_order(problems, pipeline.document.source)
+
+
+def _build(unit: Unit) -> Used:
+    """Return the pipeline of one file, after reporting what is wrong in it."""
+    pipeline = unit.pipeline
+    spec = pipeline.spec
+    check_inputs(pipeline, unit.report)
+    unit.local = local_agents(spec.agents, unit.report)
+    unit.local = {**dict.fromkeys(unit.broken.get(("agents",), ())), **unit.local}
+    outlines = outline_scope(unit, spec.steps, ("steps",))
+    own: dict[str, StaticType] = types_of(outlines)
+    inputs = input_types(spec.inputs, unit.broken.get(("inputs",), ()))
+    view = View(own, ChainMap(), {"inputs": inputs, "run": RUN}, inner_steps(spec.steps))
+    steps = Steps(unit, outlines, ("steps",), view)
+    result = unit.texts.template(spec.result, ("result",), view)
+    if not spec.result.strip():
+        unit.report.at_value("the result is empty", ("result",), "write for example '{{ steps.NAME }}'")
+    needed = frozenset(result.steps) if result is not None else frozenset()
+    graph = steps.finish(needed)
+    if graph is None or result is None or unit.report.count:
+        return Used(spec, None)
+    compiled = CompiledPipeline(
+        pipeline=pipeline,
+        graph=graph,
+        result=result.code,
+        needed=needed,
+        budget=spec.budget,
+        concurrency=spec.concurrency,
+    )
+    return Used(spec, compiled, type_at(view, result.code.sole_reference))
+
+
+def _in_order(problems: list[Problem], source: str) -> list[Problem]:
+    """Return the problems as a person reads files: this one from its beginning, then the ones that it uses."""
+    files = {source: 0}
+    for problem in problems:
+        files.setdefault(problem.source or "", len(files))
+    unique = dict.fromkeys(problems)
+    return sorted(unique, key=lambda p: (files[p.source or ""], p.line or 0, p.column or 0))

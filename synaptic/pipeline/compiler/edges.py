@@ -1,0 +1,126 @@
+"""What waits for what inside one scope: needs, options, fallbacks; and that nothing waits for itself."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from synaptic.pipeline.graph import find_cycle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from synaptic.pipeline.compiler.scope import View
+    from synaptic.pipeline.compiler.steps import Draft
+    from synaptic.pipeline.compiler.unit import Unit
+    from synaptic.yaml_source import KeyPath
+
+MAX_CYCLES = 20
+
+
+class Edges:
+    """The dependencies of one scope, each problem of them reported.
+
+    Attributes:
+        needs: For each step the steps of the scope that it waits for.
+        gates: For each step that options list, the choices with the labels that let it run.
+        fallbacks: For each step that has one, the step whose output takes the place of its own.
+        on_demand: Fallbacks that nothing else refers to.
+
+    """
+
+    def __init__(
+        self, unit: Unit, path: KeyPath, view: View, drafts: Mapping[str, Draft], wanted: Iterable[str]
+    ) -> None:
+        self._unit = unit
+        self._path = path
+        self._view = view
+        self._drafts = drafts
+        self.gates: dict[str, dict[str, tuple[str, ...]]] = {}
+        self.fallbacks: dict[str, str] = {}
+        for name, draft in drafts.items():
+            self._read_options(name, draft)
+            self._read_fallback(name, draft)
+        self.needs = {
+            name: tuple(dict.fromkeys([*(need for need in draft.names if need in drafts), *self.gates.get(name, ())]))
+            for name, draft in drafts.items()
+        }
+        referred = {need for needs in self.needs.values() for need in needs} | set(wanted) | self.gates.keys()
+        self.on_demand = frozenset(self.fallbacks.values()) - referred
+        for draft in drafts.values():
+            self._check_join(draft)
+
+    def acyclic(self) -> bool:
+        """Return whether no step waits for itself, however far around; each cycle is reported."""
+        edges = {
+            name: (*needs, self.fallbacks[name]) if name in self.fallbacks else needs
+            for name, needs in self.needs.items()
+        }
+        for found in range(MAX_CYCLES):
+            cycle = find_cycle(edges)
+            if cycle is None:
+                return found == 0
+            self._report_cycle(cycle)
+            members = set(cycle)
+            edges = {
+                name: tuple(need for need in needs if need not in members)
+                for name, needs in edges.items()
+                if name not in members
+            }
+        return False
+
+    def _report_cycle(self, cycle: tuple[str, ...]) -> None:
+        chain = " -> ".join(cycle)
+        for name, after in pairwise(cycle):
+            if self.fallbacks.get(name) == after and after not in self.needs[name]:
+                message = f"the fallback {after!r} waits for the step that it should replace: {chain}"
+                path = (*self._path, name, "on_error", "use")
+                self._unit.report.at_value(message, path, "use a step that does not need it")
+                return
+        first = min(cycle, key=list(self._drafts).index)
+        start = cycle.index(first)
+        turned = [*cycle[start:-1], *cycle[:start], first]
+        message = f"these steps wait for each other: {' -> '.join(turned)}"
+        self._unit.report.at_key(message, (*self._path, first))
+
+    def _read_options(self, name: str, draft: Draft) -> None:
+        choose = draft.outline.spec.choose
+        if choose is None or draft.outline.kind != "choose":
+            return
+        for label, option in choose.options.items():
+            path = (*draft.outline.path, "choose", "options", label, "steps")
+            for index, step in enumerate(option.steps):
+                if step not in self._drafts or step == name:
+                    self._unit.report.at_value(*self._view.no_need(step, name, (*path, index)))
+                elif step in option.steps[:index]:
+                    self._unit.report.at_value(f"the step {step!r} stands here twice", (*path, index), "keep one")
+                else:
+                    gate = self.gates.setdefault(step, {})
+                    gate[name] = (*gate.get(name, ()), label)
+
+    def _read_fallback(self, name: str, draft: Draft) -> None:
+        fallback = draft.outline.spec.on_error.use
+        if fallback is None:
+            return
+        path = (*draft.outline.path, "on_error", "use")
+        if fallback == name:
+            self._unit.report.at_value(f"the step {name!r} cannot take its own place", path, "name another step")
+        elif fallback not in self._drafts:
+            self._unit.report.at_value(*self._view.no_need(fallback, name, path))
+        else:
+            self.fallbacks[name] = fallback
+
+    def _check_join(self, draft: Draft) -> None:
+        outline = draft.outline
+        join = outline.spec.join
+        if join == "all" or outline.kind is None:
+            return
+        gates = self.gates.get(outline.name, {})
+        path = (*outline.path, "join")
+        if gates:
+            message = f"'join: {join}' does not go with being an option of {next(iter(gates))!r}, which it waits for"
+            self._unit.report.at_key(message, path, "remove it, or list a step before this one as the option")
+        elif len(self.needs[outline.name]) < 2:  # noqa: PLR2004  (one need is no race)
+            found = ", ".join(self.needs[outline.name]) or "none"
+            message = f"'join: {join}' needs two steps or more to wait for, and has {found}"
+            self._unit.report.at_key(message, path, "name them with 'needs', or remove it")

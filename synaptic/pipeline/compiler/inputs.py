@@ -1,0 +1,177 @@
+"""What a pipeline declares: its inputs and its own agents, checked and typed."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from synaptic.agents import Agent
+from synaptic.errors import AgentError
+from synaptic.pipeline.compiler.used import UnusablePath, inside_folder
+from synaptic.pipeline.inputs import check_default, convert
+from synaptic.pipeline.templates.static_types import (
+    BOOLEAN,
+    NUMBER,
+    TEXT,
+    UNKNOWN,
+    ListOf,
+    Number,
+    Record,
+    StaticType,
+    Text,
+)
+from synaptic.shape import Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from synaptic.pipeline.compiler.report import Report
+    from synaptic.pipeline.loader import Pipeline
+    from synaptic.pipeline.spec import AgentSpec, InputSpec
+    from synaptic.yaml_source import KeyPath
+
+_FILE_FIELDS = {"name": TEXT, "path": TEXT, "text": TEXT}
+_TEMPLATE = re.compile(r"\{\{\s*(inputs|steps|run|item|previous)\b|\{%")
+
+
+def input_types(inputs: Mapping[str, InputSpec], broken: Iterable[str] = ()) -> Record:
+    """Return the type of the root ``inputs``; nothing is known of those whose declaration is ``broken``."""
+    fields: dict[str, StaticType] = dict.fromkeys(broken, UNKNOWN)
+    fields.update((name, _type(name, spec)) for name, spec in inputs.items())
+    return Record(fields, "there is no input {name}")
+
+
+def _type(name: str, spec: InputSpec) -> StaticType:
+    file = Record(_FILE_FIELDS, "a file has no {name}")
+    match spec.type:
+        case "string":
+            return Text(tuple(spec.choices)) if spec.choices else TEXT
+        case "integer":
+            return Number(whole=True)
+        case "number":
+            return NUMBER
+        case "boolean":
+            return BOOLEAN
+        case "list":
+            return ListOf(UNKNOWN)
+        case "file":
+            return Record(_FILE_FIELDS, f"the file {name!r} has no {{name}}")
+    return ListOf(file)
+
+
+def check_inputs(pipeline: Pipeline, report: Report) -> None:
+    """Report every declaration that contradicts itself."""
+    for name, spec in pipeline.spec.inputs.items():
+        path: KeyPath = ("inputs", name)
+        count = report.count
+        _check_bounds(spec, path, report)
+        if spec.required and spec.default is not None:
+            advice = "remove one of them"
+            report.at_key("'required' and 'default' exclude each other", (*path, "required"), advice)
+        if spec.default is not None and report.count == count:
+            _check_default(pipeline, spec, (*path, "default"), report)
+
+
+def _check_bounds(spec: InputSpec, path: KeyPath, report: Report) -> None:
+    if spec.type not in {"integer", "number"}:
+        for key in ("minimum", "maximum"):
+            if getattr(spec, key) is not None:
+                advice = "remove it, or write 'type: number'"
+                report.at_key(f"{key!r} goes with a number, and this is a {spec.type}", (*path, key), advice)
+    elif spec.minimum is not None and spec.maximum is not None and spec.minimum > spec.maximum:
+        message = f"'minimum' ({spec.minimum:g}) is greater than 'maximum' ({spec.maximum:g})"
+        report.at_value(message, (*path, "minimum"), "exchange them")
+    if spec.choices is None:
+        return
+    if spec.type != "string":
+        advice = "remove it, or write 'type: string'"
+        report.at_key(f"'choices' goes with a string, and this is a {spec.type}", (*path, "choices"), advice)
+    for index, choice in enumerate(spec.choices):
+        if choice in spec.choices[:index]:
+            report.at_value(f"the choice {choice!r} stands here twice", (*path, "choices", index), "keep one")
+        elif not choice.strip():
+            report.at_value("a choice is empty", (*path, "choices", index), "remove it")
+
+
+def _check_default(pipeline: Pipeline, spec: InputSpec, path: KeyPath, report: Report) -> None:
+    try:
+        check_default(spec.default, spec)
+    except ValueError as exc:
+        what, _, suggestion = str(exc).partition("; ")
+        report.at_value(f"the default {what}", path, suggestion or None)
+        return
+    if spec.type in {"file", "files"}:
+        listed = spec.default if isinstance(spec.default, list) else [spec.default]
+        names = [part.strip() for text in listed for part in (text.split(",") if spec.type == "files" else [text])]
+        for name in names:
+            _check_file(pipeline, name, path, report)
+
+
+def _check_file(pipeline: Pipeline, name: str, path: KeyPath, report: Report) -> None:
+    try:
+        found = inside_folder(name, pipeline)
+    except UnusablePath as exc:
+        report.at_value(exc.message, path, "write a path inside the folder of this file")
+        return
+    if not any(sign in name for sign in "*?[") and not found.is_file():
+        report.at_value(f"there is no file {name!r} beside this pipeline", path)
+
+
+def local_agents(agents: Mapping[str, AgentSpec], report: Report) -> dict[str, Agent | None]:
+    """Return the pipeline's own agents; ``None`` stands for one that has a mistake, which is reported."""
+    return {name: _agent(name, spec, ("agents", name), report) for name, spec in agents.items()}
+
+
+def _agent(name: str, spec: AgentSpec, path: KeyPath, report: Report) -> Agent | None:
+    count = report.count
+    values: dict[str, Any] = {
+        "prompt": spec.prompt,
+        "description": spec.description,
+        "model": spec.model,
+        "temperature": spec.temperature,
+        "max_tokens": spec.max_tokens,
+    }
+    for key, value in values.items():
+        try:
+            Agent(**{"name": name, "prompt": "x", key: value})
+        except AgentError as exc:
+            for problem in exc.problems:
+                advice = "write what the agent should do" if key == "prompt" else problem.suggestion
+                report.at_value(problem.message, (*path, key), advice)
+    template = _TEMPLATE.search(spec.prompt)
+    if template is not None:
+        line = spec.prompt.count("\n", 0, template.start()) + 1
+        message = "an agent's prompt is the same for every call, and no template"
+        advice = "write what changes into the prompt of the step"
+        report.in_text(message, (*path, "prompt"), line, template.group(), advice)
+    shape = None
+    if spec.output is not None:
+        shape = parse_shape(spec.output, (*path, "output"), report)
+    return Agent(name=name, output=shape, **values) if report.count == count else None
+
+
+def parse_shape(notation: Mapping[str, Any], path: KeyPath, report: Report) -> Shape | None:
+    """Return an output shape that is written in the pipeline, or ``None`` after reporting what is wrong with it."""
+    try:
+        return Shape.parse(notation, locate=report.in_notation(path))
+    except AgentError as exc:
+        report.extend(exc.problems)
+        return None
+
+
+def wrong_literal(value: object, spec: InputSpec) -> str | None:
+    """Return what is wrong with a literal value for an input, as a clause; ``None`` if it will do."""
+    try:
+        convert(value, spec)
+    except ValueError as exc:
+        return str(exc)
+    return None
+
+
+def fits(kind: StaticType, spec: InputSpec) -> bool:
+    """Return whether a value of this type may be given for an input; in doubt it may."""
+    if isinstance(kind, Record):
+        return spec.type in {"file", "files"}
+    if isinstance(kind, ListOf):
+        return spec.type in {"list", "files"}
+    return True

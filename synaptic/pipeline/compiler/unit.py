@@ -1,0 +1,115 @@
+"""One pipeline file while it is compiled: what it is checked against, and where its mistakes go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from synaptic.model_names import full_name
+from synaptic.pipeline.compiler.report import Report
+from synaptic.pipeline.compiler.texts import Texts
+from synaptic.problems import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from synaptic.agents import Agent
+    from synaptic.pipeline.compiler.used import Library
+    from synaptic.pipeline.loader import Pipeline
+    from synaptic.pipeline.tools import Tool
+    from synaptic.problems import Problem
+    from synaptic.yaml_source import KeyPath
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompileContext:
+    """What a pipeline may name.
+
+    Attributes:
+        agents: Every agent that a step may name.
+        agent_models: The person's own choice of model per agent (setting ``agent_models``).
+        backends: The names of the backends that there are; ``None`` is not known, and then not checked.
+        models: The models of the backend that calls are routed to; ``None`` is not known, and then not checked.
+        model: The caller's explicit choice (``-m``): it goes before the pipeline's ``defaults.model``.
+
+    """
+
+    agents: Mapping[str, Agent]
+    agent_models: Mapping[str, str] = field(default_factory=dict)
+    tools: Mapping[str, Tool] = field(default_factory=dict)
+    backends: Collection[str] | None = None
+    models: Collection[str] | None = None
+    model: str | None = None
+
+
+class Unit:
+    """One pipeline file.
+
+    Args:
+        pipeline: Of the right form.
+        context: What it may name.
+        library: Finds and compiles the pipelines that it uses.
+        problems: Where mistakes are added, those of all files of one compilation.
+        broken: Steps whose form was refused, by the path of their scope: their names are known, no more.
+
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        context: CompileContext,
+        library: Library,
+        problems: list[Problem],
+        broken: Mapping[KeyPath, Collection[str]],
+    ) -> None:
+        self.pipeline = pipeline
+        self.context = context
+        self.library = library
+        self.report = Report(pipeline.document, problems)
+        self.texts = Texts(self.report)
+        self.broken = broken
+        self.local: Mapping[str, Agent | None] = {}
+        self._models = None if context.models is None else {full_name(model) for model in context.models}
+        self._checked_agents: set[str] = set()
+
+    def find_agent(self, name: str, path: KeyPath) -> tuple[Agent | None, bool]:
+        """Return the agent, and whether there is one of that name that is right; otherwise that is reported."""
+        if name in self.local:
+            agent = self.local[name]
+            return agent, agent is not None
+        agent = self.context.agents.get(name)
+        if agent is None:
+            known = {*self.context.agents, *self.local}
+            self.report.at_value(f"there is no agent {name!r}", path, did_you_mean(name, known))
+        return agent, agent is not None
+
+    def check_backend(self, name: str | None, path: KeyPath) -> None:
+        """Report a backend that does not exist."""
+        known = self.context.backends
+        if name is not None and name.strip() and known is not None and name not in known:
+            self.report.at_value(f"there is no backend {name!r}", path, did_you_mean(name, known))
+
+    def check_model(self, model: str | None, path: KeyPath) -> None:
+        """Report a model that the routed backend does not have."""
+        wrong = self._unknown_model(model)
+        if wrong is not None:
+            self.report.at_value(wrong[0], path, wrong[1])
+
+    def check_agent_model(self, agent: Agent, path: KeyPath) -> None:
+        """Report, once for each agent, a model of its own that the routed backend does not have."""
+        wrong = self._unknown_model(agent.model)
+        if wrong is None or agent.name in self._checked_agents:
+            return
+        self._checked_agents.add(agent.name)
+        if agent.name in self.local:
+            self.report.at_value(wrong[0], ("agents", agent.name, "model"), wrong[1])
+        else:
+            what = f"the agent {agent.name!r} wants the model {agent.model!r}, which is not there"
+            self.report.at_value(what, path, "fetch it, or name another with 'model' or the setting agent_models")
+
+    def _unknown_model(self, model: str | None) -> tuple[str, str] | None:
+        if self._models is None or self.context.models is None or not model or not model.strip():
+            return None
+        if full_name(model) in self._models:
+            return None
+        return f"there is no model {model!r}", did_you_mean(model, self.context.models)

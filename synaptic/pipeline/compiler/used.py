@@ -1,0 +1,166 @@
+"""Other pipelines that a pipeline uses: which file is meant, and that nothing uses itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
+
+from synaptic.errors import PipelineError
+from synaptic.pipeline.loader import Pipeline, builtin_pipelines, looks_like_path
+from synaptic.pipeline.templates.static_types import UNKNOWN, StaticType
+from synaptic.problems import Problem, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from synaptic.pipeline.graph import CompiledPipeline
+    from synaptic.pipeline.spec import PipelineSpec
+
+MAX_DEPTH = 12
+"""Pipelines that use each other in a chain; more is a mistake, and every one of them is read."""
+
+_INSIDE = "write a path inside the folder of this file, or the name of a built-in pipeline"
+
+
+class UnusablePath(Exception):
+    """A path in a pipeline is not one that may be read."""
+
+    def __init__(self, message: str, suggestion: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.suggestion = suggestion
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """A pipeline that another one uses.
+
+    Attributes:
+        spec: Its form; ``None`` where the file could not be read or has mistakes.
+        compiled: ``None`` where something in it is wrong; its problems are reported already.
+        result: The type of its result.
+
+    """
+
+    spec: PipelineSpec | None
+    compiled: CompiledPipeline | None
+    result: StaticType = UNKNOWN
+
+
+class Library:
+    """Every pipeline file of one compilation, each compiled once.
+
+    Args:
+        build: Compiles one pipeline, reporting what is wrong with it.
+        problems: Where files that cannot be read are reported.
+
+    """
+
+    def __init__(self, build: Callable[[Pipeline], Used], problems: list[Problem]) -> None:
+        self._build = build
+        self._problems = problems
+        self._done: dict[Path, Used] = {}
+        self._open: dict[Path, str] = {}
+
+    def compile(self, pipeline: Pipeline) -> Used:
+        """Compile the pipeline that everything begins with."""
+        return self._enter(pipeline, _resolved(pipeline.path) if pipeline.path else None)
+
+    def use(self, name: str, user: Pipeline) -> Used:
+        """Return what ``user`` means by ``use: name``, compiled.
+
+        Raises:
+            UnusablePath: If there is no such pipeline, it may not be used, or it uses ``user`` again.
+
+        """
+        path = find_used(name, user)
+        key = _resolved(path)
+        if key in self._open:
+            chain = [*list(self._open.values())[list(self._open).index(key) :], self._open[key]]
+            what = "the pipeline uses itself" if len(chain) == 2 else "these pipelines use each other"  # noqa: PLR2004
+            raise UnusablePath(f"{what}: {' -> '.join(chain)}", "a loop inside one pipeline is written with 'repeat'")
+        if key not in self._done:
+            if len(self._open) >= MAX_DEPTH:
+                raise UnusablePath(f"more than {MAX_DEPTH} pipelines use each other in a chain", "use fewer")
+            self._done[key] = self._read(path, key)
+        return self._done[key]
+
+    def _read(self, path: Path, key: Path) -> Used:
+        try:
+            pipeline = Pipeline.load(path)
+        except PipelineError as exc:
+            self._problems += exc.problems
+            return Used(None, None)
+        return self._enter(pipeline, key)
+
+    def _enter(self, pipeline: Pipeline, key: Path | None) -> Used:
+        if key is None:
+            return self._build(pipeline)
+        self._open[key] = pipeline.path.name if pipeline.path else pipeline.name
+        try:
+            return self._build(pipeline)
+        finally:
+            del self._open[key]
+
+
+def find_used(name: str, user: Pipeline) -> Path:
+    """Return the file that ``user`` means by ``use: name``.
+
+    Raises:
+        UnusablePath: If there is none, or it may not be used.
+
+    """
+    builtin = builtin_pipelines()
+    if not looks_like_path(name):
+        if name in builtin:
+            return builtin[name]
+        beside = [path.name for path in _folder(user).glob("*.yaml")]
+        match = f"{name}.yaml"
+        advice = f"did you mean {match!r}?" if match in beside else did_you_mean(name, [*builtin, *beside])
+        raise UnusablePath(f"there is no built-in pipeline {name!r}", advice)
+    path = inside_folder(name, user)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise UnusablePath(f"{name!r} is a directory, not a pipeline file")
+    beside = [found.relative_to(_folder(user)).as_posix() for found in path.parent.glob("*.yaml")]
+    raise UnusablePath(f"there is no file {name!r} here", did_you_mean(name, [*builtin, *beside]))
+
+
+def inside_folder(name: str, user: Pipeline) -> Path:
+    """Return the path that ``name`` is, relative to the folder of ``user``, which it cannot leave.
+
+    Raises:
+        UnusablePath: If it is absolute, climbs out, also through a link, or is no path at all.
+
+    """
+    if "\0" in name or not name.strip():
+        raise UnusablePath(f"{name!r} is no path", _INSIDE)
+    written = PurePosixPath(name)
+    windows = PureWindowsPath(name)
+    if written.is_absolute() or windows.drive or windows.root or name.startswith("~"):
+        raise UnusablePath(f"{name!r} is an absolute path", _INSIDE)
+    if ".." in written.parts or ".." in windows.parts:
+        raise UnusablePath(f"{name!r} climbs out of the folder", _INSIDE)
+    folder = _folder(user)
+    path = folder / written
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+        path.is_file()  # a name that is too long for the system is found out here
+    except (OSError, RuntimeError, ValueError) as exc:
+        raise UnusablePath(f"{name!r} is no path that can be read", _INSIDE) from exc
+    if not inside:
+        raise UnusablePath(f"{name!r} leads out of the folder through a link", _INSIDE)
+    return path
+
+
+def _folder(user: Pipeline) -> Path:
+    return user.path.parent if user.path is not None else Path()
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # a loop of links; opening the file says so
+        return path.absolute()

@@ -1,0 +1,193 @@
+"""The keys that may stand at each place of a pipeline file, and what other tools call the same things."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args, get_origin
+
+import pydantic
+
+from synaptic.pipeline.spec import (
+    AgentSpec,
+    BudgetSpec,
+    ChooseSpec,
+    DefaultsSpec,
+    InputSpec,
+    PipelineSpec,
+    RepeatSpec,
+    RetrySpec,
+    StepSpec,
+)
+from synaptic.pipeline.spec_types import OnErrorSpec, OptionSpec, TimeoutSpec
+from synaptic.problems import did_you_mean
+
+if TYPE_CHECKING:
+    from synaptic.yaml_source import KeyPath
+
+Model: TypeAlias = type[pydantic.BaseModel]
+
+_FREE = "free"
+"""Stands for a mapping whose keys are the person's own."""
+
+
+def _words(**meanings: str) -> dict[str, str]:
+    """Return word -> key from key -> words."""
+    return {word: key for key, words in meanings.items() for word in words.split()}
+
+
+_OTHER_WORDS: dict[Model, dict[str, str]] = {
+    PipelineSpec: _words(
+        steps="nodes tasks stages jobs graph workflow",
+        result="output outputs answer return returns response",
+        inputs="input variables vars parameters params args arguments",
+        concurrency="max_concurrency max_parallel parallel",
+        budget="limits limit",
+        defaults="default settings config",
+        name="id title",
+    ),
+    StepSpec: _words(
+        needs="depends_on depends dependencies after requires wait_for",
+        foreach="loop map for_each for each with_items items over",
+        repeat="while until repeat_until",
+        when="if condition only_if",
+        prompt="message messages template text question instruction instructions task",
+        tool="function call run action",
+        use="uses pipeline workflow include subgraph",
+        choose="branch switch router route classify",
+        join="wait_mode",
+        concurrency="parallel max_parallel max_concurrency parallelism",
+        output="output_schema schema response_format format output_shape",
+        model="llm model_name",
+        agent="role assistant actor",
+        retry="retries max_retries attempts",
+        timeout="timeout_seconds max_time deadline",
+        fallback_models="fallback fallbacks fallback_model",
+        on_error="continue_on_error ignore_errors on_failure allow_failure",
+        cache="caching memoize cache_ttl ttl",
+        samples="n n_samples num_samples sample",
+        approve="approval confirm human human_in_the_loop interrupt",
+        temperature="temp",
+        max_tokens="num_predict max_output_tokens",
+    )
+    | {"params": "with", "args": "with", "arguments": "with", "inputs": "with", "input": "with", "parameters": "with"}
+    | {"item_name": "as", "item": "as", "var": "as", "loop_var": "as"},
+    RepeatSpec: _words(
+        max="max_iterations max_rounds iterations rounds times limit max_attempts count",
+        until="while stop_when condition break_when exit_when",
+        steps="body nodes tasks do",
+        plateau="patience",
+    )
+    | {"itself": "self"},
+    AgentSpec: _words(
+        prompt="system instructions instruction role system_prompt system_message goal backstory persona",
+        output="output_schema schema response_format format",
+        model="llm model_name",
+        max_tokens="num_predict max_output_tokens",
+        temperature="temp",
+    ),
+    InputSpec: _words(
+        choices="enum options values allowed one_of",
+        minimum="min ge gte",
+        maximum="max le lte",
+        description="help doc title",
+        default="value",
+    ),
+    RetrySpec: _words(attempts="max max_attempts max_retries retries count times tries", on="when causes errors"),
+    TimeoutSpec: _words(total="seconds max call all", idle="stall", first_token="first ttft connect"),  # noqa: S106  (the first token of a reply)
+    BudgetSpec: _words(
+        tokens="max_tokens token", calls="max_calls requests max_requests", seconds="time timeout max_seconds duration"
+    ),
+    ChooseSpec: _words(options="choices branches cases routes labels", prompt="question instructions message"),
+    OptionSpec: _words(steps="then goto next run step", description="when text label help"),
+    DefaultsSpec: _words(
+        num_ctx="context context_length ctx", model="llm", max_tokens="num_predict", retry="retries", temperature="temp"
+    ),
+}
+
+_SENTENCES: dict[tuple[Model, str], str] = {
+    (StepSpec, "parallel"): (
+        "steps that need nothing of each other run in parallel anyway; use 'foreach' to map over a list, and "
+        "'concurrency' to bound it"
+    ),
+    (StepSpec, "loop"): "write 'foreach' to map over a list, or 'repeat' to go round until a condition holds",
+    (StepSpec, "self"): "write it inside 'repeat': repeat: {self: true}",
+    (StepSpec, "system"): "a step's text is its 'prompt'; a system message is the prompt of its agent, under 'agents'",
+    (StepSpec, "system_prompt"): "a system message is the prompt of the step's agent, under 'agents'",
+    (StepSpec, "name"): "a step's name is its key under 'steps'",
+    (StepSpec, "id"): "a step's name is its key under 'steps'",
+    (StepSpec, "type"): "a step's kind is the key that it has: agent, use, tool, choose or repeat",
+    (StepSpec, "ignore_errors"): "write 'on_error: skip'",
+    (StepSpec, "continue_on_error"): "write 'on_error: skip'",
+    (StepSpec, "retries"): "write 'retry: {attempts: N}'",
+    (StepSpec, "max_retries"): "write 'retry: {attempts: N}'",
+    (StepSpec, "unless"): "write 'when: not (…)'",
+    (StepSpec, "num_ctx"): "write it under the pipeline's 'defaults'",
+    (PipelineSpec, "model"): "write it under 'defaults'",
+    (PipelineSpec, "temperature"): "write it under 'defaults'",
+    (PipelineSpec, "max_tokens"): "write it under 'defaults'",
+    (PipelineSpec, "num_ctx"): "write it under 'defaults'",
+    (PipelineSpec, "timeout"): "write it under 'defaults'",
+    (PipelineSpec, "retry"): "write it under 'defaults'",
+    (PipelineSpec, "edges"): "there are no edges: a step waits for the steps that its prompt refers to; 'needs' adds",
+    (PipelineSpec, "api_key"): "keys stand in the settings, never in a pipeline",
+    (InputSpec, "optional"): "inputs are optional unless they say 'required: true'",
+}
+
+
+def known_keys(path: KeyPath) -> tuple[str, ...]:
+    """Return the keys that may stand in the mapping at ``path`` of a pipeline file; none where they are free."""
+    model = _model_at(path)
+    return () if model is None else _keys_of(model)
+
+
+def advice_for(key: str, path: KeyPath) -> tuple[str, str | None]:
+    """Return what to write instead of the unknown ``key`` of the mapping at ``path``, and the key that is meant."""
+    model = _model_at(path)
+    if model is None:
+        return "remove it", None
+    meant = _OTHER_WORDS.get(model, {}).get(key.lower().replace("-", "_"))
+    sentence = _SENTENCES.get((model, key.lower()))
+    if sentence is not None:
+        return sentence, meant
+    if meant is not None:
+        return f"write {meant!r}", meant
+    suggestion = did_you_mean(key, _keys_of(model))
+    likely = suggestion.removeprefix("did you mean '").removesuffix("'?") if "did you mean" in suggestion else None
+    return suggestion, likely
+
+
+@cache
+def _keys_of(model: Model) -> tuple[str, ...]:
+    if model is OnErrorSpec:
+        return ("use",)
+    return tuple(info.alias or name for name, info in model.model_fields.items())
+
+
+def _model_at(path: KeyPath) -> Model | None:
+    """Return the model of the mapping at ``path``, or ``None`` where there is none."""
+    here: Any = PipelineSpec
+    for part in path:
+        if isinstance(here, type) and issubclass(here, pydantic.BaseModel):
+            here = _member(here, part)
+        else:
+            here = here[1] if isinstance(here, tuple) else None
+    return here if isinstance(here, type) and issubclass(here, pydantic.BaseModel) else None
+
+
+@cache
+def _member(model: Model, key: str | int) -> Any:
+    """Return what the value of ``key`` is: a model, ``("free", model)`` for a mapping of them, or ``None``."""
+    for name, info in model.model_fields.items():
+        if (info.alias or name) == key:
+            return _mapping_or_model(info.annotation)
+    return None
+
+
+def _mapping_or_model(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return annotation
+    arguments = get_args(annotation)
+    if get_origin(annotation) is dict:
+        inner = _mapping_or_model(arguments[1])
+        return None if inner is None else (_FREE, inner)
+    return next((found for part in arguments if (found := _mapping_or_model(part)) is not None), None)

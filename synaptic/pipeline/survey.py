@@ -1,0 +1,48 @@
+"""Questions about a whole compiled pipeline, with what it uses and repeats."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from synaptic.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from synaptic.pipeline.graph import CompiledStep, Graph
+
+
+def every_step(graph: Graph, prefix: str = "") -> Iterator[tuple[str, CompiledStep]]:
+    """Yield each step with its path, those of loops and used pipelines included."""
+    for name, step in graph.steps.items():
+        path = prefix + name
+        yield path, step
+        if step.repeat is not None and not step.repeat.itself:
+            yield from every_step(step.repeat.body, f"{path}.")
+        if step.use is not None:
+            yield from every_step(step.use.pipeline.graph, f"{path}.")
+
+
+def named_models(graph: Graph) -> bool:
+    """Return whether any step names a model of the run's own backend."""
+    return any(
+        call.policy.backend is None and (call.model or call.policy.fallback_models)
+        for _, step in every_step(graph)
+        for call in (step.call, step.choose.call if step.choose else None)
+        if call is not None
+    )
+
+
+def refuse_approvals(graph: Graph) -> None:
+    """Refuse a pipeline that needs a person where nobody can be asked.
+
+    Raises:
+        UsageError: Naming the steps; nothing was called.
+
+    """
+    asking = [path for path, step in every_step(graph) if step.approve]
+    if asking:
+        raise UsageError(
+            f"a person has to approve {', '.join(asking)}, and nobody can be asked here",
+            hint="run it on a terminal, accept everything with --yes, or give the session an approver",
+        )

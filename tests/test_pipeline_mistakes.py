@@ -1,0 +1,141 @@
+"""Every mistake in a pipeline file is found before a model is called: one problem, at its place, and no crash."""
+
+from pathlib import Path
+
+import pytest
+from pipeline_mistakes import CONTEXT, MISTAKES, Mistake
+
+from synaptic.errors import PipelineError
+from synaptic.pipeline.compiler import compile_pipeline, examine
+from synaptic.pipeline.loader import MAX_PIPELINE_BYTES, Pipeline
+from synaptic.problems import Problem
+
+
+def problems_of(path: Path) -> tuple[Problem, ...]:
+    with pytest.raises(PipelineError) as caught:
+        compile_pipeline(Pipeline.load(path), CONTEXT)
+    assert "Traceback" not in str(caught.value)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=[mistake.name for mistake in MISTAKES])
+def test_each_mistake_is_one_located_problem(mistake: Mistake, tmp_path: Path):
+    path = mistake.write(tmp_path)
+
+    problems = problems_of(path)
+
+    (problem,) = problems
+    assert problem.source == str(tmp_path / mistake.where)
+    assert (problem.line, problem.column) == mistake.place
+    assert mistake.says in f"{problem.message}; {problem.suggestion}"
+    assert "\n" not in str(problem)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=[mistake.name for mistake in MISTAKES])
+def test_looking_for_every_mistake_finds_the_same_one(mistake: Mistake, tmp_path: Path):
+    path = mistake.write(tmp_path)
+
+    pipeline, problems = examine(path, CONTEXT)
+
+    assert pipeline is None
+    assert problems == problems_of(path)
+
+
+def test_the_names_of_the_rows_are_different():
+    assert len(MISTAKES) >= 60
+    assert len({mistake.name for mistake in MISTAKES}) == len(MISTAKES)
+
+
+def test_a_file_of_ten_megabytes_is_refused(tmp_path: Path):
+    path = tmp_path / "big.yaml"
+    path.write_bytes(b"version: 1\n" + b"# padding\n" * (1 << 20))
+
+    (problem,) = problems_of(path)
+
+    assert problem.location == f"{path}:1:1"
+    assert f"at most {MAX_PIPELINE_BYTES:,}" in problem.message
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path):
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("version: 1\nname: café\n".encode("latin-1"))
+
+    (problem,) = problems_of(path)
+
+    assert problem.location == f"{path}:2:10"
+    assert "not UTF-8" in problem.message
+
+
+def test_a_link_does_not_lead_out_of_the_folder(tmp_path: Path):
+    outside, folder = tmp_path / "outside.yaml", tmp_path / "folder"
+    folder.mkdir()
+    outside.write_text("version: 1\nname: o\nsteps: {a: {agent: editor, prompt: x}}\nresult: r\n")
+    (folder / "link.yaml").symlink_to(outside)
+    path = folder / "p.yaml"
+    path.write_text("version: 1\nname: p\nsteps:\n  a: {use: link.yaml}\nresult: r\n")
+
+    (problem,) = problems_of(path)
+
+    assert problem.location == f"{path}:4:12"
+    assert "leads out of the folder" in problem.message
+
+
+@pytest.mark.parametrize("name", [r'"a\0b.yaml"', "x" * 300 + ".yaml", "~/x.yaml", r"C:\x.yaml", "'  /x.yaml'"])
+def test_what_is_no_path_inside_the_folder_is_refused(name: str, tmp_path: Path):
+    path = tmp_path / "p.yaml"
+    path.write_text(f"version: 1\nname: p\nsteps:\n  a: {{use: {name}}}\nresult: r\n")
+
+    (problem,) = problems_of(path)
+
+    assert (problem.line, problem.column) == (4, 12)
+
+
+def test_a_long_chain_of_pipelines_is_refused(tmp_path: Path):
+    for number in range(30):
+        text = f"version: 1\nname: p\nsteps:\n  a: {{use: p{number + 1}.yaml}}\nresult: r\n"
+        (tmp_path / f"p{number}.yaml").write_text(text)
+
+    (problem,) = problems_of(tmp_path / "p0.yaml")
+
+    assert "use each other in a chain" in problem.message
+
+
+def test_all_mistakes_are_found_at_once_those_of_form_and_those_of_meaning(tmp_path: Path):
+    path = tmp_path / "p.yaml"
+    path.write_text("""\
+version: 1
+nam: p
+inputs: {query: {}, size: {tpye: integer}}
+steps:
+  a: {agent: edtor, prompt: "{{ steps.c }}"}
+  b: {agent: editor, prompt: "{{ steps.bad }} {{ inputs.size }} {{ inputs.qery }}", when: steps.x > 1}
+  bad: {agent: editor, promt: x}
+  r: {repeat: {steps: {d: {agnt: editor}, e: {agent: critic, prompt: "{{ steps.d.x }} {{ steps.f }}"}}}}
+result: "{{ steps.bad }} {{ steps.r.d }}"
+""")
+
+    _, problems = examine(path, CONTEXT)
+
+    assert [(problem.line, problem.column) for problem in problems] == [
+        (2, 1),
+        (3, 28),
+        (5, 14),
+        (5, 33),
+        (6, 68),
+        (6, 91),
+        (7, 24),
+        (8, 24),
+        (8, 28),
+        (8, 74),
+        (8, 90),
+    ]
+
+
+def test_a_used_file_is_reported_once_however_often_it_is_used(tmp_path: Path):
+    (tmp_path / "part.yaml").write_text("version: 1\nname: p\nsteps: {a: {agent: edtor, prompt: x}}\nresult: r\n")
+    path = tmp_path / "p.yaml"
+    path.write_text("version: 1\nname: p\nsteps: {a: {use: part.yaml}, b: {use: part.yaml}}\nresult: '{{ steps.c }}'\n")
+
+    first, second = problems_of(path)
+
+    assert (first.location, second.location) == (f"{path}:4:13", f"{tmp_path / 'part.yaml'}:3:20")
