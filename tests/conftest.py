@@ -10,18 +10,22 @@ import pytest
 from synaptic.backends.embedded import EmbeddedBackend
 from synaptic.config import Settings
 
-REAL_CACHE = platformdirs.user_cache_dir()
+REAL_MODELS = Path(platformdirs.user_cache_dir("synapticllamas")) / "models"
 NOBODY = "127.0.0.1:9"  # the discard port: nothing listens there
 
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Move home to an empty place; only the cache stays, which holds the embedded model."""
+    """Move home to an empty place; of the cache, only the embedded model is there."""
     home = tmp_path_factory.mktemp("home")
     for name in [name for name in os.environ if name.startswith("SYNAPTIC_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("XDG_CACHE_HOME", REAL_CACHE)
+    cache = home / ".cache" / "synapticllamas"
+    cache.mkdir(parents=True)
+    REAL_MODELS.mkdir(parents=True, exist_ok=True)
+    (cache / "models").symlink_to(REAL_MODELS)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parent))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(home / ".local" / "state"))
     monkeypatch.setenv("OLLAMA_HOST", NOBODY)

@@ -1,53 +1,13 @@
 """The executor: order, maps, loops, conditions, failures, cancellation; on the scripted backend."""
 
 import asyncio
-from collections.abc import Mapping
 
 import pytest
+from run_support import Run
 
-from synaptic.agents import Agent
-from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
-from synaptic.config import Settings
+from synaptic.backends.scripted import Failure, Reply
 from synaptic.errors import PipelineError, RunError, StreamFailed
-from synaptic.pipeline.loader import Pipeline
-from synaptic.runtime.events import Event, RunFinished, RunResult, RunStarted, StepFinished, StepStarted, TokenDelta
-from synaptic.runtime.session import Session
-
-AGENTS = {
-    "writer": Agent(name="writer", prompt="Write."),
-    "lister": Agent(name="lister", prompt="List.", output={"items": "list[string]"}),
-    "judge": Agent(name="judge", prompt="Judge.", output={"score": "number(0..1)"}),
-}
-SETTINGS = Settings(retries=0)
-
-
-def pipeline(steps: str, result: str = "{{ steps.end }}") -> Pipeline:
-    return Pipeline.parse(f"version: 1\nname: demo\ninputs: {{query: {{}}}}\nsteps:\n{steps}\nresult: '{result}'\n")
-
-
-class Run:
-    """One run of a pipeline against a script, with its events."""
-
-    def __init__(self, steps: str, script: object = None, result: str = "{{ steps.end }}", **options) -> None:
-        self.pipeline = pipeline(steps, result)
-        self.backend = ScriptedBackend(script, **options)
-        self.events: list[Event] = []
-
-    async def __call__(self, query: str | None = "why") -> RunResult:
-        async with Session(SETTINGS, backend=self.backend, agents=AGENTS) as session:
-            return await session.run(query, pipeline=self.pipeline, on_event=self.events.append)
-
-    def statuses(self) -> dict[str, str]:
-        return {event.result.id: event.result.status for event in self.events if isinstance(event, StepFinished)}
-
-    def prompts(self) -> Mapping[str, str]:
-        return {request.tag: request.messages[-1].content for request in self.backend.requests}
-
-    @property
-    def finished(self) -> RunResult:
-        assert isinstance(self.events[-1], RunFinished)
-        return self.events[-1].result
-
+from synaptic.runtime.events import RunFinished, RunStarted, StepStarted, TokenDelta
 
 CHAIN = """\
   first: {agent: writer, prompt: "{{ inputs.query }}"}
@@ -178,7 +138,7 @@ async def test_one_failed_item_fails_the_map_otherwise():
 async def test_a_map_over_something_else_is_an_error_that_names_the_step():
     steps = """\
   judge: {agent: judge, prompt: x}
-  end: {agent: writer, foreach: steps.judge.score, prompt: "{{ item }}"}
+  end: {agent: writer, foreach: "steps.judge.score | default(1)", prompt: "{{ item }}"}
 """
     result = await Run(steps)()
 
@@ -188,7 +148,7 @@ async def test_a_map_over_something_else_is_an_error_that_names_the_step():
 
 async def test_a_condition_that_is_false_skips_the_step_and_not_what_follows():
     steps = """\
-  maybe: {agent: writer, prompt: x, when: "1 > 2"}
+  maybe: {agent: writer, prompt: x, when: "inputs.query == 'never'"}
   end: {agent: writer, prompt: "maybe: {{ 'none' if steps.maybe is none else steps.maybe }}"}
 """
     run = Run(steps)
@@ -215,7 +175,8 @@ async def test_a_failed_step_ends_the_run_and_what_is_finished_is_kept():
   beside: {agent: writer, prompt: "{{ steps.good }}"}
   end: {agent: writer, prompt: "{{ steps.bad }} {{ steps.beside }}"}
 """
-    run = Run(steps, {"bad": Failure("stream_failed", after_tokens=1), "beside": Failure("stall", after_tokens=1)})
+    script = {"bad": Failure("stream_failed", after_tokens=1), "beside": Failure("stall", after_tokens=1)}
+    run = Run(steps, script, first_token_delay=0.001)
 
     result = await run()
 
@@ -230,7 +191,7 @@ async def test_a_failed_step_ends_the_run_and_what_is_finished_is_kept():
 
 async def test_a_template_that_leads_nowhere_in_a_run_fails_its_step():
     steps = """\
-  end: {agent: writer, prompt: "{{ inputs.query.missing }}"}
+  end: {agent: writer, prompt: "{{ (inputs.query | default('x')).missing }}"}
 """
     result = await Run(steps)()
 
@@ -240,7 +201,7 @@ async def test_a_template_that_leads_nowhere_in_a_run_fails_its_step():
 
 async def test_an_empty_result_is_no_answer():
     steps = """\
-  end: {agent: writer, prompt: x, when: "false"}
+  end: {agent: writer, prompt: x, when: "inputs.query == 'never'"}
 """
     result = await Run(steps)()
 
@@ -319,7 +280,9 @@ async def test_a_loop_that_fails_in_its_first_round_has_failed():
     assert run.statuses()["loop"] == "failed"
 
 
-@pytest.mark.parametrize(("bound", "shown"), [("inputs.query", "'why'"), ("1 > 0", "True"), ("3 - 3", "0")])
+@pytest.mark.parametrize(
+    ("bound", "shown"), [("inputs.query | default(1)", "'why'"), ("(1 > 0) | default(1)", "True"), ("3 - 3", "0")]
+)
 async def test_a_bound_that_is_no_number_is_an_error(bound: str, shown: str):
     result = await Run(LOOP.format(max=f"'{bound}'", keep=""), scripted_rounds())()
 
@@ -327,7 +290,9 @@ async def test_a_bound_that_is_no_number_is_an_error(bound: str, shown: str):
 
 
 async def test_a_score_that_is_no_number_is_an_error():
-    result = await Run(LOOP.format(max=2, keep="score: steps.draft\n      keep: best"), scripted_rounds())()
+    result = await Run(
+        LOOP.format(max=2, keep="score: steps.draft | default(0)\n      keep: best"), scripted_rounds()
+    )()
 
     assert "'score' must be a number" in str(result.error)
 
@@ -387,7 +352,7 @@ async def test_a_run_cancelled_before_its_answer_shows_what_was_found():
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert run.finished.answer == "## first\n\nfindings"
+    assert run.finished.answer == "findings"
 
 
 async def test_cancelling_inside_a_map_and_a_loop_reports_both_as_cancelled():

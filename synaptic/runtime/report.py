@@ -44,6 +44,7 @@ def _step(step: StepResult) -> dict[str, Any]:
         "output": step.output,
         "error": step.error,
         "stop_reason": step.stop_reason,
+        "cached": step.cached,
     }
 
 

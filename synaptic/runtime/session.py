@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-from synaptic.backends.base import Startable
+from synaptic.backends.base import BackendContext, BackendNames, Startable, create_backend
 from synaptic.backends.router import Routed, open_backend
 from synaptic.errors import UsageError
 from synaptic.messages import BackendReport, ChatRequest, Message, ModelInfo, Route, Timeouts
-from synaptic.pipeline.compiler import compile_pipeline
+from synaptic.pipeline.compiler import CompileContext, compile_pipeline
 from synaptic.pipeline.inputs import bind_inputs
 from synaptic.pipeline.loader import Pipeline
 from synaptic.pipeline.plan import Plan
+from synaptic.pipeline.survey import named_models, refuse_approvals
+from synaptic.pipeline.tools import discover_tools
 from synaptic.runtime.events import BackendReported, Event, EventHandler, RunResult
 from synaptic.runtime.executor import Executor
-from synaptic.runtime.policies import Limited, Retrying, Timed
+from synaptic.runtime.policies.stacks import Stacks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from synaptic.agents import Agent
     from synaptic.backends.base import Backend
     from synaptic.config import Settings
+    from synaptic.pipeline.tools import Tool
+    from synaptic.runtime.approval import Approver
 
 CONVERSATION_CHARACTERS = 2000
 """Of earlier turns, as much as this reaches every step that asks for it; about 500 tokens."""
@@ -38,6 +43,8 @@ class Session:
         settings: Default: what the files and the environment say.
         backend: Used as it is, instead of routing; the caller closes it.
         agents: Added to the ones that are found, by name.
+        tools: Python functions that pipelines may call, added to the installed ones.
+        approver: Asks a person about steps with ``approve``; without one, a pipeline with such steps is refused.
         on_event: Gets every event of every run, and reports of the backend between runs.
 
     """
@@ -48,6 +55,8 @@ class Session:
         *,
         backend: Backend | None = None,
         agents: Mapping[str, Agent] | None = None,
+        tools: Mapping[str, Tool] | None = None,
+        approver: Approver | None = None,
         on_event: EventHandler | None = None,
     ) -> None:
         if settings is None:
@@ -57,9 +66,11 @@ class Session:
         self.settings = settings
         self._given = backend
         self._extra_agents = dict(agents or {})
+        self._extra_tools = dict(tools or {})
+        self._approver = approver
         self._listeners: list[EventHandler] = [on_event] if on_event else []
         self._routed: Routed | None = None
-        self._stack: Backend | None = None
+        self._stacks: Stacks | None = None
         self._routing = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -88,8 +99,15 @@ class Session:
         *,
         pipeline: str | Path | Pipeline | None = None,
         inputs: Mapping[str, Any] | None = None,
+        model: str | None = None,
     ) -> Plan:
         """Return what a run would do; no model is called.
+
+        Args:
+            query: The question: the pipeline's input of that name.
+            pipeline: A built-in name, a file, or a loaded pipeline; default: the setting ``pipeline``.
+            inputs: Further inputs.
+            model: Goes before the pipeline's own default, not before what a step or an agent asks for.
 
         Raises:
             UsageError: If the pipeline, an agent or an input is wrong.
@@ -100,11 +118,24 @@ class Session:
 
         chosen = pipeline if isinstance(pipeline, Pipeline) else Pipeline.find(pipeline or self.settings.pipeline)
         given = {**(inputs or {})} if query is None else {"query": query, **(inputs or {})}
-        bound = bind_inputs(chosen.spec, given, self.settings.pipeline_inputs)
+        bound = bind_inputs(chosen, given, self.settings.pipeline_inputs)
         book = discover_agents()
-        agents = {name: book[name] for name in book} | self._extra_agents
-        compiled = compile_pipeline(chosen, agents, self.settings.agent_models)
-        return Plan(pipeline=chosen, compiled=compiled, inputs=bound, route=await self.route())
+        context = CompileContext(
+            agents={name: book[name] for name in book} | self._extra_agents,
+            agent_models=self.settings.agent_models,
+            tools=discover_tools(given=self._extra_tools),
+            backends=BackendNames(),
+            model=model,
+        )
+        compiled = compile_pipeline(chosen, context)
+        route = await self.route()
+        if named_models(compiled.graph):
+            # Only now: a pipeline that names no model asks no node what it has.
+            models = [model.name for model in await self.models()]
+            compiled = compile_pipeline(chosen, replace(context, models=models))
+        if model is not None:
+            route = replace(route, model=model)
+        return Plan(pipeline=chosen, compiled=compiled, inputs=bound, route=route)
 
     async def run(
         self,
@@ -112,6 +143,7 @@ class Session:
         *,
         pipeline: str | Path | Pipeline | None = None,
         inputs: Mapping[str, Any] | None = None,
+        model: str | None = None,
         conversation: Sequence[Message] = (),
         on_event: EventHandler | None = None,
     ) -> RunResult:
@@ -121,6 +153,7 @@ class Session:
             query: The question: the pipeline's input of that name.
             pipeline: A built-in name, a file, or a loaded pipeline; default: the setting ``pipeline``.
             inputs: Further inputs.
+            model: Goes before the pipeline's own default, not before what a step or an agent asks for.
             conversation: Earlier turns, oldest first; pipelines read them as ``{{ run.conversation }}``.
             on_event: Gets the events of this run.
 
@@ -130,23 +163,29 @@ class Session:
 
         """
         with self._listening(on_event):
-            plan = await self.plan(query, pipeline=pipeline, inputs=inputs)
+            plan = await self.plan(query, pipeline=pipeline, inputs=inputs, model=model)
+            if self._approver is None:
+                refuse_approvals(plan.graph)
             routed = await self._open()
             if isinstance(routed.backend, Startable):
                 await routed.backend.start()
             executor = Executor(
                 plan,
-                self._policies(routed),
+                self._backends(routed),
                 self._defaults(plan.route),
                 run_id=secrets.token_hex(4),
                 emit=self._emit,
                 conversation=conversation_text(conversation),
+                approver=self._approver,
             )
             return await executor.run()
 
     async def aclose(self) -> None:
-        """Close the backend that the session opened; its child processes end."""
-        routed, self._routed, self._stack = self._routed, None, None
+        """Close the backends that the session opened; their child processes end."""
+        routed, self._routed = self._routed, None
+        stacks, self._stacks = self._stacks, None
+        if stacks is not None:
+            await stacks.aclose()
         if routed is not None and self._given is None:
             await routed.backend.aclose()
 
@@ -162,16 +201,25 @@ class Session:
         models = await self._given.models()
         model = self.settings.model or (models[0].name if models else None)
         route = Route(self._given.name, None, model, "given by the caller")
-        return Routed(self._given, route, self.settings.max_parallel)
+        return Routed(self._given, route, None)
 
-    def _policies(self, routed: Routed) -> Backend:
-        """Return the backend with its policies around it; the same one for every run, so that limits hold."""
-        if self._stack is None:
-            stack: Backend = Timed(routed.backend)
-            if routed.capacity is not None:
-                stack = Limited(stack, routed.capacity)
-            self._stack = Retrying(stack, self.settings.retries)
-        return self._stack
+    def _backends(self, routed: Routed) -> Stacks:
+        """Return the backends with their policies; the same ones for every run, so that limits hold over all."""
+        if self._stacks is None:
+            self._stacks = Stacks(
+                routed.backend,
+                self.settings,
+                capacity=routed.capacity,
+                node=routed.route.node,
+                open_backend=self._open_named,
+                report=self._report,
+            )
+        return self._stacks
+
+    def _open_named(self, name: str) -> Backend:
+        """Return the backend that a step names, opened beside the one of the route."""
+        url = self.settings.nodes[0].url if name == "ollama" and self.settings.nodes else None
+        return create_backend(name, BackendContext(self.settings, url, self._report))
 
     def _defaults(self, route: Route) -> ChatRequest:
         settings = self.settings
@@ -230,12 +278,17 @@ async def run(
     settings: Settings | None = None,
     backend: Backend | None = None,
     agents: Mapping[str, Agent] | None = None,
+    tools: Mapping[str, Tool] | None = None,
+    approver: Approver | None = None,
+    model: str | None = None,
     conversation: Sequence[Message] = (),
     on_event: EventHandler | None = None,
 ) -> RunResult:
     """Answer one question with a graph of agents; see :class:`Session` and :meth:`Session.run`."""
-    async with Session(settings, backend=backend, agents=agents) as session:
-        return await session.run(query, pipeline=pipeline, inputs=inputs, conversation=conversation, on_event=on_event)
+    async with Session(settings, backend=backend, agents=agents, tools=tools, approver=approver) as session:
+        return await session.run(
+            query, pipeline=pipeline, inputs=inputs, model=model, conversation=conversation, on_event=on_event
+        )
 
 
 def run_sync(query: str | None = None, **options: Any) -> RunResult:

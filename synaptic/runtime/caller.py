@@ -1,0 +1,195 @@
+"""One step's call of a model, from its template to its event; a person may be asked before and after."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from synaptic.errors import BudgetExceeded, NotApproved, SynapticError
+from synaptic.runtime.agent_call import REPAIRS, CallRecord, build_request, call_agent
+from synaptic.runtime.approval import Approval, ApprovalRequest
+from synaptic.runtime.events import ApprovalAsked, ApprovalGiven
+from synaptic.runtime.failure import StepFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from synaptic.backends.base import Backend
+    from synaptic.messages import ChatRequest, Route
+    from synaptic.pipeline.graph import CallPolicy, CompiledCall, CompiledStep, StepKind
+    from synaptic.runtime.approval import Approver
+    from synaptic.runtime.events import StepStatus
+    from synaptic.runtime.ledger import Ledger
+    from synaptic.runtime.list_feed import ListFeed
+    from synaptic.runtime.policies.stacks import Bounds
+    from synaptic.runtime.scope import Place, Scope
+    from synaptic.shape import Shape
+
+
+class Backends(Protocol):
+    """Gives for a step's policy the backend with that policy around it."""
+
+    def of(self, policy: CallPolicy, bounds: Bounds) -> Backend:
+        """Return the backend; cheap, as it is asked for every call."""
+        ...
+
+
+class Caller:
+    """Makes the calls of one run.
+
+    Args:
+        ledger: Takes the events.
+        backends: Where calls go.
+        defaults: What holds where nothing else says otherwise.
+        route: Where the run was routed to.
+        approver: Asks a person.
+
+    """
+
+    def __init__(
+        self, ledger: Ledger, backends: Backends, defaults: ChatRequest, route: Route, approver: Approver | None
+    ) -> None:
+        self.ledger = ledger
+        self._backends = backends
+        self._defaults = defaults
+        self._route = route
+        self._approver = approver
+
+    async def call(self, step: CompiledStep, place: Place) -> Any:
+        """Make the call of a step with an agent and return its output.
+
+        Raises:
+            StepFailed: If it failed for good; its event says so.
+            BudgetExceeded: If a budget was used up meanwhile.
+
+        """
+        assert step.call is not None, "the compiler gives an agent step its call"
+        feeds = place.scope.feeds
+        feed = feeds.get(step.id) if feeds and step.is_plain_call else None
+        return await self.make(step, step.call, place, feed=feed)
+
+    async def choose(self, step: CompiledStep, place: Place) -> str:
+        """Make the classifying call and return the label that was chosen; raises as :meth:`call` does."""
+        assert step.choose is not None, "the compiler gives a choosing step its call"
+        return str(await self.make(step, step.choose.call, place))
+
+    async def make(
+        self,
+        step: CompiledStep,
+        call: CompiledCall,
+        place: Place,
+        *,
+        feed: ListFeed | None = None,
+        seed: int | None = None,
+    ) -> Any:
+        """Make one call; ``seed`` tells samples of one prompt apart. Raises as :meth:`call` does."""
+        path = place.path
+        record = CallRecord(agent=call.agent.name, started_at=time.time(), feed=feed)
+        kind: StepKind = "choose" if step.kind == "choose" else "agent"
+        try:
+            request = await self._request(step, call, place, seed)
+            backend = self._begin(call, request, record, place, kind)
+            output = await call_agent(
+                backend,
+                request,
+                call.shape,
+                record,
+                self.ledger.emit,
+                repairs=REPAIRS if call.repairs is None else call.repairs,
+            )
+            if step.approve:
+                output = await self.approved_output(step, path, output, call.shape)
+            if kind == "choose":
+                output = output["choice"]
+        except asyncio.CancelledError:
+            self.ledger.called(path, kind, "cancelled", record.partial, record)
+            raise
+        except BudgetExceeded as exc:
+            self.ledger.called(path, kind, "cancelled", record.partial, record, stop_reason=f"budget: {exc.what}")
+            raise
+        except SynapticError as exc:
+            status: StepStatus = "skipped" if step.on_error == "skip" else "failed"
+            self.ledger.called(path, kind, status, record.partial, record, error=exc)
+            raise StepFailed(path, exc) from exc
+        self.ledger.called(path, kind, "succeeded", output, record)
+        return output
+
+    async def _request(self, step: CompiledStep, call: CompiledCall, place: Place, seed: int | None) -> ChatRequest:
+        variables, path = place.scope.variables, place.path
+        values: tuple[tuple[int, int], ...] = ()
+        if call.policy.overflow == "error":
+            prompt = call.prompt.render(variables, where=path)
+        else:
+            prompt, values = call.prompt.render_message(variables, where=path)
+        if step.approve in ("prompt", "both"):
+            edited = await self._approved(ApprovalRequest(path=path, what="prompt", value=prompt))
+            prompt, values = (prompt, values) if edited == prompt else (str(edited), ())
+        request = build_request(
+            call, prompt, path, self._defaults, values=values, priority=step.priority, rank=place.rank
+        )
+        return request if seed is None else replace(request, seed=seed)
+
+    def _begin(
+        self, call: CompiledCall, request: ChatRequest, record: CallRecord, place: Place, kind: StepKind
+    ) -> Backend:
+        """Return the backend of the call, after saying that the step begins."""
+        backend = self._backends.of(call.policy, place.scope.bounds)
+        record.backend = backend.name
+        record.model = request.model
+        record.node = self._route.node if call.policy.backend is None else None
+        record.started_at = self.ledger.started(
+            place.path, kind, record.agent, backend=backend.name, model=request.model
+        )
+        return backend
+
+    async def approved_output(self, step: CompiledStep, path: str, output: Any, shape: Shape | None = None) -> Any:
+        """Return the output as the person wants it, where the step asks for that.
+
+        Raises:
+            NotApproved: If the person refused, or there is nobody to ask.
+            OutputInvalid: If an edited output does not fit its shape.
+
+        """
+        if step.approve not in ("output", "both"):
+            return output
+        return await self._approved(ApprovalRequest(path=path, what="output", value=output, shape=shape))
+
+    async def _approved(self, request: ApprovalRequest) -> Any:
+        """Return the value as the person wants it; raises as :meth:`approved_output` does."""
+        self.ledger.emit(ApprovalAsked(request.path, request.what))
+        if self._approver is None:
+            raise NotApproved(f"nobody is there to approve the {request.what} of {request.path}")
+        answer: Approval = await self._approver(request)
+        self.ledger.emit(ApprovalGiven(request.path, request.what, answer.decision))
+        if answer.decision == "refused":
+            reason = f": {answer.reason}" if answer.reason else ""
+            raise NotApproved(f"the {request.what} of {request.path} was refused{reason}")
+        if answer.decision == "accepted":
+            return request.value
+        return answer.value if request.shape is None else request.shape.validate(answer.value)
+
+
+def values_of(bindings: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """Return the arguments of a tool or the inputs of a sub-pipeline, filled in.
+
+    Raises:
+        PipelineError: If a template has no good value.
+
+    """
+    return {name: _value(binding, place.scope, f"{place.path}.with.{name}") for name, binding in bindings.items()}
+
+
+def _value(binding: Any, scope: Scope, where: str) -> Any:
+    from synaptic.pipeline.expressions import Expression, Template  # noqa: PLC0415  (start-up of the REPL)
+
+    if isinstance(binding, Expression):
+        return binding.evaluate(scope.variables, where=where)
+    if isinstance(binding, Template):
+        return binding.render(scope.variables, where=where)
+    if isinstance(binding, dict):
+        return {key: _value(value, scope, f"{where}.{key}") for key, value in binding.items()}
+    if isinstance(binding, list):
+        return [_value(value, scope, f"{where}[{index}]") for index, value in enumerate(binding)]
+    return binding

@@ -1,0 +1,130 @@
+"""A bounded loop: rounds until it is good enough, gets no better, or the bound is reached; the best so far is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from synaptic.errors import BudgetExceeded, PipelineError, StepTimeout
+from synaptic.pipeline.expressions import SKIPPED, Expression
+from synaptic.runtime.failure import StepFailed, within
+from synaptic.runtime.scope import Place
+
+if TYPE_CHECKING:
+    from synaptic.errors import SynapticError
+    from synaptic.pipeline.graph import CompiledRepeat, CompiledStep
+    from synaptic.runtime.executor import Executor
+    from synaptic.runtime.scope import Scope
+
+
+async def run_repeat(executor: Executor, step: CompiledStep, place: Place) -> Any:
+    """Return the kept round's outputs with ``rounds`` and ``stop_reason``; of ``self: true``, its output alone.
+
+    Raises:
+        StepFailed: If the first round failed. Where a later one does, the best so far is the output.
+
+    """
+    assert step.repeat is not None, "a loop has a body"
+    ledger, path, scope = executor.ledger, place.path, place.scope
+    rounds = _Rounds(step.repeat, step.id)
+    started = None
+    error: SynapticError | None = None
+    try:
+        bound = _bound(step.repeat, path, scope)
+        started = ledger.started(path, "repeat", step.agent_name, width=bound)
+        async with within(step.timeout, path):
+            reason = await _run_rounds(executor, step, place, rounds, bound)
+    except (asyncio.CancelledError, BudgetExceeded):
+        if rounds.kept is not None:
+            scope.outputs[step.id] = rounds.output("cancelled")
+        ledger.ended(path, "repeat", "cancelled", rounds.kept, started=started)
+        raise
+    except StepFailed as exc:
+        reason, error = "error", exc.cause
+    except (PipelineError, StepTimeout) as exc:
+        reason, error = ("timeout" if isinstance(exc, StepTimeout) else "error"), exc
+    if error is not None and rounds.kept is None:
+        ledger.ended(path, "repeat", "failed", started=started, error=error)
+        raise StepFailed(path, error)
+    output = rounds.output(reason)
+    ledger.ended(path, "repeat", "succeeded", output, started=started, stop_reason=reason)
+    return output
+
+
+async def _run_rounds(executor: Executor, step: CompiledStep, place: Place, rounds: _Rounds, bound: int) -> str:
+    """Run round after round and return why it was the last."""
+    repeat, path = rounds.repeat, place.path
+    after = max(0, place.rank - repeat.body.length)
+    for number in range(1, bound + 1):
+        inner = place.scope.inner(f"{path}[{number}].", after, previous=rounds.last)
+        if repeat.itself:
+            body = repeat.body.steps[step.id]
+            inner.outputs[step.id] = await executor.work(body, Place(f"{path}[{number}]", inner, place.rank))
+        else:
+            await executor.graph(repeat.body, inner)
+        rounds.add(inner, path)
+        if repeat.until is not None and repeat.until.evaluate(inner.variables, where=f"{path}.until"):
+            return "until"
+        if repeat.plateau is not None and rounds.without_gain >= repeat.plateau:
+            return "plateau"
+    return "max"
+
+
+def _bound(repeat: CompiledRepeat, path: str, scope: Scope) -> int:
+    bound = repeat.max
+    if isinstance(bound, Expression):
+        bound = bound.evaluate(scope.variables, where=f"{path}.repeat.max")
+    if isinstance(bound, bool) or not isinstance(bound, int) or bound < 1:
+        raise PipelineError(f"{path}: 'max' must be a whole number of at least 1, not {bound!r}")
+    return bound
+
+
+@dataclass(slots=True)
+class _Rounds:
+    """The rounds of a loop, of which one is kept: the best by score, or the last.
+
+    Attributes:
+        last: What ``previous`` is in the next round.
+        without_gain: Rounds since the best score.
+
+    """
+
+    repeat: CompiledRepeat
+    name: str
+    count: int = 0
+    last: Any = SKIPPED
+    kept: Any = None
+    best: float | None = None
+    without_gain: int = 0
+
+    def add(self, scope: Scope, path: str) -> None:
+        """Take the outputs of a round that came to its end."""
+        self.count += 1
+        if self.repeat.itself:
+            self.last = scope.outputs[self.name]
+        else:
+            self.last = {name: scope.outputs[name] for name in self.repeat.body.steps}
+        score = self._score(scope, path)
+        better = score is not None and (self.best is None or score > self.best)
+        if better:
+            self.best, self.without_gain = score, 0
+        else:
+            self.without_gain += 1
+        if better or self.repeat.keep == "last" or self.count == 1:
+            self.kept = self.last
+
+    def _score(self, scope: Scope, path: str) -> float | None:
+        """Return the round's score; ``None`` where nothing is scored, or what would be scored was skipped."""
+        if self.repeat.score is None:
+            return None
+        score = self.repeat.score.evaluate(scope.variables, where=f"{path}.score")
+        if score is SKIPPED:
+            return None
+        if isinstance(score, bool) or not isinstance(score, (int, float)):
+            raise PipelineError(f"{path}: 'score' must be a number, not {score!r}")
+        return score
+
+    def output(self, reason: str) -> Any:
+        """Return the loop's output."""
+        return self.kept if self.repeat.itself else {**self.kept, "rounds": self.count, "stop_reason": reason}

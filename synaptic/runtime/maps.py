@@ -1,0 +1,142 @@
+"""A step once per item of a list, in parallel; of a list that is still being written, from its first item on."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from synaptic.errors import BudgetExceeded, PipelineError
+from synaptic.pipeline.expressions import SKIPPED
+from synaptic.runtime.failure import StepFailed, unwrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from synaptic.pipeline.graph import CompiledStep
+    from synaptic.runtime.executor import Executor
+    from synaptic.runtime.list_feed import ListFeed
+    from synaptic.runtime.scope import Place, Scope
+
+
+async def run_map(executor: Executor, step: CompiledStep, place: Place) -> list[Any]:
+    """Return the outputs in the order of the items; those of skipped items are left out.
+
+    Raises:
+        StepFailed: If an item failed that may not be skipped, or all items did.
+
+    """
+    assert step.foreach is not None, "a map has a list"
+    path, scope = place.path, place.scope
+    feed = scope.feeds.get(step.feed.step) if step.feed else None
+    items: Sequence[Any] | None = None
+    ledger = executor.ledger
+    started = None
+    instances = _Instances(executor, step, place)
+    try:
+        if feed is None or feed.final is not None:
+            items = _items(step, path, scope)
+        started = ledger.started(path, "map", step.agent_name, width=None if items is None else len(items))
+        async with unwrapped(), asyncio.TaskGroup() as group:
+            if items is not None:
+                instances.start(group, items)
+            elif feed is not None:
+                await instances.follow(group, feed)
+        outputs = instances.outputs()
+    except PipelineError as exc:
+        ledger.ended(path, "map", "failed", agent=step.agent_name, started=started, error=exc)
+        raise StepFailed(path, exc) from exc
+    except StepFailed as exc:
+        ledger.ended(path, "map", "failed", instances.kept(), agent=step.agent_name, started=started, error=exc.cause)
+        raise
+    except (asyncio.CancelledError, BudgetExceeded):
+        ledger.ended(path, "map", "cancelled", instances.kept(), agent=step.agent_name, started=started)
+        raise
+    ledger.ended(path, "map", "succeeded", outputs, agent=step.agent_name, started=started)
+    return outputs
+
+
+def _items(step: CompiledStep, path: str, scope: Scope) -> Sequence[Any]:
+    assert step.foreach is not None, "a map has a list"
+    items = step.foreach.evaluate(scope.variables, where=f"{path}.foreach")
+    if items is SKIPPED:
+        return ()
+    if not isinstance(items, (list, tuple)):
+        raise PipelineError(f"{path}: 'foreach' needs a list, not {type(items).__name__}")
+    return items
+
+
+class _Instances:
+    """The instances of one map, by index."""
+
+    def __init__(self, executor: Executor, step: CompiledStep, place: Place) -> None:
+        self._executor = executor
+        self._step = step
+        self._place = place
+        self._places = asyncio.Semaphore(step.concurrency) if step.concurrency else nullcontext()
+        self._items: list[Any] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._outputs: dict[int, Any] = {}
+        self._failures: dict[int, StepFailed] = {}
+
+    def start(self, group: asyncio.TaskGroup, items: Sequence[Any]) -> None:
+        """Start an instance for each further item."""
+        for item in items:
+            self._tasks.append(group.create_task(self._run(len(self._items), item)))
+            self._items.append(item)
+
+    async def follow(self, group: asyncio.TaskGroup, feed: ListFeed) -> None:
+        """Start an instance for each item as it is written, until the list is final."""
+        generation = feed.generation
+        while feed.final is None:
+            if feed.generation != generation:
+                generation = feed.generation
+                await self._drop_from(0)
+            self.start(group, feed.items[len(self._items) :])
+            if feed.final is None:
+                await feed.changed()
+        final = list(feed.final)
+        same = next(
+            (index for index, (begun, item) in enumerate(zip(self._items, final, strict=False)) if begun != item),
+            min(len(self._items), len(final)),
+        )
+        await self._drop_from(same)
+        self.start(group, final[same:])
+
+    async def _drop_from(self, index: int) -> None:
+        """Cancel the instances from ``index`` on: their items turned out to be void."""
+        dropped, self._tasks[index:], self._items[index:] = self._tasks[index:], [], []
+        for task in dropped:
+            task.cancel()
+        if dropped:
+            await asyncio.wait(dropped)
+        for gone in range(index, index + len(dropped)):
+            self._outputs.pop(gone, None)
+            self._failures.pop(gone, None)
+
+    async def _run(self, index: int, item: Any) -> None:
+        async with self._places:
+            try:
+                scope = self._place.scope.with_item(self._step, item)
+                output = await self._executor.work(self._step, self._place.at(f"{self._place.path}[{index}]", scope))
+            except StepFailed as exc:
+                if self._step.on_error != "skip":
+                    raise
+                self._failures[index] = exc
+            else:
+                self._outputs[index] = output
+
+    def kept(self) -> list[Any]:
+        """Return the outputs there are, in the order of the items."""
+        return [self._outputs[index] for index in sorted(self._outputs)]
+
+    def outputs(self) -> list[Any]:
+        """Return the outputs of a map that came to its end.
+
+        Raises:
+            StepFailed: If there were items, and all of them failed.
+
+        """
+        if self._failures and len(self._failures) == len(self._items):
+            raise self._failures[0]
+        return self.kept()
