@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from synaptic.errors import BackendBusy as BackendBusy
     from synaptic.errors import BackendError as BackendError
     from synaptic.errors import BackendUnavailable as BackendUnavailable
+    from synaptic.errors import BudgetExceeded as BudgetExceeded
     from synaptic.errors import CallTimeout as CallTimeout
     from synaptic.errors import ConfigError as ConfigError
     from synaptic.errors import ContextOverflow as ContextOverflow
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from synaptic.errors import FirstTokenTimeout as FirstTokenTimeout
     from synaptic.errors import IdleTimeout as IdleTimeout
     from synaptic.errors import ModelNotFound as ModelNotFound
+    from synaptic.errors import NotApproved as NotApproved
     from synaptic.errors import OutputError as OutputError
     from synaptic.errors import OutputInvalid as OutputInvalid
     from synaptic.errors import OutputTruncated as OutputTruncated
@@ -38,10 +40,12 @@ if TYPE_CHECKING:
     from synaptic.errors import RequestRejected as RequestRejected
     from synaptic.errors import RunError as RunError
     from synaptic.errors import ServerError as ServerError
+    from synaptic.errors import StepTimeout as StepTimeout
     from synaptic.errors import StreamError as StreamError
     from synaptic.errors import StreamFailed as StreamFailed
     from synaptic.errors import StreamTruncated as StreamTruncated
     from synaptic.errors import SynapticError as SynapticError
+    from synaptic.errors import ToolError as ToolError
     from synaptic.errors import UsageError as UsageError
     from synaptic.messages import ChatRequest as ChatRequest
     from synaptic.messages import Chunk as Chunk
@@ -50,8 +54,15 @@ if TYPE_CHECKING:
     from synaptic.messages import Usage as Usage
     from synaptic.pipeline.loader import Pipeline as Pipeline
     from synaptic.pipeline.plan import Plan as Plan
+    from synaptic.pipeline.tools import Tool as Tool
+    from synaptic.pipeline.tools import tool as tool
+    from synaptic.runtime.approval import Approval as Approval
+    from synaptic.runtime.approval import ApprovalRequest as ApprovalRequest
+    from synaptic.runtime.events import ApprovalAsked as ApprovalAsked
+    from synaptic.runtime.events import ApprovalGiven as ApprovalGiven
     from synaptic.runtime.events import BackendReported as BackendReported
     from synaptic.runtime.events import Event as Event
+    from synaptic.runtime.events import PromptShortened as PromptShortened
     from synaptic.runtime.events import RunFinished as RunFinished
     from synaptic.runtime.events import RunResult as RunResult
     from synaptic.runtime.events import RunStarted as RunStarted
@@ -76,6 +87,7 @@ _HOME = {
         "BackendBusy",
         "BackendError",
         "BackendUnavailable",
+        "BudgetExceeded",
         "CallTimeout",
         "ConfigError",
         "ContextOverflow",
@@ -85,6 +97,7 @@ _HOME = {
         "FirstTokenTimeout",
         "IdleTimeout",
         "ModelNotFound",
+        "NotApproved",
         "OutputError",
         "OutputInvalid",
         "OutputTruncated",
@@ -93,18 +106,25 @@ _HOME = {
         "RequestRejected",
         "RunError",
         "ServerError",
+        "StepTimeout",
         "StreamError",
         "StreamFailed",
         "StreamTruncated",
         "SynapticError",
+        "ToolError",
         "UsageError",
     ),
     "synaptic.messages": ("ChatRequest", "Chunk", "Message", "ModelInfo", "Usage"),
     "synaptic.pipeline.loader": ("Pipeline",),
     "synaptic.pipeline.plan": ("Plan",),
+    "synaptic.pipeline.tools": ("Tool", "tool"),
+    "synaptic.runtime.approval": ("Approval", "ApprovalRequest"),
     "synaptic.runtime.events": (
+        "ApprovalAsked",
+        "ApprovalGiven",
         "BackendReported",
         "Event",
+        "PromptShortened",
         "RunFinished",
         "RunResult",
         "RunStarted",

@@ -340,9 +340,10 @@ def test_pipelines(run, tmp_path: Path):
     data = json.loads(run("pipelines", "list", "--json").out)
     shown = run("pipelines", "show", "answer").out
 
-    assert [line.split()[0] for line in listing] == ["NAME", "answer", "parallel", "research"]
-    assert [pipeline["name"] for pipeline in data] == ["answer", "parallel", "research"]
-    assert data[2]["inputs"]["rounds"]["default"] == 1
+    names = [pipeline["name"] for pipeline in data]
+    assert names == sorted(names) and {"answer", "parallel", "research", "debate", "map_reduce"} < set(names)
+    assert [line.split()[0] for line in listing if not line.startswith(" ")] == ["NAME", *names]
+    assert data[names.index("research")]["inputs"]["rounds"]["default"] == 1
     (tmp_path / "mine.yaml").write_text(shown)
     assert (
         run("pipelines", "validate", "mine.yaml", "research").out == "mine.yaml: ok (1 step)\nresearch: ok (5 steps)\n"

@@ -2,137 +2,38 @@
 
 import io
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-import pyte
 import pytest
+from render_support import (
+    ANSWER,
+    BEGIN,
+    COLUMNS,
+    RESEARCH,
+    ROWS,
+    START,
+    Terminal,
+    finished,
+    in_pipes,
+    make_plan,
+    on_terminal,
+    run_finished,
+    show,
+    started,
+)
 from rich.console import Console
 
-from synaptic.agents import Agent
-from synaptic.messages import BackendNotice, BackendProgress, Route, Timings, Usage
-from synaptic.pipeline.compiler import compile_pipeline
-from synaptic.pipeline.loader import Pipeline
-from synaptic.pipeline.plan import Plan
+from synaptic.messages import BackendNotice, BackendProgress, Timings, Usage
 from synaptic.runtime.events import (
     BackendReported,
-    Event,
-    RunFinished,
-    RunResult,
     RunStarted,
-    StepFinished,
     StepRepaired,
-    StepResult,
     StepRetried,
-    StepStarted,
     TokenDelta,
 )
-from synaptic.ui.plan_view import plan_row, print_plan
-from synaptic.ui.render import Renderer, make_renderer
+from synaptic.ui.render import make_renderer
 from synaptic.ui.render_live import ASCII, MOST_CHILDREN, UNICODE, LiveStatus, bar, layout
 from synaptic.ui.run_view import RunView, parent, place
-
-RESEARCH = """
-version: 1
-name: demo
-inputs:
-  query: {type: string, required: true}
-steps:
-  plan: {agent: thinker, prompt: "{{ inputs.query }}", output: {questions: "list[string]"}}
-  research: {agent: thinker, foreach: steps.plan.questions, prompt: "{{ item }}"}
-  refine:
-    when: inputs.query == "hard"
-    repeat:
-      max: 2
-      steps:
-        judge: {agent: thinker, prompt: "{{ steps.research }}"}
-  write: {agent: writer, prompt: "{{ steps.research }} {% if steps.refine %}{{ steps.refine.judge }}{% endif %}"}
-result: "{{ steps.write }}"
-"""
-
-ANSWER = "Because of \x1b[31mphysics\x07."
-START = 1_000_000.0
-COLUMNS, ROWS = 100, 24
-
-
-class Terminal(io.StringIO):
-    """What a terminal is told; ``screen`` is what it then shows."""
-
-    def isatty(self) -> bool:
-        return True
-
-    def screen(self, rows: int = ROWS) -> list[str]:
-        screen = pyte.Screen(COLUMNS, rows)
-        screen.set_mode(pyte.modes.LNM)
-        pyte.Stream(screen).feed(self.getvalue())
-        return [line.rstrip() for line in screen.display]
-
-
-def make_plan(text: str = RESEARCH) -> Plan:
-    pipeline = Pipeline.parse(text)
-    agents = {name: Agent(name=name, prompt="Think.") for name in ("thinker", "writer")}
-    route = Route("ollama", "http://127.0.0.1:11434", "tiny:latest", "the only one")
-    return Plan(pipeline=pipeline, compiled=compile_pipeline(pipeline, agents), inputs={"query": "why?"}, route=route)
-
-
-def started(path: str, kind: str = "agent", agent: str | None = "thinker", width: int | None = None) -> StepStarted:
-    backend, model = ("ollama", "tiny:latest") if kind == "agent" else (None, None)
-    return StepStarted(path, kind, agent, backend, model, START, width=width)
-
-
-def finished(path: str, status: str = "succeeded", kind: str = "agent", **more: object) -> StepFinished:
-    called = {"model": "tiny:latest", "backend": "ollama", "attempts": 1, "usage": Usage(100, 45)}
-    values = {
-        "agent": "thinker" if kind != "repeat" else None,
-        "started_at": START,
-        "ended_at": START + 2,
-        **(called if kind == "agent" else {}),
-        **more,
-    }
-    return StepFinished(StepResult(id=path, kind=kind, status=status, **values))
-
-
-def run_finished(
-    answer: str = "", status: str = "succeeded", steps: Sequence[StepFinished] = (), **more
-) -> RunFinished:
-    values = {"usage": Usage(300, 90), "stop_reason": "completed", **more}
-    return RunFinished(
-        RunResult(
-            run_id="r1",
-            pipeline="demo",
-            status=status,
-            answer=answer,
-            steps=tuple(step.result for step in steps),
-            started_at=START,
-            ended_at=START + 3,
-            **values,
-        )
-    )
-
-
-BEGIN = RunStarted("r1", make_plan(), START)
-
-
-def on_terminal(events: Sequence[Event], **options: bool) -> Terminal:
-    """Return a terminal that is both stdout and stderr, after the events."""
-    terminal = Terminal()
-    console = Console(file=terminal, force_terminal=True, width=COLUMNS, height=ROWS, highlight=False)
-    show(make_renderer(console=console, out=terminal, **options), events)
-    return terminal
-
-
-def in_pipes(events: Sequence[Event], **options: bool) -> tuple[str, list[str]]:
-    """Return what is on stdout and the lines on stderr, neither of them a terminal."""
-    out, err = io.StringIO(), io.StringIO()
-    show(make_renderer(console=Console(file=err, width=200, highlight=False), out=out, **options), events)
-    return out.getvalue(), err.getvalue().splitlines()
-
-
-def show(renderer: Renderer, events: Sequence[Event]) -> None:
-    for event in events:
-        renderer.handle(event)
-    renderer.close()
-
 
 WHOLE_RUN = [
     BEGIN,
@@ -542,38 +443,6 @@ def test_the_count_of_a_loop_without_a_known_bound():
     view.apply(started("refine[3].judge"))
 
     assert view.get("refine").count() == "round 3"
-
-
-def test_a_plan_is_a_table():
-    out = io.StringIO()
-
-    print_plan(make_plan(), out)
-
-    lines = out.getvalue().splitlines()
-    assert lines[0].startswith("pipeline  demo")
-    assert lines[1] == "route     ollama/tiny:latest@127.0.0.1:11434: the only one"
-    rows = [line.split() for line in lines[4:9]]
-    assert rows[0][:4] == ["1", "plan*", "thinker", "1"]
-    assert rows[1][:4] == ["2", "research*", "thinker", "×N"]
-    assert rows[2][:5] == ["3", "refine*", "(loop)", "≤", "2"]
-    assert rows[3][0] == "refine.judge"
-    assert lines[8].split()[-3:] == ["answer", "research,", "refine"]
-
-
-def test_a_plan_on_a_terminal_is_wrapped():
-    out = Terminal()
-
-    print_plan(make_plan(), out)
-
-    assert max(len(line) for line in out.getvalue().splitlines()) <= 80
-
-
-def test_a_step_that_runs_elsewhere_than_the_route_says_where():
-    plan = make_plan()
-    (row, *_) = plan.rows()
-
-    assert plan_row(row, plan.route)[4] == "tiny:latest"
-    assert plan_row(row, Route("embedded", None, None, ""))[4] == "ollama/tiny:latest@127.0.0.1:11434"
 
 
 def test_drawing_from_a_thread_of_its_own_shows_time_passing():

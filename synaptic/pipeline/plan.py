@@ -2,46 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from synaptic.pipeline.expressions import Expression
+from synaptic.pipeline.plan_rows import PlannedStep, planned_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from synaptic.messages import Route
-    from synaptic.pipeline.compiler import CompiledPipeline
-    from synaptic.pipeline.graph import CompiledStep, Graph, StepKind
+    from synaptic.pipeline.graph import CompiledPipeline, CompiledStep, Graph
     from synaptic.pipeline.loader import Pipeline
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedStep:
-    """One row of the plan, as people see it.
-
-    Attributes:
-        path: ``plan``; inside a loop ``refine.judge``.
-        stage: How many steps must end before this one, counted along the longest chain inside its scope.
-        times: How often it runs: "1", "×N" for a map, "≤ 2" for a loop's rounds.
-        streams_answer: Whether its text is the answer, token by token.
-
-    """
-
-    path: str
-    depth: int
-    kind: StepKind
-    agent: str | None
-    needs: tuple[str, ...]
-    stage: int
-    times: str
-    model: str | None
-    backend: str | None
-    node: str | None
-    critical: bool
-    conditional: bool
-    structured: bool
-    streams_answer: bool
+__all__ = ["Plan", "PlannedStep", "answer_path", "default_inputs", "limits", "overview"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,66 +32,84 @@ class Plan:
 
     @property
     def answer_step(self) -> str | None:
-        """The step whose text is the answer as it stands, if the result is nothing but that text."""
-        reference = self.compiled.result.sole_reference
-        if reference is None or len(reference.path) != 1:
-            return None
-        step = self.graph.steps.get(reference.path[0])
-        plain = step is not None and step.kind == "agent" and step.call is not None and step.call.shape is None
-        return reference.path[0] if plain else None
+        """The path of the step whose text is the answer, token by token, if there is one."""
+        return answer_path(self.compiled)
 
     def rows(self) -> list[PlannedStep]:
-        """Return the steps in the order of their stages, a loop's body after the loop."""
-        return list(self._rows(self.graph, "", 0))
-
-    def _rows(self, graph: Graph, prefix: str, depth: int) -> Iterator[PlannedStep]:
-        stages = graph.stages()
-        critical = set(graph.critical_path())
-        for name in sorted(stages, key=lambda name: stages[name]):
-            step = graph.steps[name]
-            calls = step.call is not None
-            yield PlannedStep(
-                path=prefix + name,
-                depth=depth,
-                kind=step.kind,
-                agent=step.agent_name,
-                needs=tuple(prefix + need for need in step.needs),
-                stage=stages[name],
-                times=self._times(step),
-                model=(step.call.model or self.route.model) if step.call else None,
-                backend=self.route.backend if calls else None,
-                node=self.route.node if calls else None,
-                critical=name in critical,
-                conditional=step.when is not None,
-                structured=step.call is not None and step.call.shape is not None,
-                streams_answer=not prefix and name == self.answer_step,
-            )
-            if step.repeat is not None:
-                yield from self._rows(step.repeat.body, f"{prefix}{name}.", depth + 1)
-
-    def _times(self, step: CompiledStep) -> str:
-        if step.foreach is not None:
-            return "×N"
-        if step.repeat is None:
-            return "1"
-        bound = step.repeat.max
-        if not isinstance(bound, Expression):
-            return f"≤ {bound}"
-        only_inputs = all(reference.root == "inputs" for reference in bound.references)
-        return f"≤ {bound.evaluate({'inputs': self.inputs}, where=step.id)}" if only_inputs else f"≤ {bound.source}"
+        """Return the steps in the order of their stages, what is inside a step after the step."""
+        return planned_steps(self.compiled, self.inputs, self.route, self.answer_step)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plan as JSON data: pipeline, inputs, route, steps, critical path."""
+        """Return the plan as JSON data: pipeline, inputs, route, limits, steps, critical path, answer step.
+
+        The text of a file among the inputs is left out; ``characters`` says how long it is.
+        """
         return {
             "pipeline": self.pipeline.name,
-            "inputs": dict(self.inputs),
+            "inputs": {name: _without_text(value) for name, value in self.inputs.items()},
             "route": asdict(self.route),
-            "steps": [_row_data(row) for row in self.rows()],
+            "limits": limits(self.compiled),
+            "steps": [row.data() for row in self.rows()],
             "critical_path": list(self.graph.critical_path()),
+            "answer_step": self.answer_step,
         }
 
 
-def _row_data(row: PlannedStep) -> dict[str, Any]:
-    data = asdict(row)
-    del data["depth"]
-    return {"id": data.pop("path"), **data}
+def overview(compiled: CompiledPipeline) -> dict[str, Any]:
+    """Return what is known of a pipeline without inputs and without a backend, as JSON data."""
+    rows = planned_steps(compiled, default_inputs(compiled), None, answer_path(compiled))
+    return {
+        "pipeline": compiled.pipeline.name,
+        "limits": limits(compiled),
+        "steps": [row.data() for row in rows],
+        "critical_path": list(compiled.graph.critical_path()),
+        "answer_step": answer_path(compiled),
+    }
+
+
+def default_inputs(compiled: CompiledPipeline) -> dict[str, Any]:
+    """Return the inputs that have a default."""
+    inputs = compiled.pipeline.spec.inputs
+    return {name: spec.default for name, spec in inputs.items() if spec.default is not None}
+
+
+def limits(compiled: CompiledPipeline) -> dict[str, float]:
+    """Return the bounds that are set: ``tokens``, ``calls``, ``seconds`` of a run, and ``concurrency``."""
+    bounds = {**compiled.budget.model_dump(), "concurrency": compiled.concurrency}
+    return {name: value for name, value in bounds.items() if value is not None}
+
+
+def answer_path(compiled: CompiledPipeline) -> str | None:
+    """Return the path of the step whose text is the pipeline's result, and stays so once it is written.
+
+    ``None`` where anything may still change or replace that text: an output shape, a map, samples, a loop, a person
+    who approves it, a step that takes its place, a race that it may lose.
+    """
+    reference = compiled.result.sole_reference
+    if reference is None or reference.root != "steps" or len(reference.path) != 1:
+        return None
+    name = reference.path[0]
+    step = compiled.graph.steps.get(name)
+    if step is None or _may_change(step) or _may_lose(step, compiled.graph):
+        return None
+    if step.use is not None:
+        inner = answer_path(step.use.pipeline)
+        return f"{name}.{inner}" if inner else None
+    return name if step.call is not None and step.call.shape is None else None
+
+
+def _may_change(step: CompiledStep) -> bool:
+    many = step.foreach is not None or step.samples is not None or step.repeat is not None
+    return many or step.approve in {"output", "both"} or step.on_error == "use" or step.on_demand
+
+
+def _may_lose(step: CompiledStep, graph: Graph) -> bool:
+    """Return whether the step may be cancelled because another one was faster."""
+    return any(graph.steps[later].join == "first" for later in graph.dependents[step.id])
+
+
+def _without_text(value: Any) -> Any:
+    if isinstance(value, Mapping) and isinstance(value.get("text"), str):
+        shown = {key: part for key, part in value.items() if key != "text"}
+        return {**shown, "characters": len(value["text"])}
+    return [_without_text(item) for item in value] if isinstance(value, (list, tuple)) else value

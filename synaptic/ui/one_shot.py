@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import ExitCode, SynapticError, UsageError
 from synaptic.messages import Usage
+from synaptic.pipeline.tools import named_tools
 from synaptic.runtime.events import RunFinished, RunResult
 from synaptic.runtime.report import run_document
 from synaptic.runtime.session import Session
+from synaptic.ui.approval import make_approver
 from synaptic.ui.commands.support import load
 from synaptic.ui.console import show_error, show_hint, show_notices, stderr_console
 from synaptic.ui.output import write_json
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from synaptic.config import LoadedSettings
+    from synaptic.pipeline.tools import Tool
     from synaptic.runtime.events import Event, RunStatus
     from synaptic.ui.options import Options
     from synaptic.ui.render import Renderer
@@ -43,9 +46,10 @@ class Request:
     """A question with all that is needed to answer it."""
 
     query: str | None
-    inputs: Mapping[str, str]
+    inputs: Mapping[str, Any]
     loaded: LoadedSettings
     options: Options
+    tools: Mapping[str, Tool]
 
 
 def ask(words: Sequence[str], options: Options) -> int:
@@ -60,12 +64,13 @@ def ask(words: Sequence[str], options: Options) -> int:
         raise UsageError("-q and -v contradict each other", hint="leave one of them out")
     loaded = load(options)
     inputs = parse_inputs(options.inputs)
+    tools = named_tools(options.tools)
     if not options.quiet:
         show_notices(console, loaded.notices)
         if (command := mistaken_command(words)) is not None:
             show_hint(console, f"{words[0]!r} is asked as a question; the command is called {command!r}")
     query = compose(words, piped_text(lambda: show_hint(console, "waiting for standard input (Ctrl-D ends it)")))
-    return _Asking(Request(query, inputs, loaded, options), console).run()
+    return _Asking(Request(query, inputs, loaded, options, tools), console).run()
 
 
 class _Asking:
@@ -87,7 +92,7 @@ class _Asking:
         except UsageError:
             raise
         except asyncio.CancelledError:
-            if self.result is None or self.result.status != "succeeded":
+            if self.result is None or self.result.status not in {"succeeded", "stopped"}:
                 return self._interrupted()
         except Exception as exc:
             if self.options.json:
@@ -108,14 +113,25 @@ class _Asking:
 
     async def _under_signals(self) -> None:
         with self._cancelling():
-            async with Session(self.request.loaded.settings, on_event=self._on_event) as session:
+            async with self._session() as session:
                 if self.options.plan:
                     await self._plan(session)
                 else:
-                    await session.run(self.request.query, inputs=self.request.inputs)
+                    request = self.request
+                    await session.run(request.query, inputs=request.inputs, model=self.options.model)
+
+    def _session(self) -> Session:
+        # A plan calls nothing, so that it needs nobody's approval either.
+        accept_all = self.options.yes or self.options.plan
+        return Session(
+            self.request.loaded.settings,
+            tools=self.request.tools,
+            approver=make_approver(accept_all=accept_all, paused=self.renderer.paused),
+            on_event=self._on_event,
+        )
 
     async def _plan(self, session: Session) -> None:
-        plan = await session.plan(self.request.query, inputs=self.request.inputs)
+        plan = await session.plan(self.request.query, inputs=self.request.inputs, model=self.options.model)
         self.renderer.close()
         if self.options.json:
             write_json(plan.to_dict())

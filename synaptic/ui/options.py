@@ -27,6 +27,8 @@ class Options:
     json: bool = False
     quiet: bool = False
     verbose: bool = False
+    tools: tuple[str, ...] = ()
+    yes: bool = False
 
     def merged(self, later: Mapping[str, Any]) -> Options:
         """Return these options with ``later`` ones over them; lists are joined, switches stay on."""
@@ -63,12 +65,21 @@ _PIPELINE = click.option(
     "-p", "--pipeline", metavar="NAME|FILE", help="Pipeline that answers: a built-in name or a file."
 )
 _MODEL = click.option("-m", "--model", metavar="NAME", help="Model for every agent that names none.")
+_TOOLS = click.option(
+    "--tools",
+    metavar="MODULE|FILE.py",
+    multiple=True,
+    help="Python module or file whose @tool functions pipelines may call; repeatable.",
+)
+_YES = click.option("-y", "--yes", is_flag=True, help="Accept every step that asks for a person's approval.")
 _QUESTION = (
     _PIPELINE,
     _MODEL,
     click.option(
         "-i", "--input", "inputs", metavar="KEY=VALUE", multiple=True, help="An input of the pipeline; repeatable."
     ),
+    _TOOLS,
+    _YES,
     *_SETTINGS,
     click.option("--plan", is_flag=True, help="Print what would run, and where, and stop; no model is called."),
     _JSON,
@@ -83,12 +94,17 @@ def question_options(command: Command) -> Command:
 
 def chat_options(command: Command) -> Command:
     """Add the options of a chat to a command."""
-    return _apply((_PIPELINE, _MODEL, *_SETTINGS, *_LOUDNESS), command)
+    return _apply((_PIPELINE, _MODEL, _TOOLS, _YES, *_SETTINGS, *_LOUDNESS), command)
 
 
 def config_option(command: Command) -> Command:
     """Add ``--config`` to a command."""
     return _apply((_CONFIG,), command)
+
+
+def tools_option(command: Command) -> Command:
+    """Add ``--tools`` to a command."""
+    return _apply((_TOOLS,), command)
 
 
 def settings_options(command: Command) -> Command:

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, BinaryIO
 
 from synaptic.errors import UsageError
+from synaptic.pipeline.documents import Repeated
 from synaptic.problems import Problem
 
 if TYPE_CHECKING:
@@ -27,24 +28,29 @@ def compose(words: Sequence[str], piped: str) -> str | None:
     return "\n\n".join(parts) or None
 
 
-def parse_inputs(pairs: Iterable[str]) -> dict[str, str]:
-    """Return the inputs in ``KEY=VALUE`` arguments; of two with one key the later counts.
+def parse_inputs(pairs: Iterable[str]) -> dict[str, str | Repeated]:
+    """Return the inputs in ``KEY=VALUE`` arguments; of several with one key, all that were given.
 
     Raises:
         UsageError: With every argument that is no pair.
 
     """
-    inputs: dict[str, str] = {}
+    inputs: dict[str, str | Repeated] = {}
     problems: list[Problem] = []
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if separator and key.strip():
-            inputs[key.strip()] = value
+            before = inputs.get(key.strip())
+            inputs[key.strip()] = value if before is None else Repeated((*_all(before), value))
         else:
             problems.append(Problem(f"{pair!r} is no input", "-i", suggestion="write KEY=VALUE, as in rounds=2"))
     if problems:
         raise UsageError.of(problems)
     return inputs
+
+
+def _all(value: str | Repeated) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value
 
 
 def piped_text(on_wait: Callable[[], None], patience: float = PATIENCE_SECONDS) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from synaptic.runtime.events import RunFinished, RunStarted, StepRepaired, StepRetried, TokenDelta
@@ -11,6 +12,8 @@ from synaptic.ui.text import printable
 from synaptic.ui.wrap import WordWrapper
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import Console
 
     from synaptic.runtime.events import Event, RunResult
@@ -54,9 +57,9 @@ class AnswerWriter:
         self._wrapper = WordWrapper(self._width)
 
     def finish(self, result: RunResult) -> None:
-        """Complete the answer. What was streamed is not written again, unless the run succeeded with another text."""
+        """Complete the answer. What was streamed is not written again, unless the run ended with another text."""
         same = self.text.strip() == result.answer.strip()
-        if not same and (not self.text or result.status == "succeeded"):
+        if not same and (not self.text or result.status in {"succeeded", "stopped"}):
             self.begin_anew()
             if self.streams:
                 self.add(result.answer.rstrip())
@@ -96,6 +99,8 @@ class Renderer:
         self._status = status
         self._answer = answer
         self._answer_step: str | None = None
+        self._pauses = 0
+        self._kept: list[str] = []
 
     def handle(self, event: Event) -> None:
         """Show an event. Never waits for anything but the terminal."""
@@ -108,8 +113,26 @@ class Renderer:
                 self._stream(self._answer, event.text)
         elif isinstance(event, RunStarted):
             self._answer_step = event.plan.answer_step
-        elif isinstance(event, StepRetried | StepRepaired) and self._answer is not None and self._answer.text:
-            self._restart(self._answer)
+        elif isinstance(event, StepRetried | StepRepaired) and event.path == self._answer_step:
+            self._restart()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the terminal to somebody else inside the ``with``: a question to a person. Runs go on meanwhile.
+
+        What happens is shown afterwards, the answer's text included. May be nested; the last one to leave resumes.
+        """
+        self._pauses += 1
+        if self._pauses == 1:
+            if self._answer is not None:
+                self._answer.end_line()
+            self._status.pause()
+        try:
+            yield
+        finally:
+            self._pauses -= 1
+            if self._pauses == 0:
+                self._resume()
 
     @property
     def write_failure(self) -> OSError | None:
@@ -122,18 +145,35 @@ class Renderer:
             self._answer.end_line()
         self._status.close()
 
+    def _resume(self) -> None:
+        self._status.resume()
+        kept, self._kept = self._kept, []
+        if self._answer is not None:
+            for text in kept:
+                self._stream(self._answer, text)
+
     def _stream(self, answer: AnswerWriter, text: str) -> None:
-        if answer.streams and (answer.text or text.strip()):
+        if self._pauses:
+            self._kept.append(text)
+        elif answer.streams and (answer.text or text.strip()):
             self._status.hold()
             answer.add(text)
 
-    def _restart(self, answer: AnswerWriter) -> None:
-        """Say that the text on the screen is void, and begin anew."""
-        answer.begin_anew()
-        self._status.release()
+    def _restart(self) -> None:
+        """Void the answer so far, and say so where it is on the screen."""
+        self._kept = []
+        if self._answer is None or not self._answer.text:
+            return
+        self._answer.begin_anew()
+        if not self._pauses:
+            self._status.release()
         self._status.say("the text above is void; the answer begins anew", "yellow")
 
     def _finish(self, event: RunFinished) -> None:
+        if self._pauses:
+            # Whoever was asked is not answered any more. The whole answer is written below, not what was kept of it.
+            self._kept = []
+            self._status.resume()
         self._status.settle(event)
         if self._answer is not None:
             if self._answer.streams and event.result.answer:

@@ -33,7 +33,7 @@ _BAR_CELLS: Final = 24
 _DROP_ORDER: Final = (4, 2, 1, 3)
 _WHERE: Final = 2
 _LEAST_WHERE: Final = 14
-_MOST_REMARK: Final = 24  # what a remark may take from the columns before it
+_MOST_REMARK: Final = 40  # what a remark may take from the columns before it
 _DIM: Final = frozenset({"waiting", "skipped", "not reached"})
 _NUMBERS: Final = frozenset({3, 4, 5})
 _STYLES: Final = {
@@ -42,8 +42,15 @@ _STYLES: Final = {
     "succeeded": "green",
     "failed": "red",
     "cancelled": "yellow",
+    "asking": "yellow",
 }
-_WORDS: Final = {"answering": "answers below", "succeeded": "", "running": "", "cancelled": "interrupted"}
+_WORDS: Final = {
+    "answering": "answers below",
+    "asking": "waits for approval",
+    "succeeded": "",
+    "running": "",
+    "cancelled": "interrupted",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,7 @@ class Glyphs:
     failed: str
     skipped: str
     answering: str
+    asking: str
     branch: str
     last: str
     full: str
@@ -66,6 +74,7 @@ class Glyphs:
         signs = {
             "running": self.spinner[int(now * FRAMES_PER_SECOND) % len(self.spinner)],
             "answering": self.answering,
+            "asking": self.asking,
             "waiting": self.waiting,
             "not reached": self.waiting,
             "succeeded": self.succeeded,
@@ -74,8 +83,8 @@ class Glyphs:
         return signs.get(state, self.failed)
 
 
-UNICODE: Final = Glyphs("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "·", "✓", "✗", "–", "▸", "├ ", "└ ", "━", "─")
-ASCII: Final = Glyphs("|/-\\", ".", "+", "x", "-", ">", "|-", "`-", "#", "-")
+UNICODE: Final = Glyphs("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "·", "✓", "✗", "–", "▸", "?", "├ ", "└ ", "━", "─")
+ASCII: Final = Glyphs("|/-\\", ".", "+", "x", "-", ">", "?", "|-", "`-", "#", "-")
 
 
 class LiveStatus(PlainStatus):
@@ -89,6 +98,7 @@ class LiveStatus(PlainStatus):
         self._downloaded: set[str] = set()
         self._live: Live | None = None
         self._over = False
+        self._paused = False
 
     def update(self, event: Event) -> None:
         """Take note of an event; the tree shows it at its next frame."""
@@ -120,6 +130,21 @@ class LiveStatus(PlainStatus):
         if self.holds:
             self._console.print()
         super().release()
+
+    def pause(self) -> None:
+        """Take the tree off the screen; events still change it, and lines are kept back."""
+        live, self._live, self._paused = self._live, None, True
+        if live is not None:
+            live.transient = True
+            live.stop()
+        super().pause()
+
+    def resume(self) -> None:
+        """Draw the tree again, below whatever was written meanwhile."""
+        self._paused = False
+        super().resume()
+        if not self._over and self.view.steps:
+            self._start()
 
     def settle(self, event: RunFinished) -> None:
         """Show the last state of the tree, for good."""
@@ -167,7 +192,7 @@ class LiveStatus(PlainStatus):
             self.say(f"{report.label}: {size(report.done)}", "dim")
 
     def _start(self) -> None:
-        if self._live is None:
+        if self._live is None and not self._paused:
             self._live = Live(
                 console=self._console,
                 get_renderable=self._frame,
@@ -208,7 +233,7 @@ class LiveStatus(PlainStatus):
 
 def _most_telling(children: Sequence[StepView]) -> list[StepView]:
     """Return the children that failed or run; then the latest of the others, as many as there is room."""
-    order = {"failed": 0, "running": 1, "waiting": 2}
+    order = {"failed": 0, "asking": 0, "running": 1, "waiting": 2}
     ranked = sorted(enumerate(children), key=lambda pair: (order.get(pair[1].state, 3), -pair[0]))
     return [child for _, child in sorted(ranked[: MOST_CHILDREN - 1], key=lambda pair: pair[0])]
 
@@ -227,7 +252,7 @@ def _row(step: StepView, guide: str, now: float, status: LiveStatus) -> Row:
     remark = [_WORDS.get(step.state, step.state), measurements(step) if status.verbose else "", step.note]
     columns = [
         f"{guide}{status.glyph(step, now)} {name}",
-        step.agent or "",
+        step.what,
         step.where,
         f"{tokens} tok" if tokens else "",
         f"{rate:.0f} tok/s" if rate else "",
@@ -242,7 +267,8 @@ def layout(table: Sequence[Row], width: int) -> list[Text]:
     if not table:
         return []
     sizes = [max(cell_len(row.columns[index]) for row in table) for index in range(6)]
-    _fit(sizes, width - min(max(cell_len(row.columns[6]) for row in table), _MOST_REMARK))
+    remark = min(max(cell_len(row.columns[6]) for row in table), _MOST_REMARK)
+    _fit(sizes, width - (remark and remark + len(_GAP)))
     lines = []
     for state, sign_at, columns in table:
         parts = [_pad(columns[index], cells, index) for index, cells in enumerate(sizes) if cells]

@@ -9,7 +9,10 @@ from rich.text import Text
 
 from synaptic.messages import BackendNotice, BackendProgress
 from synaptic.runtime.events import (
+    ApprovalAsked,
+    ApprovalGiven,
     BackendReported,
+    PromptShortened,
     RunFinished,
     RunStarted,
     StepFinished,
@@ -18,7 +21,7 @@ from synaptic.runtime.events import (
     StepStarted,
     TokenDelta,
 )
-from synaptic.ui.run_view import RunView, place
+from synaptic.ui.run_view import CALLING, RunView, place, retry, shortening
 from synaptic.ui.text import one_line, plural, printable, seconds, size
 
 if TYPE_CHECKING:
@@ -32,16 +35,17 @@ _STATE_WORDS: Final = {"succeeded": "done", "cancelled": "interrupted"}
 
 
 class QuietStatus:
-    """Says nothing, but that a run was interrupted."""
+    """Says nothing, but that a run was interrupted or stopped."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._held: list[tuple[str, str]] | None = None
+        self._held_before = False
 
     def update(self, event: Event) -> None:
         """Take note of an event."""
-        if isinstance(event, RunFinished) and event.result.status == "cancelled":
-            self.say(interruption(event.result), "yellow")
+        if isinstance(event, RunFinished) and event.result.status in {"cancelled", "stopped"}:
+            self.say(summary(event.result), "yellow")
 
     def say(self, line: str, style: str = "") -> None:
         """Print one line, now or when the answer is complete. Markup in it is text."""
@@ -65,6 +69,16 @@ class QuietStatus:
         held, self._held = self._held or [], None
         for line, style in held:
             self.say(line, style)
+
+    def pause(self) -> None:
+        """Give the terminal to somebody else: nothing is written until :meth:`resume`."""
+        self._held_before = self.holds
+        QuietStatus.hold(self)
+
+    def resume(self) -> None:
+        """Take the terminal back, and print what was kept back meanwhile, unless the answer is still being written."""
+        if not self._held_before:
+            QuietStatus.release(self)
 
     def settle(self, event: RunFinished) -> None:
         """Show the last state of the steps; the answer comes next, and then the event itself."""
@@ -92,17 +106,14 @@ class PlainStatus(QuietStatus):
             self._run_started(event)
         elif isinstance(event, StepStarted):
             self.say(started_line(event, self.view.get(event.path)), "dim")
-        elif isinstance(event, StepRetried):
-            wait = f" in {seconds(event.delay)}" if event.delay else ""
-            self.say(f"{event.path}: attempt {event.attempt}{wait}: {one_line(event.error)}", "yellow")
-        elif isinstance(event, StepRepaired):
-            self.say(f"{event.path}: asked again: {one_line(event.reason)}", "yellow")
         elif isinstance(event, StepFinished):
             self.finished(event.result)
         elif isinstance(event, BackendReported):
             self._reported(event)
-        else:
+        elif isinstance(event, RunFinished):
             self.ended(event.result)
+        else:
+            self.say(incident(event), "dim" if isinstance(event, ApprovalGiven) else "yellow")
 
     def finished(self, result: StepResult) -> None:
         """Print how a step ended."""
@@ -111,7 +122,7 @@ class PlainStatus(QuietStatus):
 
     def ended(self, result: RunResult) -> None:
         """Print how the run ended."""
-        style = {"succeeded": "dim", "cancelled": "yellow"}.get(result.status, "red")
+        style = {"succeeded": "dim", "cancelled": "yellow", "stopped": "yellow"}.get(result.status, "red")
         self.say(summary(result), style)
 
     def _run_started(self, event: RunStarted) -> None:
@@ -141,9 +152,26 @@ def started_line(event: StepStarted, step: StepView) -> str:
     """Return ``plan: started (planner, embedded/smollm2)``."""
     times = ""
     if event.width is not None:
-        times = f"{event.width} ×" if event.kind == "map" else f"at most {plural(event.width, 'round')}"
-    about = ", ".join(part for part in (times, event.agent, step.where) if part)
+        times = f"at most {plural(event.width, 'round')}" if event.kind == "repeat" else f"{event.width} ×"
+    about = ", ".join(part for part in (times, step.what, step.where) if part)
     return f"{event.path}: started ({about})" if about else f"{event.path}: started"
+
+
+def incident(event: StepRetried | StepRepaired | PromptShortened | ApprovalAsked | ApprovalGiven) -> str:
+    """Return the line for what happens to a step between its start and its end."""
+    match event:
+        case StepRetried():
+            wait = f" in {seconds(event.delay)}" if event.delay else ""
+            what = f"{retry(event)}{wait}: {one_line(event.error)}"
+        case StepRepaired():
+            what = f"asked again: {one_line(event.reason)}"
+        case PromptShortened():
+            what = shortening(event)
+        case ApprovalAsked():
+            what = f"waits for approval of its {event.what}"
+        case ApprovalGiven():
+            what = f"{event.what} {event.decision}"
+    return f"{event.path}: {what}"
 
 
 def finished_line(result: StepResult, step: StepView, *, verbose: bool) -> str:
@@ -183,17 +211,29 @@ def summary(result: RunResult) -> str:
     if result.status == "cancelled":
         return interruption(result)
     took = result.ended_at - result.started_at
-    calls = sum(step.kind == "agent" and step.status == "succeeded" for step in result.steps)
+    calls = sum(step.kind in CALLING and step.status == "succeeded" and not step.cached for step in result.steps)
+    cached = sum(step.cached for step in result.steps)
+    how = {"failed": "failed after ", "stopped": "stopped after "}.get(result.status, "")
     tokens = result.usage.completion_tokens
     parts = [
-        f"{result.pipeline}: {'failed after ' if result.status == 'failed' else ''}{seconds(took)}",
+        f"{result.pipeline}: {how}{seconds(took)}",
+        _used_up(result),
         plural(calls, "call"),
+        f"{plural(cached, 'answer')} from the cache" if cached else "",
         plural(tokens, "token"),
         f"{tokens / took:.0f} tok/s" if took > 0 and tokens else "",
         _served_by(result),
         "the answer was cut at its token limit" if result.stop_reason == "length" else "",
     ]
     return " · ".join(part for part in parts if part)
+
+
+def _used_up(result: RunResult) -> str:
+    """Return which bound ended the run, if one did."""
+    if result.status != "stopped":
+        return ""
+    kind, _, what = result.stop_reason.partition(": ")
+    return f"the budget of {what} is used up" if kind == "budget" and what else result.stop_reason
 
 
 def interruption(result: RunResult) -> str:

@@ -153,7 +153,7 @@ def _valued(root: click.Group) -> frozenset[str]:
 
 def _refuse_question_options(context: click.Context, options: Options) -> None:
     name = context.invoked_subcommand
-    wrong = "--plan" if options.plan else "-i" if options.inputs else None
+    wrong = "--plan" if options.plan else "-i" if options.inputs else "--yes" if options.yes else None
     if wrong and name not in {QUESTION_COMMAND, CHAT_COMMAND}:
         message = f"{wrong} is for questions, and {name!r} is a command; to ask it, write -- before it"
         raise click.UsageError(message, context)

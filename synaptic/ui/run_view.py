@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from synaptic.runtime.events import (
+    ApprovalAsked,
+    ApprovalGiven,
+    PromptShortened,
     RunFinished,
     RunStarted,
     StepFinished,
@@ -22,27 +26,37 @@ if TYPE_CHECKING:
     from synaptic.pipeline.plan import PlannedStep
     from synaptic.runtime.events import Event, StepResult
 
-StepState = Literal["waiting", "running", "answering", "succeeded", "failed", "skipped", "cancelled", "not reached"]
+StepState = Literal[
+    "waiting", "running", "answering", "asking", "succeeded", "failed", "skipped", "cancelled", "not reached"
+]
 
-ACTIVE: Final = frozenset({"running", "answering"})
+ACTIVE: Final = frozenset({"running", "answering", "asking"})
+CALLING: Final = frozenset({"agent", "choose"})
+"""Kinds of steps that call a model themselves."""
+
+_INDEX: Final = re.compile(r"\[\d+\]")
+_SKIP_REASONS: Final = {"when": "its condition is false"}
 
 
 @dataclass(slots=True)
 class StepView:
-    """One row: a step, an instance of a map, or a step inside a round of a loop.
+    """One row: a step, an instance of a map, a sample, or a step inside a round of a loop or a sub-pipeline.
 
     Attributes:
+        what: The agent, tool or sub-pipeline that is called.
         tokens: Pieces of text so far; what the server counted, once it has said so.
         started: Seconds since the epoch, as every time here.
         generation_seconds: How long the server generated, where it says.
-        width: How many instances a map has, how many rounds a loop may have; rounds count from one.
-        note: What else is to be said: a retry, an error.
+        width: How many instances a map has, how many samples are taken, how many rounds a loop may have (they count
+            from one).
+        note: What else is to be said now: a retry, an error.
+        remarks: What stays worth a word when the step has ended.
 
     """
 
     path: str
     kind: str = "agent"
-    agent: str | None = None
+    what: str = ""
     where: str = ""
     state: StepState = "waiting"
     tokens: int = 0
@@ -53,6 +67,7 @@ class StepView:
     generation_seconds: float | None = None
     width: int | None = None
     note: str = ""
+    remarks: list[str] = field(default_factory=list)
     children: dict[str, StepView] = field(default_factory=dict)
 
     @property
@@ -74,9 +89,10 @@ class StepView:
         return self.tokens / span if span and self.tokens > 1 else None
 
     def count(self) -> str:
-        """Return how far a map or a loop is: ``2/3``, ``round 2``; "" for a single call."""
-        if self.kind == "map" and self.width is not None:
-            return f"{sum(child.state not in ACTIVE for child in self.children.values())}/{self.width}"
+        """Return how far a map, samples or a loop are: ``2/3``, ``round 2``; "" for a single call."""
+        if self.kind in {"map", "samples"} and self.width is not None:
+            instances = [child for path, child in self.children.items() if path.startswith(f"{self.path}[")]
+            return f"{sum(child.state not in ACTIVE for child in instances)}/{self.width}"
         if self.kind == "repeat" and self.children:
             latest = max(_round(path, self.path) for path in self.children)
             return f"round {latest}" if self.width is None else f"round {latest}/{self.width}"
@@ -92,6 +108,7 @@ class RunView:
         self.pipeline = ""
         self.route: Route | None = None
         self._all: dict[str, StepView] = {}
+        self._planned: dict[str, PlannedStep] = {}
 
     def apply(self, event: Event) -> None:
         """Take note of ``event``. A :class:`TokenDelta` costs two look-ups and an addition."""
@@ -102,9 +119,15 @@ class RunView:
         elif isinstance(event, StepStarted):
             self._start(event)
         elif isinstance(event, StepRetried):
-            self._anew(event.path, f"attempt {event.attempt}: {one_line(event.error)}")
+            self._anew(event.path, f"{retry(event)}: {one_line(event.error)}")
         elif isinstance(event, StepRepaired):
             self._anew(event.path, f"asked again: {one_line(event.reason)}")
+        elif isinstance(event, PromptShortened):
+            self.get(event.path).remarks.append(shortening(event))
+        elif isinstance(event, ApprovalAsked):
+            self.get(event.path).state = "asking"
+        elif isinstance(event, ApprovalGiven):
+            self._approve(event)
         elif isinstance(event, StepFinished):
             self._finish(event.result)
         elif isinstance(event, RunFinished):
@@ -114,25 +137,38 @@ class RunView:
         """Return the row of ``path``, a new one below its parent where there is none."""
         step = self._all.get(path)
         if step is None:
+            above = self._above(path)
             step = self._all[path] = StepView(path)
-            above = parent(path)
+            planned = self._planned.get(_INDEX.sub("", path))
+            step.what = planned.what if planned else ""
             siblings = self.steps if above is None else self.get(above).children
             siblings[path] = step
         return step
 
+    def _above(self, path: str) -> str | None:
+        """Return the path of the row below which a new one belongs: the nearest that is there, else its parent."""
+        above = path
+        while above:
+            above = above[: above.rindex("[")] if above.endswith("]") else above.rpartition(".")[0]
+            if above in self._all:
+                return above
+        return parent(path)
+
     def _begin(self, event: RunStarted) -> None:
         plan = event.plan
         self.pipeline, self.route, self.answer_step = plan.pipeline.name, plan.route, plan.answer_step
-        for row in plan.rows():
+        rows = plan.rows()
+        self._planned = {row.path: row for row in rows}
+        for row in rows:
             if row.depth == 0:
                 step = self.get(row.path)
-                step.kind, step.agent, step.where = row.kind, row.agent, planned_place(row)
+                step.kind, step.where = row.kind, planned_place(row)
 
     def _start(self, event: StepStarted) -> None:
         step = self.get(event.path)
-        step.kind, step.agent, step.width = event.kind, event.agent, event.width
+        step.kind, step.what, step.width = event.kind, event.agent or step.what, event.width
         step.state, step.started = "running", event.at
-        step.where = place(event.backend, event.model, None) if event.kind == "agent" else ""
+        step.where = place(event.backend, event.model, None) if event.kind in CALLING else ""
 
     def _end(self, at: float) -> None:
         for step in self._all.values():
@@ -152,12 +188,19 @@ class RunView:
         step = self.get(path)
         step.tokens, step.first_token, step.note = 0, None, note
 
+    def _approve(self, event: ApprovalGiven) -> None:
+        step = self.get(event.path)
+        step.state = "running"
+        if event.decision != "accepted":
+            step.remarks.append(f"{event.what} {event.decision}")
+
     def _finish(self, result: StepResult) -> None:
         step = self.get(result.id)
-        step.kind, step.agent, step.state = result.kind, result.agent, result.status
+        step.kind, step.what, step.state = result.kind, result.agent or step.what, result.status
         step.started, step.ended = result.started_at or step.started, result.ended_at
-        step.note = one_line(result.error or "") or _remark(result)
-        if result.kind != "agent":
+        ending = one_line(result.error or "") or _remark(result)
+        step.note = ", ".join([*step.remarks, *([ending] if ending else [])])
+        if result.kind not in CALLING:
             return
         if result.backend is not None:
             step.where = place(result.backend, result.model, result.node)
@@ -188,7 +231,17 @@ def place(backend: str | None, model: str | None, node: str | None) -> str:
 
 def planned_place(row: PlannedStep) -> str:
     """Return where a planned step would run; "" for a step that calls no model itself."""
-    return place(row.backend, row.model, row.node) if row.kind == "agent" else ""
+    return place(row.backend, row.model, row.node) if row.kind in CALLING else ""
+
+
+def retry(event: StepRetried) -> str:
+    """Return what happens after a failed call: ``attempt 2``, ``asking llama3 instead``."""
+    return f"asking {event.model} instead" if event.model else f"attempt {event.attempt}"
+
+
+def shortening(event: PromptShortened) -> str:
+    """Return ``prompt shortened from 9000 to 3500 tokens (truncate_oldest)``."""
+    return f"prompt shortened from {event.tokens_before} to {event.tokens_after} tokens ({event.how})"
 
 
 def _round(path: str, loop: str) -> int:
@@ -199,7 +252,11 @@ def _round(path: str, loop: str) -> int:
 
 def _remark(result: StepResult) -> str:
     """Return what is worth a word about a step that did not fail."""
-    words = [f"{result.attempts} attempts"] if result.attempts > 1 else []
+    words = [f"chose {result.output}"] if result.kind == "choose" and result.status == "succeeded" else []
+    words += [f"{result.attempts} attempts"] if result.attempts > 1 else []
+    words += ["cached"] if result.cached else []
+    if result.status == "skipped" and result.stop_reason:
+        words.append(_SKIP_REASONS.get(result.stop_reason, result.stop_reason))
     if result.stop_reason == "length":
         words.append("cut at its token limit")
     return ", ".join(words)

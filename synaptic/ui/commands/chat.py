@@ -27,4 +27,6 @@ def chat(context: click.Context, /, **values: Any) -> int:
         overrides=list(options.overrides),
         flags=options.flags,
         verbose=options.verbose,
+        tools=options.tools,
+        accept_all=options.yes,
     )

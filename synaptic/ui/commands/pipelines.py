@@ -1,20 +1,33 @@
-"""``synaptic pipelines``: what there is, how it is written, whether one is right."""
+"""``synaptic pipelines``: what there is, how it is written, what it does, whether one is right."""
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from synaptic.ui.options import given, json_option
+from synaptic.ui.options import given, json_option, settings_options, tools_option
 
 if TYPE_CHECKING:
+    from synaptic.config import Settings
+    from synaptic.pipeline.compiler import CompileContext
     from synaptic.pipeline.loader import Pipeline
+    from synaptic.pipeline.spec import InputSpec
+    from synaptic.ui.options import Options
+
+_FORMATS = ("text", "mermaid", "dot", "svg")  # drawing.FORMATS; the help need not load it
+
+_SCHEMA_EPILOG = """\b
+As in: synaptic pipelines schema > pipeline.schema.json
+The first line of a pipeline file then says where it is:
+# yaml-language-server: $schema=pipeline.schema.json"""
 
 
 @click.group()
 def pipelines() -> None:
-    """List, show and check pipelines."""
+    """List, show, draw and check pipelines."""
 
 
 @pipelines.command("list")
@@ -35,55 +48,202 @@ def list_pipelines(context: click.Context, /, **values: Any) -> None:
 
 @pipelines.command()
 @click.argument("name", metavar="NAME|FILE")
+@click.option("--plan", "overview", is_flag=True, help="The inputs and the steps in their order, also into a file.")
+@click.option("--source", is_flag=True, help="The file as it is written, also on a terminal.")
+@tools_option
+@settings_options
 @json_option
 @click.pass_context
-def show(context: click.Context, /, name: str, **values: Any) -> None:
-    """Print a pipeline's file; to change a built-in one, start from it.
+def show(context: click.Context, /, name: str, *, overview: bool, source: bool, **values: Any) -> None:
+    """Show what a pipeline takes and does; into a file or a pipe, print its own file.
 
-    As in: synaptic pipelines show research > mine.yaml
+    On a terminal: the inputs, and the steps with what each waits for, which model it asks, and why. To change a
+    built-in pipeline, start from its file, as in: synaptic pipelines show research > mine.yaml
     """
     from synaptic.pipeline.loader import Pipeline  # noqa: PLC0415
     from synaptic.ui.output import write_json, write_text  # noqa: PLC0415
 
+    options = given(context, **values)
+    if overview and source:
+        raise click.UsageError("--plan and --source are two ways to show a pipeline; take one", context)
     pipeline = Pipeline.find(name)
-    if given(context, **values).json:
+    if options.json and not overview:
         write_json(_data(pipeline))
+    elif overview or options.json or (sys.stdout.isatty() and not source):
+        _show_overview(pipeline, name, options)
     elif pipeline.path is not None:
         write_text(pipeline.path.read_text(encoding="utf-8"))
 
 
 @pipelines.command()
-@click.argument("names", metavar="NAME|FILE...", nargs=-1, required=True)
-def validate(names: tuple[str, ...]) -> None:
-    """Check pipelines in full, without a model: form, references, agents, cycles."""
-    from synaptic.agents import discover_agents  # noqa: PLC0415
-    from synaptic.errors import PipelineError  # noqa: PLC0415
+@click.argument("name", metavar="NAME|FILE")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(_FORMATS),
+    default="text",
+    show_default=True,
+    help="For a terminal, for Markdown (Mermaid), for Graphviz, or a picture.",
+)
+@click.option("-o", "--output", metavar="PATH", help="File to write instead of standard output.")
+@tools_option
+@click.pass_context
+def graph(context: click.Context, /, name: str, form: str, output: str | None, **values: Any) -> None:
+    """Draw a pipeline: its steps, what each waits for, and the longest chain.
+
+    As in: synaptic pipelines graph research --format svg -o research.svg
+    """
+    from typing import cast  # noqa: PLC0415
+
     from synaptic.pipeline.compiler import compile_pipeline  # noqa: PLC0415
+    from synaptic.pipeline.drawing import Format, draw  # noqa: PLC0415
     from synaptic.pipeline.loader import Pipeline  # noqa: PLC0415
+    from synaptic.ui.output import terminal_width, write_text  # noqa: PLC0415
+
+    options = given(context, **values)
+    compiled = compile_pipeline(Pipeline.find(name), _context(options))
+    width = terminal_width(sys.stdout) if output is None and sys.stdout.isatty() else 80
+    drawing = draw(compiled, cast("Format", form), width=width)
+    if output is None:
+        write_text(drawing)
+    else:
+        _write_file(output, drawing)
+
+
+@pipelines.command()
+@click.argument("names", metavar="NAME|FILE...", nargs=-1, required=True)
+@click.option("--models", is_flag=True, help="Ask the backend which models it has, and check their names, too.")
+@tools_option
+@settings_options
+@click.pass_context
+def validate(context: click.Context, /, names: tuple[str, ...], *, models: bool, **values: Any) -> int:
+    """Check pipelines in full, without calling a model: form, references, types, agents, tools, cycles.
+
+    Prints every mistake as file:line:column: what is wrong; what to write instead. Exit code 2 if there is one.
+    """
+    from dataclasses import replace  # noqa: PLC0415
+
+    from synaptic.errors import ExitCode, PipelineError  # noqa: PLC0415
+    from synaptic.pipeline.compiler import examine  # noqa: PLC0415
     from synaptic.problems import Problem  # noqa: PLC0415
     from synaptic.ui.output import write_text  # noqa: PLC0415
     from synaptic.ui.text import plural  # noqa: PLC0415
 
-    book = discover_agents()
-    agents = {name: book.get(name) for name in book}
-    problems: list[Problem] = []
-    for name in names:
+    options = given(context, **values)
+    world = _context(options)
+    if models:
+        settings = _settings(options)
+        world = replace(world, agent_models=settings.agent_models, models=_model_names(settings))
+    problems: dict[Problem, None] = {}
+    for name in dict.fromkeys(names):
         try:
-            pipeline = Pipeline.find(name)
-            compile_pipeline(pipeline, agents)
+            pipeline, found = examine(name, world)
         except PipelineError as exc:
-            problems += exc.problems or [Problem(exc.message, suggestion=exc.hint)]
-        else:
+            pipeline, found = None, tuple(exc.problems) or (Problem(exc.message, suggestion=exc.hint),)
+        problems.update(dict.fromkeys(found))
+        if pipeline is not None:
             write_text(f"{name}: ok ({plural(len(pipeline.spec.steps), 'step')})")
-    if problems:
-        raise PipelineError.of(problems)
+    for problem in problems:
+        write_text(str(problem), sys.stderr)
+    return int(ExitCode.USAGE if problems else ExitCode.ANSWERED)
+
+
+@pipelines.command(epilog=_SCHEMA_EPILOG)
+def schema() -> None:
+    """Print the JSON Schema of a pipeline file, which editors complete and check with."""
+    from synaptic.pipeline.schema import pipeline_schema  # noqa: PLC0415
+    from synaptic.ui.output import write_json  # noqa: PLC0415
+
+    write_json(pipeline_schema())
+
+
+def _show_overview(pipeline: Pipeline, name: str, options: Options) -> None:
+    from dataclasses import replace  # noqa: PLC0415
+
+    from synaptic.pipeline.compiler import compile_pipeline  # noqa: PLC0415
+    from synaptic.pipeline.plan import overview  # noqa: PLC0415
+    from synaptic.ui.output import write_json, write_paragraph  # noqa: PLC0415
+    from synaptic.ui.plan_view import print_overview  # noqa: PLC0415
+
+    world = replace(_context(options), agent_models=_settings(options).agent_models, model=options.model)
+    compiled = compile_pipeline(pipeline, world)
+    if options.json:
+        write_json(overview(compiled))
+        return
+    print_overview(compiled, sys.stdout)
+    write_paragraph("", f"The file itself: synaptic pipelines show {name} --source", sys.stdout)
+
+
+def _context(options: Options) -> CompileContext:
+    """Return everything that a pipeline may name, as far as it is known without asking a backend.
+
+    Raises:
+        UsageError: If an agent's file or a module of tools is wrong.
+
+    """
+    from synaptic.agents import discover_agents  # noqa: PLC0415
+    from synaptic.backends.base import known_backends  # noqa: PLC0415
+    from synaptic.pipeline.compiler import CompileContext  # noqa: PLC0415
+    from synaptic.pipeline.tools import discover_tools  # noqa: PLC0415
+
+    book = discover_agents()
+    return CompileContext(
+        agents={name: book[name] for name in book}, tools=discover_tools(options.tools), backends=known_backends()
+    )
+
+
+def _settings(options: Options) -> Settings:
+    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
+
+    return load_with_notices(options).settings
+
+
+def _model_names(settings: Settings) -> list[str]:
+    """Return the models of the backend that the settings lead to.
+
+    Raises:
+        BackendError: If nothing answers.
+
+    """
+    from synaptic.runtime.session import Session  # noqa: PLC0415
+
+    async def ask() -> list[str]:
+        async with Session(settings) as session:
+            return [model.name for model in await session.models()]
+
+    return asyncio.run(ask())
+
+
+def _write_file(path: str, text: str) -> None:
+    from pathlib import Path  # noqa: PLC0415
+
+    from synaptic.errors import UsageError  # noqa: PLC0415
+
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as exc:
+        raise UsageError(f"{path} cannot be written: {exc.strerror or exc}") from exc
 
 
 def _inputs(pipeline: Pipeline) -> str:
-    inputs = pipeline.spec.inputs
-    return ", ".join(name if spec.required else f"{name}={spec.default}" for name, spec in inputs.items())
+    return ", ".join(_input(name, declared) for name, declared in pipeline.spec.inputs.items())
+
+
+def _input(name: str, declared: InputSpec) -> str:
+    """Return an input with its default as it is written after ``-i``; an optional one without, in brackets."""
+    if declared.required:
+        return name
+    if declared.default is None:
+        return f"[{name}]"
+    if isinstance(declared.default, list):
+        return f"{name}=({len(declared.default)} items)"
+    return f"{name}={declared.default}"
 
 
 def _data(pipeline: Pipeline) -> dict[str, Any]:
-    spec = pipeline.spec.model_dump(mode="json", exclude_none=True, by_alias=True)
-    return {"name": pipeline.name, "path": pipeline.path, **spec}
+    """Return a pipeline as its file has it, the inputs with the defaults of their keys."""
+    inputs = {
+        name: spec.model_dump(mode="json", exclude_none=True, by_alias=True)
+        for name, spec in pipeline.spec.inputs.items()
+    }
+    return {"path": pipeline.path, "description": "", **pipeline.document.value, "inputs": inputs}

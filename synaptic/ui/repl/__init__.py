@@ -21,6 +21,8 @@ def start(
     overrides: Sequence[str] = (),
     flags: Mapping[str, tuple[str, Any]] = MappingProxyType({}),
     verbose: bool = False,
+    tools: Sequence[str] = (),
+    accept_all: bool = False,
 ) -> int:
     """Converse until the person leaves, or until piped input ends.
 
@@ -30,11 +32,25 @@ def start(
         overrides: ``KEY=VALUE`` of each ``--set``.
         flags: Setting -> (flag, value), as :func:`synaptic.config.load_settings` takes them.
         verbose: Show more of each run.
+        tools: Modules and files whose functions pipelines may call.
+        accept_all: Accept every approval, instead of asking the person.
 
     Returns:
         The exit code: 0, or, of piped input, how its last failing line ended.
 
+    Raises:
+        UsageError: If a module of tools is wrong.
+
     """
     from synaptic.ui.repl.app import open_repl  # noqa: PLC0415  (the package costs nothing until it is used)
 
-    return int(open_repl(loaded, config_path=config_path, overrides=overrides, flags=flags, verbose=verbose))
+    code = open_repl(
+        loaded,
+        config_path=config_path,
+        overrides=overrides,
+        flags=flags,
+        verbose=verbose,
+        tools=tools,
+        accept_all=accept_all,
+    )
+    return int(code)

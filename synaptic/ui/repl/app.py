@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.ui.repl.commands import REGISTRY
 from synaptic.ui.repl.screen import Screen
-from synaptic.ui.repl.sessions import SessionFactory, SessionHolder, make_session
+from synaptic.ui.repl.sessions import SessionFactory, SessionHolder, session_factory
 from synaptic.ui.repl.state import Repl, Sources
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from synaptic.config import LoadedSettings
     from synaptic.errors import ExitCode
+    from synaptic.pipeline.tools import Tool
 
 DISTRIBUTION: Final = "synapticllamas"
 
@@ -31,7 +32,9 @@ def open_repl(
     overrides: Sequence[str] = (),
     flags: Mapping[str, tuple[str, Any]] = MappingProxyType({}),
     verbose: bool = False,
-    factory: SessionFactory = make_session,
+    tools: Sequence[str] = (),
+    accept_all: bool = False,
+    factory: SessionFactory | None = None,
 ) -> ExitCode:
     """Converse on this process's standard streams and return the exit code.
 
@@ -41,15 +44,23 @@ def open_repl(
         overrides: ``KEY=VALUE`` of each ``--set``.
         flags: Setting -> (flag, value).
         verbose: Show more of each run.
-        factory: Makes the session; another one gives it another backend.
+        tools: Modules and files whose functions pipelines may call.
+        accept_all: Accept every approval, instead of asking.
+        factory: Makes the session, instead of the usual one: with another backend, for example.
+
+    Raises:
+        UsageError: If a module of tools is wrong.
 
     """
     person = sys.stdin.isatty() and sys.stdout.isatty()
     edits = person and os.environ.get("TERM") != "dumb"
+    screen = Screen(sys.stdout, sys.stderr, live=edits, verbose=verbose)
+    if factory is None:
+        factory = session_factory(_tools(tools), accept_all=accept_all, paused=screen.paused)
     repl = Repl(
         loaded,
         Sources(config_path, tuple(overrides), flags, {}),
-        screen=Screen(sys.stdout, sys.stderr, live=edits, verbose=verbose),
+        screen=screen,
         registry=REGISTRY,
         sessions=SessionHolder(factory),
     )
@@ -62,6 +73,14 @@ def open_repl(
     from synaptic.ui.repl.plain import converse_plainly  # noqa: PLC0415  (only one of the two is needed)
 
     return converse_plainly(repl, sys.stdin.buffer, person=person)
+
+
+def _tools(modules: Sequence[str]) -> Mapping[str, Tool]:
+    if not modules:
+        return {}
+    from synaptic.pipeline.tools import named_tools  # noqa: PLC0415  (imports pydantic, which the prompt does without)
+
+    return named_tools(modules)
 
 
 def _greet(repl: Repl) -> None:

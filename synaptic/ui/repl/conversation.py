@@ -10,10 +10,15 @@ from typing import Any, Literal
 
 from synaptic.messages import Message
 
-TurnStatus = Literal["answered", "interrupted", "failed"]
+TurnStatus = Literal["answered", "stopped", "interrupted", "failed"]
 
 INTERRUPTED_MARK = "[the answer was interrupted here]"
-_REMARKS: dict[TurnStatus, str] = {"answered": "", "interrupted": "interrupted", "failed": "failed"}
+_REMARKS: dict[TurnStatus, str] = {
+    "answered": "",
+    "stopped": "stopped by its budget",
+    "interrupted": "interrupted",
+    "failed": "failed",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,7 @@ class Screen:
         self.live = live
         self.verbose = verbose
         self._console: Console | None = None
+        self._view: Renderer | None = None
 
     def say(self, text: str = "", *, bold: bool = False) -> None:
         """Print what was asked for."""
@@ -86,11 +87,16 @@ class Screen:
 
         if self._console is None:
             self._console = Console(file=self.err)
-        renderer = make_renderer(console=self._console, out=self.out, verbose=self.verbose)
+        renderer = self._view = make_renderer(console=self._console, out=self.out, verbose=self.verbose)
         try:
             yield renderer
         finally:
+            self._view = None
             renderer.close()
+
+    def paused(self) -> contextlib.AbstractContextManager[None]:
+        """Give a context in which the run that is drawn, if any, keeps off the terminal."""
+        return contextlib.nullcontext() if self._view is None else self._view.paused()
 
     def _width(self) -> int | None:
         if not self.out.isatty():

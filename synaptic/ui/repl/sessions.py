@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+from contextlib import nullcontext
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from synaptic.errors import SynapticError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from synaptic.config import Settings
     from synaptic.messages import Route
+    from synaptic.pipeline.tools import Tool
     from synaptic.runtime.session import Session
 
 SessionFactory: TypeAlias = "Callable[[Settings], Session]"
@@ -41,11 +45,28 @@ _NEEDED_MODULES: Final = (
 )
 
 
-def make_session(settings: Settings) -> Session:
-    """Return a session; its modules are imported now and not before."""
-    from synaptic.runtime.session import Session  # noqa: PLC0415  (start-up of the prompt)
+def session_factory(
+    tools: Mapping[str, Tool] = MappingProxyType({}),
+    *,
+    accept_all: bool = False,
+    paused: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> SessionFactory:
+    """Return what makes sessions; their modules are imported when the first is made and not before.
 
-    return Session(settings)
+    Args:
+        tools: What pipelines may call, beside the installed ones.
+        accept_all: Accept every approval; else the person at the terminal is asked.
+        paused: Keeps a run off the terminal while the person is asked.
+
+    """
+
+    def make(settings: Settings) -> Session:
+        from synaptic.runtime.session import Session  # noqa: PLC0415  (start-up of the prompt)
+        from synaptic.ui.approval import make_approver  # noqa: PLC0415  (the same)
+
+        return Session(settings, tools=tools, approver=make_approver(accept_all=accept_all, paused=paused))
+
+    return make
 
 
 def load_modules() -> None:
@@ -63,8 +84,8 @@ class SessionHolder:
 
     """
 
-    def __init__(self, factory: SessionFactory = make_session) -> None:
-        self._factory = factory
+    def __init__(self, factory: SessionFactory | None = None) -> None:
+        self._factory = factory or session_factory()
         self._session: Session | None = None
         self._warming: asyncio.Task[None] | None = None
         self.route: Route | None = None

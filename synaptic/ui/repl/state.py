@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from synaptic.ui.repl.sessions import SessionHolder
 
 SESSION_ORIGIN: Final = "/set"
+_ASKED_FOR: Final = frozenset({SESSION_ORIGIN, "-m"})
 _TURN_STATUS: Final[dict[RunStatus, TurnStatus]] = {
     "succeeded": "answered",
+    "stopped": "stopped",
     "failed": "failed",
     "cancelled": "interrupted",
 }
@@ -101,6 +103,11 @@ class Repl:
         """The settings that apply now."""
         return self.loaded.settings
 
+    @property
+    def named_model(self) -> str | None:
+        """The model that the person asked for here, with ``-m`` or ``/model``; it goes before a pipeline's own."""
+        return self.settings.model if self.loaded.origins.get("model") in _ASKED_FOR else None
+
     async def handle(self, line: str) -> None:
         """Carry out a line: a command or a question. Errors are shown; only cancellation is raised."""
         self.last_exit = ExitCode.ANSWERED
@@ -161,7 +168,12 @@ class Repl:
 
                 session = await self.session()
                 await session.run(
-                    question, pipeline=chosen, inputs=inputs, conversation=self.conversation.messages(), on_event=listen
+                    question,
+                    pipeline=chosen,
+                    inputs=inputs,
+                    model=self.named_model,
+                    conversation=self.conversation.messages(),
+                    on_event=listen,
                 )
                 self.sessions.route = await session.route()
             refuse_failure(view.write_failure)
@@ -176,7 +188,8 @@ class Repl:
             SynapticError: If the pipeline is wrong, or nothing can serve it.
 
         """
-        plan = await (await self.session()).plan(question, pipeline=self.settings.pipeline)
+        session = await self.session()
+        plan = await session.plan(question, pipeline=self.settings.pipeline, model=self.named_model)
         self.sessions.route = plan.route
         return plan
 

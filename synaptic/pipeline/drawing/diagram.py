@@ -1,0 +1,238 @@
+"""A compiled pipeline as a diagram: boxes, what is inside them, and arrows. How it is written down is left to others.
+
+:func:`draw` gives the text of a drawing; the formats stand in ``text``, ``markup`` and ``svg``, and know nothing of
+pipelines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from synaptic.pipeline.plan import default_inputs
+from synaptic.pipeline.plan_rows import inner_step, known_inputs, run_count, work_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import Any
+
+    from synaptic.pipeline.graph import CompiledPipeline, CompiledStep, Graph
+
+Format: TypeAlias = Literal["text", "mermaid", "dot", "svg"]
+FORMATS: Final[tuple[Format, ...]] = ("text", "mermaid", "dot", "svg")
+
+Shape: TypeAlias = Literal["agent", "choose", "tool", "pipeline", "repeat", "result"]
+
+RESULT: Final = "(result)"
+"""The path of the node that stands for the pipeline's result; no step can be called that."""
+
+_MOST_CONDITION: Final = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A box.
+
+    Attributes:
+        path: Unique in the diagram: ``refine.judge``.
+        lines: What stands below the name, a line each.
+        many: Whether it runs several times at once (a map, samples).
+        optional: Whether it may not run at all.
+        inside: What a loop or a sub-pipeline consists of.
+
+    """
+
+    path: str
+    name: str
+    shape: Shape
+    lines: tuple[str, ...] = ()
+    critical: bool = False
+    many: bool = False
+    optional: bool = False
+    inside: Scope | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """An arrow between two boxes of the same scope; ``fallback`` leads to the step that takes over after a failure."""
+
+    source: str
+    target: str
+    label: str = ""
+    critical: bool = False
+    fallback: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Boxes with arrows among them.
+
+    Attributes:
+        nodes: In the order of their layers; in one layer, in the order of the file.
+        layers: Path -> layer; every arrow leads to a later one.
+
+    """
+
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    layers: Mapping[str, int]
+
+    def rows(self) -> list[list[Node]]:
+        """Return the nodes layer by layer."""
+        found: dict[int, list[Node]] = {}
+        for node in self.nodes:
+            found.setdefault(self.layers[node.path], []).append(node)
+        return [found[layer] for layer in sorted(found)]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagram:
+    """The whole drawing."""
+
+    name: str
+    description: str
+    scope: Scope
+
+
+def draw(compiled: CompiledPipeline, form: Format, *, width: int = 80) -> str:
+    """Return the drawing of a pipeline, ending in a newline.
+
+    Args:
+        compiled: The pipeline.
+        form: ``text`` for people at a terminal, ``svg`` for pages; ``mermaid`` and ``dot`` for other programs.
+        width: Cells a line, of ``text``.
+
+    """
+    picture = diagram(compiled)
+    if form == "text":
+        from synaptic.pipeline.drawing.text import text  # noqa: PLC0415  (one format is wanted, not four)
+
+        return text(picture, width)
+    if form == "svg":
+        from synaptic.pipeline.drawing.svg import svg  # noqa: PLC0415  (the same)
+
+        return svg(picture)
+    from synaptic.pipeline.drawing import markup  # noqa: PLC0415  (the same)
+
+    return markup.mermaid(picture) if form == "mermaid" else markup.dot(picture)
+
+
+def diagram(compiled: CompiledPipeline) -> Diagram:
+    """Return the diagram of a pipeline: its steps, and a last node for its result."""
+    steps = _scope(compiled.graph, "", default_inputs(compiled), critical=True)
+    needed = [node.path for node in steps.nodes if node.path in compiled.needed]
+    last = compiled.graph.critical_path()[-1:]
+    edges = [Edge(source=path, target=RESULT, critical=path in last) for path in needed]
+    result = Node(path=RESULT, name="result", shape="result", critical=any(edge.critical for edge in edges))
+    bottom = max(steps.layers.values(), default=-1) + 1
+    spec = compiled.pipeline.spec
+    scope = Scope((*steps.nodes, result), (*steps.edges, *edges), {**steps.layers, RESULT: bottom})
+    return Diagram(spec.name, " ".join(spec.description.split()), scope)
+
+
+def _scope(graph: Graph, prefix: str, inputs: Mapping[str, Any], *, critical: bool) -> Scope:
+    path = graph.critical_path() if critical else ()
+    chain = set(pairwise(path))
+    arrows = list(_edges(graph, prefix, chain))
+    layers = layered([prefix + name for name in graph.steps], arrows)
+    # A fallback that has run before stands above the step that it replaces: that box says so, no arrow leads up.
+    drawn = tuple(edge for edge in arrows if layers[edge.source] < layers[edge.target])
+    above = {edge.source for edge in arrows} - {edge.source for edge in drawn if edge.fallback}
+    nodes = [
+        _node(step, prefix, inputs, critical=step.id in path, above=prefix + step.id in above)
+        for step in graph.steps.values()
+    ]
+    return Scope(tuple(sorted(nodes, key=lambda node: layers[node.path])), drawn, layers)
+
+
+def _edges(graph: Graph, prefix: str, chain: set[tuple[str, str]]) -> Iterator[Edge]:
+    for step in graph.steps.values():
+        for need in dict.fromkeys((*step.needs, *step.gates)):
+            labels = [" or ".join(step.gates[need])] if need in step.gates else []
+            labels += ["items as they come"] if step.feed is not None and step.feed.step == need else []
+            labels += [step.join] if step.join != "all" else []
+            yield Edge(
+                source=prefix + need,
+                target=prefix + step.id,
+                label=", ".join(labels),
+                critical=(need, step.id) in chain,
+            )
+        if step.fallback is not None:
+            yield Edge(source=prefix + step.id, target=prefix + step.fallback, label="on error", fallback=True)
+
+
+def _node(step: CompiledStep, prefix: str, inputs: Mapping[str, Any], *, critical: bool, above: bool) -> Node:
+    path = prefix + step.id
+    inside = None
+    if step.repeat is not None and not step.repeat.itself:
+        inside = _scope(step.repeat.body, f"{path}.", inputs, critical=critical)
+    elif step.use is not None:
+        inside = _scope(step.use.pipeline.graph, f"{path}.", known_inputs(step.use), critical=critical)
+    worker = inner_step(step)
+    return Node(
+        path=path,
+        name=step.id,
+        shape=worker.kind,
+        lines=(*_lines(step, worker, inputs), *([f"or, on error, {step.fallback}"] if step.fallback and above else [])),
+        critical=critical,
+        many=step.foreach is not None or (step.samples or worker.samples) is not None,
+        optional=step.when is not None or bool(step.gates) or step.on_demand,
+        inside=inside,
+    )
+
+
+def _lines(step: CompiledStep, worker: CompiledStep, inputs: Mapping[str, Any]) -> Iterator[str]:
+    what = {"agent": "", "choose": "choose: ", "tool": "tool ", "pipeline": "pipeline ", "repeat": "loop"}[worker.kind]
+    times = run_count(step, inputs)
+    yield " ".join(part for part in (f"{what}{work_name(step)}".strip(), times if times != "1" else "") if part)
+    if step.when is not None:
+        yield f"when {shortened(step.when.source, _MOST_CONDITION)}"
+    approve = step.approve or worker.approve
+    if approve:
+        yield f"a person confirms {'prompt and output' if approve == 'both' else f'the {approve}'}"
+    if step.on_error == "skip":
+        yield "left out on error"
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return the text on one line, cut to ``limit`` characters."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= limit else f"{flat[: limit - 1]}…"
+
+
+def layered(paths: Iterable[str], edges: Iterable[Edge]) -> dict[str, int]:
+    """Return path -> layer, so that every arrow leads downwards; a fallback that would close a circle is passed over.
+
+    The order of ``paths`` is kept among equals. Dependencies must be free of cycles.
+    """
+    layers = dict.fromkeys(paths, 0)
+    after: dict[str, list[str]] = {path: [] for path in layers}
+    # Dependencies first: whether a fallback closes a circle is asked of them.
+    for edge in sorted(edges, key=lambda edge: edge.fallback):
+        if not edge.fallback or not _reaches(after, edge.target, edge.source):
+            after[edge.source].append(edge.target)
+    waiting = dict.fromkeys(layers, 0)
+    for targets in after.values():
+        for target in targets:
+            waiting[target] += 1
+    ready = [path for path, count in waiting.items() if count == 0]
+    for path in ready:
+        for target in after[path]:
+            layers[target] = max(layers[target], layers[path] + 1)
+            waiting[target] -= 1
+            if waiting[target] == 0:
+                ready.append(target)
+    return layers
+
+
+def _reaches(after: Mapping[str, list[str]], start: str, goal: str) -> bool:
+    seen, stack = {start}, [start]
+    while stack:
+        path = stack.pop()
+        if path == goal:
+            return True
+        new = [target for target in after[path] if target not in seen]
+        seen.update(new)
+        stack += new
+    return False

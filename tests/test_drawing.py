@@ -1,0 +1,400 @@
+"""Drawings: one diagram in four languages, each of which a reader of that language can read."""
+
+import re
+import xml.etree.ElementTree as ET
+from itertools import combinations, pairwise
+
+import pydot
+import pytest
+from compiled_graphs import compiled, everything, loop, step
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synaptic.pipeline.drawing import FORMATS, RESULT, Diagram, Edge, Node, Scope, diagram, draw, layered
+from synaptic.pipeline.drawing.layout import Box, Layout, lay_out, spread
+from synaptic.pipeline.drawing.markup import dot, mermaid
+from synaptic.pipeline.drawing.svg import svg
+from synaptic.pipeline.drawing.text import text
+from synaptic.pipeline.expressions import Expression
+
+SVG = "{http://www.w3.org/2000/svg}"
+STEPS = {
+    *("plan", "route", "look_up", "tell", "research", "refine", "refine.draft", "refine.rate", "again", "reuse"),
+    *("reuse.look", "reuse.sum_up", "race", "careful", "plain", "write", RESULT),
+}
+EVERYTHING = diagram(everything())
+NASTY = '"]; } --> <b>& end %% \\" \\ #35; `x` 1. *é* 日本 \x1b[31m \u2028\n click n0 "javascript:alert(1)"'
+
+
+def nasty() -> Diagram:
+    """Return a diagram in which every text tries to be something else."""
+    nodes = tuple(Node(path=path, name=NASTY, shape="agent", lines=(NASTY, "")) for path in ("a", "b", 'c"]\\'))
+    inner = Scope(nodes[2:], (), {nodes[2].path: 0})
+    around = Node(path="d", name=NASTY, shape="repeat", lines=(NASTY,), inside=inner)
+    edges = (Edge(source="a", target="b", label=NASTY), Edge(source="b", target="d", label=NASTY, fallback=True))
+    return Diagram(NASTY, NASTY, Scope((*nodes[:2], around), edges, {"a": 0, "b": 1, "d": 2}))
+
+
+def walk(scope: Scope) -> list[Node]:
+    return [found for node in scope.nodes for found in (node, *(walk(node.inside) if node.inside else ()))]
+
+
+# -- the diagram -----------------------------------------------------------------------------------------------------
+
+
+def test_every_step_is_there_once_with_what_is_inside_it():
+    nodes = walk(EVERYTHING.scope)
+
+    assert sorted(node.path for node in nodes) == sorted(STEPS)
+    shapes = {node.path: node.shape for node in nodes}
+    assert (shapes["route"], shapes["look_up"], shapes["reuse"]) == ("choose", "tool", "pipeline")
+    assert (shapes["refine"], shapes["again"], shapes[RESULT]) == ("repeat", "agent", "result")
+
+
+def test_boxes_say_what_they_do_and_how_often():
+    lines = {node.path: node.lines for node in walk(EVERYTHING.scope)}
+
+    assert lines["plan"] == ("planner",)
+    assert lines["research"] == ("researcher ×N", "left out on error")
+    assert lines["refine"] == ("loop ≤ 4", "when inputs.rounds > 0")
+    assert lines["again"] == ("editor ≤ 2",)
+    assert lines["tell"] == ("editor × 3, best",)
+    assert lines["route"] == ("choose: classifier",)
+    assert lines["look_up"] == ("tool fetch",)
+    assert lines["reuse"] == ("pipeline inner",)
+    assert lines["careful"] == ("editor", "a person confirms the output")
+
+
+def test_arrows_say_why():
+    edges = {(edge.source, edge.target): edge for edge in EVERYTHING.scope.edges}
+
+    assert edges["route", "look_up"].label == "fact"
+    assert edges["plan", "research"].label == "items as they come"
+    assert edges["again", "race"].label == "first"
+    assert (edges["careful", "plain"].label, edges["careful", "plain"].fallback) == ("on error", True)
+    assert ("write", RESULT) in edges
+    assert not any(edge.fallback for pair, edge in edges.items() if pair != ("careful", "plain"))
+
+
+def test_the_longest_chain_is_one_chain_down_to_the_result():
+    critical = [node for node in EVERYTHING.scope.nodes if node.critical]
+    chain = [(edge.source, edge.target) for edge in EVERYTHING.scope.edges if edge.critical]
+
+    assert [node.path for node in critical] == ["plan", "research", "refine", "careful", "write", RESULT]
+    assert chain == list(pairwise(node.path for node in critical))
+    assert {node.path for node in walk(EVERYTHING.scope) if node.critical} >= {"refine.draft", "refine.rate"}
+
+
+def test_every_arrow_leads_down_and_a_fallback_stands_below_what_it_replaces():
+    layers = EVERYTHING.scope.layers
+
+    assert all(layers[edge.source] < layers[edge.target] for edge in EVERYTHING.scope.edges)
+    assert layers["plain"] > layers["careful"]
+
+
+def test_a_fallback_that_the_step_waits_for_anyway_does_not_bend_the_layers():
+    edges = [Edge(source="a", target="b"), Edge(source="b", target="a", fallback=True)]
+
+    assert layered(["a", "b"], edges) == {"a": 0, "b": 1}
+
+
+def test_a_long_condition_is_cut_to_one_line():
+    when = Expression.compile(" and\n  ".join(["inputs.rounds > 0"] * 9))
+    (node, _) = diagram(compiled(step("a", when=when))).scope.nodes
+
+    assert len(node.lines[1]) <= 70
+    assert node.lines[1].endswith("…")
+
+
+# -- text ------------------------------------------------------------------------------------------------------------
+
+
+def test_text_is_a_column_of_stages():
+    picture = draw(
+        compiled(step("plan"), step("left", "plan"), step("right", "plan"), step("write", "left", "right")), "text"
+    )
+
+    assert picture.splitlines()[:9] == [
+        "demo",
+        "",
+        "● plan  editor",
+        "▼",
+        "┬ ● left  editor  ← plan",
+        "└ ○ right  editor  ← plan",
+        "▼",
+        "● write  editor  ← left, right",
+        "▼",
+    ]
+
+
+def test_text_shows_a_loop_inside_its_step():
+    lines = draw(compiled(step("a", repeat=loop(step("b"), step("c", "b")))), "text").splitlines()
+
+    assert lines[2:6] == ["● a  loop ≤ 3", "│   ┃ ● b  editor", "│   ┃ ▼", "│   ┃ ● c  editor  ← b"]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_text_fits_its_width_and_names_every_step(width: int):
+    lines = text(EVERYTHING, width).splitlines()
+
+    assert max(map(len, lines)) <= width
+    for path in STEPS - {RESULT}:
+        name = path.rpartition(".")[2]
+        assert sum(bool(re.search(rf"[●○] {name}\b", line)) for line in lines) >= 1
+    whole = " ".join(" ".join(lines).replace("│", " ").replace("┃", " ").split())
+    assert "takes over if careful fails" in whole
+    assert "← the first of again, reuse" in whole
+    assert "← route (fact)" in whole
+
+
+# -- Mermaid ---------------------------------------------------------------------------------------------------------
+
+_LABEL = r'"(?:[^"#]|#\d+;)*"'
+MERMAID_LINES = [
+    r"flowchart TD",
+    r"accTitle: [^\"#;{}<>]*",
+    r"accDescr: [^\"#;{}<>]*",
+    rf"n\d+(?:\({_LABEL}\)|\{{\{{{_LABEL}\}}\}}|\[\[{_LABEL}\]\]|\(\[{_LABEL}\]\))",
+    rf"subgraph n\d+\[{_LABEL}\]",
+    r"end",
+    rf"n\d+ -\.?->(?:\|{_LABEL}\|)? n\d+",
+    r"classDef \w+ [\w:,. -]+",
+    r"class n\d+(?:,n\d+)* \w+",
+    r"linkStyle \d+(?:,\d+)* stroke-width:3px",
+]
+
+
+@pytest.mark.parametrize("picture", [EVERYTHING, nasty()], ids=["everything", "nasty"])
+def test_every_line_of_mermaid_is_a_statement_and_labels_stay_labels(picture: Diagram):
+    lines = [line.strip() for line in mermaid(picture).splitlines()]
+
+    assert [line for line in lines if not any(re.fullmatch(form, line) for form in MERMAID_LINES)] == []
+    assert sum(line.startswith("subgraph") for line in lines) == lines.count("end")
+    nodes = {line.split('"')[0].strip("([{ ").removeprefix("subgraph ").rstrip("([{") for line in lines if '"' in line}
+    used = {name for line in lines if "->" in line for name in re.findall(r"\bn\d+\b", re.sub(_LABEL, "", line))}
+    assert used <= nodes
+
+
+def test_mermaid_shows_kinds_choices_and_fallbacks():
+    picture = mermaid(EVERYTHING)
+
+    assert re.search(r'n\d+\{\{"route<br/>choose: classifier"\}\}', picture)
+    assert re.search(r'n\d+\[\["look_up<br/>tool fetch"\]\]', picture)
+    assert re.search(r'subgraph n\d+\["refine<br/>loop ≤ 4', picture)
+    assert re.search(r'n\d+ -->\|"story"\| n\d+', picture)
+    assert re.search(r'n\d+ -\.->\|"on error"\| n\d+', picture)
+    assert "linkStyle" in picture
+
+
+def test_thick_arrows_of_mermaid_are_those_of_the_longest_chain():
+    lines = [line.strip() for line in mermaid(EVERYTHING).splitlines()]
+    boxes = [re.match(r'(?:subgraph )?(n\d+)\W+"([a-z_]+)', line) for line in lines if "->" not in line]
+    names = {match[1]: match[2] for match in boxes if match}
+    arrows = [re.sub(_LABEL, "", line) for line in lines if "->" in line]
+    (style,) = [line for line in lines if line.startswith("linkStyle")]
+    numbers = [int(number) for number in style.split()[1].split(",")]
+
+    thick = {tuple(names[end] for end in re.findall(r"n\d+", arrows[number])) for number in numbers}
+
+    assert ("plan", "research") in thick
+    assert ("draft", "rate") in thick
+    assert ("plan", "again") not in thick
+
+
+def test_mermaid_keeps_underscores_in_words_only():
+    (label,) = re.findall(_LABEL, mermaid(diagram(compiled(step("key_facts", agent="editor")))))[:1]
+
+    assert label == '"key_facts<br/>editor"'
+    assert "#95;x#95;" in mermaid(Diagram("a", "", Scope((Node(path="a", name="_x_", shape="agent"),), (), {"a": 0})))
+
+
+# -- DOT -------------------------------------------------------------------------------------------------------------
+
+
+by_a_parser = pytest.mark.filterwarnings("ignore::DeprecationWarning:pydot")  # of the parser's own libraries
+
+
+def dot_names(graph: pydot.Dot) -> set[str]:
+    names = {node.get_name().strip('"') for node in graph.get_nodes()} - {"node", "edge", "graph"}
+    for cluster in graph.get_subgraphs():
+        names |= {cluster.get_name().strip('"').removeprefix("cluster_"), *dot_names(cluster)}
+    return names
+
+
+@by_a_parser
+def test_dot_is_read_by_a_parser_with_every_step_in_its_cluster():
+    (graph,) = pydot.graph_from_dot_data(dot(EVERYTHING))
+
+    assert dot_names(graph) == STEPS
+    clusters = {cluster.get_name().strip('"'): dot_names(cluster) for cluster in graph.get_subgraphs()}
+    assert clusters == {
+        "cluster_refine": {"refine.draft", "refine.rate"},
+        "cluster_reuse": {"reuse.look", "reuse.sum_up"},
+    }
+
+
+@by_a_parser
+def test_arrows_of_dot_end_at_clusters_and_fallbacks_are_dashed():
+    (graph,) = pydot.graph_from_dot_data(dot(EVERYTHING))
+    edges = {(edge.get_source().strip('"'), edge.get_destination().strip('"')): edge for edge in graph.get_edges()}
+
+    assert edges["research", "refine.draft"].get("lhead").strip('"') == "cluster_refine"
+    assert edges["refine.rate", "careful"].get("ltail").strip('"') == "cluster_refine"
+    assert edges["careful", "plain"].get("style") == "dashed"
+    assert edges["route", "tell"].get("label").strip('"') == "story"
+
+
+@by_a_parser
+def test_nothing_in_a_name_ends_a_string_of_dot():
+    (graph,) = pydot.graph_from_dot_data(dot(nasty()))
+
+    assert {node.get_name() for node in graph.get_nodes()} == {'"a"', '"b"', "graph", "node", "edge"}
+    (cluster,) = graph.get_subgraphs()
+    assert len(cluster.get_nodes()) == 2  # with the attributes of the cluster
+    assert len(graph.get_edges()) == 2
+    label = graph.get_node('"a"')[0].get("label")
+    assert label.startswith('"\\"]; } --> <b>& end %% \\\\\\" \\\\ #35;')
+
+
+# -- SVG -------------------------------------------------------------------------------------------------------------
+
+
+def boxes_of(layout: Layout) -> list[Box]:
+    return [found for box in layout.boxes for found in (box, *(boxes_of(box.inside) if box.inside else ()))]
+
+
+def overlap(one: Box, other: Box) -> bool:
+    apart_x = one.x + one.width <= other.x or other.x + other.width <= one.x
+    apart_y = one.y + one.height <= other.y or other.y + other.height <= one.y
+    return not (apart_x or apart_y)
+
+
+def check_layout(layout: Layout) -> None:
+    """Boxes apart from each other, what is inside inside, no arrow through a box that it does not touch."""
+    for one, other in combinations(layout.boxes, 2):
+        assert not overlap(one, other), (one.node.path, other.node.path)
+    for box in layout.boxes:
+        if box.inside is not None:
+            for inner in box.inside.boxes:
+                assert box.x < inner.x
+                assert inner.x + inner.width < box.x + box.width
+                assert box.y + box.head <= inner.y
+                assert inner.y + inner.height < box.y + box.height
+            check_layout(box.inside)
+    for route in layout.routes:
+        # Inside a layer an arrow goes straight down, between layers there are no boxes.
+        for (x, top), (_, bottom) in zip(route.points[::2], route.points[1::2], strict=True):
+            for box in layout.boxes:
+                if box.node.path not in {route.edge.source, route.edge.target}:
+                    assert not (box.x < x < box.x + box.width and top < box.y + box.height and box.y < bottom)
+
+
+def test_boxes_do_not_overlap_and_arrows_go_around_them():
+    layout = lay_out(EVERYTHING.scope)
+
+    check_layout(layout)
+    assert {box.node.path for box in boxes_of(layout)} == STEPS
+
+
+@st.composite
+def scopes(draw: st.DrawFn, depth: int = 1) -> Scope:
+    count = draw(st.integers(1, 9))
+    paths = [f"s{depth}{index}" for index in range(count)]
+    pairs = draw(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=16, unique=True))
+    edges = tuple(Edge(source=paths[a], target=paths[b]) for a, b in pairs if a < b < count)
+    layers = layered(paths, edges)
+    inside = st.none() | scopes(depth - 1) if depth else st.none()
+    nodes = [
+        Node(path=path, name=draw(st.sampled_from(["a", "a longer name", "日本語の名前"])), shape="agent",
+             lines=("x",) * draw(st.integers(0, 3)), many=draw(st.booleans()), inside=draw(inside))
+        for path in paths
+    ]  # fmt: skip
+    return Scope(tuple(sorted(nodes, key=lambda node: layers[node.path])), edges, layers)
+
+
+@given(scopes())
+@settings(max_examples=60, deadline=None)
+def test_no_graph_makes_boxes_overlap(scope: Scope):
+    check_layout(lay_out(scope))
+
+
+def test_the_picture_is_valid_xml_with_every_step_and_arrow():
+    root = ET.fromstring(svg(EVERYTHING))
+
+    assert {group.get("data-step") for group in root.iter(f"{SVG}g") if group.get("data-step")} == STEPS
+    arrows = {(path.get("data-from"), path.get("data-to")) for path in root.iter(f"{SVG}path") if path.get("data-from")}
+    assert {("careful", "plain"), ("refine.draft", "refine.rate"), ("write", RESULT)} <= arrows
+    words = {"".join(element.itertext()) for element in root.iter(f"{SVG}text")}
+    assert {"look_up", "tool fetch", "items as they come", "on error", "loop ≤ 4"} <= words
+
+
+def test_everything_is_inside_the_picture():
+    root = ET.fromstring(svg(EVERYTHING))
+    left, top, width, height = map(float, (root.get("viewBox") or "").split())
+
+    frames = [rect for rect in root.iter(f"{SVG}rect") if rect.get("class") in {"frame", "sheet", "label"}]
+    assert len(frames) > 15
+    for rect in frames:
+        x, y, wide, high = (float(rect.get(key) or 0) for key in ("x", "y", "width", "height"))
+        assert left <= x
+        assert top <= y
+        assert x + wide <= left + width
+        assert y + high <= top + height
+
+
+def test_the_picture_brings_its_own_ground_and_nothing_from_elsewhere():
+    picture = svg(EVERYTHING)
+
+    assert "http" not in picture.replace("http://www.w3.org/2000/svg", "")
+    assert "<script" not in picture
+    assert all(rect.get("fill", "").startswith("#") for rect in ET.fromstring(picture).iter(f"{SVG}rect"))
+
+
+def test_text_of_the_picture_is_text():
+    root = ET.fromstring(svg(nasty()))
+
+    tags = {element.tag.removeprefix(SVG) for element in root.iter()}
+    assert tags <= {"svg", "title", "desc", "defs", "marker", "path", "g", "rect", "text", "polygon"}
+    assert any("<b>&" in "".join(element.itertext()) for element in root.iter(f"{SVG}text"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "spaces", "expected"),
+    [
+        ([], [], []),
+        ([5.0], [], [5.0]),
+        ([0.0, 10.0], [4.0], [0.0, 10.0]),
+        ([3.0, 3.0], [4.0], [1.0, 5.0]),
+        ([9.0, 0.0, 0.0], [1.0, 1.0], [2.0, 3.0, 4.0]),
+    ],
+)
+def test_positions_move_as_little_as_the_spaces_allow(wanted: list[float], spaces: list[float], expected: list[float]):
+    assert spread(wanted, spaces) == pytest.approx(expected)
+
+
+# -- all -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_drawing_ends_in_one_newline_and_is_the_same_every_time(form: str):
+    picture = draw(everything(), form)
+
+    assert picture == draw(everything(), form)
+    assert picture.endswith("\n")
+    assert not picture.endswith("\n\n")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_five_hundred_steps_are_drawn(form: str):
+    """A chain of five hundred: nothing recurses along the graph."""
+    steps = [step("s0"), *(step(f"s{index}", f"s{index - 1}") for index in range(1, 500))]
+
+    assert "s499" in draw(compiled(*steps), form)
+
+
+def test_a_fallback_that_has_run_before_is_said_in_the_box():
+    picture = diagram(compiled(step("a"), step("b", "a", on_error="use", fallback="a")))
+
+    assert [(edge.source, edge.target) for edge in picture.scope.edges] == [("a", "b"), ("b", RESULT)]
+    assert picture.scope.nodes[1].lines == ("editor", "or, on error, a")
+    check_layout(lay_out(picture.scope))
