@@ -283,7 +283,7 @@ async def test_model_is_set_unchecked_where_the_backend_cannot_be_asked() -> Non
 async def test_pipeline_lists_the_built_in_ones_and_marks_the_current(talk: Talk) -> None:
     out, _ = await talk.say("/pipeline")
     assert re.search(r"^\* +answer +One call", out, re.MULTILINE)
-    assert re.search(r"^ +research +Plan", out, re.MULTILINE)
+    assert re.search(r"^ +research +Sub-questions", out, re.MULTILINE)
 
 
 async def test_pipeline_chooses_a_file_and_lists_it(talk: Talk) -> None:
