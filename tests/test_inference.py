@@ -316,3 +316,14 @@ def test_a_misspelt_item_of_a_map_is_compared_with_the_names_there():
     _, (found,) = Template.compile("{{ queston }}").check(scope)
 
     assert found.suggestion == "did you mean 'question'?"
+
+
+def test_a_sum_that_begins_with_a_list_is_a_list():
+    """The usual way to make one list of several."""
+    lists = {"rows": ListOf(ListOf(TEXT))}
+    assert Expression.compile("rows | sum(start=[]) | length > 1").check(lists)[1] == []
+    assert Template.compile("{{ rows | sum(start=[]) | join(', ') }}").check(lists)[1] == []
+    assert (
+        Template.compile("{{ rows | sum(start=[]) | join(', ') }}").render({"rows": [["a"], ["b"]]}, where="x")
+        == "a, b"
+    )

@@ -54,7 +54,7 @@ def failure(source: str, *, template: bool = False) -> str:
         ("[big, big] | string", TOO_LONG),
         ("[big, big] | json", TOO_LONG),
         ("range(100000) | list | json(indent=16)", TOO_LONG),
-        ("[[1], [2]] | sum(start=[])", "'sum' adds numbers"),
+        ("[[1], 2] | sum(start=[])", "'sum' from a list adds lists, not int"),
         ("big.split()", "works on more data than one rendering may"),
         ("big | list", TOO_SLOW),
     ],
@@ -165,3 +165,9 @@ def test_a_meter_runs_out():
         meter.allow_text(MAX_TEXT + 1)
     with pytest.raises(TooMuch):
         meter.spend(meter.left + 1)
+
+
+def test_a_list_that_is_doubled_again_and_again_is_refused():
+    double = "{% set ns.a = [ns.a, ns.a] | sum(start=[]) %}"
+    doubled = f"{{% set ns = namespace(a=[1]) %}}{{% for i in range(60) %}}{double}{{% endfor %}}"
+    assert TOO_SLOW in failure(doubled, template=True)

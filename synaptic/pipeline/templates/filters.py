@@ -223,10 +223,23 @@ def _join(context: Context, value: Any, d: str = "", attribute: str | int | None
 
 
 @jinja2.pass_context
-def _sum(context: Context, value: Any, attribute: str | int | None = None, start: float = 0) -> Any:
+def _sum(context: Context, value: Any, attribute: str | int | None = None, start: Any = 0) -> Any:
+    """Return the sum of numbers; of lists, from ``start=[]``, one list of all their items."""
+    if isinstance(start, (list, tuple)):
+        return _one_list(context, [start, *_attribute_of(context, value, attribute)])
     if not isinstance(start, (int, float)):
         raise TypeError("'sum' adds numbers; write | join for text")
     return sum(_attribute_of(context, value, attribute), start)
+
+
+def _one_list(context: Context, parts: list[Any]) -> list[Any]:
+    found: list[Any] = []
+    for part in parts:
+        if not isinstance(part, (list, tuple)):
+            raise TypeError(f"'sum' from a list adds lists, not {type(part).__name__}")
+        meter_of(context).spend(len(part) + 1)
+        found.extend(part)
+    return found
 
 
 def _attribute_of(context: Context, value: Any, attribute: str | int | None) -> Any:

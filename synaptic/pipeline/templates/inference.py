@@ -268,6 +268,8 @@ class _Inference:
             if part is not None:
                 self.value(part, names)
         result = operators.filtered(node.name, value, arguments, by_name.get("attribute"))
+        if node.name == "sum" and ("start" in by_name or len(arguments) > 1) and not isinstance(result, Complaint):
+            result = UNKNOWN  # of lists, from an empty one, the sum is a list
         return self.settle(result, node, value.shown or node.name)
 
     def comparison(self, node: nodes.Compare, names: dict[str, StaticType]) -> StaticType:
