@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from synaptic.errors import PipelineError
 from synaptic.pipeline.expressions import Expression, Template, TemplateProblem
-from synaptic.pipeline.templates.static_types import UNKNOWN, Boolean, ListOf, Number, Record, StaticType, Text, Unknown
+from synaptic.pipeline.templates.static_access import describe
+from synaptic.pipeline.templates.static_types import UNKNOWN, ListOf, Number, Record, StaticType, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +69,7 @@ class Texts:
         """Return an expression that gives a list."""
         checked = self.expression(source, path, view)
         if checked is not None and not isinstance(checked.type, (ListOf, Unknown)):
-            message = f"'foreach' needs a list, and this is {described(checked.type)}"
+            message = f"'foreach' needs a list, and this is {describe(checked.type)}"
             self.report.in_text(message, path, suggestion=_list_advice(checked))
         elif checked is not None and constant(checked.code) == (True, []):
             self.report.in_text("this step can never run: its list is always empty", path)
@@ -78,7 +79,7 @@ class Texts:
         """Return an expression that gives a number."""
         checked = self.expression(source, path, view)
         if checked is not None and not isinstance(checked.type, (Number, Unknown)):
-            self.report.in_text(f"{path[-1]!r} must be a number, and this is {described(checked.type)}", path)
+            self.report.in_text(f"{path[-1]!r} must be a number, and this is {describe(checked.type)}", path)
         return checked
 
     def _checked(self, kind: type[Code], source: str, path: KeyPath, view: View) -> Checked[Code] | None:
@@ -123,22 +124,6 @@ def constant(code: Expression) -> tuple[bool, Any]:
         return True, code.evaluate({}, where="")
     except PipelineError:
         return False, None
-
-
-def described(kind: StaticType) -> str:
-    """Return what a value of this type is called in messages."""
-    match kind:
-        case Text():
-            return "text"
-        case Number():
-            return "a number"
-        case Boolean():
-            return "true or false"
-        case ListOf():
-            return "a list"
-        case Record():
-            return "a mapping"
-    return "something else"
 
 
 def _list_advice(checked: Checked[Expression]) -> str | None:

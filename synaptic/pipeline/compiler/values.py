@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synaptic.pipeline.compiler.inputs import fits, wrong_literal
-from synaptic.pipeline.compiler.texts import described
 from synaptic.pipeline.graph import CompiledTool, CompiledUse
+from synaptic.pipeline.templates.static_access import describe
 from synaptic.pipeline.templates.static_types import TEXT, UNKNOWN, StaticType
 from synaptic.problems import did_you_mean
 
@@ -141,7 +141,7 @@ def _check_inputs(unit: Unit, outline: Outline, bound: dict[str, Bound | None], 
                 what, _, suggestion = wrong.partition("; ")
                 unit.report.at_value(f"the input {name!r} {what}", (*path, name), suggestion or None)
         elif value is not None and not fits(value.type, declared):
-            message = f"the input {name!r} is a {declared.type}, and this is {described(value.type)}"
+            message = f"the input {name!r} is a {declared.type}, and this is {describe(value.type)}"
             unit.report.at_value(message, (*path, name))
     for name, declared in used.inputs.items():
         given = bound.get(name)
