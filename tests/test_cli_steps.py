@@ -348,3 +348,13 @@ def test_the_prompt_keeps_what_a_budget_left(folder: Path):
     assert done.code == 0
     assert done.out.startswith("two one hello\n")
     assert "two one hello (stopped by its budget)" in done.out
+
+
+def test_a_run_names_every_mistake_of_its_pipeline(folder: Path):
+    """Those of form and those of meaning, so that nobody mends one after the other."""
+    steps = "  a: {agent: edtor, prompt: x}\n  b: {agent: editor, promt: y}\n"
+    (folder / "bad.yaml").write_text(f"version: 1\nname: bad\nsteps:\n{steps}result: '{{{{ steps.c }}}}'\n")
+    done = run_process(*SCRIPTED, "-p", "bad.yaml", "hello", cwd=folder)
+
+    assert (done.code, done.out) == (2, "")
+    assert all(place in done.err for place in ("bad.yaml:4:14", "bad.yaml:5:22", "bad.yaml:6:13"))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from synaptic.backends.base import BackendContext, BackendNames, Startable, create_backend
 from synaptic.backends.router import Routed, open_backend
-from synaptic.errors import UsageError
+from synaptic.errors import PipelineError, UsageError
 from synaptic.messages import BackendReport, ChatRequest, Message, ModelInfo, Route, Timeouts
-from synaptic.pipeline.compiler import CompileContext, compile_pipeline
+from synaptic.pipeline.compiler import CompileContext, compile_pipeline, examine
 from synaptic.pipeline.inputs import bind_inputs
 from synaptic.pipeline.loader import Pipeline
 from synaptic.pipeline.plan import Plan
@@ -116,9 +116,6 @@ class Session:
         """
         from synaptic.agents import discover_agents  # noqa: PLC0415  (start-up of the REPL)
 
-        chosen = pipeline if isinstance(pipeline, Pipeline) else Pipeline.find(pipeline or self.settings.pipeline)
-        given = {**(inputs or {})} if query is None else {"query": query, **(inputs or {})}
-        bound = bind_inputs(chosen, given, self.settings.pipeline_inputs)
         book = discover_agents()
         context = CompileContext(
             agents={name: book[name] for name in book} | self._extra_agents,
@@ -127,6 +124,9 @@ class Session:
             backends=BackendNames(),
             model=model,
         )
+        chosen = _read(pipeline or self.settings.pipeline, context)
+        given = {**(inputs or {})} if query is None else {"query": query, **(inputs or {})}
+        bound = bind_inputs(chosen, given, self.settings.pipeline_inputs)
         compiled = compile_pipeline(chosen, context)
         route = await self.route()
         if named_models(compiled.graph):
@@ -250,6 +250,24 @@ class Session:
 
     def _report(self, report: BackendReport) -> None:
         self._emit(BackendReported(report))
+
+
+def _read(pipeline: str | Path | Pipeline, context: CompileContext) -> Pipeline:
+    """Return the pipeline.
+
+    Raises:
+        PipelineError: With every mistake in its file, those of form and those of meaning together.
+
+    """
+    if isinstance(pipeline, Pipeline):
+        return pipeline
+    try:
+        return Pipeline.find(pipeline)
+    except PipelineError as exc:
+        _, problems = examine(pipeline, context)
+        if not problems:
+            raise
+        raise PipelineError.of(problems) from exc
 
 
 def conversation_text(turns: Sequence[Message], limit: int = CONVERSATION_CHARACTERS) -> str:
