@@ -280,7 +280,9 @@ class _Reader:
             return
         here = self._stack[-1] if self._stack else None
         if here is not None and type(here.items) is dict and here.key is _NO_KEY:
-            self._refuse("a key must be plain text", event)
+            in_braces = isinstance(items, dict) and event.flow_style
+            advice = "put a text that begins with '{{' in quotes" if in_braces else None
+            self._refuse("a key must be plain text", event, advice)
             here.key = _REFUSED
             self._passing = 1
             return

@@ -166,6 +166,14 @@ VALUES = [
         "a wrong type of max", "repeat: {max: §[1], steps: {b: {agent: editor, prompt: x}}}", "whole number, or an expr"
     ),
     in_step("one option", "choose: {prompt: x, options: §{b: {}}}", "at least 2 entries"),
+    in_step(
+        "too many options",
+        f"choose: {{prompt: x, options: §{{{', '.join(f'o{n}: x' for n in range(65))}}}}}",
+        "'options' must have at most 64 entries",
+    ),
+    in_step("a template without quotes", "agent: editor\nprompt: {§{ inputs.query }}", "begins with '{{' in quotes"),
+    in_step("braces around a part", EDITOR + "when: '§{{ inputs.n }} == 3'", "leave them out", more=OTHER),
+    in_step("braces inside an expression", EDITOR + "when: 'inputs.n == §{{ inputs.n }}'", "leave them out"),
     in_step("a bad item name", EDITOR + "foreach: inputs.tags\nas: §My-Item", "is not a usable name"),
     in_step("a bad step name", EDITOR, "is not a usable name", more="  §B-1: {agent: editor, prompt: x}\n"),
     at_top("a misspelt input type", "inputs: {q: {type: §str}}", "did you mean 'string'?"),

@@ -296,6 +296,19 @@ def test_boxes_do_not_overlap_and_arrows_go_around_them():
     assert {box.node.path for box in boxes_of(layout)} == STEPS
 
 
+def test_loops_inside_loops_are_laid_out_once_each():
+    """Laid out anew for each loop around them, forty levels would never be done."""
+    scope = Scope((Node(path="leaf", name="leaf", shape="agent", lines=()),), (), {"leaf": 0})
+    for level in range(40):
+        node = Node(path=f"l{level}", name="loop", shape="repeat", lines=(), inside=scope)
+        scope = Scope((node,), (), {node.path: 0})
+
+    layout = lay_out(scope)
+
+    check_layout(layout)
+    assert len(boxes_of(layout)) == 41
+
+
 @st.composite
 def scopes(draw: st.DrawFn, depth: int = 1) -> Scope:
     count = draw(st.integers(1, 9))

@@ -209,6 +209,7 @@ nothing
         ("{{ 1" + " + 1" * 400 + " }}", "nested too deeply", "split it with {% set %}"),
         ("{{ a" + ".b" * 400 + " }}", "nested too deeply", "split it with {% set %}"),
         ("{% for a in b %}" * 12 + "{% endfor %}" * 12, "nested too deeply", "split it with {% set %}"),
+        ("a {#each x}", "the comment that '{#' begins has no end", "write {{ '{#' }} for the signs"),
     ],
 )
 def test_a_broken_template_says_what_on_which_line_and_what_to_write(source: str, message: str, suggestion: str | None):

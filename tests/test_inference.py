@@ -2,7 +2,7 @@
 
 import pytest
 
-from synaptic.pipeline.expressions import Expression, Template
+from synaptic.pipeline.expressions import Expression, Template, TemplateProblem
 from synaptic.pipeline.templates.static_types import (
     BOOLEAN,
     NUMBER,
@@ -233,6 +233,7 @@ def test_operators_are_checked_where_the_types_are_known(source: str, message: s
         "{{ range(3) | map('string') | list }}{% for i in range(inputs.topics | length) %}{{ i + 1 }}{% endfor %}",
         "{{ steps.outline.sections | selectattr('words', '>', 3) | map(attribute='title') | join }}",
         "{{ steps.outline.sections | sum(attribute='words') / 2 }}",
+        "{{ steps.outline.sections | sort(attribute='words,title') | map(attribute='title') | join }}",
         "{% filter upper %}{{ steps.write }}{% endfilter %}{% set t %}{{ steps.write }}{% endset %}{{ t.strip() }}",
         "{{ 'x' in inputs.query and 'x' in inputs.topics and 'score' in steps.critic }}",
         "{{ steps.critic.get('score') + 1 }}{{ inputs.query.split()[0].upper() }}",
@@ -304,6 +305,27 @@ def test_findings_come_in_the_order_of_the_lines():
     source = "{% for a in inputs.topics %}\n{{ a.x }}\n{% endfor %}{% if inputs.b == 3 %}\n{{ steps.c - 1 }}{% endif %}"
 
     assert [line for line, _, _ in findings(source)] == [2, 3, 4]
+
+
+def test_a_type_that_doubles_in_every_line_is_not_followed():
+    source = "".join(
+        f"{{% set {name} = {{'a': 1}} %}}" + f"{{% set {name} = {{'a': {name}, 'b': {name}}} %}}" * 100 for name in "xy"
+    )
+
+    assert findings(source + "{{ x.a.a if inputs.query else y.a.b }}{{ x == y }}{{ [x, y] | first }}") == []
+
+
+def test_a_type_that_grows_by_a_level_in_every_line_is_not_followed():
+    grown = "{% set x = [x] %}{% set y = [y] %}" * 490
+
+    assert findings("{% set x = [1] %}{% set y = [2] %}" + grown + "{{ x if inputs.query else y }}") == []
+
+
+def test_a_template_has_a_bound_on_its_tags():
+    source = "one\n" + "{% if inputs.query %}{% set a = 1 %}{% endif %}" * 501
+
+    with pytest.raises(TemplateProblem, match="more than 1000 tags"):
+        Template.compile(source)
 
 
 def test_one_mistake_does_not_lead_to_others():

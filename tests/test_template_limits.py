@@ -32,6 +32,8 @@ def failure(source: str, *, template: bool = False) -> str:
         ("'%*d' % (n, 1)", "a width of '*' is not possible"),
         ("'%(a)1000000000s' % {'a': 1}", TOO_LONG),
         ("'%1000000000d' | format(1)", TOO_LONG),
+        ("'%((a))1000000000d' % {'(a)': 1}", "one pair of brackets, as in %(name)s"),
+        ("'%((a))1000000000d' | format(**{'(a)': 1})", "one pair of brackets, as in %(name)s"),
         ("'%(a)s%(a)s' % {'a': big}", TOO_LONG),
         ("'x' | center(n)", TOO_LONG),
         ("'x' | indent(n)", TOO_LONG),
@@ -81,6 +83,8 @@ def test_an_expression_that_would_be_enormous_is_refused(source: str, message: s
         ("{% set l = range(9999) | list %}{% for i in l %}{% if -1 in l %}{% endif %}{% endfor %}", TOO_SLOW),
         ("{% set l = range(9999) | list %}{% for i in l %}{% if l.count(i) %}{% endif %}{% endfor %}", TOO_SLOW),
         ("{% set l = range(9999) | list %}{% for i in l %}{% if l | sort %}{% endif %}{% endfor %}", TOO_SLOW),
+        ("{% for i in range(99999) %}{% if big is upper %}{% endif %}{% endfor %}", TOO_SLOW),
+        ("{% for i in range(9999) %}{% if [1] | batch(100000, 'x') %}{% endif %}{% endfor %}", TOO_SLOW),
         ("{{ range(99999) | select('in', range(99999) | list) | list }}", TOO_SLOW),
         ("{{ '%s' * 3 }}", "'*' works on numbers only"),
         ("{{ big }}{{ big }}", TOO_LONG),
@@ -122,6 +126,35 @@ def test_a_value_that_holds_itself_many_times_is_not_shown():
     )
 
     assert TOO_LONG in failure(source, template=True)
+
+
+NO_KEY = "what is looked up is a name or a number, not a list"
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        ("items[ns.x]", NO_KEY),
+        ("{ns.x: 1}", NO_KEY),
+        ("{'a': 1}.get(ns.x)", "nested more than 1000 levels deep"),
+        ("ns.x in {'a': 1}", "nested more than 1000 levels deep"),
+        ("ns.x is in {'a': 1}", "nested more than 1000 levels deep"),
+        ("namespace([(ns.x, 1)])", "nested more than 1000 levels deep"),
+        ("[ns.x] | unique", "nested more than 1000 levels deep"),
+    ],
+)
+@pytest.mark.parametrize("grow", ["(ns.x,)", "(ns.x, 1)"])
+def test_a_value_that_is_nested_too_deeply_is_not_hashed(use: str, message: str, grow: str):
+    grown = f"{{% set ns = namespace(x=()) %}}{{% for i in range(2000) %}}{{% set ns.x = {grow} %}}{{% endfor %}}"
+
+    assert message in failure(f"{grown}{{{{ {use} }}}}", template=True)
+
+
+@pytest.mark.parametrize("shown", ["{{ ns }}", "{{ ns ~ '' }}", "{{ [ns] }}", "{{ ns | upper }}", "{{ '%s' % ns }}"])
+def test_a_namespace_is_not_shown(shown: str):
+    source = "{% set ns = namespace() %}{% for i in range(9) %}{% set ns = namespace(a=ns, b=ns) %}{% endfor %}"
+
+    assert "a namespace is not text" in failure(source + shown, template=True)
 
 
 def test_a_plain_template_is_bounded_too():

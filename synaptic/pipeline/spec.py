@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
+from synaptic.notation import ENUM_LIMIT
 from synaptic.pipeline.spec_types import (
     Approve,
     CacheSeconds,
@@ -108,7 +109,7 @@ class ChooseSpec(Strict):
     """A classifying call: the output is one of the options, and steps of the others are skipped."""
 
     prompt: str
-    options: dict[Identifier, Option] = Field(min_length=2)
+    options: dict[Identifier, Option] = Field(min_length=2, max_length=ENUM_LIMIT)
     agent: str = "classifier"
 
 

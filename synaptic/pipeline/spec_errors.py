@@ -134,9 +134,9 @@ def _explain(error: ErrorDetails, name: str, path: KeyPath) -> tuple[str, str | 
     if kind in _BOUNDS:
         key, bound = _BOUNDS[kind]
         return f"{name!r} must be {bound} {context[key]:g}, not {value:g}", None
-    if kind == "too_short":
-        count = context["min_length"]
-        return f"{name!r} must have at least {count} {'entry' if count == 1 else 'entries'}", None
+    if kind in {"too_short", "too_long"}:
+        bound, count = ("least", context["min_length"]) if kind == "too_short" else ("most", context["max_length"])
+        return f"{name!r} must have at {bound} {count} {'entry' if count == 1 else 'entries'}", None
     if kind in {"on_error", "approve"}:
         words = re.findall(r"[a-z]+", error["msg"].partition("must be")[2].partition("{")[0])
         match = nearest(value, [word for word in words if word != "or"]) if isinstance(value, str) else None

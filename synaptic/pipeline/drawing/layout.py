@@ -9,7 +9,7 @@ the order allows. What is inside a box is laid out first, and the box is made as
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -78,7 +78,8 @@ class Layout:
 
 def lay_out(scope: Scope, x: float = 0.0, y: float = 0.0) -> Layout:
     """Return the layout of a scope whose upper left corner is at (x, y)."""
-    sizes = {node.path: _size(node) for node in scope.nodes}
+    inner = {node.path: lay_out(node.inside) for node in scope.nodes if node.inside is not None}
+    sizes = {node.path: _size(node, inner.get(node.path)) for node in scope.nodes}
     rows = _ordered(_slots(scope), scope)
     centres = _centres(rows, scope, {path: width for path, (width, _) in sizes.items()})
     left = min((centres[slot] - _width(slot, sizes) / 2 for row in rows for slot in row), default=0.0)
@@ -93,7 +94,8 @@ def lay_out(scope: Scope, x: float = 0.0, y: float = 0.0) -> Layout:
     for node in scope.nodes:
         width, height = sizes[node.path]
         at = x + centres[node.path] - left - width / 2
-        boxes[node.path] = _box(node, at, tops[scope.layers[node.path]], width, height)
+        place = at, tops[scope.layers[node.path]]
+        boxes[node.path] = _box(node, place, (width, height), inner.get(node.path))
     bands = list(zip(tops, heights, strict=True))
     routes = [
         _route(edge, boxes, bands, scope.layers, {slot: x + at - left for slot, at in centres.items()})
@@ -112,23 +114,32 @@ def text_height(node: Node) -> float:
     return LINE * (1 + len(node.lines)) + PADDING
 
 
-def _size(node: Node) -> tuple[float, float]:
+def _size(node: Node, inner: Layout | None) -> tuple[float, float]:
     width = max(cells(line) for line in (node.name, *node.lines)) * CELL + 2 * PADDING
     # The ends of a hexagon, the bars of a tool and the second sheet take room beside the text.
     width += 2 * PADDING if node.shape in {"choose", "tool", "result"} else 0
     height = text_height(node)
-    if node.inside is not None:
-        inner = lay_out(node.inside)
+    if inner is not None:
         return max(width, inner.width + 2 * GAP_X), height + inner.height + 2 * PADDING
     return width + (STACK if node.many else 0), height + (STACK if node.many else 0)
 
 
-def _box(node: Node, x: float, y: float, width: float, height: float) -> Box:
+def _box(node: Node, place: Point, size: tuple[float, float], inner: Layout | None) -> Box:
+    (x, y), (width, height) = place, size
     inside = None
-    if node.inside is not None:
-        inner = lay_out(node.inside)
-        inside = lay_out(node.inside, x + (width - inner.width) / 2, y + text_height(node) + PADDING)
+    if inner is not None:
+        inside = _moved(inner, x + (width - inner.width) / 2, y + text_height(node) + PADDING)
     return Box(node=node, x=x, y=y, width=width, height=height, inside=inside)
+
+
+def _moved(layout: Layout, x: float, y: float) -> Layout:
+    """Return a layout whose upper left corner is at (0, 0) with that corner at (x, y)."""
+    boxes = tuple(
+        replace(box, x=box.x + x, y=box.y + y, inside=_moved(box.inside, x, y) if box.inside is not None else None)
+        for box in layout.boxes
+    )
+    routes = tuple(replace(route, points=tuple((a + x, b + y) for a, b in route.points)) for route in layout.routes)
+    return replace(layout, boxes=boxes, routes=routes)
 
 
 def _slots(scope: Scope) -> list[list[Slot]]:

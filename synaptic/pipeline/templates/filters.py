@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Filter: TypeAlias = Callable[..., Any]
 
 _MAX_LIST = 100_000
+_FILLED_A_UNIT = 16
 _MAX_PRECISION = 300
 _MAX_INDENT = 16
 
@@ -40,6 +41,8 @@ _OF_SKIPPED: Mapping[str, Any] = {
 _AS_EMPTY: Mapping[str, Any] = {"items": {}, "dictsort": {}, "chunks": []}
 _AS_MISSING = frozenset({"d", "default"})
 _CONSTANT_TIME = words("count length first last d default items")
+# Tests that go over the whole value.
+_TESTS_OF_ALL = words("lower upper in")
 # Filters that call a Python function for each item; several times, where they sort.
 _CALLS_AN_ITEM = {**dict.fromkeys(words("sort dictsort groupby"), 8), **dict.fromkeys(words("unique min max sum"), 2)}
 
@@ -107,7 +110,7 @@ def make_filters() -> dict[str, Any]:
 def make_tests() -> dict[str, Any]:
     """Return every test by its name."""
     jinja: dict[str, Any] = {name: TESTS[name] for name in JINJA_TESTS}
-    tests: dict[str, Any] = {name: _guarded_test(function) for name, function in jinja.items()}
+    tests: dict[str, Any] = {name: _guarded_test(name, function) for name, function in jinja.items()}
     tests["none"] = lambda value: value is None or value is SKIPPED
     tests["skipped"] = lambda value: value is SKIPPED
     return tests
@@ -142,12 +145,14 @@ def _guarded(name: str, function: Filter) -> Filter:
     return functools.update_wrapper(call, function, assigned=(), updated=())
 
 
-def _guarded_test(function: Filter) -> Filter:
+def _guarded_test(name: str, function: Filter) -> Filter:
+    whole = name in _TESTS_OF_ALL
+
     @jinja2.pass_context
     def call(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
         meter = meter_of(context)
         meter.spend(1)
-        for argument in (*args, *kwargs.values()):
+        for argument in (value, *args, *kwargs.values()) if whole else (*args, *kwargs.values()):
             meter.weigh(argument)
         return function(value, *args, **kwargs)
 
@@ -253,7 +258,7 @@ def _format(context: Context, value: Any, *args: Any, **kwargs: Any) -> str:
     return format_text(meter_of(context), str(value), kwargs or args)
 
 
-_CONVERSION = re.compile(r"%(?:\(([^)]*)\))?[#0\- +]*(\*|\d*)(?:\.(\*|\d*))?[hlL]?(.)", re.DOTALL)
+_CONVERSION = re.compile(r"%(?:\(([^()]*)\))?[#0\- +]*(\*|\d*)(?:\.(\*|\d*))?[hlL]?(.)", re.DOTALL)
 
 
 def format_text(meter: Meter, template: str, values: Any) -> str:
@@ -269,6 +274,8 @@ def format_text(meter: Meter, template: str, values: Any) -> str:
             if digits == "*":
                 raise TooMuch("a width of '*' is not possible here; write the width as a number")
             widest += int(digits[:12]) if digits else 0
+        if match.group(4) == "(":  # Python pairs brackets in a name; what follows such a name would not be looked at
+            raise ValueError("a name after % stands in one pair of brackets, as in %(name)s")
         fields += 1
     size = meter.weigh_shown(values)
     repeated = fields if isinstance(values, Mapping) else 1
@@ -292,9 +299,11 @@ def bound_replace(meter: Meter, value: Any, old: Any, new: Any, *_: Any, **__: A
     meter.allow_text(len(text) + text.count(str(old)) * len(str(new)))
 
 
-def _bound_pieces(_: Meter, _value: Any, count: int = 1, *_args: Any, **kwargs: Any) -> None:
-    if max(count, kwargs.get("linecount", 0), kwargs.get("slices", 0)) > _MAX_LIST:
+def _bound_pieces(meter: Meter, _value: Any, count: int = 1, *_args: Any, **kwargs: Any) -> None:
+    most = max(count, kwargs.get("linecount", 0), kwargs.get("slices", 0))
+    if most > _MAX_LIST:
         raise TooMuch(f"lists of more than {_MAX_LIST:,} items are not made here")
+    meter.spend(max(most, 0) // _FILLED_A_UNIT)
 
 
 def _bound_round(_: Meter, _value: Any, precision: int = 0, *_args: Any) -> None:

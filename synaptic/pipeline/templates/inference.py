@@ -30,6 +30,9 @@ from synaptic.pipeline.templates.static_types import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+MAX_PARTS, MAX_LEVELS = 500, 20
+"""Fields and items, at all levels, of a type that a name is bound to; more than that, and nothing is known of it."""
+
 _SIGNS = {
     nodes.Add: "+",
     nodes.Sub: "-",
@@ -106,7 +109,7 @@ class _Inference:
     def bind(self, target: nodes.Node, kind: StaticType, names: dict[str, StaticType]) -> None:
         """Give the names of an assignment's target their types."""
         if isinstance(target, nodes.Name):
-            names[target.name] = kind
+            names[target.name] = kind if _is_small(kind) else UNKNOWN
         elif isinstance(target, nodes.NSRef):
             if target.name not in names:
                 self.add(undefined(target.name, names), target.lineno, target.name)
@@ -301,6 +304,21 @@ class _Inference:
             else:
                 known = False
         return Record(fields) if known else UNKNOWN
+
+
+def _is_small(kind: StaticType) -> bool:
+    """Return whether a type has few enough parts to be compared; with names for parts it doubles line by line."""
+    stack, parts = [(kind, 0)], 0
+    while stack:
+        current, level = stack.pop()
+        parts += 1
+        if isinstance(current, ListOf):
+            stack.append((current.item, level + 1))
+        elif isinstance(current, Record):
+            stack.extend((part, level + 1) for part in current.fields.values())
+        if level > MAX_LEVELS or parts + len(stack) > MAX_PARTS:
+            return False
+    return True
 
 
 def _of_constant(value: object) -> StaticType:

@@ -16,6 +16,8 @@ MAX_WORK = 1_000_000
 """Units of work in one rendering."""
 MAX_SHOWN_DEPTH = 50
 """Levels of nesting in a value that is shown as text."""
+MAX_DEPTH = 1000
+"""Levels of nesting in a value that is worked with; Python hashes and compares one level inside the other."""
 _TOO_LONG = f"the template would make a text of more than {MAX_TEXT:,} characters"
 _CHARACTERS_A_UNIT = 256
 _NUMBER_CHARACTERS = 24
@@ -58,6 +60,8 @@ def measure(value: Any, *, as_text: bool = False) -> Size:
             characters += len(current) * _NUMBER_CHARACTERS
         elif isinstance(current, Collection) and not isinstance(current, bytes):
             deepest = max(deepest, depth + 1)
+            if deepest > MAX_DEPTH:
+                raise TooMuch(f"the value is nested more than {MAX_DEPTH} levels deep")
             parts = current
             if isinstance(current, Mapping):
                 characters += sum(len(str(key)) + 2 for key in current)

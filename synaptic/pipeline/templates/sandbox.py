@@ -33,7 +33,8 @@ _NODES_A_UNIT = 4
 _CHARACTERS_A_UNIT = 16
 _RESULT = "result"
 # Names that no template can write.
-_COUNTED, _WEIGHED, _JOINED, _FILLED = "loop!", "weigh!", "concat!", "fill!"
+_COUNTED, _WEIGHED, _JOINED, _FILLED, _KEYED = "loop!", "weigh!", "concat!", "fill!", "key!"
+_NO_KEY = "what is looked up is a name or a number, not a list"
 
 
 class MeteredContext(Context):
@@ -59,6 +60,13 @@ class Missing(jinja2.StrictUndefined):
             return f"there is no field {name!r}" + (f"; did you mean {near!r}?" if near else "")
         what = "a text" if isinstance(owner, str) else "a list"
         return f"{what} has no {name!r}" if isinstance(name, str) else f"{what} has no item {name!r}"
+
+
+class Names(Namespace):
+    """What ``namespace()`` gives. It has no text: one that holds another twice, thirty times over, fills the memory."""
+
+    def __repr__(self) -> str:
+        raise TypeError("a namespace is not text; write one of its names, as in ns.total")
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -88,6 +96,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """Return ``obj[argument]``, never an attribute of a text or list."""
+        if isinstance(argument, (tuple, list, Mapping)):
+            raise TypeError(_NO_KEY)
         if not isinstance(obj, (Mapping, str, int, float, type(None))) and type(obj) not in (list, tuple):
             return SKIPPED if obj is SKIPPED else super().getitem(obj, argument)
         try:
@@ -210,6 +220,12 @@ def _weighed(context: Context, value: Any) -> Any:
     return value
 
 
+def _keyed(value: Any) -> Any:
+    if isinstance(value, tuple):  # hashing it goes over all of it, as often as it holds the same, and without a bound
+        raise TypeError(_NO_KEY)
+    return value
+
+
 @jinja2.pass_context
 def _joined(context: Context, values: list[Any]) -> str:
     meter = meter_of(context)
@@ -237,9 +253,17 @@ class _Hardener(NodeTransformer):
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802  (the same)
         self.generic_visit(node)
+        if any(operand.op in {"in", "notin"} for operand in node.ops):  # what is looked for is hashed
+            node.expr = _filter(node.expr, _WEIGHED)
         for operand in node.ops:
             if not isinstance(operand.expr, nodes.Const):
                 operand.expr = _filter(operand.expr, _WEIGHED)
+        return node
+
+    def visit_Pair(self, node: nodes.Pair) -> nodes.Node:  # noqa: N802  (the same)
+        self.generic_visit(node)
+        if not isinstance(node.key, nodes.Const):
+            node.key = _filter(node.key, _KEYED)
         return node
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802  (the same)
@@ -284,10 +308,11 @@ def environment() -> Sandbox:
         _WEIGHED: _weighed,
         _JOINED: _joined,
         _FILLED: filters.finalize,
+        _KEYED: _keyed,
     }
     result.filters = {**filters.make_filters(), **internal}
     result.tests = filters.make_tests()
-    result.globals = {"range": result.globals["range"], "namespace": Namespace}
+    result.globals = {"range": result.globals["range"], "namespace": Names}
     return result
 
 

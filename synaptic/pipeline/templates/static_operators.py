@@ -202,9 +202,13 @@ def filtered(
     if by is None and name in _BY_FIRST_ATTRIBUTE and arguments:
         by = arguments[0]
     item = value.kind.item if isinstance(value.kind, ListOf) else UNKNOWN
-    part = _part_of(item, by.constant) if by is not None and isinstance(by.constant, str) else UNKNOWN
-    if isinstance(part, Complaint):
-        return part
+    part: StaticType = UNKNOWN
+    if by is not None and isinstance(by.constant, str):
+        for dotted in by.constant.split(",") if name == "sort" else [by.constant]:
+            found = _part_of(item, dotted)
+            if isinstance(found, Complaint):
+                return found
+            part = found
     return ListOf(part) if name == "map" else _result(name, value.kind, item)
 
 

@@ -24,6 +24,9 @@ MAX_DEPTH = 40
 MAX_LOOPS = 10
 """Loops inside loops; Python compiles at most 20."""
 
+MAX_STATEMENTS = 1000
+"""Tags in a template; each is checked with all the names that those before it have set."""
+
 _TAGS = ("for", "if", "set", "with", "filter", "raw")
 _MANY_DIGITS = re.compile(r"[0-9_]{1000,}")
 _UNKNOWN_TAG = re.compile(r"Encountered unknown tag '(\w+)'\.$")
@@ -93,7 +96,12 @@ def parse_expression(source: str) -> tuple[nodes.Expr, str]:
         raise TemplateProblem("the expression is empty", 1)
     # Not the stripped text, so that line numbers are those of the source.
     template = source if text.startswith("{{") and text.endswith("}}") else "{{ " + source + " }}"
-    tree = parse_template(template)
+    try:
+        tree = parse_template(template)
+    except TemplateProblem as exc:
+        if template is source or "{{" not in text:
+            raise
+        raise TemplateProblem("braces stand around a whole expression", 1, "{{", "leave them out") from exc
     holes = [node for output in tree.body if isinstance(output, nodes.Output) for node in output.nodes]
     parts = [node for node in holes if not _is_space(node)]
     if len(tree.body) != 1 or len(parts) != 1 or isinstance(parts[0], nodes.TemplateData):
@@ -111,6 +119,8 @@ def _syntax_problem(exc: jinja2.TemplateSyntaxError, source: str) -> TemplatePro
     unknown = _UNKNOWN_TAG.match(message)
     if unknown is not None:
         return TemplateProblem(f"there is no tag {unknown[1]!r}", line, unknown[1], did_you_mean(unknown[1], _TAGS))
+    if message == "Missing end of comment tag":
+        return TemplateProblem("the comment that '{#' begins has no end", line, "{#", "write {{ '{#' }} for the signs")
     message = message.replace(". Jinja was looking for the following tags:", "; expected")
     return TemplateProblem(message.rstrip("."), line)
 
@@ -127,9 +137,13 @@ class _Check:
 
     def run(self, tree: nodes.Template) -> None:
         stack: list[tuple[nodes.Node, int, int]] = [(tree, 0, 0)]
+        statements = 0
         while stack:
             node, depth, loops = stack.pop()
             kind = type(node)
+            statements += isinstance(node, nodes.Stmt) and kind is not nodes.Output
+            if statements > MAX_STATEMENTS:
+                raise TemplateProblem(f"more than {MAX_STATEMENTS} tags", 1, None, "split it into several steps")
             if depth > MAX_DEPTH or loops > MAX_LOOPS:
                 raise _too_deep(node.lineno)
             rule = _RULES.get(kind)
