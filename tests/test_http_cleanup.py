@@ -1,4 +1,7 @@
-"""HTTP: whatever happens to a call, and whenever, no connection, task or request is left behind."""
+"""HTTP: whatever happens to a call, and whenever, no connection, task or request is left behind.
+
+Each behaviour is that of our own client and of a plain one of httpx, which people may hand in.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,23 @@ import json
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from fault_server import FaultServer, hang, stream
+from http_support import connections_in_use, idle_connections
 
 from synaptic.backends.http import drain, ndjson, new_client, stream_request
 from synaptic.errors import BackendError, StreamTruncated
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
-    import httpx
+
+def plain_client(url: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(None, connect=5), trust_env=False)
+
+
+clients = pytest.mark.parametrize("make", [new_client, plain_client])
 
 
 async def read_ndjson(url: str, client: httpx.AsyncClient) -> list[dict[str, Any]]:
@@ -52,15 +62,18 @@ def other_tasks(before: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
     return {task for task in asyncio.all_tasks() - ours if not any(name in repr(task) for name in known)}
 
 
+@clients
 @pytest.mark.parametrize("times", [1, 2, 3])
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-async def test_cancellation_at_any_step_closes_the_connection(times: int, host: str) -> None:
+async def test_cancellation_at_any_step_closes_the_connection(
+    make: Callable[[str], httpx.AsyncClient], times: int, host: str
+) -> None:
     """Cancelled after each number of steps of the event loop, once and several times in a row."""
     before = asyncio.all_tasks()
     for count in range(45):
         async with FaultServer(stream(lines({"a": 1}, {"a": 2}), then=hang)) as server:
             url = server.url.replace("127.0.0.1", host)
-            async with new_client(url) as client:
+            async with make(url) as client:
                 task = asyncio.ensure_future(read_ndjson(url, client))
                 await steps(count)
                 for _ in range(times):
@@ -72,29 +85,35 @@ async def test_cancellation_at_any_step_closes_the_connection(times: int, host: 
                 await server.wait_until_idle()
 
 
-async def test_cancellation_of_a_finished_stream_leaves_no_connection_in_use() -> None:
+@clients
+async def test_cancellation_of_a_finished_stream_leaves_no_connection_in_use(
+    make: Callable[[str], httpx.AsyncClient],
+) -> None:
     """Also at the steps in which the connection goes back to the pool."""
     for count in range(45):
-        async with FaultServer(stream(lines({"a": 1}))) as server, new_client(server.url) as client:
+        async with FaultServer(stream(lines({"a": 1}))) as server, make(server.url) as client:
             task = asyncio.ensure_future(read_ndjson(server.url, client))
             await steps(count)
             task.cancel()
             await asyncio.wait({task})
             await read_ndjson(server.url, client)
             assert await asyncio.wait_for(read_ndjson(server.url, client), 5) == [{"a": 1}]
-            pool = client._transport._pool  # type: ignore[attr-defined]
-            assert [connection.is_idle() for connection in pool.connections] == [True], f"after {count} steps"
+            assert (connections_in_use(client), idle_connections(client)) == (0, 1), f"after {count} steps"
 
 
-async def test_leaving_early_closes_the_connection_before_the_call_returns() -> None:
+@clients
+async def test_leaving_early_closes_the_connection_before_the_call_returns(
+    make: Callable[[str], httpx.AsyncClient],
+) -> None:
     before = asyncio.all_tasks()
-    async with FaultServer(stream(lines({"a": 1}, {"a": 2}), then=hang)) as server, new_client(server.url) as client:
+    async with FaultServer(stream(lines({"a": 1}, {"a": 2}), then=hang)) as server, make(server.url) as client:
         await leave_early(server.url, client)
         assert not other_tasks(before)
         await server.wait_until_idle()
 
 
-async def test_a_server_that_floods_is_read_no_faster_than_its_reader() -> None:
+@clients
+async def test_a_server_that_floods_is_read_no_faster_than_its_reader(make: Callable[[str], httpx.AsyncClient]) -> None:
     sent = 0
 
     async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -107,7 +126,7 @@ async def test_a_server_that_floods_is_read_no_faster_than_its_reader() -> None:
 
     async with (
         FaultServer(stream(lines({"a": 1}), then=flood)) as server,
-        new_client(server.url) as client,
+        make(server.url) as client,
         stream_request(client, "POST", "/x", json={}, backend="test", node=server.url) as reply,
     ):
         values = ndjson(reply, backend="test", node=server.url)
@@ -137,9 +156,10 @@ async def test_draining_gives_up_and_forgives() -> None:
     await drain(broken())
 
 
-async def test_closing_the_client_ends_its_streams() -> None:
+@clients
+async def test_closing_the_client_ends_its_streams(make: Callable[[str], httpx.AsyncClient]) -> None:
     async with FaultServer(stream(lines({"a": 1}), then=hang)) as server:
-        client = new_client(server.url)
+        client = make(server.url)
         reading = asyncio.ensure_future(read_ndjson(server.url, client))
         await server.wait_for(lambda: len(server.requests) == 1)
         await client.aclose()

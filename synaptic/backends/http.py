@@ -2,19 +2,20 @@
 
 A backend sends with :func:`stream_request` and reads with :func:`ndjson` or :func:`sse`, or asks once with
 :func:`get_json` and :func:`post_json`. Whatever goes wrong is a :class:`~synaptic.errors.BackendError`; what a server
-says is untrusted, so it is cut and cleaned before it is quoted. httpx is imported on first use: it takes 0.2 s.
+says is untrusted, so it is cut and cleaned before it is quoted. What carries the calls is chosen in :func:`new_client`
+and nowhere else (:mod:`synaptic.backends.http_transport` says why). It is imported on first use: it takes 0.4 s.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json as jsonlib
-import ssl
-from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 
+from synaptic.backends.http_access import authorization, checked_headers, tls_context
 from synaptic.backends.http_errors import (
     Origin,
     ReadError,
@@ -26,14 +27,34 @@ from synaptic.backends.http_errors import (
     not_json,
     status_error,
 )
-from synaptic.backends.http_reply import Reply
+from synaptic.backends.http_reply import HttpxReply, Reply
 from synaptic.errors import BackendError, ProtocolError, StreamTruncated
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+    from types import TracebackType
 
     import httpx
+
+    from synaptic.backends.http_transport import NodeClient
+
+__all__ = [
+    "CONNECT_TIMEOUT",
+    "JsonObject",
+    "authorization",
+    "drain",
+    "encode_json",
+    "get_json",
+    "mapped_errors",
+    "ndjson",
+    "new_client",
+    "parse_object",
+    "post_json",
+    "sse",
+    "stream_request",
+]
 
 CONNECT_TIMEOUT = 5.0
 """Seconds to reach an address: two lost SYN packets (1 s and 3 s) still fit."""
@@ -43,39 +64,53 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 ERROR_BODY_SECONDS = 1.0
 DRAIN_SECONDS = 0.05
+OK = 200
 
 JsonObject: TypeAlias = dict[str, Any]
+_ENCODER = jsonlib.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def new_client(
-    base_url: str, *, connect_timeout: float = CONNECT_TIMEOUT, headers: Mapping[str, str] | None = None
+    base_url: str,
+    *,
+    connect_timeout: float = CONNECT_TIMEOUT,
+    headers: Mapping[str, str] | None = None,
+    ca_file: Path | None = None,
+    verify: bool = True,
 ) -> httpx.AsyncClient:
-    """Return a client for one server.
+    """Return a client for one server. It carries hundreds of calls at once.
 
     Reads have no timeout: how long a reply may take is bounded by the policies around a backend, which know what
     is being waited for. The number of connections is not capped, for the same reason. Proxy variables of the
     environment are ignored: a company's proxy can neither reach nor should see a machine of the local network.
 
+    A client belongs to the event loop in which it is first used; when that one is closed, it may be used in another.
+
     Args:
-        base_url: ``http://host:port``.
-        connect_timeout: Seconds.
-        headers: Sent with every request.
+        base_url: ``http://host:port`` or ``https://host:port``.
+        connect_timeout: Seconds to look up the name, connect and agree on encryption, all together.
+        headers: Sent with every request; :func:`authorization` makes the one for credentials.
+        ca_file: Certificates in PEM that are believed instead of the system's.
+        verify: ``False`` believes every certificate.
+
+    Raises:
+        BackendUnavailable: If ``base_url`` is no address of a server.
+        ConfigError: If ``headers`` cannot be sent, or ``ca_file`` cannot be used.
 
     """
     import httpx  # noqa: PLC0415 - heavy, and most commands never send anything
 
+    from synaptic.backends.http_transport import NodeClient  # noqa: PLC0415 - as above
+
     try:
         urlsplit(base_url).port  # noqa: B018 - asked because it refuses port 99999, which httpx accepts
-        return httpx.AsyncClient(
-            base_url=base_url,
-            headers={"accept-encoding": "identity", **(headers or {})},
-            timeout=httpx.Timeout(None, connect=connect_timeout),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=16, keepalive_expiry=30.0),
-            verify=_tls_context(base_url),
-            trust_env=False,
-            follow_redirects=False,
+        return NodeClient(
+            base_url,
+            headers={"accept-encoding": "identity", **checked_headers(headers or {})},
+            connect_timeout=connect_timeout,
+            tls=tls_context(ca_file, verify=verify) if base_url.startswith("https") else None,
         )
-    except (httpx.InvalidURL, ValueError) as error:
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError) as error:
         raise no_address(error, Origin("http", base_url)) from error
 
 
@@ -109,16 +144,16 @@ async def stream_request(
 
     """
     origin = Origin(backend, node)
-    with mapped_errors(origin, answered=False):
-        reply = Reply(client, _request(client, method, path, json, origin))
-    try:
-        with mapped_errors(origin, answered=False):
+    with mapped_errors(origin, answered=False) as mapping:
+        reply = _reply(client, method, path, json, origin)
+        try:
             await reply.begin()
-        with mapped_errors(origin, answered=True):
-            await _check(reply, origin, read_error)
+            mapping.answered = True
+            if reply.status_code != OK or _is_web_page(reply):
+                await _refuse(reply, origin, read_error)
             yield reply
-    finally:
-        await reply.aclose()
+        finally:
+            await reply.aclose()
 
 
 async def get_json(
@@ -169,10 +204,13 @@ async def ndjson(reply: Reply, *, backend: str, node: str) -> AsyncGenerator[Jso
 
     """
     origin = Origin(backend, node)
-    async with aclosing(_lines(reply, origin)) as lines:
-        async for line in lines:
+    lines = _Lines(origin)
+    while data := await reply.read():
+        for line in lines.feed(data):
             if text := line.strip():
-                yield _line_object(text, origin, complete=line.endswith(b"\n"))
+                yield parse_object(text, origin)
+    if text := lines.rest().strip():
+        yield _last_line(text, origin)
 
 
 async def sse(reply: Reply, *, backend: str, node: str) -> AsyncGenerator[JsonObject, None]:
@@ -185,16 +223,14 @@ async def sse(reply: Reply, *, backend: str, node: str) -> AsyncGenerator[JsonOb
 
     """
     origin = Origin(backend, node)
-    async with aclosing(_lines(reply, origin)) as lines:
-        event = _Event()
-        async for line in lines:
-            if not line.endswith(b"\n"):
-                break
-            data = event.feed(line.rstrip(b"\r\n"))
+    lines, event = _Lines(origin), _Event()
+    while piece := await reply.read():
+        for line in lines.feed(piece):
+            data = event.feed(line.removesuffix(b"\r"))
             if data is None:
                 continue
             if data.strip() == b"[DONE]":
-                await drain(lines)
+                await drain(_rest(reply))
                 return
             value = parse_object(data, origin)
             if error := error_in_stream(value, origin):
@@ -218,28 +254,36 @@ async def drain(stream: AsyncIterator[Any], seconds: float = DRAIN_SECONDS) -> N
         return
 
 
-@contextmanager
-def mapped_errors(origin: Origin, *, answered: bool) -> Iterator[None]:
-    """Turn every exception of httpx into ours; ``answered`` says whether the headers of a reply had come."""
-    import httpx  # noqa: PLC0415 - as above
+class mapped_errors:  # noqa: N801 - a context manager, read as a verb; a class costs a third of a generator
+    """Turn every exception of httpx in a ``with`` block into ours.
 
-    try:
-        yield
-    except (httpx.HTTPError, httpx.InvalidURL, httpx.CookieConflict, httpx.StreamError) as error:
-        raise from_httpx(error, origin, answered=answered) from error
+    Args:
+        origin: Who was asked.
+        answered: Whether the headers of a reply had come; may be set within the block.
 
-
-def _tls_context(base_url: str) -> ssl.SSLContext:
-    """Return what checks certificates: the system's trust for https; nothing to trust where http needs none.
-
-    Reading the system's certificates takes 70 ms, which no plain connection should pay.
     """
-    return ssl.create_default_context() if base_url.startswith("https") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    __slots__ = ("answered", "origin")
+
+    def __init__(self, origin: Origin, *, answered: bool) -> None:
+        self.origin = origin
+        self.answered = answered
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if kind is None or not isinstance(error, Exception):
+            return
+        import httpx  # noqa: PLC0415 - as above
+
+        if isinstance(error, (httpx.HTTPError, httpx.InvalidURL, httpx.CookieConflict, httpx.StreamError)):
+            raise from_httpx(error, self.origin, answered=self.answered) from error
 
 
 def encode_json(payload: Mapping[str, Any]) -> bytes:
     """Return ``payload`` as UTF-8; halves of surrogate pairs, which small models produce, become U+FFFD."""
-    text = jsonlib.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+    text = _ENCODER.encode(payload)
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -270,25 +314,27 @@ class _Event:
         return None
 
 
-def _request(
-    client: httpx.AsyncClient, method: str, path: str, json: Mapping[str, Any] | None, origin: Origin
-) -> httpx.Request:
+def _reply(client: httpx.AsyncClient, method: str, path: str, json: Mapping[str, Any] | None, origin: Origin) -> Reply:
+    """Return the reply, not yet begun, by the shortest way that the client knows."""
     if client.is_closed:
         raise closed_client(origin)
-    if json is None:
-        return client.build_request(method, path)
-    return client.build_request(method, path, content=encode_json(json), headers={"content-type": "application/json"})
+    body = None if json is None else encode_json(json)
+    if hasattr(client, "reply"):
+        return cast("NodeClient", client).reply(method, path, body)
+    headers = None if body is None else {"content-type": "application/json"}
+    return HttpxReply(client, client.build_request(method, path, content=body, headers=headers))
 
 
-async def _check(reply: Reply, origin: Origin, read_error: ReadError | None) -> None:
-    """Raise unless the status is 200 and the body is no web page."""
-    content_type = reply.headers.get("content-type", "")
-    html = content_type.partition(";")[0].strip().lower() == "text/html"
-    if reply.status_code == 200 and not html:  # noqa: PLR2004 - the number is the name
-        return
+def _is_web_page(reply: Reply) -> bool:
+    return reply.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/html"
+
+
+async def _refuse(reply: Reply, origin: Origin, read_error: ReadError | None) -> NoReturn:
+    """Raise what a status other than 200, or a web page, means."""
     body = await _start_of_body(reply)
-    if reply.status_code == 200:  # noqa: PLR2004 - the number is the name
+    if reply.status_code == OK:
         raise not_json(body, origin)
+    html = _is_web_page(reply)
     raise status_error(reply.status_code, reply.headers, body, origin, html=html, read_error=read_error)
 
 
@@ -296,11 +342,9 @@ async def _start_of_body(reply: Reply) -> bytes:
     """Return the first bytes of an error's body: as many as come in time and fit."""
     body = bytearray()
     try:
-        async with asyncio.timeout(ERROR_BODY_SECONDS), aclosing(reply.aiter_bytes()) as pieces:
-            async for data in pieces:
+        async with asyncio.timeout(ERROR_BODY_SECONDS):
+            while len(body) < MAX_ERROR_BYTES and (data := await reply.read()):
                 body += data
-                if len(body) >= MAX_ERROR_BYTES:
-                    break
     except TimeoutError:
         return bytes(body)
     return bytes(body[:MAX_ERROR_BYTES])
@@ -309,8 +353,8 @@ async def _start_of_body(reply: Reply) -> bytes:
 async def _exchange(request: AbstractAsyncContextManager[Reply], within: float | None, origin: Origin) -> JsonObject:
     body = bytearray()
     try:
-        async with asyncio.timeout(within), request as reply, aclosing(reply.aiter_bytes()) as pieces:
-            async for data in pieces:
+        async with asyncio.timeout(within), request as reply:
+            while data := await reply.read():
                 body += data
                 if len(body) > MAX_BODY_BYTES:
                     raise _too_long("a reply", MAX_BODY_BYTES, origin)
@@ -337,35 +381,51 @@ def parse_object(text: bytes, origin: Origin) -> JsonObject:
     return value
 
 
-def _line_object(text: bytes, origin: Origin, *, complete: bool) -> JsonObject:
+def _last_line(text: bytes, origin: Origin) -> JsonObject:
+    """Return the object on a line that has no end; where it is none, the line was cut."""
     try:
         return parse_object(text, origin)
     except ProtocolError as error:
-        if complete:
-            raise
         raise StreamTruncated(
             f"{origin.node} ended the stream in the middle of a line", backend=origin.backend, node=origin.node
         ) from error
 
 
-async def _lines(reply: Reply, origin: Origin) -> AsyncGenerator[bytes, None]:
-    """Yield the body's lines with their ends; only the last can lack one. Bytes, since packets split characters."""
-    parts: list[bytes] = []
-    size = 0
-    async with aclosing(reply.aiter_bytes()) as body:
-        async for data in body:
-            *complete, rest = data.split(b"\n")
-            for piece in complete:
-                yield b"".join((*parts, piece, b"\n"))
-                parts.clear()
-                size = 0
-            if rest:
-                parts.append(rest)
-                size += len(rest)
-            if size > MAX_LINE_BYTES:
-                raise _too_long("a line", MAX_LINE_BYTES, origin)
-    if parts:
-        yield b"".join(parts)
+async def _rest(reply: Reply) -> AsyncIterator[bytes]:
+    while data := await reply.read():
+        yield data
+
+
+@dataclass(slots=True)
+class _Lines:
+    """Lines while their packets come in. Bytes, since packets split characters."""
+
+    origin: Origin
+    _parts: list[bytes] = field(default_factory=list)
+    _size: int = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take a packet; return the lines that it completes, without their ends.
+
+        Raises:
+            ProtocolError: If a line grows too long.
+
+        """
+        *lines, rest = data.split(b"\n")
+        if lines and self._parts:
+            lines[0] = b"".join((*self._parts, lines[0]))
+            self._parts.clear()
+            self._size = 0
+        if rest:
+            self._parts.append(rest)
+            self._size += len(rest)
+            if self._size > MAX_LINE_BYTES:
+                raise _too_long("a line", MAX_LINE_BYTES, self.origin)
+        return lines
+
+    def rest(self) -> bytes:
+        """Return what has come of a line without its end."""
+        return b"".join(self._parts)
 
 
 def _too_long(what: str, limit: int, origin: Origin) -> ProtocolError:

@@ -1,17 +1,19 @@
-"""One HTTP reply, read by a task of its own, so that it can be abandoned at any moment without a trace.
+"""One HTTP reply: what it looks like to its reader, and how one is had of any client of httpx.
 
-httpcore guards its clean-up with the cancel scopes of anyio, which ``Task.cancel()`` passes straight through: one
-cancellation at the wrong step, or two in a row, leave a connection open that nobody owns any more. So the task that
-talks to httpx is only ever cancelled through such a scope, and whoever waits for the reply may be cancelled anywhere.
+A reply of our own client is :class:`~synaptic.backends.http_transport.AiohttpReply`. That of another client is read by
+a task of its own, so that it can be abandoned at any moment without a trace: httpcore guards its clean-up with the
+cancel scopes of anyio, which ``Task.cancel()`` passes straight through: one cancellation at the wrong step, or two in a
+row, leave a connection open that nobody owns any more. So the task that talks to httpx is only ever cancelled through
+such a scope, and whoever waits for the reply may be cancelled anywhere.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import Mapping
 
     import httpx
 
@@ -20,8 +22,34 @@ UNREAD_PACKETS = 256
 """How far the network may run ahead of the reader: 16 MiB, as httpcore reads 64 KiB at a time."""
 
 
-class Reply:
+class Reply(Protocol):
     """The reply to one request, its body unread. Whoever makes one closes it."""
+
+    @property
+    def status_code(self) -> int:
+        """The status, once the reply has begun."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers, once the reply has begun."""
+        ...
+
+    async def begin(self) -> None:
+        """Return when the headers have come; raise what httpx raised instead."""
+        ...
+
+    async def read(self) -> bytes:
+        """Return what has come of the body, ``b""`` at its end; raise what httpx raised in the middle of it."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give up what has not come yet and close its connection, whatever else cancels this task meanwhile."""
+        ...
+
+
+class HttpxReply:
+    """A reply read by a task of its own."""
 
     def __init__(self, client: httpx.AsyncClient, request: httpx.Request) -> None:
         import anyio  # noqa: PLC0415 - comes with httpx, which is imported by now
@@ -51,13 +79,14 @@ class Reply:
         if self._response is None:
             await self._end()
 
-    async def aiter_bytes(self) -> AsyncGenerator[bytes, None]:
-        """Yield the body as it comes; raise what httpx raised in the middle of it."""
-        while (packet := await self._packets.get()) is not None:
+    async def read(self) -> bytes:
+        """Return what has come of the body, ``b""`` at its end; raise what httpx raised in the middle of it."""
+        if (packet := await self._packets.get()) is not None:
             self._room.set()
-            yield packet
+            return packet
         self._packets.put_nowait(None)  # for the next reader of the same body, who finds it at its end
         await self._end()
+        return b""
 
     async def aclose(self) -> None:
         """Give up what has not come yet and close its connection, whatever else cancels this task meanwhile."""
@@ -91,6 +120,8 @@ class Reply:
                 self._response = await self._send(client, request)
                 self._answered.set()
                 async for packet in self._response.aiter_bytes():
+                    if not packet:
+                        continue
                     self._packets.put_nowait(packet)
                     while self._packets.qsize() >= UNREAD_PACKETS:
                         self._room.clear()

@@ -1,0 +1,128 @@
+"""What a server is reached with: credentials as headers, and whose certificates are believed."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import re
+import ssl
+from typing import TYPE_CHECKING
+
+from synaptic.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_SENDABLE = re.compile(r"[\t\x20-\x7e]*")
+"""RFC 9110, 5.5: what lies beyond is either forbidden in a header's value or read differently by every server."""
+
+
+def authorization(*, token: str | None = None, user: str | None = None, password: str | None = None) -> dict[str, str]:
+    """Return the header that a server asks for, to be given to :func:`~synaptic.backends.http.new_client`.
+
+    Args:
+        token: Sent as a bearer token (RFC 6750); white space around it, as files have it, is taken off.
+        user: Sent with ``password`` as basic authentication (RFC 7617).
+        password: May be empty, or missing.
+
+    Returns:
+        One header, or none where nothing is given.
+
+    Raises:
+        ConfigError: If both kinds are given, or what is given cannot be sent. It never shows a secret.
+
+    """
+    if token is not None and (user is not None or password is not None):
+        raise ConfigError("a node has a token and a password as well", hint="keep the one that the server asks for")
+    if token is not None:
+        return {"authorization": f"Bearer {_bearer(token)}"}
+    if user is not None:
+        if ":" in user:
+            raise ConfigError("the user's name has a ':' in it", hint="basic authentication cannot send such a name")
+        pair = f"{user}:{password or ''}".encode()
+        return {"authorization": f"Basic {base64.b64encode(pair).decode()}"}
+    if password is not None:
+        raise ConfigError("a node has a password, but no user", hint="name the user as well, or use a token")
+    return {}
+
+
+def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return ``headers`` with their names in lower case.
+
+    Raises:
+        ConfigError: If a value cannot be sent; it names the header and does not show the value.
+
+    """
+    for name, value in headers.items():
+        if not _SENDABLE.fullmatch(value):
+            raise ConfigError(
+                f"the header {name!r} has a character that cannot be sent",
+                hint="write printable ASCII characters only; is there a line break?",
+            )
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def tls_context(ca_file: Path | None = None, *, verify: bool = True) -> ssl.SSLContext:
+    """Return what checks a server's certificate.
+
+    Args:
+        ca_file: Certificates in PEM that are believed instead of the system's, as of an office's own authority.
+        verify: ``False`` believes every certificate: the connection is secret, but nobody knows with whom.
+
+    Raises:
+        ConfigError: If ``ca_file`` cannot be read or has no certificate.
+
+    """
+    if not verify:
+        return _unverified()
+    return _system() if ca_file is None else _own(ca_file)
+
+
+@functools.cache
+def _system() -> ssl.SSLContext:
+    """Return the system's trust; reading it takes 70 ms."""
+    return _http_only(ssl.create_default_context())
+
+
+@functools.cache
+def _unverified() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return _http_only(context)
+
+
+def _own(ca_file: Path) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=str(ca_file))
+    except ssl.SSLError as error:
+        raise _no_certificates(ca_file) from error
+    except OSError as error:
+        raise ConfigError(
+            f"the certificates in {ca_file} cannot be read: {(error.strerror or str(error)).lower()}",
+            hint="name a readable PEM file with the certificate of the authority that signed the server's",
+        ) from error
+    if not context.get_ca_certs():
+        raise _no_certificates(ca_file)
+    return _http_only(context)
+
+
+def _no_certificates(ca_file: Path) -> ConfigError:
+    return ConfigError(
+        f"{ca_file} has no certificate of an authority in PEM",
+        hint='such a file begins with "-----BEGIN CERTIFICATE-----"',
+    )
+
+
+def _http_only(context: ssl.SSLContext) -> ssl.SSLContext:
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _bearer(token: str) -> str:
+    clean = token.strip()
+    if not clean or not _SENDABLE.fullmatch(clean) or " " in clean or "\t" in clean:
+        what = "is empty" if not clean else "has a character that no token can have"
+        raise ConfigError(f"the token of a node {what}", hint="it is one word of printable ASCII characters")
+    return clean

@@ -1,0 +1,384 @@
+"""The transport under our clients: httpx outside, aiohttp inside.
+
+Imported on first use only, since both libraries together take 0.4 s. Why not one of them alone, measured on two cores
+with 64 calls at once (``benchmarks/http_transport.py``): httpx over its own pool carries 140 calls/s at 7 ms of
+processor time each, over aiohttp 860 at 0.9 ms, aiohttp alone 1080 at 0.3 ms. So a client is an
+:class:`httpx.AsyncClient` to whoever wants one, while our own calls (:meth:`NodeClient.reply`) go past its requests and
+responses, which cost 0.3 ms a call, straight to aiohttp. The library ``httpx-aiohttp`` stands between the two in speed,
+caps connections at 100, and takes a server that hung up for one that did not answer in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import select
+from contextvars import ContextVar
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
+
+import aiohttp
+import httpx
+from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError, TransferEncodingError
+from multidict import CIMultiDict
+from yarl import URL
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Mapping
+
+    from aiohttp.client_proto import ResponseHandler
+    from aiohttp.connector import Connection
+
+KEEPALIVE_SECONDS = 30.0
+WRITTEN_AT_ONCE = 2**20
+"""Bytes of a body up to which it is handed to the socket as it is; longer ones go piece by piece."""
+
+REMEMBERED_PATHS = 64
+
+
+FOREIGN = (aiohttp.ClientError, HttpProcessingError, OSError, ValueError, RuntimeError)
+"""What aiohttp raises: its own errors, those of sockets, and Python's where it is used after it was closed."""
+
+
+class NodeClient(httpx.AsyncClient):
+    """A client of one server, for one event loop at a time.
+
+    Everything that httpx can do works. Our own calls use :meth:`reply`, which knows no redirects, cookies, hooks or
+    authentication flows: the headers that the client was made with are all it sends.
+    """
+
+    def __init__(
+        self, base_url: str, *, headers: Mapping[str, str], connect_timeout: float, tls: ssl.SSLContext | None
+    ) -> None:
+        self._to_node = AiohttpTransport(tls)
+        super().__init__(
+            base_url=base_url,
+            headers=headers,
+            timeout=httpx.Timeout(None, connect=connect_timeout),
+            transport=self._to_node,
+            trust_env=False,
+            follow_redirects=False,
+        )
+        if self.base_url.scheme not in {"http", "https"} or not self.base_url.host:
+            raise httpx.UnsupportedProtocol("an address begins with http:// or https:// and the server's name")
+        own = dict(headers)
+        if self.base_url.userinfo and "authorization" not in own:
+            pair = httpx.BasicAuth(self.base_url.username, self.base_url.password)
+            signed = next(pair.sync_auth_flow(httpx.Request("GET", self.base_url)))
+            own["authorization"] = signed.headers["authorization"]
+        self._bare_headers = CIMultiDict({"accept": "*/*", "user-agent": "synapticllamas", **own})
+        self._json_headers = CIMultiDict({**self._bare_headers, "content-type": "application/json"})
+        self._timeout_of_calls = aiohttp.ClientTimeout(total=None, connect=connect_timeout)
+        self._root = f"{self.base_url.scheme}://{self.base_url.netloc.decode('ascii')}"
+        self._below = self.base_url.raw_path.decode("ascii").rstrip("/")
+        self._urls: dict[str, URL] = {}
+
+    def reply(self, method: str, path: str, body: bytes | None = None) -> AiohttpReply:
+        """Return the reply to a request that is sent when it begins; ``body`` is JSON."""
+        url = self._urls.get(path)
+        if url is None:
+            url = URL(f"{self._root}{self._below}/{path.lstrip('/')}", encoded=True)
+            if len(self._urls) < REMEMBERED_PATHS:
+                self._urls[path] = url
+        headers = self._bare_headers if body is None else self._json_headers
+        return AiohttpReply(self._to_node, (method, url, headers, body), self._timeout_of_calls)
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """Sends over one session of aiohttp for each event loop that it is used in, one after the other.
+
+    The number of connections is not capped; idle ones are kept for 30 s. Names are resolved anew for each connection.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
+        self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self.replies: set[AiohttpReply] = set()
+
+    async def session(self) -> aiohttp.ClientSession:
+        """Return the session of the running event loop.
+
+        Raises:
+            RuntimeError: If it is in use in another event loop.
+
+        """
+        loop = asyncio.get_running_loop()
+        if self._session is not None and self._loop is not loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise RuntimeError("this client is in use in another event loop; make one for each with new_client()")
+            forgotten, self._session = self._session, None  # its connections died with their loop
+            await forgotten.close()
+        if self._session is None:
+            connector = _Connector(
+                limit=0, keepalive_timeout=KEEPALIVE_SECONDS, use_dns_cache=False, ssl=self._tls or True
+            )
+            self._loop = loop
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+                skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
+            )
+        return self._session
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request of httpx."""
+        limits = request.extensions.get("timeout", {})
+        timeout = aiohttp.ClientTimeout(total=None, connect=limits.get("connect"), sock_read=limits.get("read"))
+        headers = CIMultiDict(
+            [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
+        )
+        headers.popall("transfer-encoding", None)  # the body is sent whole
+        url = URL(str(request.url.copy_with(username=None, password=None)), encoded=True)
+        reply = AiohttpReply(self, (request.method, url, headers, await request.aread() or None), timeout)
+        await reply.begin()
+        return httpx.Response(reply.status_code, headers=reply.raw_headers, stream=_Body(reply))
+
+    async def aclose(self) -> None:
+        """Close every connection; replies that are being read end with an error."""
+        self._closed = True
+        session, self._session = self._session, None
+        for reply in tuple(self.replies):
+            reply.abort()
+        if session is not None:
+            await session.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`aclose` was called."""
+        return self._closed
+
+
+class AiohttpReply:
+    """The reply to one request, read by whoever called; :class:`~synaptic.backends.http_reply.Reply` says how."""
+
+    def __init__(
+        self,
+        owner: AiohttpTransport,
+        request: tuple[str, URL, CIMultiDict[str], bytes | None],
+        timeout: aiohttp.ClientTimeout,
+    ) -> None:
+        self._owner = owner
+        self._request = request
+        self._timeout = timeout
+        self._response: aiohttp.ClientResponse | None = None
+        self._failure: Exception | None = None
+        self.connection: asyncio.Transport | None = None
+
+    @property
+    def status_code(self) -> int:
+        """The status, once the reply has begun."""
+        return self._begun().status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers, once the reply has begun."""
+        return self._begun().headers
+
+    @property
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers as they came, once the reply has begun."""
+        return list(self._begun().raw_headers)
+
+    async def begin(self) -> None:
+        """Send the request and return when the headers have come; raise what httpx would raise."""
+        session = await self._owner.session()
+        method, url, headers, body = self._request
+        data = io.BytesIO(body) if body is not None and len(body) > WRITTEN_AT_ONCE else body
+        self._owner.replies.add(self)
+        mark = _under_way.set(self)
+        try:
+            self._response = await session.request(
+                method, url, headers=headers, data=data, timeout=self._timeout, allow_redirects=False
+            )
+        except FOREIGN as error:
+            await self._give_up()
+            foreign, cause = self._translated(error)
+            raise foreign from cause
+        except BaseException:
+            await self._give_up()
+            raise
+        finally:
+            _under_way.reset(mark)
+
+    async def read(self) -> bytes:
+        """Return what has come of the body; ``b""`` at its end."""
+        content = self._begun().content
+        try:
+            if self._failure is None:
+                return await content.readany()
+            raise self._failure
+        except FOREIGN as error:
+            if self._failure is None:
+                self._failure = error
+                if came_before := _unread(content):
+                    return came_before
+            foreign, cause = self._translated(error)
+            raise foreign from cause
+
+    async def aclose(self) -> None:
+        """Give up what has not come yet and close its connection, whatever else cancels this task meanwhile."""
+        self._owner.replies.discard(self)
+        response = self._response
+        released = response is not None and response.closed and response.connection is None
+        if not released or self.connection is None or self.connection.is_closing():
+            # Closing may mean: waiting until the rest of a request is sent that the server has answered already.
+            await self._give_up()
+
+    def abort(self) -> None:
+        """Close the connection now, without waiting for what is still to be sent over it."""
+        if self.connection is not None:
+            self.connection.abort()
+        if self._response is not None:
+            self._response.close()
+
+    def lost(self, reason: BaseException | None) -> None:
+        """Let whoever reads know that the connection is gone, unless the body is complete."""
+        content = None if self._response is None else self._response.content
+        if content is not None and not content.is_eof() and content.exception() is None:
+            content.set_exception(reason or aiohttp.ServerDisconnectedError())
+
+    async def _give_up(self) -> None:
+        """Abort, and let the event loop close the socket and end what was sending: that takes it two turns."""
+        self._owner.replies.discard(self)
+        self.abort()
+        cancelled: asyncio.CancelledError | None = None
+        for _ in range(2):
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+
+    def _begun(self) -> aiohttp.ClientResponse:
+        assert self._response is not None, "begin() has not returned"
+        return self._response
+
+    def _translated(self, error: Exception) -> tuple[Exception, BaseException | None]:
+        if self._owner.closed and isinstance(error, (aiohttp.ClientError, RuntimeError)):
+            return httpx.ReadError("closed by this program"), error
+        return translated(error)
+
+
+class _Body(httpx.AsyncByteStream):
+    """The body of a reply, for httpx."""
+
+    def __init__(self, reply: AiohttpReply) -> None:
+        self._reply = reply
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while data := await self._reply.read():
+            yield data
+
+    async def aclose(self) -> None:
+        await self._reply.aclose()
+
+
+_under_way: ContextVar[AiohttpReply | None] = ContextVar("_under_way", default=None)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Hands out connections that are good for one more request, as far as anyone can know."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._carried: WeakKeyDictionary[ResponseHandler, AiohttpReply | None] = WeakKeyDictionary()
+
+    async def connect(self, req: aiohttp.ClientRequest, *args: Any, **options: Any) -> Connection:
+        """Return an idle connection, or a new one; tell the reply that it is for.
+
+        aiohttp offers an idle connection whose end has arrived but was not yet read (the event loop was busy), and one
+        on which something came that nobody had asked for, which it would take for the answer to the next request.
+        """
+        while True:
+            connection = await super().connect(req, *args, **options)
+            protocol = connection.protocol
+            assert protocol is not None
+            if protocol not in self._carried:
+                if protocol.closed is not None:
+                    protocol.closed.add_done_callback(partial(self._lost, ref(protocol)))
+                break
+            if not protocol.should_close and not _readable(protocol.transport):
+                break
+            connection.close()
+        if req.headers.get("connection", "").lower() == "close":
+            protocol.force_close()  # whatever the server announces: it was told to close, and some do
+        self._carried[protocol] = reply = _under_way.get()
+        if reply is not None:
+            reply.connection = protocol.transport
+        return connection
+
+    def _lost(self, protocol: ref[ResponseHandler], closed: asyncio.Future[None]) -> None:
+        """Tell the reply that its connection is gone: aiohttp 3.14 has readers wait forever after a broken chunk."""
+        if not closed.cancelled():
+            closed.exception()  # seen: it concerns who reads, and nobody may
+        carrier = protocol()
+        if carrier is not None and (reply := self._carried.get(carrier)) is not None:
+            reply.lost(carrier.exception())
+
+
+def _readable(transport: asyncio.Transport | None) -> bool:
+    """Tell whether an idle connection has something to read: its end, or what cannot be an answer."""
+    socket = None if transport is None else transport.get_extra_info("socket")
+    number = -1 if socket is None else socket.fileno()
+    if number < 0:
+        return True
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([number], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _unread(content: aiohttp.StreamReader) -> bytes:
+    """Return what came before the body broke off, which aiohttp would not give any more."""
+    content.set_exception(None)  # type: ignore[arg-type]  # (takes the error back, so that reading goes on)
+    return content.read_nowait()
+
+
+def translated(error: Exception) -> tuple[Exception, BaseException | None]:
+    """Return the exception of httpx that means what ``error`` (:data:`FOREIGN`) does, and the cause to be shown.
+
+    The cause is never one that carries the request's headers: they may hold a secret.
+    """
+    cause = error.__cause__
+    found: Exception
+    match error:
+        case aiohttp.InvalidURL():
+            found = httpx.UnsupportedProtocol(str(error))
+        case aiohttp.ClientResponseError():
+            return httpx.RemoteProtocolError(error.message), cause
+        case aiohttp.ConnectionTimeoutError():
+            found = httpx.ConnectTimeout("no connection in time")
+        case aiohttp.SocketTimeoutError():
+            found = httpx.ReadTimeout("nothing came in time")
+        case aiohttp.ClientConnectorError():
+            found = httpx.ConnectError(str(cause or error))
+        case aiohttp.ServerDisconnectedError():
+            found = httpx.RemoteProtocolError("server disconnected")
+        case aiohttp.ClientPayloadError():
+            found = _broken_body(error, cause)
+        case aiohttp.ClientError():
+            found = httpx.ReadError(str(cause or error))
+        case HttpProcessingError():
+            found = httpx.RemoteProtocolError(error.message)
+        case ValueError():
+            found = httpx.LocalProtocolError("a header has a character that cannot be sent")
+        case _:
+            found = httpx.ReadError(str(error))
+    return found, error
+
+
+def _broken_body(error: aiohttp.ClientPayloadError, cause: BaseException | None) -> Exception:
+    """Tell a body that was cut from one that is no HTTP."""
+    text = str(cause or error)
+    cut = isinstance(cause, (ContentLengthError, OSError)) or "not enough data" in text.lower()
+    if isinstance(cause, TransferEncodingError) and not cut:
+        return httpx.RemoteProtocolError(text)
+    return httpx.ReadError(text)

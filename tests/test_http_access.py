@@ -1,0 +1,174 @@
+"""Credentials and certificates of a server, over real TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import shutil
+import ssl
+import subprocess
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from fault_server import FaultServer, json_reply, read_request
+
+from synaptic.backends.http import authorization, get_json, new_client, post_json
+from synaptic.errors import BackendUnavailable, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return a certificate for 127.0.0.1 that signs itself, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    files = folder / "certificate.pem", folder / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=node"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-out", str(files[0]), "-keyout", str(files[1])),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    return files
+
+
+@asynccontextmanager
+async def https_server(certificate: tuple[Path, Path]) -> AsyncIterator[str]:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                request = await read_request(reader)
+                if request.path == "/hang":
+                    await reader.read()
+                writer.write(b'HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{"ok":true}')
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+@needs_openssl
+async def test_a_node_with_its_own_authority(certificate: tuple[Path, Path]) -> None:
+    async with https_server(certificate) as url, new_client(url, ca_file=certificate[0]) as client:
+        for _ in range(2):
+            assert await post_json(client, "/x", {}, backend="test", node=url) == {"ok": True}
+
+
+@needs_openssl
+async def test_a_certificate_that_nobody_vouches_for(certificate: tuple[Path, Path]) -> None:
+    async with https_server(certificate) as url:
+        async with new_client(url) as client:
+            with pytest.raises(BackendUnavailable, match=r"no secure connection to https://.*(?i:certificate)"):
+                await get_json(client, "/x", backend="test", node=url)
+        async with new_client(url, verify=False) as trusting:
+            assert await get_json(trusting, "/x", backend="test", node=url) == {"ok": True}
+
+
+@needs_openssl
+async def test_a_certificate_for_another_name(certificate: tuple[Path, Path]) -> None:
+    async with https_server(certificate) as url:
+        other = url.replace("127.0.0.1", "localhost")
+        async with new_client(other, ca_file=certificate[0]) as client:
+            with pytest.raises(BackendUnavailable, match="no secure connection"):
+                await get_json(client, "/x", backend="test", node=other)
+
+
+@needs_openssl
+async def test_cancelled_over_tls_at_any_step(certificate: tuple[Path, Path]) -> None:
+    """An orderly end of TLS would wait for the server, which may have stopped."""
+    async with https_server(certificate) as url:
+        async with new_client(url, ca_file=certificate[0]) as client:
+            await get_json(client, "/x", backend="test", node=url)
+        await asyncio.sleep(0.05)
+        before = psutil.Process().num_fds()
+        for count in range(0, 120, 3):
+            async with new_client(url, ca_file=certificate[0]) as client:
+                call = asyncio.ensure_future(get_json(client, "/hang", backend="test", node=url))
+                for _ in range(count):
+                    await asyncio.sleep(0.0001)
+                call.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await call
+        async with asyncio.timeout(10):
+            while psutil.Process().num_fds() > before:
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("content", ["", "hello\n", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_a_file_without_certificates(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "office.pem"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=r"office\.pem has no certificate of an authority in PEM") as caught:
+        new_client("https://node:1", ca_file=path)
+    assert caught.value.hint is not None
+    assert "BEGIN CERTIFICATE" in caught.value.hint
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.pem cannot be read: no such file"):
+        new_client("https://node:1", ca_file=tmp_path / "none.pem")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        new_client("https://node:1", ca_file=tmp_path)
+
+
+async def test_credentials_are_sent() -> None:
+    async with FaultServer(json_reply({})) as server:
+        for headers in (authorization(token="geheim\n"), authorization(user="me", password="pä:ss"), {}):
+            async with new_client(server.url, headers=headers) as client:
+                await get_json(client, "/x", backend="test", node=server.url)
+                assert "geheim" not in repr(client)
+        bearer, basic, none = (request.headers.get("authorization") for request in server.requests)
+    assert bearer == "Bearer geheim"
+    assert basic == "Basic " + base64.b64encode("me:pä:ss".encode()).decode()
+    assert none is None
+
+
+async def test_credentials_in_the_address_are_sent_and_not_shown() -> None:
+    async with FaultServer(json_reply({})) as server:
+        async with new_client(server.url.replace("//", "//me:geh%20eim@")) as client:
+            await get_json(client, "/x", backend="test", node=server.url)
+            await client.get("/y")
+            assert "eim" not in repr(client)
+        expected = "Basic " + base64.b64encode(b"me:geh eim").decode()
+        assert [request.headers.get("authorization") for request in server.requests] == [expected, expected]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"token": "geheim", "user": "me"}, "a token and a password"),
+        ({"token": "  "}, "token of a node is empty"),
+        ({"token": "geheim\nx"}, "character that no token can have"),
+        ({"token": "geh eim"}, "character that no token can have"),
+        ({"token": "gehéim"}, "character that no token can have"),
+        ({"password": "geheim"}, "but no user"),
+        ({"user": "a:b", "password": "geheim"}, "has a ':' in it"),
+    ],
+)
+def test_credentials_that_cannot_be_sent(given: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        authorization(**given)
+    assert "geh" not in str(caught.value)
+
+
+def test_a_header_that_cannot_be_sent() -> None:
+    with pytest.raises(ConfigError, match="the header 'X-Key' has a character that cannot be sent") as caught:
+        new_client("http://node:1", headers={"X-Key": "geheim\r\nx: y"})
+    assert "geheim" not in str(caught.value)
