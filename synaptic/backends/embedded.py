@@ -30,7 +30,7 @@ from synaptic.errors import (
 from synaptic.messages import BackendNotice, ChatRequest, Chunk, ModelInfo, Reporter, ignore_report
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from synaptic.backends.base import BackendContext
     from synaptic.config import Settings
@@ -228,17 +228,7 @@ class EmbeddedBackend:
             slot_context=self._settings.embedded_context,
             threads=self._settings.embedded_threads or usable_threads(),
         )
-        child = await ChildProcess.start(
-            self._command or python_command(CHILD_MODULE),
-            first_line=parameters.to_line(),
-            log_file=paths.state_dir() / "logs" / "embedded.log",
-            on_exit=self._noticed_exit,
-        )
-        try:
-            url = await _address(child)
-        except BaseException:
-            await child.stop()
-            raise
+        child, url = await launch(parameters, command=self._command, on_exit=self._noticed_exit)
         return _Engine(child, LlamaServerBackend(url, name=NAME, node=NAME, api_key=key))
 
     def _noticed_exit(self, child: ChildProcess) -> None:
@@ -268,6 +258,36 @@ class EmbeddedBackend:
 def from_context(context: BackendContext) -> EmbeddedBackend:
     """Return the embedded backend; nothing is started yet."""
     return EmbeddedBackend(context.settings, context.report)
+
+
+async def launch(
+    parameters: Parameters,
+    *,
+    command: Sequence[str] | None = None,
+    on_exit: Callable[[ChildProcess], None] | None = None,
+) -> tuple[ChildProcess, str]:
+    """Start an engine and wait until it serves; return its process and its address.
+
+    Args:
+        parameters: How it is to serve.
+        command: What to run; ``None`` for the real one.
+        on_exit: Called once when it has ended, unless it was stopped.
+
+    Raises:
+        BackendUnavailable: If it does not start; says why.
+
+    """
+    child = await ChildProcess.start(
+        command or python_command(CHILD_MODULE),
+        first_line=parameters.to_line(),
+        log_file=paths.state_dir() / "logs" / "embedded.log",
+        on_exit=on_exit,
+    )
+    try:
+        return child, await _address(child)
+    except BaseException:
+        await child.stop()
+        raise
 
 
 def require_engine(module: str = ENGINE_MODULE) -> None:

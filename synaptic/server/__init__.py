@@ -1,0 +1,1 @@
+"""What others can call: SynapticLlamas as a server."""

@@ -1,0 +1,160 @@
+"""Which models are served: the one of the store, under its name and its other names, once it has been fetched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from synaptic.backends.embedded import MODEL_NAME
+from synaptic.server.ollama_api import gguf, names
+from synaptic.server.ollama_api.errors import invalid_name
+from synaptic.server.ollama_api.replies import human_number, local_time
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from synaptic.backends.model_store import ModelStore
+    from synaptic.server.ollama_api.loading import Runner
+
+CACHE_BYTES = 34 / 32
+"""Bytes of one number in the KV cache: the engine keeps it as Q8_0, blocks of 32 bytes with a scale of two."""
+
+SHORT_LIST = 5  # entries; longer lists are shown with ``verbose`` only
+_HIDDEN = ("general.name", "tokenizer.chat_template")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the file says."""
+
+    metadata: gguf.Metadata
+    size: int
+    modified: float
+
+
+class Catalogue:
+    """The names that are served, and what is said of them.
+
+    Args:
+        store: Where the model is, or will be.
+        aliases: Other names for the same weights; each is a model of its own to whoever asks.
+
+    """
+
+    def __init__(self, store: ModelStore, aliases: Sequence[str] = ()) -> None:
+        self.store = store
+        self._names = list(dict.fromkeys([MODEL_NAME, *aliases]))
+        self._facts: Facts | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The names of models that are here."""
+        return self._names if self.store.has_model() else []
+
+    def find(self, name: str) -> str | None:
+        """Return the model that ``name`` means; ``None`` if it is not here.
+
+        Raises:
+            Refusal: If no model can have that name.
+
+        """
+        return names.find(_checked(name), self.names)
+
+    def find_in_library(self, name: str) -> str | None:
+        """Return the model that ``name`` means, here or not; ``None`` if it cannot be fetched.
+
+        Raises:
+            Refusal: If no model can have that name.
+
+        """
+        return names.find(_checked(name), self._names)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file, in hex."""
+        return self.store.artifact.sha256
+
+    @property
+    def trained_context(self) -> int | None:
+        """Tokens of context that the model was trained with."""
+        return self.facts().metadata.of_architecture("context_length")
+
+    def facts(self) -> Facts:
+        """Return what the file says; it is read once."""
+        if self._facts is None:
+            status = self.store.path.stat()
+            self._facts = Facts(gguf.read(self.store.path), status.st_size, status.st_mtime)
+        return self._facts
+
+    def details(self) -> dict[str, Any]:
+        """Return ``details`` as every listing has them."""
+        metadata = self.facts().metadata
+        return {
+            "parent_model": "",
+            "format": "gguf",
+            "family": metadata.architecture,
+            "families": [metadata.architecture],
+            "parameter_size": human_number(metadata.parameter_count),
+            "quantization_level": metadata.file_type,
+        }
+
+    def tags(self) -> dict[str, Any]:
+        """Return the answer of ``/api/tags``."""
+        return {
+            "models": [
+                {
+                    "name": name,
+                    "model": name,
+                    "modified_at": local_time(self.facts().modified),
+                    "size": self.facts().size,
+                    "digest": self.digest,
+                    "details": self.details(),
+                }
+                for name in self.names
+            ]
+        }
+
+    def running(self, runner: Runner, *, parallel: int, expires_at: float) -> dict[str, Any]:
+        """Return the entry of ``/api/ps`` for one model: nothing of it is ever in the memory of a GPU."""
+        facts = self.facts()
+        cache = facts.metadata.cache_bytes(runner.options.context * parallel, CACHE_BYTES)
+        return {
+            "name": runner.name,
+            "model": runner.name,
+            "size": facts.size + cache,
+            "digest": self.digest,
+            "details": self.details(),
+            "expires_at": local_time(expires_at),
+            "size_vram": 0,
+            "context_length": runner.options.context,
+        }
+
+    def show(self, name: str, *, verbose: bool) -> dict[str, Any]:
+        """Return the answer of ``/api/show`` for a model that is here."""
+        facts = self.facts()
+        metadata = facts.metadata
+        info = {key: value for key, value in metadata.values.items() if key not in _HIDDEN}
+        if not verbose:
+            info = {key: [] if _is_long(value) else value for key, value in info.items()}
+        template = str(metadata.values.get("tokenizer.chat_template", ""))
+        return {
+            "modelfile": f'# Modelfile generated by "ollama show"\n# FROM {name}\n\nFROM {self.store.path}\n',
+            "template": template,
+            "details": self.details(),
+            "model_info": {**info, "general.parameter_count": metadata.parameter_count},
+            "tensors": [
+                {"name": tensor.name, "type": tensor.type, "shape": list(tensor.shape)} for tensor in metadata.tensors
+            ],
+            "capabilities": ["completion"],
+            "modified_at": local_time(facts.modified),
+        }
+
+
+def _checked(name: str) -> str:
+    if not names.is_valid(name):
+        raise invalid_name()
+    return name
+
+
+def _is_long(value: object) -> bool:
+    return isinstance(value, list) and len(value) > SHORT_LIST

@@ -1,0 +1,102 @@
+"""The JSON that goes out. Go leaves out what is empty or zero (``omitempty``), and so do we."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Json: TypeAlias = dict[str, Any]
+
+NANOSECONDS = 1_000_000_000
+
+
+def encode(value: Mapping[str, Any]) -> bytes:
+    """Return ``value`` as compact JSON in UTF-8."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def line(value: Mapping[str, Any]) -> bytes:
+    """Return ``value`` as one line of NDJSON."""
+    return encode(value) + b"\n"
+
+
+def now() -> str:
+    """Return the time in RFC 3339 with nanoseconds, in UTC."""
+    seconds, rest = divmod(time.time_ns(), NANOSECONDS)
+    whole = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    fraction = f".{rest:09d}".rstrip("0") if rest else ""
+    return f"{whole}{fraction}Z"
+
+
+def local_time(seconds: float) -> str:
+    """Return a time in RFC 3339 with the local offset, as Ollama writes ``expires_at`` and ``modified_at``."""
+    text = datetime.fromtimestamp(seconds, UTC).astimezone().isoformat()
+    return text.removesuffix("+00:00") + "Z" if text.endswith("+00:00") else text
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """What the last line counts; durations are in nanoseconds."""
+
+    total: int
+    load: int
+    prompt_tokens: int
+    prompt: int
+    tokens: int
+    generation: int
+
+    def to_json(self) -> Json:
+        """Return the fields; what is zero is left out."""
+        named = {
+            "total_duration": self.total,
+            "load_duration": self.load,
+            "prompt_eval_count": self.prompt_tokens,
+            "prompt_eval_duration": self.prompt,
+            "eval_count": self.tokens,
+            "eval_duration": self.generation,
+        }
+        return {name: value for name, value in named.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How one of the two endpoints names things.
+
+    Attributes:
+        model: The name that the request used; Ollama echoes it.
+        chat: Whether text is a message (``/api/chat``) or a ``response`` (``/api/generate``).
+
+    """
+
+    model: str
+    chat: bool
+
+    def said(self, text: str) -> Json:
+        """Return one line of a stream."""
+        return {**self._head(text), "done": False}
+
+    def ended(self, text: str, reason: str, metrics: Metrics | None = None, context: list[int] | None = None) -> Json:
+        """Return the last line, or the only one; ``context`` are the tokens of the whole exchange."""
+        tail: Json = {"done": True, "done_reason": reason}
+        if context:
+            tail["context"] = context
+        return {**self._head(text), **tail, **(metrics.to_json() if metrics else {})}
+
+    def _head(self, text: str) -> Json:
+        body: Json = {"message": {"role": "assistant", "content": text}} if self.chat else {"response": text}
+        return {"model": self.model, "created_at": now(), **body}
+
+
+def human_number(count: int) -> str:
+    """Return a number of parameters as Ollama shows it: 134.52M, 8.0B."""
+    for scale, letter, digits in ((1e9, "B", 1), (1e6, "M", 2), (1e3, "K", 0)):
+        if count >= scale:
+            number = count / scale
+            return f"{number:.{0 if number.is_integer() else digits}f}{letter}"
+    return str(count)

@@ -1,0 +1,157 @@
+"""What comes in: bodies of requests, checked as Go's decoder and Ollama's handlers check them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from synaptic.server.ollama_api import durations
+from synaptic.server.ollama_api.errors import BAD_REQUEST, Refusal, invalid_format, no_images
+from synaptic.server.ollama_api.options import Options, read_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_GO = {str: "string", bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
+_WANTED = {str: "string", bool: "bool", list: "[]interface {}", dict: "map[string]interface {}"}
+GRAMMAR = r"""
+root   ::= object
+value  ::= object | array | string | number | ("true" | "false" | "null") ws
+object ::= "{" ws (string ":" ws value ("," ws string ":" ws value)*)? ws "}"
+array  ::= "[" ws (value ("," ws value)*)? ws "]"
+string ::= "\"" ([^"\\\x7F\x00-\x1F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F]))* "\""
+number ::= ("-"? ([0-9] | [1-9] [0-9]*)) ("." [0-9]+)? ([eE] [-+]? [0-9]+)?
+ws     ::= ([ \t\n] ws)?
+"""
+"""JSON as Ollama lets it through for ``"format": "json"`` (``grammarJSON``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The JSON object of a request; its methods read one field each and refuse what has another type."""
+
+    fields: Mapping[str, Any]
+
+    def text(self, name: str) -> str:
+        """Return a string; "" where it is not given."""
+        return str(self._read(name, str) or "")
+
+    def switch(self, name: str, *, default: bool) -> bool:
+        """Return a boolean."""
+        value = self._read(name, bool)
+        return default if value is None else bool(value)
+
+    def items(self, name: str) -> list[Any]:
+        """Return a list; an empty one where it is not given."""
+        return list(self._read(name, list) or [])
+
+    def options(self) -> Options:
+        """Return ``options``.
+
+        Raises:
+            Refusal: If one has the wrong type.
+
+        """
+        return read_options(self._read("options", dict) or {})
+
+    def keep_alive(self) -> float | None:
+        """Return ``keep_alive`` in seconds; ``None`` where it is not given.
+
+        Raises:
+            Refusal: If it is no duration.
+
+        """
+        try:
+            return durations.keep_alive(self.fields.get("keep_alive"))
+        except ValueError as error:
+            raise Refusal(BAD_REQUEST, str(error)) from error
+
+    def thinks(self) -> bool:
+        """Tell whether thinking is asked for: ``true`` or one of the levels.
+
+        Raises:
+            Refusal: If it is neither.
+
+        """
+        value = self.fields.get("think")
+        if value is None or isinstance(value, bool):
+            return bool(value)
+        if value in {"high", "medium", "low", "max"}:
+            return True
+        raise Refusal(BAD_REQUEST, 'think must be a boolean or string ("high", "medium", "low", true, or false)')
+
+    def constraint(self) -> dict[str, Any]:
+        """Return ``format`` as the engine takes it.
+
+        Raises:
+            Refusal: If it is neither "json" nor a schema.
+
+        """
+        match self.fields.get("format"):
+            case None | "":
+                return {}
+            case "json":
+                return {"grammar": GRAMMAR}
+            case dict() as schema:
+                return {"json_schema": schema}
+            case other:
+                raise invalid_format(other)
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Return the messages of a chat.
+
+        Raises:
+            Refusal: If one is not text of somebody.
+
+        """
+        found = []
+        for message in self.items("messages"):
+            if not isinstance(message, dict):
+                raise _mismatch(message, "messages", "api.Message")
+            one = Body(message)
+            if one.items("images"):
+                raise no_images()
+            found.append({"role": one.text("role").lower(), "content": one.text("content")})
+        return found
+
+    def _read(self, name: str, kind: type) -> Any:
+        value = self.fields.get(name)
+        if value is None or type(value) is kind:
+            return value
+        raise _mismatch(value, name, _WANTED[kind])
+
+
+def read_body(raw: bytes) -> Body:
+    """Return the JSON object that a request carries.
+
+    Raises:
+        Refusal: If there is none, or something else.
+
+    """
+    if not raw.strip():
+        raise Refusal(BAD_REQUEST, "missing request body")
+    try:
+        value = json.loads(raw)
+    except RecursionError as error:
+        raise Refusal(BAD_REQUEST, "exceeded max depth") from error
+    except ValueError as error:
+        raise Refusal(BAD_REQUEST, _syntax_error(error)) from error
+    if not isinstance(value, dict):
+        raise Refusal(BAD_REQUEST, f"json: cannot unmarshal {_GO.get(type(value), 'null')} into Go value")
+    return Body(value)
+
+
+def _syntax_error(error: ValueError) -> str:
+    """Return about what Go says: where the text ends too early, or which character it did not expect."""
+    if not isinstance(error, json.JSONDecodeError):
+        return "invalid UTF-8 in request body"
+    text = error.doc
+    if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
+        return "unexpected EOF"
+    return f"invalid character '{text[error.pos]}' looking for beginning of value"
+
+
+def _mismatch(value: object, name: str, wanted: str) -> Refusal:
+    said = _GO.get(type(value), "value")
+    return Refusal(BAD_REQUEST, f"json: cannot unmarshal {said} into Go struct field .{name} of type {wanted}")

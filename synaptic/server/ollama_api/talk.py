@@ -1,0 +1,157 @@
+"""One call of ``/api/chat`` or ``/api/generate``, from its fields to its lines."""
+
+from __future__ import annotations
+
+import time
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from synaptic.server.ollama_api import errors
+from synaptic.server.ollama_api.generation import End, engine_body, generate
+from synaptic.server.ollama_api.prompts import chat_prompt, cut_prompt
+from synaptic.server.ollama_api.replies import Json, Metrics, Voice
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from synaptic.server.ollama_api.engine import Engine
+    from synaptic.server.ollama_api.loading import Runner
+    from synaptic.server.ollama_api.options import Options
+    from synaptic.server.ollama_api.requests import Body
+
+MOST_LOGPROBS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Talk:
+    """What a call asks for.
+
+    Attributes:
+        messages: Of the chat; those of ``/api/generate`` are made of its ``system`` and ``prompt``.
+        raw: The prompt as it is, without the model's template; ``None`` where the template is used.
+        before: Tokens of an earlier exchange (``context`` of ``/api/generate``).
+        constraint: What ``format`` asks of the engine.
+        wants: Capabilities that the model lacks and that were asked for.
+
+    """
+
+    chat: bool
+    messages: list[dict[str, Any]]
+    raw: str | None
+    before: list[int]
+    options: Options
+    constraint: dict[str, Any]
+    keep_alive: float | None
+    truncate: bool
+    shift: bool
+    thinks: bool
+    wants: tuple[str, ...]
+    model: str
+
+    @classmethod
+    def of(cls, body: Body, *, chat: bool) -> Talk:
+        """Read a call.
+
+        Raises:
+            Refusal: If a field is wrong, or is something that this server cannot do.
+
+        """
+        _check_logprobs(body)
+        wanted = {"tools": body.items("tools") if chat else None, "insert": None if chat else body.text("suffix")}
+        return cls(
+            chat=chat,
+            messages=body.messages() if chat else _generate_messages(body),
+            raw=body.text("prompt") if not chat and body.switch("raw", default=False) else None,
+            before=[] if chat else body.items("context"),
+            options=body.options(),
+            constraint=body.constraint(),
+            keep_alive=body.keep_alive(),
+            truncate=body.switch("truncate", default=True),
+            shift=body.switch("shift", default=True),
+            thinks=body.thinks(),
+            wants=tuple(capability for capability, value in wanted.items() if value),
+            model=body.text("model"),
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is asked: the call loads or unloads the model."""
+        return not self.messages
+
+    def check_capabilities(self, name: str) -> None:
+        """Refuse what the model cannot do.
+
+        Raises:
+            Refusal: If something of that kind was asked for.
+
+        """
+        if self.thinks:
+            raise errors.no_thinking(self.model)
+        for capability in self.wants:
+            raise errors.lacks(name, capability)
+
+    async def lines(self, runner: Runner, voice: Voice, *, started: int, loaded: int) -> AsyncGenerator[Json, None]:
+        """Yield the lines of the reply.
+
+        Args:
+            runner: The model, claimed for as long as this runs.
+            voice: How the endpoint names things.
+            started: When the call came, in nanoseconds of the performance counter.
+            loaded: When the model was there.
+
+        Raises:
+            Refusal: If it cannot be answered, or not to its end.
+
+        """
+        engine, context = runner.engine, runner.options.context
+        prompt = await self._prompt(engine, context)
+        said: list[str] = []
+        async with runner.slots:
+            ready: str | list[int] = prompt
+            if self.truncate:
+                ready = await cut_prompt(engine, prompt, context, keep=self.options.num_keep, shift=self.shift)
+            body = engine_body(ready, self.options, context, self.constraint)
+            async with aclosing(generate(engine, body)) as parts:
+                async for part in parts:
+                    said.append(part.text)
+                    if isinstance(part, End):
+                        end = part
+                    else:
+                        yield voice.said(part.text)
+        exchange = await engine.tokens(prompt + "".join(said), special=False) if self._returns_context else None
+        total = time.perf_counter_ns() - started
+        metrics = Metrics(total, loaded - started, end.prompt_tokens, end.prompt_duration, end.tokens, end.duration)
+        yield voice.ended(end.text, end.reason, metrics, exchange)
+
+    @property
+    def _returns_context(self) -> bool:
+        return not self.chat and self.raw is None
+
+    async def _prompt(self, engine: Engine, context: int) -> str:
+        if self.raw is not None:
+            return self.raw
+        prompt = await chat_prompt(engine, self.messages, context, truncate=self.truncate)
+        return await engine.text(self.before) + prompt if self.before else prompt
+
+
+def _generate_messages(body: Body) -> list[dict[str, Any]]:
+    system, prompt = body.text("system"), body.text("prompt")
+    if body.switch("raw", default=False) and (body.text("template") or system or body.items("context")):
+        raise errors.Refusal(errors.BAD_REQUEST, "raw mode does not support template, system, or context")
+    if body.items("images"):
+        raise errors.no_images()
+    if body.text("template"):
+        raise errors.Refusal(errors.BAD_REQUEST, "'template' is not supported by this server; leave it out")
+    if not prompt:
+        return []
+    first = [{"role": "system", "content": system}] if system else []
+    return [*first, {"role": "user", "content": prompt}]
+
+
+def _check_logprobs(body: Body) -> None:
+    top = body.fields.get("top_logprobs") or 0
+    if not isinstance(top, int) or not 0 <= top <= MOST_LOGPROBS:
+        raise errors.Refusal(errors.BAD_REQUEST, "top_logprobs must be between 0 and 20")
+    if body.switch("logprobs", default=False):
+        raise errors.Refusal(errors.BAD_REQUEST, "'logprobs' is not supported by this server; leave it out")
