@@ -20,6 +20,7 @@ from synaptic.settings_model import (
     Settings,
     field_kind,
 )
+from synaptic.settings_nodes import SECRET_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -168,6 +169,12 @@ def _unknown(given: Given, rest: KeyPath) -> Problem:
     known = _ITEMS[given.path[0]].model_fields if rest else Settings.model_fields
     name = str(rest[-1] if rest else given.path[-1])
     around = f" in {_label(given, rest[:-1])}" if rest else ""
+    if rest and known is NodeSettings.model_fields and name.lower() in SECRET_KEYS:
+        variable, file = SECRET_KEYS[name.lower()]
+        message = f"{_label(given, rest)} is a secret, and settings are no place for those"
+        example = (NodeSettings.model_fields[variable].examples or [""])[0]
+        suggestion = f'put it into a variable or a file, and write "{variable}": "{example}" or "{file}": "PATH"'
+        return problem_at(given, message, suggestion, rest)
     return problem_at(given, f"unknown setting {printable(name)!r}{around}", did_you_mean(name, known), rest)
 
 

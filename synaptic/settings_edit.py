@@ -13,7 +13,7 @@ from synaptic import paths
 from synaptic.errors import ConfigError
 from synaptic.legacy_settings import ALIASES, MAPPED, modern_nodes, modern_settings, nodes_file_values
 from synaptic.problems import Problem, did_you_mean
-from synaptic.settings_file import back_up, read_settings_file, write_settings_file
+from synaptic.settings_file import back_up, only_writer, read_settings_file, write_settings_file
 from synaptic.settings_json import Document, printable
 from synaptic.settings_layers import argument_layer, file_layer, legacy_layer
 from synaptic.settings_model import Settings
@@ -76,12 +76,13 @@ def set_value(path: Path, key: str, raw: str) -> None:
     if layer.problems:
         raise ConfigError.of(layer.problems)
     given = layer.givens[0]
-    document = read_settings_file(path)
-    old: dict[str, Any] = {} if document is None else document.value
-    new = _renamed(old, given.path[0])
-    _store(new, given)
-    _refuse_mistakes(Document(str(path), new, _positions(document), document.problems if document else ()))
-    write_settings_file(path, new)
+    with only_writer(path):
+        document = read_settings_file(path)
+        old: dict[str, Any] = {} if document is None else document.value
+        new = _renamed(old, given.path[0])
+        _store(new, given)
+        refuse_mistakes(Document(str(path), new, _positions(document), document.problems if document else ()))
+        write_settings_file(path, new)
 
 
 def unset_value(path: Path, key: str) -> bool:
@@ -94,6 +95,84 @@ def unset_value(path: Path, key: str) -> bool:
         ConfigError: If the file is broken, or would still have a mistake; nothing is then written.
 
     """
+    with only_writer(path):
+        return _unset(path, key)
+
+
+def migrate(path: Path) -> MigrationReport:
+    """Write a settings file of the older program in the new form, beside a backup of the old.
+
+    The nodes of ``~/.synapticllamas_nodes.json`` are taken over where ``path`` is the user's own file and has none.
+    A file that is in the new form already is left as it is.
+
+    Raises:
+        ConfigError: If a file has a mistake, or cannot be written.
+
+    """
+    document = read_settings_file(path)
+    at_home = is_user_file(path)
+    if document is None and not at_home:
+        raise ConfigError.of([Problem("there is no such file", str(path), suggestion="check the path")])
+    old: dict[str, Any] = {} if document is None else document.value
+    if document is not None:
+        refuse_mistakes(document)
+    nodes = old_nodes() if at_home and "nodes" not in old else None
+    weak = {
+        key for key, successor in MAPPED.items() if successor.weak and nodes is not None and old.get(key) is not None
+    }
+    new, renamed, dropped = modern_settings({key: value for key, value in old.items() if key not in weak})
+    if nodes is not None:
+        new["nodes"] = modern_nodes(nodes.value["nodes"])
+    if new == old:
+        return MigrationReport(path)
+    refuse_mistakes(Document(str(path), new))
+    backup = None if document is None else back_up(path)
+    write_settings_file(path, new)
+    lost = nodes_file_values(nodes).ignored if nodes is not None else ()
+    return MigrationReport(
+        path,
+        backup,
+        changed=True,
+        renamed=renamed,
+        dropped=(*dropped, *sorted(weak), *(f"{key} of nodes" for key in lost)),
+        nodes_from=paths.user_nodes_file() if nodes is not None else None,
+    )
+
+
+def is_user_file(path: Path) -> bool:
+    """Return whether ``path`` is the settings file at home."""
+    return os.path.realpath(path) == os.path.realpath(paths.user_settings_file())
+
+
+def old_nodes() -> Document | None:
+    """Return the nodes file of the older program, if it is there and names a node.
+
+    Raises:
+        ConfigError: If it has a mistake.
+
+    """
+    document = read_settings_file(paths.user_nodes_file())
+    if document is None:
+        return None
+    layer = legacy_layer(document.source, nodes_file_values(document))
+    if layer.problems:
+        raise ConfigError.of(layer.problems)
+    return document if layer.givens else None
+
+
+def refuse_mistakes(document: Document) -> None:
+    """Check a settings file.
+
+    Raises:
+        ConfigError: With every mistake in it.
+
+    """
+    problems = file_layer(document).problems
+    if problems:
+        raise ConfigError.of(problems)
+
+
+def _unset(path: Path, key: str) -> bool:
     document = read_settings_file(path)
     old: dict[str, Any] = {} if document is None else document.value
     name, _, entry = key.partition(".")
@@ -114,70 +193,9 @@ def unset_value(path: Path, key: str) -> bool:
         new[target[0]] = {other: value for other, value in table.items() if other != entry}
     if document is None or new == old:
         return False
-    _refuse_mistakes(Document(document.source, new, document.positions, document.problems))
+    refuse_mistakes(Document(document.source, new, document.positions, document.problems))
     write_settings_file(path, new)
     return True
-
-
-def migrate(path: Path) -> MigrationReport:
-    """Write a settings file of the older program in the new form, beside a backup of the old.
-
-    The nodes of ``~/.synapticllamas_nodes.json`` are taken over where ``path`` is the user's own file and has none.
-    A file that is in the new form already is left as it is.
-
-    Raises:
-        ConfigError: If a file has a mistake, or cannot be written.
-
-    """
-    document = read_settings_file(path)
-    at_home = _is_user_file(path)
-    if document is None and not at_home:
-        raise ConfigError.of([Problem("there is no such file", str(path), suggestion="check the path")])
-    old: dict[str, Any] = {} if document is None else document.value
-    if document is not None:
-        _refuse_mistakes(document)
-    nodes = _old_nodes() if at_home and "nodes" not in old else None
-    weak = {
-        key for key, successor in MAPPED.items() if successor.weak and nodes is not None and old.get(key) is not None
-    }
-    new, renamed, dropped = modern_settings({key: value for key, value in old.items() if key not in weak})
-    if nodes is not None:
-        new["nodes"] = modern_nodes(nodes.value["nodes"])
-    if new == old:
-        return MigrationReport(path)
-    _refuse_mistakes(Document(str(path), new))
-    backup = None if document is None else back_up(path)
-    write_settings_file(path, new)
-    lost = nodes_file_values(nodes).ignored if nodes is not None else ()
-    return MigrationReport(
-        path,
-        backup,
-        changed=True,
-        renamed=renamed,
-        dropped=(*dropped, *sorted(weak), *(f"{key} of nodes" for key in lost)),
-        nodes_from=paths.user_nodes_file() if nodes is not None else None,
-    )
-
-
-def _is_user_file(path: Path) -> bool:
-    return os.path.realpath(path) == os.path.realpath(paths.user_settings_file())
-
-
-def _old_nodes() -> Document | None:
-    """Return the nodes file of the older program, if it is there and names a node."""
-    document = read_settings_file(paths.user_nodes_file())
-    if document is None:
-        return None
-    layer = legacy_layer(document.source, nodes_file_values(document))
-    if layer.problems:
-        raise ConfigError.of(layer.problems)
-    return document if layer.givens else None
-
-
-def _refuse_mistakes(document: Document) -> None:
-    problems = file_layer(document).problems
-    if problems:
-        raise ConfigError.of(problems)
 
 
 def _positions(document: Document | None) -> Any:

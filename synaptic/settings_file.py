@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import stat
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +17,11 @@ from synaptic.problems import Problem
 from synaptic.settings_json import Document, parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 MAX_BYTES = 1024 * 1024
 NEW_FILE_MODE = 0o600
+LOCK_SECONDS = 5.0
 _UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -71,6 +74,27 @@ def write_settings_file(path: Path, value: Mapping[str, Any]) -> None:
         raise _cannot("written", str(path), exc) from exc
 
 
+@contextlib.contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Keep other processes of ours from changing the file between reading it and writing it.
+
+    Its directory is locked, which leaves nothing behind. Where that cannot be, or takes longer than 5 seconds, the
+    change is made all the same: what is written is whole in any case.
+    """
+    try:
+        descriptor = os.open(Path(os.path.realpath(path)).parent, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield  # there is nothing to lock, and writing will say so
+        return
+    try:
+        end = time.monotonic() + LOCK_SECONDS
+        while not _locked(descriptor) and time.monotonic() < end:
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def back_up(path: Path) -> Path:
     """Copy the file to ``NAME.bak`` beside it, or ``NAME.bak.1`` and so on: no backup is ever overwritten.
 
@@ -93,6 +117,16 @@ def back_up(path: Path) -> Path:
             number += 1
     except OSError as exc:
         raise _cannot("backed up", str(path), exc) from exc
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system without locks: waiting would not help
+    return True
 
 
 def _read(path: Path, source: str) -> bytes | None:

@@ -5,27 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from synaptic.addresses import (
-    COORDINATOR_PORT,
-    MAX_PORT,
-    OLLAMA_PORT,
-    WORKER_PORT,
-    normal_host,
-    normal_url,
-    split_host_port,
-)
+from synaptic.addresses import COORDINATOR_PORT
 from synaptic.errors import ConfigError
+from synaptic.settings_nodes import PLAIN_ERROR, Frozen, NodeSettings, RpcBackendSettings, address, custom
 
-PLAIN_ERROR: Final = "synaptic_plain"
+__all__ = [
+    "DUPLICATE_ERROR",
+    "PLAIN_ERROR",
+    "FieldKind",
+    "NodeSettings",
+    "RpcBackendSettings",
+    "Settings",
+    "field_kind",
+    "table_fields",
+]
+
 DUPLICATE_ERROR: Final = "synaptic_duplicate"
 
 DEFAULT_PIPELINE = "research"
 DEFAULT_FIRST_TOKEN_SECONDS = 300.0
 DEFAULT_IDLE_SECONDS = 60.0
 DEFAULT_RETRIES = 2
+DEFAULT_POOL_QUEUE = 10_000
+DEFAULT_POOL_WAIT_SECONDS = 600.0
+DEFAULT_POOL_RECOVERY_SECONDS = 30.0
+DEFAULT_FAILOVERS = 2
 DEFAULT_CONTEXT_TOKENS = 4096
 DEFAULT_KEEP_ALIVE = "5m"
 DEFAULT_EMBEDDED_PARALLEL = 4
@@ -34,70 +41,7 @@ DEFAULT_EMBEDDED_PARALLEL = 4
 _KEEP_ALIVE = r"^-?(?:[0-9]+|(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|\u00b5s|ms|s|m|h))+)$"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class NodeSettings(_Frozen):
-    """One Ollama endpoint. In a list, its URL alone may stand for it."""
-
-    url: str = Field(
-        description="Address of the Ollama server; port 11434 where an `http` address names none.",
-        examples=["http://127.0.0.1:11434"],
-    )
-    parallel: int = Field(
-        default=1, ge=1, le=64, strict=True, description="Calls that the node serves at once.", examples=[2]
-    )
-    name: str | None = Field(
-        default=None,
-        min_length=1,
-        description="What to call it; its address where there is no name.",
-        examples=["desk"],
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_url(cls, value: Any) -> Any:
-        return {"url": value} if isinstance(value, str) else value
-
-    @field_validator("url")
-    @classmethod
-    def _normal_url(cls, value: str) -> str:
-        return _address(value, OLLAMA_PORT)
-
-
-class RpcBackendSettings(_Frozen):
-    """One llama.cpp RPC worker. In a list, ``"host:port"`` may stand for it."""
-
-    host: str = Field(description="Host name or IP address of the worker.", examples=["10.0.0.4"])
-    port: int = Field(
-        default=WORKER_PORT, ge=1, le=MAX_PORT, strict=True, description="Port of its `rpc-server`.", examples=[50052]
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            host, port = split_host_port(value)
-        except ConfigError as exc:
-            raise _custom(exc) from exc
-        return {"host": host} if port is None else {"host": host, "port": port}
-
-    @field_validator("host")
-    @classmethod
-    def _normal_host(cls, value: str) -> str:
-        try:
-            host, port = split_host_port(value)
-        except ConfigError as exc:
-            raise _custom(exc) from exc
-        if port is not None:
-            raise _custom(ConfigError("has a port in it", hint=f'write "host": "{host}" and "port": {port}'))
-        return normal_host(host)
-
-
-class Settings(_Frozen):
+class Settings(Frozen):
     """What a person can choose, validated; equal whatever source it came from."""
 
     model: str | None = Field(
@@ -141,6 +85,43 @@ class Settings(_Frozen):
         default_factory=list,
         description="The Ollama endpoints of the pool.",
         examples=[[{"url": "http://127.0.0.1:11434"}]],
+    )
+    pool_queue: int = Field(
+        default=DEFAULT_POOL_QUEUE,
+        ge=1,
+        strict=True,
+        description="Calls of one model that may wait for a node; one more is refused.",
+        examples=[1000],
+    )
+    pool_max_wait: float | None = Field(
+        default=DEFAULT_POOL_WAIT_SECONDS,
+        gt=0,
+        strict=True,
+        allow_inf_nan=False,
+        description="Seconds that a call waits for a free place on a node; without it, for ever.",
+        examples=[600],
+    )
+    pool_recovery_wait: float = Field(
+        default=DEFAULT_POOL_RECOVERY_SECONDS,
+        ge=0,
+        strict=True,
+        allow_inf_nan=False,
+        description="Seconds that a call waits while every node that could serve it is down.",
+        examples=[30],
+    )
+    failovers: int = Field(
+        default=DEFAULT_FAILOVERS,
+        ge=0,
+        le=10,
+        strict=True,
+        description="Further nodes that a call is tried on when one fails.",
+        examples=[2],
+    )
+    hedge: bool = Field(
+        default=False,
+        strict=True,
+        description="Send a call whose first token is late to a second node too; the first to answer serves it.",
+        examples=[True],
     )
     rpc_backends: list[RpcBackendSettings] = Field(
         default_factory=list,
@@ -257,15 +238,15 @@ class Settings(_Frozen):
     @classmethod
     def _named_models(cls, value: dict[str, str]) -> dict[str, str]:
         if "" in value:
-            raise _custom(ConfigError("names a model for no agent", hint="write the agent's name"))
+            raise custom(ConfigError("names a model for no agent", hint="write the agent's name"))
         if "" in value.values():
-            raise _custom(ConfigError("must not be empty", hint="write the model's name, or remove the agent"))
+            raise custom(ConfigError("must not be empty", hint="write the model's name, or remove the agent"))
         return value
 
     @field_validator("coordinator_url")
     @classmethod
     def _normal_coordinator(cls, value: str | None) -> str | None:
-        return None if value is None else _address(value, COORDINATOR_PORT)
+        return None if value is None else address(value, COORDINATOR_PORT)
 
     @field_validator("keep_alive", mode="before")
     @classmethod
@@ -304,17 +285,6 @@ def field_kind(annotation: Any) -> FieldKind:
 def table_fields() -> frozenset[str]:
     """Return the settings that are tables, whose entries may be given one by one."""
     return frozenset(name for name, info in Settings.model_fields.items() if field_kind(info.annotation).base is dict)
-
-
-def _address(value: str, default_port: int) -> str:
-    try:
-        return normal_url(value, default_port=default_port)
-    except ConfigError as exc:
-        raise _custom(exc) from exc
-
-
-def _custom(exc: ConfigError) -> PydanticCustomError:
-    return PydanticCustomError(PLAIN_ERROR, "{message}", {"message": exc.message, "suggestion": exc.hint})
 
 
 def _refuse_twins(addresses: list[str]) -> None:

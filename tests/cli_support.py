@@ -51,7 +51,13 @@ def ollama(chat: Script, **others: Script) -> Iterator[FaultServer]:
     """Serve a small Ollama from a thread, so that tests may wait for processes."""
     more = {f"/api/{name}": script for name, script in others.items()}
     server = FaultServer(
-        {"/api/tags": json_reply(TINY), "/api/ps": json_reply({"models": []}), "/api/chat": chat, **more}
+        {
+            "/api/version": json_reply({"version": "0.12.6"}),
+            "/api/tags": json_reply(TINY),
+            "/api/ps": json_reply({"models": []}),
+            "/api/chat": chat,
+            **more,
+        }
     )
     loop = asyncio.new_event_loop()
     ready, done = threading.Event(), asyncio.Event()

@@ -542,7 +542,7 @@ def test_describe_is_json_in_the_order_of_the_fields(home: Path) -> None:
     assert [name for name, _, _ in rows] == list(Settings.model_fields)
     assert ("model", "x", "-m") in rows
     assert json.loads(json.dumps({name: value for name, value, _ in rows}))["nodes"] == [
-        {"url": "http://a:11434", "parallel": 1, "name": None}
+        {"url": "http://a:11434", "parallel": 1}
     ]
 
 

@@ -131,10 +131,21 @@ def test_an_unknown_command_like_no_other_points_to_help() -> None:
     assert caught.value.hint.startswith("/help lists the commands.")
 
 
+def test_a_name_of_the_older_program_means_the_command_of_today_and_is_not_offered() -> None:
+    call = REGISTRY.read("/Health desk")
+    assert isinstance(call, Call)
+    assert (call.command.name, call.rest) == ("nodes", "check desk")
+    assert call.notice == "/health is /nodes check here"
+    assert "health" not in REGISTRY.names()
+    today = REGISTRY.read("/nodes check desk")
+    assert isinstance(today, Call)
+    assert today.notice == ""
+
+
 def test_the_commands_of_the_design_are_there() -> None:
     assert [command.name for command in REGISTRY] == [
-        "help", "model", "pipeline", "agents", "plan", "run", "set", "config", "status", "history", "save", "clear",
-        "exit",
+        "help", "model", "pipeline", "agents", "plan", "run", "set", "config", "nodes", "explain", "status", "history",
+        "save", "clear", "exit",
     ]  # fmt: skip
     assert REGISTRY.find("quit") is REGISTRY.find("/exit")
 

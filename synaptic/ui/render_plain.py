@@ -17,11 +17,12 @@ from synaptic.runtime.events import (
     RunStarted,
     StepFinished,
     StepRepaired,
+    StepContinued,
     StepRetried,
     StepStarted,
     TokenDelta,
 )
-from synaptic.ui.run_view import CALLING, RunView, place, retry, shortening
+from synaptic.ui.run_view import CALLING, RunView, continuation, place, retry, shortening
 from synaptic.ui.text import one_line, plural, printable, seconds, size
 
 if TYPE_CHECKING:
@@ -157,12 +158,14 @@ def started_line(event: StepStarted, step: StepView) -> str:
     return f"{event.path}: started ({about})" if about else f"{event.path}: started"
 
 
-def incident(event: StepRetried | StepRepaired | PromptShortened | ApprovalAsked | ApprovalGiven) -> str:
+def incident(event: StepRetried | StepContinued | StepRepaired | PromptShortened | ApprovalAsked | ApprovalGiven) -> str:
     """Return the line for what happens to a step between its start and its end."""
     match event:
         case StepRetried():
             wait = f" in {seconds(event.delay)}" if event.delay else ""
             what = f"{retry(event)}{wait}: {one_line(event.error)}"
+        case StepContinued():
+            what = continuation(event)
         case StepRepaired():
             what = f"asked again: {one_line(event.reason)}"
         case PromptShortened():

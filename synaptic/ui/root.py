@@ -24,6 +24,8 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "pipelines": ("synaptic.ui.commands.pipelines:pipelines", "List, show and check pipelines."),
     "agents": ("synaptic.ui.commands.agents:agents", "List and show agents."),
     "models": ("synaptic.ui.commands.models:models", "List the models there are, or fetch one."),
+    "nodes": ("synaptic.ui.commands.nodes:nodes", "List, add, check and find the nodes that calls are spread over."),
+    "serve": ("synaptic.ui.commands.serve:serve", "Serve the embedded model to programs here, as Ollama would."),
     "config": ("synaptic.ui.commands.config:config", "Show, change and check the settings."),
     "doctor": ("synaptic.ui.commands.doctor:doctor", "Check what this machine has, and say what to fix."),
 }

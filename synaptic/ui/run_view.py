@@ -15,6 +15,7 @@ from synaptic.runtime.events import (
     RunStarted,
     StepFinished,
     StepRepaired,
+    StepContinued,
     StepRetried,
     StepStarted,
     TokenDelta,
@@ -120,6 +121,8 @@ class RunView:
             self._start(event)
         elif isinstance(event, StepRetried):
             self._anew(event.path, f"{retry(event)}: {one_line(event.error)}")
+        elif isinstance(event, StepContinued):
+            self.get(event.path).remarks.append(continuation(event))
         elif isinstance(event, StepRepaired):
             self._anew(event.path, f"asked again: {one_line(event.reason)}")
         elif isinstance(event, PromptShortened):
@@ -237,6 +240,11 @@ def planned_place(row: PlannedStep) -> str:
 def retry(event: StepRetried) -> str:
     """Return what happens after a failed call: ``attempt 2``, ``asking llama3 instead``."""
     return f"asking {event.model} instead" if event.model else f"attempt {event.attempt}"
+
+
+def continuation(event: StepContinued) -> str:
+    """Return ``goes on at desk: laptop closed the connection``."""
+    return f"goes on at {event.node or 'another node'}: {one_line(event.reason)}"
 
 
 def shortening(event: PromptShortened) -> str:

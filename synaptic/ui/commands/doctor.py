@@ -102,24 +102,20 @@ def _agents() -> Iterator[Finding]:
 
 
 def _servers(settings: Settings) -> Iterator[Finding]:
-    from synaptic.backends.ollama import OllamaBackend, default_url  # noqa: PLC0415
-    from synaptic.errors import BackendError  # noqa: PLC0415
+    from synaptic.backends.pool.inspection import inspect_nodes  # noqa: PLC0415
+    from synaptic.errors import BackendUnavailable  # noqa: PLC0415
+    from synaptic.ui.node_actions import local_node  # noqa: PLC0415
 
-    async def ask(url: str) -> str:
-        async with OllamaBackend(url) as backend:
-            return ", ".join(model.name for model in await backend.models())
-
-    for url in [node.url for node in settings.nodes] or [default_url(os.environ)]:
-        try:
-            found = asyncio.run(ask(url))
-        except BackendError as exc:
-            fix = "start it (ollama serve), or correct the address" if settings.nodes else None
-            yield Finding("ollama", "missing", exc.message, fix)
-            continue
-        if found:
-            yield Finding("ollama", "ok", f"{url} has {found}")
+    for look in asyncio.run(inspect_nodes(settings.nodes or [local_node(os.environ)], os.environ)):
+        if look.well:
+            names = ", ".join(model.name for model in look.models)
+            yield Finding("ollama", "ok", f"{look.node.url} has {names}")
+        elif look.error is None:
+            yield Finding("ollama", "missing", f"{look.node.url} answers, but has no model", "ollama pull llama3.2")
         else:
-            yield Finding("ollama", "missing", f"{url} answers, but has no model", "ollama pull llama3.2")
+            start = "start it (ollama serve), or correct the address"
+            fix = start if isinstance(look.error, BackendUnavailable) else look.hint or start
+            yield Finding("ollama", "missing", look.reason, fix if settings.nodes else None)
 
 
 def _embedded(settings: Settings) -> Iterator[Finding]:

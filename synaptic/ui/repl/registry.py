@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
 from synaptic.errors import UsageError
@@ -47,6 +48,8 @@ class Command:
         help: One line, without a full stop.
         details: What else there is to know; may be several lines.
         example: A line that a person could type.
+        former: Names that the older program had -> what stands before the arguments here. They work, and are offered
+            nowhere.
 
     """
 
@@ -58,6 +61,7 @@ class Command:
     details: str = ""
     aliases: tuple[str, ...] = ()
     candidates: Candidates = no_candidates
+    former: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def usage(self) -> str:
@@ -67,10 +71,24 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A command as it was typed, with everything after its name as it stands."""
+    """A command as it was typed, with everything after its name as it stands.
+
+    Attributes:
+        typed: The name, where the older program had it for this; else "".
+
+    """
 
     command: Command
     rest: str
+    typed: str = ""
+
+    @property
+    def notice(self) -> str:
+        """What to say to somebody who used a name of the older program; "" to everybody else."""
+        if not self.typed:
+            return ""
+        now = f"{PREFIX}{self.command.name} {self.command.former[self.typed]}".rstrip()
+        return f"{PREFIX}{self.typed} is {now} here"
 
     def words(self, at_most: int) -> list[str]:
         """Return the arguments, quotes taken off.
@@ -106,6 +124,7 @@ def command(
     details: str = "",
     aliases: tuple[str, ...] = (),
     candidates: Candidates = no_candidates,
+    former: Mapping[str, str] = MappingProxyType({}),
 ) -> Callable[[Handler], Command]:
     """Make the decorated coroutine function the handler of a :class:`Command`."""
 
@@ -119,6 +138,7 @@ def command(
             details=details,
             aliases=aliases,
             candidates=candidates,
+            former=former,
         )
 
     return of
@@ -130,6 +150,7 @@ class Registry:
     def __init__(self, commands: Iterable[Command]) -> None:
         self._commands = tuple(commands)
         self._by_name = {name: entry for entry in self._commands for name in (entry.name, *entry.aliases)}
+        self._former = {name: entry for entry in self._commands for name in entry.former}
 
     def __iter__(self) -> Iterator[Command]:
         return iter(self._commands)
@@ -146,7 +167,7 @@ class Registry:
 
         """
         plain = name.removeprefix(PREFIX).lower()
-        found = self._by_name.get(plain)
+        found = self._by_name.get(plain) or self._former.get(plain)
         if found is None:
             raise UsageError(f"there is no command {PREFIX}{plain}", hint=self._meant(plain))
         return found
@@ -168,7 +189,11 @@ class Registry:
         if not text.startswith(PREFIX):
             return Question(text)
         name, *rest = text.split(maxsplit=1)
-        return Call(self.find(name), rest[0] if rest else "")
+        found, arguments = self.find(name), rest[0] if rest else ""
+        typed = name.removeprefix(PREFIX).lower()
+        if typed in self._by_name:
+            return Call(found, arguments)
+        return Call(found, f"{found.former[typed]} {arguments}".strip(), typed)
 
     def _meant(self, name: str) -> str:
         match = nearest(name, self._by_name)

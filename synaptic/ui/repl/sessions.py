@@ -64,7 +64,8 @@ def session_factory(
         from synaptic.runtime.session import Session  # noqa: PLC0415  (start-up of the prompt)
         from synaptic.ui.approval import make_approver  # noqa: PLC0415  (the same)
 
-        return Session(settings, tools=tools, approver=make_approver(accept_all=accept_all, paused=paused))
+        approver = make_approver(accept_all=accept_all, paused=paused)
+        return Session(settings, tools=tools, approver=approver, priority="interactive")
 
     return make
 

@@ -1,0 +1,183 @@
+"""One look at each node, without a pool: is it there, what does it have, and where are its models loaded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from synaptic.backends.http import get_json, new_client
+from synaptic.backends.pool.access import access_notices, certificates, node_headers
+from synaptic.backends.pool.facts import read_facts
+from synaptic.backends.pool.status import ModelStatus, NodeStatus
+from synaptic.errors import BackendError, BackendUnavailable, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Mapping, Sequence
+
+    import httpx
+
+    from synaptic.backends.http import JsonObject
+    from synaptic.backends.pool.facts import LoadedModel
+    from synaptic.config import NodeSettings
+    from synaptic.messages import ModelInfo
+
+CONNECT_SECONDS = 3.0
+ANSWER_SECONDS = 5.0
+CONCURRENCY = 64
+
+_BACKEND = "ollama"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What one look at a node told.
+
+    Attributes:
+        node: Its settings.
+        seconds: That ``/api/version`` took, connecting included; ``None`` if nothing came.
+        version: Of its Ollama; ``None`` if nothing came.
+        models: The installed ones.
+        error: Why it is of no use.
+        notices: What else a person should know.
+
+    """
+
+    node: NodeSettings
+    seconds: float | None = None
+    version: str | None = None
+    models: tuple[ModelStatus, ...] = ()
+    error: BackendError | ConfigError | None = None
+    notices: tuple[str, ...] = ()
+
+    @property
+    def well(self) -> bool:
+        """Whether the node could serve a call."""
+        return self.error is None and bool(self.models)
+
+    @property
+    def reason(self) -> str:
+        """Why it is not well, "" if it is."""
+        if self.error is not None:
+            return self.error.message
+        return "" if self.models else "it answers, but has no model"
+
+    @property
+    def hint(self) -> str | None:
+        """What to do about that."""
+        if self.error is not None:
+            return self.error.hint
+        return None if self.models else "run there: ollama pull llama3.2"
+
+    @property
+    def status(self) -> NodeStatus:
+        """The same in the form in which a pool tells it."""
+        return NodeStatus(
+            name=self.node.shown,
+            url=self.node.url,
+            condition="up" if self.error is None else "down",
+            version=self.version,
+            limit=self.node.parallel,
+            cap=self.node.parallel,
+            in_flight=0,
+            queued=0,
+            models=self.models,
+            served=0,
+            errors=0,
+            last_error="",
+            reason=self.reason,
+        )
+
+
+async def inspect_nodes(nodes: Sequence[NodeSettings], environ: Mapping[str, str]) -> list[Inspection]:
+    """Return what a look at each node tells, in their order; at most 64 are asked at once."""
+    places = asyncio.Semaphore(CONCURRENCY)
+
+    async def one(node: NodeSettings) -> Inspection:
+        async with places:
+            return await inspect_node(node, environ)
+
+    async with asyncio.TaskGroup() as tasks:
+        looks = [tasks.create_task(one(node)) for node in nodes]
+    return [look.result() for look in looks]
+
+
+async def inspect_node(node: NodeSettings, environ: Mapping[str, str]) -> Inspection:
+    """Return what a look at ``node`` tells. Whatever is wrong with it is part of that; nothing is raised."""
+    notices = tuple(access_notices(node))
+    try:
+        client = new_client(
+            node.url,
+            connect_timeout=CONNECT_SECONDS,
+            headers=node_headers(node, environ),
+            ca_file=certificates(node),
+        )
+    except (BackendError, ConfigError) as exc:
+        return Inspection(node=node, error=exc, notices=notices)
+    seconds, version = None, None
+    refused: list[int] = []
+    async with aclosing(client):
+        try:
+            began = time.perf_counter()
+            version = _version(await _get(client, node, "/api/version", refused), node)
+            seconds = time.perf_counter() - began
+            tags, loaded = await _get(client, node, "/api/tags", refused), await _get(client, node, "/api/ps", refused)
+        except BackendError as exc:
+            return Inspection(
+                node=node, seconds=seconds, version=version, error=_advised(exc, node, refused), notices=notices
+            )
+    return Inspection(node=node, seconds=seconds, version=version, models=model_statuses(tags, loaded), notices=notices)
+
+
+def model_statuses(tags: JsonObject, loaded: JsonObject) -> tuple[ModelStatus, ...]:
+    """Return the models of ``/api/tags``, with what ``/api/ps`` says of them; without those that run elsewhere."""
+    facts = read_facts(tags, loaded)
+    running = facts.loaded or {}
+    return tuple(_model(entry.info, running.get(entry.info.name)) for entry in facts.installed if not entry.remote)
+
+
+def _model(info: ModelInfo, running: LoadedModel | None) -> ModelStatus:
+    return ModelStatus(
+        name=info.name,
+        loaded=running is not None,
+        size_bytes=info.size_bytes,
+        vram_share=running.vram_share if running is not None and running.size else None,
+        context_length=running.context_length if running is not None else None,
+        first_token=None,
+        output_rate=None,
+        samples=0,
+        expires_at=running.expires_at if running is not None else "",
+    )
+
+
+async def _get(client: httpx.AsyncClient, node: NodeSettings, path: str, refused: list[int]) -> JsonObject:
+    """Return what is at ``path``; a status other than 200 is noted in ``refused``."""
+
+    def note_status(status: int, body: bytes) -> None:
+        del body
+        refused.append(status)
+
+    return await get_json(client, path, backend=_BACKEND, node=node.url, within=ANSWER_SECONDS, read_error=note_status)
+
+
+def _version(reply: JsonObject, node: NodeSettings) -> str:
+    version = reply.get("version")
+    if isinstance(version, str):
+        return version
+    raise BackendUnavailable(
+        f"{node.url} answers, but not as Ollama does", hint="is it the address of an Ollama?", node=node.url
+    )
+
+
+def _advised(error: BackendError, node: NodeSettings, refused: Container[int]) -> BackendError:
+    """Return the error with what to do about it in the settings, where it is for those to do."""
+    if 401 in refused or 403 in refused:  # noqa: PLR2004 - known by their numbers
+        has_secret = node.token_env or node.token_file or node.username
+        error.hint = (
+            "it does not take the node's secret; check what the variable or the file holds"
+            if has_secret
+            else "it asks for credentials; give the node token_env, token_file, or username and password_env"
+        )
+    return error

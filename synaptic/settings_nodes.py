@@ -1,0 +1,198 @@
+"""The settings of one machine: an Ollama node with what it is reached by, and an RPC worker.
+
+A secret itself never stands in settings: only the name of the variable or of the file that holds it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from synaptic.addresses import MAX_PORT, OLLAMA_PORT, WORKER_PORT, normal_host, normal_url, split_host_port
+from synaptic.errors import ConfigError
+
+PLAIN_ERROR: Final = "synaptic_plain"
+
+SECRET_KEYS: Final = {
+    "token": ("token_env", "token_file"),
+    "api_key": ("token_env", "token_file"),
+    "bearer_token": ("token_env", "token_file"),
+    "secret": ("token_env", "token_file"),
+    "password": ("password_env", "password_file"),
+}
+"""What people write a secret under -> the keys that say where it is instead."""
+
+OWN_VARIABLES: Final = "SYNAPTIC_"
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class Frozen(BaseModel):
+    """What all models of settings have in common."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class NodeSettings(Frozen):
+    """One Ollama endpoint. In a list, its URL alone may stand for it."""
+
+    url: str = Field(
+        description="Address of the Ollama server; port 11434 where an `http` address names none.",
+        examples=["http://127.0.0.1:11434"],
+    )
+    parallel: int = Field(
+        default=1, ge=1, le=64, strict=True, description="Calls that the node serves at once.", examples=[2]
+    )
+    name: str | None = Field(
+        default=None,
+        min_length=1,
+        description="What to call it; its address where there is no name.",
+        examples=["desk"],
+    )
+    memory_gib: float | None = Field(
+        default=None,
+        gt=0,
+        strict=True,
+        allow_inf_nan=False,
+        description="GiB that models may take there, which Ollama does not tell.",
+        examples=[24],
+    )
+    token_env: str | None = Field(
+        default=None,
+        description="Environment variable that holds the bearer token.",
+        examples=["DESK_TOKEN"],
+    )
+    token_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File that holds the bearer token.",
+        examples=["~/.config/desk.token"],
+    )
+    username: str | None = Field(
+        default=None,
+        min_length=1,
+        description="User of basic authentication; the password comes from one of the next two.",
+        examples=["ada"],
+    )
+    password_env: str | None = Field(
+        default=None,
+        description="Environment variable that holds the password.",
+        examples=["DESK_PASSWORD"],
+    )
+    password_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File that holds the password.",
+        examples=["~/.config/desk.password"],
+    )
+    ca_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Certificates (PEM) that are believed for this node instead of the system's.",
+        examples=["~/.config/office-ca.pem"],
+    )
+
+    @property
+    def shown(self) -> str:
+        """What messages call it."""
+        return self.name or self.url
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_url(cls, value: Any) -> Any:
+        return {"url": value} if isinstance(value, str) else value
+
+    @field_validator("url")
+    @classmethod
+    def _normal_url(cls, value: str) -> str:
+        try:
+            return address(value, OLLAMA_PORT)
+        except PydanticCustomError as exc:
+            if "@" not in value or exc.context is None:
+                raise
+            hint = 'write the address alone, and "username" and "password_env" beside it'
+            raise PydanticCustomError(PLAIN_ERROR, "{message}", {**exc.context, "suggestion": hint}) from exc
+
+    @field_validator("token_env", "password_env")
+    @classmethod
+    def _variable_name(cls, value: str | None) -> str | None:
+        # Never shown: what is no name may be the secret itself.
+        if value is not None and not _VARIABLE.fullmatch(value):
+            raise plain("must be the name of an environment variable", "write its name alone, such as DESK_TOKEN")
+        if value is not None and value.startswith(OWN_VARIABLES):
+            raise plain(f"must not begin with {OWN_VARIABLES}: such variables are settings", "use another name")
+        return value
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        given = {key for key in _WAYS_IN if getattr(self, key) is not None}
+        for kind in ("token", "password"):
+            if {f"{kind}_env", f"{kind}_file"} <= given:
+                raise plain(f"has both {kind}_env and {kind}_file", "keep the one that holds it")
+        basic = given & {"username", "password_env", "password_file"}
+        if basic and given - basic:
+            raise plain(f"has a token and {min(basic)} as well", "keep the one that the server asks for")
+        if basic == {"username"}:
+            raise plain(
+                "has a username and no password", 'write "password_env": "DESK_PASSWORD", or password_file, beside it'
+            )
+        if basic and "username" not in basic:
+            raise plain("has a password and no username", 'write "username": "ada" beside it')
+        if self.ca_file is not None and not self.url.startswith("https:"):
+            raise plain("has a ca_file, and an address without https", "write the address with https://")
+        return self
+
+
+_WAYS_IN: Final = ("token_env", "token_file", "username", "password_env", "password_file")
+
+
+class RpcBackendSettings(Frozen):
+    """One llama.cpp RPC worker. In a list, ``"host:port"`` may stand for it."""
+
+    host: str = Field(description="Host name or IP address of the worker.", examples=["10.0.0.4"])
+    port: int = Field(
+        default=WORKER_PORT, ge=1, le=MAX_PORT, strict=True, description="Port of its `rpc-server`.", examples=[50052]
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            host, port = split_host_port(value)
+        except ConfigError as exc:
+            raise custom(exc) from exc
+        return {"host": host} if port is None else {"host": host, "port": port}
+
+    @field_validator("host")
+    @classmethod
+    def _normal_host(cls, value: str) -> str:
+        try:
+            host, port = split_host_port(value)
+        except ConfigError as exc:
+            raise custom(exc) from exc
+        if port is not None:
+            raise plain("has a port in it", f'write "host": "{host}" and "port": {port}')
+        return normal_host(host)
+
+
+def address(value: str, default_port: int) -> str:
+    """Return a URL in its one form; what is wrong with it becomes a plain error of its field."""
+    try:
+        return normal_url(value, default_port=default_port)
+    except ConfigError as exc:
+        raise custom(exc) from exc
+
+
+def custom(exc: ConfigError) -> PydanticCustomError:
+    """Return a mistake as validation reports it; the message goes on after the setting's name."""
+    return PydanticCustomError(PLAIN_ERROR, "{message}", {"message": exc.message, "suggestion": exc.hint})
+
+
+def plain(message: str, suggestion: str) -> PydanticCustomError:
+    """Return a mistake whose message goes on after the setting's name, and what to write instead."""
+    return custom(ConfigError(message, hint=suggestion))

@@ -1,0 +1,310 @@
+"""``synaptic nodes``: the Ollama nodes that calls are spread over: which there are, how they are, and changing them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from synaptic.ui.options import Options, config_option, given, json_option, settings_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from synaptic.backends.pool.discovery import AddressRange, FoundNode
+    from synaptic.backends.pool.inspection import Inspection
+
+_ADD_EPILOG = """\b
+As in:
+  synaptic nodes add 10.0.0.2
+  synaptic nodes add http://10.0.0.2:11434 --name desk --parallel 2
+  synaptic nodes add https://gpu.example.net --token-env GPU_TOKEN
+
+\b
+A secret is never written into the settings, only where it is: the name of an
+environment variable, or of a file that you alone can read."""
+
+_CHECK_EPILOG = """\b
+As in:
+  synaptic nodes check                   all nodes
+  synaptic nodes check desk 10.0.0.7     one of them, and an address that is none yet
+
+\b
+Exit codes: 0 all are well, 1 some are, 3 none is."""
+
+_DISCOVER_EPILOG = """\b
+As in:
+  synaptic nodes discover 192.168.1.0/24
+  synaptic nodes discover 10.0.0.0/28 --yes --add
+
+\b
+No address outside the one network that you name is contacted, and none before
+you have said yes. At most 1024 addresses (/22), 64 at once, 1 s each."""
+
+
+@click.group()
+def nodes() -> None:
+    """List, add, remove, check and find the Ollama nodes that calls are spread over."""
+
+
+@nodes.command("list", short_help="List the nodes; with --check, how each is.")
+@click.option("--check", is_flag=True, help="Ask each node how it is; without this, none is contacted.")
+@settings_options
+@json_option
+@click.pass_context
+def list_nodes(context: click.Context, /, *, check: bool, **values: Any) -> None:
+    """List the nodes of the settings; with --check, also how each of them is."""
+    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
+    from synaptic.ui.node_actions import named_nodes, show_settings, show_statuses  # noqa: PLC0415
+    from synaptic.ui.output import terminal_width, write_json  # noqa: PLC0415
+
+    options = given(context, **values)
+    loaded = load_with_notices(options)
+    voice = CliVoice(quiet=options.quiet)
+    if check:
+        looks = _look(named_nodes(loaded.settings, os.environ))
+        if options.json:
+            write_json([_as_json(look) for look in looks])
+            return
+        width = terminal_width(sys.stdout) if sys.stdout.isatty() else None
+        show_statuses(voice, [look.status for look in looks], width)
+        for notice in (notice for look in looks for notice in look.notices):
+            voice.warn(notice)
+    elif options.json:
+        write_json([node.model_dump(mode="json") for node in loaded.settings.nodes])
+    else:
+        show_settings(voice, loaded, os.environ)
+
+
+@nodes.command(epilog=_ADD_EPILOG, short_help="Add a node to the settings file.")
+@click.argument("url")
+@click.option("--name", metavar="NAME", help="What to call it; its address, if not given.")
+@click.option("--parallel", type=click.IntRange(1, 64), help="Calls that it serves at once. [1]")
+@click.option("--memory-gib", type=float, metavar="GIB", help="What models may take there; Ollama does not tell.")
+@click.option("--token-env", metavar="VARIABLE", help="Environment variable that holds the bearer token.")
+@click.option("--token-file", metavar="FILE", help="File that holds the bearer token.")
+@click.option("--username", metavar="NAME", help="User of basic authentication.")
+@click.option("--password-env", metavar="VARIABLE", help="Environment variable that holds the password.")
+@click.option("--password-file", metavar="FILE", help="File that holds the password.")
+@click.option("--ca-file", metavar="FILE", help="Certificates (PEM) to believe instead of the system's.")
+@click.option("--no-check", is_flag=True, help="Add it even if nothing answers there.")
+@config_option
+@click.pass_context
+def add(context: click.Context, /, *, no_check: bool, config: str | None, **entry: Any) -> None:
+    """Add a node to the settings file, after a look at whether an Ollama answers at URL."""
+    from synaptic.config import settings_path  # noqa: PLC0415
+    from synaptic.ui import node_actions as actions  # noqa: PLC0415
+
+    options = given(context, config=config)
+    path = settings_path(options.config_path)
+    voice = CliVoice(quiet=options.quiet)
+    added = asyncio.run(actions.add(voice, path, absolute(entry), os.environ, look=not no_check))
+    actions.mention_local(voice, added, os.environ)
+    _mention_origin(voice, path, options)
+
+
+@nodes.command(epilog="As in: synaptic nodes remove desk")
+@click.argument("which", metavar="URL|NAME")
+@config_option
+@click.pass_context
+def remove(context: click.Context, /, which: str, **values: Any) -> None:
+    """Remove a node from the settings file."""
+    from synaptic.config import settings_path  # noqa: PLC0415
+    from synaptic.ui import node_actions as actions  # noqa: PLC0415
+
+    options = given(context, **values)
+    path = settings_path(options.config_path)
+    voice = CliVoice(quiet=options.quiet)
+    try:
+        actions.remove(voice, path, which)
+    finally:
+        # Also where it is not in the file: it may be in the source that is named here.
+        _mention_origin(voice, path, options)
+
+
+@nodes.command(epilog=_CHECK_EPILOG, short_help="Look at each node, and say what to fix.")
+@click.argument("which", metavar="[URL|NAME]...", nargs=-1)
+@settings_options
+@json_option
+@click.pass_context
+def check(context: click.Context, /, which: tuple[str, ...], **values: Any) -> int:
+    """Look at each node: whether it answers, what models it has, and where they are loaded."""
+    from synaptic.ui import node_actions as actions  # noqa: PLC0415
+    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
+    from synaptic.ui.output import write_json  # noqa: PLC0415
+
+    options = given(context, **values)
+    settings = load_with_notices(options).settings
+    if options.json:
+        looks = _look(actions.chosen_nodes(settings, which, os.environ))
+        write_json([_as_json(look) for look in looks])
+        return int(actions.verdict(looks))
+    _, code = asyncio.run(actions.check(CliVoice(quiet=options.quiet), settings, which, os.environ))
+    return int(code)
+
+
+@nodes.command(epilog=_DISCOVER_EPILOG, short_help="Look for Ollama in a network that you name.")
+@click.argument("cidr")
+@click.option("--port", type=click.IntRange(1, 65535), default=11434, help="Port that is tried. [11434]")
+@click.option("-y", "--yes", is_flag=True, help="Contact the addresses without asking first.")
+@click.option("--add", "wants_add", is_flag=True, help="Add what is found to the settings file.")
+@config_option
+@json_option
+@click.pass_context
+def discover(context: click.Context, /, cidr: str, *, port: int, yes: bool, wants_add: bool, **values: Any) -> int:
+    """Look for Ollama in one network that you name, after saying how many addresses that is."""
+    from synaptic.backends.pool.discovery import addresses  # noqa: PLC0415
+    from synaptic.config import settings_path  # noqa: PLC0415
+    from synaptic.settings_nodes_edit import stored_nodes  # noqa: PLC0415
+    from synaptic.ui import node_actions as actions  # noqa: PLC0415
+    from synaptic.ui.output import write_json  # noqa: PLC0415
+
+    options = given(context, **values)
+    found_in = addresses(cidr)
+    path = settings_path(options.config_path)
+    known = stored_nodes(path)
+    voice = CliVoice(quiet=options.quiet)
+    if not _may(voice, actions.announcement(found_in, port), yes=yes):
+        voice.note("nothing was contacted")
+        return 1
+    found = _search(found_in, port)
+    if options.json:
+        write_json([_found_as_json(node, look) for node, look in found])
+    else:
+        actions.show_found(voice, found, known)
+    if not found:
+        voice.note(f"no Ollama answers at port {port} in {found_in}")
+    elif wants_add:
+        actions.add_found(voice, path, [node for node, _ in found])
+        _mention_origin(voice, path, options)
+    elif not options.json:
+        voice.note(f"to use one: synaptic nodes add {found[0][0].url}; to use all of them: the same command with --add")
+    return 0
+
+
+class CliVoice:
+    """Speaks as the other commands do: what was asked for on stdout, the rest labelled on stderr."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+
+    def say(self, text: str = "") -> None:
+        """Print what was asked for."""
+        from synaptic.ui.output import write_text  # noqa: PLC0415
+
+        write_text(text)
+
+    def note(self, text: str) -> None:
+        """Print what is good to know, unless that is not wanted."""
+        from synaptic.ui.text import printable  # noqa: PLC0415
+
+        if not self._quiet:
+            click.echo(printable(text), err=True)
+
+    def warn(self, text: str) -> None:
+        """Print what a person should know."""
+        from synaptic.ui.console import show_notices, stderr_console  # noqa: PLC0415 - rich, for notices only
+
+        if not self._quiet:
+            show_notices(stderr_console(), [text])
+
+    def table(self, rows: Sequence[Sequence[str]], headers: Sequence[str] = ()) -> None:
+        """Print aligned columns."""
+        from synaptic.ui.output import write_table  # noqa: PLC0415
+
+        write_table(headers, rows)
+
+
+def absolute(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return what was given for a node, its files named so that they are found from every directory."""
+    # What begins with "~" means the same everywhere.
+    files = {key: value for key, value in entry.items() if key.endswith("_file") and value and value[0] != "~"}
+    return {**entry, **{key: os.path.abspath(value) for key, value in files.items()}}  # noqa: PTH100 - keeps links
+
+
+def _mention_origin(voice: CliVoice, path: Path, options: Options) -> None:
+    """Say so where another source gives the nodes that apply; what was written stands whatever is wrong elsewhere."""
+    from synaptic.errors import ConfigError  # noqa: PLC0415
+    from synaptic.ui.commands.support import load  # noqa: PLC0415
+    from synaptic.ui.node_actions import mention_origin  # noqa: PLC0415
+
+    try:
+        mention_origin(voice, path, load(options))
+    except ConfigError:
+        voice.warn("the settings have a mistake; see: synaptic config validate")
+
+
+def _look(chosen: Sequence[Any]) -> list[Inspection]:
+    from synaptic.backends.pool.inspection import inspect_nodes  # noqa: PLC0415
+
+    return asyncio.run(inspect_nodes(chosen, os.environ))
+
+
+def _may(voice: CliVoice, announcement: str, *, yes: bool) -> bool:
+    """Say what would be contacted, and return whether it may be.
+
+    Raises:
+        UsageError: If there is nobody to ask.
+
+    """
+    from synaptic.errors import UsageError  # noqa: PLC0415
+
+    if yes:
+        voice.note(announcement)
+        return True
+    if sys.stdin is None or not sys.stdin.isatty() or not sys.stderr.isatty():
+        raise UsageError(f"this would contact {announcement}", hint="add --yes; there is no terminal to ask at")
+    click.echo(announcement, err=True)
+    return click.confirm("Contact them?", err=True)
+
+
+def _search(found_in: AddressRange, port: int) -> list[tuple[FoundNode, Inspection]]:
+    from synaptic.ui.node_actions import discover as search  # noqa: PLC0415
+
+    show, clear = progress_line(len(found_in))
+    try:
+        return asyncio.run(search(found_in, port, os.environ, show))
+    finally:
+        clear()
+
+
+def progress_line(total: int) -> tuple[Callable[[int], None], Callable[[], None]]:
+    """Return what shows how far a search is, on a terminal, and what takes that away again."""
+    err = sys.stderr
+    watched = err is not None and err.isatty() and os.environ.get("TERM") != "dumb"
+
+    def show(done: int) -> None:
+        if watched:
+            err.write(f"\r{done} of {total} asked")
+            err.flush()
+
+    def clear() -> None:
+        if watched:
+            err.write("\r\x1b[K")
+            err.flush()
+
+    return show, clear
+
+
+def _as_json(look: Inspection) -> dict[str, Any]:
+    return {
+        "name": look.node.name,
+        "url": look.node.url,
+        "parallel": look.node.parallel,
+        "ok": look.well,
+        "version": look.version,
+        "round_trip": look.seconds,
+        "models": [asdict(model) for model in look.models],
+        "reason": look.reason,
+        "hint": look.hint,
+    }
+
+
+def _found_as_json(node: FoundNode, look: Inspection) -> dict[str, Any]:
+    models = [model.name for model in look.models]
+    return {"url": node.url, "version": node.version, "models": models, "note": node.note}
