@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from synaptic.agents import Agent as Agent
     from synaptic.backends.base import Backend as Backend
+    from synaptic.backends.pool.library import Pool as Pool
+    from synaptic.backends.pool.library import PoolReply as PoolReply
     from synaptic.backends.scripted import Failure as Failure
     from synaptic.backends.scripted import Reply as Reply
     from synaptic.backends.scripted import ScriptedBackend as ScriptedBackend
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from synaptic.errors import OutputInvalid as OutputInvalid
     from synaptic.errors import OutputTruncated as OutputTruncated
     from synaptic.errors import PipelineError as PipelineError
+    from synaptic.errors import PoolSaturated as PoolSaturated
     from synaptic.errors import ProtocolError as ProtocolError
     from synaptic.errors import RequestRejected as RequestRejected
     from synaptic.errors import RunError as RunError
@@ -66,6 +69,7 @@ if TYPE_CHECKING:
     from synaptic.runtime.events import RunFinished as RunFinished
     from synaptic.runtime.events import RunResult as RunResult
     from synaptic.runtime.events import RunStarted as RunStarted
+    from synaptic.runtime.events import StepContinued as StepContinued
     from synaptic.runtime.events import StepFinished as StepFinished
     from synaptic.runtime.events import StepRepaired as StepRepaired
     from synaptic.runtime.events import StepResult as StepResult
@@ -80,6 +84,7 @@ if TYPE_CHECKING:
 _HOME = {
     "synaptic.agents": ("Agent",),
     "synaptic.backends.base": ("Backend",),
+    "synaptic.backends.pool.library": ("Pool", "PoolReply"),
     "synaptic.backends.scripted": ("Failure", "Reply", "ScriptedBackend"),
     "synaptic.config": ("Settings", "load_settings"),
     "synaptic.errors": (
@@ -102,6 +107,7 @@ _HOME = {
         "OutputInvalid",
         "OutputTruncated",
         "PipelineError",
+        "PoolSaturated",
         "ProtocolError",
         "RequestRejected",
         "RunError",
@@ -128,6 +134,7 @@ _HOME = {
         "RunFinished",
         "RunResult",
         "RunStarted",
+        "StepContinued",
         "StepFinished",
         "StepRepaired",
         "StepResult",

@@ -13,6 +13,7 @@
     │   │       └── DownloadError  the embedded model could not be fetched
     │   ├── ModelNotFound          exit 3: the backend answers, but does not have the model
     │   ├── BackendBusy            503 or 429; retryable
+    │   │   └── PoolSaturated      every node has all the calls it takes, and too many wait, or this one too long
     │   ├── RequestRejected        any other 4xx: the same request would fail again
     │   │   └── ContextOverflow    the prompt does not fit the model's context
     │   ├── ServerError            any other 5xx; retryable
@@ -150,6 +151,17 @@ class BackendBusy(BackendError):
     ) -> None:
         super().__init__(message, hint=hint, backend=backend, node=node)
         self.retry_after = retry_after
+
+
+class PoolSaturated(BackendBusy):
+    """Every node that could serve the call has all that it takes, and the queue is full or the wait was too long.
+
+    ``estimated_wait`` is how long a call that came now would wait, in seconds; it is ``retry_after``, too.
+    """
+
+    def __init__(self, message: str, *, estimated_wait: float, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint, retry_after=estimated_wait)
+        self.estimated_wait = estimated_wait
 
 
 class RequestRejected(BackendError):

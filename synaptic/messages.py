@@ -13,6 +13,10 @@ FinishReason = Literal["stop", "length"]
 
 JsonSchema: TypeAlias = Mapping[str, Any]
 
+PriorityClass = Literal["interactive", "run", "batch"]
+PRIORITIES: dict[PriorityClass, int] = {"interactive": 1000, "run": 0, "batch": -1000}
+"""What a class of calls adds to their priority. Within a class, steps have their own, between -100 and 100."""
+
 
 @quick_init
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,19 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True)
+class Continued:
+    """A call broke in mid-stream and goes on elsewhere from the text that it has produced, which stays valid.
+
+    Attributes:
+        node: Who goes on.
+
+    """
+
+    reason: str
+    node: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Shortened:
     """A prompt did not fit the context and was shortened as its step says; counts are tokens."""
 
@@ -148,6 +165,7 @@ class Chunk:
     Only the last chunk of a complete reply has ``finish_reason``; a stream that ends without one was cut.
     The last chunk carries ``usage``, ``timings`` and who served the call, as far as the backend knows.
     A chunk with ``restart`` comes from a wrapper that asks again: a consumer drops what it has collected.
+    One with ``continued`` comes where another server takes a broken call over: what was collected stays.
     A chunk with ``shortened`` comes before the reply to a prompt that did not fit. ``cached`` marks the last chunk of
     a reply that no model was asked for.
     """
@@ -160,6 +178,7 @@ class Chunk:
     model: str | None = None
     node: str | None = None
     restart: Restart | None = None
+    continued: Continued | None = None
     shortened: Shortened | None = None
     cached: bool = False
 

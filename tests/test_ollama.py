@@ -24,6 +24,7 @@ from fault_server import (
     respond,
     stream,
 )
+from http_support import connections_in_use
 
 from synaptic.backends.base import Backend, BackendContext, create_backend
 from synaptic.backends.http import new_client
@@ -366,8 +367,7 @@ async def test_cancellation_at_any_step_leaves_nothing(model: str | None, times:
                 await task
             await steps(2)
             assert not other_tasks(before), f"tasks are left after {count} steps"
-            pool = client._transport._pool  # type: ignore[attr-defined]
-            assert all(connection.is_idle() for connection in pool.connections), f"after {count} steps"
+            assert connections_in_use(client) == 0, f"after {count} steps"
             await client.aclose()
             await server.wait_until_idle()
 
@@ -397,26 +397,48 @@ async def test_a_timeout_around_a_stalled_stream_closes_it() -> None:
 # Whether it is there.
 
 
+async def test_the_version_is_what_the_server_says() -> None:
+    async with FaultServer(json_reply({"version": "0.12.3"})) as server, OllamaBackend(server.url) as backend:
+        assert await backend.version() == "0.12.3"
+
+
 @pytest.mark.parametrize(
-    ("behaviour", "answer"),
+    ("behaviour", "error"),
     [
-        (json_reply({"version": "0.12.3"}), True),
-        (json_reply({"hello": "world"}), False),
-        (html(200), False),
-        (respond(500), False),
-        (before_headers(cut), False),
+        (json_reply({"hello": "world"}), ProtocolError),
+        (html(200), ProtocolError),
+        (respond(500), ServerError),
+        (before_headers(cut), BackendUnavailable),
+        (before_headers(hang), BackendUnavailable),
     ],
 )
-async def test_whether_a_server_answers(behaviour: Behaviour, *, answer: bool) -> None:
+async def test_what_is_no_ollama_has_no_version(behaviour: Behaviour, error: type[BackendError]) -> None:
     async with FaultServer({"/api/version": behaviour}) as server, OllamaBackend(server.url) as backend:
-        assert await backend.answers() is answer
+        with pytest.raises(error):
+            await backend.version(within=0.5)
 
 
-async def test_a_server_that_hangs_or_is_gone_does_not_answer() -> None:
-    async with FaultServer(before_headers(hang)) as server, OllamaBackend(server.url) as backend:
-        assert await asyncio.wait_for(backend.answers(), 5) is False
-        await server.stop()
-        assert await backend.answers() is False
+async def test_a_model_is_loaded_and_unloaded_without_a_prompt() -> None:
+    done = json_reply({"model": "m", "done": True, "done_reason": "load"})
+    async with FaultServer({"/api/generate": done}) as server, OllamaBackend(server.url, keep_alive="10m") as backend:
+        await backend.load("m", num_ctx=2048)
+        await backend.load("m", keep_alive="-1")
+        await backend.unload("m")
+        sent = [request.json for request in server.requests]
+    assert sent == [
+        {"model": "m", "stream": False, "options": {"num_ctx": 2048}, "keep_alive": "10m"},
+        {"model": "m", "stream": False, "keep_alive": -1},
+        {"model": "m", "keep_alive": 0, "stream": False},
+    ]
+
+
+async def test_headers_go_with_every_request() -> None:
+    async with (
+        FaultServer(json_reply({"version": "1"})) as server,
+        OllamaBackend(server.url, headers={"authorization": "Bearer secret"}) as backend,
+    ):
+        await backend.version()
+        assert server.requests[0].headers["authorization"] == "Bearer secret"
 
 
 # Settings.

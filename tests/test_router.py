@@ -5,6 +5,7 @@ from fault_server import FaultServer, before_headers, hang, html, json_reply
 
 from synaptic.backends.base import Backend, BackendContext, create_backend, known_backends
 from synaptic.backends.ollama_api import full_name
+from synaptic.backends.pool.backend import PoolBackend
 from synaptic.backends.router import Row, has_model, open_backend, table_row
 from synaptic.backends.scripted import ScriptedBackend
 from synaptic.config import Settings
@@ -112,14 +113,15 @@ async def test_the_embedded_model_may_be_named():
     assert route.backend == "embedded"
 
 
-async def test_of_several_nodes_the_first_that_can_serve_is_used_and_that_is_said():
+async def test_several_nodes_are_one_pool():
     async with ollama("other") as one, ollama("llama3:latest") as two:
         nodes = [{"url": "http://127.0.0.1:9"}, {"url": one.url}, {"url": two.url, "parallel": 3}]
         routed, route, reports = await opened(Settings(model="llama3", nodes=nodes))
 
-    assert route.node == two.url
-    assert routed.capacity == 3
-    assert "does not distribute" in reports[0].message
+    assert (route.backend, route.node) == ("ollama", "3 nodes")
+    assert routed.capacity is None  # the pool keeps its nodes' limits itself
+    assert isinstance(routed.backend, PoolBackend)
+    assert "node http://127.0.0.1:9 is down" in reports[0].message
 
 
 async def test_when_no_node_can_serve_each_reason_is_given():
@@ -128,7 +130,7 @@ async def test_when_no_node_can_serve_each_reason_is_given():
         with pytest.raises(ModelNotFound) as caught:
             await opened(Settings(model="llama3", nodes=nodes))
 
-    for part in ("127.0.0.1:9", f"{one.url}: does not have 'llama3'", two.url):
+    for part in ("127.0.0.1:9", f"{one.url}: does not have the model", two.url):
         assert part in str(caught.value)
 
 
@@ -230,9 +232,13 @@ async def test_a_forced_backend_is_used():
 
 async def test_the_capacity_is_the_nodes_whatever_a_run_may_use():
     async with ollama("m") as server:
-        routed, _, _ = await opened(Settings(nodes=[{"url": server.url, "parallel": 3}], max_parallel=2))
+        nodes = [{"url": server.url, "parallel": 3}]
+        alone, _, _ = await opened(Settings(nodes=nodes, max_parallel=2, task_distribution_enabled=False))
+        pooled, _, _ = await opened(Settings(nodes=nodes, max_parallel=2))
 
-    assert routed.capacity == 3
+    assert alone.capacity == 3
+    assert isinstance(pooled.backend, PoolBackend)
+    assert [member.state.limit for member in pooled.backend.members.values()] == [3]
 
 
 def test_a_backend_that_does_not_exist_names_the_nearest():

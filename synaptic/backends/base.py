@@ -13,6 +13,7 @@ from synaptic.messages import ChatRequest, Chunk, ModelInfo, Reporter, ignore_re
 from synaptic.problems import did_you_mean
 
 if TYPE_CHECKING:
+    from synaptic.backends.pool.status import Decision, NodeStatus
     from synaptic.config import Settings
 
 ENTRY_POINT_GROUP = "synaptic.backends"
@@ -76,6 +77,35 @@ class KnowsContext(Protocol):
 
     async def context_length(self, request: ChatRequest) -> int | None:
         """Return the tokens of one call's context, prompt and reply together; ``None`` where that is not known."""
+        ...
+
+
+@runtime_checkable
+class KeepsTimeouts(Protocol):
+    """A backend that keeps ``request.timeouts`` itself, because a call may wait inside it before it is sent."""
+
+    keeps_timeouts: bool
+
+
+@runtime_checkable
+class PreparesModels(Protocol):
+    """A backend that can load a model ahead of its first call."""
+
+    def prepare(self, request: ChatRequest) -> None:
+        """Begin to load the model of a request that will follow, where that disturbs nobody; returns at once."""
+        ...
+
+
+@runtime_checkable
+class ShowsNodes(Protocol):
+    """A backend with several nodes, that can tell how each stands and why calls went where they went."""
+
+    def statuses(self) -> list[NodeStatus]:
+        """Return how each node stands."""
+        ...
+
+    def decisions(self) -> list[Decision]:
+        """Return where the latest calls went and why, oldest first."""
         ...
 
 

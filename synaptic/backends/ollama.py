@@ -6,7 +6,7 @@ import os
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Self
 
-from synaptic.backends.http import drain, get_json, ndjson, new_client, post_json, stream_request
+from synaptic.backends.http import JsonObject, drain, get_json, ndjson, new_client, post_json, stream_request
 from synaptic.backends.http_errors import Origin, closed_client, without_password
 from synaptic.backends.ollama_api import (
     NAME,
@@ -17,16 +17,18 @@ from synaptic.backends.ollama_api import (
     default_url,
     host_url,
     is_loopback,
+    keep_alive_value,
     merge_models,
     read_line,
     status_error,
     trained_context,
 )
-from synaptic.errors import BackendError, ModelNotFound, ProtocolError, RequestRejected, StreamTruncated
+from synaptic.errors import ModelNotFound, ProtocolError, RequestRejected, StreamTruncated
 from synaptic.model_names import full_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
+    from pathlib import Path
 
     import httpx
 
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 PROBE_SECONDS = 1.0
 LISTING_SECONDS = 10.0
+LOAD_SECONDS = 600.0
+"""Twice what Ollama itself allows a load (``OLLAMA_LOAD_TIMEOUT``, 5 minutes): it may have to wait for its turn."""
 
 __all__ = ["OllamaBackend", "default_url", "from_context"]
 
@@ -49,6 +53,8 @@ class OllamaBackend:
         keep_alive: How long the model stays loaded after a call of a request that does not say.
         think: For requests that do not say; ``None`` leaves it to the model.
         temperature: For requests that do not say; ``None`` leaves it to the model.
+        headers: Sent with every request; the way to send credentials.
+        ca_file: Certificates in PEM that are believed instead of the system's.
         client: Used instead of an own one, and left open.
 
     """
@@ -63,11 +69,15 @@ class OllamaBackend:
         keep_alive: str | None = None,
         think: bool | None = None,
         temperature: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        ca_file: Path | None = None,
         client: httpx.AsyncClient | None = None,
     ) -> None:
         self.url = default_url(os.environ) if url is None else url.rstrip("/") if "://" in url else host_url(url)
         self.node = without_password(self.url)
         self._defaults = Defaults(num_ctx=num_ctx, keep_alive=keep_alive, think=think, temperature=temperature)
+        self._headers = headers
+        self._ca_file = ca_file
         self._client = client
         self._owns_client = client is None
         self._closed = False
@@ -144,13 +154,70 @@ class OllamaBackend:
         trained = None if wanted is None else await self._trained_context(model)
         return wanted if wanted is None or trained is None else min(wanted, trained)
 
-    async def answers(self) -> bool:
-        """Tell within a second whether an Ollama server answers at the address."""
+    async def version(self, within: float = PROBE_SECONDS) -> str:
+        """Return the version of the server, asking for at most ``within`` seconds.
+
+        Raises:
+            BackendError: If it does not answer, or something else does.
+
+        """
+        answer = await get_json(self._http(), "/api/version", backend=NAME, node=self.node, within=within)
+        version = answer.get("version")
+        if not isinstance(version, str):
+            text = f"{self.node} does not say its version"
+            raise ProtocolError(text, hint="is it an Ollama server?", backend=NAME, node=self.node)
+        return version
+
+    async def listings(self) -> tuple[JsonObject, JsonObject]:
+        """Return ``/api/tags`` and ``/api/ps``; old servers have no ``/api/ps``, which is then empty.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+
+        """
+        client = self._http()
+        tags = await get_json(client, "/api/tags", backend=NAME, node=self.node, within=LISTING_SECONDS)
         try:
-            version = await get_json(self._http(), "/api/version", backend=NAME, node=self.node, within=PROBE_SECONDS)
-        except BackendError:
-            return False
-        return "version" in version
+            loaded = await get_json(client, "/api/ps", backend=NAME, node=self.node, within=LISTING_SECONDS)
+        except (RequestRejected, ProtocolError) as _too_old:
+            loaded = {}
+        return tags, loaded
+
+    async def show(self, model: str) -> JsonObject:
+        """Return ``/api/show`` of a model; nothing where the server is too old for it.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+
+        """
+        try:
+            return await self._ask("/api/show", {"model": model}, model, LISTING_SECONDS)
+        except (RequestRejected, ProtocolError) as _too_old:
+            return {}
+
+    async def load(self, model: str, *, num_ctx: int | None = None, keep_alive: str | None = None) -> None:
+        """Have a model loaded: a request without a prompt, as Ollama documents it.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+
+        """
+        body: JsonObject = {"model": model, "stream": False}
+        if num_ctx is not None:
+            body["options"] = {"num_ctx": num_ctx}
+        kept = keep_alive_value(self._defaults.keep_alive if keep_alive is None else keep_alive)
+        if kept is not None:
+            body["keep_alive"] = kept
+        await self._ask("/api/generate", body, model, LOAD_SECONDS)
+
+    async def unload(self, model: str) -> None:
+        """Have a model taken out of memory.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+
+        """
+        await self._ask("/api/generate", {"model": model, "keep_alive": 0, "stream": False}, model, LISTING_SECONDS)
 
     async def aclose(self) -> None:
         """Close the connections; a client that was handed in is left to its owner."""
@@ -163,7 +230,7 @@ class OllamaBackend:
         if self._closed:
             raise closed_client(Origin(NAME, self.node))
         if self._client is None:
-            self._client = new_client(self.url)
+            self._client = new_client(self.url, headers=self._headers, ca_file=self._ca_file)
         return self._client
 
     async def _chat(self, request: ChatRequest, model: str) -> AsyncGenerator[Chunk, None]:
@@ -187,27 +254,26 @@ class OllamaBackend:
                     yield chunk
         raise StreamTruncated(f"{self.node} ended the stream of {model!r} without 'done'", backend=NAME, node=self.node)
 
+    async def _ask(self, path: str, body: JsonObject, model: str, within: float) -> JsonObject:
+        return await post_json(
+            self._http(),
+            path,
+            body,
+            backend=NAME,
+            node=self.node,
+            within=within,
+            read_error=lambda status, text: status_error(status, text, model=model, node=self.node),
+        )
+
     async def _trained_context(self, model: str) -> int | None:
         """Return the context that the model was trained with; it is asked for once."""
         if model not in self._trained:
-            try:
-                shown = await post_json(
-                    self._http(), "/api/show", {"model": model}, backend=NAME, node=self.node, within=LISTING_SECONDS
-                )
-            except (RequestRejected, ProtocolError) as _too_old:
-                shown = {}
-            self._trained[model] = trained_context(shown)
+            self._trained[model] = trained_context(await self.show(model))
         return self._trained[model]
 
     async def _installed(self) -> list[Installed]:
-        """Merge what is installed with what is loaded; old servers have no ``/api/ps``."""
-        client = self._http()
-        tags = await get_json(client, "/api/tags", backend=NAME, node=self.node, within=LISTING_SECONDS)
-        try:
-            loaded = await get_json(client, "/api/ps", backend=NAME, node=self.node, within=LISTING_SECONDS)
-        except (RequestRejected, ProtocolError) as _too_old:
-            loaded = {}
-        return merge_models(tags, loaded)
+        """Merge what is installed with what is loaded."""
+        return merge_models(*await self.listings())
 
 
 def from_context(context: BackendContext) -> OllamaBackend:

@@ -13,6 +13,7 @@ from synaptic.messages import BackendProgress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from synaptic.messages import Reporter
 
@@ -20,8 +21,22 @@ SMALL_LAYER_BYTES = 1_000_000
 """Licences and parameters, which come at once."""
 
 
-async def pull_model(url: str, model: str, report: Reporter) -> None:
+async def pull_model(
+    url: str,
+    model: str,
+    report: Reporter,
+    *,
+    headers: Mapping[str, str] | None = None,
+    ca_file: Path | None = None,
+) -> None:
     """Have the server at ``url`` fetch ``model``; return when it is there.
+
+    Args:
+        url: ``http://host:port``.
+        model: As the registry knows it.
+        report: Gets the progress.
+        headers: Sent with the request; the way to send credentials.
+        ca_file: Certificates in PEM that are believed instead of the system's.
 
     Raises:
         ModelNotFound: If the registry does not know the model.
@@ -33,7 +48,7 @@ async def pull_model(url: str, model: str, report: Reporter) -> None:
     node = without_password(url)
     request = {"model": model, "stream": True}
     async with (
-        new_client(url) as client,
+        new_client(url, headers=headers, ca_file=ca_file) as client,
         stream_request(client, "POST", "/api/pull", backend=NAME, node=node, json=request) as reply,
         aclosing(ndjson(reply, backend=NAME, node=node)) as lines,
     ):

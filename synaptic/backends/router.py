@@ -1,8 +1,7 @@
 """Which backend serves the calls: one decision table, then the probes that the row asks for.
 
-The table is the one in the README. *Task distribution* over several nodes at once and *distributed inference*
-that we start ourselves are not in this version: the rows that name them use the first node that can serve
-the model, or the coordinator that the settings name, and say so.
+The table is the one in the README. *Distributed inference* that we start ourselves is not in this version: the rows
+that name it use the coordinator that the settings name.
 """
 
 from __future__ import annotations
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from synaptic.backends.ollama import OllamaBackend
-    from synaptic.config import Settings
+    from synaptic.backends.pool.backend import PoolBackend
+    from synaptic.config import NodeSettings, Settings
 
 PROBE_SECONDS = 2.0
 
@@ -88,6 +88,7 @@ class _Node(NamedTuple):
 
     url: str
     parallel: int = 1
+    settings: NodeSettings | None = None
 
     @property
     def shown(self) -> str:
@@ -181,19 +182,19 @@ class _Router:
         raise probe.error or self._nobody([probe])
 
     async def nodes(self, row: Row) -> Routed:
-        """Use the first node, in the order of the settings, that answers and has the model."""
-        chosen, probes = await self._choose()
-        if chosen is None:
-            raise self._nobody(probes)
-        return await self._node(chosen, row.value)
+        """Use the pool of the nodes, if one of them can serve the model."""
+        pool, refusals = await self._pool()
+        if refusals:
+            raise self._no_node(pool, refusals)
+        return await self._pooled(pool, row.value)
 
     async def nodes_or_coordinator(self, row: Row) -> Routed:
-        """Use a node that has the model, else the coordinator that the settings name."""
-        chosen, probes = await self._choose()
-        if chosen is not None:
-            return await self._node(chosen, f"{row.value}: a node has the model")
+        """Use the pool if a node can serve the model, else the coordinator that the settings name."""
+        pool, refusals = await self._pool()
+        if not refusals:
+            return await self._pooled(pool, f"{row.value}: a node has the model")
         if self.settings.coordinator_url is None:
-            raise self._nobody(probes)
+            raise self._no_node(pool, refusals)
         return await self.coordinator(row)
 
     async def coordinator(self, row: Row) -> Routed:
@@ -207,20 +208,37 @@ class _Router:
             )
         return await self._routed(self._create("llama-server", url), row.value, url, None)
 
-    async def _choose(self) -> tuple[_Probe | None, list[_Probe]]:
-        async with asyncio.TaskGroup() as tasks:
-            asked = [tasks.create_task(self._probe(node)) for node in self._nodes()]
-        probes = [task.result() for task in asked]
-        chosen = next((probe for probe in probes if probe.serves(self.settings.model)), None)
-        if chosen is not None and len(probes) > 1:
-            text = f"this version does not distribute over {len(probes)} nodes: all calls go to {chosen.node.shown}"
-            self.report(BackendNotice("router", text))
-        return chosen, probes
+    async def _pool(self) -> tuple[PoolBackend, list[str]]:
+        """Return the pool, and for each node why it cannot serve the model; none if one can."""
+        from synaptic.backends.pool.backend import PoolBackend  # noqa: PLC0415  (not needed by every row)
+        from synaptic.config import NodeSettings  # noqa: PLC0415  (the same)
+
+        nodes = self.settings.nodes or [NodeSettings(url=self._local_node().url)]
+        pool = PoolBackend(self.settings, nodes, report=self.report, environ=self.environ)
+        self.opened.append(pool)
+        await pool.start()
+        return pool, pool.refusals(self.settings.model)
+
+    async def _pooled(self, pool: PoolBackend, reason: str) -> Routed:
+        names = [member.state.name for member in pool.members.values()]
+        where = names[0] if len(names) == 1 else f"{len(names)} nodes"
+        return await self._routed(pool, reason, where, None)
+
+    def _no_node(self, pool: PoolBackend, refusals: Sequence[str]) -> BackendError:
+        model = self.settings.model
+        reasons = "; ".join(refusals)
+        if pool.answers:
+            pull = f"ollama pull {model or 'llama3.2'}"
+            return ModelNotFound(
+                f"no node can serve {model or 'a model'} ({reasons})", hint=f"run on one of them: {pull}"
+            )
+        return BackendUnavailable(
+            f"nothing can serve {model or 'the call'} ({reasons})",
+            hint="start Ollama there (ollama serve), or look at them with: synaptic nodes check",
+        )
 
     async def _probe(self, node: _Node) -> _Probe:
-        from synaptic.backends.ollama import OllamaBackend  # noqa: PLC0415  (not needed by every row)
-
-        backend = OllamaBackend.from_settings(self.settings, node.url)
+        backend = self._client(node)
         self.opened.append(backend)
         try:
             async with asyncio.timeout(PROBE_SECONDS):
@@ -230,6 +248,15 @@ class _Router:
         except TimeoutError:
             error = BackendUnavailable(f"{node.shown} accepts connections but did not answer in {PROBE_SECONDS:g} s")
             return _Probe(node, backend, (), error)
+
+    def _client(self, node: _Node) -> OllamaBackend:
+        if node.settings is not None:
+            from synaptic.backends.pool.access import open_client  # noqa: PLC0415  (not needed by every row)
+
+            return open_client(self.settings, node.settings, self.environ)
+        from synaptic.backends.ollama import OllamaBackend  # noqa: PLC0415  (the same)
+
+        return OllamaBackend.from_settings(self.settings, node.url)
 
     async def _node(self, probe: _Probe, reason: str) -> Routed:
         return await self._routed(probe.backend, reason, probe.node.shown, probe.node.parallel)
@@ -245,7 +272,7 @@ class _Router:
         return models[0].name if models else None
 
     def _nodes(self) -> list[_Node]:
-        return [_Node(node.url, node.parallel) for node in self.settings.nodes] or [self._local_node()]
+        return [_Node(node.url, node.parallel, node) for node in self.settings.nodes] or [self._local_node()]
 
     def _local_node(self) -> _Node:
         from synaptic.backends.ollama import default_url  # noqa: PLC0415  (not needed by every row)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from synaptic.errors import OutputError, OutputTruncated, StreamTruncated
 from synaptic.messages import ChatRequest, Chunk, FinishReason, Message, Timeouts, Timings, Usage
-from synaptic.runtime.events import EventHandler, PromptShortened, StepRepaired, StepRetried, TokenDelta
+from synaptic.runtime.events import EventHandler, PromptShortened, StepContinued, StepRepaired, StepRetried, TokenDelta
 from synaptic.runtime.policies.wrapper import Remembers, as_generator
 from synaptic.shape import is_complete_json
 
@@ -143,6 +143,9 @@ async def _stream(backend: Backend, request: ChatRequest, record: CallRecord, em
                 model = again.model or model
                 emit(StepRetried(request.tag, again.attempt, again.reason, again.delay, again.model))
                 _begin_attempt(record)
+            elif chunk.continued is not None:
+                record.attempts += 1
+                emit(StepContinued(request.tag, chunk.continued.reason, chunk.continued.node))
             elif chunk.shortened is not None:
                 how = chunk.shortened
                 emit(PromptShortened(request.tag, how.how, how.tokens_before, how.tokens_after))
@@ -210,7 +213,7 @@ def build_request(
         repetition_guard=defaults.repetition_guard,
         timeouts=_merged(call.timeouts, defaults.timeouts),
         tag=tag,
-        priority=priority,
+        priority=defaults.priority + priority,
         rank=rank,
     )
 

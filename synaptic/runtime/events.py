@@ -137,6 +137,15 @@ class StepRetried:
 
 
 @dataclass(frozen=True, slots=True)
+class StepContinued:
+    """A call broke in mid-stream and goes on at another node; text so far stays."""
+
+    path: str
+    reason: str
+    node: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class StepRepaired:
     """The output had the wrong shape and the model is asked once more; text so far is void."""
 
@@ -198,6 +207,7 @@ Event: TypeAlias = (
     | StepStarted
     | TokenDelta
     | StepRetried
+    | StepContinued
     | StepRepaired
     | PromptShortened
     | ApprovalAsked

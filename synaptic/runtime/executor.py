@@ -18,9 +18,10 @@ from synaptic.runtime.ledger import Ledger
 from synaptic.runtime.loops import run_repeat
 from synaptic.runtime.samples import run_samples
 from synaptic.runtime.scope import Place, Scope, bounds_of
+from synaptic.runtime.warm_ahead import WarmAhead
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from synaptic.messages import ChatRequest
     from synaptic.pipeline.graph import CompiledPipeline, CompiledStep, Graph
@@ -42,6 +43,7 @@ class Executor:
         emit: Gets every event, in order; must return at once.
         conversation: Earlier turns as text, for ``{{ run.conversation }}``.
         approver: Asks a person about steps with ``approve``; ``None`` refuses them.
+        prepare: Begins to load the model of a request that will follow, where the backend can do that.
 
     """
 
@@ -55,10 +57,12 @@ class Executor:
         emit: EventHandler,
         conversation: str = "",
         approver: Approver | None = None,
+        prepare: Callable[[ChatRequest], None] | None = None,
     ) -> None:
         self.plan = plan
         self.ledger = Ledger(plan, run_id, emit)
         self.caller = Caller(self.ledger, backends, defaults, plan.route, approver)
+        self.warm_ahead = None if prepare is None else WarmAhead(prepare, defaults)
         self._run_variables = {"id": run_id, "pipeline": plan.pipeline.name, "conversation": conversation}
 
     async def run(self) -> RunResult:

@@ -141,6 +141,8 @@ class GraphRun:
         if step.join != "all":
             scope = scope.with_outputs({need: scope.outputs.get(need, SKIPPED) for need in step.needs})
         place = Place(path, scope, scope.after + self._graph.ranks[step.id])
+        if self._executor.warm_ahead is not None:
+            self._executor.warm_ahead.step_begins(self._graph, step)
         if step.foreach is not None:
             return await run_map(self._executor, step, place)
         return await self._executor.work(step, place)

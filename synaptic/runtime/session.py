@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-from synaptic.backends.base import BackendContext, BackendNames, Startable, create_backend
+from synaptic.backends.base import BackendContext, BackendNames, PreparesModels, Startable, create_backend
 from synaptic.backends.router import Routed, open_backend
 from synaptic.errors import PipelineError, UsageError
-from synaptic.messages import BackendReport, ChatRequest, Message, ModelInfo, Route, Timeouts
+from synaptic.messages import (
+    PRIORITIES,
+    BackendReport,
+    ChatRequest,
+    Message,
+    ModelInfo,
+    PriorityClass,
+    Route,
+    Timeouts,
+)
 from synaptic.pipeline.compiler import CompileContext, compile_pipeline, examine
 from synaptic.pipeline.inputs import bind_inputs
 from synaptic.pipeline.loader import Pipeline
@@ -45,6 +55,8 @@ class Session:
         agents: Added to the ones that are found, by name.
         tools: Python functions that pipelines may call, added to the installed ones.
         approver: Asks a person about steps with ``approve``; without one, a pipeline with such steps is refused.
+        priority: Of the session's calls, among all that wait for a node: a person who waits goes before a run, and a
+            run before a batch.
         on_event: Gets every event of every run, and reports of the backend between runs.
 
     """
@@ -57,6 +69,7 @@ class Session:
         agents: Mapping[str, Agent] | None = None,
         tools: Mapping[str, Tool] | None = None,
         approver: Approver | None = None,
+        priority: PriorityClass = "run",
         on_event: EventHandler | None = None,
     ) -> None:
         if settings is None:
@@ -68,6 +81,7 @@ class Session:
         self._extra_agents = dict(agents or {})
         self._extra_tools = dict(tools or {})
         self._approver = approver
+        self._priority = priority
         self._listeners: list[EventHandler] = [on_event] if on_event else []
         self._routed: Routed | None = None
         self._stacks: Stacks | None = None
@@ -88,6 +102,11 @@ class Session:
 
         """
         return (await self._open()).route
+
+    @property
+    def routed_backend(self) -> Backend | None:
+        """The backend that calls go to; ``None`` before :meth:`route` or a run has chosen it."""
+        return None if self._routed is None else self._routed.backend
 
     async def models(self) -> list[ModelInfo]:
         """Return the models that the backend can serve."""
@@ -177,6 +196,7 @@ class Session:
                 emit=self._emit,
                 conversation=conversation_text(conversation),
                 approver=self._approver,
+                prepare=routed.backend.prepare if isinstance(routed.backend, PreparesModels) else None,
             )
             return await executor.run()
 
@@ -218,8 +238,11 @@ class Session:
 
     def _open_named(self, name: str) -> Backend:
         """Return the backend that a step names, opened beside the one of the route."""
-        url = self.settings.nodes[0].url if name == "ollama" and self.settings.nodes else None
-        return create_backend(name, BackendContext(self.settings, url, self._report))
+        if name == "ollama" and self.settings.nodes:
+            from synaptic.backends.pool.access import open_client  # noqa: PLC0415  (most runs need it never)
+
+            return open_client(self.settings, self.settings.nodes[0], os.environ)
+        return create_backend(name, BackendContext(self.settings, None, self._report))
 
     def _defaults(self, route: Route) -> ChatRequest:
         settings = self.settings
@@ -231,6 +254,7 @@ class Session:
             keep_alive=settings.keep_alive,
             think=settings.think,
             timeouts=Timeouts(settings.first_token_timeout, settings.idle_timeout, settings.call_timeout),
+            priority=PRIORITIES[self._priority],
         )
 
     @contextmanager

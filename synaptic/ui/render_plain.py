@@ -15,9 +15,9 @@ from synaptic.runtime.events import (
     PromptShortened,
     RunFinished,
     RunStarted,
+    StepContinued,
     StepFinished,
     StepRepaired,
-    StepContinued,
     StepRetried,
     StepStarted,
     TokenDelta,
@@ -158,7 +158,9 @@ def started_line(event: StepStarted, step: StepView) -> str:
     return f"{event.path}: started ({about})" if about else f"{event.path}: started"
 
 
-def incident(event: StepRetried | StepContinued | StepRepaired | PromptShortened | ApprovalAsked | ApprovalGiven) -> str:
+def incident(
+    event: StepRetried | StepContinued | StepRepaired | PromptShortened | ApprovalAsked | ApprovalGiven,
+) -> str:
     """Return the line for what happens to a step between its start and its end."""
     match event:
         case StepRetried():

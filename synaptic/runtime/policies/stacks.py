@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from synaptic import paths
-from synaptic.backends.base import KnowsContext
+from synaptic.backends.base import KeepsTimeouts, KnowsContext
 from synaptic.messages import Reporter, ignore_report
 from synaptic.runtime.policies.budget import Meter, Metered
 from synaptic.runtime.policies.fitting import Fitting
@@ -42,9 +42,14 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class _Served:
-    """A backend, the place where it serves, and how many calls it takes at once there."""
+    """A backend, the place where it serves, and how many calls it takes at once there.
 
-    timed: Timed
+    Attributes:
+        timed: The backend, with its calls bounded in time.
+
+    """
+
+    timed: Backend
     backend: Backend
     node: str
     capacity: int | None
@@ -173,7 +178,8 @@ class Stacks:
 
 
 def _served(backend: Backend, node: str, capacity: int | None) -> _Served:
-    return _Served(Timed(backend), backend, node, capacity, ContextLengths(backend))
+    timed = backend if isinstance(backend, KeepsTimeouts) else Timed(backend)
+    return _Served(timed, backend, node, capacity, ContextLengths(backend))
 
 
 async def _close_all(backends: list[Backend]) -> None:

@@ -92,8 +92,15 @@ async def _fetch_ollama(name: str, settings: Settings, report: Callable[[Backend
     from synaptic.backends.ollama import default_url  # noqa: PLC0415
     from synaptic.backends.ollama_pull import pull_model  # noqa: PLC0415
 
-    url = settings.nodes[0].url if settings.nodes else default_url(os.environ)
-    await pull_model(url, name, report)
+    if not settings.nodes:
+        url = default_url(os.environ)
+        await pull_model(url, name, report)
+        return f"{name} is on {url}"
+    from synaptic.backends.pool.access import certificates, node_headers  # noqa: PLC0415
+
+    node = settings.nodes[0]
+    url = node.url
+    await pull_model(url, name, report, headers=node_headers(node, os.environ), ca_file=certificates(node))
     return f"{name} is on {url}"
 
 

@@ -1,0 +1,341 @@
+"""The pool as a backend: task distribution over Ollama nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+from synaptic.backends.ollama_api import NAME, Installed, choose_model
+from synaptic.backends.pool.access import access_notices, open_client
+from synaptic.backends.pool.calls import Call, Parts
+from synaptic.backends.pool.contexts import ContextBook
+from synaptic.backends.pool.dispatcher import Dispatcher, Limits
+from synaptic.backends.pool.health import Health
+from synaptic.backends.pool.index import WORTHWHILE, Shortlist
+from synaptic.backends.pool.member import Member
+from synaptic.backends.pool.picker import explain
+from synaptic.backends.pool.prefixes import Prefixes, chain
+from synaptic.backends.pool.retry_budget import RetryBudget
+from synaptic.backends.pool.sentinel import Sentinel
+from synaptic.backends.pool.sizes import OutputSizes
+from synaptic.backends.pool.snapshot import node_status
+from synaptic.backends.pool.state import CallShape, NodeState
+from synaptic.backends.pool.status import Decision, NodeStatus
+from synaptic.backends.pool.warm import Warmer
+from synaptic.backends.pool.watch import Watch
+from synaptic.errors import BackendUnavailable, ModelNotFound
+from synaptic.messages import BackendNotice, ChatRequest, ModelInfo, Reporter, ignore_report
+from synaptic.model_names import full_name
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping, Sequence
+
+    from synaptic.backends.ollama import OllamaBackend
+    from synaptic.config import NodeSettings, Settings
+    from synaptic.messages import Chunk
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """How a pool behaves.
+
+    Attributes:
+        limits: Bounds on waiting.
+        failovers: Further nodes that a call is tried on.
+        hedge: Whether a call whose first token is late is sent to a second node, too.
+        num_ctx: Context length in tokens of requests that name none.
+        keep_alive: How long a model stays loaded, for requests that do not say.
+
+    """
+
+    limits: Limits = Limits()
+    failovers: int = 2
+    hedge: bool = False
+    num_ctx: int | None = None
+    keep_alive: str | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Return what the settings say."""
+        return cls(
+            limits=Limits(settings.pool_queue, settings.pool_max_wait, settings.pool_recovery_wait),
+            failovers=settings.failovers,
+            hedge=settings.hedge,
+            num_ctx=settings.num_ctx,
+            keep_alive=settings.keep_alive,
+        )
+
+
+class PoolBackend:
+    """Several Ollama nodes as one backend. It belongs to the event loop in which it is first used.
+
+    Nothing is sent before :meth:`start` or the first call.
+
+    Args:
+        settings: Defaults of requests, and the pool's options.
+        nodes: Instead of those of the settings.
+        report: Hears when a node goes down or comes back.
+        environ: Where the nodes' secrets are named.
+        options: Instead of what the settings say.
+
+    """
+
+    name = NAME
+    keeps_timeouts = True
+
+    def __init__(
+        self,
+        settings: Settings,
+        nodes: Sequence[NodeSettings] | None = None,
+        *,
+        report: Reporter = ignore_report,
+        environ: Mapping[str, str] | None = None,
+        options: PoolOptions | None = None,
+    ) -> None:
+        environ = os.environ if environ is None else environ
+        options = options or PoolOptions.from_settings(settings)
+        chosen = settings.nodes if nodes is None else nodes
+        self._options = options
+        self._report = report
+        self._notices = [notice for node in chosen for notice in access_notices(node)]
+        members = [_member(key, node, settings, environ) for key, node in enumerate(chosen)]
+        self.members = {member.state.key: member for member in members}
+        self._states = [member.state for member in members]
+        self.dispatcher = Dispatcher(self._states, options.limits, shortlist=_shortlist(self._states))
+        self._watch = Watch(self.members, changed=self._changed, gone=self._gone, merged=self._merged, report=report)
+        self._warmer = Warmer(changed=self._changed, loaded=self._loaded_ahead, report=report)
+        self._closing: list[OllamaBackend] = []
+        self._sentinel = Sentinel(self._watch.suspect)
+        self._parts = Parts(
+            members=self.members,
+            dispatcher=self.dispatcher,
+            sentinel=self._sentinel,
+            watch=self._watch,
+            budget=RetryBudget(),
+            contexts=ContextBook(options.num_ctx),
+            prefixes=Prefixes(),
+            sizes=OutputSizes(),
+            failovers=options.failovers,
+            hedge=options.hedge,
+        )
+        self._started: asyncio.Task[None] | None = None
+        self._default_model: str | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def start(self) -> None:
+        """Ask every node what it has; whoever calls meanwhile joins in. A node that is down is no error.
+
+        Raises:
+            BackendUnavailable: If the pool was closed.
+
+        """
+        if self._closed:
+            raise BackendUnavailable("the pool has been closed", backend=NAME)
+        if self._started is None:
+            for notice in self._notices:
+                self._report(BackendNotice(NAME, notice, "warning"))
+            self._started = asyncio.get_running_loop().create_task(self._watch.start())
+        await asyncio.shield(self._started)
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        """Yield the reply of whichever node is best for the call.
+
+        Raises:
+            ModelNotFound: If no node has the model.
+            PoolSaturated: If too many calls wait, or this one waited too long.
+            BackendUnavailable: If every node that could serve the call is down.
+            BackendError: What the last node did wrong.
+
+        """
+        if self._started is None or not self._started.done():
+            await self.start()
+        if request.model is None:
+            request = replace(request, model=await self.default_model())
+        assert request.model is not None, "chosen above"
+        call = Call(self._parts, request, full_name(request.model), chain(request.messages))
+        async with aclosing(call.stream()) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def models(self) -> list[ModelInfo]:
+        """Return the models of all nodes, each once; ``loaded`` if any node has it in memory.
+
+        Raises:
+            BackendUnavailable: If no node answers; says why for each.
+
+        """
+        return [entry.info for entry in await self._installed()]
+
+    async def default_model(self) -> str:
+        """Return the model for requests that name none; it is chosen once.
+
+        Raises:
+            ModelNotFound: If no node has a model that can chat.
+            BackendUnavailable: If no node answers.
+
+        """
+        if self._default_model is None:
+            places = ", ".join(member.state.name for member in self.members.values())
+            self._default_model = choose_model(await self._installed(), None, node=places)
+        return self._default_model
+
+    async def context_length(self, request: ChatRequest) -> int | None:
+        """Return the context that ``request`` will be sent with.
+
+        Raises:
+            BackendError: If no node answers, or none has a model.
+
+        """
+        await self.start()
+        model = full_name(request.model or await self.default_model())
+        states = [state for node in self._states if (state := node.models.get(model)) is not None]
+        return self._parts.contexts.length(model, request.num_ctx, states)
+
+    @property
+    def answers(self) -> bool:
+        """Whether any node has answered."""
+        return any(member.version is not None for member in self.members.values())
+
+    def refusals(self, model: str | None) -> list[str]:
+        """Return for each node why it cannot serve ``model``, once the pool was started; nothing if one can.
+
+        Args:
+            model: ``None`` is any model.
+
+        """
+        if model is None:
+            if any(member.installed for member in self.members.values()):
+                return []
+            return [
+                f"{member.state.name}: {member.health.reason if member.version is None else 'has no model'}"
+                for member in self.members.values()
+            ]
+        return self.dispatcher.refusals(CallShape(full_name(model), num_ctx=self._options.num_ctx))
+
+    def prepare(self, request: ChatRequest) -> None:
+        """Have the model of a request that will follow loaded where it will be served; returns at once.
+
+        Only where it disturbs nobody: a node that serves another model keeps it.
+        """
+        if self._closed or request.model is None or self._started is None or not self._started.done():
+            return
+        model = full_name(request.model)
+        states = [state for node in self._states if (state := node.models.get(model)) is not None]
+        length = self._parts.contexts.length(model, request.num_ctx, states)
+        node = self.dispatcher.preview(CallShape(model, num_ctx=length))
+        if node is not None:
+            keep_alive = request.keep_alive or self._options.keep_alive
+            self._warmer.prepare(self.members[node.key], model, num_ctx=length, keep_alive=keep_alive)
+
+    def statuses(self) -> list[NodeStatus]:
+        """Return how each node stands, in the order in which they were named."""
+        now = asyncio.get_running_loop().time()
+        queued = {model: self.dispatcher.waiting.length(model) for model in self.dispatcher.waiting.models()}
+        return [node_status(member, queued, now) for member in self.members.values()]
+
+    def decisions(self) -> list[Decision]:
+        """Return where the latest calls went and why, oldest first."""
+        return [
+            Decision(
+                tag=past.tag,
+                model=past.model,
+                attempt=past.attempt,
+                node=past.pick.node.name if past.pick.node else None,
+                waited=past.waited,
+                at=past.at,
+                candidates=explain(past.pick),
+                shortlisted=len(past.pick.verdicts),
+            )
+            for past in self.dispatcher.decisions
+        ]
+
+    async def aclose(self) -> None:
+        """Turn waiting calls away, stop watching, and close the connections."""
+        self._closed = True
+        self.dispatcher.close()
+        started, self._started = self._started, None
+        if started is not None:
+            started.cancel()
+        parts: list[Any] = [self._watch, self._warmer, self._sentinel]
+        await _close_all([*parts, *self._closing, *(member.client for member in self.members.values())])
+        if started is not None:
+            await asyncio.gather(started, return_exceptions=True)
+
+    def _changed(self, member: Member) -> None:
+        """Take note of news about a node: calls that wait may want it now."""
+        member.health.apply(member.state, asyncio.get_running_loop().time())
+        self.dispatcher.touched(member.state)
+
+    def _loaded_ahead(self, member: Member, model: str, num_ctx: int | None) -> None:
+        self._watch.loaded(member, model, num_ctx=num_ctx, cold=True)
+
+    def _merged(self, member: Member, kept: Member) -> None:
+        """Use a server that is listed twice once: under the name that came first, with the larger of the two caps."""
+        del self.members[member.state.key]
+        self._states.remove(member.state)
+        self._closing.append(member.client)
+        kept.state.limit = max(kept.state.limit, member.state.limit)
+
+    def _gone(self, member: Member, why: str) -> None:
+        """Give up the silent calls of a node that is down."""
+        error = BackendUnavailable(f"{member.state.name}: {why}", backend=NAME, node=member.url)
+        self._sentinel.abandon(member, error)
+
+    async def _installed(self) -> list[Installed]:
+        """Return the models of all nodes, merged."""
+        await self.start()
+        alive = [member for member in self.members.values() if member.installed]
+        if not alive:
+            if self.answers:
+                return []
+            reasons = "; ".join(f"{member.state.name}: {member.health.reason}" for member in self.members.values())
+            raise BackendUnavailable(f"no node answers ({reasons})", hint="is Ollama running there?", backend=NAME)
+        merged: dict[str, Installed] = {}
+        for entry in (entry for member in alive for entry in member.installed):
+            known = merged.get(entry.info.name)
+            if known is None or (entry.info.loaded and not known.info.loaded):
+                merged[entry.info.name] = entry
+        return list(merged.values())
+
+
+def from_nodes(settings: Settings, nodes: Sequence[NodeSettings], report: Reporter = ignore_report) -> PoolBackend:
+    """Return a pool over ``nodes``.
+
+    Raises:
+        ModelNotFound: If there are none.
+
+    """
+    if not nodes:
+        raise ModelNotFound("the pool has no nodes", hint="name one: synaptic nodes add http://host:11434")
+    return PoolBackend(settings, nodes, report=report)
+
+
+def _member(key: int, node: NodeSettings, settings: Settings, environ: Mapping[str, str]) -> Member:
+    client = open_client(settings, node, environ)
+    memory = None if node.memory_gib is None else int(node.memory_gib * GIB)
+    state = NodeState(key, node.name or client.node, limit=node.parallel, cap=node.parallel, memory_bytes=memory)
+    return Member(url=client.node, client=client, state=state, health=Health(node.parallel))
+
+
+def _shortlist(states: Sequence[NodeState]) -> Shortlist | None:
+    return Shortlist(states) if len(states) > WORTHWHILE else None
+
+
+async def _close_all(parts: list[Any]) -> None:
+    """Close every one, also where closing another one fails or is cancelled."""
+    if parts:
+        try:
+            await parts[0].aclose()
+        finally:
+            await _close_all(parts[1:])

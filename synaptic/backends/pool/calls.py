@@ -1,0 +1,299 @@
+"""The way of one call through the pool: wait for a node, be served, and go elsewhere when the node fails it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from synaptic.backends.pool.attempt import Attempt
+from synaptic.backends.pool.failures import judge
+from synaptic.backends.pool.hedging import first_of_two
+from synaptic.backends.pool.member import PastError
+from synaptic.backends.pool.progress import Progress
+from synaptic.backends.pool.queue import Waiter
+from synaptic.backends.pool.sentinel import SUSPICIOUS_SILENCE, Flight
+from synaptic.backends.pool.sizes import OutputSizes, prompt_tokens
+from synaptic.backends.pool.state import CallShape
+from synaptic.errors import BackendError
+from synaptic.messages import Chunk, Continued, Restart
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+
+    from synaptic.backends.pool.contexts import ContextBook
+    from synaptic.backends.pool.dispatcher import Dispatcher
+    from synaptic.backends.pool.failures import Failure
+    from synaptic.backends.pool.lease import Lease
+    from synaptic.backends.pool.member import Member
+    from synaptic.backends.pool.prefixes import Prefixes
+    from synaptic.backends.pool.retry_budget import RetryBudget
+    from synaptic.backends.pool.sentinel import Sentinel
+    from synaptic.backends.pool.state import ModelState
+    from synaptic.backends.pool.watch import Watch
+    from synaptic.messages import ChatRequest
+
+COLD_LOAD_SECONDS = 0.5
+"""A server that says it spent more than this on loading had to load; less is what it spends in any case."""
+
+MODEL_PENALTY_SECONDS = 60.0
+"""How long a model that a node lacks or cannot load is not asked for there, unless its facts say otherwise before."""
+
+MOST_REFUSALS = 20
+"""Nodes that refuse a call without having taken it do not count as failovers; this ends it if that never ends."""
+
+SAME_NODE_SECONDS = 0.25
+"""Where no other node can take the call over, the same one is asked again after this, then after twice as long."""
+
+PATIENCE_FACTOR = 3.0
+"""A node is asked whether it lives when its first token takes so many times as long as usual."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What calls share: the pool's organs."""
+
+    members: Mapping[int, Member]
+    dispatcher: Dispatcher
+    sentinel: Sentinel
+    watch: Watch
+    budget: RetryBudget
+    contexts: ContextBook
+    prefixes: Prefixes
+    sizes: OutputSizes
+    failovers: int
+    hedge: bool
+
+
+class Call:
+    """One request on its way.
+
+    Args:
+        parts: The pool.
+        request: With its model.
+        model: Of the request, with its tag.
+        chain: The prompt's prefixes, for the nodes' caches.
+
+    """
+
+    def __init__(self, parts: Parts, request: ChatRequest, model: str, chain: tuple[int, ...]) -> None:
+        states = [state for member in parts.members.values() if (state := member.state.models.get(model)) is not None]
+        length = parts.contexts.length(model, request.num_ctx, states)
+        self._parts = parts
+        self._request = replace(request, num_ctx=length) if length != request.num_ctx else request
+        self._model = model
+        self._chain = chain
+        self._progress = Progress(self._request)
+        self._shape = CallShape(
+            model,
+            prompt_tokens=prompt_tokens(request),
+            output_tokens=parts.sizes.expected(model, request),
+            num_ctx=length,
+            cached=parts.prefixes.cached(model, chain),
+        )
+        self._waiter = Waiter(self._shape, priority=request.priority, rank=request.rank, tag=request.tag)
+        self._end: float | None = None
+        self._sent = 0
+        self._refusals = 0
+        self._retries = False
+        self._member: Member | None = None
+
+    async def stream(self) -> AsyncGenerator[Chunk, None]:
+        """Yield the reply, whoever it comes from."""
+        parts = self._parts
+        parts.budget.active += 1
+        lease: Lease | None = None
+        try:
+            lease = await parts.dispatcher.acquire(self._waiter)
+            while True:
+                try:
+                    async with aclosing(self._pieces(lease)) as pieces:
+                        async for chunk in pieces:
+                            yield chunk
+                except BackendError as exc:
+                    error = exc
+                else:
+                    return
+                failure = self._failed(error)
+                lease = await self._next_lease(failure, error)
+                if failure.delivered:
+                    yield self._notice(error, lease)
+                if self._progress.is_exhausted:
+                    yield Chunk(finish_reason="length", model=self._model, node=lease.node.name)
+                    return
+        finally:
+            if lease is not None:
+                lease.release()  # once more does no harm: the call may have ended between two nodes
+            parts.budget.active -= 1
+            self._leave_the_budget()
+
+    async def _pieces(self, lease: Lease) -> AsyncGenerator[Chunk, None]:
+        """Yield what the node of the lease, or one that overtakes it, has to add; its place is free before the last."""
+        attempt = self._send(lease)
+        try:
+            if self._parts.hedge:
+                attempt, chunk = await first_of_two(attempt, self._twin, self._threshold(attempt), self._overtaken)
+            else:
+                chunk = await attempt.next()
+            self._leave_the_budget()
+            while chunk.finish_reason is None:
+                fresh = self._progress.take(chunk)
+                if fresh is not None:
+                    yield fresh
+                chunk = await attempt.next()
+            last = self._completed(attempt, chunk)
+        finally:
+            self._member = attempt.member
+            await attempt.aclose()
+        yield last
+
+    def _send(self, lease: Lease) -> Attempt:
+        """Send what is still to be produced to the node of the lease."""
+        parts = self._parts
+        member = parts.members[lease.node.key]
+        limits = self._request.timeouts
+        now = asyncio.get_running_loop().time()
+        if self._end is None and limits.total is not None:
+            self._end = now + limits.total
+        state = lease.node.models.get(self._model)
+        usual = state.rates.first_token if state is not None else 0.0
+        patience = max(SUSPICIOUS_SILENCE, PATIENCE_FACTOR * usual)
+        flight = Flight(member, limits, now=now, end=self._end, patience=patience)
+        if lease.cold and state is not None:
+            state.loading_until = max(state.loading_until, now + lease.pick.load)
+        parts.prefixes.note(lease.node.key, self._model, self._chain, kept=lease.node.limit)
+        return Attempt(member, lease, self._progress.request(), flight, parts.sentinel, now=now)
+
+    def _completed(self, attempt: Attempt, last: Chunk) -> Chunk:
+        """Learn from a complete call, and return its last chunk."""
+        parts, member = self._parts, attempt.member
+        now = asyncio.get_running_loop().time()
+        fresh = self._progress.take(last) if last.text or last.thinking else None
+        sample = attempt.sample(last, self._progress.chunks)
+        parts.sizes.learn(self._model, self._request, sample.output_tokens + self._progress.tokens)
+        state = member.state.models.get(self._model)
+        if state is not None:
+            self._learn(member, state, sample.load)
+            state.rates.learn(sample)
+        member.served += 1
+        parts.watch.used()
+        if member.health.succeeded(now):
+            member.health.apply(member.state, now)
+            parts.dispatcher.touched(member.state)
+        usage = self._progress.usage(last.usage)
+        text = fresh.text if fresh is not None else ""
+        return replace(last, text=text, usage=usage, model=last.model or self._model, node=member.url)
+
+    def _learn(self, member: Member, state: ModelState, load: float) -> None:
+        """Take note that the model is in the node's memory now; a load is looked at more closely."""
+        was_resident, state.resident, state.loading_until = state.resident, True, 0.0
+        state.seen_at = asyncio.get_running_loop().time()
+        if load > COLD_LOAD_SECONDS or not was_resident:
+            self._parts.watch.loaded(member, self._model, num_ctx=self._shape.num_ctx, cold=load > COLD_LOAD_SECONDS)
+            self._parts.dispatcher.touched(member.state)
+
+    def _failed(self, error: BackendError) -> Failure:
+        """Hold the node to account; raise the error if no other could do better."""
+        parts, member = self._parts, self._member
+        assert member is not None, "some node has failed"
+        failure = judge(error)
+        now = asyncio.get_running_loop().time()
+        node = member.state
+        self._leave_the_budget()
+        state = node.models.get(self._model)
+        if state is not None:
+            state.loading_until = 0.0
+        if failure.blame == "model" and state is not None:
+            state.refused_until, state.refused_why = now + MODEL_PENALTY_SECONDS, failure.why
+            parts.watch.doubted(member)
+        elif failure.blame == "busy":
+            member.health.busy(now, failure.retry_after)
+        elif failure.blame == "node":
+            member.health.failed(failure, now, last_candidate=self._is_last(node.key))
+            parts.prefixes.forget(node.key)
+            parts.watch.doubted(member)
+        if failure.blame != "call":
+            member.errors += 1
+            member.history.append(PastError(time.time(), failure.why))
+        member.health.apply(node, now)
+        parts.dispatcher.touched(node)
+        self._sent += failure.delivered
+        self._refusals += not failure.delivered
+        if not failure.elsewhere or self._sent > parts.failovers or self._refusals > MOST_REFUSALS:
+            raise error
+        if failure.blame != "busy":
+            self._shape.tried |= {node.key}
+        return failure
+
+    async def _next_lease(self, failure: Failure, error: BackendError) -> Lease:
+        """Wait for another node; a call that had reached its node counts against the budget of retries."""
+        parts = self._parts
+        if failure.delivered:
+            await parts.budget.enter()
+            self._retries = True
+            assert self._member is not None, "some node has failed"
+            if self._is_last(self._member.state.key):
+                await asyncio.sleep(SAME_NODE_SECONDS * 2 ** (self._sent - 1))
+        self._waiter.attempt += 1
+        self._shape.cached = parts.prefixes.cached(self._model, self._chain)
+        try:
+            return await parts.dispatcher.acquire(self._waiter)
+        except BackendError as none_left:
+            raise none_left from error
+
+    def _notice(self, error: BackendError, lease: Lease) -> Chunk:
+        """Return the chunk that tells the reader of the call what becomes of its text."""
+        name = lease.node.name
+        if self._progress.break_off():
+            return Chunk(continued=Continued(error.message, name))
+        return Chunk(restart=Restart(self._waiter.attempt, f"{error.message}; {name} takes over"))
+
+    def _leave_the_budget(self) -> None:
+        if self._retries:
+            self._retries = False
+            self._parts.budget.leave()
+
+    def _overtaken(self, loser: Attempt) -> None:
+        """Learn from an attempt that another node overtook: it would have taken this long at least."""
+        state = loser.member.state.models.get(self._model)
+        if state is not None and loser.first_at is None:
+            state.rates.took_at_least(asyncio.get_running_loop().time() - loser.sent_at)
+
+    def _is_last(self, key: int) -> bool:
+        """Return whether no other node could serve the call now."""
+        return not any(
+            member.state.cap > 0 and self._model in member.state.models
+            for other, member in self._parts.members.items()
+            if other != key
+        )
+
+    def _threshold(self, attempt: Attempt) -> float | None:
+        """Return after how long without a token a second node is asked, too: the learned 95th percentile.
+
+        That of the node itself; where it has too few samples, the best of the others.
+        """
+        states = [member.state.models.get(self._model) for member in self._parts.members.values()]
+        own = attempt.member.state.models.get(self._model)
+        known = own.rates.first_token_quantile(0.95) if own is not None else None
+        if known is not None:
+            return known
+        others = [state.rates.first_token_quantile(0.95) for state in states if state is not None]
+        return min((quantile for quantile in others if quantile is not None), default=None)
+
+    def _twin(self, first: Attempt) -> Attempt | None:
+        """Send a second copy to another node that has a place now and nobody waits for; ``None`` if there is none."""
+        key = first.lease.node.key
+        shape = replace(self._shape, tried=self._shape.tried | {key})
+        twin = Waiter(shape, tag=self._waiter.tag, attempt=self._waiter.attempt)
+        try:
+            lease = self._parts.dispatcher.acquire_at_once(twin)
+        except BackendError:
+            return None
+        if lease is None:
+            return None
+        if lease.node.key == key:
+            lease.release()
+            return None
+        return self._send(lease)

@@ -1,0 +1,53 @@
+"""The context length that each model is asked for: one for all calls of it, so that no call forces a reload.
+
+Ollama loads a model anew whenever a request names another ``num_ctx`` than it is loaded with, and uses a default that
+depends on the machine where a request names none. So a length is always sent, and it only ever grows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from synaptic.backends.pool.state import ModelState
+
+DEFAULT_CONTEXT = 8192
+"""Tokens, where neither the settings nor a loaded model say: room for a pipeline's texts at 1 GiB of KV cache for an
+8B model."""
+
+
+class ContextBook:
+    """Remembers the context length of each model.
+
+    Args:
+        default: For requests that name none; ``None`` takes what the model is loaded with, else
+            :data:`DEFAULT_CONTEXT`.
+
+    """
+
+    def __init__(self, default: int | None = None) -> None:
+        self._default = default
+        self._lengths: dict[str, int] = {}
+
+    def length(self, model: str, wanted: int | None, states: Iterable[ModelState]) -> int:
+        """Return the length to send with a call of ``model``, in tokens.
+
+        Args:
+            model: With its tag.
+            wanted: What the request names.
+            states: The model as the nodes have it.
+
+        """
+        known = self._lengths.get(model)
+        asked = self._default if wanted is None else wanted
+        if known is not None and (asked is None or asked <= known):
+            return known
+        trained = [state.context_length for state in states if state.context_length]
+        if asked is None:
+            loaded = [state.loaded_context for state in states if state.resident and state.loaded_context]
+            asked = max(loaded, default=DEFAULT_CONTEXT)
+        length = min(asked, max(trained)) if trained else asked
+        self._lengths[model] = max(length, known or 0)
+        return self._lengths[model]

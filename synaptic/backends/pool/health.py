@@ -1,0 +1,218 @@
+"""When a node gets calls, how many, and when it is looked at again: a state machine that calls and probes drive.
+
+::
+
+    up ── 3 soft failures in a row ──▶ ejected: 1, 2, 4 .. 60 s ──▶ trying: one call ── it succeeds ──▶ warming ──▶ up
+     │                                      ▲                         │ it fails
+     │                                      └─────────────────────────┘
+     └── nothing listens, no answer ──▶ down: probed after 0.5, 1, 2, then every 4 s ── it answers ──▶ trying
+
+The shape is Envoy's outlier detection (consecutive errors, ejection times that grow, a limit on how many are ejected),
+scaled to a home: its 30 s and 300 s are long where there are two nodes. A 503 is no failure: it takes a place away, and
+at the last place it makes a pause that doubles (AIMD). All times are seconds of one clock, which is handed in.
+"""
+
+from __future__ import annotations
+
+import random
+from math import ceil
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from synaptic.backends.pool.failures import Failure
+    from synaptic.backends.pool.state import NodeState
+    from synaptic.backends.pool.status import NodeCondition
+
+STRIKES = 3
+FIRST_EJECTION, LONGEST_EJECTION = 1.0, 60.0
+FORGIVEN_AFTER = 60.0
+"""Seconds of good service after which the next ejection is a short one again."""
+
+PROBE_DELAYS = (0.5, 1.0, 2.0, 4.0)
+"""The last one goes on: a node that is back is found within 5 s."""
+
+PROBE_JITTER = 0.1
+WARM_SECONDS = 10.0
+LEAST_TRUST = 0.4
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+CALM_SECONDS = 10.0
+CALM_SUCCESSES = 8
+TICK = 1.0
+
+
+class Health:
+    """How one node fares.
+
+    Args:
+        limit: Calls at once, as configured.
+        rng: For the jitter of probes.
+
+    Attributes:
+        reason: Why it is not up; "" if it is.
+        down_since: Since when it has got no calls; ``None`` while it gets some.
+
+    """
+
+    def __init__(self, limit: int, *, rng: random.Random | None = None) -> None:
+        self.reason = ""
+        self.down_since: float | None = None
+        self._limit = limit
+        self._cap = limit
+        self._rng = rng or random.Random()  # noqa: S311  (jitter, not a secret)
+        self._condition: NodeCondition = "up"
+        self._until: float | None = None
+        self._strikes = 0
+        self._ejections = 0
+        self._last_ejection = float("-inf")
+        self._probes = 0
+        self._probe_at: float | None = None
+        self._warm_since = 0.0
+        self._paused_until = 0.0
+        self._pauses = 0
+        self._last_busy = float("-inf")
+        self._calm = 0
+
+    def condition(self, now: float) -> NodeCondition:
+        """Return how it stands."""
+        self._tick(now)
+        return self._condition
+
+    def failed(self, failure: Failure, now: float, *, last_candidate: bool) -> bool:
+        """Take a failure in that is the node's fault; return whether the node stands otherwise now.
+
+        Args:
+            failure: What happened.
+            now: The time.
+            last_candidate: Whether no other node could serve what this one serves: then it is not ejected for a soft
+                failure, since a node that fails now and then is better than none.
+
+        """
+        self._tick(now)
+        if self._condition == "down":
+            if failure.down and self._until is not None:
+                self._go_down(now, failure.why)
+                return True
+            return False
+        self._strikes += 1
+        if failure.down:
+            self._go_down(now, failure.why)
+            return True
+        if last_candidate or (self._strikes < STRIKES and self._condition != "trying"):
+            return False
+        self._eject(now, failure.why)
+        return True
+
+    def busy(self, now: float, retry_after: float | None = None) -> bool:
+        """Take a 503 or 429 in; return whether the node stands otherwise now."""
+        self._tick(now)
+        self._last_busy, self._calm = now, 0
+        if self._cap > 1:
+            self._cap -= 1
+            return True
+        if now < self._paused_until:
+            return False
+        self._pauses += 1
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._pauses - 1, 10))
+        self._paused_until = now + min(LONGEST_PAUSE, max(pause, retry_after or 0.0))
+        return True
+
+    def succeeded(self, now: float) -> bool:
+        """Take a complete call in; return whether the node stands otherwise now."""
+        self._tick(now)
+        changed = self._strikes > 0
+        self._strikes = 0
+        if self._pauses:
+            self._pauses, self._paused_until, changed = 0, 0.0, True
+        if self._condition == "trying":
+            self._condition, self._warm_since, changed = "warming", now, True
+        if self._ejections and now - self._last_ejection > FORGIVEN_AFTER:
+            self._ejections = 0
+        if self._cap < self._limit:
+            self._calm += 1
+            if self._calm >= CALM_SUCCESSES and now - self._last_busy >= CALM_SECONDS:
+                self._cap, self._calm, self._last_busy, changed = self._cap + 1, 0, now, True
+        return changed
+
+    def answered(self, now: float) -> bool:
+        """Take note that a probe was answered; return whether the node stands otherwise now."""
+        self._tick(now)
+        if self._condition != "down" or self._until is not None:
+            return False
+        self._try(now)
+        return True
+
+    def silent(self, now: float, why: str) -> bool:
+        """Take note that a probe was not answered; return whether the node stands otherwise now."""
+        self._tick(now)
+        if self._condition == "down" and self._until is None:
+            self.reason = why
+            self._schedule_probe(now)
+            return False
+        self._go_down(now, why)
+        return True
+
+    def apply(self, state: NodeState, now: float) -> None:
+        """Write into ``state`` what the picker reads: cap, trust, and why it is closed."""
+        self._tick(now)
+        state.trust, state.why_closed = 1.0, ""
+        if self._condition == "down":
+            state.cap, state.why_closed = 0, self.reason
+        elif now < self._paused_until:
+            state.cap, state.why_closed = 0, f"answers that it is busy; asked again in {self._paused_until - now:.1f} s"
+        elif self._condition == "trying" or self._pauses:
+            state.cap = 1
+        elif self._condition == "warming":
+            share = min(1.0, (now - self._warm_since) / WARM_SECONDS)
+            state.cap = max(1, min(self._cap, ceil(share * self._limit)))
+            state.trust = LEAST_TRUST + (1.0 - LEAST_TRUST) * share
+        else:
+            state.cap = self._cap
+
+    def next_probe(self, now: float) -> float | None:
+        """Return when to ask the node whether it lives; ``None`` if only calls tell."""
+        self._tick(now)
+        return self._probe_at if self._condition == "down" else None
+
+    def next_change(self, now: float) -> float | None:
+        """Return when :meth:`apply` would write something else by the mere passing of time."""
+        self._tick(now)
+        times = [self._paused_until] if self._paused_until > now else []
+        if self._condition == "down" and self._until is not None:
+            times.append(self._until)
+        if self._condition == "warming":
+            times.append(now + TICK)
+        return min(times, default=None)
+
+    def _tick(self, now: float) -> None:
+        """Do what time alone does."""
+        if self._condition == "down" and self._until is not None and now >= self._until:
+            self._try(now)
+        elif self._condition == "warming" and now - self._warm_since >= WARM_SECONDS:
+            self._condition = "up"
+
+    def _try(self, now: float) -> None:
+        """Give it one call."""
+        del now
+        self._condition, self.reason, self.down_since = "trying", "", None
+        self._until, self._probe_at, self._probes, self._strikes = None, None, 0, 0
+
+    def _eject(self, now: float, why: str) -> None:
+        self._condition, self.reason = "down", why
+        self.down_since = now
+        self._until = now + min(LONGEST_EJECTION, FIRST_EJECTION * 2.0 ** min(self._ejections, 10))
+        self._ejections += 1
+        self._last_ejection = now
+        self._probe_at = None
+
+    def _go_down(self, now: float, why: str) -> None:
+        if self.down_since is None:
+            self.down_since = now
+        self._condition, self.reason, self._until = "down", why, None
+        self._last_ejection = now
+        self._probes = 0
+        self._schedule_probe(now)
+
+    def _schedule_probe(self, now: float) -> None:
+        delay = PROBE_DELAYS[min(self._probes, len(PROBE_DELAYS) - 1)]
+        self._probes += 1
+        self._probe_at = now + delay * (1.0 + self._rng.uniform(-PROBE_JITTER, PROBE_JITTER))

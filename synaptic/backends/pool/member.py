@@ -1,0 +1,50 @@
+"""One node of a pool: its client, what is known of it, and how it fares."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from synaptic.backends.ollama import OllamaBackend
+    from synaptic.backends.ollama_api import Installed
+    from synaptic.backends.pool.health import Health
+    from synaptic.backends.pool.state import NodeState
+
+KEPT_ERRORS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class PastError:
+    """A failure of a node: when (Unix time), and what."""
+
+    at: float
+    message: str
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """One node of the pool.
+
+    Attributes:
+        url: Without secrets.
+        version: Of its server, once it was asked.
+        identity: What two addresses of one machine have in common, once it was asked.
+        checked_at: When its facts were last read, by the clock of the event loop; 0 for never.
+        installed: Its models, as it lists them.
+        served: Calls that it has completed.
+        errors: Failures since the start.
+    """
+
+    url: str
+    client: OllamaBackend
+    state: NodeState
+    health: Health
+    version: str | None = None
+    identity: str | None = None
+    checked_at: float = 0.0
+    installed: tuple[Installed, ...] = ()
+    served: int = 0
+    errors: int = 0
+    history: deque[PastError] = field(default_factory=lambda: deque(maxlen=KEPT_ERRORS))

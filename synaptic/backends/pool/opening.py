@@ -1,0 +1,40 @@
+"""From what a Python program names to the settings of a pool."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from synaptic.backends.ollama_api import default_url
+from synaptic.config import NodeSettings, Settings, load_settings
+from synaptic.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+def pool_settings(
+    nodes: Iterable[str | Mapping[str, Any] | NodeSettings] | None,
+    *,
+    model: str | None,
+    settings: Settings | None,
+    options: Mapping[str, Any],
+) -> Settings:
+    """Return the settings of a pool: those that hold anyway, with what was named put over them.
+
+    Raises:
+        ConfigError: If something that was named is not what the settings take.
+
+    """
+    base = load_settings().settings if settings is None else settings
+    named = list(base.nodes if nodes is None else nodes) or [default_url(os.environ)]
+    given = {"nodes": named, **({"model": model} if model else {}), **options}
+    values = {**base.model_dump(exclude={"nodes"}, exclude_unset=True), **given}
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{where}: {first['msg']}", hint="see docs/configuration.md for the settings") from exc

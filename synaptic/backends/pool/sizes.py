@@ -1,0 +1,51 @@
+"""How large a call will be, before it is made: estimates that the picker works with."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from synaptic.messages import ChatRequest
+
+CHARACTERS_A_TOKEN = 4
+"""Of English text and the usual tokenizers; only the comparison between nodes depends on it."""
+
+TOKENS_A_TURN = 8
+"""What a chat template adds to a message, about."""
+
+DEFAULT_OUTPUT = 1024
+WEIGHT = 0.25
+KEPT = 512
+
+
+def prompt_tokens(request: ChatRequest) -> int:
+    """Return about how many tokens the prompt is."""
+    return sum(len(message.content) // CHARACTERS_A_TOKEN + TOKENS_A_TURN for message in request.messages)
+
+
+class OutputSizes:
+    """Learns how much of its token limit each step's output takes up, for each model."""
+
+    def __init__(self) -> None:
+        self._shares: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def expected(self, model: str, request: ChatRequest) -> int:
+        """Return how many tokens the output will be; the limit itself where nothing was learned yet."""
+        limit = request.max_tokens or DEFAULT_OUTPUT
+        return max(1, round(limit * self._shares.get((model, _step(request.tag)), 1.0)))
+
+    def learn(self, model: str, request: ChatRequest, tokens: int) -> None:
+        """Take note of the size of a complete output."""
+        key = (model, _step(request.tag))
+        share = min(1.0, tokens / (request.max_tokens or DEFAULT_OUTPUT))
+        old = self._shares.get(key)
+        self._shares[key] = share if old is None else old + WEIGHT * (share - old)
+        self._shares.move_to_end(key)
+        if len(self._shares) > KEPT:
+            self._shares.popitem(last=False)
+
+
+def _step(tag: str) -> str:
+    """Return the step of a path without its numbers: all instances of a map are alike (``research[2]``)."""
+    return tag.partition("[")[0]

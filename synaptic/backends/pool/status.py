@@ -1,0 +1,112 @@
+"""What the pool shows of itself: a node as it stands, and why a call went where it went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+NodeCondition = Literal["up", "warming", "trying", "down", "unknown"]
+"""``warming``: back, and given calls slowly; ``trying``: back as far as one call tells; ``down``: gets no calls;
+``unknown``: not asked yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStatus:
+    """One model of a node.
+
+    Attributes:
+        vram_share: Of a loaded model, the part that is in video memory, 0 to 1; ``None`` if it is not loaded.
+        first_token: Learned seconds to the first token without loading; ``None`` without samples.
+        output_rate: Learned tokens a second; ``None`` without samples.
+        expires_at: When the node will unload it (RFC 3339), "" where it does not say.
+        note: What is wrong with it here, "" if nothing is.
+
+    """
+
+    name: str
+    loaded: bool
+    size_bytes: int | None
+    vram_share: float | None
+    context_length: int | None
+    first_token: float | None
+    output_rate: float | None
+    samples: int
+    expires_at: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatus:
+    """One node as it stands.
+
+    Attributes:
+        name: What it is called.
+        url: Without password.
+        queued: Calls that wait for a node and could run here.
+        errors: How many calls it has failed since the start.
+        last_error: The latest failure; "" if there was none.
+        reason: Why it is not ``up``; "" if it is.
+        probe_in: Seconds until it is looked at again, where it is ``down``.
+
+    """
+
+    name: str
+    url: str
+    condition: NodeCondition
+    version: str | None
+    limit: int
+    cap: int
+    in_flight: int
+    queued: int
+    models: tuple[ModelStatus, ...]
+    served: int
+    errors: int
+    last_error: str
+    reason: str
+    probe_in: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What was thought of one node for one call.
+
+    Attributes:
+        seconds: Expected until the call is complete: ``wait + load + run``; ``None`` if the node was out of question.
+        wait: Until it has a free place.
+        load: To load the model.
+        run: To serve the call, what its cache saves already taken off.
+        why: Why it was taken or not.
+
+    """
+
+    node: str
+    seconds: float | None
+    wait: float
+    load: float
+    run: float
+    cached_tokens: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Where one call went, and why.
+
+    Attributes:
+        tag: The step that asked.
+        attempt: 1 for the first one.
+        node: Who got it; ``None`` if it was left waiting.
+        waited: Seconds in the queue.
+        at: Unix time.
+        shortlisted: How many nodes were looked at; in a large pool that is not all of them.
+
+    """
+
+    tag: str
+    model: str
+    attempt: int
+    node: str | None
+    waited: float
+    at: float
+    candidates: tuple[Candidate, ...]
+    shortlisted: int

@@ -1,0 +1,57 @@
+"""While a step runs, the models of the steps after it are loaded: a run that changes models does not wait for them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from synaptic.messages import ChatRequest
+    from synaptic.pipeline.graph import CompiledCall, CompiledStep, Graph
+
+
+class WarmAhead:
+    """Tells the backend which models will be wanted next.
+
+    Args:
+        prepare: Begins to load a request's model; returns at once.
+        defaults: What holds where a step does not say otherwise.
+
+    """
+
+    def __init__(self, prepare: Callable[[ChatRequest], None], defaults: ChatRequest) -> None:
+        self._prepare = prepare
+        self._defaults = defaults
+        self._next: dict[int, dict[str, tuple[ChatRequest, ...]]] = {}
+
+    def step_begins(self, graph: Graph, step: CompiledStep) -> None:
+        """Have the models of the steps that wait for ``step`` loaded, where they are not the one that it uses."""
+        following = self._next.get(id(graph))
+        if following is None:
+            following = self._next[id(graph)] = self._requests(graph)
+        for request in following.get(step.id, ()):
+            self._prepare(request)
+
+    def _requests(self, graph: Graph) -> dict[str, tuple[ChatRequest, ...]]:
+        """Return for each step the requests to prepare; a graph lives as long as its run."""
+        found: dict[str, dict[str | None, ChatRequest]] = {}
+        for step in graph.steps.values():
+            call = _first_call(step)
+            if call is None or call.policy.backend is not None:
+                continue
+            request = replace(
+                self._defaults,
+                model=call.model or self._defaults.model,
+                num_ctx=call.num_ctx or self._defaults.num_ctx,
+            )
+            for need in step.needs:
+                before = _first_call(graph.steps[need])
+                if before is None or (before.model or self._defaults.model) != request.model:
+                    found.setdefault(need, {})[request.model] = request
+        return {name: tuple(requests.values()) for name, requests in found.items()}
+
+
+def _first_call(step: CompiledStep) -> CompiledCall | None:
+    return step.choose.call if step.choose is not None else step.call
