@@ -212,7 +212,7 @@ async def many_at_once(ask: Ask, urls: list[str], path: str, calls: int) -> tupl
 
 async def measure(urls: list[str], lines: int, *, quick: bool) -> dict[str, dict[str, float]]:
     """Return the figures of every side, for replies of so many lines."""
-    rounds, single, many = (3, 100, 500) if quick else (8, 250, 1280)
+    rounds, single, many = (2, 100, 400) if quick else (5, 200, 960)
     slow, fast = f"/{lines}/{BUSY_SECONDS}", f"/{lines}/0"
     alone: dict[str, list[float]] = {name: [] for name in SIDES}
     loads: dict[str, list[tuple[float, float]]] = {name: [] for name in SIDES}

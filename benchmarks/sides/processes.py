@@ -26,7 +26,7 @@ FOREIGN = ("SYNAPTIC_", "LANGCHAIN_", "LANGSMITH_", "LOGFIRE_", "OTEL_", "OLLAMA
 """Variables by which a side would do more, or other things, than it is asked for."""
 
 
-def peers_python() -> str:
+def peers_python(requirements: Path = REQUIREMENTS) -> str:
     """Return the interpreter of the peers' environment; make the environment first where there is none.
 
     It lies in the user's cache, named by its requirements and by the interpreter that it was made from.
@@ -35,8 +35,9 @@ def peers_python() -> str:
         subprocess.CalledProcessError: If the peers cannot be installed.
 
     """
-    made_from = f"{REQUIREMENTS.read_text(encoding='utf-8')}\n{sys.version}\n{sys.base_prefix}"
-    name = f"orchestration-{hashlib.sha256(made_from.encode()).hexdigest()[:12]}"
+    made_from = f"{requirements.read_text(encoding='utf-8')}\n{sys.version}\n{sys.base_prefix}"
+    benchmark = requirements.stem.removeprefix("requirements-")
+    name = f"{benchmark}-{hashlib.sha256(made_from.encode()).hexdigest()[:12]}"
     folder = Path(platformdirs.user_cache_dir("synapticllamas")) / "benchmarks" / name
     python, complete = str(folder / "bin" / "python"), folder / "complete"
     if not complete.exists():
@@ -44,7 +45,7 @@ def peers_python() -> str:
         shutil.rmtree(folder, ignore_errors=True)
         venv.create(folder, with_pip=True)
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--requirement", str(REQUIREMENTS)], check=True, stdout=sys.stderr)
+        subprocess.run([*pip, "--requirement", str(requirements)], check=True, stdout=sys.stderr)
         complete.touch()
     return python
 

@@ -77,6 +77,8 @@ def update(state: NodeState, facts: NodeFacts, now: float) -> None:
         if model is None:
             model = state.models[name] = ModelState(name)
         model.size_bytes = entry.info.size_bytes
+        if model.refused_until and now >= model.refused_until:
+            model.refused_until, model.refused_why = 0.0, ""
         if not entry.can_chat and model.capabilities is None:
             model.capabilities = frozenset({"embedding"})
         if facts.loaded is not None:
@@ -99,8 +101,9 @@ def _put_loaded(model: ModelState, loaded: LoadedModel | None, now: float) -> No
         model.loaded_context, model.expires_at = loaded.context_length, loaded.expires_at
     if now < model.seen_at + SEEN_COUNTS and model.resident != (loaded is not None):
         return
-    if not model.loading_until:
-        model.resident = loaded is not None
+    if now < model.loading_until:
+        return  # a model is listed as soon as its load begins
+    model.resident, model.loading_until = loaded is not None, 0.0
     if loaded is None:
         model.loaded_bytes, model.vram_bytes, model.loaded_context, model.expires_at = 0, 0, None, ""
 

@@ -11,6 +11,8 @@ from synaptic.errors import (
     BackendError,
     BackendUnavailable,
     CallTimeout,
+    ContextOverflow,
+    EngineCrashed,
     ModelNotFound,
     ProtocolError,
     RequestRejected,
@@ -21,14 +23,20 @@ from synaptic.errors import (
 Blame = Literal["node", "model", "busy", "call"]
 
 _CANNOT_LOAD = re.compile(
-    r"requires more (?:system |gpu )?memory|out of memory|unable to load model|unable to allocate|failed to load model|"
-    r"error loading model|unsupported model|unknown model architecture|timed out waiting for llama runner",
+    r"requires more (?:system |gpu )?memory|out of memory|unable to (?:load model|allocate)|failed to load model|"
+    r"model failed to load|error loading model|(?:unsupported|unknown) model|may be incompatible with your version|"
+    r"timed out waiting for (?:the )?(?:llama|model) ?(?:runner|server)",
     re.IGNORECASE,
 )
 """How Ollama says that a model cannot be loaded on this machine (``server/sched.go``, ``llm/server.go``)."""
 
-_REFUSED_CREDENTIALS = re.compile(r"\b(?:401|403)\b|unauthori[sz]ed|forbidden|credentials|api key", re.IGNORECASE)
-_NEVER_REACHED = re.compile(r"nothing answers at|does not resolve|no secure connection", re.IGNORECASE)
+_NO_OLLAMA = re.compile(r"answered (?:401|403)\b|has no /api/")
+"""Rejections of every call, whatever it asks for: no credentials, or no such route. A probe tells when that is over."""
+
+_NEVER_SENT = re.compile(
+    r"nothing answers at|does not resolve|no secure connection|is no address of a server|closed by this program"
+)
+"""How :mod:`synaptic.backends.http_errors` words what happens before a request is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +69,16 @@ def judge(error: BackendError) -> Failure:
         case BackendBusy():
             return Failure("busy", down=False, delivered=False, elsewhere=True, why=why, retry_after=error.retry_after)
         case BackendUnavailable():
-            reached = _NEVER_REACHED.search(why) is None
-            return Failure("node", down=True, delivered=reached, elsewhere=True, why=why)
+            return Failure("node", down=True, delivered=_NEVER_SENT.search(why) is None, elsewhere=True, why=why)
         case ModelNotFound():
             return Failure("model", down=False, delivered=False, elsewhere=True, why=why)
+        case ContextOverflow() | CallTimeout():
+            return Failure("call", down=False, delivered=True, elsewhere=False, why=why)
         case ServerError() | StreamError() | RequestRejected() if _CANNOT_LOAD.search(why):
             return Failure("model", down=False, delivered=True, elsewhere=True, why=why)
-        case RequestRejected() if _REFUSED_CREDENTIALS.search(why):
+        case RequestRejected() if _NO_OLLAMA.search(why):
             return Failure("node", down=True, delivered=False, elsewhere=True, why=why)
-        case ServerError() | ProtocolError() | StreamError() if not isinstance(error, CallTimeout):
+        case ServerError() | ProtocolError() | StreamError() | EngineCrashed():
             return Failure("node", down=False, delivered=True, elsewhere=True, why=why)
         case _:
             return Failure("call", down=False, delivered=True, elsewhere=False, why=why)

@@ -2,10 +2,11 @@
 
 ::
 
+    unknown ── its first listing is read ──▶ up
     up ── 3 soft failures in a row ──▶ ejected: 1, 2, 4 .. 60 s ──▶ trying: one call ── it succeeds ──▶ warming ──▶ up
      │                                      ▲                         │ it fails
      │                                      └─────────────────────────┘
-     └── nothing listens, no answer ──▶ down: probed after 0.5, 1, 2, then every 4 s ── it answers ──▶ trying
+     └── nothing listens, no answer ──▶ down: probed after 0.5, 1, 2, then every 3 s ── it answers ──▶ trying
 
 The shape is Envoy's outlier detection (consecutive errors, ejection times that grow, a limit on how many are ejected),
 scaled to a home: its 30 s and 300 s are long where there are two nodes. A 503 is no failure: it takes a place away, and
@@ -28,8 +29,8 @@ FIRST_EJECTION, LONGEST_EJECTION = 1.0, 60.0
 FORGIVEN_AFTER = 60.0
 """Seconds of good service after which the next ejection is a short one again."""
 
-PROBE_DELAYS = (0.5, 1.0, 2.0, 4.0)
-"""The last one goes on: a node that is back is found within 5 s."""
+PROBE_DELAYS = (0.5, 1.0, 2.0, 3.0)
+"""The last one goes on: with the 2 s that a probe may take, a node that is back is found within 5 s."""
 
 PROBE_JITTER = 0.1
 WARM_SECONDS = 10.0
@@ -38,6 +39,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 CALM_SECONDS = 10.0
 CALM_SUCCESSES = 8
 TICK = 1.0
+NOT_ASKED = "has not answered yet"
 
 
 class Health:
@@ -54,16 +56,15 @@ class Health:
     """
 
     def __init__(self, limit: int, *, rng: random.Random | None = None) -> None:
-        self.reason = ""
+        self.reason = NOT_ASKED
         self.down_since: float | None = None
         self._limit = limit
         self._cap = limit
         self._rng = rng or random.Random()  # noqa: S311  (jitter, not a secret)
-        self._condition: NodeCondition = "up"
+        self._condition: NodeCondition = "unknown"
         self._until: float | None = None
         self._strikes = 0
         self._ejections = 0
-        self._last_ejection = float("-inf")
         self._probes = 0
         self._probe_at: float | None = None
         self._warm_since = 0.0
@@ -106,8 +107,9 @@ class Health:
         """Take a 503 or 429 in; return whether the node stands otherwise now."""
         self._tick(now)
         self._last_busy, self._calm = now, 0
-        if self._cap > 1:
-            self._cap -= 1
+        had_several = self._cap > 1 and not self._pauses and self._condition != "trying"
+        self._cap = max(1, self._cap - 1)
+        if had_several and retry_after is None:
             return True
         if now < self._paused_until:
             return False
@@ -124,8 +126,8 @@ class Health:
         if self._pauses:
             self._pauses, self._paused_until, changed = 0, 0.0, True
         if self._condition == "trying":
-            self._condition, self._warm_since, changed = "warming", now, True
-        if self._ejections and now - self._last_ejection > FORGIVEN_AFTER:
+            self._condition, self._warm_since, self._probes, changed = "warming", now, 0, True
+        elif self._condition == "up" and now - self._warm_since > FORGIVEN_AFTER:
             self._ejections = 0
         if self._cap < self._limit:
             self._calm += 1
@@ -136,9 +138,12 @@ class Health:
     def answered(self, now: float) -> bool:
         """Take note that a probe was answered; return whether the node stands otherwise now."""
         self._tick(now)
+        if self._condition == "unknown":
+            self._condition, self.reason = "up", ""
+            return True
         if self._condition != "down" or self._until is not None:
             return False
-        self._try(now)
+        self._try()
         return True
 
     def silent(self, now: float, why: str) -> bool:
@@ -154,8 +159,11 @@ class Health:
     def apply(self, state: NodeState, now: float) -> None:
         """Write into ``state`` what the picker reads: cap, trust, and why it is closed."""
         self._tick(now)
+        if state.limit != self._limit:
+            self._cap = min(max(1, self._cap + state.limit - self._limit), state.limit)
+            self._limit = state.limit
         state.trust, state.why_closed = 1.0, ""
-        if self._condition == "down":
+        if self._condition in {"down", "unknown"}:
             state.cap, state.why_closed = 0, self.reason
         elif now < self._paused_until:
             state.cap, state.why_closed = 0, f"answers that it is busy; asked again in {self._paused_until - now:.1f} s"
@@ -163,7 +171,7 @@ class Health:
             state.cap = 1
         elif self._condition == "warming":
             share = min(1.0, (now - self._warm_since) / WARM_SECONDS)
-            state.cap = max(1, min(self._cap, ceil(share * self._limit)))
+            state.cap = min(self._cap, max(1, ceil(share * self._limit)))
             state.trust = LEAST_TRUST + (1.0 - LEAST_TRUST) * share
         else:
             state.cap = self._cap
@@ -186,30 +194,26 @@ class Health:
     def _tick(self, now: float) -> None:
         """Do what time alone does."""
         if self._condition == "down" and self._until is not None and now >= self._until:
-            self._try(now)
+            self._try()
         elif self._condition == "warming" and now - self._warm_since >= WARM_SECONDS:
             self._condition = "up"
 
-    def _try(self, now: float) -> None:
-        """Give it one call."""
-        del now
+    def _try(self) -> None:
+        """Give it one call. Probes go on at their pace if that fails: a node may answer them and nothing else."""
         self._condition, self.reason, self.down_since = "trying", "", None
-        self._until, self._probe_at, self._probes, self._strikes = None, None, 0, 0
+        self._until, self._probe_at, self._strikes = None, None, 0
 
     def _eject(self, now: float, why: str) -> None:
         self._condition, self.reason = "down", why
         self.down_since = now
         self._until = now + min(LONGEST_EJECTION, FIRST_EJECTION * 2.0 ** min(self._ejections, 10))
         self._ejections += 1
-        self._last_ejection = now
         self._probe_at = None
 
     def _go_down(self, now: float, why: str) -> None:
         if self.down_since is None:
             self.down_since = now
         self._condition, self.reason, self._until = "down", why, None
-        self._last_ejection = now
-        self._probes = 0
         self._schedule_probe(now)
 
     def _schedule_probe(self, now: float) -> None:

@@ -1,7 +1,8 @@
 """One server under two names: ``localhost``, ``127.0.0.1`` and the machine's own name are found out and used once.
 
 Ollama has nothing that identifies a server, so that addresses are compared: what resolves to the same address and port
-is one. Two machines with the same models are not.
+is one. Two machines with the same models are not; nor are two names of one reverse proxy, or a name for several
+machines and one of those.
 """
 
 from __future__ import annotations
@@ -9,38 +10,63 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-RESOLVE_SECONDS = 2.0
+RESOLVE_SECONDS = 1.0
 DEFAULT_PORTS = {"http": 80, "https": 443}
-
-Endpoint: TypeAlias = tuple[str, int]
-"""An address, or ``here`` for any of this machine's own, and a port."""
 
 HERE = "here"
 
 
-async def endpoints(url: str, own: Collection[str]) -> frozenset[Endpoint]:
-    """Return where ``url`` leads to; nothing if its name does not resolve in time.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an address leads to.
+
+    Attributes:
+        addresses: What its name resolves to; :data:`HERE` for any of this machine's own.
+        path: What requests are sent below; "" for the server's root.
+        virtual_host: The name, where the server behind it may depend on that: HTTPS, and the port of the web.
+
+    """
+
+    addresses: frozenset[str]
+    port: int
+    path: str = ""
+    virtual_host: str = ""
+
+    def is_same_server(self, other: Place) -> bool:
+        """Return whether both are one server for certain."""
+        if (self.port, self.path, self.virtual_host) != (other.port, other.path, other.virtual_host):
+            return False
+        if not self.addresses & other.addresses:
+            return False
+        return self.addresses == other.addresses or _is_one_machine(self.addresses | other.addresses)
+
+
+async def place_of(url: str, own: Collection[str]) -> Place | None:
+    """Return where ``url`` leads to; ``None`` if its name does not resolve in time.
 
     Args:
         url: ``http://host:port``.
         own: Addresses of this machine's interfaces.
 
     """
-    parts = urlsplit(url)
-    port = parts.port or DEFAULT_PORTS.get(parts.scheme, 80)
-    loop = asyncio.get_running_loop()
     try:
+        parts = urlsplit(url)
+        port = parts.port or DEFAULT_PORTS.get(parts.scheme, 80)
         async with asyncio.timeout(RESOLVE_SECONDS):
-            found = await loop.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError, TimeoutError) as _unknown:
-        return frozenset()
-    return frozenset((_place(str(entry[4][0]), own), port) for entry in found)
+            found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+    except (OSError, ValueError, TimeoutError) as _unknown:
+        return None
+    shared = parts.scheme == "https" or port in DEFAULT_PORTS.values()
+    host = (parts.hostname or "").rstrip(".")
+    addresses = frozenset(_address(str(entry[4][0]), own) for entry in found)
+    return Place(addresses, port, parts.path.rstrip("/"), host if shared else "")
 
 
 def own_addresses() -> frozenset[str]:
@@ -52,19 +78,29 @@ def own_addresses() -> frozenset[str]:
     )
 
 
-def twins(places: Mapping[int, frozenset[Endpoint]]) -> dict[int, int]:
+def twins(places: Mapping[int, Place | None]) -> dict[int, int]:
     """Return key -> key of the earlier one that is the same server."""
     found: dict[int, int] = {}
-    first: dict[Endpoint, int] = {}
-    for key, endpoints_of in places.items():
-        known = min((first[endpoint] for endpoint in endpoints_of if endpoint in first), default=None)
-        if known is None:
-            first.update(dict.fromkeys(endpoints_of, key))
+    kept: dict[int, Place] = {}
+    for key, place in places.items():
+        if place is None:
+            continue
+        same = next((other for other, known in kept.items() if known.is_same_server(place)), None)
+        if same is None:
+            kept[key] = place
         else:
-            found[key] = known
+            found[key] = same
     return found
 
 
-def _place(address: str, own: Collection[str]) -> str:
-    bare = address.partition("%")[0]
-    return HERE if bare in own or ipaddress.ip_address(bare).is_loopback else bare
+def _is_one_machine(addresses: frozenset[str]) -> bool:
+    """Return whether a machine may have all these addresses: many of IPv6, but one of IPv4."""
+    return sum(":" not in address for address in addresses) <= 1
+
+
+def _address(text: str, own: Collection[str]) -> str:
+    bare = text.partition("%")[0]
+    address = ipaddress.ip_address(bare)
+    plain = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    address = plain or address
+    return HERE if str(address) in own or address.is_loopback else str(address)

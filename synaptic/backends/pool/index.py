@@ -29,9 +29,9 @@ TYPICAL_PROMPT, TYPICAL_OUTPUT = 1000, 256
 UNKNOWN = 10**6
 """The bucket of nodes whose speed is not known yet, behind all others."""
 
-FREE_BUCKETS, FREE_OF_EACH = 2, 3
+FREE_BUCKETS, FREE_OF_EACH = 2, 2
 MOST_BUSY, BUSY_OF_EACH, SOONEST = 4, 3, 24
-SOME_COLD, SOME_UNKNOWN, SOME_CACHED, SOME_DOUBTFUL, SOME_OUT = 2, 1, 3, 1, 2
+SOME_COLD, SOME_UNKNOWN, SOME_CACHED, SOME_DOUBTFUL, SOME_OUT = 2, 1, 2, 1, 2
 FEW = 4
 
 Kind: TypeAlias = Literal["free", "busy", "cold", "cold busy", "doubtful", "closed"]
@@ -50,6 +50,9 @@ class Place(NamedTuple):
     kind: Kind
     bucket: int
     free_at: float
+
+
+_RawPlace: TypeAlias = tuple[Kind, int, float]
 
 
 class _Drawer:
@@ -142,11 +145,11 @@ class _Line:
     __slots__ = ("buckets", "groups", "places")
 
     def __init__(self) -> None:
-        self.places: dict[int, Place] = {}
+        self.places: dict[int, _RawPlace] = {}
         self.groups: dict[tuple[Kind, int], _Drawer | _Timetable] = {}
         self.buckets: dict[Kind, list[int]] = {}
 
-    def put(self, node: NodeState, place: Place | None) -> None:
+    def put(self, node: NodeState, place: _RawPlace | None) -> None:
         """Move a node to its place; ``None`` takes it out."""
         old = self.places.get(node.key)
         if old == place:
@@ -157,18 +160,20 @@ class _Line:
             del self.places[node.key]
             return
         self.places[node.key] = place
-        group = self.groups.get(place[:2])
+        kind, bucket, free_at = place
+        group = self.groups.get((kind, bucket))
         if group is None:
-            group = self.groups[place[:2]] = _Timetable() if place.kind == "busy" else _Drawer()
-            insort(self.buckets.setdefault(place.kind, []), place.bucket)
-        group.add(node, place.free_at)
+            group = self.groups[kind, bucket] = _Timetable() if kind == "busy" else _Drawer()
+            insort(self.buckets.setdefault(kind, []), bucket)
+        group.add(node, free_at)
 
-    def _take_out(self, node: NodeState, old: Place) -> None:
-        group = self.groups[old[:2]]
-        group.remove(node, old.free_at)
+    def _take_out(self, node: NodeState, old: _RawPlace) -> None:
+        kind, bucket, free_at = old
+        group = self.groups[kind, bucket]
+        group.remove(node, free_at)
         if not group:
-            del self.groups[old[:2]]
-            self.buckets[old.kind].remove(old.bucket)
+            del self.groups[kind, bucket]
+            self.buckets[kind].remove(bucket)
 
 
 class Shortlist:
@@ -183,6 +188,7 @@ class Shortlist:
         self._nodes: dict[int, NodeState] = {}
         self._unreached: dict[int, NodeState] = {}
         self._lines: dict[str, _Line] = {}
+        self._names: dict[int, tuple[str, ...]] = {}
         for node in nodes:
             self.touch(node)
 
@@ -194,16 +200,22 @@ class Shortlist:
             self._unreached[node.key] = node
         elif node.key in self._unreached:
             del self._unreached[node.key]
-        for model, line in self._lines.items():
-            state = node.models.get(model)
-            if state is not None:
+        lines = self._lines
+        for model, state in node.models.items():
+            line = lines.get(model)
+            if line is not None:
                 line.put(node, _place(node, state))
-            elif node.key in line.places:
-                line.put(node, None)
+        names = tuple(node.models)
+        if names != self._names.get(node.key):
+            self._names[node.key] = names
+            for model, line in lines.items():
+                if model not in node.models and node.key in line.places:
+                    line.put(node, None)
 
     def remove(self, node: NodeState) -> None:
         """Take a node out."""
         self._unreached.pop(node.key, None)
+        self._names.pop(node.key, None)
         if self._nodes.pop(node.key, None) is not None:
             for line in self._lines.values():
                 if node.key in line.places:
@@ -211,7 +223,7 @@ class Shortlist:
 
     def places(self, model: str) -> dict[int, Place]:
         """Return where each node that has ``model`` is in its index."""
-        return dict(self._line(model).places)
+        return {key: Place(*place) for key, place in self._line(model).places.items()}
 
     def groups(self, model: str) -> dict[tuple[Kind, int], frozenset[int]]:
         """Return the nodes' keys in each group of ``model``."""
@@ -281,21 +293,24 @@ class Shortlist:
         return line
 
 
-def _place(node: NodeState, state: ModelState) -> Place:
+def _place(node: NodeState, state: ModelState) -> _RawPlace:
     """Return where a node belongs."""
     cap = node.cap
     if cap <= 0:
-        return Place("closed", 0, 0.0)
+        return ("closed", 0, 0.0)
     if state.refused_until:
-        return Place("doubtful", 0, 0.0)
+        return ("doubtful", 0, 0.0)
+    bucket = UNKNOWN
     rates = state.rates
-    seconds = rates.seconds(TYPICAL_PROMPT, TYPICAL_OUTPUT) if rates.samples else 0.0
-    bucket = int(log(seconds / node.trust) // BUCKET_WIDTH) if seconds > 0.0 else UNKNOWN
+    if rates.samples:
+        seconds = rates.seconds(TYPICAL_PROMPT, TYPICAL_OUTPUT) / node.trust
+        if seconds > 0.0:
+            bucket = int(log(seconds) // BUCKET_WIDTH)
     if node.in_flight < cap:
-        return Place("free" if state.resident else "cold", bucket, 0.0)
+        return ("free" if state.resident else "cold", bucket, 0.0)
     if state.resident:
-        return Place("busy", bucket, node.ends[len(node.ends) - cap])
-    return Place("cold busy", bucket, 0.0)
+        return ("busy", bucket, node.ends[len(node.ends) - cap])
+    return ("cold busy", bucket, 0.0)
 
 
 def _filter(call: CallShape) -> Callable[[NodeState], bool]:

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from synaptic.backends.ollama_api import NAME
+from synaptic.backends.pool.failures import judge
 from synaptic.backends.pool.picker import footprint
 from synaptic.errors import BackendError
 from synaptic.messages import BackendNotice
@@ -14,9 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from synaptic.backends.pool.member import Member
+    from synaptic.backends.pool.state import ModelState
     from synaptic.messages import Reporter
 
 USUAL_LOAD_SECONDS = 5.0
+AGAIN_SECONDS = 60.0
+"""A load that failed is not tried again before."""
 
 
 class Warmer:
@@ -40,6 +44,7 @@ class Warmer:
         self._loaded = loaded
         self._report = report
         self._loads: dict[int, tuple[str, asyncio.Task[None]]] = {}
+        self._not_before: dict[tuple[int, str], float] = {}
 
     @property
     def loading(self) -> dict[int, str]:
@@ -57,13 +62,16 @@ class Warmer:
         state = member.state.models.get(model)
         if state is None or member.state.cap == 0:
             return False
-        if state.resident:
+        if state.resident and not _is_loaded_otherwise(state, num_ctx):
             return True
-        if not _disturbs_nobody(member, model, num_ctx):
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if max(state.refused_until, self._not_before.get((key, model), 0.0)) > now:
             return False
-        now = asyncio.get_running_loop().time()
+        if not _disturbs_nobody(member, state, num_ctx):
+            return False
         state.loading_until = now + (state.rates.load_seconds or USUAL_LOAD_SECONDS)
-        task = asyncio.get_running_loop().create_task(self._load(member, model, num_ctx, keep_alive))
+        task = loop.create_task(self._load(member, state, num_ctx, keep_alive))
         self._loads[key] = (model, task)
         return True
 
@@ -74,34 +82,50 @@ class Warmer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _load(self, member: Member, model: str, num_ctx: int | None, keep_alive: str | None) -> None:
-        state = member.state.models[model]
+    async def _load(self, member: Member, state: ModelState, num_ctx: int | None, keep_alive: str | None) -> None:
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        model, began = state.name, loop.time()
         self._changed(member)
         try:
             await member.client.load(model, num_ctx=num_ctx, keep_alive=keep_alive)
         except BackendError as exc:
-            text = f"{model} could not be loaded ahead on {member.state.name}: {exc.message}"
-            self._report(BackendNotice(NAME, text, "warning"))
+            self._failed(member, state, exc)
         else:
-            state.resident, state.seen_at = True, loop.time()
-            state.rates.load_seconds = state.rates.load_seconds or loop.time() - began
+            now = loop.time()
+            state.resident, state.seen_at = True, now
+            state.rates.load_seconds = state.rates.load_seconds or now - began
+            self._not_before.pop((member.state.key, model), None)
             self._loaded(member, model, num_ctx)
         finally:
             state.loading_until = 0.0
             del self._loads[member.state.key]
             self._changed(member)
 
+    def _failed(self, member: Member, state: ModelState, error: BackendError) -> None:
+        """Let a model be that cannot be loaded there: calls would fare no better."""
+        until = asyncio.get_running_loop().time() + AGAIN_SECONDS
+        self._not_before[member.state.key, state.name] = until
+        if judge(error).blame == "model":
+            state.refused_until, state.refused_why = until, error.message
+        text = f"{state.name} could not be loaded ahead on {member.state.name}: {error.message}"
+        self._report(BackendNotice(NAME, text, "warning"))
 
-def _disturbs_nobody(member: Member, model: str, num_ctx: int | None) -> bool:
+
+def _is_loaded_otherwise(state: ModelState, num_ctx: int | None) -> bool:
+    """Return whether a call would have the model loaded anew, since it is loaded with a shorter context."""
+    wanted = min(num_ctx or 0, state.context_length or num_ctx or 0)
+    return state.loaded_context is not None and state.loaded_context < wanted
+
+
+def _disturbs_nobody(member: Member, model: ModelState, num_ctx: int | None) -> bool:
     """Return whether a load leaves alone what is in use: nothing is, or memory holds both for certain."""
     state = member.state
-    others = [name for name in state.busy_models if name != model]
-    if not others:
+    if model.name in state.busy_models:
+        return False  # it is loaded, or about to be, and a load with another context would wait for its calls
+    if not state.busy_models:
         return True
     if state.memory_bytes is None:
         return False
-    used = sum(other.loaded_bytes for other in state.models.values() if other.resident)
-    need = footprint(state.models[model], num_ctx)
+    used = sum(other.loaded_bytes for other in state.models.values() if other.resident and other is not model)
+    need = footprint(model, num_ctx)
     return need > 0 and used + need <= state.memory_bytes
