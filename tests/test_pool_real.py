@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from pathlib import Path
 
 import pytest
 from ollama_nodes import MODEL, real_nodes
 from pool_support import ask, question
 
-import synaptic
 from synaptic import Session, Settings
 from synaptic.backends.pool.backend import PoolBackend
 
 pytestmark = pytest.mark.real_model
 
+EXAMPLE = Path(__file__).parent.parent / "examples" / "pool.py"
 GREEDY = {"model": MODEL, "temperature": 0.0, "seed": 1}
 
 
@@ -71,9 +73,17 @@ async def test_research_survives_the_death_of_a_node():
 
 
 @pytest.mark.timeout(240)
-async def test_ten_chats_over_two_nodes_in_five_lines():
+async def test_ten_chats_over_two_nodes_in_five_lines(tmp_path):
     async with real_nodes(2) as nodes:
-        async with synaptic.Pool([node.url for node in nodes], model=MODEL, settings=Settings()) as pool:
-            replies = await pool.chat_many([f"Say {n}." for n in range(10)], max_tokens=8)
-        assert len(replies) == 10
-        assert {reply.node for reply in replies} == {node.url for node in nodes}
+        example = await asyncio.create_subprocess_exec(
+            *[sys.executable, str(EXAMPLE), *(node.url for node in nodes)],
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=tmp_path,
+        )
+        said, complaints = await example.communicate()
+    assert example.returncode == 0, complaints.decode()
+    lines = said.decode().splitlines()
+    asked = [line for line in lines if line.startswith("http://")]
+    assert len(asked) == 10
+    assert {line.split(": ")[0] for line in asked} == {node.url for node in nodes}

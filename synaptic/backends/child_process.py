@@ -168,8 +168,9 @@ class ChildProcess(asyncio.SubprocessProtocol):
         try:
             if self.returncode is None:
                 cast("asyncio.WriteTransport", transport.get_pipe_transport(0)).close()
+                # Not transport.terminate(): that reaps a child that has just died, behind the back of asyncio's watcher.
                 with contextlib.suppress(ProcessLookupError):
-                    transport.terminate()
+                    os.kill(self.pid, signal.SIGTERM)
                 await self.exited_within(grace)
         finally:
             self.kill()

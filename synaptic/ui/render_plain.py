@@ -119,7 +119,9 @@ class PlainStatus(QuietStatus):
     def finished(self, result: StepResult) -> None:
         """Print how a step ended."""
         style = "red" if result.status == "failed" else ""
-        self.say(finished_line(result, self.view.get(result.id), verbose=self.verbose), style)
+        several = self.view.route is not None and self.view.route.node not in {None, result.node}
+        node = result.node if several else None  # one of a pool's nodes
+        self.say(finished_line(result, self.view.get(result.id), verbose=self.verbose, node=node), style)
 
     def ended(self, result: RunResult) -> None:
         """Print how the run ended."""
@@ -179,8 +181,8 @@ def incident(
     return f"{event.path}: {what}"
 
 
-def finished_line(result: StepResult, step: StepView, *, verbose: bool) -> str:
-    """Return ``plan: done, 45 tokens, 52 tok/s, 0.9 s``."""
+def finished_line(result: StepResult, step: StepView, *, verbose: bool, node: str | None = None) -> str:
+    """Return ``plan: done, 45 tokens, 52 tok/s, 0.9 s``; with the node where it is worth a word."""
     now = time.time()
     rate, elapsed, tokens = step.rate(now), step.elapsed(now), step.total_tokens
     parts = [
@@ -188,6 +190,7 @@ def finished_line(result: StepResult, step: StepView, *, verbose: bool) -> str:
         plural(tokens, "token") if tokens else "",
         f"{rate:.0f} tok/s" if rate else "",
         seconds(elapsed) if elapsed is not None else "",
+        f"at {node.removeprefix('http://')}" if node else "",
         measurements(step) if verbose else "",
         step.note,
     ]

@@ -17,6 +17,7 @@ TOKENS_A_TURN = 8
 DEFAULT_OUTPUT = 1024
 WEIGHT = 0.25
 KEPT = 512
+ANY_STEP = "*"
 
 
 def prompt_tokens(request: ChatRequest) -> int:
@@ -31,17 +32,23 @@ class OutputSizes:
         self._shares: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def expected(self, model: str, request: ChatRequest) -> int:
-        """Return how many tokens the output will be; the limit itself where nothing was learned yet."""
+        """Return how many tokens the output will be.
+
+        Like those of the same step; else like those of the model's other steps; else the limit itself.
+        """
         limit = request.max_tokens or DEFAULT_OUTPUT
-        return max(1, round(limit * self._shares.get((model, _step(request.tag)), 1.0)))
+        share = self._shares.get((model, _step(request.tag)))
+        if share is None:
+            share = self._shares.get((model, ANY_STEP), 1.0)
+        return max(1, round(limit * share))
 
     def learn(self, model: str, request: ChatRequest, tokens: int) -> None:
         """Take note of the size of a complete output."""
-        key = (model, _step(request.tag))
         share = min(1.0, tokens / (request.max_tokens or DEFAULT_OUTPUT))
-        old = self._shares.get(key)
-        self._shares[key] = share if old is None else old + WEIGHT * (share - old)
-        self._shares.move_to_end(key)
+        for key in ((model, ANY_STEP), (model, _step(request.tag))):
+            old = self._shares.get(key)
+            self._shares[key] = share if old is None else old + WEIGHT * (share - old)
+            self._shares.move_to_end(key)
         if len(self._shares) > KEPT:
             self._shares.popitem(last=False)
 
