@@ -295,3 +295,13 @@ async def test_a_truncated_stream_is_never_a_success():
         assert isinstance(answer.error, StreamTruncated)
         assert answer.ends == 0
         nodes[0].heal()
+
+
+async def test_a_model_that_the_only_node_cannot_load_is_an_error_at_once_and_for_a_while():
+    async with nodes_of(1) as nodes, pool_over(nodes) as trial:
+        nodes[0].fail("not_found")
+        for _ in range(2):
+            answer = await asyncio.wait_for(ask(trial.pool, question()), 10)
+            assert isinstance(answer.error, ModelNotFound)
+        assert len(nodes[0].asked) == 1  # the second call was told why without asking again
+        nodes[0].heal()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Self
@@ -111,13 +112,29 @@ class OllamaBackend:
 
         """
         model = request.model or await self.default_model()
+        call = stream_request(
+            self._http(),
+            "POST",
+            "/api/chat",
+            json=chat_payload(request, model, self._defaults),
+            backend=NAME,
+            node=self.node,
+            read_error=lambda status, body: status_error(status, body, model=model, node=self.node),
+        )
         try:
-            async with aclosing(self._chat(request, model)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+            async with call as reply, aclosing(ndjson(reply, backend=NAME, node=self.node)) as lines:
+                async for line in lines:
+                    chunk = read_line(line, request, model=model, node=self.node)
+                    if chunk.finish_reason is not None:
+                        await drain(lines)
+                        yield chunk
+                        return
+                    if chunk.text or chunk.thinking:
+                        yield chunk
         except ModelNotFound:
             self._default_model = None
             raise
+        raise StreamTruncated(f"{self.node} ended the stream of {model!r} without 'done'", backend=NAME, node=self.node)
 
     async def models(self) -> list[ModelInfo]:
         """Return the installed models, with what is known of those that are loaded."""
@@ -175,12 +192,13 @@ class OllamaBackend:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
 
         """
-        client = self._http()
-        tags = await get_json(client, "/api/tags", backend=NAME, node=self.node, within=LISTING_SECONDS)
-        try:
-            loaded = await get_json(client, "/api/ps", backend=NAME, node=self.node, within=LISTING_SECONDS)
-        except (RequestRejected, ProtocolError) as _too_old:
+        tags, loaded = await asyncio.gather(self._list("/api/tags"), self._list("/api/ps"), return_exceptions=True)
+        if isinstance(tags, BaseException):
+            raise tags
+        if isinstance(loaded, (RequestRejected, ProtocolError)):
             loaded = {}
+        if isinstance(loaded, BaseException):
+            raise loaded
         return tags, loaded
 
     async def show(self, model: str) -> JsonObject:
@@ -233,26 +251,8 @@ class OllamaBackend:
             self._client = new_client(self.url, headers=self._headers, ca_file=self._ca_file)
         return self._client
 
-    async def _chat(self, request: ChatRequest, model: str) -> AsyncGenerator[Chunk, None]:
-        call = stream_request(
-            self._http(),
-            "POST",
-            "/api/chat",
-            json=chat_payload(request, model, self._defaults),
-            backend=NAME,
-            node=self.node,
-            read_error=lambda status, body: status_error(status, body, model=model, node=self.node),
-        )
-        async with call as reply, aclosing(ndjson(reply, backend=NAME, node=self.node)) as lines:
-            async for line in lines:
-                chunk = read_line(line, request, model=model, node=self.node)
-                if chunk.finish_reason is not None:
-                    await drain(lines)
-                    yield chunk
-                    return
-                if chunk.text or chunk.thinking:
-                    yield chunk
-        raise StreamTruncated(f"{self.node} ended the stream of {model!r} without 'done'", backend=NAME, node=self.node)
+    async def _list(self, path: str) -> JsonObject:
+        return await get_json(self._http(), path, backend=NAME, node=self.node, within=LISTING_SECONDS)
 
     async def _ask(self, path: str, body: JsonObject, model: str, within: float) -> JsonObject:
         return await post_json(

@@ -274,6 +274,8 @@ class PoolBackend:
 
     def _changed(self, member: Member) -> None:
         """Take note of news about a node: calls that wait may want it now."""
+        if member.state.key not in self.members:
+            return  # a twin, which was just being asked
         member.health.apply(member.state, asyncio.get_running_loop().time())
         self.dispatcher.touched(member.state)
 
@@ -284,6 +286,8 @@ class PoolBackend:
         """Use a server that is listed twice once: under the name that came first, with the larger of the two caps."""
         del self.members[member.state.key]
         self._states.remove(member.state)
+        member.state.models.clear()
+        self.dispatcher.touched(member.state)
         self._closing.append(member.client)
         kept.state.limit = max(kept.state.limit, member.state.limit)
 

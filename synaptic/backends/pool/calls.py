@@ -17,7 +17,7 @@ from synaptic.backends.pool.queue import Waiter
 from synaptic.backends.pool.sentinel import SUSPICIOUS_SILENCE, Flight
 from synaptic.backends.pool.sizes import OutputSizes, prompt_tokens
 from synaptic.backends.pool.state import CallShape
-from synaptic.errors import BackendError
+from synaptic.errors import BackendError, ModelNotFound
 from synaptic.messages import Chunk, Continued, Restart
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ COLD_LOAD_SECONDS = 0.5
 
 MODEL_PENALTY_SECONDS = 60.0
 """How long a model that a node lacks or cannot load is not asked for there, unless its facts say otherwise before."""
+
+THINKS, NO_NEEDS = frozenset({"thinking"}), frozenset[str]()
 
 MOST_REFUSALS = 20
 """Nodes that refuse a call without having taken it do not count as failovers; this ends it if that never ends."""
@@ -90,6 +92,7 @@ class Call:
             model,
             prompt_tokens=prompt_tokens(request),
             output_tokens=parts.sizes.expected(model, request),
+            needs=THINKS if request.think else NO_NEEDS,
             num_ctx=length,
             cached=parts.prefixes.cached(model, chain),
         )
@@ -106,7 +109,7 @@ class Call:
         parts.budget.active += 1
         lease: Lease | None = None
         try:
-            lease = await parts.dispatcher.acquire(self._waiter)
+            lease = await self._first_lease()
             while True:
                 try:
                     async with aclosing(self._pieces(lease)) as pieces:
@@ -128,6 +131,16 @@ class Call:
                 lease.release()  # once more does no harm: the call may have ended between two nodes
             parts.budget.active -= 1
             self._leave_the_budget()
+
+    async def _first_lease(self) -> Lease:
+        """Wait for a node; a model that none is known to have may have been fetched since they were last asked."""
+        parts = self._parts
+        try:
+            return await parts.dispatcher.acquire(self._waiter)
+        except ModelNotFound:
+            if not await parts.watch.refresh():
+                raise
+        return await parts.dispatcher.acquire(self._waiter)
 
     async def _pieces(self, lease: Lease) -> AsyncGenerator[Chunk, None]:
         """Yield what the node of the lease, or one that overtakes it, has to add; its place is free before the last."""
@@ -176,7 +189,7 @@ class Call:
         state = member.state.models.get(self._model)
         if state is not None:
             self._learn(member, state, sample.load)
-            state.rates.learn(sample)
+            state.rates.learn(sample, now)
         member.served += 1
         parts.watch.used()
         if member.health.succeeded(now):
@@ -221,6 +234,8 @@ class Call:
         parts.dispatcher.touched(node)
         self._sent += failure.delivered
         self._refusals += not failure.delivered
+        if failure.blame == "model" and not self._could_be_served_elsewhere(node.key, now):
+            raise error
         if not failure.elsewhere or self._sent > parts.failovers or self._refusals > MOST_REFUSALS:
             raise error
         if failure.blame != "busy":
@@ -260,6 +275,11 @@ class Call:
         state = loser.member.state.models.get(self._model)
         if state is not None and loser.first_at is None:
             state.rates.took_at_least(asyncio.get_running_loop().time() - loser.sent_at)
+
+    def _could_be_served_elsewhere(self, key: int, now: float) -> bool:
+        """Return whether another node has the model, and is not known to refuse it; it may be down for now."""
+        states = (member.state.models.get(self._model) for other, member in self._parts.members.items() if other != key)
+        return any(state is not None and state.refused_until <= now for state in states)
 
     def _is_last(self, key: int) -> bool:
         """Return whether no other node could serve the call now."""

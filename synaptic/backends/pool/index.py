@@ -8,7 +8,6 @@ speed. A change of a node moves it from one group to another; a call takes a few
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from heapq import nlargest
 from itertools import islice
 from math import log
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
@@ -16,9 +15,10 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 from synaptic.backends.pool.picker import can_hold
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
     from random import Random
 
+    from synaptic.backends.pool.picker import Reservations
     from synaptic.backends.pool.state import CallShape, ModelState, NodeState
 
 WORTHWHILE = 16
@@ -29,8 +29,8 @@ TYPICAL_PROMPT, TYPICAL_OUTPUT = 1000, 256
 UNKNOWN = 10**6
 """The bucket of nodes whose speed is not known yet, behind all others."""
 
-FREE_BUCKETS, FREE_OF_EACH = 2, 2
-MOST_BUSY, BUSY_OF_EACH, SOONEST = 4, 3, 24
+ENOUGH_FREE, FREE_OF_EACH = 4, 3
+MOST_BUSY, BUSY_OF_EACH, SOONEST, SOONEST_SHARE = 4, 3, 24, 32
 SOME_COLD, SOME_UNKNOWN, SOME_CACHED, SOME_DOUBTFUL, SOME_OUT = 2, 1, 2, 1, 2
 FEW = 4
 
@@ -131,7 +131,7 @@ class _Timetable:
         the same ones.
         """
         nodes, items = self._nodes, self._items
-        near = min(SOONEST, len(items))
+        near = min(max(SOONEST, len(items) // SOONEST_SHARE), len(items))
         drawn = [0, *sorted({1 + int(rng.random() * (near - 1)) for _ in range(most - 1)})] if near > 1 else range(near)
         found = [node for at in drawn if usable(node := nodes[items[at][1]])]
         if found or near == 0:
@@ -229,20 +229,21 @@ class Shortlist:
         """Return the nodes' keys in each group of ``model``."""
         return {key: frozenset(node.key for node in group) for key, group in self._line(model).groups.items()}
 
-    def candidates(self, call: CallShape, rng: Random) -> list[NodeState]:
+    def candidates(self, call: CallShape, rng: Random, reserved: Reservations | None = None) -> list[NodeState]:
         """Return the nodes that are worth looking at for ``call``, about twenty at most, without repetition.
 
         A free node that has the model in memory and can take the call is among them if there is one. If none can take
-        the call, some of those that are out of question are returned, so that the picker can say why.
+        the call, some of those that are out of question are returned, so that the picker can say why. Nodes that others
+        wait for (``reserved``) are left out while there are any others.
         """
         line = self._line(call.model)
-        usable = _filter(call)
+        usable = _filter(call, reserved.ends if reserved is not None else {})
         found = self._cached(call, usable)
         free, fastest = _free(line, rng, usable)
         found += free
         found += _busy(line, fastest, rng, usable)
         for bucket in line.buckets.get("cold", ()):
-            found += (cold := line.groups["cold", bucket].draw(rng, SOME_COLD, usable))
+            found += (cold := line.groups["cold", bucket].draw(rng, 1 if free else SOME_COLD, usable))
             if cold:
                 break
         for kind in ("free", "cold"):
@@ -257,6 +258,8 @@ class Shortlist:
         doubtful = line.groups.get(("doubtful", 0))
         if doubtful is not None:
             found += doubtful.draw(rng, SOME_DOUBTFUL if sure else len(doubtful), usable)
+        if not sure and reserved:
+            return self.candidates(call, rng)
         if not sure:
             found += self._out_of_question(call, line, rng)
         return list({node.key: node for node in found}.values())
@@ -265,7 +268,7 @@ class Shortlist:
         """Return those whose cache holds most of the prompt."""
         if not call.cached:
             return []
-        best = nlargest(SOME_CACHED, call.cached, key=call.cached.__getitem__)
+        best = sorted(call.cached, key=call.cached.__getitem__, reverse=True)[:SOME_CACHED]
         nodes = [node for key in best if (node := self._nodes.get(key)) is not None]
         states = [(node, node.models.get(call.model)) for node in nodes]
         return [node for node, state in states if state is not None and not state.refused_until and usable(node)]
@@ -276,8 +279,9 @@ class Shortlist:
         Nodes that were never reached are among them: they may have the model.
         """
         found = [self._nodes[key] for key in call.tried if key in line.places]
+        able = _able(call)
         for group in line.groups.values():
-            found += group.draw(rng, SOME_OUT, _any)
+            found += group.draw(rng, SOME_OUT, able) or group.draw(rng, SOME_OUT, _any)
         if self._unreached or not found:
             found += islice((self._unreached or self._nodes).values(), SOME_OUT)
         return found
@@ -313,12 +317,12 @@ def _place(node: NodeState, state: ModelState) -> _RawPlace:
     return ("cold busy", bucket, 0.0)
 
 
-def _filter(call: CallShape) -> Callable[[NodeState], bool]:
+def _filter(call: CallShape, reserved: Container[int]) -> Callable[[NodeState], bool]:
     """Return what tells whether a node that has the call's model can take it, now or later."""
     model, needs, tried, num_ctx = call.model, call.needs, call.tried, call.num_ctx
 
     def usable(node: NodeState) -> bool:
-        if node.key in tried or node.cap <= 0:
+        if node.key in tried or node.cap <= 0 or node.key in reserved:
             return False
         state = node.models[model]
         if needs and state.capabilities is not None and not needs <= state.capabilities:
@@ -328,6 +332,17 @@ def _filter(call: CallShape) -> Callable[[NodeState], bool]:
     return usable
 
 
+def _able(call: CallShape) -> Callable[[NodeState], bool]:
+    """Return what tells whether a node's model has the capabilities that the call needs."""
+    model, needs = call.model, call.needs
+
+    def able(node: NodeState) -> bool:
+        capabilities = node.models[model].capabilities
+        return capabilities is None or needs <= capabilities
+
+    return able
+
+
 def _any(_node: NodeState) -> bool:
     return True
 
@@ -335,14 +350,13 @@ def _any(_node: NodeState) -> bool:
 def _free(line: _Line, rng: Random, usable: Callable[[NodeState], bool]) -> tuple[list[NodeState], int]:
     """Return some free nodes of the fastest buckets in which there is anybody, and the fastest of these buckets."""
     found: list[NodeState] = []
-    fastest, left = UNKNOWN + 1, FREE_BUCKETS
+    fastest = UNKNOWN + 1
     for bucket in line.buckets.get("free", ()):
         drawn = line.groups["free", bucket].draw(rng, FREE_OF_EACH, usable)
         if drawn:
             fastest = min(fastest, bucket)
             found += drawn
-            left -= 1
-            if not left:
+            if len(found) >= ENOUGH_FREE:
                 break
     return found, fastest
 

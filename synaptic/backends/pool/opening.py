@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def pool_settings(
-    nodes: Iterable[str | Mapping[str, Any] | NodeSettings] | None,
+    nodes: str | Iterable[str | Mapping[str, Any] | NodeSettings] | None,
     *,
     model: str | None,
     settings: Settings | None,
@@ -29,7 +29,11 @@ def pool_settings(
 
     """
     base = load_settings().settings if settings is None else settings
-    named = list(base.nodes if nodes is None else nodes) or [default_url(os.environ)]
+    named: list[str | Mapping[str, Any] | NodeSettings] = [*base.nodes] or [default_url(os.environ)]
+    if nodes is not None:
+        named = [nodes] if isinstance(nodes, str) else [*nodes]
+    if not named:
+        raise ConfigError("a pool needs a node", hint="name one, or leave 'nodes' out for those of the settings")
     given = {"nodes": named, **({"model": model} if model else {}), **options}
     values = {**base.model_dump(exclude={"nodes"}, exclude_unset=True), **given}
     try:

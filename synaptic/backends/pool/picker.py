@@ -55,11 +55,11 @@ class Why(Enum):
 
     @property
     def lasts(self) -> bool:
-        """Whether waiting does not help: the node would have to be given a model or memory."""
+        """Whether waiting does not help: the node lacks something, or could not load the model just now."""
         return self in _LASTING
 
 
-_LASTING = frozenset({Why.LACKS_MODEL, Why.LACKS_CAPABILITY, Why.DOES_NOT_FIT})
+_LASTING = frozenset({Why.LACKS_MODEL, Why.LACKS_CAPABILITY, Why.DOES_NOT_FIT, Why.REFUSED})
 
 
 class Verdict(NamedTuple):

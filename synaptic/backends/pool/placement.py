@@ -132,10 +132,13 @@ class Placement:
             return
         self._told.add(place)
         share = round(100 * (1 - entry.vram_share))
-        advice = (
-            f"; {', '.join(idle)} lie idle in its video memory" if idle else ": its video memory is too small for it"
-        )
-        self._say(f"{model} runs {share} % on the processor of {name}{advice}", warning=True)
+        if idle:
+            advice = f"in its video memory lies idle: {', '.join(idle)}"
+        elif entry.size_vram:
+            advice = "its video memory is too small for the model at this context length, or others use it"
+        else:
+            advice = "its video memory is full, or its GPU is gone (the log of the Ollama there tells)"
+        self._say(f"{model} runs {share} % on the processor of {name}: {advice}", warning=True)
 
 
 def _lies_idle(member: Member, name: str, loaded: LoadedModel) -> bool:

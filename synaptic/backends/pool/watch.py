@@ -1,19 +1,19 @@
 """Looking after the nodes, off the calls' way: probes of those that are down, facts of those that are up.
 
 One background task decides what is due; each node is asked in a task of its own, so that one that does not answer keeps
-nobody waiting.
+nobody waiting. A node gets calls only once its models are known: a call for one of them would be refused for good.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from synaptic.backends.ollama_api import NAME
 from synaptic.backends.pool.facts import read_facts, read_shown, update
 from synaptic.backends.pool.failures import judge
-from synaptic.backends.pool.identity import endpoints, own_addresses, twins
+from synaptic.backends.pool.identity import own_addresses, place_of, twins
 from synaptic.backends.pool.placement import Placement
 from synaptic.errors import BackendError
 from synaptic.messages import BackendNotice
@@ -22,13 +22,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
     from typing import Any
 
+    from synaptic.backends.pool.facts import NodeFacts
     from synaptic.backends.pool.member import Member
+    from synaptic.backends.pool.placement import Remedy
+    from synaptic.backends.pool.state import ModelState
     from synaptic.messages import Reporter
 
 CHECK_SECONDS = 2.0
 LATE_SECONDS = 0.5
 LISTING_EVERY = 60.0
 BUSY_LISTING_EVERY = 10.0
+MISSED_LISTING_AGAIN = 5.0
+REFRESH_EVERY = 2.0
+LATECOMERS_SECONDS, LATECOMERS_FACTOR = 0.5, 5.0
+"""How long a pool that starts waits for the rest of its nodes once one has answered: this long, or this many times as
+long as that one took."""
+
+SHOW_SECONDS = 2.0
+SHOWN_AT_ONCE = 8
 IN_USE_SECONDS = 300.0
 """A pool that nobody has used for so long leaves its nodes alone, but for those that are down."""
 
@@ -40,11 +51,13 @@ LONGEST_SLEEP = 3600.0
 class _Record:
     """What the watch remembers of a node beside what everybody sees."""
 
-    digests: dict[str, str]
+    digests: dict[str, str] = field(default_factory=dict)
     down_since: float | None = None
     listing_due: bool = False
+    missed_at: float | None = None
     check: asyncio.Task[None] | None = None
     probe: asyncio.Task[bool] | None = None
+    remedy: asyncio.Task[None] | None = None
 
 
 class Watch:
@@ -73,19 +86,27 @@ class Watch:
         self._gone = gone
         self._merged = merged
         self._report = report
-        self._records = {key: _Record({}) for key in members}
+        self._records = {key: _Record() for key in members}
         self._placement = Placement(self._say)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._used_at = float("-inf")
+        self._refreshed: tuple[float, asyncio.Task[Any] | None] = (float("-inf"), None)
 
     async def start(self) -> None:
-        """Ask every node what it has, for a few seconds at most, and watch them from then on."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._find_twins())
-            for member in list(self._members.values()):
-                group.create_task(self._first_look(member))
+        """Ask every node what it has, for a few seconds at most, and watch them from then on.
+
+        Nodes that take longer than others get no calls until they have answered.
+        """
+        began = self._now()
+        looks = []
+        for key, member in list(self._members.items()):
+            member.health.apply(member.state, began)
+            look = self._records[key].check = self._spawn(self._come_back(member))
+            looks.append(look)
+        await self._find_twins()
+        await self._first_answers(looks, began)
         self._used_at = self._now()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -126,9 +147,38 @@ class Watch:
             record.probe = self._spawn(self._probe(member))
         return await asyncio.shield(record.probe)
 
-    async def _first_look(self, member: Member) -> None:
-        if await self._probe(member):
-            await self._look(member)
+    async def refresh(self) -> bool:
+        """Ask the nodes that are up what they have; return whether they were asked just now.
+
+        For a call whose model no node is known to have: somebody may have fetched it a moment ago. Whoever comes
+        meanwhile joins in, and for a while after it the nodes are left alone.
+        """
+        at, refreshing = self._refreshed
+        if refreshing is None or refreshing.done():
+            if self._now() - at < REFRESH_EVERY:
+                return False
+            refreshing = self._spawn(self._look_everywhere())
+            self._refreshed = self._now(), refreshing
+        await asyncio.shield(refreshing)
+        return True
+
+    async def _look_everywhere(self) -> None:
+        self.used()
+        now = self._now()
+        members = [member for member in self._members.values() if member.health.next_probe(now) is None]
+        looks = [self._spawn(self._look(member)) for member in members]
+        if looks:
+            await asyncio.wait(looks, timeout=CHECK_SECONDS)
+
+    async def _first_answers(self, looks: list[asyncio.Task[None]], began: float) -> None:
+        """Wait for all nodes; once one has answered, only for those that are about as fast."""
+        pending = set(looks)
+        while pending:
+            if any(member.checked_at for member in self._members.values()):
+                in_time = max(LATECOMERS_SECONDS, LATECOMERS_FACTOR * (self._now() - began))
+                await asyncio.wait(pending, timeout=in_time)
+                return
+            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
 
     async def _find_twins(self) -> None:
         """Tell the pool which nodes are one server."""
@@ -136,9 +186,11 @@ class Watch:
         if len(members) < 2:  # noqa: PLR2004 - a twin needs another one
             return
         own = own_addresses()
-        found = await asyncio.gather(*(endpoints(member.client.url, own) for member in members.values()))
+        found = await asyncio.gather(*(place_of(member.client.url, own) for member in members.values()))
         for key, first in twins(dict(zip(members, found, strict=True))).items():
             member, kept = members[key], members[first]
+            if (look := self._records[key].check) is not None:
+                look.cancel()
             self._say(f"{member.url} and {kept.url} are one server: it is used once, as {kept.state.name}")
             self._merged(member, kept)
 
@@ -173,6 +225,8 @@ class Watch:
                 return min(again, probe)
             record.check = self._spawn(self._come_back(member))
             return min(again, now + CHECK_SECONDS)
+        if record.remedy is not None and not record.remedy.done():
+            return again  # what it lists meanwhile means nothing
         due = self._listing_due(member, record, now)
         if due <= now:
             record.listing_due = False
@@ -181,6 +235,8 @@ class Watch:
         return min(again, due)
 
     def _listing_due(self, member: Member, record: _Record, now: float) -> float:
+        if record.missed_at is not None:
+            return record.missed_at + MISSED_LISTING_AGAIN
         if record.listing_due:
             return now
         if now - self._used_at > IN_USE_SECONDS:
@@ -188,30 +244,43 @@ class Watch:
         return member.checked_at + (BUSY_LISTING_EVERY if member.state.in_flight else LISTING_EVERY)
 
     async def _come_back(self, member: Member) -> None:
-        if await self._probe(member):
-            await self._look(member)
+        """Ask a node that gets no calls whether it lives; it gets some again once its models are known."""
+        if not await self._answers(member):
+            return
+        facts = await self._listed(member)
+        if member.checked_at and member.health.answered(self._now()):
+            self._changed(member)
+        if facts is not None:
+            await self._details(member, facts)
 
     async def _probe(self, member: Member) -> bool:
-        """Ask a node for its version, and take note of whether it answers."""
+        """Ask a node whether it lives, and take note of whether it answers."""
+        if not await self._answers(member):
+            return False
+        if member.checked_at and member.health.answered(self._now()):
+            self._changed(member)
+        return True
+
+    async def _answers(self, member: Member) -> bool:
+        """Ask a node for its version; one that does not tell is down."""
         try:
             member.version = await self._version(member)
         except BackendError as exc:
-            if judge(exc).blame == "call":
-                return self._answered(member)  # a server that knows no versions lives all the same
-            changed = member.health.silent(self._now(), exc.message)
-            member.health.apply(member.state, self._now())
-            self._announce(member)
-            if changed:
-                self._gone(member, exc.message)
-                self._changed(member)
-            return False
-        return self._answered(member)
-
-    def _answered(self, member: Member) -> bool:
-        member.version = member.version or ""
-        if member.health.answered(self._now()):
-            self._changed(member)
+            if judge(exc).blame != "call":
+                self._lost(member, exc.message)
+                return False
+            member.version = member.version or ""  # a server that knows no versions lives all the same
         return True
+
+    def _lost(self, member: Member, why: str) -> None:
+        now = self._now()
+        changed = member.health.silent(now, why)
+        member.health.apply(member.state, now)
+        self._announce(member)
+        if changed:
+            self._gone(member, why)
+            self._changed(member)
+            self._wake.set()  # it is to be probed
 
     async def _version(self, member: Member) -> str:
         """Return the version; where our own loop was held up, the answer may lie there unread: ask once more."""
@@ -224,34 +293,71 @@ class Watch:
         return await member.client.version(CHECK_SECONDS)
 
     async def _look(self, member: Member) -> None:
-        """Read what a node has, and put it into what is known; its health is told by probes and calls alone."""
+        """Read what a node has; its health is told by probes and calls alone."""
+        facts = await self._listed(member)
+        if facts is not None:
+            self._changed(member)
+            await self._details(member, facts)
+
+    async def _listed(self, member: Member) -> NodeFacts | None:
+        """Put what a node lists into what is known of it; ``None`` if it did not tell."""
         record = self._records[member.state.key]
         try:
             tags, ps = await member.client.listings()
-        except BackendError:
-            member.checked_at = self._now()
-            return
+        except BackendError as exc:
+            record.missed_at = self._now()
+            if not member.checked_at:
+                self._lost(member, exc.message)
+            return None
         now = self._now()
         facts = read_facts(tags, ps)
-        member.installed, member.checked_at = facts.installed, now
+        member.installed, member.checked_at, record.missed_at = facts.installed, now, None
         update(member.state, facts, now)
-        await self._show_new(member, record, dict(facts.digests))
-        self._changed(member)
-        if facts.loaded is not None:
-            await self._placement.verify(member, facts.loaded)
-            self._changed(member)
+        return facts
 
-    async def _show_new(self, member: Member, record: _Record, digests: dict[str, str]) -> None:
-        """Ask for the details of models that are new, or not what they were."""
-        for name, model in list(member.state.models.items()):
-            digest = digests.get(name, "")
-            if record.digests.get(name) == digest:
-                continue
-            try:
-                read_shown(model, await member.client.show(name))
-            except BackendError:
-                return  # asked again with the next listing
-            record.digests[name] = digest
+    async def _details(self, member: Member, facts: NodeFacts) -> None:
+        """Look into what is new: models, and where they were loaded."""
+        record = self._records[member.state.key]
+        if await self._show_new(member, record, facts.digests):
+            self._changed(member)
+        if facts.loaded is None:
+            return
+        remedies = self._placement.verify(member, facts.loaded)
+        self._changed(member)
+        if remedies:
+            record.remedy = self._spawn(self._help(member, remedies))
+
+    async def _help(self, member: Member, remedies: list[Remedy]) -> None:
+        for remedy in remedies:
+            self._changed(member)
+            await self._placement.apply(member, remedy)
+        self._changed(member)
+
+    async def _show_new(self, member: Member, record: _Record, digests: Mapping[str, str]) -> bool:
+        """Ask for the details of models that are new, or not what they were; return whether any came."""
+        new = [
+            model
+            for name, model in member.state.models.items()
+            if name not in record.digests or record.digests[name] != digests.get(name, "")
+        ]
+        if not new:
+            return False
+        places = asyncio.Semaphore(SHOWN_AT_ONCE)
+
+        async def show(model: ModelState) -> None:
+            async with places:
+                try:
+                    shown = await member.client.show(model.name)
+                except BackendError:
+                    return  # asked again with the next listing
+            read_shown(model, shown)
+            record.digests[model.name] = digests.get(model.name, "")
+
+        asked = [self._spawn(show(model)) for model in sorted(new, key=lambda model: not model.resident)]
+        done, late = await asyncio.wait(asked, timeout=SHOW_SECONDS)
+        for task in late:
+            task.add_done_callback(lambda _: self._changed(member))
+        return bool(done)
 
     def _announce(self, member: Member) -> None:
         """Tell people of a node that went down or came back, once."""
