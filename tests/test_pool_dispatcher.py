@@ -132,7 +132,7 @@ async def test_who_waits_too_long_is_told_so():
 
 
 async def test_a_model_that_nobody_has_is_refused_at_once():
-    with pytest.raises(ModelNotFound, match="no node can serve 'x:1'.*node0: does not have the model"):
+    with pytest.raises(ModelNotFound, match=r"no node can serve 'x:1'.*node0: does not have the model"):
         await dispatcher(node(0)).acquire(call(model="x:1"))
 
 

@@ -7,6 +7,7 @@ import time
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 import pytest
+from fault_server import FaultServer, json_reply, ollama_lines, stream
 from faulty_node import FaultyNode
 from pool_support import ask, ask_many, pool_over, question, whole_text
 
@@ -30,6 +31,16 @@ async def nodes_of(count, **config):
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(FaultyNode(**{**FAST, **config})) for _ in range(count)]
 
+
+BUSY_IN_MID_STREAM = {
+    "/api/version": json_reply({"version": "0.12.6"}),
+    "/api/tags": json_reply({"models": [{"name": "m:latest", "size": 1000}]}),
+    "/api/ps": json_reply({"models": []}),
+    "/api/show": json_reply({"capabilities": ["completion"]}),
+    "/api/chat": stream(
+        [*ollama_lines(["so", " far", " "], done=False), b'{"error": "server busy, please try again"}\n']
+    ),
+}
 
 BEFORE_THE_FIRST_TOKEN = [
     {"kind": "error"},
@@ -305,3 +316,17 @@ async def test_a_model_that_the_only_node_cannot_load_is_an_error_at_once_and_fo
             assert isinstance(answer.error, ModelNotFound)
         assert len(nodes[0].asked) == 1  # the second call was told why without asking again
         nodes[0].heal()
+
+
+async def test_a_node_that_says_it_is_busy_in_mid_stream_had_begun_all_the_same():
+    async with nodes_of(1) as nodes, FaultServer(BUSY_IN_MID_STREAM) as busy, pool_over([busy, nodes[0]]) as trial:
+        trial.state(1).cap = 0
+        task = asyncio.create_task(ask(trial.pool, question()))
+        await busy.wait_for(lambda: any(request.path == "/api/chat" for request in busy.requests))
+        trial.state(1).cap = 1
+        trial.pool.dispatcher.touched(trial.state(1))
+        answer = await asyncio.wait_for(task, 15)
+        assert answer.error is None
+        assert answer.text.startswith("so far ")
+        assert (len(answer.continued), answer.ends) == (1, 1)
+        assert nodes[0].asked[0].messages[-1] == {"role": "assistant", "content": "so far"}

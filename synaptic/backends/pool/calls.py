@@ -21,7 +21,7 @@ from synaptic.errors import BackendError, ModelNotFound
 from synaptic.messages import Chunk, Continued, Restart
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from synaptic.backends.pool.contexts import ContextBook
     from synaptic.backends.pool.dispatcher import Dispatcher
@@ -55,7 +55,7 @@ PATIENCE_FACTOR = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What calls share: the pool's organs."""
+    """What calls share: the pool's organs; ``bound`` hears of each call that a node has got."""
 
     members: Mapping[int, Member]
     dispatcher: Dispatcher
@@ -67,6 +67,7 @@ class Parts:
     sizes: OutputSizes
     failovers: int
     hedge: bool
+    bound: Callable[[], None]
 
 
 class Call:
@@ -177,6 +178,7 @@ class Call:
         if lease.cold and state is not None:
             state.loading_until = max(state.loading_until, now + lease.pick.load)
         parts.prefixes.note(lease.node.key, self._model, self._chain, kept=lease.node.limit)
+        parts.bound()
         return Attempt(member, lease, self._progress.request(), flight, parts.sentinel, now=now)
 
     def _completed(self, attempt: Attempt, last: Chunk) -> Chunk:
@@ -212,6 +214,8 @@ class Call:
         parts, member = self._parts, self._member
         assert member is not None, "some node has failed"
         failure = judge(error)
+        if self._progress.chunks:
+            failure = replace(failure, delivered=True)  # whatever it says now, it had begun
         now = asyncio.get_running_loop().time()
         node = member.state
         self._leave_the_budget()
