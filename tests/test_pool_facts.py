@@ -170,6 +170,14 @@ def test_nonsense_is_left_out(tags, ps, show):
     )
 
 
+def test_numbers_that_no_machine_has_are_left_out():
+    entry = {"name": "m", "size": 10**400, "size_vram": 10**400, "context_length": 10**400}
+    state = node_with({"models": [entry]}, {"models": [entry]})
+    model = state.models["m:latest"]
+    assert (model.size_bytes, model.loaded_bytes, model.vram_bytes, model.loaded_context) == (None, 0, 0, None)
+    assert LoadedModel(0, 0, None, "").vram_share == 0.0
+
+
 def place(*addresses, port=11434, path="", host=""):
     return Place(frozenset(addresses), port, path, host)
 

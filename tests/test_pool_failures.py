@@ -92,6 +92,11 @@ def answered(status: int, text: str, headers: dict[str, str] | None = None) -> B
         "timed out waiting for llama runner to start - progress 0.00 - ",
         "unable to load model: /models/blobs/sha256-12",
         "this model may be incompatible with your version of Ollama",
+        "memory layout cannot be allocated",
+        "memory layout cannot be allocated with num_gpu = 48",
+        "failed to commit memory for model",
+        "failed to allocate memory for model",
+        "unable to allocate CUDA0 buffer",
     ],
 )
 @pytest.mark.parametrize("status", [400, 500])

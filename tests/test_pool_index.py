@@ -73,6 +73,19 @@ def test_the_ones_with_the_prompt_in_their_cache_are_named():
     assert {20, 40} <= set(keys(Shortlist(pool), call))
 
 
+def test_nodes_that_others_wait_for_are_left_out_where_there_are_others():
+    pool = [node(key, speed=40, ends=[NOW + 1 + key]) for key in range(100)]
+    shortlist = Shortlist(pool)
+    ahead = Reservations()
+    for one in pool[:20]:
+        ahead.reserve(one, NOW + 500)
+    for seed in range(30):
+        assert all(one.key >= 20 for one in shortlist.candidates(CALL, random.Random(seed), ahead))
+    for one in pool[20:]:
+        ahead.reserve(one, NOW + 500)
+    assert shortlist.candidates(CALL, random.Random(1), ahead)
+
+
 def test_nodes_of_unknown_speed_get_a_chance():
     pool = [node(key, speed=0 if key >= 490 else 20) for key in range(500)]
     assert any(key >= 490 for key in keys(Shortlist(pool)))
@@ -212,6 +225,11 @@ def test_kept_up_it_is_what_it_would_be_if_built_anew(start, steps, call, late, 
     found = shortlist.candidates(call, random.Random(seed))
     full = decide(list(pool.values()), call)
     short = decide(found, call)
+    ahead = Reservations()
+    for one in pool.values():
+        if one.key % 3 and one.in_flight:
+            ahead.reserve(one, NOW + 90)
+    assert decide(shortlist.candidates(call, random.Random(seed), ahead), call).possible == full.possible
     assert short.possible == full.possible
     assert short.hopeless == full.hopeless
     free = [

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -252,7 +253,7 @@ def test_closing_ends_the_calls_of_other_threads():
         with ThreadPoolExecutor(2) as threads:
             calls = [threads.submit(pool.chat_sync, f"{n}") for n in range(2)]
             while not node.asked:
-                pass
+                time.sleep(0.01)
             pool.close()
             for call in calls:
                 assert isinstance(call.exception(10), BackendUnavailable)

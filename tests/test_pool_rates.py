@@ -155,3 +155,11 @@ def test_whatever_a_server_claims_nothing_takes_less_than_no_time(samples):
     for field in (rates.prompt_rate, rates.output_rate, rates.overhead, rates.first_token, rates.load_seconds):
         assert 0 <= field < inf
     assert 0 <= rates.seconds(1000, 1000) < inf
+
+
+def test_what_a_server_says_it_spent_on_a_loaded_model_is_no_load():
+    rates = Rates()
+    rates.learn(told(1000, 200, load=30.0))
+    for _ in range(10):
+        rates.learn(told(1000, 200, load=0.05))
+    assert rates.load_seconds == 30.0

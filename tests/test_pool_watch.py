@@ -310,3 +310,101 @@ async def test_closing_while_nodes_are_asked_leaves_nothing():
         assert not {task for task in asyncio.all_tasks() - before if "watch" in repr(task.get_coro())}
         for node in nodes:
             node.heal()
+
+
+@pytest.mark.parametrize("turns", [*range(12), 20, 40, 80])
+async def test_a_start_can_be_given_up_at_any_moment(turns):
+    async with nodes_of(2) as nodes:
+        before = asyncio.all_tasks()
+        urls = [*(node.url for node in nodes), f"http://localhost:{nodes[0].port}"]
+        reports = []
+        pool = PoolBackend(Settings(), [NodeSettings(url=url) for url in urls], report=reports.append)
+        start = asyncio.create_task(pool.start())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await pool.aclose()
+        await asyncio.gather(start, return_exceptions=True)
+        await until(lambda: not any("pool" in repr(task.get_coro()) for task in asyncio.all_tasks() - before))
+        assert not [report for report in reports if report.level == "warning"]
+        for node in nodes:
+            await node.wait_for(lambda node=node: node.counters.open_connections == 0)
+
+
+async def test_closing_blames_no_node_for_the_calls_that_it_ends():
+    async with nodes_of(1, seconds_per_token=5.0) as nodes, pool_over(nodes) as trial:
+        call = asyncio.create_task(ask(trial.pool, question()))
+        await nodes[0].wait_for(lambda: nodes[0].asked)
+        await trial.pool.aclose()
+        assert (await call).error is not None
+        assert trial.reports == []
+
+
+@pytest.mark.parametrize("fault", ["refuse", "blackhole", "hang_before_headers"])
+async def test_a_node_that_is_back_is_used_within_five_seconds(fault):
+    """Also where a listing was under way that will never come: hung requests stay so when the node is healed."""
+    async with nodes_of(2) as nodes, pool_over(nodes) as trial:
+        nodes[0].fail(fault, everything=True)
+        listings = nodes[0].counters.requests["/api/tags"]
+        trial.pool._watch.doubted(trial.pool.members[0])
+        if fault == "hang_before_headers":
+            await nodes[0].wait_for(lambda: nodes[0].counters.requests["/api/tags"] > listings)
+        assert await trial.pool._watch.suspect(trial.pool.members[0]) is False
+        assert trial.pool.statuses()[0].condition == "down"
+        nodes[0].heal()
+        await until(lambda: trial.state(0).cap, seconds=5.0)
+        nodes[1].fail("refuse")
+        assert (await ask(trial.pool, question())).node == nodes[0].url
+        nodes[1].heal()
+        assert len(said(trial, "n0 is down")) == 1
+
+
+async def test_a_pool_that_nobody_uses_leaves_its_nodes_alone(monkeypatch):
+    monkeypatch.setattr(watching, "LISTING_EVERY", 0.05)
+    monkeypatch.setattr(watching, "IN_USE_SECONDS", 0.3)
+    async with nodes_of(2, SlowListing) as nodes, pool_over(nodes) as trial:
+        nodes[1].refuses = True
+        first = nodes[0].counters.requests["/api/tags"]
+        await until(lambda: nodes[0].counters.requests["/api/tags"] > first)
+        await asyncio.sleep(0.6)
+        asked = [node.counters.requests.total() for node in nodes]
+        await asyncio.sleep(0.5)
+        assert [node.counters.requests.total() for node in nodes] == asked
+        assert (await ask(trial.pool, question())).error is None
+        await until(lambda: sum(node.counters.requests.total() for node in nodes) > sum(asked) + 2)
+
+
+class WithoutPs(FaultyNode):
+    """A server from before ``/api/ps``."""
+
+    async def serve(self, connection, request: Request):
+        if request.path == "/api/ps":
+            connection.reply(404, b"404 page not found", "text/plain")
+            return
+        await super().serve(connection, request)
+
+
+async def test_a_server_without_ps_is_used_and_what_calls_see_is_kept():
+    async with nodes_of(1, WithoutPs) as nodes, pool_over(nodes) as trial:
+        model = trial.state(0).models["m:latest"]
+        assert not model.resident
+        assert (await ask(trial.pool, question())).error is None
+        assert model.resident
+        await trial.pool._watch.refresh()
+        assert model.resident, "nobody has said otherwise"
+        assert trial.reports == []
+
+
+async def test_a_model_is_loaded_again_only_once():
+    async with gpu_node(other=1.0, big=0.3) as node, pool_over([node]) as trial:
+        await load_and_look(trial, node, "other")
+        await load_and_look(trial, node, "big")
+        await until(lambda: said(trial, "was loaded again"))
+        assert said(trial, "without other:latest: 30 % is in video memory now"), "it did not help: that is said, too"
+        await load_and_look(trial, node, "other")
+        loads = node.memory.loads["big:latest"]
+        await load_and_look(trial, node, "big")
+        await asyncio.sleep(0.3)
+        assert node.memory.loads["big:latest"] == loads + 1
+        assert "other:latest" in node.memory.current()
+        assert len(said(trial, "big:latest runs 70 %")) == 1
+        assert len(said(trial, "was loaded again")) == 1

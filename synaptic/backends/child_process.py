@@ -168,7 +168,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
         try:
             if self.returncode is None:
                 cast("asyncio.WriteTransport", transport.get_pipe_transport(0)).close()
-                # Not transport.terminate(): that reaps a child that has just died, behind the back of asyncio's watcher.
+                # Not transport.terminate(): that reaps a child that has just died, and asyncio's watcher misses it.
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.pid, signal.SIGTERM)
                 await self.exited_within(grace)

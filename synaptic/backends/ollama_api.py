@@ -309,8 +309,9 @@ def _texts(value: object) -> list[str]:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
+    """Return a count; 0 for what is none. JSON has integers that no float can hold, and Ollama's are of 64 bits."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**63 else 0
 
 
 def _seconds(nanoseconds: object) -> float | None:
-    return nanoseconds / 1e9 if isinstance(nanoseconds, (int, float)) else None
+    return nanoseconds / 1e9 if isinstance(nanoseconds, (int, float)) and 0 <= nanoseconds < 2**63 else None

@@ -24,18 +24,18 @@ class WarmAhead:
     def __init__(self, prepare: Callable[[ChatRequest], None], defaults: ChatRequest) -> None:
         self._prepare = prepare
         self._defaults = defaults
-        self._next: dict[int, dict[str, tuple[ChatRequest, ...]]] = {}
+        self._next: dict[int, tuple[Graph, dict[str, tuple[ChatRequest, ...]]]] = {}
 
     def step_begins(self, graph: Graph, step: CompiledStep) -> None:
         """Have the models of the steps that wait for ``step`` loaded, where they are not the one that it uses."""
-        following = self._next.get(id(graph))
-        if following is None:
-            following = self._next[id(graph)] = self._requests(graph)
-        for request in following.get(step.id, ()):
+        known = self._next.get(id(graph))
+        if known is None:
+            known = self._next[id(graph)] = graph, self._requests(graph)  # kept, so that no other one gets its id
+        for request in known[1].get(step.id, ()):
             self._prepare(request)
 
     def _requests(self, graph: Graph) -> dict[str, tuple[ChatRequest, ...]]:
-        """Return for each step the requests to prepare; a graph lives as long as its run."""
+        """Return for each step the requests to prepare."""
         found: dict[str, dict[str | None, ChatRequest]] = {}
         for step in graph.steps.values():
             call = _first_call(step)

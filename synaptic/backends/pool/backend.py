@@ -24,7 +24,7 @@ from synaptic.backends.pool.sizes import OutputSizes
 from synaptic.backends.pool.snapshot import node_status
 from synaptic.backends.pool.state import CallShape, NodeState
 from synaptic.backends.pool.status import Decision, NodeStatus
-from synaptic.backends.pool.warm import Warmer
+from synaptic.backends.pool.warm import Warmer, Wishes
 from synaptic.backends.pool.watch import Watch
 from synaptic.errors import BackendUnavailable, ModelNotFound
 from synaptic.messages import BackendNotice, ChatRequest, ModelInfo, Reporter, ignore_report
@@ -109,6 +109,7 @@ class PoolBackend:
         self.dispatcher = Dispatcher(self._states, options.limits, shortlist=_shortlist(self._states))
         self._watch = Watch(self.members, changed=self._changed, gone=self._gone, merged=self._merged, report=report)
         self._warmer = Warmer(changed=self._changed, loaded=self._loaded_ahead, report=report)
+        self._wishes = Wishes(self._load_ahead)
         self._closing: list[OllamaBackend] = []
         self._sentinel = Sentinel(self._watch.suspect)
         self._parts = Parts(
@@ -122,6 +123,7 @@ class PoolBackend:
             sizes=OutputSizes(),
             failovers=options.failovers,
             hedge=options.hedge,
+            bound=self._wishes.call_was_bound,
         )
         self._started: asyncio.Task[None] | None = None
         self._default_model: str | None = None
@@ -226,17 +228,11 @@ class PoolBackend:
     def prepare(self, request: ChatRequest) -> None:
         """Have the model of a request that will follow loaded where it will be served; returns at once.
 
-        Only where it disturbs nobody: a node that serves another model keeps it.
+        Only where it disturbs nobody: a node that serves another model keeps it. So it is begun when the next call has
+        got its node, which is that of a step before it.
         """
-        if self._closed or request.model is None or self._started is None or not self._started.done():
-            return
-        model = full_name(request.model)
-        states = [state for node in self._states if (state := node.models.get(model)) is not None]
-        length = self._parts.contexts.length(model, request.num_ctx, states)
-        node = self.dispatcher.preview(CallShape(model, num_ctx=length))
-        if node is not None:
-            keep_alive = request.keep_alive or self._options.keep_alive
-            self._warmer.prepare(self.members[node.key], model, num_ctx=length, keep_alive=keep_alive)
+        if request.model is not None and not self._closed:
+            self._wishes.add(full_name(request.model), request)
 
     def statuses(self) -> list[NodeStatus]:
         """Return how each node stands, in the order in which they were named."""
@@ -263,6 +259,7 @@ class PoolBackend:
     async def aclose(self) -> None:
         """Turn waiting calls away, stop watching, and close the connections."""
         self._closed = True
+        self._wishes.close()
         self.dispatcher.close()
         started, self._started = self._started, None
         if started is not None:
@@ -278,6 +275,16 @@ class PoolBackend:
             return  # a twin, which was just being asked
         member.health.apply(member.state, asyncio.get_running_loop().time())
         self.dispatcher.touched(member.state)
+
+    def _load_ahead(self, request: ChatRequest) -> None:
+        assert request.model is not None, "only such are wished for"
+        model = full_name(request.model)
+        states = [state for node in self._states if (state := node.models.get(model)) is not None]
+        length = self._parts.contexts.length(model, request.num_ctx, states)
+        node = self.dispatcher.preview(CallShape(model, num_ctx=length))
+        if node is not None:
+            keep_alive = request.keep_alive or self._options.keep_alive
+            self._warmer.prepare(self.members[node.key], model, num_ctx=length, keep_alive=keep_alive)
 
     def _loaded_ahead(self, member: Member, model: str, num_ctx: int | None) -> None:
         self._watch.loaded(member, model, num_ctx=num_ctx, cold=True)

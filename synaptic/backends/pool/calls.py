@@ -14,6 +14,7 @@ from synaptic.backends.pool.hedging import first_of_two
 from synaptic.backends.pool.member import PastError
 from synaptic.backends.pool.progress import Progress
 from synaptic.backends.pool.queue import Waiter
+from synaptic.backends.pool.rates import COLD_LOAD_SECONDS
 from synaptic.backends.pool.sentinel import SUSPICIOUS_SILENCE, Flight
 from synaptic.backends.pool.sizes import OutputSizes, prompt_tokens
 from synaptic.backends.pool.state import CallShape
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from synaptic.backends.pool.state import ModelState
     from synaptic.backends.pool.watch import Watch
     from synaptic.messages import ChatRequest
-
-COLD_LOAD_SECONDS = 0.5
-"""A server that says it spent more than this on loading had to load; less is what it spends in any case."""
 
 MODEL_PENALTY_SECONDS = 60.0
 """How long a model that a node lacks or cannot load is not asked for there, unless its facts say otherwise before."""
@@ -121,12 +119,13 @@ class Call:
                 else:
                     return
                 failure = self._failed(error)
-                lease = await self._next_lease(failure, error)
-                if failure.delivered:
-                    yield self._notice(error, lease)
+                stays = failure.delivered and self._progress.break_off()
                 if self._progress.is_exhausted:
                     yield Chunk(finish_reason="length", model=self._model, node=lease.node.name)
                     return
+                lease = await self._next_lease(failure, error)
+                if failure.delivered:
+                    yield self._notice(error, lease, stays=stays)
         finally:
             if lease is not None:
                 lease.release()  # once more does no harm: the call may have ended between two nodes
@@ -148,7 +147,7 @@ class Call:
         attempt = self._send(lease)
         try:
             if self._parts.hedge:
-                attempt, chunk = await first_of_two(attempt, self._twin, self._threshold(attempt), self._overtaken)
+                attempt, chunk = await first_of_two(attempt, self._twin, self._threshold(attempt), self._lost)
             else:
                 chunk = await attempt.next()
             self._leave_the_budget()
@@ -216,9 +215,24 @@ class Call:
         failure = judge(error)
         if self._progress.chunks:
             failure = replace(failure, delivered=True)  # whatever it says now, it had begun
-        now = asyncio.get_running_loop().time()
-        node = member.state
         self._leave_the_budget()
+        self._hold_to_account(member, failure)
+        key = member.state.key
+        self._sent += failure.delivered
+        self._refusals += not failure.delivered
+        now = asyncio.get_running_loop().time()
+        if failure.blame == "model" and not self._could_be_served_elsewhere(key, now):
+            raise error
+        if not failure.elsewhere or self._sent > parts.failovers or self._refusals > MOST_REFUSALS:
+            raise error
+        if failure.blame != "busy":
+            self._shape.tried |= {key}
+        return failure
+
+    def _hold_to_account(self, member: Member, failure: Failure) -> None:
+        """Have a node's failure tell on what it gets from now on."""
+        parts, node = self._parts, member.state
+        now = asyncio.get_running_loop().time()
         state = node.models.get(self._model)
         if state is not None:
             state.loading_until = 0.0
@@ -236,19 +250,14 @@ class Call:
             member.history.append(PastError(time.time(), failure.why))
         member.health.apply(node, now)
         parts.dispatcher.touched(node)
-        self._sent += failure.delivered
-        self._refusals += not failure.delivered
-        if failure.blame == "model" and not self._could_be_served_elsewhere(node.key, now):
-            raise error
-        if not failure.elsewhere or self._sent > parts.failovers or self._refusals > MOST_REFUSALS:
-            raise error
-        if failure.blame != "busy":
-            self._shape.tried |= {node.key}
-        return failure
 
     async def _next_lease(self, failure: Failure, error: BackendError) -> Lease:
-        """Wait for another node; a call that had reached its node counts against the budget of retries."""
-        parts = self._parts
+        """Wait for another node; a call that had reached its node counts against the budget of retries.
+
+        No bound on time runs meanwhile, as none does while a call waits for its first node.
+        """
+        parts, loop = self._parts, asyncio.get_running_loop()
+        began = loop.time()
         if failure.delivered:
             await parts.budget.enter()
             self._retries = True
@@ -258,24 +267,30 @@ class Call:
         self._waiter.attempt += 1
         self._shape.cached = parts.prefixes.cached(self._model, self._chain)
         try:
-            return await parts.dispatcher.acquire(self._waiter)
+            lease = await parts.dispatcher.acquire(self._waiter)
         except BackendError as none_left:
             raise none_left from error
+        if self._end is not None:
+            self._end += loop.time() - began
+        return lease
 
-    def _notice(self, error: BackendError, lease: Lease) -> Chunk:
+    def _notice(self, error: BackendError, lease: Lease, *, stays: bool) -> Chunk:
         """Return the chunk that tells the reader of the call what becomes of its text."""
         name = lease.node.name
-        if self._progress.break_off():
+        if stays:
             return Chunk(continued=Continued(error.message, name))
-        return Chunk(restart=Restart(self._waiter.attempt, f"{error.message}; {name} takes over"))
+        return Chunk(restart=Restart(self._sent + 1, f"{error.message}; {name} takes over"))
 
     def _leave_the_budget(self) -> None:
         if self._retries:
             self._retries = False
             self._parts.budget.leave()
 
-    def _overtaken(self, loser: Attempt) -> None:
-        """Learn from an attempt that another node overtook: it would have taken this long at least."""
+    def _lost(self, loser: Attempt, error: BackendError | None) -> None:
+        """Learn from an attempt that another node outlived: it has failed, or would have taken this long at least."""
+        if error is not None:
+            self._hold_to_account(loser.member, judge(error))
+            return
         state = loser.member.state.models.get(self._model)
         if state is not None and loser.first_at is None:
             state.rates.took_at_least(asyncio.get_running_loop().time() - loser.sent_at)

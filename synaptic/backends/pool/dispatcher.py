@@ -93,6 +93,7 @@ class Dispatcher:
         self._shortlist = shortlist
         self._rng = rng or random.Random()  # noqa: S311  (a choice among equals, not a secret)
         self._peers: dict[str, tuple[float, Rates]] = {}
+        self._stranded_since: dict[str, float] = {}
         self._nobody_ahead = Reservations()
         self._pass_is_due = False
         self._timer: asyncio.TimerHandle | None = None
@@ -106,7 +107,8 @@ class Dispatcher:
     async def acquire(self, waiter: Waiter) -> Lease:
         """Wait for a place on the node that is best for the call; the lease gives it back.
 
-        A task that is cancelled while it waits takes nothing, also when a place was granted in the same turn.
+        A task that is cancelled while it waits takes nothing, also when a place was granted in the same turn. A call
+        that a node has failed keeps its place in the order, and a full queue does not turn it away.
 
         Raises:
             PoolSaturated: If the queue is full, or the wait was too long.
@@ -114,6 +116,7 @@ class Dispatcher:
             ModelNotFound: If no node has the model, or none can serve the call.
 
         """
+        self.waiting.arrived(waiter)
         lease = self.acquire_at_once(waiter)
         if lease is not None:
             return lease
@@ -184,7 +187,7 @@ class Dispatcher:
 
     def _admit(self, waiter: Waiter) -> None:
         model = waiter.shape.model
-        if self.waiting.length(model) >= self._limits.queue:
+        if waiter.attempt == 1 and self.waiting.length(model) >= self._limits.queue:
             raise saturated(f"{self._limits.queue} calls of {model} wait already", self.estimated_wait(waiter.shape))
         loop = asyncio.get_running_loop()
         waiter.granted = loop.create_future()
@@ -230,6 +233,7 @@ class Dispatcher:
                 stranded.append((waiter, chosen))
                 continue
             waiter.stranded_at = None
+            self._stranded_since.pop(waiter.shape.model, None)
         for waiter, lease in granted:
             self.waiting.remove(waiter, served=True)
             assert waiter.granted is not None, "only admitted calls wait"
@@ -243,14 +247,17 @@ class Dispatcher:
         self._reconsider_at(again)
 
     def _mind_the_stranded(self, stranded: list[tuple[Waiter, Pick]], now: float) -> float:
-        """Refuse calls that no node has been able to serve for too long; return when to look at the rest again."""
+        """Refuse calls that no node has been able to serve for too long; return when to look at the rest again.
+
+        Those further back in the line, which no pass has looked at, have been stranded for as long as those before them.
+        """
         again = float("inf")
         for waiter, chosen in stranded:
             if (error := never(waiter.shape, chosen)) is not None:
                 self._refuse(waiter, error)
                 continue
             if waiter.stranded_at is None:
-                waiter.stranded_at = now
+                waiter.stranded_at = max(waiter.since, self._stranded_since.setdefault(waiter.shape.model, now))
             end = waiter.stranded_at + self._limits.recovery
             if end <= now:
                 self._refuse(waiter, nobody_left(waiter.shape, chosen, self._limits.recovery))
@@ -269,6 +276,7 @@ class Dispatcher:
         self.waiting.remove(waiter, served=False)
         if waiter.granted is not None and not waiter.granted.done():
             waiter.granted.set_exception(error)
+        self.changed()
 
     def _waited_too_long(self, waiter: Waiter) -> None:
         waiter.timer = None
@@ -276,11 +284,11 @@ class Dispatcher:
             waited = self._now() - waiter.since
             text = f"no node had a free place for {waiter.shape.model} within {waited:.0f} s"
             self._refuse(waiter, saturated(text, self.estimated_wait(waiter.shape)))
-            self.changed()
 
     def _claim(self, waiter: Waiter, node: NodeState, chosen: Pick) -> Lease:
         now = self._now()
         model = waiter.shape.model
+        self._stranded_since.pop(model, None)
         end = now + chosen.seconds
         known = node.models.get(model)
         node.claim(model, end)
@@ -324,6 +332,8 @@ def never(shape: CallShape, chosen: Pick) -> BackendError | None:
     model = shape.model
     whys = {verdict.why for verdict in chosen.verdicts}
     hint = f"run on one of them: ollama pull {model}"
+    if Why.REFUSED in whys:
+        hint = "it is asked for again in a minute; a smaller model or a shorter num_ctx may load"
     if Why.DOES_NOT_FIT in whys:
         hint = "take a smaller model or a shorter num_ctx, or distribute its layers (distributed_inference_enabled)"
     elif Why.LACKS_CAPABILITY in whys:
@@ -345,7 +355,8 @@ def reasons(chosen: Pick) -> str:
 
 def refusals_of(chosen: Pick) -> list[str]:
     """Return for each node why it cannot serve the call."""
-    return [f"{one.node.name}: {one.note or one.why.value}" for one in chosen.verdicts]
+    notes = ((one.node.name, one.note or one.why.value) for one in chosen.verdicts)
+    return [note if name in note else f"{name}: {note}" for name, note in notes]
 
 
 def saturated(what: str, wait: float) -> PoolSaturated:

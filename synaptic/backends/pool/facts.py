@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from synaptic.backends.ollama_api import Installed
     from synaptic.backends.pool.state import NodeState
 
+MOST = 2**63
 SEEN_COUNTS = 5.0
 """Seconds for which what a call saw of a model (it was loaded, it was not) counts more than what the node says."""
 
@@ -126,4 +127,5 @@ def _named(listing: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    """Return a number of bytes or tokens; 0 for what cannot be one. JSON has integers that no float can hold."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < MOST else 0

@@ -24,7 +24,8 @@ Blame = Literal["node", "model", "busy", "call"]
 
 _CANNOT_LOAD = re.compile(
     r"requires more (?:system |gpu )?memory|out of memory|unable to (?:load model|allocate)|failed to load model|"
-    r"model failed to load|error loading model|(?:unsupported|unknown) model|may be incompatible with your version|"
+    r"model failed to load|error loading model|memory layout cannot be allocated|failed to (?:allocate|commit) memory|"
+    r"(?:unsupported|unknown) model|may be incompatible with your version|"
     r"timed out waiting for (?:the )?(?:llama|model) ?(?:runner|server)",
     re.IGNORECASE,
 )

@@ -22,7 +22,7 @@ async def first_of_two(
     first: Attempt,
     second: Callable[[Attempt], Attempt | None],
     after: float | None,
-    overtaken: Callable[[Attempt], None],
+    lost: Callable[[Attempt, BackendError | None], None],
 ) -> tuple[Attempt, Chunk]:
     """Return the first chunk and the attempt that it comes from; the connection of the other one is closed.
 
@@ -30,7 +30,7 @@ async def first_of_two(
         first: Already sent. Whoever calls closes it, unless another attempt is returned: then it is closed here.
         second: Sends the copy, or returns ``None`` where no other node is free.
         after: Seconds without a chunk until then, and from one try to the next; ``None`` sends no copy.
-        overtaken: Gets the attempt that lost.
+        lost: Gets an attempt that another one outlived, with what it failed of; ``None`` if it was merely slower.
 
     Raises:
         BackendError: If both fail: what became of the first.
@@ -53,13 +53,17 @@ async def first_of_two(
                 try:
                     chunk = task.result()
                 except BackendError as exc:
-                    failed = exc if attempt is first or failed is None else failed
-                    if attempt is not first:
-                        await attempt.aclose()
+                    if attempt is first:
+                        failed = exc
+                        continue
+                    lost(attempt, exc)
+                    await attempt.aclose()
                 else:
                     winner = attempt
                     for loser in racing.values():
-                        overtaken(loser)
+                        lost(loser, None)
+                    if failed is not None:
+                        lost(first, failed)
                     return attempt, chunk
     finally:
         await _drop(racing, first, winner)

@@ -33,6 +33,7 @@ ENOUGH_FREE, FREE_OF_EACH = 4, 3
 MOST_BUSY, BUSY_OF_EACH, SOONEST, SOONEST_SHARE = 4, 3, 24, 32
 SOME_COLD, SOME_UNKNOWN, SOME_CACHED, SOME_DOUBTFUL, SOME_OUT = 2, 1, 2, 1, 2
 FEW = 4
+FEW_LOOKS, EVERY = 32, 2**62
 
 Kind: TypeAlias = Literal["free", "busy", "cold", "cold busy", "doubtful", "closed"]
 
@@ -81,8 +82,8 @@ class _Drawer:
             self._items[hole] = last
             self._where[last.key] = hole
 
-    def draw(self, rng: Random, most: int, usable: Callable[[NodeState], bool]) -> list[NodeState]:
-        """Return up to ``most`` usable ones, neighbours from a random one on: all are looked at before none is found.
+    def draw(self, rng: Random, most: int, usable: Callable[[NodeState], bool], looks: int = EVERY) -> list[NodeState]:
+        """Return up to ``most`` usable ones, neighbours from a random one on; after ``looks`` looks, what was found.
 
         The neighbours change all the time, since whoever leaves is replaced by the last one.
         """
@@ -92,7 +93,9 @@ class _Drawer:
         if not count:
             return found
         first = int(rng.random() * count)
-        for at in range(first - count, first):  # negative indices count from the end: round and round
+        for at in range(
+            first - count, first - count + min(count, looks)
+        ):  # negative indices count from the end: round and round
             node = items[at]
             if usable(node):
                 found.append(node)
@@ -124,11 +127,11 @@ class _Timetable:
         del self._items[bisect_left(self._items, (free_at, node.key))]
         del self._nodes[node.key]
 
-    def draw(self, rng: Random, most: int, usable: Callable[[NodeState], bool]) -> list[NodeState]:
+    def draw(self, rng: Random, most: int, usable: Callable[[NodeState], bool], looks: int = EVERY) -> list[NodeState]:
         """Return up to ``most`` usable ones: the first, and random ones of those that follow it soon.
 
         Several calls that wait look at the same moment, and each of them reserves a node: they had better not all see
-        the same ones.
+        the same ones. If none of these is usable, the first ``looks`` of all are looked at.
         """
         nodes, items = self._nodes, self._items
         near = min(max(SOONEST, len(items) // SOONEST_SHARE), len(items))
@@ -136,7 +139,7 @@ class _Timetable:
         found = [node for at in drawn if usable(node := nodes[items[at][1]])]
         if found or near == 0:
             return found
-        return [node for _, key in items if usable(node := nodes[key])][:most]
+        return [node for _, key in items[:looks] if usable(node := nodes[key])][:most]
 
 
 class _Line:
@@ -233,33 +236,34 @@ class Shortlist:
         """Return the nodes that are worth looking at for ``call``, about twenty at most, without repetition.
 
         A free node that has the model in memory and can take the call is among them if there is one. If none can take
-        the call, some of those that are out of question are returned, so that the picker can say why. Nodes that others
-        wait for (``reserved``) are left out while there are any others.
+        the call, some of those that are out of question are returned, so that the picker can say why. Nodes that
+        calls ahead wait for (``reserved``) are left out where others are soon found.
         """
         line = self._line(call.model)
         usable = _filter(call, reserved.ends if reserved is not None else {})
+        looks = FEW_LOOKS if reserved else EVERY
         found = self._cached(call, usable)
         free, fastest = _free(line, rng, usable)
         found += free
-        found += _busy(line, fastest, rng, usable)
+        found += _busy(line, fastest, rng, usable, looks)
         for bucket in line.buckets.get("cold", ()):
-            found += (cold := line.groups["cold", bucket].draw(rng, 1 if free else SOME_COLD, usable))
+            found += (cold := line.groups["cold", bucket].draw(rng, 1 if free else SOME_COLD, usable, looks))
             if cold:
                 break
         for kind in ("free", "cold"):
             unknown = line.groups.get((kind, UNKNOWN))
             if unknown is not None:
-                found += unknown.draw(rng, SOME_UNKNOWN, usable)
+                found += unknown.draw(rng, SOME_UNKNOWN, usable, looks)
         for bucket in line.buckets.get("cold busy", ()):
             if len(found) >= FEW:
                 break
-            found += line.groups["cold busy", bucket].draw(rng, FEW, usable)
+            found += line.groups["cold busy", bucket].draw(rng, FEW, usable, looks)
         sure = bool(found)
         doubtful = line.groups.get(("doubtful", 0))
         if doubtful is not None:
             found += doubtful.draw(rng, SOME_DOUBTFUL if sure else len(doubtful), usable)
         if not sure and reserved:
-            return self.candidates(call, rng)
+            return self.candidates(call, rng)  # so that all are looked at before none is found
         if not sure:
             found += self._out_of_question(call, line, rng)
         return list({node.key: node for node in found}.values())
@@ -361,11 +365,11 @@ def _free(line: _Line, rng: Random, usable: Callable[[NodeState], bool]) -> tupl
     return found, fastest
 
 
-def _busy(line: _Line, fastest: int, rng: Random, usable: Callable[[NodeState], bool]) -> list[NodeState]:
+def _busy(line: _Line, fastest: int, rng: Random, usable: Callable[[NodeState], bool], looks: int) -> list[NodeState]:
     """Return some busy nodes that are faster than the ``fastest`` free one, and will soon have a place."""
     found: list[NodeState] = []
     for bucket in line.buckets.get("busy", ()):
         if bucket >= fastest or len(found) >= MOST_BUSY:
             break
-        found += line.groups["busy", bucket].draw(rng, BUSY_OF_EACH, usable)
+        found += line.groups["busy", bucket].draw(rng, BUSY_OF_EACH, usable, looks)
     return found

@@ -30,6 +30,7 @@ class Waiter:
         tag: The step that asks.
         attempt: 1 for the first node that it is sent to.
         since: When it came, by the clock of the event loop.
+        arrival: How many had come when it came first; 0 before. It stays what it was when a node has failed the call.
         key: Its place in the order.
         stranded_at: Since when no node could serve it at all; ``None`` while one could.
         granted: Where it learns which node it got.
@@ -77,13 +78,21 @@ class WaitingCalls:
         """Return the models that somebody waits for."""
         return list(self._lines)
 
+    def arrived(self, waiter: Waiter) -> None:
+        """Take note of when a call came, whether it has to wait now or later, when a node has failed it."""
+        if not waiter.arrival:
+            self._count += 1
+            waiter.arrival = self._count
+            waiter.key = (*waiter.key[:2], self._count)
+
     def add(self, waiter: Waiter) -> None:
-        """Put a call in its place."""
-        self._count += 1
-        waiter.arrival = self._count
-        waiter.key = (*waiter.key[:2], self._count)
+        """Put a call in its place: among equals, that of its first arrival."""
+        self.arrived(waiter)
         insort(self._lines.setdefault(waiter.shape.model, []), waiter)
+        latest = next(reversed(self._arrivals), 0)
         self._arrivals[waiter.arrival] = waiter
+        if waiter.arrival < latest:
+            self._arrivals = OrderedDict(sorted(self._arrivals.items()))
 
     def remove(self, waiter: Waiter, *, served: bool) -> None:
         """Take a call out: ``served`` tells whether it got a node, so that those who came before it were overtaken."""

@@ -24,6 +24,10 @@ STALE_SECONDS = 600.0
 """After so long without a sample, a slow node is taken for one like its peers: otherwise it would get no call that
 could show that it has recovered."""
 
+COLD_LOAD_SECONDS = 0.5
+"""A server that says it spent more than this on loading had to load; Ollama reports 20 to 60 ms for a model that it
+has in memory, too."""
+
 UNMEASURABLE = 1e-6
 """Seconds that say nothing of a rate."""
 
@@ -101,7 +105,8 @@ class Rates:
 
     def learn(self, sample: Sample, now: float = inf) -> None:
         """Take one complete call in, at the time ``now``."""
-        first = max(0.0, sample.first_token - sample.load)
+        load = sample.load if sample.load >= COLD_LOAD_SECONDS else 0.0
+        first = max(0.0, sample.first_token - load)
         prompt = first if sample.prompt is None else sample.prompt
         output = sample.total - sample.first_token if sample.output is None else sample.output
         if sample.prompt_tokens > 0 and prompt > UNMEASURABLE:
@@ -109,12 +114,12 @@ class Rates:
         if sample.output_tokens > 0 and output > UNMEASURABLE:
             self.output_rate = self._output.learn(sample.output_tokens, output)
         explained = self.seconds(sample.prompt_tokens, sample.output_tokens) - self.overhead
-        self._unexplained = self._mean(self._unexplained, sample.total - sample.load - explained)
+        self._unexplained = self._mean(self._unexplained, sample.total - load - explained)
         self.overhead = max(0.0, self._unexplained)
         self.first_token = self._mean(self.first_token, first)
         self.first_tokens.append(first)
-        if sample.load > 0:
-            self.load_seconds = self._mean(self.load_seconds, sample.load)
+        if load:
+            self.load_seconds = self._mean(self.load_seconds, load)
         self.samples += 1
         self.learned_at = now
 

@@ -45,7 +45,7 @@ class RetryBudget:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.leave()
-            else:
+            elif turn in self._waiting:  # who left in the same turn of the loop may have taken it out
                 self._waiting.remove(turn)
             raise
 

@@ -163,8 +163,8 @@ class Sentinel:
         """Take note that the call has begun to produce: from now on its idle timeout holds."""
         flight.begun = True
         flight.patience = SUSPICIOUS_SILENCE
-        if flight.limits.idle is not None:
-            self._ring_by(asyncio.get_running_loop().time() + min(flight.limits.idle, flight.patience))
+        idle = NEVER if flight.limits.idle is None else flight.limits.idle
+        self._ring_by(asyncio.get_running_loop().time() + min(idle, flight.patience))
 
     def end(self, flight: Flight) -> None:
         """Watch it no more."""

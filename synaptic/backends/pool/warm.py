@@ -16,11 +16,53 @@ if TYPE_CHECKING:
 
     from synaptic.backends.pool.member import Member
     from synaptic.backends.pool.state import ModelState
-    from synaptic.messages import Reporter
+    from synaptic.messages import ChatRequest, Reporter
 
 USUAL_LOAD_SECONDS = 5.0
 AGAIN_SECONDS = 60.0
 """A load that failed is not tried again before."""
+
+TOGETHER_SECONDS = 0.05
+"""Steps that begin together have their calls bound within this; only then it shows which nodes are left."""
+
+
+class Wishes:
+    """Models that are wanted soon, until the calls of the steps that begin now are bound to their nodes.
+
+    A load that is begun before may go to the very node that the call of a running step is about to take, and push its
+    model out of memory there.
+
+    Args:
+        begin: Begins what one wish asks for.
+
+    """
+
+    def __init__(self, begin: Callable[[ChatRequest], None]) -> None:
+        self._begin = begin
+        self._wishes: dict[str, ChatRequest] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, model: str, request: ChatRequest) -> None:
+        """Take note of a wish; the latest for a model counts."""
+        self._wishes[model] = request
+
+    def call_was_bound(self) -> None:
+        """Take note that a node has got a call: what is wanted can be begun shortly."""
+        if self._wishes and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(TOGETHER_SECONDS, self._grant)
+
+    def close(self) -> None:
+        """Forget them."""
+        self._wishes.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _grant(self) -> None:
+        self._timer = None
+        wishes, self._wishes = self._wishes, {}
+        for request in wishes.values():
+            self._begin(request)
 
 
 class Warmer:

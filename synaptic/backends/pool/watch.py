@@ -56,6 +56,7 @@ class _Record:
     listing_due: bool = False
     missed_at: float | None = None
     check: asyncio.Task[None] | None = None
+    look: asyncio.Task[None] | None = None
     probe: asyncio.Task[bool] | None = None
     remedy: asyncio.Task[None] | None = None
 
@@ -93,6 +94,7 @@ class Watch:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._used_at = float("-inf")
         self._refreshed: tuple[float, asyncio.Task[Any] | None] = (float("-inf"), None)
+        self._closed = False
 
     async def start(self) -> None:
         """Ask every node what it has, for a few seconds at most, and watch them from then on.
@@ -111,7 +113,8 @@ class Watch:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def aclose(self) -> None:
-        """Ask nobody any more."""
+        """Ask nobody any more, and say nothing: that calls fail now is nobody's fault."""
+        self._closed = True
         tasks = [*self._tasks, *([self._task] if self._task else [])]
         self._task = None
         for task in tasks:
@@ -142,6 +145,8 @@ class Watch:
 
     async def suspect(self, member: Member) -> bool:
         """Return whether a node answers; one that does not is down from now on."""
+        if self._closed:
+            return True
         record = self._records[member.state.key]
         if record.probe is None or record.probe.done():
             record.probe = self._spawn(self._probe(member))
@@ -155,7 +160,7 @@ class Watch:
         """
         at, refreshing = self._refreshed
         if refreshing is None or refreshing.done():
-            if self._now() - at < REFRESH_EVERY:
+            if self._closed or self._now() - at < REFRESH_EVERY:
                 return False
             refreshing = self._spawn(self._look_everywhere())
             self._refreshed = self._now(), refreshing
@@ -217,30 +222,34 @@ class Watch:
         self._announce(member)
         change = member.health.next_change(now)
         again = now + LONGEST_SLEEP if change is None else change
-        if record.check is not None and not record.check.done():
+        if _runs(record.check):
             return min(again, now + CHECK_SECONDS)
         probe = member.health.next_probe(now)
         if probe is not None:
+            if record.look is not None:
+                record.look.cancel()  # it may hang for longer than the node is down
             if probe > now:
                 return min(again, probe)
             record.check = self._spawn(self._come_back(member))
             return min(again, now + CHECK_SECONDS)
-        if record.remedy is not None and not record.remedy.done():
+        if _runs(record.remedy):
             return again  # what it lists meanwhile means nothing
+        if _runs(record.look):
+            return min(again, now + CHECK_SECONDS)
         due = self._listing_due(member, record, now)
         if due <= now:
             record.listing_due = False
-            record.check = self._spawn(self._look(member))
+            record.look = self._spawn(self._look(member))
             return min(again, now + CHECK_SECONDS)
         return min(again, due)
 
     def _listing_due(self, member: Member, record: _Record, now: float) -> float:
+        if now - self._used_at > IN_USE_SECONDS:
+            return now + LONGEST_SLEEP
         if record.missed_at is not None:
             return record.missed_at + MISSED_LISTING_AGAIN
         if record.listing_due:
             return now
-        if now - self._used_at > IN_USE_SECONDS:
-            return now + LONGEST_SLEEP
         return member.checked_at + (BUSY_LISTING_EVERY if member.state.in_flight else LISTING_EVERY)
 
     async def _come_back(self, member: Member) -> None:
@@ -280,7 +289,7 @@ class Watch:
         if changed:
             self._gone(member, why)
             self._changed(member)
-            self._wake.set()  # it is to be probed
+        self._wake.set()  # it is to be probed
 
     async def _version(self, member: Member) -> str:
         """Return the version; where our own loop was held up, the answer may lie there unread: ask once more."""
@@ -332,6 +341,8 @@ class Watch:
             self._changed(member)
             await self._placement.apply(member, remedy)
         self._changed(member)
+        self._records[member.state.key].listing_due = True
+        self._wake.set()
 
     async def _show_new(self, member: Member, record: _Record, digests: Mapping[str, str]) -> bool:
         """Ask for the details of models that are new, or not what they were; return whether any came."""
@@ -372,7 +383,8 @@ class Watch:
             record.down_since = None
 
     def _say(self, message: str, *, warning: bool = False) -> None:
-        self._report(BackendNotice(NAME, message, "warning" if warning else "info"))
+        if not self._closed:
+            self._report(BackendNotice(NAME, message, "warning" if warning else "info"))
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
@@ -383,3 +395,7 @@ class Watch:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _runs(task: asyncio.Task[Any] | None) -> bool:
+    return task is not None and not task.done()
