@@ -146,7 +146,7 @@ async def test_a_node_that_answers_503_at_once_is_no_black_hole():
 
 
 async def test_a_dead_node_costs_no_error_and_is_used_again_when_it_is_back():
-    async with nodes_of(2) as nodes, pool_over(nodes, parallel=2) as trial:
+    async with nodes_of(2, loaded=("m",)) as nodes, pool_over(nodes, parallel=2) as trial:
         nodes[0].fail("refuse")
         assert all(answer.error is None for answer in await ask_many(trial.pool, 50))
         assert trial.pool.statuses()[0].condition == "down"

@@ -77,11 +77,11 @@ def test_nodes_that_others_wait_for_are_left_out_where_there_are_others():
     pool = [node(key, speed=40, ends=[NOW + 1 + key]) for key in range(100)]
     shortlist = Shortlist(pool)
     ahead = Reservations()
-    for one in pool[:20]:
+    for one in pool[:10]:
         ahead.reserve(one, NOW + 500)
     for seed in range(30):
-        assert all(one.key >= 20 for one in shortlist.candidates(CALL, random.Random(seed), ahead))
-    for one in pool[20:]:
+        assert all(one.key >= 10 for one in shortlist.candidates(CALL, random.Random(seed), ahead))
+    for one in pool[10:]:
         ahead.reserve(one, NOW + 500)
     assert shortlist.candidates(CALL, random.Random(1), ahead)
 

@@ -249,7 +249,7 @@ class Dispatcher:
     def _mind_the_stranded(self, stranded: list[tuple[Waiter, Pick]], now: float) -> float:
         """Refuse calls that no node has been able to serve for too long; return when to look at the rest again.
 
-        Those further back in the line, which no pass has looked at, have been stranded for as long as those before them.
+        Those further back in the line, which no pass has looked at, have been stranded for as long as the first ones.
         """
         again = float("inf")
         for waiter, chosen in stranded:

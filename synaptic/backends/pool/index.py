@@ -33,7 +33,7 @@ ENOUGH_FREE, FREE_OF_EACH = 4, 3
 MOST_BUSY, BUSY_OF_EACH, SOONEST, SOONEST_SHARE = 4, 3, 24, 32
 SOME_COLD, SOME_UNKNOWN, SOME_CACHED, SOME_DOUBTFUL, SOME_OUT = 2, 1, 2, 1, 2
 FEW = 4
-FEW_LOOKS, EVERY = 32, 2**62
+FEW_LOOKS, EVERY = 12, 2**62
 
 Kind: TypeAlias = Literal["free", "busy", "cold", "cold busy", "doubtful", "closed"]
 

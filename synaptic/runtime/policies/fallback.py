@@ -47,6 +47,7 @@ class FallingBack(BackendWrapper):
             try:
                 async for chunk in chunks:
                     if chunk.restart is None:
+                        attempt += chunk.continued is not None
                         yield chunk
                     else:
                         attempt += 1

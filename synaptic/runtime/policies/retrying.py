@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from synaptic.errors import (
@@ -88,19 +88,25 @@ class Retrying(BackendWrapper):
         self._causes = None if causes is None else tuple(error for cause in causes for error in CAUSES[cause])
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
-        """Yield the reply, from the beginning after each restart."""
-        failures = 0
+        """Yield the reply, from the beginning after each restart; those further in are counted with ours."""
+        failures, attempt = 0, 1
         while True:
             chunks = as_generator(self.inner.stream(request))
             try:
                 async for chunk in chunks:
-                    yield chunk
+                    if chunk.restart is None:
+                        attempt += chunk.continued is not None
+                        yield chunk
+                    else:
+                        attempt += 1
+                        yield replace(chunk, restart=replace(chunk.restart, attempt=attempt))
             except BackendError as exc:
                 failures += 1
                 if failures > self._retries or not self._may_pass(exc):
                     raise
                 delay = self._backoff.delay(failures, exc)
-                restart = Restart(failures + 1, exc.message, delay)
+                attempt += 1
+                restart = Restart(attempt, exc.message, delay)
             else:
                 return
             finally:
