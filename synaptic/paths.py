@@ -51,6 +51,16 @@ def model_cache_dir() -> Path:
     return Path(platformdirs.user_cache_dir(APP)) / "models"
 
 
+def engine_dir() -> Path:
+    """Where built engines are kept."""
+    return Path(platformdirs.user_cache_dir(APP)) / "engines"
+
+
+def engine_choice_file() -> Path:
+    """Which engine a person told us to use, where that is not one of ours."""
+    return Path(platformdirs.user_config_dir(APP)) / "engine.json"
+
+
 def call_cache_file() -> Path:
     """Replies that are kept for steps with ``cache``."""
     return Path(platformdirs.user_cache_dir(APP)) / "replies.sqlite3"

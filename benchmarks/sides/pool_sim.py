@@ -26,7 +26,7 @@ class Load:
     usual: float = 0.8
     burst: float = 1.3
     burst_from: float = 0.5
-    burst_to: float = 0.6
+    burst_to: float = 0.65
 
 
 class LargeRun:

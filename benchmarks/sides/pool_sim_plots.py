@@ -15,7 +15,7 @@ import matplotlib as mpl
 mpl.use("svg")
 
 from matplotlib import pyplot as plt
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 STYLE = {
     "svg.hashsalt": "synapticllamas",  # the same figures give the same file
@@ -58,7 +58,7 @@ def _load(document: dict[str, Any]) -> Any:
     upper.plot(at, [100 * one["places"] for one in series], color=BLUE, linestyle=":", label="places in use")
     upper.set_ylabel("% of the capacity")
     upper.set_ylim(0, 140)
-    upper.legend(loc="lower center", ncol=3, fontsize=11)
+    upper.legend(loc="lower right", fontsize=11)
     upper.set_title(f"{large['calls']:,} calls over {large['nodes']:,} nodes", fontsize=13)
     lower.fill_between(at, [one["waiting"] for one in series], color=ORANGE, alpha=0.7, linewidth=0)
     lower.set_ylabel("calls waiting")
@@ -99,7 +99,7 @@ def _herd(document: dict[str, Any]) -> Any:
             axes.bar_label(bars, fmt="%.1f", padding=4, fontsize=11)
             axes.set_xscale("log")
             axes.set_xlim(1, 2.5 * max(values))
-            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.xaxis.set_major_formatter(ScalarFormatter())
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_title(f"{what}: {title}", fontsize=11)
     figure.suptitle(
@@ -115,8 +115,7 @@ def _makespan(document: dict[str, Any]) -> Any:
     figure, axes = plt.subplots(figsize=(8, 3.6))
     means = [100 * found[policy]["mean"] for policy in policies]
     bars = axes.barh(policies, means, color=[BLUE if policy.startswith("ours") else GREY for policy in policies])
-    for bar, mean in zip(bars, means, strict=True):
-        axes.text(2, bar.get_y() + bar.get_height() / 2, f"{mean:.1f} %", va="center", color="white", fontsize=11)
+    axes.bar_label(bars, labels=[f"{mean:.1f} %" for mean in means], padding=-90, color="white", fontsize=11)
     axes.plot([100 * found[policy]["worst"] for policy in policies], policies, "|", color="black", markersize=16)
     axes.axvline(100, color="black", linewidth=1)
     axes.set_xlim(0, 112)

@@ -1,0 +1,352 @@
+"""Build an engine and install it: fetch, unpack, configure, build, look whether it works; only then it gets its name.
+
+All of it happens in one working directory of the cache. A build that was broken off leaves it there, and the next
+one goes on from it; what has an engine's name is an engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections import deque
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from synaptic import paths
+from synaptic.backends.child_process import ChildProcess, python_command, tied
+from synaptic.backends.distributed import engine_source, engine_tools
+from synaptic.backends.distributed.engine import is_library, locate
+from synaptic.backends.distributed.engine_examine import examine
+from synaptic.backends.distributed.engine_progress import BuildMeter, EngineProgress, ignore_progress
+from synaptic.backends.distributed.engine_source import LLAMA_CPP
+from synaptic.backends.distributed.engine_store import BUILT, MANIFEST, Manifest, look_at, write_manifest
+from synaptic.errors import EngineUnavailable, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from synaptic.backends.distributed.engine import Engine, EngineFiles
+    from synaptic.backends.distributed.engine_progress import EngineReporter
+    from synaptic.backends.distributed.engine_source import EngineSource
+    from synaptic.backends.distributed.engine_tools import Tools
+
+STOP_GRACE = 8.0  # seconds for the compilers to end
+TICK = 1.0  # seconds between two reports while the tools are silent
+KEPT_LINES = 400
+QUERY_TIMEOUT = 10.0  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOrder:
+    """What to build.
+
+    Attributes:
+        acceleration: ``cpu``, ``cuda``, ``vulkan`` or ``metal``.
+        jobs: Compilations at once; ``None`` for what the machine can bear.
+        force: Build it anew even if it is installed, and go on from nothing.
+        archive: The source distribution, where it was fetched already.
+        source: What is pinned.
+        targets: What the build tool is asked for.
+
+    """
+
+    acceleration: str = "cpu"
+    jobs: int | None = None
+    force: bool = False
+    archive: Path | None = None
+    source: EngineSource = LLAMA_CPP
+    targets: tuple[str, ...] = engine_tools.TARGETS
+
+    @property
+    def key(self) -> str:
+        """The name of the engine's directory: version, content, kind, recipe."""
+        return f"{self.source.key}-{self.acceleration}-r{engine_tools.RECIPE}"
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """An engine, and whether it had to be built."""
+
+    engine: Engine
+    was_there: bool
+    build_seconds: float = 0.0
+
+
+async def install(order: BuildOrder, report: EngineReporter = ignore_progress) -> Installation:
+    """Make sure that an engine is installed.
+
+    Raises:
+        UsageError: If the archive cannot be read, or this kind of machine has no such acceleration.
+        EngineUnavailable: If it cannot be fetched or built, does not work, or another process is building it.
+
+    """
+    place = paths.engine_dir() / order.key
+    if not order.force and (place / MANIFEST).is_file():
+        with contextlib.suppress(UsageError):  # files are missing: it is built anew
+            return Installation(await _look_again(locate(place)), was_there=True)
+    tools = engine_tools.find_tools(order.acceleration, os.environ)
+    try:
+        paths.engine_dir().mkdir(parents=True, exist_ok=True)
+        with _locked(paths.engine_dir() / f".{order.key}.lock"):
+            return await Build(order, tools, report).run(place)
+    except OSError as error:
+        raise EngineUnavailable(
+            f"the engine could not be installed: {error.strerror or error} ({error.filename or paths.engine_dir()})",
+            hint="what was built so far is kept: run it again to go on",
+        ) from error
+
+
+class Build:
+    """One build. Nobody else works in its directory."""
+
+    def __init__(self, order: BuildOrder, tools: Tools, report: EngineReporter) -> None:
+        self.order = order
+        self.tools = tools
+        self.root = paths.engine_dir() / f".build-{order.key}"
+        self._report = report
+        self._tail: deque[str] = deque(maxlen=KEPT_LINES)
+
+    @property
+    def log_file(self) -> Path:
+        """What the tools said in the last attempt."""
+        return self.root / "build.log"
+
+    async def run(self, place: Path) -> Installation:
+        """Build the engine and put it in its place.
+
+        Raises:
+            UsageError: If the archive cannot be read.
+            EngineUnavailable: If it cannot be fetched or built, or does not work.
+            OSError: If the disk does not take it.
+
+        """
+        if self.order.force:
+            await asyncio.to_thread(shutil.rmtree, self.root, ignore_errors=True)
+        await self._get_source()
+        begun = time.monotonic()
+        before = self._seconds_so_far()
+        try:
+            await self._configure()
+            await self._make()
+        finally:
+            seconds = before + time.monotonic() - begun
+            (self.root / "seconds").write_text(f"{seconds:.1f}\n", encoding="utf-8")
+        self._report(EngineProgress(stage="checking"))
+        finished = await asyncio.to_thread(self._collect)
+        await examine(locate(finished))
+        await asyncio.to_thread(self._put, finished, place, seconds)
+        return Installation(await look_at(locate(place), BUILT), was_there=False, build_seconds=seconds)
+
+    async def _get_source(self) -> None:
+        source, tree = self.order.source, self.root / "source"
+        if tree.is_dir():
+            return
+        free = shutil.disk_usage(paths.engine_dir()).free
+        engine_tools.refuse_full_disk(self.order.acceleration, paths.engine_dir(), free)
+        self.root.mkdir(parents=True, exist_ok=True)
+        elapsed = _stopwatch()
+        archive = self.order.archive
+        if archive is None:
+            archive = await engine_source.fetch(source, self.root, self._report, elapsed)
+        self._report(EngineProgress(stage="unpacking"))
+        await engine_source.check_archive(source, archive)
+        await engine_source.unpack(source, archive, tree)
+        shutil.rmtree(self.root / "download", ignore_errors=True)
+
+    async def _configure(self) -> None:
+        """Run CMake; begin anew where what is there was configured otherwise, or cannot be trusted."""
+        architectures = await self._cuda_architectures() if self.order.acceleration == "cuda" else None
+        options = engine_tools.cmake_options(
+            self.order.acceleration,
+            self.order.source.commit,
+            root=self.root,
+            tools=self.tools,
+            cuda_architectures=architectures,
+        )
+        build, stamp = self.root / "build", self.root / "configuration.json"
+        configuration = json.dumps({"options": options, "tools": asdict(self.tools)}, indent=2, sort_keys=True)
+        # make takes a file that was half-written when it was killed for a whole one; ninja knows better.
+        if not (self.tools.ninja and stamp.is_file() and stamp.read_text(encoding="utf-8") == configuration):
+            await asyncio.to_thread(shutil.rmtree, build, ignore_errors=True)
+        build.mkdir(exist_ok=True)
+        stamp.write_text(configuration, encoding="utf-8")
+        self._report(EngineProgress(stage="configuring"))
+        definitions = [f"-D{name}={value}" for name, value in options.items()]
+        command = [self.tools.cmake, "-S", str(self.root / "source"), "-B", str(build), "-G", self.tools.generator]
+        self.log_file.unlink(missing_ok=True)
+        if await self._run([*command, *definitions], lambda _: None) != 0:
+            raise self._failed("configured")
+
+    async def _make(self) -> None:
+        meter, elapsed = BuildMeter(), _stopwatch()
+        jobs = self.order.jobs or engine_tools.default_jobs(_cpus(), _available_memory())
+        # Not through cmake, which would leave ninja alone when it is told to end.
+        command = [self.tools.make, "-C", str(self.root / "build"), "-j", str(jobs)]
+
+        def take(line: str | None) -> None:
+            if line is not None:
+                meter.read(line)
+            self._report(meter.progress(elapsed()))
+
+        if await self._run([*command, *self.order.targets], take) != 0:
+            raise self._failed("built")
+
+    async def _run(self, command: Sequence[str], take: Callable[[str | None], None]) -> int:
+        """Run a tool and return its exit status; ``take`` gets its lines, and ``None`` every now and then."""
+        job = "synaptic.backends.distributed.engine_job"
+        environment = {**os.environ, "NINJA_STATUS": "[%f/%t] ", "LC_ALL": "C"}
+        child = await ChildProcess.start(
+            python_command(job, str(self.root / "job.lock"), str(self.root), *command), env=environment
+        )
+        try:
+            with self.log_file.open("a", encoding="utf-8") as log:
+                while (line := await _next_line(child)) is not None:
+                    if line:
+                        self._tail.append(line)
+                        log.write(line + "\n")
+                    take(line or None)
+            return await child.wait()
+        finally:
+            await child.stop(STOP_GRACE)
+
+    async def _cuda_architectures(self) -> str | None:
+        """Return the architectures of the GPUs here; building for all that there are takes many times as long."""
+        smi = shutil.which("nvidia-smi")
+        if smi is None:
+            return None
+        child = await ChildProcess.start(tied([smi, "--query-gpu=compute_cap", "--format=csv,noheader"]))
+        try:
+            lines: list[str] = []
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(QUERY_TIMEOUT):
+                    while (line := await child.read_line()) is not None:
+                        lines.append(line)
+        finally:
+            await child.stop()
+        return engine_tools.parse_capabilities("\n".join(lines))
+
+    def _collect(self) -> Path:
+        """Copy what was built into a directory of its own, and make sure that it is on the disk."""
+        finished, built = self.root / "engine", self.root / "build" / "bin"
+        shutil.rmtree(finished, ignore_errors=True)
+        finished.mkdir()
+        for file in sorted(built.iterdir()):
+            if file.name in engine_tools.TARGETS or is_library(file):
+                shutil.copy2(file, finished / file.name, follow_symlinks=False)
+        for file in finished.iterdir():
+            if not file.is_symlink():
+                _sync(file)
+        return finished
+
+    def _put(self, finished: Path, place: Path, seconds: float) -> None:
+        """Give the engine its name; one that was there before goes away after that."""
+        manifest = Manifest(
+            key=self.order.key,
+            version=self.order.source.version,
+            commit=self.order.source.commit,
+            acceleration=self.order.acceleration,
+            installed_at=time.time(),
+            build_seconds=round(seconds, 1),
+        )
+        write_manifest(finished, manifest)
+        old = place.with_name(f".old-{place.name}")
+        shutil.rmtree(old, ignore_errors=True)
+        if place.exists():
+            place.rename(old)
+        finished.rename(place)
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def _seconds_so_far(self) -> float:
+        try:
+            return float((self.root / "seconds").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return 0.0
+
+    def _failed(self, what: str) -> EngineUnavailable:
+        reason = first_error(self._tail)
+        return EngineUnavailable(
+            f"llama.cpp could not be {what}: {reason or 'the tools did not say why'}",
+            hint=f"the whole log: {self.log_file}; what was built so far is kept for the next attempt",
+        )
+
+
+async def _look_again(files: EngineFiles) -> Engine:
+    try:
+        return await look_at(files, BUILT, afresh=True)
+    except EngineUnavailable as error:
+        raise EngineUnavailable(
+            f"the engine is installed, but does not work: {error.message}",
+            hint="build it anew: synaptic engine install --force",
+        ) from error
+
+
+def first_error(lines: Sequence[str] | deque[str]) -> str | None:
+    """Return the line that says what went wrong in a build: the first error, else the last line."""
+    said = [line.strip() for line in lines if line.strip()]
+    for index, line in enumerate(said):
+        if line.startswith("CMake Error"):  # its text is in the line after it
+            return " ".join(said[index : index + 2])
+        if "error:" in line or "fatal error" in line or line.startswith(("ninja: fatal", "ninja: error")):
+            return line
+    return said[-1] if said else None
+
+
+async def _next_line(child: ChildProcess) -> str | None:
+    """Return the next line, "" where none came for a moment, and ``None`` at the end."""
+    try:
+        async with asyncio.timeout(TICK):
+            return await child.read_line()
+    except TimeoutError:
+        return ""
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock on an engine, which ends with this process.
+
+    Raises:
+        EngineUnavailable: If another process has it.
+
+    """
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip()
+            raise EngineUnavailable(
+                "this engine is being built already" + (f" (process {holder})" if holder else ""),
+                hint="wait for it, or end it; what it has built is kept",
+            ) from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def _stopwatch() -> Callable[[], float]:
+    begun = time.monotonic()
+    return lambda: time.monotonic() - begun
+
+
+def _cpus() -> int:
+    """Return on how many CPUs this process may run."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _available_memory() -> int:
+    import psutil  # noqa: PLC0415 - only a build needs it
+
+    return psutil.virtual_memory().available
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())

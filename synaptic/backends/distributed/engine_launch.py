@@ -1,0 +1,32 @@
+"""Become a program of the engine. Standard library only: this runs as a child, before the program itself.
+
+Python ignores SIGPIPE, and what is ignored stays so through ``exec``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from synaptic.backends.lifeline import die_with_parent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Become another program, in a directory, that dies with the parent.
+
+    Args:
+        arguments: The parent's process id, the directory, the program and its arguments.
+
+    """
+    parent, directory, program, *rest = arguments
+    die_with_parent(int(parent))
+    os.chdir(directory)
+    try:
+        os.execv(program, [program, *rest])  # noqa: S606 - the command is ours; no shell is wanted
+    except OSError as error:
+        # A wrong architecture, a missing loader: the program's own words to the one who started it.
+        os.write(2, f"{program}: {error.strerror or error}\n".encode())
+        os._exit(126)

@@ -1,0 +1,174 @@
+"""``synaptic engine``: the llama.cpp build that distributed inference runs on: make one, adopt one, look at it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from synaptic.ui.options import given, json_option
+
+if TYPE_CHECKING:
+    from synaptic.backends.distributed.engine import Engine
+    from synaptic.ui.options import Options
+
+_INSTALL_EPILOG = """\b
+As in:
+  synaptic engine install                    for the CPU, any of its kind
+  synaptic engine install --cuda --jobs 8    and for the NVIDIA GPUs of this machine
+
+\b
+It takes CMake, a C++ compiler and some minutes, once per machine. Ctrl-C ends it; the
+same command goes on from there."""
+
+_USE_EPILOG = """\b
+As in:
+  synaptic engine use ~/llama.cpp/build/bin
+  synaptic engine use --none                 back to the one that was built here"""
+
+_STATUS_EPILOG = """\b
+Exit codes: 0 it works, 3 there is none or it does not."""
+
+
+@click.group()
+def engine() -> None:
+    """Build or adopt the llama.cpp that distributed inference needs, and look at it."""
+
+
+@engine.command(epilog=_INSTALL_EPILOG, short_help="Build an engine on this machine.")
+@click.option("--cuda", "acceleration", flag_value="cuda", help="Also for NVIDIA GPUs.")
+@click.option("--vulkan", "acceleration", flag_value="vulkan", help="Also for GPUs with Vulkan.")
+@click.option("--metal", "acceleration", flag_value="metal", help="Also for the GPU of a Mac.")
+@click.option("--jobs", type=click.IntRange(1, 512), help="Compilations at once. [as CPUs and memory allow]")
+@click.option("--force", is_flag=True, help="Build it anew, even if it is installed.")
+@click.option("--source", metavar="FILE", help="The source distribution of llama-cpp-python, fetched elsewhere.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but the engine's directory and errors.")
+@json_option
+@click.pass_context
+def install(
+    context: click.Context, /, acceleration: str | None, jobs: int | None, source: str | None, **values: Any
+) -> None:
+    """Build llama-server and the RPC server from llama.cpp's source, which is fetched with pip."""
+    from synaptic.backends.distributed.engine_build import BuildOrder  # noqa: PLC0415
+    from synaptic.backends.distributed.engine_build import install as build  # noqa: PLC0415
+    from synaptic.ui.engine_view import BuildView, engine_json  # noqa: PLC0415
+    from synaptic.ui.output import write_json  # noqa: PLC0415
+    from synaptic.ui.text import seconds  # noqa: PLC0415
+
+    force = values.pop("force")
+    options = given(context, **values)
+    archive = None if source is None else Path(source).expanduser().absolute()
+    order = BuildOrder(acceleration=acceleration or "cpu", jobs=jobs, force=force, archive=archive)
+    view = BuildView(sys.stderr, quiet=options.quiet)
+    try:
+        done = asyncio.run(build(order, view))
+    finally:
+        view.close()
+    if options.json:
+        write_json({**engine_json(done.engine), "was_there": done.was_there, "build_seconds": done.build_seconds})
+        return
+    if done.was_there:
+        _note(options, "this engine is installed already; to build it anew: synaptic engine install --force")
+    else:
+        _note(options, f"built in {seconds(done.build_seconds)}")
+    _show(done.engine, options)
+    _mention_adopted(done.engine, options)
+
+
+@engine.command(epilog=_USE_EPILOG, short_help="Use an engine that you built, or go back.")
+@click.argument("directory", required=False, metavar="DIR")
+@click.option("--none", "back", is_flag=True, help="Go back to the engine that was built here.")
+@json_option
+@click.pass_context
+def use(context: click.Context, /, directory: str | None, *, back: bool, **values: Any) -> None:
+    """Use the llama.cpp build in DIR from now on, if its two programs start and agree; it stays where it is."""
+    from synaptic.backends.distributed.engine_store import adopt, forget_adopted  # noqa: PLC0415
+    from synaptic.errors import UsageError  # noqa: PLC0415
+    from synaptic.ui.engine_view import engine_json  # noqa: PLC0415
+    from synaptic.ui.output import write_json, write_text  # noqa: PLC0415
+
+    options = given(context, **values)
+    if back == (directory is not None):
+        raise UsageError(
+            "name a directory, or write --none, not both" if back else "name the directory that the engine is in",
+            hint="as in: synaptic engine use ~/llama.cpp/build/bin; back to the built one: synaptic engine use --none",
+        )
+    if directory is not None:
+        adopted = asyncio.run(adopt(Path(directory)))
+        if options.json:
+            write_json(engine_json(adopted))
+        else:
+            _show(adopted, options)
+        return
+    before = forget_adopted()
+    if options.json:
+        write_json({"forgotten": None if before is None else str(before)})
+    else:
+        write_text("no engine was adopted" if before is None else f"{before} is not used any more")
+
+
+@engine.command(epilog=_STATUS_EPILOG, short_help="Show which engine is in use, and whether it works.")
+@json_option
+@click.pass_context
+def status(context: click.Context, /, **values: Any) -> int:
+    """Start the programs of the engine in use, and show what they are."""
+    from synaptic.backends.distributed.engine_store import installed_engines  # noqa: PLC0415
+    from synaptic.errors import EngineUnavailable, ExitCode  # noqa: PLC0415
+    from synaptic.ui.engine_view import engine_json, installed_json  # noqa: PLC0415
+    from synaptic.ui.output import write_json  # noqa: PLC0415
+
+    options = given(context, **values)
+    try:
+        current = asyncio.run(_current())
+    except EngineUnavailable as error:
+        if not options.json:
+            raise
+        installed = [installed_json(one) for one in installed_engines()]
+        write_json({"works": False, "reason": error.message, "hint": error.hint, "installed": installed})
+        return int(ExitCode.NO_BACKEND)
+    installed = [installed_json(one) for one in installed_engines()]
+    if options.json:
+        write_json({"works": True, **engine_json(current), "installed": installed})
+        return 0
+    _show(current, options)
+    others = [one["directory"] for one in installed if one["directory"] != str(current.files.directory)]
+    if others:
+        _note(options, "also built here: " + ", ".join(others) + " (synaptic engine use DIR takes one)")
+    return 0
+
+
+async def _current() -> Engine:
+    """Return the engine in use; it is started, whatever is known of it."""
+    from synaptic.backends.distributed.engine_store import chosen_files, look_at  # noqa: PLC0415
+
+    files, origin = chosen_files()
+    return await look_at(files, origin, afresh=True)
+
+
+def _show(one: Engine, options: Options) -> None:
+    from synaptic.ui.engine_view import engine_rows  # noqa: PLC0415
+    from synaptic.ui.output import write_paragraph, write_text  # noqa: PLC0415
+
+    if options.quiet:
+        write_text(str(one.files.directory))
+        return
+    for title, text in engine_rows(one):
+        write_paragraph(title, text)
+
+
+def _mention_adopted(built: Engine, options: Options) -> None:
+    """Say so where another engine than the one that was just built is in use."""
+    from synaptic.backends.distributed.engine_store import adopted_directory  # noqa: PLC0415
+
+    if (adopted := adopted_directory()) is not None and adopted != built.files.directory:
+        _note(options, f"in use is the one in {adopted}; to use this one: synaptic engine use --none")
+
+
+def _note(options: Options, text: str) -> None:
+    from synaptic.ui.text import printable  # noqa: PLC0415
+
+    if not options.quiet:
+        click.echo(printable(text), err=True)

@@ -1,0 +1,157 @@
+"""``synaptic engine`` as a person runs it, and what it shows."""
+
+import io
+import json
+import os
+
+import pytest
+from cli_support import run_process
+from engine_support import NEEDS_CMAKE, SIGILL, VERSION, real_files, sdist, stand_in
+
+from synaptic import paths
+from synaptic.backends.distributed.engine_progress import EngineProgress
+from synaptic.backends.distributed.engine_store import Manifest, write_manifest
+from synaptic.ui.engine_view import BuildView, progress_line, rough
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def built(key: str = "1.0-cpu") -> str:
+    directory = stand_in(paths.engine_dir() / key)
+    manifest = Manifest(
+        key=key, version="1.0", commit="0c1e57098", acceleration="cpu", installed_at=1.0, build_seconds=60.0
+    )
+    write_manifest(directory, manifest)
+    return str(directory)
+
+
+def test_without_an_engine_status_says_what_to_do():
+    outcome = run_process("engine", "status")
+    assert outcome.code == 3 and outcome.out == ""
+    assert "no engine is installed" in outcome.err and "hint: run: synaptic engine install" in outcome.err
+    document = json.loads(run_process("engine", "status", "--json").out)
+    assert document["works"] is False and document["installed"] == []
+
+
+def test_status_shows_what_an_engine_is():
+    directory = built()
+    outcome = run_process("engine", "status")
+    assert outcome.code == 0 and outcome.err == ""
+    for text in (directory, VERSION, "protocol 7.0.0", "RPC, CPU", "haswell of haswell, zen4", "GPU0: a graphics card"):
+        assert text in outcome.out
+    document = json.loads(run_process("engine", "status", "--json").out)
+    assert document["works"] is True and document["rpc_version"] == "7.0.0" and len(document["identity"]) == 64
+    assert document["installed"][0]["directory"] == directory
+
+
+def test_status_starts_the_engine_even_if_it_is_known():
+    directory = built()
+    assert run_process("engine", "status").code == 0
+    program = paths.engine_dir() / "1.0-cpu/ggml-rpc-server"
+    before = program.stat()
+    program.write_text(SIGILL.ljust(before.st_size, "#"))
+    os.utime(program, ns=(before.st_atime_ns, before.st_mtime_ns))  # the file looks as it did
+    outcome = run_process("engine", "status")
+    assert outcome.code == 3 and "SIGILL" in outcome.err and directory in outcome.err
+
+
+def test_an_engine_is_adopted_and_given_up(tmp_path):
+    mine = stand_in(tmp_path / "llama.cpp/build/bin")
+    here = built()
+    adopted = run_process("engine", "use", str(tmp_path / "llama.cpp"))
+    assert adopted.code == 0 and f"{mine} (adopted)" in adopted.out
+    status = run_process("engine", "status")
+    assert str(mine) in status.out and f"also built here: {here}" in status.err
+    back = run_process("engine", "use", "--none")
+    assert back.code == 0 and f"{mine} is not used any more" in back.out
+    assert here in run_process("engine", "status").out
+    assert "no engine was adopted" in run_process("engine", "use", "--none").out
+
+
+def test_a_build_for_another_cpu_is_not_adopted(tmp_path):
+    outcome = run_process("engine", "use", str(stand_in(tmp_path, server=SIGILL)))
+    assert outcome.code == 3 and "SIGILL" in outcome.err and "built for another CPU" in outcome.err
+    assert not paths.engine_choice_file().exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("use",), "name the directory that the engine is in"),
+        (("use", ".", "--none"), "not both"),
+        (("use", "nowhere"), "nowhere does not exist"),
+        (("install", "--source", "nowhere.tar.gz"), "cannot read"),
+        (("install", "--jobs", "0"), "0 is not in the range"),
+    ],
+)
+def test_wrong_usage_is_exit_2(arguments, said, tmp_path):
+    outcome = run_process("engine", *arguments, cwd=tmp_path)
+    if "CMake" in outcome.err:
+        pytest.skip("this machine has no tools for a build, which is said first")
+    assert outcome.code == 2 and said in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+@NEEDS_CMAKE
+def test_another_archive_than_the_pinned_one_is_not_built(tmp_path):
+    outcome = run_process("engine", "install", "--source", str(sdist(tmp_path).archive))
+    assert outcome.code == 3
+    assert "is not llama_cpp_python-0.3.36.tar.gz as it was published" in outcome.err
+
+
+def test_the_commands_are_in_the_help():
+    assert "engine " in run_process("--help").out
+    out = run_process("engine", "install", "--help").out
+    assert all(option in out for option in ("--cuda", "--vulkan", "--metal", "--jobs", "--force", "--source"))
+
+
+def test_the_real_engine_is_shown():
+    directory = str(real_files().directory)
+    assert run_process("engine", "use", directory).code == 0
+    outcome = run_process("engine", "status", "--json")
+    document = json.loads(outcome.out)
+    assert outcome.code == 0 and document["works"] and document["directory"] == directory
+    assert {"RPC", "CPU"} <= set(document["backends"]) and document["cpu_variant"] in document["cpu_variants"]
+
+
+def progress(share: float | None, stage: str = "building", **values) -> EngineProgress:
+    return EngineProgress(stage=stage, share=share, **values)
+
+
+def test_progress_is_one_line_a_quarter_where_nobody_watches():
+    err = io.StringIO()
+    view = BuildView(err)
+    view(progress(None, "unpacking"))
+    for step in range(101):
+        view(progress(step / 100, detail=f"{step} of 100 steps", elapsed=step, remaining=200.0))
+    view.close()
+    lines = err.getvalue().splitlines()
+    assert lines[0] == "unpacking …" and len(lines) == 6
+    assert lines[2] == "building llama.cpp: 25 % (25 of 100 steps), 25 s, about 3 min left"
+
+
+def test_progress_is_one_changing_line_on_a_terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    err = Terminal()
+    view = BuildView(err)
+    view(progress(0.1))
+    view(progress(0.2))
+    view.close()
+    assert err.getvalue() == "\r\x1b[Kbuilding llama.cpp: 10 %\r\x1b[Kbuilding llama.cpp: 20 %\r\x1b[K"
+
+
+def test_quiet_is_quiet():
+    err = Terminal()
+    view = BuildView(err, quiet=True)
+    view(progress(0.1))
+    view.close()
+    assert err.getvalue() == ""
+
+
+def test_the_parts_of_a_line():
+    assert progress_line(progress(1.0, elapsed=125.0)) == "building llama.cpp: 100 %, 2 min 5 s"
+    assert progress_line(progress(0.0)) == "building llama.cpp: 0 %"
+    assert [rough(value) for value in (0.0, 14.0, 44.0, 61.0, 200.0)] == ["10 s", "10 s", "40 s", "1 min", "3 min"]
