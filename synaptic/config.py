@@ -118,8 +118,9 @@ def load_settings(
 def describe(loaded: LoadedSettings) -> list[tuple[str, Any, str]]:
     """Return (setting, value as JSON has it, origin) of every setting, in the order of the reference."""
     values = loaded.settings.model_dump(mode="json")
-    # Of a node, what is not set says nothing; of the settings themselves, it does.
-    values["nodes"] = loaded.settings.model_dump(mode="json", include={"nodes"}, exclude_none=True)["nodes"]
+    # Of a machine, what is not set says nothing; of the settings themselves, it does.
+    machines = {"nodes", "rpc_backends"}
+    values |= loaded.settings.model_dump(mode="json", include=machines, exclude_none=True)
     return [(name, values[name], loaded.origins[name]) for name in Settings.model_fields]
 
 

@@ -66,6 +66,16 @@ def call_cache_file() -> Path:
     return Path(platformdirs.user_cache_dir(APP)) / "replies.sqlite3"
 
 
+def worker_facts_file() -> Path:
+    """What was last learned of each RPC worker."""
+    return Path(platformdirs.user_cache_dir(APP)) / "workers.json"
+
+
+def worker_registry_file() -> Path:
+    """Who holds which RPC worker."""
+    return state_dir() / "workers.json"
+
+
 def state_dir() -> Path:
     """History and logs."""
     return Path(platformdirs.user_state_dir(APP))

@@ -36,6 +36,10 @@ DEFAULT_FAILOVERS = 2
 DEFAULT_CONTEXT_TOKENS = 4096
 DEFAULT_KEEP_ALIVE = "5m"
 DEFAULT_EMBEDDED_PARALLEL = 4
+DEFAULT_DISTRIBUTED_PARALLEL = 4
+DEFAULT_WORKER_RETURN_SECONDS = 5.0
+DEFAULT_COORDINATOR_IDLE_SECONDS = 900.0
+DEFAULT_TENSOR_CACHE_GIB = 50.0
 
 # What Ollama reads: a whole number of seconds, or Go's durations; a minus sign keeps the model for ever.
 _KEEP_ALIVE = r"^-?(?:[0-9]+|(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|\u00b5s|ms|s|m|h))+)$"
@@ -132,6 +136,73 @@ class Settings(Frozen):
         default=None,
         description="Address of the coordinator (`llama-server`); port 18080 where an `http` address names none.",
         examples=["http://127.0.0.1:18080"],
+    )
+    local_workers: int | None = Field(
+        default=None,
+        ge=0,
+        le=15,
+        strict=True,
+        description="RPC workers to start on this machine; without it, one if `rpc_backends` names none.",
+        examples=[1],
+    )
+    local_worker_threads: int | None = Field(
+        default=None,
+        ge=1,
+        strict=True,
+        description="Threads of each of them; without it, they share the cores.",
+        examples=[4],
+    )
+    local_worker_memory_gib: float | None = Field(
+        default=None,
+        gt=0,
+        strict=True,
+        allow_inf_nan=False,
+        description="GiB that layers may take in each of them; without it, they share what is available.",
+        examples=[8],
+    )
+    distributed_context: int = Field(
+        default=DEFAULT_CONTEXT_TOKENS,
+        ge=256,
+        strict=True,
+        description="Context of distributed inference, in tokens per parallel call.",
+        examples=[8192],
+    )
+    distributed_parallel: int = Field(
+        default=DEFAULT_DISTRIBUTED_PARALLEL,
+        ge=1,
+        le=64,
+        strict=True,
+        description="Calls that a coordinator serves at once; they share each round trip to the workers.",
+        examples=[8],
+    )
+    prewarm: list[str] = Field(
+        default_factory=list,
+        description="Models that distributed inference loads at start, the first ones first.",
+        examples=[["llama3.1:70b"]],
+    )
+    coordinator_idle: float | None = Field(
+        default=DEFAULT_COORDINATOR_IDLE_SECONDS,
+        gt=0,
+        strict=True,
+        allow_inf_nan=False,
+        description="Seconds without a call after which a coordinator frees the memory of its workers; null is never.",
+        examples=[900],
+    )
+    worker_return_wait: float = Field(
+        default=DEFAULT_WORKER_RETURN_SECONDS,
+        ge=0,
+        strict=True,
+        allow_inf_nan=False,
+        description="Seconds that a lost worker has to come back in, before its layers go to the others.",
+        examples=[5],
+    )
+    tensor_cache_gib: float = Field(
+        default=DEFAULT_TENSOR_CACHE_GIB,
+        ge=0,
+        strict=True,
+        allow_inf_nan=False,
+        description="GiB of tensors that workers started here keep on disk for the next start; 0 keeps none.",
+        examples=[50],
     )
     first_token_timeout: float | None = Field(
         default=DEFAULT_FIRST_TOKEN_SECONDS,

@@ -156,6 +156,21 @@ class RpcBackendSettings(Frozen):
     port: int = Field(
         default=WORKER_PORT, ge=1, le=MAX_PORT, strict=True, description="Port of its `rpc-server`.", examples=[50052]
     )
+    memory_gib: float | None = Field(
+        default=None,
+        gt=0,
+        strict=True,
+        allow_inf_nan=False,
+        description="GiB that layers may take there; without it, what the worker says, and a CPU says too much.",
+        examples=[12],
+    )
+    layers: int | None = Field(
+        default=None,
+        ge=0,
+        strict=True,
+        description="Layers to give it, whatever the placement would choose; 0 leaves it out.",
+        examples=[20],
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -1,0 +1,123 @@
+"""The words of a placement: what workers offer, what is wanted, and which worker gets which layers, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from synaptic.backends.distributed.rpc_measure import Measurement
+    from synaptic.backends.distributed.rpc_protocol import Endpoint
+    from synaptic.backends.distributed.shape import ModelShape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """One device of one worker.
+
+    Attributes:
+        endpoint: The worker.
+        device: Its number there.
+        memory_bytes: What layers may take, before any margin.
+        memory_source: Who says so: ``settings``, ``worker``, ``system`` (a managed worker's real available memory).
+        measurement: What it and the way to it can do; ``None`` where that was never measured.
+        managed: Whether we start it.
+        layers: How many layers a person wants it to have; ``None`` leaves that to the placement.
+        refusal: Why it cannot be used (held, unreachable, another version); "" if it can.
+    """
+
+    endpoint: Endpoint
+    device: int
+    memory_bytes: int
+    memory_source: str
+    measurement: Measurement | None = None
+    managed: bool = False
+    layers: int | None = None
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a model is to be served with.
+
+    Attributes:
+        context: Tokens of one call, prompt and reply together.
+        slots: Calls at once.
+        ubatch: Tokens of a prompt that are computed at once (llama.cpp's ``-ub``).
+        coordinator_memory: Bytes that the coordinator may take on this machine.
+    """
+
+    context: int
+    slots: int
+    ubatch: int = 512
+    coordinator_memory: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What one device of one worker gets.
+
+    Attributes:
+        first: Its first layer.
+        layers: How many, in order; the output is not one of them.
+        output: Whether norm and head are there.
+        embeddings: Whether the token embeddings are there, instead of at the coordinator.
+        weight_bytes: Weights.
+        kv_bytes: Keys and values of all slots.
+        compute_bytes: Scratch memory, estimated.
+        seconds_per_token: Predicted, its network included.
+        overridden: Whether a person chose the number of layers.
+    """
+
+    endpoint: Endpoint
+    device: int
+    first: int
+    layers: int
+    output: bool
+    embeddings: bool
+    weight_bytes: int
+    kv_bytes: int
+    compute_bytes: int
+    seconds_per_token: float
+    overridden: bool = False
+
+    @property
+    def memory_bytes(self) -> int:
+        """All that it needs there."""
+        return self.weight_bytes + self.kv_bytes + self.compute_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Why a device is, or is not, part of a placement."""
+
+    endpoint: Endpoint
+    device: int
+    used: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Which layers go where. Shares are in the order in which a token passes through them.
+
+    Attributes:
+        shares: At least one; each holds at least a layer or the output.
+        coordinator_bytes: What the coordinator will hold of the model, and its own buffers.
+        tokens_per_second: Predicted decode speed of one stream; ``None`` where a worker was never measured.
+        load_seconds: Predicted time until it is loaded; ``None`` likewise.
+        verdicts: One for each device that was offered.
+    """
+
+    shape: ModelShape
+    wanted: Wanted
+    shares: tuple[Share, ...]
+    coordinator_bytes: int
+    tokens_per_second: float | None
+    load_seconds: float | None
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The workers, each once, in the order of their first share."""
+        return tuple(dict.fromkeys(share.endpoint for share in self.shares))

@@ -1,0 +1,52 @@
+"""Whether a process is still the one that it was: a number alone is given to another one sooner or later."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+_STATE: Final = 0  # of the fields behind the name in /proc/PID/stat
+_START: Final = 19
+_DEAD: Final = frozenset("ZXx")
+
+
+def process_mark(pid: int) -> str | None:
+    """Return what tells a living process from every other with its number, ``None`` if there is none (or a zombie).
+
+    On Linux that is when it was started, counted from the boot, and which boot: unlike a time of day, it stays the
+    same when somebody sets the clock.
+    """
+    return _linux_mark(pid) if sys.platform == "linux" else _other_mark(pid)
+
+
+def _linux_mark(pid: int) -> str | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except OSError:
+        return _other_mark(pid)
+    fields = text.rpartition(")")[2].split()
+    return None if fields[_STATE] in _DEAD else f"{_boot()}+{fields[_START]}"
+
+
+@cache
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return "boot"
+
+
+def _other_mark(pid: int) -> str | None:
+    import psutil  # noqa: PLC0415 - not needed on Linux
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
+    except psutil.NoSuchProcess:
+        return None
+    except psutil.Error:
+        return "alive"

@@ -1,0 +1,99 @@
+"""What was last learned of each worker, kept in the person's cache: for lists, and for the placement.
+
+A cache: what is missing, damaged or of another version of this program is as if it had never been learned.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from synaptic import paths
+from synaptic.backends.distributed.rpc_measure import Measurement
+from synaptic.backends.distributed.rpc_probe import Device, WorkerFacts
+from synaptic.backends.distributed.rpc_protocol import ProtocolVersion
+from synaptic.backends.distributed.state_file import only_one, read_json, replace_json
+
+if TYPE_CHECKING:
+    from synaptic.backends.distributed.rpc_protocol import Endpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownWorker:
+    """What is known of the worker at an address.
+
+    Attributes:
+        facts: What it said when it was last checked.
+        checked_at: When that was, in seconds since the epoch.
+        measurement: What it could do when it was last measured.
+        measured_at: When that was.
+
+    """
+
+    facts: WorkerFacts
+    checked_at: float
+    measurement: Measurement | None = None
+    measured_at: float | None = None
+
+
+def recall(endpoint: Endpoint) -> KnownWorker | None:
+    """Return what is known of the worker at ``endpoint``."""
+    entry = _read().get(str(endpoint))
+    try:
+        return None if entry is None else _known(entry)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def remember(endpoint: Endpoint, facts: WorkerFacts, measurement: Measurement | None = None) -> KnownWorker:
+    """Keep what was just learned, and return all that is known now.
+
+    An older measurement stays if it seems to be the same worker: the same version, the same devices.
+    """
+    now = time.time()
+    known = KnownWorker(
+        facts=facts,
+        checked_at=now,
+        measurement=measurement,
+        measured_at=None if measurement is None else now,
+    )
+    file = paths.worker_facts_file()
+    with suppress(OSError), only_one(file):  # a cache that cannot be written is no failure
+        before = recall(endpoint)
+        if measurement is None and before is not None and _alike(before.facts, facts):
+            known = replace(known, measurement=before.measurement, measured_at=before.measured_at)
+        replace_json(file, {**_read(), str(endpoint): asdict(known)})
+    return known
+
+
+def _read() -> dict[str, Any]:
+    try:
+        document = read_json(paths.worker_facts_file(), missing={})
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _alike(a: WorkerFacts, b: WorkerFacts) -> bool:
+    def looks(facts: WorkerFacts) -> tuple[Any, ...]:
+        return (facts.version, [(device.memory_total, device.max_size) for device in facts.devices])
+
+    return looks(a) == looks(b)
+
+
+def _known(entry: dict[str, Any]) -> KnownWorker:
+    facts, measured = entry["facts"], entry["measurement"]
+    return KnownWorker(
+        facts=WorkerFacts(
+            version=ProtocolVersion(*facts["version"]),
+            devices=tuple(Device(**device) for device in facts["devices"]),
+            round_trip=float(facts["round_trip"]),
+        ),
+        checked_at=float(entry["checked_at"]),
+        measurement=None
+        if measured is None
+        else Measurement(**{**measured, "weight_reading": tuple(measured["weight_reading"])}),
+        measured_at=entry["measured_at"],
+    )

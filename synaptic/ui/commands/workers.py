@@ -1,0 +1,170 @@
+"""``synaptic workers``: the llama.cpp RPC workers that a large model's layers are spread over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from synaptic.ui.options import given, json_option, settings_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from synaptic.backends.distributed.registry import Holder
+    from synaptic.backends.distributed.rpc_protocol import Endpoint, ProtocolVersion
+    from synaptic.backends.distributed.worker_check import WorkerLook
+    from synaptic.config import Settings
+    from synaptic.ui.options import Options
+
+_CHECK_EPILOG = """\b
+As in:
+  synaptic workers check                     all workers of the settings
+  synaptic workers check 10.0.0.4:50052      one, whether it is in the settings or not
+  synaptic workers check --measure           and how fast they and the network are
+
+\b
+A worker that a coordinator holds is not contacted: it serves one at a time, and
+asking it may end it.
+
+\b
+Exit codes: 0 all are well, 1 some are, 3 none is."""
+
+_NAME_ONE = """synaptic config set rpc_backends '["10.0.0.4:50052"]'"""
+
+
+@click.group()
+def workers() -> None:
+    """List and check the llama.cpp RPC workers that a large model's layers are spread over."""
+
+
+@workers.command("list", short_help="List the workers of the settings; none is contacted.")
+@settings_options
+@json_option
+@click.pass_context
+def list_workers(context: click.Context, /, **values: Any) -> None:
+    """List the workers of the settings, with what was last learned of each; none is contacted."""
+    from synaptic.backends.distributed.worker_facts import recall  # noqa: PLC0415
+    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
+    from synaptic.ui.output import write_json, write_table  # noqa: PLC0415
+    from synaptic.ui.workers_view import HEADERS, worker_json, worker_rows  # noqa: PLC0415
+
+    options = given(context, **values)
+    endpoints = _named(load_with_notices(options).settings)
+    known = [recall(endpoint) for endpoint in endpoints]
+    holders = _holders(endpoints)
+    if options.json:
+        write_json([worker_json(*row) for row in zip(endpoints, known, holders, strict=True)])
+    elif endpoints:
+        write_table(HEADERS, worker_rows(endpoints, known, holders, time.time()))
+    else:
+        _note(options, f"the settings name no workers; to name one: {_NAME_ONE}")
+
+
+@workers.command(epilog=_CHECK_EPILOG, short_help="Ask each worker how it is.")
+@click.argument("which", nargs=-1, metavar="[HOST:PORT]...")
+@click.option("--measure", is_flag=True, help="Measure latency, bandwidth and speed, too; some seconds a worker.")
+@settings_options
+@json_option
+@click.pass_context
+def check(context: click.Context, /, which: tuple[str, ...], *, measure: bool, **values: Any) -> int:
+    """Ask each worker, or those given, how it is: version, devices, memory, latency."""
+    from synaptic.backends.distributed.worker_check import check_workers, verdict  # noqa: PLC0415
+    from synaptic.errors import UsageError  # noqa: PLC0415
+    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
+    from synaptic.ui.output import write_json  # noqa: PLC0415
+    from synaptic.ui.workers_view import look_json  # noqa: PLC0415
+
+    options = given(context, **values)
+    settings = load_with_notices(options).settings
+    endpoints = _given(which) if which else _named(settings)
+    if not endpoints:
+        raise UsageError(
+            "there is no worker to check",
+            hint=f"name one: synaptic workers check HOST:PORT, or in the settings: {_NAME_ONE}",
+        )
+
+    async def run() -> tuple[ProtocolVersion | None, list[WorkerLook]]:
+        engine = await _engine_version()
+        return engine, await check_workers(endpoints, engine=engine, measured=measure)
+
+    engine, looks = asyncio.run(run())
+    if options.json:
+        write_json([look_json(look) for look in looks])
+    else:
+        _show(options, engine, looks)
+    return int(verdict(looks))
+
+
+def _show(options: Options, engine: ProtocolVersion | None, looks: Sequence[WorkerLook]) -> None:
+    from synaptic.ui.output import write_text  # noqa: PLC0415
+    from synaptic.ui.workers_view import CPU_NOTE, look_lines, needs_cpu_note  # noqa: PLC0415
+
+    now = time.time()
+    for look in looks:
+        for line in look_lines(look, now):
+            write_text(line)
+    if needs_cpu_note(looks):
+        _note(options, f"memory: {CPU_NOTE}")
+    if engine is None and any(look.well for look in looks):
+        _note(
+            options,
+            "no engine works on this machine (synaptic engine status), so the workers were compared with each other",
+        )
+
+
+async def _engine_version() -> ProtocolVersion | None:
+    """Return the version that the engine of this machine speaks, ``None`` where there is none that works."""
+    from synaptic.backends.distributed.engine_store import current_engine  # noqa: PLC0415
+    from synaptic.backends.distributed.rpc_protocol import ProtocolVersion  # noqa: PLC0415
+    from synaptic.errors import EngineUnavailable  # noqa: PLC0415
+
+    try:
+        engine = await current_engine()
+    except EngineUnavailable:
+        return None
+    return ProtocolVersion.parse(engine.facts.rpc_version)
+
+
+def _named(settings: Settings) -> list[Endpoint]:
+    from synaptic.backends.distributed.rpc_protocol import Endpoint  # noqa: PLC0415
+
+    return [Endpoint(worker.host, worker.port) for worker in settings.rpc_backends]
+
+
+def _given(words: Sequence[str]) -> list[Endpoint]:
+    """Return the workers that were written on the command line, each once.
+
+    Raises:
+        UsageError: If one of them is no address.
+
+    """
+    from synaptic.backends.distributed.rpc_protocol import Endpoint  # noqa: PLC0415
+    from synaptic.errors import ConfigError, UsageError  # noqa: PLC0415
+
+    found: list[Endpoint] = []
+    for word in words:
+        try:
+            found.append(Endpoint.parse(word))
+        except ConfigError as error:
+            raise UsageError(f"{word!r} {error.message}", hint=error.hint) from error
+    return list(dict.fromkeys(found))
+
+
+def _holders(endpoints: Sequence[Endpoint]) -> list[Holder | None]:
+    """Return who is recorded as the holder of each worker; names are not resolved for that."""
+    from synaptic.backends.distributed.registry import Worker, WorkerRegistry  # noqa: PLC0415
+
+    holders = WorkerRegistry().holders()
+    # An IP address is its own address: it is found even if the holder knows the worker by name.
+    workers = [Worker(endpoint, (endpoint.host,)) for endpoint in endpoints]
+    return [next((holder for holder in holders if holder.holds(worker)), None) for worker in workers]
+
+
+def _note(options: Options, text: str) -> None:
+    from synaptic.ui.text import printable  # noqa: PLC0415
+
+    if not options.quiet:
+        click.echo(printable(text), err=True)
