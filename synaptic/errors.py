@@ -10,7 +10,10 @@
     ├── BackendError               exit 1: one call failed
     │   ├── BackendUnavailable     exit 3: nothing answers there, or it cannot be started
     │   │   └── EngineUnavailable  our own engine cannot be installed, fetched or started; never retried
-    │   │       └── DownloadError  the embedded model could not be fetched
+    │   │       ├── DownloadError  the embedded model could not be fetched
+    │   │       ├── CoordinatorFailed  a model could not be loaded over its workers, or not be brought back
+    │   │       ├── NoPlacement    the workers have no room for a model
+    │   │       └── ModelFileError a model's file cannot be read, or llama.cpp would not load it
     │   ├── ModelNotFound          exit 3: the backend answers, but does not have the model
     │   ├── BackendBusy            503 or 429; retryable
     │   │   └── PoolSaturated      every node has all the calls it takes, and too many wait, or this one too long
@@ -125,8 +128,44 @@ class EngineUnavailable(BackendUnavailable):
     retryable = False
 
 
+class CoordinatorFailed(EngineUnavailable):
+    """A model could not be loaded over its workers, or not be brought back after a loss, within the attempts for that.
+
+    ``worker`` is the one that is to blame, ``log_line`` what was said of it; "" where that is not known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        backend: str | None = None,
+        node: str | None = None,
+        worker: str = "",
+        log_line: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint, backend=backend, node=node)
+        self.worker = worker
+        self.log_line = log_line
+
+
 class DownloadError(EngineUnavailable):
     """The embedded model could not be fetched or failed its checksum."""
+
+
+class ModelFileError(EngineUnavailable):
+    """A model's file cannot be read, is damaged or incomplete, or is none that llama.cpp generates text with."""
+
+
+class NoPlacement(EngineUnavailable):
+    """The workers cannot hold a model with the context and the slots that are wanted.
+
+    ``missing_bytes`` is what they lack, 0 where that cannot be said: no worker, or an order that cannot be obeyed.
+    """
+
+    def __init__(self, message: str, *, missing_bytes: int = 0, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint, backend="distributed")
+        self.missing_bytes = missing_bytes
 
 
 class ModelNotFound(BackendError):
