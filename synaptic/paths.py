@@ -66,6 +66,11 @@ def call_cache_file() -> Path:
     return Path(platformdirs.user_cache_dir(APP)) / "replies.sqlite3"
 
 
+def tensor_cache_dir() -> Path:
+    """Tensors that RPC workers of this machine got once, so that they need not be sent again."""
+    return Path(platformdirs.user_cache_dir(APP)) / "tensors"
+
+
 def worker_facts_file() -> Path:
     """What was last learned of each RPC worker."""
     return Path(platformdirs.user_cache_dir(APP)) / "workers.json"
@@ -74,6 +79,11 @@ def worker_facts_file() -> Path:
 def worker_registry_file() -> Path:
     """Who holds which RPC worker."""
     return state_dir() / "workers.json"
+
+
+def served_workers_file() -> Path:
+    """Which RPC workers ``workers start`` runs on this machine."""
+    return state_dir() / "served-workers.json"
 
 
 def state_dir() -> Path:

@@ -64,11 +64,17 @@ class ChildProcess(asyncio.SubprocessProtocol):
 
     _alive: ClassVar[set[int]] = set()
 
-    def __init__(self, log: logging.Handler, on_exit: Callable[[ChildProcess], None] | None) -> None:
+    def __init__(
+        self,
+        log: logging.Handler,
+        on_exit: Callable[[ChildProcess], None] | None,
+        on_line: Callable[[str], None] | None = None,
+    ) -> None:
         self.pid = 0
         self.returncode: int | None = None
         self._log = log
         self._on_exit = on_exit
+        self._on_line = on_line
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._partial = {1: b"", 2: b""}
         self._transport: asyncio.SubprocessTransport | None = None
@@ -85,6 +91,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
         env: Mapping[str, str] | None = None,
         log_file: Path | None = None,
         on_exit: Callable[[ChildProcess], None] | None = None,
+        on_line: Callable[[str], None] | None = None,
     ) -> ChildProcess:
         """Start ``command``.
 
@@ -94,12 +101,13 @@ class ChildProcess(asyncio.SubprocessProtocol):
             env: Its whole environment; ``None`` for ours.
             log_file: Where its standard error goes, besides the tail in memory; it never grows beyond a bound.
             on_exit: Called once, in the event loop, when the child has ended.
+            on_line: Called with every line that it writes to its standard error.
 
         Raises:
             BackendUnavailable: If the program cannot be started.
 
         """
-        child = cls(_open_log(log_file), on_exit)
+        child = cls(_open_log(log_file), on_exit, on_line)
         try:
             await asyncio.get_running_loop().subprocess_exec(
                 lambda: child,
@@ -226,6 +234,8 @@ class ChildProcess(asyncio.SubprocessProtocol):
             self._lines.put_nowait(text)
             return
         self._tail.append(text)
+        if self._on_line is not None:
+            self._on_line(text)
         self._log.handle(logging.LogRecord("child", logging.INFO, "", 0, f"[{self.pid}] {text}", None, None))
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from synaptic.backends.distributed.rpc_measure import Measurement
     from synaptic.backends.distributed.rpc_probe import Device
     from synaptic.backends.distributed.rpc_protocol import Endpoint
+    from synaptic.backends.distributed.served_workers import Served
     from synaptic.backends.distributed.worker_check import WorkerLook
     from synaptic.backends.distributed.worker_facts import KnownWorker
 
@@ -59,6 +60,27 @@ def worker_json(endpoint: Endpoint, known: KnownWorker | None, holder: Holder | 
     if holder is not None:
         held = {"by": holder.by, "pid": holder.pid, "machine": holder.machine, "since": holder.since}
     return {"host": endpoint.host, "port": endpoint.port, **_known_json(known), "held_by": held}
+
+
+def served_json(served: Served | None, *, named: bool) -> dict[str, Any]:
+    """Return what a list adds to a worker: whether the settings name it, and the process that serves it from here."""
+    here = None if served is None else {"pid": served.pid, "since": served.since}
+    return {"in_settings": named, "served_here": here}
+
+
+def served_line(served: Served, now: float) -> str:
+    """Return that a worker runs on this machine for others.
+
+    Args:
+        served: Which.
+        now: Seconds since the epoch.
+
+    """
+    began = ago(now - served.since)
+    return (
+        f"{served.endpoint} runs here, kept by process {served.pid}, started {began}; "
+        f"to end it: synaptic workers stop {served.endpoint}"
+    )
 
 
 def look_lines(look: WorkerLook, now: float) -> Iterator[str]:

@@ -6,6 +6,7 @@ Python ignores SIGPIPE, and what is ignored stays so through ``exec``.
 from __future__ import annotations
 
 import os
+import resource
 from typing import TYPE_CHECKING
 
 from synaptic.backends.lifeline import die_with_parent
@@ -24,6 +25,8 @@ def main(arguments: Sequence[str]) -> None:
     parent, directory, program, *rest = arguments
     die_with_parent(int(parent))
     os.chdir(directory)
+    # llama.cpp aborts when it loses a worker: a core of several GiB in the engine's directory would help nobody.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     try:
         os.execv(program, [program, *rest])  # noqa: S606 - the command is ours; no shell is wanted
     except OSError as error:

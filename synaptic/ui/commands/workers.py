@@ -32,12 +32,22 @@ asking it may end it.
 \b
 Exit codes: 0 all are well, 1 some are, 3 none is."""
 
+_START_EPILOG = """\b
+As in:
+  synaptic workers start                       for this machine, or through a tunnel
+  synaptic workers start --host 10.0.0.4       for a network that you trust
+  synaptic workers start --prefill llama3:70b  with its tensors at hand already
+
+\b
+Whoever reaches the port can run code as you: the RPC protocol knows no password.
+Ctrl-C ends the worker, and so does: synaptic workers stop"""
+
 _NAME_ONE = """synaptic config set rpc_backends '["10.0.0.4:50052"]'"""
 
 
 @click.group()
 def workers() -> None:
-    """List and check the llama.cpp RPC workers that a large model's layers are spread over."""
+    """List, check and run the llama.cpp RPC workers that a large model's layers are spread over."""
 
 
 @workers.command("list", short_help="List the workers of the settings; none is contacted.")
@@ -45,21 +55,34 @@ def workers() -> None:
 @json_option
 @click.pass_context
 def list_workers(context: click.Context, /, **values: Any) -> None:
-    """List the workers of the settings, with what was last learned of each; none is contacted."""
+    """List the workers of the settings and those that run here for others; none is contacted."""
+    from synaptic.backends.distributed.served_workers import served_workers  # noqa: PLC0415
     from synaptic.backends.distributed.worker_facts import recall  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
     from synaptic.ui.output import write_json, write_table  # noqa: PLC0415
-    from synaptic.ui.workers_view import HEADERS, worker_json, worker_rows  # noqa: PLC0415
+    from synaptic.ui.workers_view import (  # noqa: PLC0415
+        HEADERS,
+        served_json,
+        served_line,
+        worker_json,
+        worker_rows,
+    )
 
     options = given(context, **values)
-    endpoints = _named(load_with_notices(options).settings)
+    named = _named(load_with_notices(options).settings)
+    served = {worker.endpoint: worker for worker in served_workers()}
+    endpoints = list(dict.fromkeys([*named, *served]))
     known = [recall(endpoint) for endpoint in endpoints]
     holders = _holders(endpoints)
     if options.json:
-        write_json([worker_json(*row) for row in zip(endpoints, known, holders, strict=True)])
-    elif endpoints:
+        rows = zip(endpoints, known, holders, strict=True)
+        write_json([{**worker_json(*row), **served_json(served.get(row[0]), named=row[0] in named)} for row in rows])
+        return
+    if endpoints:
         write_table(HEADERS, worker_rows(endpoints, known, holders, time.time()))
-    else:
+    for worker in served.values():
+        _note(options, served_line(worker, time.time()))
+    if not endpoints:
         _note(options, f"the settings name no workers; to name one: {_NAME_ONE}")
 
 
@@ -79,7 +102,7 @@ def check(context: click.Context, /, which: tuple[str, ...], *, measure: bool, *
 
     options = given(context, **values)
     settings = load_with_notices(options).settings
-    endpoints = _given(which) if which else _named(settings)
+    endpoints = given_workers(which) if which else _named(settings)
     if not endpoints:
         raise UsageError(
             "there is no worker to check",
@@ -87,7 +110,7 @@ def check(context: click.Context, /, which: tuple[str, ...], *, measure: bool, *
         )
 
     async def run() -> tuple[ProtocolVersion | None, list[WorkerLook]]:
-        engine = await _engine_version()
+        engine = await engine_version()
         return engine, await check_workers(endpoints, engine=engine, measured=measure)
 
     engine, looks = asyncio.run(run())
@@ -96,6 +119,89 @@ def check(context: click.Context, /, which: tuple[str, ...], *, measure: bool, *
     else:
         _show(options, engine, looks)
     return int(verdict(looks))
+
+
+@workers.command(epilog=_START_EPILOG, short_help="Run a worker here, for the coordinator of another machine.")
+@click.option("--host", metavar="ADDRESS", default="127.0.0.1", help="Where to listen. [this machine only]")
+@click.option("--port", type=click.IntRange(1, 65535), default=50052, help="Port to listen at. [50052]")
+@click.option("--threads", type=click.IntRange(1), help="Threads that compute. [one a core]")
+@click.option("--memory", type=click.FloatRange(0, min_open=True), metavar="GIB", help="What layers may take. [all]")
+@click.option("--no-cache", is_flag=True, help="Keep no tensors on disk for the next start.")
+@click.option("--prefill", metavar="MODEL", help="Put the tensors of a model of this machine into the cache first.")
+@settings_options
+@click.pass_context
+def start(context: click.Context, /, **values: Any) -> None:
+    """Run a worker in the foreground; it is started again when it crashes."""
+    from synaptic import paths  # noqa: PLC0415
+    from synaptic.backends.distributed.local_workers import cache_limit  # noqa: PLC0415
+    from synaptic.errors import UsageError  # noqa: PLC0415
+    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
+    from synaptic.ui.worker_serving import Serving, serve_worker  # noqa: PLC0415
+
+    options = given(context, **values)
+    limit = cache_limit(load_with_notices(options).settings)
+    cached = limit > 0 and not values["no_cache"]
+    if values["prefill"] is not None and not cached:
+        raise UsageError("--prefill needs the tensor cache", hint="leave --no-cache out, or set tensor_cache_gib")
+    serving = Serving(
+        host=_address(values["host"]),
+        port=values["port"],
+        threads=values["threads"],
+        memory_bytes=None if values["memory"] is None else int(values["memory"] * (1 << 30)),
+        cache_dir=paths.tensor_cache_dir() if cached else None,
+        cache_bytes=limit,
+        model=values["prefill"],
+    )
+    asyncio.run(serve_worker(serving, lambda text: _note(options, text)))
+
+
+@workers.command(short_help="End workers that run on this machine.")
+@click.argument("which", nargs=-1, metavar="[HOST:PORT]...")
+@settings_options
+@click.pass_context
+def stop(context: click.Context, /, which: tuple[str, ...], **values: Any) -> None:
+    """End the workers that were started here with `workers start`: all of them, or those given."""
+    from synaptic.backends.distributed.served_workers import end, served_workers  # noqa: PLC0415
+    from synaptic.errors import UsageError  # noqa: PLC0415
+
+    options = given(context, **values)
+    served = served_workers()
+    chosen = given_workers(which)
+    for endpoint in chosen:
+        if endpoint not in [worker.endpoint for worker in served]:
+            here = ", ".join(str(worker.endpoint) for worker in served)
+            raise UsageError(
+                f"no worker that was started here listens at {endpoint}",
+                hint=f"there is {here}" if here else "workers of other machines are ended there",
+            )
+    ending = [worker for worker in served if not chosen or worker.endpoint in chosen]
+    killed = end(ending)
+    for worker in ending:
+        _note(options, f"{worker.endpoint} was {'killed: it did not end by itself' if worker in killed else 'ended'}")
+    if not ending:
+        _note(options, "no worker was started here")
+
+
+def _address(text: str) -> str:
+    """Return an IPv4 address to listen at.
+
+    Raises:
+        UsageError: If it is none.
+
+    """
+    import ipaddress  # noqa: PLC0415
+
+    from synaptic.errors import UsageError  # noqa: PLC0415
+
+    if text == "localhost":
+        return "127.0.0.1"
+    try:
+        return str(ipaddress.IPv4Address(text))
+    except ValueError as error:
+        raise UsageError(
+            f"--host {text!r} is no IPv4 address, and llama.cpp's RPC server takes nothing else",
+            hint="write the address of this machine in the coordinator's network; 'ip -4 addr' lists them",
+        ) from error
 
 
 def _show(options: Options, engine: ProtocolVersion | None, looks: Sequence[WorkerLook]) -> None:
@@ -115,7 +221,7 @@ def _show(options: Options, engine: ProtocolVersion | None, looks: Sequence[Work
         )
 
 
-async def _engine_version() -> ProtocolVersion | None:
+async def engine_version() -> ProtocolVersion | None:
     """Return the version that the engine of this machine speaks, ``None`` where there is none that works."""
     from synaptic.backends.distributed.engine_store import current_engine  # noqa: PLC0415
     from synaptic.backends.distributed.rpc_protocol import ProtocolVersion  # noqa: PLC0415
@@ -134,7 +240,7 @@ def _named(settings: Settings) -> list[Endpoint]:
     return [Endpoint(worker.host, worker.port) for worker in settings.rpc_backends]
 
 
-def _given(words: Sequence[str]) -> list[Endpoint]:
+def given_workers(words: Sequence[str]) -> list[Endpoint]:
     """Return the workers that were written on the command line, each once.
 
     Raises:
