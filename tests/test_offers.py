@@ -20,7 +20,8 @@ from synaptic.backends.distributed.local_workers import (
     local_workers,
 )
 from synaptic.backends.distributed.managed_worker import ManagedWorker
-from synaptic.backends.distributed.offers import external_offers, gather_offers, is_placeholder, managed_offers
+from synaptic.backends.distributed.offers import external_offers, gather_offers, managed_offers
+from synaptic.backends.distributed.placement_types import is_placeholder
 from synaptic.backends.distributed.registry import Worker, WorkerRegistry
 from synaptic.backends.distributed.rpc_measure import Measurement
 from synaptic.backends.distributed.rpc_probe import Device, WorkerFacts

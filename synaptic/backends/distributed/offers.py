@@ -55,7 +55,7 @@ async def gather_offers(
         managed: Our own workers, started or not.
         measure: Whether workers of which no recent measurement is known are measured, some seconds each.
         registry: Who holds which worker; that of this person unless given.
-        planned_local: How many further local workers would be started; see :func:`is_placeholder`.
+        planned_local: How many further local workers would be started; see :func:`.placement_types.is_placeholder`.
 
     Raises:
         UsageError: If it cannot be told or recorded who holds a worker.
@@ -76,11 +76,6 @@ async def gather_offers(
         own += await _managed_offers(worker, fact, share, registry, measure=measure)
     own += _planned_offers(settings, engine, planned_local, share)
     return [*external, *own]
-
-
-def is_placeholder(endpoint: Endpoint) -> bool:
-    """Return whether an endpoint stands for a local worker that does not run yet: loopback and its number as port."""
-    return endpoint.host == LOOPBACK and endpoint.port < 16  # noqa: PLR2004 - 15 devices are llama.cpp's limit
 
 
 def external_offers(backend: RpcBackendSettings, look: WorkerLook) -> list[Offer]:

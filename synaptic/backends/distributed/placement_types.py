@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from synaptic.backends.distributed.rpc_measure import Measurement
     from synaptic.backends.distributed.rpc_protocol import Endpoint
     from synaptic.backends.distributed.shape import ModelShape
+
+_LOOPBACK: Final = "127.0.0.1"
+_MOST_PLACEHOLDERS: Final = 15  # llama.cpp takes no more devices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,3 +124,8 @@ class Placement:
     def endpoints(self) -> tuple[Endpoint, ...]:
         """The workers, each once, in the order of their first share."""
         return tuple(dict.fromkeys(share.endpoint for share in self.shares))
+
+
+def is_placeholder(endpoint: Endpoint) -> bool:
+    """Return whether an endpoint stands for a local worker that does not run yet: loopback and its number as port."""
+    return endpoint.host == _LOOPBACK and endpoint.port <= _MOST_PLACEHOLDERS

@@ -1,0 +1,97 @@
+"""What ``llama-server`` is told so that a placement becomes true. Pure; checked against llama.cpp b11434."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from synaptic.backends.distributed.predict import context_per_slot
+
+if TYPE_CHECKING:
+    from synaptic.backends.distributed.placement_types import Placement, Share
+    from synaptic.backends.distributed.rpc_protocol import Endpoint
+
+_NO_PIPELINE: Final = "^no-tensor-has-this-name$=CPU"
+"""Any override turns pipeline parallelism off. It would keep every input four times, which doubles scratch memory and
+makes a token slower; it speeds up nothing but long prompts of several micro-batches."""
+
+
+def server_arguments(placement: Placement) -> list[str]:
+    """Return the arguments: model, workers, layers, slots. Address and key are the caller's.
+
+    ``--fit`` is off because it would connect to each worker several times to find what is known already. Load mode
+    ``none`` reads tensor by tensor into one buffer, so that the file is never mapped whole, and ``--cache-ram 0``
+    keeps no prompts: both for a coordinator that holds nothing. Flash attention halves the masks that are sent.
+    Batches are one micro-batch, so that progress through a prompt is told often; the token that proves a load warms it
+    up. ``-lv 4`` has it tell the sizes of its buffers (:mod:`buffer_report`).
+    """
+    wanted = placement.wanted
+    return [
+        "--model",
+        str(placement.shape.file),
+        "--rpc",
+        ",".join(str(endpoint) for endpoint in placement.endpoints),
+        "--device",
+        ",".join(_device_names(placement)),
+        "--split-mode",
+        "layer",
+        "--tensor-split",
+        ",".join(str(count) for count in split(placement)),
+        "--gpu-layers",
+        str(sum(split(placement))),
+        "--override-tensor",
+        _override(placement),
+        "--fit",
+        "off",
+        "--flash-attn",
+        "on",
+        "--load-mode",
+        "none",
+        "--cache-ram",
+        "0",
+        "--ctx-size",
+        str(context_per_slot(wanted) * wanted.slots),
+        "--parallel",
+        str(wanted.slots),
+        "--batch-size",
+        str(wanted.ubatch),
+        "--ubatch-size",
+        str(wanted.ubatch),
+        "--no-warmup",
+        "--log-verbosity",
+        "4",
+        "--offline",
+        "--no-webui",
+    ]
+
+
+def split(placement: Placement) -> list[int]:
+    """Return how many layers each share has as llama.cpp counts them: the output is one more, of the last."""
+    return [share.layers + share.output for share in placement.shares]
+
+
+def buffer_name(share: Share) -> str:
+    """Return what llama.cpp calls the memory of a device: ``RPC0[10.0.0.4:50052]``, numbered within its worker."""
+    return f"RPC{share.device}[{share.endpoint}]"
+
+
+def _device_names(placement: Placement) -> list[str]:
+    """Return what llama.cpp calls the devices: ``RPC`` and a number that goes on over all devices of all workers.
+
+    A worker's devices that are not used count as well; each of them has a verdict.
+    """
+    counts: dict[Endpoint, int] = {}
+    devices = {(share.endpoint, share.device) for share in placement.shares}
+    devices |= {(verdict.endpoint, verdict.device) for verdict in placement.verdicts}
+    for endpoint, device in devices:
+        counts[endpoint] = max(counts.get(endpoint, 0), device + 1)
+    firsts: dict[Endpoint, int] = {}
+    total = 0
+    for endpoint in placement.endpoints:
+        firsts[endpoint] = total
+        total += counts[endpoint]
+    return [f"RPC{firsts[share.endpoint] + share.device}" for share in placement.shares]
+
+
+def _override(placement: Placement) -> str:
+    first = placement.shares[0]
+    return f"^token_embd={buffer_name(first)}" if first.embeddings else _NO_PIPELINE

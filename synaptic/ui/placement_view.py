@@ -1,0 +1,160 @@
+"""How a placement is shown: a bar of the layers, what each worker holds, what is predicted, and why. Pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from synaptic.backends.distributed.placement_types import is_placeholder
+from synaptic.backends.distributed.placement_verdicts import device_name, gib
+from synaptic.ui.coordinator_view import UNICODE, Glyphs, Segment, age, layer_bar
+from synaptic.ui.text import one_line, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from synaptic.backends.distributed.placement_types import Placement, Share
+
+_NAME_CELLS = 60
+_INDENT = "  "
+_GAP = "  "
+_MILLISECONDS = 1000
+
+
+def placement_lines(placement: Placement, width: int, glyphs: Glyphs = UNICODE) -> list[str]:
+    """Return the lines that show a placement.
+
+    Args:
+        placement: What to show.
+        width: Of the terminal, in cells; the bar is no wider, and lines are not broken.
+        glyphs: What the bar is drawn with.
+
+    """
+    lines = [headline(placement)]
+    if bar := layer_bar(segments(placement), width - len(_INDENT), glyphs):
+        lines += [f"{_INDENT}{bar}"]
+    lines += [f"{_INDENT}{line}" for line in share_rows(placement)]
+    lines += [f"{_INDENT}coordinator: {coordinator_words(placement)}", f"{_INDENT}predicted: {predicted(placement)}"]
+    return [*lines, "workers:", *(f"{_INDENT}{line}" for line in verdict_rows(placement))]
+
+
+def headline(placement: Placement) -> str:
+    """Return ``llama3.1:70b: 80 layers, 39.6 GiB of Q4_K_M, for 4 calls at once of 8192 tokens``."""
+    shape, wanted = placement.shape, placement.wanted
+    name = shape.file.name if shape.name.endswith(".gguf") else shape.name
+    return (
+        f"{one_line(name, _NAME_CELLS)}: {plural(len(shape.layers), 'layer')}, {gib(shape.weight_bytes)} of "
+        f"{shape.quantization}, for {plural(wanted.slots, 'call')} at once of {wanted.context} tokens"
+    )
+
+
+def segments(placement: Placement) -> list[Segment]:
+    """Return the parts of the bar: one a share, as wide as it has layers."""
+    return [
+        Segment(max(share.layers, 1), 1.0, lost=False, labels=_labels(number, share))
+        for number, share in enumerate(placement.shares, start=1)
+    ]
+
+
+def share_rows(placement: Placement) -> list[str]:
+    """Return a line a share: who, which layers, how many bytes of what, how long a token is there."""
+    rows = [
+        (
+            str(number),
+            _name(share),
+            held(share),
+            _memory_words(share),
+            f"{share.seconds_per_token * _MILLISECONDS:.3g} ms a token",
+        )
+        for number, share in enumerate(placement.shares, start=1)
+    ]
+    return list(_aligned(rows))
+
+
+def held(share: Share) -> str:
+    """Return ``layers 0-39 + output``; an asterisk where a person chose the number."""
+    last = share.first + share.layers - 1
+    span = [f"layers {share.first}-{last}" if share.layers > 1 else f"layer {share.first}"] if share.layers else []
+    parts = [*span, *(["output"] if share.output else []), *(["embeddings"] if share.embeddings else [])]
+    return " + ".join(parts) + (" (as ordered)" if share.overridden else "")
+
+
+def coordinator_words(placement: Placement) -> str:
+    """Return what the coordinator will hold, and what of the model is in that."""
+    embeddings = not placement.shares[0].embeddings
+    of_model = f"{gib(placement.shape.input_bytes)} of the model, its token embeddings" if embeddings else "no weights"
+    return f"{gib(placement.coordinator_bytes)} on this machine, with {of_model}"
+
+
+def predicted(placement: Placement) -> str:
+    """Return the predicted speed and load time, or what has to be done to know them."""
+    if placement.tokens_per_second is None or placement.load_seconds is None:
+        return "nothing, because a worker was never measured; --measure does that"
+    return f"{placement.tokens_per_second:.1f} tok/s for one call, loaded in about {age(placement.load_seconds)}"
+
+
+def verdict_rows(placement: Placement) -> list[str]:
+    """Return a line a device that was offered: whether it is used, and why."""
+    rows = [
+        (
+            "used" if verdict.used else "not used",
+            one_line(device_name(verdict.endpoint, verdict.device), _NAME_CELLS),
+            one_line(verdict.reason, 400),
+        )
+        for verdict in placement.verdicts
+    ]
+    return list(_aligned(rows))
+
+
+def placement_document(placement: Placement) -> dict[str, Any]:
+    """Return a placement as a JSON object for programs; sizes in bytes, times in seconds."""
+    shape, wanted = placement.shape, placement.wanted
+    return {
+        "model": shape.name,
+        "file": str(shape.file),
+        "architecture": shape.architecture,
+        "quantization": shape.quantization,
+        "layers": len(shape.layers),
+        "weight_bytes": shape.weight_bytes,
+        "context": wanted.context,
+        "slots": wanted.slots,
+        "ubatch": wanted.ubatch,
+        "coordinator_bytes": placement.coordinator_bytes,
+        "tokens_per_second": placement.tokens_per_second,
+        "load_seconds": placement.load_seconds,
+        "shares": [_share_document(share) for share in placement.shares],
+        "verdicts": [
+            {**asdict(verdict), "endpoint": device_name(verdict.endpoint, 0)} for verdict in placement.verdicts
+        ],
+    }
+
+
+def _share_document(share: Share) -> dict[str, Any]:
+    return {
+        **asdict(share),
+        "endpoint": device_name(share.endpoint, 0),
+        "memory_bytes": share.memory_bytes,
+        "to_be_started": is_placeholder(share.endpoint),
+    }
+
+
+def _memory_words(share: Share) -> str:
+    parts = (
+        f"{gib(share.weight_bytes)} weights, {gib(share.kv_bytes)} keys and values, {gib(share.compute_bytes)} scratch"
+    )
+    return f"{gib(share.memory_bytes)}: {parts}"
+
+
+def _name(share: Share) -> str:
+    return one_line(device_name(share.endpoint, share.device), _NAME_CELLS)
+
+
+def _labels(number: int, share: Share) -> tuple[str, ...]:
+    name = _name(share)
+    return (f"{number}: {name}, {plural(share.layers, 'layer')}", f"{number}: {name}", str(number))
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(len(rows[0]) - 1 if rows else 0)]
+    for row in rows:
+        yield _GAP.join((*(cell.ljust(cells) for cell, cells in zip(row, widths, strict=False)), row[-1])).rstrip()
