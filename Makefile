@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 Q ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help ask test lint bench clean
+.PHONY: help ask test lint engine bench clean
 
 help:  ## Show what there is.
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -14,8 +14,12 @@ help:  ## Show what there is.
 ask: $(VENV)/.run  ## Answer a question: make ask Q="Explain how a heat pump works"
 	@$(BIN)/python main.py $(if $(Q),-- "$$Q",)
 
-test: $(VENV)/.dev lint  ## Run every check: lint, types, tests with coverage, examples.
+test: $(VENV)/.dev lint engine  ## Run every check: lint, types, tests with coverage, examples.
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+engine: $(VENV)/.dev  ## Build llama.cpp for distributed inference, once a machine (15 to 30 minutes on two cores).
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python main.py engine install || \
+		echo "WARNING: no engine could be built here: the tests of distributed inference will be skipped" >&2
 
 lint: $(VENV)/.dev  ## Run ruff and mypy.
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ from synaptic.messages import ChatRequest, Chunk, ModelInfo, Reporter, ignore_re
 from synaptic.problems import did_you_mean
 
 if TYPE_CHECKING:
+    from synaptic.backends.distributed.coordinator_types import CoordinatorStatus
     from synaptic.backends.pool.status import Decision, NodeStatus
     from synaptic.config import Settings
 
@@ -22,6 +23,7 @@ BUILT_IN = {
     "scripted": "synaptic.backends.scripted:from_context",
     "embedded": "synaptic.backends.embedded:from_context",
     "ollama": "synaptic.backends.ollama:from_context",
+    "distributed": "synaptic.backends.distributed.backend:from_context",
     "llama-server": "synaptic.backends.llama_server:from_context",
 }
 
@@ -106,6 +108,23 @@ class ShowsNodes(Protocol):
 
     def decisions(self) -> list[Decision]:
         """Return where the latest calls went and why, oldest first."""
+        ...
+
+
+@runtime_checkable
+class ShowsCoordinators(Protocol):
+    """A backend that spreads the layers of models over workers, and can tell how each model stands."""
+
+    def coordinators(self) -> list[CoordinatorStatus]:
+        """Return how the coordinator of each model stands; none is contacted."""
+        ...
+
+    async def load(self, model: str) -> CoordinatorStatus:
+        """Load a model and return how it stands then; raises :class:`~synaptic.errors.BackendError` if that fails."""
+        ...
+
+    async def unload(self, model: str) -> None:
+        """End the coordinator of a model, if there is one, and give its workers back."""
         ...
 
 

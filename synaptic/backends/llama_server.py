@@ -19,7 +19,7 @@ from synaptic.errors import (
 from synaptic.messages import ChatRequest, Chunk, FinishReason, ModelInfo, Timings, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     import httpx
 
@@ -75,11 +75,32 @@ class LlamaServerBackend:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
 
         """
+        async with aclosing(self._stream(chat_payload(request), None)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def watched_stream(self, request: ChatRequest, step: Callable[[bool], None]) -> AsyncGenerator[Chunk, None]:
+        """Yield the reply, and tell ``step`` of everything that shows that the server works on it.
+
+        Args:
+            request: What is asked.
+            step: Called with false when a part of the prompt was read, with true when something was generated.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+
+        """
+        payload = {**chat_payload(request), "return_progress": True}
+        async with aclosing(self._stream(payload, step)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _stream(self, payload: JsonObject, step: Callable[[bool], None] | None) -> AsyncGenerator[Chunk, None]:
         call = stream_request(
             self._client(),
             "POST",
             "/v1/chat/completions",
-            json=chat_payload(request),
+            json=payload,
             backend=self.name,
             node=self._node,
             read_error=read_error,
@@ -87,7 +108,10 @@ class LlamaServerBackend:
         reply = _Reply(self.name, self._node)
         async with call as response, aclosing(sse(response, backend=self.name, node=self._node)) as events:
             async for event in events:
-                if (chunk := reply.take(event)) is not None:
+                chunk = reply.take(event)
+                if step is not None:
+                    step("prompt_progress" not in event)
+                if chunk is not None:
                     yield chunk
         yield reply.last_chunk()
 
@@ -139,6 +163,26 @@ class LlamaServerBackend:
         if not isinstance(tokens, list):
             raise self._nonsense("/tokenize", answer)
         return len(tokens)
+
+    async def generate_one_token(self, *, within: float) -> None:
+        """Have one token generated, which shows more than that the server answers.
+
+        Args:
+            within: Seconds that it may take.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+
+        """
+        await post_json(
+            self._client(),
+            "/completion",
+            {"prompt": "Hello", "n_predict": 1, "temperature": 0.0, "cache_prompt": False},
+            backend=self.name,
+            node=self._node,
+            within=within,
+            read_error=read_error,
+        )
 
     async def context_length(self, request: ChatRequest) -> int | None:  # noqa: ARG002  (the server's, for all alike)
         """Return the context of one slot, as the server was started; ``None`` if it does not say.

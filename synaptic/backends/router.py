@@ -1,7 +1,6 @@
 """Which backend serves the calls: one decision table, then the probes that the row asks for.
 
-The table is the one in the README. *Distributed inference* that we start ourselves is not in this version: the rows
-that name it use the coordinator that the settings name.
+The table is the one in the README.
 """
 
 from __future__ import annotations
@@ -151,7 +150,10 @@ class _Router:
         if name == "ollama":
             return await self.named_node(Row.FORCED)
         if name == "llama-server":
-            return await self.coordinator(Row.FORCED)
+            url = self.settings.coordinator_url
+            return await self._routed(self._create(name, url), Row.FORCED.value, url, None)
+        if name == "distributed":
+            return await self._own_coordinator(Row.FORCED)
         backend = self._create(name)
         capacity = self.settings.embedded_parallel if name == "embedded" else None
         return await self._routed(backend, Row.FORCED.value, None, capacity)
@@ -189,24 +191,61 @@ class _Router:
         return await self._pooled(pool, row.value)
 
     async def nodes_or_coordinator(self, row: Row) -> Routed:
-        """Use the pool if a node can serve the model, else the coordinator that the settings name."""
+        """Use the pool if a node can serve the model, else the workers."""
         pool, refusals = await self._pool()
         if not refusals:
             return await self._pooled(pool, f"{row.value}: a node has the model")
-        if self.settings.coordinator_url is None:
-            raise self._no_node(pool, refusals)
-        return await self.coordinator(row)
+        try:
+            return await self.coordinator(row)
+        except BackendError as exc:
+            missing = self._no_node(pool, refusals)
+            raise type(missing)(
+                f"{missing.message}, and neither can the workers: {exc.message}", hint=exc.hint
+            ) from exc
 
     async def coordinator(self, row: Row) -> Routed:
-        """Use the coordinator that the settings name; no node is contacted."""
+        """Use the coordinator that the settings name, else one that was started before, else our own.
+
+        No node is contacted.
+        """
         url = self.settings.coordinator_url
-        if url is None:
-            raise BackendUnavailable(
-                "there is no coordinator: this version does not start one itself",
-                hint="start llama-server and put its address into coordinator_url, "
-                "or set task_distribution_enabled to true and name nodes",
-            )
-        return await self._routed(self._create("llama-server", url), row.value, url, None)
+        if url is not None and (adopted := await self._adopted(url)) is not None:
+            return await self._routed(adopted, f"{row.value}; a server answers at {url}", url, None)
+        from synaptic.backends.distributed.service_record import record_of  # noqa: PLC0415  (not needed by every row)
+
+        record = record_of(self.settings.model)
+        if record is not None:
+            from synaptic.backends.distributed.adopted import AdoptedBackend  # noqa: PLC0415  (the same)
+
+            service = AdoptedBackend(record)
+            self.opened.append(service)
+            return await self._routed(service, f"{row.value}; a service has it loaded", None, self._slots())
+        return await self._own_coordinator(row)
+
+    async def _own_coordinator(self, row: Row) -> Routed:
+        """Use a coordinator of our own; it is started by the first call."""
+        from synaptic.backends.distributed.engine_store import chosen_files  # noqa: PLC0415  (not needed by every row)
+
+        await asyncio.to_thread(chosen_files)
+        workers = len(self.settings.rpc_backends)
+        where = f"{workers} RPC worker{'s' if workers > 1 else ''}" if workers else "workers of this machine"
+        return await self._routed(self._create("distributed"), row.value, where, self._slots())
+
+    async def _adopted(self, url: str) -> Backend | None:
+        """Return the server at an address if it answers; it is somebody else's, and never ended by us."""
+        backend = self._create("llama-server", url)
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                await backend.models()
+        except (BackendError, TimeoutError) as exc:
+            reason = exc.message if isinstance(exc, BackendError) else f"nothing came within {PROBE_SECONDS:g} s"
+            own = "a coordinator of our own is used"
+            self.report(BackendNotice("distributed", f"no server answers at coordinator_url ({reason}): {own}"))
+            return None
+        return backend
+
+    def _slots(self) -> int:
+        return self.settings.distributed_parallel
 
     async def _pool(self) -> tuple[PoolBackend, list[str]]:
         """Return the pool, and for each node why it cannot serve the model; none if one can."""

@@ -1,0 +1,190 @@
+"""Distributed inference: models whose layers are spread over workers, each behind a coordinator that is kept alive."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final
+
+from synaptic.backends.distributed.coordinator import Coordinator
+from synaptic.backends.distributed.distributed_call import DistributedCall
+from synaptic.backends.distributed.house import House
+from synaptic.backends.distributed.model_source import list_models, open_model
+from synaptic.errors import BackendUnavailable, ModelNotFound
+from synaptic.messages import ModelInfo, Reporter, ignore_report
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+
+    from synaptic.backends.base import BackendContext
+    from synaptic.backends.distributed.coordinator_life import Transition
+    from synaptic.backends.distributed.coordinator_types import CoordinatorStatus
+    from synaptic.backends.distributed.shape import ModelShape
+    from synaptic.config import Settings
+    from synaptic.messages import ChatRequest, Chunk
+
+NAME: Final = "distributed"
+KEPT_TRANSITIONS: Final = 200
+
+
+class DistributedBackend:
+    """Serves models over RPC workers; nothing is started before it is needed.
+
+    Args:
+        settings: What the README's section on distributed inference names.
+        report: Hears of loads, losses and restarts.
+        environ: Where Ollama's models are; the process's own environment unless given.
+
+    """
+
+    name = NAME
+    keeps_timeouts = True
+
+    def __init__(
+        self, settings: Settings, report: Reporter = ignore_report, *, environ: Mapping[str, str] | None = None
+    ) -> None:
+        self._settings = settings
+        self._environ = environ
+        self._shapes: dict[str, ModelShape] = {}
+        self.transitions: list[Transition] = []
+        self._house = House(settings, report, self._moved)
+        self._opening = asyncio.Lock()
+        self._closed = False
+
+    async def start(self) -> None:
+        """Load the models that the settings name, ``prewarm`` first, then ``model``.
+
+        Raises:
+            SynapticError: Why one of them cannot be served.
+
+        """
+        wanted = [*self._settings.prewarm, *([self._settings.model] if self._settings.model else [])]
+        for model in dict.fromkeys(wanted):
+            await self.load(model)
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        """Yield the reply as it is generated; a break in between is continued (see :mod:`.distributed_call`).
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+
+        """
+        coordinator = await self._coordinator(request.model)
+        async with aclosing(DistributedCall(coordinator, request).stream()) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def models(self) -> list[ModelInfo]:
+        """Return the models that are on this machine and could be loaded, those of the settings first."""
+        found = {info.name: info for info in await list_models(self._environ)}
+        named = [name for name in (self._settings.model, *self._settings.prewarm) if name]
+        infos = [await self._info(name) for name in dict.fromkeys(named)]
+        return [*infos, *(info for name, info in found.items() if name not in named)]
+
+    async def default_model(self) -> str:
+        """Return the model that serves where none is named.
+
+        Raises:
+            ModelNotFound: If the settings name none and none is on this machine.
+
+        """
+        for name in (self._settings.model, *self._settings.prewarm):
+            if name:
+                return name
+        found = await list_models(self._environ)
+        if not found:
+            raise ModelNotFound(
+                "no model is named, and none was found on this machine",
+                hint="name one: the path of a GGUF file, or what Ollama calls it (synaptic config set model NAME)",
+                backend=NAME,
+            )
+        return found[0].name
+
+    async def context_length(self, request: ChatRequest) -> int | None:
+        """Return the tokens of one call's context."""
+        shape = await self._shape(request.model)
+        context = self._settings.distributed_context
+        return min(context, shape.trained_context) if shape.trained_context else context
+
+    async def load(self, model: str) -> CoordinatorStatus:
+        """Load a model, and return how it stands once it serves.
+
+        Raises:
+            SynapticError: Why it cannot be served.
+
+        """
+        coordinator = await self._coordinator(model)
+        await coordinator.ready()
+        return coordinator.status()
+
+    async def unload(self, model: str) -> None:
+        """End the coordinator of a model, if it has one; its calls fail.
+
+        Raises:
+            BackendError: If there is no such model.
+
+        """
+        shape = await self._shape(model)
+        coordinator = self._house.coordinators.get(shape.name)
+        if coordinator is not None:
+            await coordinator.stop()
+
+    def statuses(self) -> list[CoordinatorStatus]:
+        """Return how each coordinator stands."""
+        return [coordinator.status() for coordinator in self._house.coordinators.values()]
+
+    def coordinators(self) -> list[CoordinatorStatus]:
+        """Return how each coordinator stands."""
+        return self.statuses()
+
+    def credentials(self, model: str) -> tuple[str, str] | None:
+        """Return the address and the key of a model's ``llama-server``, while it serves."""
+        shape = self._shapes.get(model)
+        coordinator = None if shape is None else self._house.coordinators.get(shape.name)
+        return None if coordinator is None else coordinator.credentials()
+
+    async def aclose(self) -> None:
+        """End every process that was started here."""
+        self._closed = True
+        try:
+            await asyncio.gather(*(coordinator.stop() for coordinator in self._house.coordinators.values()))
+        finally:
+            await self._house.fleet.aclose()
+
+    async def _coordinator(self, model: str | None) -> Coordinator:
+        if self._closed:
+            raise BackendUnavailable("the distributed backend has been closed", backend=NAME)
+        shape = await self._shape(model)
+        coordinator = self._house.coordinators.get(shape.name)
+        if coordinator is None:
+            coordinator = self._house.coordinators[shape.name] = Coordinator(shape, self._house)
+        return coordinator
+
+    async def _shape(self, model: str | None) -> ModelShape:
+        """Return a model's shape; its file is read once. Two names of one file are one model."""
+        name = model or await self.default_model()
+        async with self._opening:
+            if name not in self._shapes:
+                shape = await open_model(name, environ=self._environ)
+                twin = next((known for known in self._shapes.values() if known.files == shape.files), shape)
+                self._shapes[name] = twin
+            return self._shapes[name]
+
+    async def _info(self, name: str) -> ModelInfo:
+        shape = await self._shape(name)
+        return ModelInfo(
+            name=name,
+            size_bytes=shape.weight_bytes,
+            context_length=shape.trained_context or None,
+            quantization=shape.quantization,
+            loaded=shape.name in self._house.coordinators and self._house.coordinators[shape.name].serves,
+        )
+
+    def _moved(self, transition: Transition) -> None:
+        self.transitions.append(transition)
+        del self.transitions[:-KEPT_TRANSITIONS]
+
+
+def from_context(context: BackendContext) -> DistributedBackend:
+    """Return the distributed backend; nothing is started yet."""
+    return DistributedBackend(context.settings, context.report)

@@ -1,0 +1,274 @@
+"""Bring a model up over its workers: find a placement, hold the workers, load, and prove that it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from synaptic import paths
+from synaptic.backends.distributed.buffer_report import check_buffers
+from synaptic.backends.distributed.coordinator_types import WorkerStanding
+from synaptic.backends.distributed.gguf_architectures import check_engine_knows
+from synaptic.backends.distributed.llama_process import HOST, LlamaProcess
+from synaptic.backends.distributed.load_channel import LoadClock
+from synaptic.backends.distributed.placement import place
+from synaptic.backends.distributed.placement_types import Wanted
+from synaptic.backends.distributed.ports import free_port
+from synaptic.backends.distributed.registry import Worker
+from synaptic.backends.distributed.rpc_probe import Limits, resolve
+from synaptic.backends.distributed.rpc_protocol import ProtocolVersion
+from synaptic.backends.distributed.server_arguments import server_arguments
+from synaptic.backends.distributed.watchdog import Watchdog
+from synaptic.backends.distributed.worker_check import check_workers
+from synaptic.errors import BackendError, BackendUnavailable, NoPlacement
+from synaptic.messages import BackendNotice
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping
+
+    from synaptic.backends.distributed.coordinator_types import LoadProgress
+    from synaptic.backends.distributed.house import House
+    from synaptic.backends.distributed.placement_types import Offer, Placement
+    from synaptic.backends.distributed.rpc_protocol import Endpoint
+    from synaptic.backends.distributed.shape import ModelShape
+    from synaptic.backends.distributed.supervision import End
+
+RETURN_LIMITS: Final = Limits(resolve=2.0, connect=2.0, answer=2.0, whole=4.0)
+RETURN_POLL: Final = 0.2  # seconds between two looks for a lost worker
+CLAIM_PATIENCE: Final = 10.0  # seconds that a check of a worker may hold up a start
+STALL_LEAST: Final = 60.0
+STALL_UNKNOWN: Final = 600.0
+STALL_TIMES: Final = 2.0
+FIRST_TOKEN: Final = 60.0  # seconds for the token that proves it, beside what is predicted for one
+
+
+@dataclass(slots=True, eq=False)
+class Serving:
+    """A coordinator that serves.
+
+    Attributes:
+        generations: Of the workers that we started: which start of each it is connected to.
+        addresses: Of all its workers, as the system shows them.
+
+    """
+
+    process: LlamaProcess
+    placement: Placement
+    watchdog: Watchdog
+    generations: dict[Endpoint, int]
+    addresses: dict[tuple[str, int], Endpoint]
+
+
+class BringUp:
+    """Brings one model up, again and again.
+
+    Attributes:
+        placement: Where its layers are or were last.
+        log_file: What ``llama-server`` says.
+
+    """
+
+    def __init__(self, shape: ModelShape, house: House) -> None:
+        self.placement: Placement | None = None
+        slug = re.sub(r"[^\w.-]+", "-", shape.name.rsplit("/", 1)[-1])[-60:]
+        self.log_file = paths.state_dir() / "logs" / f"coordinator-{slug}.log"
+        self._shape = shape
+        self._house = house
+        self._lost_at: float | None = None
+        self._hung = False
+
+    def blame(self, end: End) -> None:
+        """Remember that it was lost, so that the next start waits for the worker that went."""
+        self._lost_at = time.monotonic()
+        self._hung = end.hung
+
+    def standings(self) -> tuple[WorkerStanding, ...]:
+        """Return how its workers stand, as far as that can be told without contacting them."""
+        found = []
+        for endpoint in self.placement.endpoints if self.placement else ():
+            worker = self._house.fleet.find(endpoint)
+            if worker is None:
+                found.append(WorkerStanding(endpoint=endpoint, managed=False, alive=None))
+                continue
+            facts = worker.facts()
+            found.append(
+                WorkerStanding(
+                    endpoint=endpoint,
+                    managed=True,
+                    alive=facts.alive,
+                    pid=worker.pid,
+                    resident_bytes=facts.resident_bytes,
+                    restarts=facts.restarts,
+                    log_file=worker.log_file,
+                )
+            )
+        return tuple(found)
+
+    @asynccontextmanager
+    async def serving(self, hear: Callable[[LoadProgress | None], None]) -> AsyncIterator[Serving]:
+        """Bring it up, and take it down at the end of the block.
+
+        Args:
+            hear: Told when the load begins (``None``) and how far it is.
+
+        Raises:
+            SynapticError: Why it does not come up.
+
+        """
+        engine = await self._house.fleet.start()
+        await asyncio.to_thread(check_engine_knows, self._shape.file, self._shape.architecture, engine.files)
+        placement = await self._placed(engine.facts.rpc_version)
+        workers = [Worker(endpoint, await resolve(endpoint)) for endpoint in placement.endpoints]
+        by = f"the coordinator of {self._shape.name}"
+        async with self._house.registry.held(workers, by, patience=CLAIM_PATIENCE):
+            hear(None)
+            managed = [worker for worker in self._house.fleet.managed if worker.endpoint in placement.endpoints]
+            await asyncio.gather(*(worker.check_cache() for worker in managed))
+            generations = {worker.endpoint: worker.generation for worker in managed}
+            process = await LlamaProcess.start(
+                engine,
+                server_arguments(placement),
+                port=await asyncio.to_thread(free_port, HOST),
+                log_file=self.log_file,
+            )
+            try:
+                await self._load(process, placement, generations, hear)
+                self.placement = placement
+                self._lost_at, self._hung = None, False
+                yield Serving(
+                    process,
+                    placement,
+                    Watchdog(_prompt_step(placement)),
+                    generations,
+                    {
+                        (address, worker.endpoint.port): worker.endpoint
+                        for worker in workers
+                        for address in worker.addresses
+                    },
+                )
+            finally:
+                await process.stop()
+
+    async def _load(
+        self,
+        process: LlamaProcess,
+        placement: Placement,
+        generations: Mapping[Endpoint, int],
+        hear: Callable[[LoadProgress | None], None],
+    ) -> None:
+        """Wait until it serves, and have it prove that: each worker holds its share, and a token comes."""
+        clock = LoadClock(self._shape.weight_bytes, time.monotonic())
+        watching = [
+            asyncio.create_task(worker.wait_change(generation))
+            for endpoint, generation in generations.items()
+            if (worker := self._house.fleet.find(endpoint)) is not None
+        ]
+        loading = asyncio.create_task(
+            process.loaded(lambda part: hear(clock.at(part, time.monotonic())), stall=_stall(placement))
+        )
+        try:
+            done, _ = await asyncio.wait([loading, *watching], return_when=asyncio.FIRST_COMPLETED)
+            if loading not in done:
+                process.kill()  # it would wait for a worker that hangs, or abort in its own time
+                raise BackendUnavailable("a worker was lost while the model was loading", backend="distributed")
+            await loading
+        finally:
+            for task in (loading, *watching):
+                task.cancel()
+            await asyncio.gather(loading, *watching, return_exceptions=True)
+        if complaint := check_buffers(placement, process.lines):
+            self._house.report(BackendNotice("distributed", complaint, "warning"))
+        try:
+            await process.client.generate_one_token(within=FIRST_TOKEN + _token_seconds(placement))
+        except BackendError as error:
+            diagnosis = await process.ended_within(1.0)
+            why = str(diagnosis) if diagnosis else error.message
+            raise BackendUnavailable(f"it was loaded, but generates nothing: {why}", backend="distributed") from error
+
+    async def _placed(self, version: str) -> Placement:
+        """Return where the layers are to be, and have those workers."""
+        if self._hung:
+            await self._restart_managed()
+        if self._lost_at is not None and self.placement is not None:
+            until = self._lost_at + self._house.settings.worker_return_wait
+            while missing := await self._missing(self.placement, version):
+                if time.monotonic() > until:
+                    names = ", ".join(str(endpoint) for endpoint in sorted(missing))
+                    message = f"{names} did not come back: its layers go to the other workers"
+                    self._house.report(BackendNotice("distributed", message, "warning"))
+                    return await self._new_placement(missing)
+                await asyncio.sleep(RETURN_POLL)
+            return self.placement
+        return await self._new_placement(())
+
+    async def _new_placement(self, missing: Collection[Endpoint]) -> Placement:
+        """Find a placement among the workers that nobody has; where there is none, wait for those of idle models."""
+        house, name = self._house, self._shape.name
+        while True:
+            async with house.placing:
+                offers = [self._offer(offer, missing) for offer in await house.fleet.offers()]
+                try:
+                    placement = await asyncio.to_thread(place, self._shape, offers, self._wanted())
+                except NoPlacement:
+                    if not house.others_have_workers(name):
+                        raise
+                else:
+                    house.take(placement.endpoints, name)
+                    self.placement = placement
+                    return placement
+                victim = house.longest_idle(name)
+                if victim is not None:
+                    await victim.stop()
+                    continue
+            await house.change()
+
+    def _offer(self, offer: Offer, missing: Collection[Endpoint]) -> Offer:
+        """Return an offer, refused if the worker belongs to another model or was lost."""
+        owner = self._house.owner(offer.endpoint)
+        if owner is not None and owner != self._shape.name:
+            return replace(offer, refusal=f"it serves {owner}")
+        if offer.endpoint in missing and not offer.refusal:
+            return replace(offer, refusal="it was lost, and did not come back")
+        return offer
+
+    def _wanted(self) -> Wanted:
+        settings, trained = self._house.settings, self._shape.trained_context
+        context = min(settings.distributed_context, trained) if trained else settings.distributed_context
+        return Wanted(context=context, slots=settings.distributed_parallel)
+
+    async def _missing(self, placement: Placement, version: str) -> frozenset[Endpoint]:
+        """Return the workers of a placement that could not serve now."""
+        managed = {worker.endpoint: worker for worker in self._house.fleet.managed}
+        gone = {endpoint for endpoint in placement.endpoints if endpoint in managed and not managed[endpoint].running}
+        external = [endpoint for endpoint in placement.endpoints if endpoint not in managed]
+        looks = await check_workers(external, engine=ProtocolVersion.parse(version), limits=RETURN_LIMITS)
+        return frozenset(gone | {look.endpoint for look in looks if not look.well})
+
+    async def _restart_managed(self) -> None:
+        """Start our workers of the placement anew: one of them may hang, and which does not show."""
+        endpoints = self.placement.endpoints if self.placement else ()
+        for endpoint in endpoints:
+            worker = self._house.fleet.find(endpoint)
+            if worker is not None:
+                with suppress(BackendError):  # then it is missing
+                    await worker.restart("nothing moved any more")
+
+
+def _token_seconds(placement: Placement) -> float:
+    """Return what a token is predicted to take, in seconds; one where nothing is known."""
+    return 1 / placement.tokens_per_second if placement.tokens_per_second else 1.0
+
+
+def _prompt_step(placement: Placement) -> float:
+    """Return the most that a step of reading a prompt may take: no faster than generating as many tokens."""
+    return _token_seconds(placement) * placement.wanted.ubatch / 8
+
+
+def _stall(placement: Placement) -> float:
+    """Return how long a load may make no progress, in seconds: one tensor may be much of the model."""
+    seconds = placement.load_seconds
+    return STALL_UNKNOWN if seconds is None else max(STALL_LEAST, STALL_TIMES * seconds)

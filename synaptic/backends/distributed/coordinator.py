@@ -1,0 +1,291 @@
+"""The coordinator of one model: brought up over its workers, watched, and built again when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from synaptic.backends.distributed.attempts import Attempts
+from synaptic.backends.distributed.bring_up import BringUp, Serving
+from synaptic.backends.distributed.coordinator_life import Life, Transition
+from synaptic.backends.distributed.coordinator_types import CoordinatorState, CoordinatorStatus, LoadProgress
+from synaptic.backends.distributed.failure import given_up, may_pass
+from synaptic.backends.distributed.supervision import End, supervise
+from synaptic.errors import BackendUnavailable, CoordinatorFailed, SynapticError
+from synaptic.messages import BackendNotice, BackendProgress
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from synaptic.backends.distributed.house import House
+    from synaptic.backends.distributed.shape import ModelShape
+    from synaptic.messages import ChatRequest, Chunk
+
+NAME: Final = "distributed"
+NOTICE: Final = 2.0
+"""Seconds from a broken call to the news that ``llama-server`` is dead: then the call is not to blame."""
+_LEARNING: Final = 0.3
+
+_S = CoordinatorState
+
+
+@dataclass(slots=True, eq=False)
+class _Load:
+    """What is going on between callers and the task that serves them."""
+
+    calls: int = 0
+    waiting: int = 0
+    last_used: float = field(default_factory=time.monotonic)
+
+
+class Coordinator:
+    """Serves one model from when it is first asked until it is stopped; what is lost in between comes back by itself.
+
+    Args:
+        shape: The model.
+        house: What all coordinators of this program share.
+
+    """
+
+    def __init__(self, shape: ModelShape, house: House) -> None:
+        self.shape = shape
+        self._house = house
+        self._life = Life(shape.name, self._moved)
+        self._bring_up = BringUp(shape, house)
+        self._serving: Serving | None = None
+        self._error: SynapticError | None = None
+        self._progress: LoadProgress | None = None
+        self._load = _Load()
+        self._restarts = 0
+        self._speed: float | None = None
+        self._wake = asyncio.Event()
+        self._rest = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def model(self) -> str:
+        """What it serves."""
+        return self.shape.name
+
+    @property
+    def state(self) -> CoordinatorState:
+        """How it is."""
+        return self._life.state
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is loaded."""
+        return self._serving is not None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it serves nobody, so that its workers may be taken for another model."""
+        return self._life.state in {_S.READY, _S.FAILED} and not self._load.calls and not self._load.waiting
+
+    @property
+    def last_used(self) -> float:
+        """When its last call ended, by the steady clock."""
+        return self._load.last_used
+
+    def status(self) -> CoordinatorStatus:
+        """Return how it stands."""
+        serving = self._serving
+        return CoordinatorStatus(
+            model=self.shape.name,
+            state=self._life.state,
+            since=self._life.since,
+            reason=self._life.reason,
+            url=serving.process.url if serving else None,
+            pid=serving.process.pid if serving else None,
+            placement=self._bring_up.placement,
+            progress=self._progress,
+            workers=self._bring_up.standings(),
+            calls=self._load.calls,
+            waiting=self._load.waiting,
+            restarts=self._restarts,
+            tokens_per_second=self._speed,
+            log_file=self._bring_up.log_file,
+        )
+
+    def credentials(self) -> tuple[str, str] | None:
+        """Return the address and the key of its ``llama-server``, while it serves."""
+        return (self._serving.process.url, self._serving.process.key) if self._serving else None
+
+    @property
+    def token_seconds(self) -> float:
+        """What generating a token takes: as measured, else as predicted, else a guess on the long side."""
+        placement = self._bring_up.placement
+        speed = self._speed or (placement.tokens_per_second if placement else None)
+        return 1 / speed if speed else 0.2
+
+    async def ready(self) -> Serving:
+        """Return what serves, once it does; whoever calls meanwhile joins in.
+
+        Raises:
+            SynapticError: Why it does not, once there is no more hope.
+
+        """
+        self._load.waiting += 1
+        try:
+            if self._life.state in {_S.STOPPED, _S.SLEEPING, _S.FAILED}:
+                self._begin()
+                await self._life.change()
+            while self._life.state is not _S.READY or self._serving is None:
+                if self._life.state is _S.FAILED and self._error is not None:
+                    raise self._error
+                if self._life.state is _S.STOPPED:
+                    raise BackendUnavailable(f"the coordinator of {self.shape.name} has been stopped", backend=NAME)
+                await self._life.change()
+            return self._serving
+        finally:
+            self._load.waiting -= 1
+
+    async def stream(self, serving: Serving, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        """Yield the reply to one call of what serves; what breaks is raised as the client sees it.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+
+        """
+        watchdog, call = serving.watchdog, object()
+        self._load.calls += 1
+        watchdog.begin(call, time.monotonic())
+        chunks = serving.process.client.watched_stream(
+            request, lambda generates: watchdog.beat(call, time.monotonic(), generates=generates)
+        )
+        try:
+            async with contextlib.aclosing(chunks):
+                async for chunk in chunks:
+                    if chunk.finish_reason is not None:
+                        self._learn(chunk, alone=watchdog.calls == 1)
+                    yield chunk
+        finally:
+            watchdog.end(call, time.monotonic())
+            self._load.calls -= 1
+            self._load.last_used = time.monotonic()
+            self._house.changed()
+
+    async def lost(self, serving: Serving) -> str | None:
+        """Return why a broken call is to be continued: what served it is gone; ``None`` if it still serves."""
+        if self._serving is serving and await serving.process.ended_within(NOTICE) is None and self._serving is serving:
+            return None
+        while self._serving is serving:  # whoever watches it has not come to it yet, and knows why better
+            await self._life.change()
+        return self._life.reason or "its coordinator was lost"
+
+    async def stop(self) -> None:
+        """End it, and give its workers back; also when called twice."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        if self._life.state is not _S.STOPPED:
+            self._life.move(_S.STOPPED)
+
+    def _begin(self) -> None:
+        self._wake.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._live(), name=f"coordinator of {self.shape.name}")
+
+    async def _live(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._serve()
+            except Exception as error:
+                # Whoever waits has to learn of it, whatever it is: nobody else awaits this task before the end.
+                logging.getLogger(__name__).exception("the coordinator of %s", self.model)
+                reason = f"{type(error).__name__}: {error}"
+                self._give_up(CoordinatorFailed(reason, backend=NAME))
+
+    async def _serve(self) -> None:
+        """Serve until nobody has asked for long enough, or until there is no more hope."""
+        attempts = Attempts()
+        while True:
+            self._life.move(_S.PREFLIGHT)
+            error: SynapticError
+            try:
+                end = await self._serve_once(attempts)
+            except SynapticError as failure:
+                error = failure
+                delay = attempts.failed() if may_pass(failure) else None
+            else:
+                if end.idle:
+                    self._life.move(_S.SLEEPING, end.reason)
+                    return
+                error = CoordinatorFailed(end.reason, backend=NAME, worker=end.worker, log_line=end.line)
+                delay = attempts.lost(time.monotonic())
+                self._restarts += 1
+            if delay is None:
+                self._give_up(error)
+                return
+            self._life.move(_S.RESTARTING, error.message)
+            await asyncio.sleep(delay)
+
+    async def _serve_once(self, attempts: Attempts) -> End:
+        """Bring it up and watch it until it ends."""
+        self._progress = None
+        async with self._bring_up.serving(self._loading) as serving:
+            self._serving = serving
+            self._progress = None
+            attempts.ready(time.monotonic())
+            self._load.last_used = time.monotonic()
+            self._life.move(_S.READY)
+            try:
+                end = await supervise(serving, self._house.fleet, self._rested)
+            finally:
+                self._serving = None
+            if not end.idle:
+                self._life.move(_S.DEGRADED, end.reason)
+                self._bring_up.blame(end)
+                serving.process.kill()
+        return end
+
+    def _loading(self, progress: LoadProgress | None) -> None:
+        """Hear how far it is; the first news ends the preflight."""
+        if self._life.state is _S.PREFLIGHT:
+            self._life.move(_S.LOADING)
+        if progress is None:
+            return
+        self._progress = progress
+        label = f"loading {self.shape.name}"
+        self._house.report(BackendProgress(NAME, label, progress.bytes_done, progress.bytes_total))
+
+    def _rested(self) -> bool:
+        """Return whether nobody has asked for so long that the workers' memory is better given back."""
+        bound = self._house.settings.coordinator_idle
+        if bound is None or self._load.calls or self._load.waiting:
+            return False
+        return time.monotonic() - self._load.last_used > bound
+
+    def _give_up(self, error: SynapticError) -> None:
+        self._error = given_up(error, self.shape.name, self._bring_up.log_file)
+        self._life.move(_S.FAILED, self._error.message)
+        self._house.changed()
+
+    def _learn(self, last: Chunk, *, alone: bool) -> None:
+        usage, timings = last.usage, last.timings
+        if not alone or usage is None or timings is None or not timings.generation_seconds:
+            return
+        speed = usage.completion_tokens / timings.generation_seconds
+        self._speed = speed if self._speed is None else self._speed + _LEARNING * (speed - self._speed)
+
+    def _moved(self, transition: Transition) -> None:
+        self._house.moved(transition)
+        self._house.report(_notice(transition))
+
+
+def _notice(transition: Transition) -> BackendNotice:
+    bad = {_S.DEGRADED, _S.RESTARTING, _S.FAILED}
+    words = f"{transition.model}: {transition.after}"
+    return BackendNotice(
+        NAME,
+        f"{words}: {transition.reason}" if transition.reason else words,
+        "warning" if transition.after in bad else "info",
+    )

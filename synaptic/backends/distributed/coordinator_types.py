@@ -1,0 +1,109 @@
+"""The words of a coordinator's life: its states, what may follow what, how far a load is, how it stands now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from synaptic.backends.distributed.placement_types import Placement
+    from synaptic.backends.distributed.rpc_protocol import Endpoint
+
+
+class CoordinatorState(StrEnum):
+    """How a coordinator is."""
+
+    STOPPED = "stopped"
+    PREFLIGHT = "preflight"
+    LOADING = "loading"
+    READY = "ready"
+    SLEEPING = "sleeping"
+    DEGRADED = "degraded"
+    RESTARTING = "restarting"
+    FAILED = "failed"
+
+
+_S = CoordinatorState
+FOLLOWERS: Final[dict[CoordinatorState, frozenset[CoordinatorState]]] = {
+    _S.STOPPED: frozenset({_S.PREFLIGHT}),
+    _S.PREFLIGHT: frozenset({_S.LOADING, _S.RESTARTING, _S.FAILED, _S.STOPPED}),
+    _S.LOADING: frozenset({_S.READY, _S.RESTARTING, _S.FAILED, _S.STOPPED}),
+    _S.READY: frozenset({_S.SLEEPING, _S.DEGRADED, _S.STOPPED}),
+    _S.SLEEPING: frozenset({_S.PREFLIGHT, _S.STOPPED}),
+    _S.DEGRADED: frozenset({_S.RESTARTING, _S.FAILED, _S.STOPPED}),
+    _S.RESTARTING: frozenset({_S.PREFLIGHT, _S.FAILED, _S.STOPPED}),
+    _S.FAILED: frozenset({_S.PREFLIGHT, _S.STOPPED}),
+}
+"""What may come after each state."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadProgress:
+    """How far a load is.
+
+    Attributes:
+        fraction: From 0 to 1.
+        bytes_done: Of the weights.
+        bytes_total: All weights.
+        seconds_left: Estimated; ``None`` while that cannot be told.
+    """
+
+    fraction: float
+    bytes_done: int
+    bytes_total: int
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStanding:
+    """One worker of a coordinator.
+
+    Attributes:
+        alive: Whether it runs, as far as can be told without contacting it; ``None`` where it cannot.
+        resident_bytes: Memory of a managed worker's process; ``None`` for others.
+        log_file: What a managed worker says.
+    """
+
+    endpoint: Endpoint
+    managed: bool
+    alive: bool | None
+    pid: int | None = None
+    resident_bytes: int | None = None
+    restarts: int = 0
+    log_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoordinatorStatus:
+    """How a coordinator stands.
+
+    Attributes:
+        model: What it serves.
+        since: When it came into its state, in seconds since the epoch.
+        reason: Why it is in that state, "" where that needs no words.
+        url: Where its ``llama-server`` listens, while it does.
+        placement: Which layers are where; ``None`` before the first preflight.
+        calls: How many run now.
+        waiting: How many wait for it.
+        restarts: How often it was rebuilt.
+        tokens_per_second: Measured over the latest calls, one stream; ``None`` before the first.
+        log_file: What ``llama-server`` says.
+    """
+
+    model: str
+    state: CoordinatorState
+    since: float
+    reason: str = ""
+    url: str | None = None
+    pid: int | None = None
+    placement: Placement | None = None
+    progress: LoadProgress | None = None
+    workers: tuple[WorkerStanding, ...] = ()
+    calls: int = 0
+    waiting: int = 0
+    restarts: int = 0
+    tokens_per_second: float | None = None
+    log_file: Path | None = None

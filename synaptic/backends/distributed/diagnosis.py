@@ -1,0 +1,99 @@
+"""Why a ``llama-server`` ended, from how it ended and what it said last: pure text.
+
+Its words are those of llama.cpp's ``ggml-rpc.cpp``, ``arg.cpp``, ``llama-model-loader.cpp`` and ``server-http.cpp``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from synaptic.backends.child_process import describe_exit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Cause(Enum):
+    """What kind of end it was."""
+
+    WORKER = "a worker was lost"
+    VERSION = "a worker speaks another version of the RPC protocol"
+    PORT = "its port was taken"
+    MEMORY = "a device had no room"
+    MODEL = "the model cannot be loaded"
+    ARGUMENTS = "it was started wrongly"
+    INSTRUCTION = "the processor lacks an instruction"
+    KILLED = "it was killed"
+    OTHER = "it ended"
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether another attempt, with the workers as they are then, may do better."""
+        return self in {Cause.WORKER, Cause.PORT, Cause.KILLED, Cause.OTHER}
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Why a server ended.
+
+    Attributes:
+        cause: The kind.
+        how: How the process ended: ``was killed by SIGABRT``.
+        line: The line of its log that tells most, "" if none does.
+        worker: The address that line names; "" if it names none.
+
+    """
+
+    cause: Cause
+    how: str
+    line: str
+    worker: str = ""
+
+    def __str__(self) -> str:
+        return f"llama-server {self.how}" + (f": {self.line}" if self.line else "")
+
+
+_PATTERNS: Final = (
+    (Cause.VERSION, re.compile(r"RPC server version mismatch")),
+    (Cause.WORKER, re.compile(r"(?:Failed to connect to|RPC handshake failed for) (?P<worker>[^\s']+)")),
+    (Cause.WORKER, re.compile(r"Remote RPC server crashed|failed to find RPC device|RPC.*connection")),
+    (Cause.PORT, re.compile(r"couldn't bind|address already in use", re.IGNORECASE)),
+    (
+        Cause.MEMORY,
+        re.compile(r"failed to allocate|unable to allocate|out of memory|alloc_tensor_range: failed", re.IGNORECASE),
+    ),
+    (Cause.ARGUMENTS, re.compile(r"error: (?:invalid argument|unknown|while parsing)|invalid value for")),
+    (
+        Cause.MODEL,
+        re.compile(
+            r"unknown model architecture|error loading model|failed to load model|invalid magic|"
+            r"tensor .* data is not within the file bounds|corrupted or incomplete"
+        ),
+    ),
+)
+_STAMP: Final = re.compile(r"^[0-9.]+ [A-Z] ")
+_LONGEST: Final = 240
+_SIGNALS: Final = {-4: Cause.INSTRUCTION, -9: Cause.KILLED, -15: Cause.KILLED}
+
+
+def diagnose(returncode: int, tail: Sequence[str]) -> Diagnosis:
+    """Return why a server ended.
+
+    Args:
+        returncode: Negative for a signal.
+        tail: The last lines of its standard error, oldest first.
+
+    """
+    how = describe_exit(returncode)
+    lines = [_STAMP.sub("", line).strip() for line in tail]
+    if (cause := _SIGNALS.get(returncode)) is not None:
+        return Diagnosis(cause, how, "")
+    for cause, pattern in _PATTERNS:
+        for line in lines:
+            if (match := pattern.search(line)) is not None:
+                return Diagnosis(cause, how, line[:_LONGEST], match.groupdict().get("worker") or "")
+    last = next((line for line in reversed(lines) if line), "")
+    return Diagnosis(Cause.OTHER, how, last[:_LONGEST])

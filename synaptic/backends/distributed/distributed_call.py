@@ -1,0 +1,197 @@
+"""One call of a distributed model: it waits while the model is built again, and goes on where it broke off."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from synaptic.backends.distributed.continuation import Continuation, Departed, Way
+from synaptic.errors import (
+    BackendError,
+    BackendUnavailable,
+    CallTimeout,
+    CoordinatorFailed,
+    FirstTokenTimeout,
+    IdleTimeout,
+    ProtocolError,
+    RequestRejected,
+    ServerError,
+    StreamFailed,
+    StreamTruncated,
+)
+from synaptic.messages import Chunk, Continued, Restart
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from synaptic.messages import ChatRequest
+
+NAME: Final = "distributed"
+MOST_BREAKS: Final = 8
+"""How often one call is taken up again before it is given up."""
+BROKEN: Final = (StreamTruncated, StreamFailed, BackendUnavailable, ProtocolError, ServerError)
+"""What a client sees when the server under it dies."""
+SEEDS: Final = 2**31
+
+
+class Serves(Protocol):
+    """A coordinator, ours or that of another process; what it hands out as serving is its own affair."""
+
+    @property
+    def model(self) -> str:
+        """What it serves."""
+        ...
+
+    @property
+    def token_seconds(self) -> float:
+        """What generating a token takes, about."""
+        ...
+
+    async def ready(self) -> Any:
+        """Return what serves, once it does; raises once there is no more hope."""
+        ...
+
+    def stream(self, serving: Any, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        """Yield the reply of what serves."""
+        ...
+
+    async def lost(self, serving: Any) -> str | None:
+        """Return why a broken call is to be continued, ``None`` if what served it still does."""
+        ...
+
+
+class DistributedCall:
+    """One call on its way.
+
+    Args:
+        coordinator: Who serves it.
+        request: What is asked.
+
+    """
+
+    def __init__(self, coordinator: Serves, request: ChatRequest) -> None:
+        self._coordinator = coordinator
+        # With a seed of ours it can be repeated exactly, should it break.
+        seed = secrets.randbelow(SEEDS) if request.seed is None and request.temperature != 0 else request.seed
+        self._request = replace(request, model=None, seed=seed)
+        self._continuation = Continuation(self._request)
+        self._breaks = 0
+
+    async def stream(self) -> AsyncGenerator[Chunk, None]:
+        """Yield the reply.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`; ``CoordinatorFailed`` once the model cannot be
+                brought back.
+
+        """
+        total = self._request.timeouts.total
+        end = None if total is None else asyncio.get_running_loop().time() + total
+        while True:
+            serving = await self._serving(end)
+            try:
+                async with contextlib.aclosing(self._attempt(serving, end)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            except BROKEN as error:
+                reason = await self._coordinator.lost(serving)
+                if reason is None:
+                    raise
+                self._count_break(reason, error)
+                notice = self._take_up(reason)
+            except Departed:
+                notice = self._depart()
+            except RequestRejected:
+                if self._continuation.way is not Way.PREFILL:
+                    raise
+                # A template may allow no answer to be continued: then the whole of it is asked for again.
+                notice = self._start_over("the model's template does not let an answer be continued")
+            else:
+                return
+            if notice is not None:
+                yield notice
+                if notice.finish_reason is not None:
+                    return
+
+    def _count_break(self, reason: str, error: BackendError) -> None:
+        self._breaks += 1
+        if self._breaks > MOST_BREAKS:
+            raise CoordinatorFailed(
+                f"the call broke {self._breaks} times and is given up: {reason}", backend=NAME
+            ) from error
+
+    def _take_up(self, reason: str) -> Chunk | None:
+        """Decide how the call goes on; return what the reader is told."""
+        delivered = self._continuation.delivered
+        way = self._continuation.break_off(self._coordinator.token_seconds)
+        if way is Way.BEGIN:
+            return Chunk(restart=Restart(self._breaks + 1, reason)) if delivered else None
+        return self._continued(reason)
+
+    def _depart(self) -> Chunk | None:
+        """Go on after a replay that became another text: from what was delivered, or from the beginning."""
+        if self._continuation.break_off(self._coordinator.token_seconds, replay=False) is Way.BEGIN:
+            return Chunk(restart=Restart(self._breaks + 1, "it could not be repeated as it was"))
+        return None if not self._continuation.is_exhausted else self._continued("")
+
+    def _continued(self, reason: str) -> Chunk:
+        if self._continuation.is_exhausted:
+            return Chunk(finish_reason="length", model=self._coordinator.model, node=NAME)
+        return Chunk(continued=Continued(reason, NAME))
+
+    def _start_over(self, reason: str) -> Chunk:
+        self._continuation.forget()
+        return Chunk(restart=Restart(self._breaks + 1, reason))
+
+    async def _serving(self, end: float | None) -> Any:
+        try:
+            async with asyncio.timeout_at(end):
+                return await self._coordinator.ready()
+        except TimeoutError as error:
+            raise self._too_long() from error
+
+    async def _attempt(self, serving: Any, end: float | None) -> AsyncGenerator[Chunk, None]:
+        """Yield what is new of what serves now, and the last chunk of the whole call."""
+        limits = self._request.timeouts
+        bound, late = limits.first_token, FirstTokenTimeout
+        chunks = self._coordinator.stream(serving, self._continuation.request())
+        async with contextlib.aclosing(chunks):
+            while True:
+                chunk = await self._next(chunks, bound, late, end)
+                if chunk.finish_reason is not None:
+                    yield self._last(chunk)
+                    return
+                bound, late = limits.idle, IdleTimeout  # type: ignore[assignment]  # two classes of one family
+                new = self._continuation.take(chunk)
+                if new is not None:
+                    yield new
+
+    async def _next(
+        self,
+        chunks: AsyncGenerator[Chunk, None],
+        bound: float | None,
+        late: type[FirstTokenTimeout | IdleTimeout],
+        end: float | None,
+    ) -> Chunk:
+        """Return the next chunk, within a bound in seconds and before the end of the whole call."""
+        loop = asyncio.get_running_loop()
+        bounds = [when for when in (end, None if bound is None else loop.time() + bound) if when is not None]
+        try:
+            async with asyncio.timeout_at(min(bounds, default=None)):
+                return await anext(chunks)
+        except TimeoutError as error:
+            if end is not None and loop.time() >= end:
+                raise self._too_long() from error
+            raise late(f"{self._coordinator.model}: nothing came for {bound:g} s", backend=NAME, node=NAME) from error
+
+    def _last(self, chunk: Chunk) -> Chunk:
+        usage = self._continuation.usage(chunk.usage)
+        return replace(chunk, usage=usage, model=self._coordinator.model, node=NAME)
+
+    def _too_long(self) -> CallTimeout:
+        total = self._request.timeouts.total
+        message = f"{self._coordinator.model}: the call took longer than {total:g} s"
+        return CallTimeout(message, backend=NAME, node=NAME)

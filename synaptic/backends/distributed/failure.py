@@ -1,0 +1,60 @@
+"""Whether a failed start may go better the next time, and what is said once nothing helps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from synaptic.backends.distributed.diagnosis import Cause
+from synaptic.backends.distributed.llama_process import LoadStalled, ServerEnded
+from synaptic.errors import BackendBusy, BackendUnavailable, CoordinatorFailed, EngineUnavailable, SynapticError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_HINTS = {
+    Cause.WORKER: "look at the workers: synaptic workers check",
+    Cause.VERSION: "give all machines the same llama.cpp build: synaptic engine install on each",
+    Cause.MEMORY: "take a shorter distributed_context, fewer distributed_parallel, or set memory_gib of the worker",
+    Cause.MODEL: "is the file complete, and is its architecture known to this llama.cpp (synaptic engine status)?",
+    Cause.INSTRUCTION: "build the engine on this machine: synaptic engine install",
+    Cause.KILLED: "was there enough memory on this machine?",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """A worker, and what was said of it; "" where that is not known."""
+
+    worker: str = ""
+    line: str = ""
+
+
+def may_pass(error: SynapticError) -> bool:
+    """Return whether another attempt may do better."""
+    if isinstance(error, ServerEnded):
+        return error.diagnosis.cause.may_pass
+    if isinstance(error, EngineUnavailable):
+        return False
+    return isinstance(error, LoadStalled | BackendUnavailable | BackendBusy)
+
+
+def given_up(error: SynapticError, model: str, log_file: Path) -> SynapticError:
+    """Return what is raised once nothing more is tried."""
+    if isinstance(error, EngineUnavailable) and not isinstance(error, CoordinatorFailed):
+        return error  # it says by itself what is wrong
+    blame, hint = Blame(), error.hint
+    if isinstance(error, ServerEnded):
+        blame = Blame(error.diagnosis.worker, error.diagnosis.line)
+        hint = _HINTS.get(error.diagnosis.cause, hint)
+    elif isinstance(error, CoordinatorFailed):
+        blame = Blame(error.worker, error.log_line)
+    about = f" (worker {blame.worker})" if blame.worker and blame.worker not in error.message else ""
+    where = f"its log is {log_file}"
+    return CoordinatorFailed(
+        f"{model} cannot be served by its workers{about}: {error.message}",
+        hint=f"{hint}; {where}" if hint else where,
+        backend="distributed",
+        worker=blame.worker,
+        log_line=blame.line,
+    )

@@ -1,0 +1,93 @@
+"""The workers of one program: those that it starts on this machine, and those of the settings that it only reaches."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from synaptic.backends.distributed.engine_store import current_engine
+from synaptic.backends.distributed.local_workers import local_workers
+from synaptic.backends.distributed.offers import gather_offers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from synaptic.backends.distributed.engine import Engine
+    from synaptic.backends.distributed.managed_worker import ManagedWorker
+    from synaptic.backends.distributed.placement_types import Offer
+    from synaptic.backends.distributed.rpc_protocol import Endpoint
+    from synaptic.config import Settings
+    from synaptic.messages import Reporter
+
+
+class Fleet:
+    """Starts the engine's workers when they are first needed, and ends them with itself.
+
+    Args:
+        settings: ``local_workers`` and what follows it, ``rpc_backends``.
+        report: Hears of crashes and restarts.
+
+    """
+
+    def __init__(self, settings: Settings, report: Reporter) -> None:
+        self.settings = settings
+        self._report = report
+        self._engine: Engine | None = None
+        self._managed: tuple[ManagedWorker, ...] = ()
+        self._starting = asyncio.Lock()
+        self._closed = False
+
+    @property
+    def managed(self) -> tuple[ManagedWorker, ...]:
+        """The workers that were started here."""
+        return self._managed
+
+    async def start(self) -> Engine:
+        """Start the workers of this machine, once; return the engine that they and the coordinators are of.
+
+        Raises:
+            EngineUnavailable: If there is no engine that works.
+            BackendUnavailable: If a worker does not start.
+
+        """
+        async with self._starting:
+            if self._engine is not None:
+                return self._engine
+            engine = await current_engine()
+            started = local_workers(self.settings, engine, report=self._report)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for worker in started:
+                        group.create_task(worker.start())
+            except BaseExceptionGroup as errors:
+                await _stop(started)
+                raise errors.exceptions[0] from None
+            except BaseException:
+                await _stop(started)
+                raise
+            self._managed, self._engine = tuple(started), engine
+            return engine
+
+    def find(self, endpoint: Endpoint) -> ManagedWorker | None:
+        """Return the worker that was started here and listens there."""
+        return next((worker for worker in self._managed if worker.endpoint == endpoint), None)
+
+    async def offers(self) -> list[Offer]:
+        """Return what all workers offer; those that were never measured are measured now.
+
+        Raises:
+            BackendUnavailable: If the workers of this machine cannot be started.
+            UsageError: If it cannot be told who holds which worker.
+
+        """
+        engine = await self.start()
+        return await gather_offers(self.settings, engine, self._managed, measure=True)
+
+    async def aclose(self) -> None:
+        """End the workers that were started here."""
+        managed, self._managed = self._managed, ()
+        await _stop(managed)
+
+
+async def _stop(workers: Iterable[ManagedWorker]) -> None:
+    await asyncio.gather(*(worker.stop() for worker in workers))

@@ -1,0 +1,92 @@
+"""What ends the service of a coordinator, and who is to blame: everything that is watched while it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from synaptic.backends.distributed.lost_links import hung_up
+from synaptic.backends.distributed.process_watch import is_stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from synaptic.backends.distributed.bring_up import Serving
+    from synaptic.backends.distributed.fleet import Fleet
+    from synaptic.backends.distributed.managed_worker import ManagedWorker
+
+HEARTBEAT: Final = 0.5  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """Why a service ended.
+
+    Attributes:
+        reason: For people; names the worker where it is known.
+        idle: Nobody needed it; nothing is wrong.
+        hung: It still ran, but nothing moved.
+        worker: The address of the worker that is to blame, "" if that is not known.
+        line: What ``llama-server`` said of it.
+
+    """
+
+    reason: str
+    idle: bool = False
+    hung: bool = False
+    worker: str = ""
+    line: str = ""
+
+
+async def supervise(serving: Serving, fleet: Fleet, rested: Callable[[], bool]) -> End:
+    """Return why a service has ended: the first of everything that can end it.
+
+    Args:
+        serving: What is watched.
+        fleet: Whose workers it uses.
+        rested: Whether nobody has needed it for long enough.
+
+    """
+    workers = [worker for endpoint in serving.placement.endpoints if (worker := fleet.find(endpoint)) is not None]
+    watches = [
+        asyncio.create_task(_exit(serving)),
+        asyncio.create_task(_heartbeat(serving, rested)),
+        *(asyncio.create_task(_loss(worker, serving.generations[worker.endpoint])) for worker in workers),
+    ]
+    try:
+        done, _ = await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for watch in watches:
+            watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
+    # A worker's own end says more than what llama-server makes of it.
+    return max((watch.result() for watch in done), key=lambda end: bool(end.worker))
+
+
+async def _exit(serving: Serving) -> End:
+    diagnosis = await serving.process.ended()
+    return End(reason=str(diagnosis), worker=diagnosis.worker, line=diagnosis.line)
+
+
+async def _loss(worker: ManagedWorker, generation: int) -> End:
+    await worker.wait_change(generation)
+    return End(reason=f"the worker {worker.endpoint} was lost", worker=str(worker.endpoint))
+
+
+async def _heartbeat(serving: Serving, rested: Callable[[], bool]) -> End:
+    addresses = serving.addresses
+    while True:
+        await asyncio.sleep(HEARTBEAT)
+        if rested():
+            return End(reason="nobody has needed it for a while", idle=True)
+        if is_stopped(serving.process.pid):
+            return End(reason="llama-server was stopped by a signal")
+        gone = await asyncio.to_thread(hung_up, serving.process.pid, addresses)
+        if gone:
+            endpoint = addresses[min(gone)]
+            return End(reason=f"the worker {endpoint} has closed the connection", worker=str(endpoint))
+        still = serving.watchdog.overdue(time.monotonic())
+        if still is not None:
+            return End(reason=f"no token for {still:.0f} s: a worker hangs, or the way to it is dead", hung=True)
