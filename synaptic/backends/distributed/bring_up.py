@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Final
 
 from synaptic import paths
 from synaptic.backends.distributed.buffer_report import check_buffers
+from synaptic.backends.distributed.calibration import FEWEST_TOKENS, Readings, learn
 from synaptic.backends.distributed.coordinator_types import WorkerStanding
 from synaptic.backends.distributed.gguf_architectures import check_engine_knows
 from synaptic.backends.distributed.llama_process import HOST, LlamaProcess
 from synaptic.backends.distributed.load_channel import LoadClock
+from synaptic.backends.distributed.offers import local_key
 from synaptic.backends.distributed.placement import place
 from synaptic.backends.distributed.placement_types import Wanted
 from synaptic.backends.distributed.ports import free_port
+from synaptic.backends.distributed.predict import speed_of
 from synaptic.backends.distributed.registry import Worker
 from synaptic.backends.distributed.rpc_probe import Limits, resolve
 from synaptic.backends.distributed.rpc_protocol import ProtocolVersion
@@ -80,11 +83,23 @@ class BringUp:
         self._house = house
         self._lost_at: float | None = None
         self._hung = False
+        self._readings: Readings = {}
 
     def blame(self, end: End) -> None:
         """Remember that it was lost, so that the next start waits for the worker that went."""
         self._lost_at = time.monotonic()
         self._hung = end.hung
+
+    def learn(self, tokens: int, seconds: float) -> None:
+        """Take note of how long a call took that had the workers for itself; the next placement knows it."""
+        placement = self.placement
+        if placement is None or placement.tokens_per_second is None or tokens < FEWEST_TOKENS:
+            return
+        keys = {endpoint: endpoint for endpoint in placement.endpoints}
+        for worker in self._house.fleet.managed:
+            if worker.endpoint in keys:
+                keys[worker.endpoint] = local_key(worker.engine, worker.threads)
+        learn(placement, self._readings, keys, seconds / tokens)
 
     def standings(self) -> tuple[WorkerStanding, ...]:
         """Return how its workers stand, as far as that can be told without contacting them."""
@@ -219,6 +234,7 @@ class BringUp:
                 else:
                     house.take(placement.endpoints, name)
                     self.placement = placement
+                    self._readings = {(offer.endpoint, offer.device): speed_of(offer).reading for offer in offers}
                     return placement
                 victim = house.longest_idle(name)
                 if victim is not None:

@@ -275,6 +275,7 @@ class Coordinator:
             return
         speed = usage.completion_tokens / timings.generation_seconds
         self._speed = speed if self._speed is None else self._speed + _LEARNING * (speed - self._speed)
+        self._bring_up.learn(usage.completion_tokens, timings.generation_seconds)
 
     def _moved(self, transition: Transition) -> None:
         self._house.moved(transition)
