@@ -144,7 +144,8 @@ def test_a_name_of_the_older_program_means_the_command_of_today_and_is_not_offer
 
 def test_the_commands_of_the_design_are_there() -> None:
     assert [command.name for command in REGISTRY] == [
-        "help", "model", "pipeline", "agents", "plan", "run", "set", "config", "nodes", "explain", "status", "history",
+        "help", "model", "pipeline", "agents", "plan", "run", "set", "config", "nodes", "explain", "coordinator",
+        "rpc", "status", "history",
         "save", "clear", "exit",
     ]  # fmt: skip
     assert REGISTRY.find("quit") is REGISTRY.find("/exit")

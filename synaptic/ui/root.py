@@ -27,6 +27,10 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "nodes": ("synaptic.ui.commands.nodes:nodes", "List, add, check and find the nodes that calls are spread over."),
     "engine": ("synaptic.ui.commands.engine:engine", "Build or adopt the llama.cpp that distributed inference needs."),
     "workers": ("synaptic.ui.commands.workers:workers", "List and check the llama.cpp RPC workers of large models."),
+    "distributed": (
+        "synaptic.ui.commands.distributed:distributed",
+        "Plan, load and look at models whose layers are spread over workers.",
+    ),
     "serve": ("synaptic.ui.commands.serve:serve", "Serve the embedded model to programs here, as Ollama would."),
     "config": ("synaptic.ui.commands.config:config", "Show, change and check the settings."),
     "doctor": ("synaptic.ui.commands.doctor:doctor", "Check what this machine has, and say what to fix."),

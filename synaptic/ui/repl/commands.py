@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from synaptic.ui.repl import commands_help, commands_nodes, commands_run, commands_session, commands_settings
+from synaptic.ui.repl import (
+    commands_distributed,
+    commands_help,
+    commands_nodes,
+    commands_run,
+    commands_session,
+    commands_settings,
+)
 from synaptic.ui.repl.registry import Registry
 
 _MODEL, _PIPELINE, _SET, _CONFIG = commands_settings.COMMANDS
@@ -18,6 +25,7 @@ REGISTRY: Final = Registry(
         _SET,
         _CONFIG,
         *commands_nodes.COMMANDS,
+        *commands_distributed.COMMANDS,
         *commands_session.COMMANDS,
     )
 )

@@ -1,0 +1,376 @@
+"""``synaptic distributed``: models whose layers are spread over workers: plan, load, look at, end."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from synaptic.ui.options import given, json_option, settings_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from synaptic.backends.distributed.service_logs import Line, Log, LogReader
+    from synaptic.backends.distributed.service_record import ServiceRecord
+    from synaptic.config import Settings
+    from synaptic.ui.options import Options
+
+PLAN: Final = ("synaptic.ui.commands.distributed_plan:plan", "Show how a model would be spread; nothing is started.")
+
+_START_EPILOG = """\b
+As in:
+  synaptic distributed start llama3.1:70b            load it, and keep it loaded
+  synaptic distributed start ~/models/big.gguf       a file
+  synaptic distributed start llama3.1:70b --foreground
+                                                     here, until Ctrl-C
+
+\b
+Without --foreground a process of your own goes on in the background when this command
+ends. Ctrl-C while it loads ends it, too; later: synaptic distributed stop.
+
+\b
+Exit codes: 0 it is loaded, 2 wrong usage or settings, 3 it could not be loaded,
+130 interrupted."""
+
+_STOP_EPILOG = """\b
+As in:
+  synaptic distributed stop                  the one that runs
+  synaptic distributed stop llama3.1:70b
+  synaptic distributed stop --all
+
+\b
+Its workers of this machine end with it; those of other machines are free then."""
+
+_STATUS_EPILOG = """\b
+As in:
+  synaptic distributed status
+  synaptic distributed status --watch        drawn anew until Ctrl-C
+  synaptic distributed status --json
+
+\b
+Exit codes: 0 all that run are ready, 1 some are, 3 none is or none runs."""
+
+_LOGS_EPILOG = """\b
+As in:
+  synaptic distributed logs                  the last 20 lines of each process
+  synaptic distributed logs -n 200           more of them
+  synaptic distributed logs -f               and what they say from now on, until Ctrl-C
+
+\b
+Each line begins with the process that it is from: the service, which starts the others;
+the coordinator (llama-server); the workers of this machine. A worker of another machine
+keeps its log there."""
+
+
+class _Group(click.Group):
+    """A group with one command that another file has, imported when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, ``plan`` first: it is what one begins with."""
+        return ["plan", *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command."""
+        if cmd_name != "plan":
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = PLAN[0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the section of commands; none is imported for it."""
+        with formatter.section("Commands"):
+            own = [(name, command.get_short_help_str(80)) for name, command in self.commands.items()]
+            formatter.write_dl([("plan", PLAN[1]), *own])
+
+
+@click.group(cls=_Group)
+def distributed() -> None:
+    """Spread the layers of a model over workers, and keep it loaded for later runs."""
+
+
+@distributed.command(epilog=_START_EPILOG, short_help="Load a model over the workers, and keep it loaded.")
+@click.argument("model", required=False)
+@click.option("--foreground", is_flag=True, help="Stay here until Ctrl-C, instead of going on in the background.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but where it serves, and errors.")
+@settings_options
+@json_option
+@click.pass_context
+def start(context: click.Context, /, model: str | None, *, foreground: bool, **values: Any) -> None:
+    """Load MODEL, or the one of the settings, over the workers, and keep it loaded for later runs.
+
+    MODEL is a tag of Ollama's (llama3.1:70b), or the path of a GGUF file.
+    """
+    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
+    from synaptic.ui.service_view import LoadView  # noqa: PLC0415
+
+    options = given(context, **values)
+    settings = load_with_notices(options).settings
+    chosen = _chosen(model, settings)
+    view = LoadView(sys.stderr, quiet=options.quiet, last_line="Ctrl-C ends it" if foreground else "")
+    try:
+        asyncio.run(_here(chosen, settings, view, options) if foreground else _away(chosen, settings, view, options))
+    finally:
+        view.close()
+
+
+async def _away(model: str, settings: Settings, view: Any, options: Options) -> None:
+    """Start the service in the background and wait until it is ready."""
+    from synaptic.backends.distributed.service_control import follow, launch  # noqa: PLC0415
+
+    began = time.monotonic()
+    launched = launch(model, settings)
+    if launched.was_running:
+        _note(options, f"{launched.record.model} is loaded or being loaded already (process {launched.record.pid})")
+    record = await follow(launched, view)
+    view.close()
+    if not launched.was_running:
+        from synaptic.ui.text import seconds  # noqa: PLC0415
+
+        _note(options, f"loaded in {seconds(time.monotonic() - began)}")
+    _announce(record, settings, options)
+    _note(options, f"stop it with: synaptic distributed stop {record.model}")
+
+
+async def _here(model: str, settings: Settings, view: Any, options: Options) -> None:
+    """Be the service, until Ctrl-C or SIGTERM."""
+    from synaptic.backends.distributed.service import run_here  # noqa: PLC0415
+
+    announced = False
+
+    def shown(record: ServiceRecord) -> None:
+        nonlocal announced
+        view(record)
+        if record.ready and not announced and not view.drawn_in_place:
+            announced = True
+            _announce(record, settings, options)
+            _note(options, "Ctrl-C ends it")
+
+    running = await run_here(model, settings, shown=shown)
+    if running is not None:
+        _note(options, f"{running.model} is loaded or being loaded already (process {running.pid})")
+        _announce(running, settings, options)
+
+
+@distributed.command(epilog=_STOP_EPILOG, short_help="End the service of a model.")
+@click.argument("model", required=False)
+@click.option("--all", "everything", is_flag=True, help="End all services.")
+@click.pass_context
+def stop(context: click.Context, /, model: str | None, *, everything: bool) -> None:
+    """End the service of MODEL, or the only one that runs, with all that it started."""
+    from synaptic.backends.distributed.service_control import stop as end  # noqa: PLC0415
+    from synaptic.errors import UsageError  # noqa: PLC0415
+
+    options = given(context)
+    if everything and model is not None:
+        raise UsageError("name a model, or write --all, not both", hint="as in: synaptic distributed stop --all")
+    records = _records(model, at_most=None if everything else 1)
+
+    async def run() -> None:
+        async with asyncio.TaskGroup() as group:
+            ends = {record.model: group.create_task(end(record)) for record in records}
+        for name, ended in ends.items():
+            _note(
+                options, f"{name} is stopped" + ("" if ended.result() else "; it did not end by itself, and was killed")
+            )
+
+    asyncio.run(run())
+    if not records:
+        _note(options, "no service runs")
+
+
+@distributed.command(epilog=_STATUS_EPILOG, short_help="Show which models are loaded, and who holds which worker.")
+@click.option("--watch", is_flag=True, help="Draw it anew until Ctrl-C.")
+@json_option
+@click.pass_context
+def status(context: click.Context, /, *, watch: bool, **values: Any) -> int:
+    """Show the services with their layers on each worker, and who holds which worker; nothing is contacted."""
+    from synaptic.backends.distributed.service_record import read_records  # noqa: PLC0415
+    from synaptic.errors import UsageError  # noqa: PLC0415
+    from synaptic.ui.output import write_json  # noqa: PLC0415
+    from synaptic.ui.service_view import watch_services  # noqa: PLC0415
+
+    options = given(context, **values)
+    if watch and (options.json or not sys.stdout.isatty()):
+        raise UsageError("--watch needs a terminal, and is not for --json", hint="leave it out")
+    if watch:
+        watch_services(sys.stdout)
+    records = read_records()
+    if options.json:
+        write_json(_document(records))
+    elif not watch:
+        _show(records, options)
+    ready = sum(record.ready for record in records)
+    return 0 if ready and ready == len(records) else 1 if ready else 3
+
+
+@distributed.command(epilog=_LOGS_EPILOG, short_help="Show what its processes wrote to their logs.")
+@click.argument("model", required=False)
+@click.option("-n", "--lines", type=click.IntRange(0, 100_000), default=20, show_default=True, help="Lines of each.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is written, until Ctrl-C.")
+def logs(model: str | None, lines: int, *, follow: bool) -> None:
+    """Show the last lines of the logs of MODEL, or of the only service that runs: service, coordinator, workers."""
+    from synaptic.backends.distributed.service_logs import LogReader  # noqa: PLC0415
+
+    with _readable_logs():
+        reader = LogReader(_logs_of(model))
+        width = max(len(log.process) for log in reader.logs)
+        for line in reader.there(lines):
+            _print_line(line, width)
+        if follow:
+            asyncio.run(_follow(reader, width))
+
+
+async def _follow(reader: LogReader, width: int) -> None:
+    sys.stdout.flush()
+    async for line in reader.coming():
+        _print_line(line, width)
+        sys.stdout.flush()
+
+
+def _chosen(model: str | None, settings: Settings) -> str:
+    """Return the model to load: the one that was given, else that of the settings.
+
+    Raises:
+        UsageError: If there is none, or it is not a name.
+
+    """
+    from synaptic.errors import UsageError  # noqa: PLC0415
+
+    found = (model if model is not None else settings.model) or ""
+    if not found.strip():
+        said = "the model's name is empty" if model is not None else "no model is named, here or in the settings"
+        raise UsageError(said, hint="as in: synaptic distributed start llama3.1:70b, or the path of a GGUF file")
+    return found
+
+
+def _announce(record: ServiceRecord, settings: Settings, options: Options) -> None:
+    """Print where a service serves, and what a run needs to find it."""
+    from synaptic.ui.output import write_json, write_text  # noqa: PLC0415
+    from synaptic.ui.service_view import record_document  # noqa: PLC0415
+
+    if options.json:
+        write_json(record_document(record))
+    elif options.quiet:
+        write_text(record.url or "")
+    else:
+        _show_records([record])
+        write_text(f"  its API key is in {record.file}")
+        if not settings.distributed_inference_enabled:
+            _note(options, "runs use it with: synaptic config set distributed_inference_enabled true")
+
+
+def _records(model: str | None, *, at_most: int | None) -> list[ServiceRecord]:
+    """Return the services that are meant: that of a model, else those that run.
+
+    Raises:
+        UsageError: If the model has none, or more run than are wanted.
+
+    """
+    from synaptic.backends.distributed.service_record import is_called, read_records  # noqa: PLC0415
+    from synaptic.errors import UsageError  # noqa: PLC0415
+    from synaptic.problems import did_you_mean  # noqa: PLC0415
+
+    records = read_records()
+    names = [record.model for record in records]
+    if model is not None:
+        found = [record for record in records if is_called(record, model)]
+        if not found:
+            running = did_you_mean(model, names) if names else "synaptic distributed start loads one"
+            raise UsageError(f"no service of {model} runs", hint=running)
+        return found
+    if at_most is not None and len(records) > at_most:
+        raise UsageError(f"{len(records)} services run: {', '.join(names)}", hint="name one of them")
+    return records
+
+
+def _show(records: Sequence[ServiceRecord], options: Options) -> None:
+    from synaptic.backends.distributed.registry import WorkerRegistry  # noqa: PLC0415
+    from synaptic.ui.output import write_table, write_text  # noqa: PLC0415
+    from synaptic.ui.service_view import HOLDER_HEADERS, holder_rows  # noqa: PLC0415
+
+    _show_records(records)
+    if not records:
+        _note(options, "no service runs; synaptic distributed start loads a model")
+    if holders := WorkerRegistry().holders():
+        if records:
+            write_text("")
+        write_table(HOLDER_HEADERS, holder_rows(holders, time.time()))
+
+
+def _show_records(records: Sequence[ServiceRecord]) -> None:
+    from synaptic.ui.output import terminal_width, write_text  # noqa: PLC0415
+    from synaptic.ui.service_view import ascii_only, glyphs, record_lines  # noqa: PLC0415
+
+    drawn_with = glyphs(ascii_only(sys.stdout))
+    for record in records:
+        for line in record_lines(record, terminal_width(sys.stdout), time.time(), drawn_with):
+            write_text(line)
+
+
+def _document(records: Sequence[ServiceRecord]) -> dict[str, Any]:
+    from synaptic.backends.distributed.registry import WorkerRegistry  # noqa: PLC0415
+    from synaptic.ui.service_view import holder_document, record_document  # noqa: PLC0415
+
+    return {
+        "services": [record_document(record) for record in records],
+        "held": [holder_document(holder) for holder in WorkerRegistry().holders()],
+    }
+
+
+def _logs_of(model: str | None) -> Callable[[], Sequence[Log]]:
+    """Return a function that tells which logs a service has now.
+
+    Raises:
+        UsageError: If none is meant by the words, or there is none.
+
+    """
+    from synaptic.backends.distributed.service_logs import Log, logs_of  # noqa: PLC0415
+    from synaptic.backends.distributed.service_record import record_of, service_log  # noqa: PLC0415
+    from synaptic.errors import UsageError  # noqa: PLC0415
+
+    if model is not None and service_log(model).exists() and record_of(model) is None:
+        left = [Log("service", service_log(model))]
+        click.echo(f"no service of {model} runs; this is the log of the last one", err=True)
+        return lambda: left
+    records = _records(model, at_most=1)
+    if not records:
+        raise UsageError("no service runs", hint="name the model whose service ran: synaptic distributed logs MODEL")
+    (record,) = records
+    return lambda: logs_of(record_of(record.model) or record)
+
+
+def _readable_logs() -> Any:
+    """Give a block in which a log that cannot be read is an error of ours."""
+    from contextlib import contextmanager  # noqa: PLC0415
+
+    from synaptic.errors import UsageError  # noqa: PLC0415
+
+    @contextmanager
+    def mapped() -> Any:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise UsageError(f"{error.filename} cannot be read: {error.strerror or error}") from error
+
+    return mapped()
+
+
+def _print_line(line: Line, width: int) -> None:
+    from synaptic.ui.output import write_text  # noqa: PLC0415
+
+    write_text(f"{line.process:<{width}} | {line.text}")
+
+
+def _note(options: Options, text: str) -> None:
+    from synaptic.ui.text import printable  # noqa: PLC0415
+
+    if not options.quiet:
+        click.echo(printable(text), err=True)

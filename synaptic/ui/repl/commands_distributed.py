@@ -1,0 +1,275 @@
+"""Commands about models whose layers are spread over workers: ``/coordinator``, ``/rpc``."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from synaptic.errors import BackendError, ExitCode
+from synaptic.ui.repl.arguments import take_word
+from synaptic.ui.repl.registry import Call, Candidate, command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from synaptic.backends.base import ShowsCoordinators
+    from synaptic.backends.distributed.coordinator_types import CoordinatorStatus
+    from synaptic.backends.distributed.rpc_protocol import Endpoint
+    from synaptic.backends.distributed.service_record import ServiceRecord
+    from synaptic.ui.repl.state import Repl
+
+_ACTIONS: Final = ("start", "stop", "restart")
+_RPC_ACTIONS: Final = ("check",)
+_FORMER_EDITS: Final = frozenset({"add", "remove", "discover"})
+_NOTHING: Final = "–"
+
+
+def _models(repl: Repl, before: Sequence[str], word: str) -> Iterator[Candidate]:
+    """Yield what may be done; after that, the models that it may be done to."""
+    del word
+    if not before:
+        yield from (Candidate(name) for name in _ACTIONS)
+    elif len(before) == 1:
+        names = (repl.settings.model, *repl.settings.prewarm, *repl.sessions.known_models)
+        yield from (Candidate(name) for name in dict.fromkeys(name for name in names if name))
+
+
+def _workers(repl: Repl, before: Sequence[str], word: str) -> Iterator[Candidate]:
+    """Yield what may be done; after ``check``, the workers of the settings."""
+    del word
+    if not before:
+        yield from (Candidate(name) for name in _RPC_ACTIONS)
+    elif before[0] == "check":
+        yield from (Candidate(f"{worker.host}:{worker.port}") for worker in repl.settings.rpc_backends)
+
+
+@command(
+    "coordinator",
+    arguments="[start|stop|restart [MODEL]]",
+    help="Show the models that are spread over workers, until a key is pressed; or load and end them",
+    details="The picture has the layers of each model on each worker, how far a load is, and how fast it answers.\n"
+    "'start', 'stop' and 'restart' work on this session's distributed inference, and where it has none, on the\n"
+    "services of 'synaptic distributed', which go on when this program ends.",
+    example="/coordinator start llama3.1:70b",
+    candidates=_models,
+)
+async def coordinator_command(repl: Repl, call: Call) -> None:
+    """Show the coordinators of the session and of services, or start and end one."""
+    action, rest = take_word(call.rest)
+    if not action or action == "status":
+        if rest:
+            raise call.wrong(f"{rest!r} is one argument too many")
+        await _show(repl)
+        return
+    if action not in _ACTIONS:
+        raise call.wrong(f"{action!r} is not understood")
+    words = call.words(2)
+    model = words[1] if len(words) > 1 else None
+    backend = await _backend(repl)
+    if action in {"stop", "restart"}:
+        model = await _stop(repl, call, backend, model)
+    if action in {"start", "restart"}:
+        await _start(repl, call, backend, model)
+
+
+@command(
+    "rpc",
+    arguments="[check [HOST:PORT...]]",
+    help="Show the workers: who holds each, which layers it has, how it is",
+    details="'check' asks those that nobody holds how they are, as 'synaptic workers check' does.\n"
+    "The workers are in the setting rpc_backends: /set rpc_backends '[\"10.0.0.4:50052\"]'.",
+    example="/rpc check",
+    candidates=_workers,
+)
+async def rpc_command(repl: Repl, call: Call) -> None:
+    """Show the workers, or check them."""
+    action, rest = take_word(call.rest)
+    if action in _FORMER_EDITS:
+        raise call.wrong(f"the workers are in the settings: /set rpc_backends '[\"HOST:PORT\"]' instead of {action!r}")
+    if action == "check":
+        await _check(repl, call, rest)
+        return
+    if rest or action not in {"", "list"}:
+        raise call.wrong(f"{action!r} is not understood")
+    await _list_workers(repl)
+
+
+async def _show(repl: Repl) -> None:
+    backend = await _backend(repl)
+    width = _width(repl)
+    if not _lines(backend, width, ascii_only=False):
+        _say_what_to_do(repl)
+        return
+    from synaptic.ui.service_view import ascii_only  # noqa: PLC0415  (start-up of the prompt)
+
+    plain = ascii_only(repl.screen.out)
+    if repl.screen.live:
+        from synaptic.ui.repl.watching_lines import watch_lines  # noqa: PLC0415  (imports rich)
+
+        await watch_lines(repl.screen, lambda cells: _lines(backend, cells, ascii_only=plain))
+        return
+    for line in _lines(backend, width, ascii_only=plain):
+        repl.screen.say(line)
+
+
+def _lines(backend: ShowsCoordinators | None, width: int, *, ascii_only: bool) -> list[str]:
+    """Return the lines that show all coordinators: the session's, then those of services."""
+    from synaptic.backends.distributed.service_record import read_records  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.ui.coordinator_view import picture  # noqa: PLC0415  (the same)
+    from synaptic.ui.service_view import glyphs, record_lines  # noqa: PLC0415  (the same)
+
+    now, drawn_with = time.time(), glyphs(ascii_only)
+    own = [] if backend is None else backend.coordinators()
+    lines = [line for status in own for line in picture(status, width, now, drawn_with)]
+    return lines + [line for record in read_records() for line in record_lines(record, width, now, drawn_with)]
+
+
+async def _start(repl: Repl, call: Call, backend: ShowsCoordinators | None, model: str | None) -> None:
+    """Load a model: in the session's backend, or else in a service."""
+    wanted = model or repl.settings.model
+    if not wanted:
+        raise call.wrong("no model is named, here or in the settings")
+    if backend is not None:
+        repl.screen.note(f"loading {wanted} …")
+        _print(repl, await _loaded(repl, backend, wanted))
+        return
+    from synaptic.backends.distributed.service_control import follow, launch  # noqa: PLC0415  (start-up)
+    from synaptic.ui.service_view import LoadView  # noqa: PLC0415  (the same)
+
+    launched = launch(wanted, repl.settings)
+    if launched.was_running:
+        repl.screen.note(f"{launched.record.model} is loaded or being loaded already")
+    view = LoadView(repl.screen.err)
+    try:
+        record = await follow(launched, view)
+    finally:
+        view.close()
+    _print_record(repl, record)
+    repl.screen.note(f"it goes on when this program ends; /coordinator stop {record.model} ends it")
+    if not repl.settings.distributed_inference_enabled:
+        repl.screen.note("to use it here: /set distributed_inference_enabled true")
+
+
+async def _loaded(repl: Repl, backend: ShowsCoordinators, model: str) -> CoordinatorStatus:
+    """Load a model in the session's backend; its layers are drawn meanwhile, where somebody watches."""
+    if not repl.screen.live:
+        return await backend.load(model)
+    from synaptic.ui.repl.watching_lines import draw_while  # noqa: PLC0415  (imports rich)
+    from synaptic.ui.service_view import ascii_only  # noqa: PLC0415  (start-up of the prompt)
+
+    plain = ascii_only(repl.screen.out)
+    return await draw_while(repl.screen, lambda cells: _lines(backend, cells, ascii_only=plain), backend.load(model))
+
+
+async def _stop(repl: Repl, call: Call, backend: ShowsCoordinators | None, model: str | None) -> str:
+    """End the coordinator of a model, or the only one there is; return which."""
+    from synaptic.backends.distributed.service_control import stop  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.backends.distributed.service_record import is_called, read_records  # noqa: PLC0415  (the same)
+
+    own = [] if backend is None else [status.model for status in backend.coordinators()]
+    records = read_records()
+    names = list(dict.fromkeys((*own, *(record.model for record in records))))
+    if not names:
+        raise call.wrong("no model is spread over workers")
+    if model is None and len(names) > 1:
+        raise call.wrong(f"name one of {', '.join(names)}")
+    chosen = names[0] if model is None else model
+    if backend is not None and chosen in own:
+        await backend.unload(chosen)
+    elif (record := next((record for record in records if is_called(record, chosen)), None)) is not None:
+        await stop(record)
+    else:
+        raise call.wrong(f"{chosen!r} is none of {', '.join(names)}")
+    repl.screen.note(f"{chosen} is stopped")
+    return chosen
+
+
+async def _list_workers(repl: Repl) -> None:
+    """Print the table of workers: those that have layers, then those of the settings that have none."""
+    from synaptic.backends.distributed.registry import WorkerRegistry  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.backends.distributed.service_record import read_records  # noqa: PLC0415  (the same)
+    from synaptic.ui.coordinator_view import WORKER_HEADERS, free_worker_row, worker_rows  # noqa: PLC0415  (the same)
+
+    backend = await _backend(repl)
+    statuses = [] if backend is None else backend.coordinators()
+    statuses += [record.status for record in read_records() if record.status is not None]
+    holders = WorkerRegistry().holders()
+    rows = worker_rows(statuses, holders)
+    placed = {
+        endpoint for status in statuses if status.placement is not None for endpoint in status.placement.endpoints
+    }
+    rows += [free_worker_row(endpoint, holders) for endpoint in _named(repl) if endpoint not in placed]
+    if rows:
+        repl.screen.table(rows, WORKER_HEADERS)
+    else:
+        repl.screen.say("the settings name no workers, and no model is spread over any")
+        repl.screen.note(
+            """to name one: /set rpc_backends '["10.0.0.4:50052"]'; /coordinator start uses this machine"""
+        )
+
+
+async def _check(repl: Repl, call: Call, rest: str) -> None:
+    """Ask workers how they are; a held one is not contacted."""
+    from synaptic.backends.distributed.worker_check import check_workers, verdict  # noqa: PLC0415  (start-up)
+    from synaptic.ui.commands.workers import engine_version, given_workers  # noqa: PLC0415  (imports click)
+    from synaptic.ui.workers_view import look_lines  # noqa: PLC0415  (start-up of the prompt)
+
+    words = rest.split()
+    endpoints = given_workers(words) if words else _named(repl)
+    if not endpoints:
+        raise call.wrong("the settings name no workers, and none is given")
+    looks = await check_workers(endpoints, engine=await engine_version())
+    for look in looks:
+        for line in look_lines(look, time.time()):
+            repl.screen.say(line)
+    code = verdict(looks)
+    if code is not ExitCode.ANSWERED:
+        repl.last_exit = code
+
+
+async def _backend(repl: Repl) -> ShowsCoordinators | None:
+    """Return the session's backend, if it spreads models over workers."""
+    from synaptic.backends.base import ShowsCoordinators  # noqa: PLC0415  (start-up of the prompt)
+
+    try:
+        await repl.sessions.ask_route(repl.settings)
+    except BackendError as error:
+        repl.screen.note(f"nothing can serve a call: {error.message}")
+    backend: object = (await repl.session()).routed_backend
+    return backend if isinstance(backend, ShowsCoordinators) else None
+
+
+def _print(repl: Repl, status: CoordinatorStatus) -> None:
+    from synaptic.ui.coordinator_view import picture  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.ui.service_view import ascii_only, glyphs  # noqa: PLC0415  (the same)
+
+    for line in picture(status, _width(repl), time.time(), glyphs(ascii_only(repl.screen.out))):
+        repl.screen.say(line)
+
+
+def _print_record(repl: Repl, record: ServiceRecord) -> None:
+    from synaptic.ui.service_view import ascii_only, glyphs, record_lines  # noqa: PLC0415  (start-up of the prompt)
+
+    for line in record_lines(record, _width(repl), time.time(), glyphs(ascii_only(repl.screen.out))):
+        repl.screen.say(line)
+
+
+def _say_what_to_do(repl: Repl) -> None:
+    repl.screen.say("no model is spread over workers")
+    model = repl.settings.model or "MODEL"
+    repl.screen.note(f"to load one: /coordinator start {model}; what it would take: synaptic distributed plan {model}")
+
+
+def _named(repl: Repl) -> list[Endpoint]:
+    from synaptic.backends.distributed.rpc_protocol import Endpoint  # noqa: PLC0415  (start-up of the prompt)
+
+    return [Endpoint(worker.host, worker.port) for worker in repl.settings.rpc_backends]
+
+
+def _width(repl: Repl) -> int:
+    from synaptic.ui.output import terminal_width  # noqa: PLC0415  (start-up of the prompt)
+
+    return terminal_width(repl.screen.out)
+
+
+COMMANDS: Final = (coordinator_command, rpc_command)

@@ -1,0 +1,82 @@
+"""Lines while somebody watches them: drawn anew in place until a key is pressed, or until some work is done."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from synaptic.ui.repl.watching import PERIOD_SECONDS, any_key
+from synaptic.ui.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from synaptic.ui.repl.screen import Screen
+
+T = TypeVar("T")
+HOW_TO_LEAVE: Final = "Enter, or any other key, leaves this."
+
+
+async def watch_lines(screen: Screen, lines: Callable[[int], Sequence[str]]) -> None:
+    """Show lines, refreshed twice a second, until a key is pressed; what was last seen stays.
+
+    Args:
+        screen: Whose output is a terminal.
+        lines: Given the width of the terminal, in cells; asked anew for each refresh.
+
+    """
+    console, live = _opened(screen, transient=False)
+    with any_key(sys.stdin.fileno()) as pressed, live:
+        try:
+            while not pressed.is_set():
+                live.update(_text(lines(console.width), HOW_TO_LEAVE), refresh=True)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(pressed.wait(), PERIOD_SECONDS)
+        finally:
+            live.update(_text(lines(console.width), ""), refresh=True)
+
+
+async def draw_while(screen: Screen, lines: Callable[[int], Sequence[str]], work: Coroutine[Any, Any, T]) -> T:
+    """Do some work, show lines meanwhile, take them away, and return what came of it; it is cancelled with us.
+
+    Args:
+        screen: Whose output is a terminal.
+        lines: Given the width of the terminal, in cells; asked anew for each refresh.
+        work: What to do.
+
+    """
+    console, live = _opened(screen, transient=True)
+    doing = asyncio.create_task(work)
+    try:
+        with live:
+            while not doing.done():
+                live.update(_text(lines(console.width), ""), refresh=True)
+                await asyncio.wait({doing}, timeout=PERIOD_SECONDS)
+    finally:
+        doing.cancel()
+        await asyncio.wait({doing})
+    return doing.result()
+
+
+def _opened(screen: Screen, *, transient: bool) -> tuple[Console, Live]:
+    console = Console(file=screen.out, highlight=False)
+    live = Live(
+        console=console,
+        auto_refresh=False,
+        transient=transient,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        vertical_overflow="crop",
+    )
+    return console, live
+
+
+def _text(lines: Sequence[str], last_line: str) -> Text:
+    text = Text("\n".join(printable(line) for line in lines), no_wrap=True, overflow="ellipsis")
+    return text.append(f"\n{last_line}", "dim") if last_line else text
