@@ -17,7 +17,7 @@ from synaptic.backends.distributed.failure import given_up, may_pass
 from synaptic.backends.distributed.llama_process import LoadStalled, ServerEnded, environment
 from synaptic.backends.distributed.load_channel import LoadClock, read_channel
 from synaptic.backends.distributed.lost_links import closed_by_peer
-from synaptic.backends.distributed.watchdog import SHORTEST, TIMES_PREDICTED, Watchdog
+from synaptic.backends.distributed.watchdog import SHORTEST, TIMES_PREDICTED, SlotWatch, Watchdog
 from synaptic.errors import BackendUnavailable, CoordinatorFailed, EngineUnavailable, UsageError
 from synaptic.messages import ChatRequest, Chunk, Message, Usage
 
@@ -159,6 +159,24 @@ def test_a_prompt_may_take_as_long_as_predicted():
     assert dog.overdue(TIMES_PREDICTED * 30.0 - 1) is None
     dog.beat("a", 50.0, generates=True)
     assert dog.limit() == SHORTEST
+
+
+def slot(number: int, *, busy: bool = True, read: int = 0, decoded: object = 0) -> dict[str, object]:
+    return {"id": number, "is_processing": busy, "n_prompt_tokens_processed": read, "next_token": decoded}
+
+
+def test_calls_of_others_are_watched_by_their_slots():
+    watch = SlotWatch(10.0)
+    assert watch.look([slot(0, busy=False)], 0.0) is None
+    assert watch.look([slot(0, busy=False)], 100.0) is None
+    assert watch.look([slot(0, read=5)], 101.0) is None
+    assert watch.look([slot(0, read=9)], 120.0) is None
+    assert watch.look([slot(0, read=9), slot(1, busy=False)], 130.0) is None
+    assert watch.look([slot(0, read=9)], 131.0) == pytest.approx(11.0)
+    assert watch.look([slot(0, read=9, decoded=[{"n_decoded": 1}])], 132.0) is None
+    assert watch.look([slot(0, read=9, decoded={"n_decoded": 1})], 150.0) == pytest.approx(18.0)
+    assert watch.look([slot(0, read=9, decoded=[])], 151.0) is None
+    assert watch.look([], 200.0) is None
 
 
 # Attempts

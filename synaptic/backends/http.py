@@ -175,6 +175,30 @@ async def get_json(
     return await _exchange(request, within, Origin(backend, node))
 
 
+async def get_json_objects(
+    client: httpx.AsyncClient,
+    path: str,
+    *,
+    backend: str,
+    node: str,
+    within: float | None = None,
+    read_error: ReadError | None = None,
+) -> list[JsonObject]:
+    """Return the list of JSON objects at ``path``; ``within`` bounds the whole exchange, in seconds.
+
+    Raises:
+        BackendError: The one that fits, see :mod:`synaptic.errors`.
+
+    """
+    origin = Origin(backend, node)
+    request = stream_request(client, "GET", path, backend=backend, node=node, read_error=read_error)
+    text = await _body(request, within, origin)
+    value = _parse(text, origin)
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise not_json(text, origin)
+    return value
+
+
 async def post_json(
     client: httpx.AsyncClient,
     path: str,
@@ -351,6 +375,10 @@ async def _start_of_body(reply: Reply) -> bytes:
 
 
 async def _exchange(request: AbstractAsyncContextManager[Reply], within: float | None, origin: Origin) -> JsonObject:
+    return parse_object(await _body(request, within, origin), origin)
+
+
+async def _body(request: AbstractAsyncContextManager[Reply], within: float | None, origin: Origin) -> bytes:
     body = bytearray()
     try:
         async with asyncio.timeout(within), request as reply:
@@ -360,7 +388,7 @@ async def _exchange(request: AbstractAsyncContextManager[Reply], within: float |
                     raise _too_long("a reply", MAX_BODY_BYTES, origin)
     except TimeoutError as error:
         raise no_answer_within(within, origin) from error
-    return parse_object(bytes(body), origin)
+    return bytes(body)
 
 
 def parse_object(text: bytes, origin: Origin) -> JsonObject:
@@ -370,14 +398,19 @@ def parse_object(text: bytes, origin: Origin) -> JsonObject:
         ProtocolError: If it is anything else.
 
     """
+    value = _parse(text, origin)
+    if not isinstance(value, dict):
+        raise not_json(text, origin)
+    return value
+
+
+def _parse(text: bytes, origin: Origin) -> Any:
     try:
         value = jsonlib.loads(text.decode())
         if b"\\ud" in text or b"\\uD" in text:
             value = jsonlib.loads(_without_lone_surrogates(jsonlib.dumps(value, ensure_ascii=False)))
     except (ValueError, RecursionError) as error:
         raise not_json(text, origin) from error
-    if not isinstance(value, dict):
-        raise not_json(text, origin)
     return value
 
 

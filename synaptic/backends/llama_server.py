@@ -6,7 +6,7 @@ import json
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from synaptic.backends.http import JsonObject, get_json, new_client, post_json, sse, stream_request
+from synaptic.backends.http import JsonObject, get_json, get_json_objects, new_client, post_json, sse, stream_request
 from synaptic.backends.http_errors import Origin, closed_client
 from synaptic.errors import (
     BackendBusy,
@@ -163,6 +163,20 @@ class LlamaServerBackend:
         if not isinstance(tokens, list):
             raise self._nonsense("/tokenize", answer)
         return len(tokens)
+
+    async def slots(self, *, within: float) -> list[JsonObject]:
+        """Return what the server says of each of its slots, in its own words.
+
+        Args:
+            within: Seconds that it may take.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+
+        """
+        return await get_json_objects(
+            self._client(), "/slots", backend=self.name, node=self._node, within=within, read_error=read_error
+        )
 
     async def generate_one_token(self, *, within: float) -> None:
         """Have one token generated, which shows more than that the server answers.

@@ -27,7 +27,7 @@ from synaptic.backends.distributed.rpc_protocol import ProtocolVersion
 from synaptic.backends.distributed.server_arguments import server_arguments
 from synaptic.backends.distributed.watchdog import Watchdog
 from synaptic.backends.distributed.worker_check import check_workers
-from synaptic.errors import BackendError, BackendUnavailable, NoPlacement
+from synaptic.errors import BackendError, BackendUnavailable, CoordinatorFailed, NoPlacement
 from synaptic.messages import BackendNotice
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 RETURN_LIMITS: Final = Limits(resolve=2.0, connect=2.0, answer=2.0, whole=4.0)
 RETURN_POLL: Final = 0.2  # seconds between two looks for a lost worker
+OWN_RETURN: Final = 10.0  # seconds for a worker of ours that is being started again; half a second is usual
 CLAIM_PATIENCE: Final = 10.0  # seconds that a check of a worker may hold up a start
 STALL_LEAST: Final = 60.0
 STALL_UNKNOWN: Final = 600.0
@@ -151,7 +152,12 @@ class BringUp:
                 log_file=self.log_file,
             )
             try:
-                await self._load(process, placement, generations, hear)
+                try:
+                    await self._load(process, placement, generations, hear)
+                except BackendError:
+                    # The workers get their time to come back from the first loss on, not from each anew.
+                    self._lost_at = self._lost_at or time.monotonic()
+                    raise
                 self.placement = placement
                 self._lost_at, self._hung = None, False
                 yield Serving(
@@ -208,17 +214,28 @@ class BringUp:
         """Return where the layers are to be, and have those workers."""
         if self._hung:
             await self._restart_managed()
+        # One of ours that is being started again is no reason to do without it.
+        await self._house.fleet.settled(OWN_RETURN)
         if self._lost_at is not None and self.placement is not None:
             until = self._lost_at + self._house.settings.worker_return_wait
             while missing := await self._missing(self.placement, version):
                 if time.monotonic() > until:
-                    names = ", ".join(str(endpoint) for endpoint in sorted(missing))
-                    message = f"{names} did not come back: its layers go to the other workers"
-                    self._house.report(BackendNotice("distributed", message, "warning"))
-                    return await self._new_placement(missing)
+                    return await self._placed_without(missing)
                 await asyncio.sleep(RETURN_POLL)
             return self.placement
         return await self._new_placement(())
+
+    async def _placed_without(self, missing: Collection[Endpoint]) -> Placement:
+        """Give the layers of workers that did not come back to the others."""
+        names = ", ".join(str(endpoint) for endpoint in sorted(missing))
+        gone = f"{names} did not come back"
+        self._house.report(BackendNotice("distributed", f"{gone}: its layers go to the other workers", "warning"))
+        try:
+            return await self._new_placement(missing)
+        except NoPlacement as error:
+            raise CoordinatorFailed(
+                f"{gone}, and without it {error.message}", hint=error.hint, backend="distributed", worker=names
+            ) from error
 
     async def _new_placement(self, missing: Collection[Endpoint]) -> Placement:
         """Find a placement among the workers that nobody has; where there is none, wait for those of idle models."""

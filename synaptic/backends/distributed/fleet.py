@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from synaptic.backends.distributed.engine_store import current_engine
 from synaptic.backends.distributed.local_workers import local_workers
 from synaptic.backends.distributed.offers import gather_offers
+from synaptic.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,6 +74,12 @@ class Fleet:
         """Return the worker that was started here and listens there."""
         return next((worker for worker in self._managed if worker.endpoint == endpoint), None)
 
+    async def settled(self, within: float) -> None:
+        """Wait until no worker of ours is on its way up any more, at most ``within`` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await asyncio.gather(*(_settled(worker) for worker in self._managed))
+
     async def offers(self) -> list[Offer]:
         """Return what all workers offer; those that were never measured are measured now.
 
@@ -87,6 +95,11 @@ class Fleet:
         """End the workers that were started here."""
         managed, self._managed = self._managed, ()
         await _stop(managed)
+
+
+async def _settled(worker: ManagedWorker) -> None:
+    with suppress(BackendUnavailable):  # it has failed, and its offer says so
+        await worker.wait_running()
 
 
 async def _stop(workers: Iterable[ManagedWorker]) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.backends.distributed.lost_links import hung_up
 from synaptic.backends.distributed.process_watch import is_stopped
+from synaptic.backends.distributed.watchdog import SlotWatch
+from synaptic.errors import BackendError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from synaptic.backends.distributed.managed_worker import ManagedWorker
 
 HEARTBEAT: Final = 0.5  # seconds
+SLOTS_SECONDS: Final = 2.0  # between two looks at the slots, and for each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,7 @@ async def supervise(serving: Serving, fleet: Fleet, rested: Callable[[], bool]) 
     watches = [
         asyncio.create_task(_exit(serving)),
         asyncio.create_task(_heartbeat(serving, rested)),
+        asyncio.create_task(_strangers(serving)),
         *(asyncio.create_task(_loss(worker, serving.generations[worker.endpoint])) for worker in workers),
     ]
     try:
@@ -89,4 +94,25 @@ async def _heartbeat(serving: Serving, rested: Callable[[], bool]) -> End:
             return End(reason=f"the worker {endpoint} has closed the connection", worker=str(endpoint))
         still = serving.watchdog.overdue(time.monotonic())
         if still is not None:
-            return End(reason=f"no token for {still:.0f} s: a worker hangs, or the way to it is dead", hung=True)
+            return _hung(still)
+
+
+async def _strangers(serving: Serving) -> End:
+    """Watch the calls that do not come through us: those of programs that use a service."""
+    watch = SlotWatch(serving.watchdog.longest)
+    slots: list[dict[str, Any]] = []
+    while True:
+        await asyncio.sleep(SLOTS_SECONDS)
+        if serving.watchdog.calls:
+            slots = []
+        else:
+            # One that does not answer even that stands still with what it was doing.
+            with suppress(BackendError):
+                slots = await serving.process.client.slots(within=SLOTS_SECONDS)
+        still = watch.look(slots, time.monotonic())
+        if still is not None:
+            return _hung(still)
+
+
+def _hung(still: float) -> End:
+    return End(reason=f"no token for {still:.0f} s: a worker hangs, or the way to it is dead", hung=True)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 SHORTEST: Final = 10.0
 """Seconds without a step that are never held against a server."""
@@ -60,6 +63,11 @@ class Watchdog:
         self._reading.discard(call)
         self._last = now
 
+    @property
+    def longest(self) -> float:
+        """How many seconds without a step are one too many, whatever is being done and nothing was learned."""
+        return max(self._shortest, TIMES_PREDICTED * self._predicted)
+
     def limit(self) -> float:
         """Return how many seconds without a step are one too many, as things are now."""
         reading = bool(self._reading)
@@ -74,3 +82,39 @@ class Watchdog:
             return None
         still = now - self._last
         return still if still > self.limit() else None
+
+
+class SlotWatch:
+    """Watches the calls that others make at a server of ours, by what its slots say of themselves.
+
+    Args:
+        limit: Seconds without a step that are one too many.
+
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._seen: frozenset[tuple[object, ...]] = frozenset()
+        self._since = 0.0
+
+    def look(self, slots: Sequence[Mapping[str, Any]], now: float) -> float | None:
+        """Return for how many seconds nothing has moved, if that is too long.
+
+        Args:
+            slots: What ``/slots`` answered; whatever cannot be read counts as standing still.
+            now: By a steady clock.
+
+        """
+        working = frozenset(_progress(slot) for slot in slots if slot.get("is_processing"))
+        if not working or working != self._seen:
+            self._seen, self._since = working, now
+            return None
+        still = now - self._since
+        return still if still > self._limit else None
+
+
+def _progress(slot: Mapping[str, Any]) -> tuple[object, ...]:
+    following = slot.get("next_token")
+    first = following[0] if isinstance(following, list) and following else following
+    decoded = first.get("n_decoded") if isinstance(first, dict) else None
+    return slot.get("id"), slot.get("id_task"), slot.get("n_prompt_tokens_processed"), decoded
