@@ -36,7 +36,6 @@ DEFAULT_FAILOVERS = 2
 DEFAULT_CONTEXT_TOKENS = 4096
 DEFAULT_KEEP_ALIVE = "5m"
 DEFAULT_EMBEDDED_PARALLEL = 4
-DEFAULT_DISTRIBUTED_PARALLEL = 4
 DEFAULT_WORKER_RETURN_SECONDS = 5.0
 DEFAULT_COORDINATOR_IDLE_SECONDS = 900.0
 DEFAULT_TENSOR_CACHE_GIB = 50.0
@@ -167,12 +166,12 @@ class Settings(Frozen):
         description="Context of distributed inference, in tokens per parallel call.",
         examples=[8192],
     )
-    distributed_parallel: int = Field(
-        default=DEFAULT_DISTRIBUTED_PARALLEL,
+    distributed_parallel: int | None = Field(
+        default=None,
         ge=1,
         le=64,
         strict=True,
-        description="Calls that a coordinator serves at once; they share each round trip to the workers.",
+        description="Calls that a coordinator serves at once; without it, as many as the pipeline is wide, 4 to 16.",
         examples=[8],
     )
     prewarm: list[str] = Field(

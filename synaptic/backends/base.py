@@ -83,6 +83,15 @@ class KnowsContext(Protocol):
 
 
 @runtime_checkable
+class SizesToWidth(Protocol):
+    """A backend that serves as many calls at once as the work asks for, if it knows that before it starts."""
+
+    def expect(self, calls: int) -> int:
+        """Take note of how many calls will come at once; return how many it will take."""
+        ...
+
+
+@runtime_checkable
 class KeepsTimeouts(Protocol):
     """A backend that keeps ``request.timeouts`` itself, because a call may wait inside it before it is sent."""
 

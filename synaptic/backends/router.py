@@ -245,7 +245,9 @@ class _Router:
         return backend
 
     def _slots(self) -> int:
-        return self.settings.distributed_parallel
+        from synaptic.backends.distributed.slots import slots  # noqa: PLC0415  (not needed by every row)
+
+        return slots(self.settings)
 
     async def _pool(self) -> tuple[PoolBackend, list[str]]:
         """Return the pool, and for each node why it cannot serve the model; none if one can."""

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-from synaptic.backends.base import BackendContext, BackendNames, PreparesModels, Startable, create_backend
+from synaptic.backends.base import BackendContext, BackendNames, PreparesModels, SizesToWidth, Startable, create_backend
 from synaptic.backends.router import Routed, open_backend
 from synaptic.errors import PipelineError, UsageError
 from synaptic.messages import (
@@ -28,6 +28,7 @@ from synaptic.pipeline.loader import Pipeline
 from synaptic.pipeline.plan import Plan
 from synaptic.pipeline.survey import named_models, refuse_approvals
 from synaptic.pipeline.tools import discover_tools
+from synaptic.pipeline.width import width
 from synaptic.runtime.events import BackendReported, Event, EventHandler, RunResult
 from synaptic.runtime.executor import Executor
 from synaptic.runtime.policies.stacks import Stacks
@@ -186,6 +187,8 @@ class Session:
             if self._approver is None:
                 refuse_approvals(plan.graph)
             routed = await self._open()
+            if self._stacks is None and isinstance(routed.backend, SizesToWidth):
+                routed = self._routed = replace(routed, capacity=routed.backend.expect(width(plan.compiled)))
             if isinstance(routed.backend, Startable):
                 await routed.backend.start()
             executor = Executor(

@@ -10,6 +10,7 @@ from synaptic.backends.distributed.coordinator import Coordinator
 from synaptic.backends.distributed.distributed_call import DistributedCall
 from synaptic.backends.distributed.house import House
 from synaptic.backends.distributed.model_source import list_models, open_model
+from synaptic.backends.distributed.slots import slots
 from synaptic.errors import BackendUnavailable, ModelNotFound
 from synaptic.messages import ModelInfo, Reporter, ignore_report
 
@@ -61,6 +62,14 @@ class DistributedBackend:
         wanted = [*self._settings.prewarm, *([self._settings.model] if self._settings.model else [])]
         for model in dict.fromkeys(wanted):
             await self.load(model)
+
+    def expect(self, calls: int) -> int:
+        """Take note of how many calls will come at once; return how many a coordinator that is loaded now takes.
+
+        A model that is loaded already keeps the slots that it has.
+        """
+        self._house.width = max(self._house.width, calls)
+        return slots(self._settings, self._house.width)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Yield the reply as it is generated; a break in between is continued (see :mod:`.distributed_call`).

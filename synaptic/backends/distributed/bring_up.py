@@ -25,6 +25,7 @@ from synaptic.backends.distributed.registry import Worker
 from synaptic.backends.distributed.rpc_probe import Limits, resolve
 from synaptic.backends.distributed.rpc_protocol import ProtocolVersion
 from synaptic.backends.distributed.server_arguments import server_arguments
+from synaptic.backends.distributed.slots import slots
 from synaptic.backends.distributed.watchdog import Watchdog
 from synaptic.backends.distributed.worker_check import check_workers
 from synaptic.errors import BackendError, BackendUnavailable, CoordinatorFailed, NoPlacement
@@ -271,7 +272,7 @@ class BringUp:
     def _wanted(self) -> Wanted:
         settings, trained = self._house.settings, self._shape.trained_context
         context = min(settings.distributed_context, trained) if trained else settings.distributed_context
-        return Wanted(context=context, slots=settings.distributed_parallel)
+        return Wanted(context=context, slots=slots(settings, self._house.width))
 
     async def _missing(self, placement: Placement, version: str) -> frozenset[Endpoint]:
         """Return the workers of a placement that could not serve now."""

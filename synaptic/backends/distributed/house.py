@@ -36,6 +36,7 @@ class House:
         self.registry = WorkerRegistry()
         self.placing = asyncio.Lock()
         self.coordinators: dict[str, Coordinator] = {}
+        self.width = 0  # calls at once, of the widest pipeline so far
         self._taken: dict[Endpoint, str] = {}
         self._on_transition = on_transition
         self._changed = asyncio.Event()

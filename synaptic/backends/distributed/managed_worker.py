@@ -487,8 +487,14 @@ class ManagedWorker:
         from synaptic.backends.distributed.tensor_cache import TensorCache  # noqa: PLC0415 - only with a cache
 
         cache = TensorCache(self._cache_root, limit_bytes=self._cache_bytes)
+        opening = asyncio.ensure_future(asyncio.to_thread(cache.open_view, self.name))
         try:
-            self._view = await asyncio.to_thread(cache.open_view, self.name)
+            self._view = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # A thread cannot be stopped: its compiler and its lock must not outlive us.
+            with contextlib.suppress(SynapticError, OSError):
+                (await opening).release()
+            raise
         except (SynapticError, OSError) as error:
             reason = error.message if isinstance(error, SynapticError) else f"{error.filename}: {error.strerror}"
             self._report(

@@ -150,6 +150,7 @@ def wanted_of(shape: ModelShape, settings: Settings, tokens: int | None, slots: 
 
     """
     from synaptic.backends.distributed.placement_types import Wanted  # noqa: PLC0415
+    from synaptic.backends.distributed.slots import slots as default_slots  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
 
     most = shape.trained_context
@@ -158,7 +159,7 @@ def wanted_of(shape: ModelShape, settings: Settings, tokens: int | None, slots: 
             f"--context {tokens}: {shape.name} was trained for {most} tokens", hint=f"write --context {most} or less"
         )
     context = tokens or settings.distributed_context
-    return Wanted(context=min(context, most) if most else context, slots=slots or settings.distributed_parallel)
+    return Wanted(context=min(context, most) if most else context, slots=slots or default_slots(settings))
 
 
 def _chosen(model: str | None, settings: Settings) -> str:
