@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from synaptic.backends.distributed.diagnosis import Cause
 from synaptic.backends.distributed.llama_process import LoadStalled, ServerEnded
-from synaptic.errors import BackendBusy, BackendUnavailable, CoordinatorFailed, EngineUnavailable, SynapticError
+from synaptic.errors import (
+    BackendBusy,
+    BackendError,
+    BackendUnavailable,
+    CoordinatorFailed,
+    EngineUnavailable,
+    SynapticError,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +48,8 @@ def may_pass(error: SynapticError) -> bool:
 
 def given_up(error: SynapticError, model: str, log_file: Path) -> SynapticError:
     """Return what is raised once nothing more is tried."""
+    if not isinstance(error, BackendError):
+        return error  # a mistake of the person's, not of the machines
     if isinstance(error, EngineUnavailable) and not isinstance(error, CoordinatorFailed):
         return error  # it says by itself what is wrong
     blame, hint = Blame(), error.hint

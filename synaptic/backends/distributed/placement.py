@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from synaptic.backends.distributed import predict
 from synaptic.backends.distributed.placement_search import MOST_DEVICES, Candidate, Found, search
 from synaptic.backends.distributed.placement_types import Placement, Share
-from synaptic.backends.distributed.placement_verdicts import no_room, no_workers, verdicts
+from synaptic.backends.distributed.placement_verdicts import no_room, no_workers, usable_offers, verdicts
 from synaptic.errors import NoPlacement, UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def place(shape: ModelShape, offers: Sequence[Offer], wanted: Wanted) -> Placeme
     candidates = [_candidate(shape, offer, wanted, away) for offer in usable]
     found = search(candidates, layer_bytes)
     if found is None:
-        raise no_room(shape, usable, wanted, away)
+        raise no_room(shape, offers, wanted, away)
     shares = _shares(shape, usable, wanted, found, must_go=away > 0)
     seconds, loading = _predictions(shares, usable)
     placement = Placement(
@@ -62,12 +62,6 @@ def place(shape: ModelShape, offers: Sequence[Offer], wanted: Wanted) -> Placeme
         verdicts=(),
     )
     return replace(placement, verdicts=verdicts(placement, offers))
-
-
-def usable_offers(offers: Sequence[Offer]) -> list[Offer]:
-    """Return the devices that may be used, in an order that does not depend on the one they came in."""
-    usable = [offer for offer in offers if not offer.refusal and offer.layers != 0]
-    return sorted(usable, key=lambda offer: (offer.endpoint, offer.device))
 
 
 def _candidate(shape: ModelShape, offer: Offer, wanted: Wanted, away: int) -> Candidate:

@@ -49,6 +49,12 @@ def gib(count: float) -> str:
     return f"{value:.1f} GiB" if value >= 1 else f"{value:.2f} GiB"
 
 
+def usable_offers(offers: Sequence[Offer]) -> list[Offer]:
+    """Return the devices that may be used, in an order that does not depend on the one they came in."""
+    usable = [offer for offer in offers if not offer.refusal and offer.layers != 0]
+    return sorted(usable, key=lambda offer: (offer.endpoint, offer.device))
+
+
 def no_workers(shape: ModelShape, offers: Sequence[Offer]) -> NoPlacement:
     """Return the error of a placement for which there is no worker."""
     if not offers:
@@ -74,16 +80,17 @@ class _Need(NamedTuple):
     compute: int
 
 
-def no_room(shape: ModelShape, usable: Sequence[Offer], wanted: Wanted, away: int) -> NoPlacement:
+def no_room(shape: ModelShape, offers: Sequence[Offer], wanted: Wanted, away: int) -> NoPlacement:
     """Return the error of a model that does not fit its workers: what it needs, what there is, what is missing.
 
     Args:
         shape: The model.
-        usable: The devices that may be used, at least one.
+        offers: The devices, of which at least one may be used.
         wanted: What it is to be served with.
         away: What of it the workers have to hold besides layers and output, in bytes.
 
     """
+    usable = usable_offers(offers)
     too_much = _order_too_large(shape, usable, wanted)
     if too_much is not None:
         return too_much
@@ -109,6 +116,8 @@ def no_room(shape: ModelShape, usable: Sequence[Offer], wanted: Wanted, away: in
         + (f" for {offer.layers} of its layers, as ordered" if offer.layers is not None else "")
         for offer in usable
     )
+    refusals = dict.fromkeys(offer.refusal for offer in offers if offer.refusal)
+    offered += f"; others cannot be used: {'; '.join(refusals)}" if refusals else ""
     return NoPlacement(
         f"{shape.name} does not fit: about {gib(missing)} are missing. It needs {gib(sum(need))}: "
         f"{gib(need.weights)} of weights, {gib(need.kv)} for keys and values of {calls} of {wanted.context} tokens, "
