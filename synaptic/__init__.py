@@ -27,12 +27,15 @@ if TYPE_CHECKING:
     from synaptic.errors import CallTimeout as CallTimeout
     from synaptic.errors import ConfigError as ConfigError
     from synaptic.errors import ContextOverflow as ContextOverflow
+    from synaptic.errors import CoordinatorFailed as CoordinatorFailed
     from synaptic.errors import DownloadError as DownloadError
     from synaptic.errors import EngineCrashed as EngineCrashed
     from synaptic.errors import EngineUnavailable as EngineUnavailable
     from synaptic.errors import FirstTokenTimeout as FirstTokenTimeout
     from synaptic.errors import IdleTimeout as IdleTimeout
+    from synaptic.errors import ModelFileError as ModelFileError
     from synaptic.errors import ModelNotFound as ModelNotFound
+    from synaptic.errors import NoPlacement as NoPlacement
     from synaptic.errors import NotApproved as NotApproved
     from synaptic.errors import OutputError as OutputError
     from synaptic.errors import OutputInvalid as OutputInvalid
@@ -96,12 +99,15 @@ _HOME = {
         "CallTimeout",
         "ConfigError",
         "ContextOverflow",
+        "CoordinatorFailed",
         "DownloadError",
         "EngineCrashed",
         "EngineUnavailable",
         "FirstTokenTimeout",
         "IdleTimeout",
+        "ModelFileError",
         "ModelNotFound",
+        "NoPlacement",
         "NotApproved",
         "OutputError",
         "OutputInvalid",

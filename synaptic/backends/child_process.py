@@ -38,9 +38,14 @@ def python_command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-c", _BOOT, str(PACKAGE.parent), module, *arguments]
 
 
+def launcher_command(module: str, *arguments: str) -> list[str]:
+    """Return the same for a module that needs the standard library only: it starts in two thirds of the time."""
+    return [sys.executable, "-I", "-S", "-c", _BOOT, str(PACKAGE.parent), module, *arguments]
+
+
 def tied(command: Sequence[str]) -> list[str]:
     """Return the command that runs ``command``, a program that knows nothing of us, so that it dies with us."""
-    return python_command("synaptic.backends.lifeline", str(os.getpid()), *command)
+    return launcher_command("synaptic.backends.lifeline", str(os.getpid()), *command)
 
 
 def describe_exit(returncode: int) -> str:

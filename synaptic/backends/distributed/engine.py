@@ -11,7 +11,7 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synaptic.backends.child_process import python_command
+from synaptic.backends.child_process import launcher_command
 from synaptic.errors import UsageError
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def engine_command(files: EngineFiles, program: Path, arguments: Sequence[str]) 
     SIGPIPE ignored, without which an RPC server dies when a client goes away at the wrong moment.
     """
     launcher = "synaptic.backends.distributed.engine_launch"
-    return python_command(launcher, str(os.getpid()), str(files.directory), str(program), *arguments)
+    return launcher_command(launcher, str(os.getpid()), str(files.directory), str(program), *arguments)
 
 
 def locate(directory: Path) -> EngineFiles:
