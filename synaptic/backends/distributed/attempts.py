@@ -10,7 +10,7 @@ DELAYS: Final = (0.0, 0.5, 1.0, 2.0, 4.0)
 SETTLED: Final = 30.0
 """Seconds of service after which what went wrong before counts no more."""
 MOST_LOSSES: Final = 10
-"""Losses within the window, each after a start that went well, after which the machines are not trusted any more."""
+"""Losses within the window, with nothing generated in between, after which the machines are not trusted any more."""
 LOSS_WINDOW: Final = 120.0
 
 
@@ -26,10 +26,16 @@ class Attempts:
         """Note that it serves."""
         self._ready_at = now
 
-    def lost(self, now: float) -> float | None:
-        """Note that it was lost while it served; return how long to wait, ``None`` to give up."""
+    def lost(self, now: float, *, generated: bool) -> float | None:
+        """Note that it was lost while it served; return how long to wait, ``None`` to give up.
+
+        Args:
+            now: By a steady clock.
+            generated: Whether it has done something for somebody since it was ready.
+
+        """
         self._losses.append(now)
-        if self._ready_at is not None and now - self._ready_at >= SETTLED:
+        if generated or (self._ready_at is not None and now - self._ready_at >= SETTLED):
             self._losses.clear()
         self._ready_at = None
         self._failed = 0

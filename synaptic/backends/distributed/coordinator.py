@@ -62,6 +62,7 @@ class Coordinator:
         self._load = _Load()
         self._restarts = 0
         self._speed: float | None = None
+        self._generated = False
         self._wake = asyncio.Event()
         self._rest = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -160,6 +161,7 @@ class Coordinator:
         try:
             async with contextlib.aclosing(chunks):
                 async for chunk in chunks:
+                    self._generated = True
                     if chunk.finish_reason is not None:
                         self._learn(chunk, alone=watchdog.calls == 1)
                     yield chunk
@@ -220,7 +222,7 @@ class Coordinator:
                     self._life.move(_S.SLEEPING, end.reason)
                     return
                 error = CoordinatorFailed(end.reason, backend=NAME, worker=end.worker, log_line=end.line)
-                delay = attempts.lost(time.monotonic())
+                delay = attempts.lost(time.monotonic(), generated=self._generated)
                 self._restarts += 1
             if delay is None:
                 self._give_up(error)
@@ -235,6 +237,7 @@ class Coordinator:
             self._serving = serving
             self._progress = None
             attempts.ready(time.monotonic())
+            self._generated = False
             self._load.last_used = time.monotonic()
             self._life.move(_S.READY)
             try:

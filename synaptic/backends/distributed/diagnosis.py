@@ -74,7 +74,7 @@ _PATTERNS: Final = (
         ),
     ),
 )
-_STAMP: Final = re.compile(r"^[0-9.]+ [A-Z] ")
+_STAMP: Final = re.compile(r"^(?:[0-9.]+ [A-Z] )?(?:\S+/(?=[\w-]+\.cpp:\d+: ))?")
 _LONGEST: Final = 240
 _SIGNALS: Final = {-4: Cause.INSTRUCTION, -9: Cause.KILLED, -15: Cause.KILLED}
 

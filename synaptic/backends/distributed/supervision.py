@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from synaptic.backends.distributed.managed_worker import ManagedWorker
 
 HEARTBEAT: Final = 0.5  # seconds
+BLAME_SECONDS: Final = 0.2
 SLOTS_SECONDS: Final = 2.0  # between two looks at the slots, and for each
 
 
@@ -54,20 +55,22 @@ async def supervise(serving: Serving, fleet: Fleet, rested: Callable[[], bool]) 
 
     """
     workers = [worker for endpoint in serving.placement.endpoints if (worker := fleet.find(endpoint)) is not None]
-    watches = [
-        asyncio.create_task(_exit(serving)),
-        asyncio.create_task(_heartbeat(serving, rested)),
-        asyncio.create_task(_strangers(serving)),
-        *(asyncio.create_task(_loss(worker, serving.generations[worker.endpoint])) for worker in workers),
-    ]
+    losses = [asyncio.create_task(_loss(worker, serving.generations[worker.endpoint])) for worker in workers]
+    leaving = asyncio.create_task(_exit(serving))
+    others = [asyncio.create_task(watch) for watch in (_heartbeat(serving, rested), _strangers(serving))]
+    watches = [leaving, *losses, *others]
     try:
-        done, _ = await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
+        if losses and leaving.done():
+            # It may have died of the loss of a worker, which is known a moment later.
+            await asyncio.wait(losses, timeout=BLAME_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        ends = [watch.result() for watch in watches if watch.done()]
     finally:
         for watch in watches:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
     # A worker's own end says more than what llama-server makes of it.
-    return max((watch.result() for watch in done), key=lambda end: bool(end.worker))
+    return max(ends, key=lambda end: bool(end.worker))
 
 
 async def _exit(serving: Serving) -> End:
