@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from synaptic import paths
 from synaptic.backends.distributed.engine import Engine, EngineFacts, fingerprint, identify, locate
 from synaptic.backends.distributed.engine_examine import examine
+from synaptic.backends.distributed.state_file import replace_json
 from synaptic.errors import EngineUnavailable, UsageError
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ async def adopt(directory: Path) -> Engine:
     """
     files = await asyncio.to_thread(locate, directory)
     engine = await look_at(files, ADOPTED, afresh=True)
-    _write(paths.engine_choice_file(), {"directory": str(files.directory)})
+    replace_json(paths.engine_choice_file(), {"directory": str(files.directory)})
     return engine
 
 
@@ -202,7 +201,7 @@ def _recall(mark: str) -> tuple[EngineFacts, str] | None:
 def _remember(mark: str, facts: EngineFacts, identity: str) -> None:
     known = {**_read_known(), mark: {**asdict(facts), "identity": identity}}
     with suppress(OSError):  # a cache that cannot be written costs a second the next time, and no more
-        _write(paths.engine_dir() / KNOWN, dict(list(known.items())[-20:]))
+        replace_json(paths.engine_dir() / KNOWN, dict(list(known.items())[-20:]))
 
 
 def _read_known() -> dict[str, Any]:
@@ -211,18 +210,3 @@ def _read_known() -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
-
-
-def _write(file: Path, document: dict[str, Any]) -> None:
-    """Replace a file by one that is complete."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(json.dumps(document, indent=2) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).replace(file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
