@@ -12,7 +12,8 @@ import os
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from synaptic import paths
 from synaptic.backends.child_process import ChildProcess, describe_exit
@@ -32,6 +33,7 @@ from synaptic.errors import BackendUnavailable, SynapticError
 from synaptic.messages import BackendNotice, ignore_report
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from synaptic.backends.distributed.engine import Engine
@@ -39,11 +41,15 @@ if TYPE_CHECKING:
     from synaptic.backends.distributed.tensor_cache import TensorView
     from synaptic.messages import Reporter
 
+T = TypeVar("T")
+
 BACKEND: Final = "distributed"
 HEARTBEAT_SECONDS: Final = 0.5
 LISTEN_SECONDS: Final = 30.0
 """How long a start may take; half a second is usual, and the machine may be busy."""
 CACHE_SECONDS: Final = 5.0
+THREAD_SECONDS: Final = 1.0
+"""How long a stop waits for work on the cache that it interrupts."""
 TAIL_LINES: Final = 100
 QUOTED_LINES: Final = 3
 
@@ -151,6 +157,7 @@ class ManagedWorker:
         self._ready_at = 0.0
         self._restarts = Restarts()
         self._asked: str | None = None
+        self._threads: set[asyncio.Future[Any]] = set()
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
         self._said: deque[str] = deque(maxlen=TAIL_LINES)
@@ -271,7 +278,11 @@ class ManagedWorker:
         Call it before a coordinator is started while this worker runs on. It takes a second at most; files that would
         take longer are verified at the next start and are not used until then.
         """
-        if self._caching and self._view is not None and not await asyncio.to_thread(self._view.prepare, quick=True):
+        if (
+            self._caching
+            and self._view is not None
+            and not await self._in_thread(partial(self._view.prepare, quick=True))
+        ):
             await self.restart("its tensor cache cannot be verified")
 
     def facts(self) -> ManagedFacts:
@@ -366,7 +377,7 @@ class ManagedWorker:
         """
         self._set(WorkerPhase.STARTING)
         if self._view is not None:
-            self._caching = await asyncio.to_thread(self._view.prepare, quick=self.generation > 0)
+            self._caching = await self._in_thread(partial(self._view.prepare, quick=self.generation > 0))
         for attempt in range(_PORTS_TRIED):
             self._find_port(fixed=fixed)
             try:
@@ -508,7 +519,19 @@ class ManagedWorker:
         while True:
             await asyncio.sleep(CACHE_SECONDS)
             with contextlib.suppress(OSError):  # a full disk: what is not in the books is looked at again later
-                await asyncio.to_thread(view.adopt)
+                await self._in_thread(view.adopt)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Do work on the cache in a thread. A thread cannot be stopped: :meth:`stop` waits for it a little."""
+        doing = asyncio.ensure_future(asyncio.to_thread(work))
+        self._threads.add(doing)
+        doing.add_done_callback(self._done_in_thread)
+        return await asyncio.shield(doing)
+
+    def _done_in_thread(self, doing: asyncio.Future[Any]) -> None:
+        self._threads.discard(doing)
+        if not doing.cancelled():
+            doing.exception()  # who waited for it has it; nobody else wants it
 
     # Who waits for a change.
 
