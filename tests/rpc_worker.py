@@ -67,6 +67,7 @@ class RpcWorker:
             ``ACCEPT`` is for every client before it says anything, and takes ``silent``, ``close``, ``http``, ``ssh``.
         says: Command name -> payload to answer instead.
         room: Bytes that buffers may take together.
+        port: Where to listen, instead of on a free one.
 
     """
 
@@ -78,6 +79,7 @@ class RpcWorker:
         faults: Faults | None = None,
         says: dict[str, bytes] | None = None,
         room: int = GIB,
+        port: int = 0,
         log: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.version = version
@@ -94,7 +96,7 @@ class RpcWorker:
         self._client: socket.socket | None = None
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind(("127.0.0.1", 0))
+        self._listener.bind(("127.0.0.1", port))
         self._listener.listen(1)
         self.port: int = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self.serve, daemon=True)
@@ -333,13 +335,14 @@ def say(line: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--version", default="7.0.0")
+    parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--fault", action="append", default=[], metavar="COMMAND=WHAT")
     chosen = parser.parse_args()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     version = tuple(int(part) for part in chosen.version.split("."))
     assert len(version) == 3
     faults = dict(fault.split("=") for fault in chosen.fault)
-    worker = RpcWorker(version, faults=faults, log=say)
+    worker = RpcWorker(version, faults=faults, port=chosen.port, log=say)
     say(str(worker.port))
     worker.serve()
 

@@ -9,7 +9,7 @@ from synaptic.backends.pool.backend import PoolBackend
 from synaptic.backends.router import Row, has_model, open_backend, table_row
 from synaptic.backends.scripted import ScriptedBackend
 from synaptic.config import Settings
-from synaptic.errors import BackendUnavailable, ModelNotFound, ProtocolError, UsageError
+from synaptic.errors import BackendUnavailable, ConfigError, EngineUnavailable, ModelNotFound, ProtocolError, UsageError
 from synaptic.messages import BackendNotice, ModelInfo
 
 
@@ -176,20 +176,41 @@ async def test_distributed_inference_alone_uses_the_coordinator_and_touches_no_n
         assert node.connections == 0
 
 
-async def test_a_coordinator_that_does_not_answer_says_so():
+async def test_a_coordinator_that_does_not_answer_is_said_so_and_one_of_our_own_is_tried():
+    reports: list = []
     settings = Settings(
         coordinator_url="http://127.0.0.1:9", task_distribution_enabled=False, distributed_inference_enabled=True
     )
 
-    with pytest.raises(BackendUnavailable, match=r"127\.0\.0\.1:9"):
-        await opened(settings)
+    with pytest.raises(EngineUnavailable, match="synaptic engine install"):
+        await open_backend(settings, reports.append, NOWHERE)
+    (notice,) = reports
+    assert "127.0.0.1:9" in notice.message
+    assert "a coordinator of our own is used" in notice.message
 
 
-async def test_distributed_inference_without_a_coordinator_says_what_to_do():
-    settings = Settings(task_distribution_enabled=False, distributed_inference_enabled=True)
+@pytest.mark.parametrize("more", [{}, {"backend": "distributed"}])
+async def test_distributed_inference_without_an_engine_says_what_to_do(more: dict):
+    async with ollama("m") as node:
+        settings = Settings(
+            nodes=[{"url": node.url}], task_distribution_enabled=False, distributed_inference_enabled=True, **more
+        )
+        with pytest.raises(EngineUnavailable, match="synaptic engine install"):
+            await opened(settings, {"OLLAMA_HOST": node.url})
 
-    with pytest.raises(BackendUnavailable, match="coordinator_url"):
-        await opened(settings)
+        assert node.connections == 0
+
+
+async def test_a_coordinator_that_accepts_and_says_nothing_is_not_waited_for():
+    reports: list = []
+    async with FaultServer(before_headers(hang)) as server:
+        settings = Settings(
+            coordinator_url=server.url, task_distribution_enabled=False, distributed_inference_enabled=True
+        )
+        with pytest.raises(EngineUnavailable):
+            await open_backend(settings, reports.append, NOWHERE)
+        await server.wait_until_idle()
+    assert "nothing came within" in reports[0].message
 
 
 async def test_both_on_prefers_a_node_that_has_the_model():
@@ -212,8 +233,9 @@ async def test_both_on_uses_the_coordinator_for_what_no_node_has():
         _, route, _ = await opened(Settings(coordinator_url=coordinator.url, **options))
 
         assert route.backend == "llama-server"
-        with pytest.raises(ModelNotFound):
+        with pytest.raises(ModelNotFound, match="neither can the workers") as caught:
             await opened(Settings(**options))
+    assert "synaptic engine install" in str(caught.value)
 
 
 async def test_a_forced_backend_is_used():
@@ -226,7 +248,7 @@ async def test_a_forced_backend_is_used():
     assert (named.node, local.node) == (node.url, node.url)
     assert (embedded.backend, scripted.backend) == ("embedded", "scripted")
     assert routed.capacity is None
-    with pytest.raises(BackendUnavailable, match="no coordinator"):
+    with pytest.raises(ConfigError, match="coordinator_url"):
         await opened(Settings(backend="llama-server"))
 
 
@@ -247,7 +269,7 @@ def test_a_backend_that_does_not_exist_names_the_nearest():
 
 
 def test_every_built_in_backend_is_known_and_is_one():
-    for name in ("scripted", "embedded", "ollama", "llama-server"):
+    for name in ("scripted", "embedded", "ollama", "llama-server", "distributed"):
         assert name in known_backends()
         assert isinstance(create_backend(name, BackendContext(Settings(), "http://127.0.0.1:9")), Backend)
     assert isinstance(create_backend("scripted", BackendContext(Settings())), ScriptedBackend)
