@@ -21,9 +21,9 @@ def server_arguments(placement: Placement) -> list[str]:
     ``--fit`` is off because it would connect to each worker several times to find what is known already. Load mode
     ``none`` reads tensor by tensor into one buffer, so that the file is never mapped whole, and ``--cache-ram 0``
     keeps no prompts: both for a coordinator that holds nothing. Flash attention halves the masks that are sent.
-    One thread is enough for what is left to do here, and a second would wait by spinning, on a core that a worker of this
-    machine could use. Batches are one micro-batch, so that progress through a prompt is told often; the token that proves a load warms it
-    up. ``-lv 4`` has it tell the sizes of its buffers (:mod:`buffer_report`).
+    One thread is enough for what is left to do here; a second would wait by spinning, on a core that a worker of this
+    machine could use. Batches are one micro-batch, so that progress through a prompt is told often; the token that
+    proves a load warms it up. ``-lv 4`` has it tell the sizes of its buffers (:mod:`buffer_report`).
     """
     wanted = placement.wanted
     return [
