@@ -57,7 +57,10 @@ def examine(options: Options) -> Iterator[Finding]:
     yield Finding("python", "ok", f"{version} ({sys.executable})")
     settings = yield from _settings(options)
     yield from _agents()
-    yield from _servers(settings)
+    if settings.task_distribution_enabled or not settings.distributed_inference_enabled:
+        yield from _servers(settings)
+    if settings.distributed_inference_enabled:
+        yield from _distributed(settings)
     yield from _embedded(settings)
 
 
@@ -67,7 +70,7 @@ def verdict(findings: list[Finding]) -> int:
 
     if any(finding.status == "problem" for finding in findings):
         return int(ExitCode.USAGE)
-    can_answer = {finding.name for finding in findings if finding.status == "ok"} & {"ollama", "engine"}
+    can_answer = {finding.name for finding in findings if finding.status == "ok"} & {"ollama", "engine", "llama.cpp"}
     return int(ExitCode.ANSWERED if can_answer else ExitCode.NO_BACKEND)
 
 
@@ -116,6 +119,43 @@ def _servers(settings: Settings) -> Iterator[Finding]:
             start = "start it (ollama serve), or correct the address"
             fix = start if isinstance(look.error, BackendUnavailable) else look.hint or start
             yield Finding("ollama", "missing", look.reason, fix if settings.nodes else None)
+
+
+def _distributed(settings: Settings) -> Iterator[Finding]:
+    from synaptic.backends.distributed.engine_store import current_engine  # noqa: PLC0415
+    from synaptic.backends.distributed.local_workers import local_worker_count  # noqa: PLC0415
+    from synaptic.backends.distributed.model_source import open_model  # noqa: PLC0415
+    from synaptic.errors import BackendError  # noqa: PLC0415
+
+    try:
+        engine = asyncio.run(current_engine())
+    except BackendError as exc:
+        yield Finding("llama.cpp", "missing", exc.message, exc.hint)
+        return
+    yield Finding("llama.cpp", "ok", f"{engine.files.directory} speaks RPC {engine.facts.rpc_version}")
+    yield from _workers(settings, engine.facts.rpc_version)
+    if count := local_worker_count(settings):
+        yield Finding("workers", "ok", f"{count} of this machine will be started")
+    if settings.model is not None:
+        try:
+            shape = asyncio.run(open_model(settings.model))
+        except BackendError as exc:
+            yield Finding("model", "missing", exc.message, exc.hint)
+        else:
+            yield Finding("model", "ok", f"{shape.name}: {shape.file}")
+
+
+def _workers(settings: Settings, version: str) -> Iterator[Finding]:
+    from synaptic.backends.distributed.rpc_protocol import Endpoint, ProtocolVersion  # noqa: PLC0415
+    from synaptic.backends.distributed.worker_check import WorkerState, check_workers  # noqa: PLC0415
+
+    endpoints = [Endpoint(worker.host, worker.port) for worker in settings.rpc_backends]
+    for look in asyncio.run(check_workers(endpoints, engine=ProtocolVersion.parse(version))):
+        if look.well:
+            yield Finding("workers", "ok", str(look.endpoint))
+        else:
+            status = "note" if look.state is WorkerState.HELD else "missing"
+            yield Finding("workers", status, look.reason, look.hint)
 
 
 def _embedded(settings: Settings) -> Iterator[Finding]:
