@@ -64,7 +64,6 @@ class Coordinator:
         self._speed: float | None = None
         self._generated = False
         self._wake = asyncio.Event()
-        self._rest = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @property

@@ -31,7 +31,7 @@ FOLLOWERS: Final[dict[CoordinatorState, frozenset[CoordinatorState]]] = {
     _S.STOPPED: frozenset({_S.PREFLIGHT}),
     _S.PREFLIGHT: frozenset({_S.LOADING, _S.RESTARTING, _S.FAILED, _S.STOPPED}),
     _S.LOADING: frozenset({_S.READY, _S.RESTARTING, _S.FAILED, _S.STOPPED}),
-    _S.READY: frozenset({_S.SLEEPING, _S.DEGRADED, _S.STOPPED}),
+    _S.READY: frozenset({_S.SLEEPING, _S.DEGRADED, _S.FAILED, _S.STOPPED}),
     _S.SLEEPING: frozenset({_S.PREFLIGHT, _S.STOPPED}),
     _S.DEGRADED: frozenset({_S.RESTARTING, _S.FAILED, _S.STOPPED}),
     _S.RESTARTING: frozenset({_S.PREFLIGHT, _S.FAILED, _S.STOPPED}),
