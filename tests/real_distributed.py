@@ -111,9 +111,9 @@ class Local:
         return self._said[key]
 
 
-@pytest.fixture(name="local", scope="session")
+@pytest.fixture(name="local", scope="module")
 def local_answers() -> Iterator[Local]:
-    """The same engine on the same model, without workers."""
+    """The same engine on the same model, without workers; it ends with its module, others count children."""
     files = real_files()
     model = real_model()
     port = free_port()
