@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import sys
-import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from synaptic.backends.lifeline import die_with_parent, exit_at_end_of_input
@@ -69,12 +68,16 @@ def main(arguments: Sequence[str] = ()) -> None:  # noqa: ARG001 - every main of
     reply = _take_standard_output()
     parameters = Parameters.from_line(_read_line())
     die_with_parent(parameters.parent)
+    awake, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
     exit_at_end_of_input()
     server = serve(parameters)
     os.write(reply, json.dumps({"url": server.listening_address, "pid": os.getpid()}).encode() + b"\n")
-    threading.Event().wait()
+    while True:
+        os.read(awake, 1)  # unlike a lock, it does not sleep through a signal that comes just before it
 
 
 def serve(parameters: Parameters) -> Any:
