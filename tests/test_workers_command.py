@@ -142,6 +142,11 @@ def serving(**options: object) -> Serving:
     return Serving(**{**given, "cache_bytes": 1 << 40, **options})  # type: ignore[arg-type]  # as given
 
 
+def servers() -> list[psutil.Process]:
+    """The RPC servers that this process has started."""
+    return [child for child in psutil.Process().children() if any("rpc-server" in word for word in child.cmdline())]
+
+
 class InProcess:
     """A worker that is served by this process, and what it said."""
 
@@ -158,7 +163,7 @@ class InProcess:
         os.kill(os.getpid(), signal.SIGTERM)
         async with asyncio.timeout(PATIENCE):
             await self.task
-        assert psutil.Process().children() == []
+        assert servers() == []
 
 
 async def test_it_says_where_it_is_who_uses_it_and_that_it_was_started_again(engine: Engine):
@@ -174,7 +179,7 @@ async def test_it_says_where_it_is_who_uses_it_and_that_it_was_started_again(eng
     await worker.until_said("free again")
     for _ in range(3):
         socket.create_connection(("127.0.0.1", port)).close()
-    (server,) = psutil.Process().children()
+    (server,) = servers()
     server.kill()
     await worker.until_said("it runs again")
     await worker.end()
@@ -187,18 +192,18 @@ async def test_it_ends_with_an_error_when_the_worker_cannot_be_kept(engine: Engi
     monkeypatch.setattr(restart_policy, "DELAYS", ())
     worker = InProcess(serving())
     await worker.until_said("config set rpc_backends")
-    (server,) = psutil.Process().children()
+    (server,) = servers()
     server.kill()
     with pytest.raises(BackendUnavailable, match="is not started any more"):
         async with asyncio.timeout(PATIENCE):
             await worker.task
-    assert psutil.Process().children() == []
+    assert servers() == []
 
 
 async def test_it_can_be_ended_while_it_starts(engine: Engine):
     adopt_the_real_engine()
     worker = InProcess(serving())
-    await until(lambda: psutil.Process().children())
+    await until(servers)
     await worker.end()
 
 
