@@ -23,6 +23,7 @@ from engine_support import real_files
 from rpc_support import free_port
 
 from synaptic import paths
+from synaptic.backends.child_process import tied
 from synaptic.backends.distributed.backend import DistributedBackend
 from synaptic.backends.distributed.coordinator_types import FOLLOWERS, CoordinatorState, CoordinatorStatus
 from synaptic.backends.distributed.model_source import open_model
@@ -122,7 +123,7 @@ def local_answers() -> Iterator[Local]:
         *("-np", "1", "-t", "1", "-fa", "on", "-fit", "off", "--cache-ram", "0", "--no-webui", "--offline"),
     ]
     process = subprocess.Popen(
-        command, cwd=files.directory, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        tied(command), cwd=files.directory, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         url = f"http://127.0.0.1:{port}"
