@@ -123,7 +123,11 @@ def local_answers() -> Iterator[Local]:
         *("-np", "1", "-t", "1", "-fa", "on", "-fit", "off", "--cache-ram", "0", "--no-webui", "--offline"),
     ]
     process = subprocess.Popen(
-        tied(command), cwd=files.directory, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        tied(command),
+        cwd=files.directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         url = f"http://127.0.0.1:{port}"
