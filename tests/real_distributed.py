@@ -299,7 +299,7 @@ class Watched:
     @property
     def status(self) -> CoordinatorStatus:
         """How the one coordinator stands."""
-        (status,) = self.backend.statuses()
+        (status,) = self.backend.coordinators()
         return status
 
     @property
@@ -363,7 +363,7 @@ class Watched:
 
     async def _at_load(self, hurt: Callable[[], object]) -> None:
         """Do something once the load has begun to move."""
-        await until(lambda: bool(self.backend.statuses()) and self.status.progress is not None)
+        await until(lambda: bool(self.backend.coordinators()) and self.status.progress is not None)
         hurt()
 
     async def _all_the_while(self, hurt: Callable[[], object]) -> None:
@@ -395,7 +395,7 @@ class Watched:
 
     async def until(self, *states: CoordinatorState) -> None:
         """Wait until the one coordinator is in one of these states."""
-        await until(lambda: bool(self.backend.statuses()) and self.status.state in states)
+        await until(lambda: bool(self.backend.coordinators()) and self.status.state in states)
 
     async def until_lost(self) -> None:
         """Wait until what served was lost."""

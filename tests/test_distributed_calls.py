@@ -180,7 +180,7 @@ async def test_closing_while_it_waits_for_a_worker_leaves_nothing():
 async def test_closing_while_calls_run_ends_them():
     async with distributed(**await spread(1)) as watched:
         call = asyncio.create_task(watched.answer("Write all that you know about rivers.", tokens=400))
-        await until(lambda: bool(watched.backend.statuses()) and watched.status.calls == 1)
+        await until(lambda: bool(watched.backend.coordinators()) and watched.status.calls == 1)
         await within(watched.backend.aclose(), 20)
         with pytest.raises(BackendError):
             await call

@@ -36,7 +36,7 @@ def other(tmp_path: Path) -> str:
 
 
 def status_of(watched: Watched, model: str) -> CoordinatorStatus:
-    return next(status for status in watched.backend.statuses() if status.model == model)
+    return next(status for status in watched.backend.coordinators() if status.model == model)
 
 
 def states_of(watched: Watched, model: str) -> list[State]:
@@ -77,7 +77,7 @@ async def test_a_busy_model_is_never_unloaded_the_other_waits_until_its_call_end
             return answer.text
 
         busy = asyncio.create_task(asked(prompts[0], MODEL, 120))
-        await until(lambda: bool(watched.backend.statuses()) and watched.status.calls == 1)
+        await until(lambda: bool(watched.backend.coordinators()) and watched.status.calls == 1)
         waits = asyncio.create_task(asked(prompts[1], other, 20))
         await until(lambda: State.PREFLIGHT in states_of(watched, other))
 

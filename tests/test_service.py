@@ -64,7 +64,7 @@ class Keeper:
         self.status = became
         return became
 
-    def statuses(self) -> list[CoordinatorStatus]:
+    def coordinators(self) -> list[CoordinatorStatus]:
         return [] if self.status is None else [self.status]
 
     def credentials(self, model: str) -> tuple[str, str] | None:
@@ -163,7 +163,7 @@ async def test_a_coordinator_that_was_given_up_is_tried_again(running: Running, 
 
 async def test_a_bug_in_looking_at_it_is_not_lost(running: Running):
     await running.until(lambda _: bool(running.said))
-    running.keeper.statuses = None
+    running.keeper.coordinators = None
     with pytest.raises(TypeError):
         await running.task
     assert running.keeper.closed

@@ -109,7 +109,7 @@ class Product:
     @property
     def status(self) -> CoordinatorStatus:
         """How its one coordinator stands."""
-        return self.backend.statuses()[0]
+        return self.backend.coordinators()[0]
 
     @property
     def placement(self) -> Placement:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
-import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from synaptic.endings import told_to_end
 from synaptic.ui.text import plural
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ async def serve_worker(serving: Serving, say: Callable[[str], None]) -> None:
     from synaptic.backends.distributed.engine_store import current_engine  # noqa: PLC0415
     from synaptic.backends.distributed.served_workers import recorded  # noqa: PLC0415
 
-    with _told_to_end() as ended:
+    with told_to_end() as ended:
         worker = _worker(await current_engine(), serving, say)
         ending = asyncio.create_task(ended.wait())
         try:
@@ -185,17 +184,3 @@ async def _unless(ending: asyncio.Task[Any], work: Any) -> None:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-@contextlib.contextmanager
-def _told_to_end() -> Any:
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    for number in numbers:
-        loop.add_signal_handler(number, ended.set)
-    try:
-        yield ended
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from synaptic.backends.distributed.distributed_call import NAME, DistributedCall
+from synaptic.backends.distributed.predict import UNKNOWN_TOKEN_SECONDS, token_seconds
 from synaptic.backends.distributed.service_record import ServiceRecord, current, wait_until_ready
 from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.errors import SynapticError
@@ -51,11 +52,9 @@ class AdoptedCoordinator:
 
     @property
     def token_seconds(self) -> float:
-        """What generating a token takes: as the service says, else a guess on the long side."""
+        """What generating a token takes, about, by what the service says."""
         status = self._service.record.status if self._service else None
-        predicted = status.placement.tokens_per_second if status and status.placement else None
-        speed = (status.tokens_per_second if status else None) or predicted
-        return 1 / speed if speed else 0.2
+        return token_seconds(status.tokens_per_second, status.placement) if status else UNKNOWN_TOKEN_SECONDS
 
     async def ready(self) -> _Service:
         """Return what serves, once it does.

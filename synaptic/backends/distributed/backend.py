@@ -138,13 +138,9 @@ class DistributedBackend:
         if coordinator is not None:
             await coordinator.stop()
 
-    def statuses(self) -> list[CoordinatorStatus]:
-        """Return how each coordinator stands."""
-        return [coordinator.status() for coordinator in self._house.coordinators.values()]
-
     def coordinators(self) -> list[CoordinatorStatus]:
         """Return how each coordinator stands."""
-        return self.statuses()
+        return [coordinator.status() for coordinator in self._house.coordinators.values()]
 
     def credentials(self, model: str) -> tuple[str, str] | None:
         """Return the address and the key of a model's ``llama-server``, while it serves."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
     from synaptic.backends.distributed.coordinator_types import LoadProgress
+    from synaptic.backends.distributed.engine import Engine
     from synaptic.backends.distributed.house import House
     from synaptic.backends.distributed.placement_types import Offer, Placement
     from synaptic.backends.distributed.rpc_protocol import Endpoint
@@ -137,8 +138,7 @@ class BringUp:
 
         """
         engine = await self._house.fleet.start()
-        await asyncio.to_thread(check_engine_knows, self._shape.file, self._shape.architecture, engine.files)
-        placement = await self._placed(engine.facts.rpc_version)
+        placement = await self._placed(engine)
         workers = [Worker(endpoint, await resolve(endpoint)) for endpoint in placement.endpoints]
         by = f"the coordinator of {self._shape.name}"
         async with self._house.registry.held(workers, by, patience=CLAIM_PATIENCE):
@@ -211,7 +211,7 @@ class BringUp:
             why = str(diagnosis) if diagnosis else error.message
             raise BackendUnavailable(f"it was loaded, but generates nothing: {why}", backend="distributed") from error
 
-    async def _placed(self, version: str) -> Placement:
+    async def _placed(self, engine: Engine) -> Placement:
         """Return where the layers are to be, and have those workers."""
         if self._hung:
             await self._restart_managed()
@@ -219,11 +219,12 @@ class BringUp:
         await self._house.fleet.settled(OWN_RETURN)
         if self._lost_at is not None and self.placement is not None:
             until = self._lost_at + self._house.settings.worker_return_wait
-            while missing := await self._missing(self.placement, version):
+            while missing := await self._missing(self.placement, engine.facts.rpc_version):
                 if time.monotonic() > until:
                     return await self._placed_without(missing)
                 await asyncio.sleep(RETURN_POLL)
             return self.placement
+        await asyncio.to_thread(check_engine_knows, self._shape.file, self._shape.architecture, engine.files)
         return await self._new_placement(())
 
     async def _placed_without(self, missing: Collection[Endpoint]) -> Placement:

@@ -14,6 +14,7 @@ from synaptic.backends.distributed.bring_up import BringUp, Serving
 from synaptic.backends.distributed.coordinator_life import Life, Transition
 from synaptic.backends.distributed.coordinator_types import CoordinatorState, CoordinatorStatus, LoadProgress
 from synaptic.backends.distributed.failure import given_up, may_pass
+from synaptic.backends.distributed.predict import token_seconds
 from synaptic.backends.distributed.supervision import End, supervise
 from synaptic.errors import BackendUnavailable, CoordinatorFailed, SynapticError
 from synaptic.messages import BackendNotice, BackendProgress
@@ -117,10 +118,8 @@ class Coordinator:
 
     @property
     def token_seconds(self) -> float:
-        """What generating a token takes: as measured, else as predicted, else a guess on the long side."""
-        placement = self._bring_up.placement
-        speed = self._speed or (placement.tokens_per_second if placement else None)
-        return 1 / speed if speed else 0.2
+        """What generating a token takes, about."""
+        return token_seconds(self._speed, self._bring_up.placement)
 
     async def ready(self) -> Serving:
         """Return what serves, once it does; whoever calls meanwhile joins in.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from synaptic.backends.distributed.change import Change
 from synaptic.backends.distributed.coordinator_types import FOLLOWERS, CoordinatorState
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Life:
         self.reason = ""
         self.since = time.time()
         self._hear = hear
-        self._changed = asyncio.Event()
+        self._change = Change()
 
     def move(self, to: CoordinatorState, reason: str = "") -> None:
         """Go on to another state.
@@ -51,10 +51,9 @@ class Life:
             raise ValueError(f"a coordinator that is {self.state} cannot become {to}")
         transition = Transition(self.model, self.state, to, reason)
         self.state, self.reason, self.since = to, reason, time.time()
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._change.tell()
         self._hear(transition)
 
     async def change(self) -> None:
         """Wait for the next transition."""
-        await self._changed.wait()
+        await self._change.wait()

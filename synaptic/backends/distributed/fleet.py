@@ -37,7 +37,6 @@ class Fleet:
         self._engine: Engine | None = None
         self._managed: tuple[ManagedWorker, ...] = ()
         self._starting = asyncio.Lock()
-        self._closed = False
 
     @property
     def managed(self) -> tuple[ManagedWorker, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from synaptic.backends.distributed.change import Change
 from synaptic.backends.distributed.coordinator_types import CoordinatorState
 from synaptic.backends.distributed.fleet import Fleet
 from synaptic.backends.distributed.registry import WorkerRegistry
@@ -39,7 +40,7 @@ class House:
         self.width = 0  # calls at once, of the widest pipeline so far
         self._taken: dict[Endpoint, str] = {}
         self._on_transition = on_transition
-        self._changed = asyncio.Event()
+        self._change = Change()
 
     def moved(self, transition: Transition) -> None:
         """Hear that a coordinator has changed its state; one that rests gives its workers back."""
@@ -50,12 +51,11 @@ class House:
 
     def changed(self) -> None:
         """Wake whoever waits for room."""
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._change.tell()
 
     async def change(self) -> None:
         """Wait until a coordinator has changed its state, or a call has ended."""
-        await self._changed.wait()
+        await self._change.wait()
 
     def take(self, endpoints: Iterable[Endpoint], model: str) -> None:
         """Note that a model has these workers and no others."""

@@ -12,7 +12,7 @@ from synaptic.backends.child_process import ChildProcess
 from synaptic.backends.distributed.diagnosis import diagnose
 from synaptic.backends.distributed.load_channel import ROUTER_VARIABLE, read_channel
 from synaptic.backends.llama_server import LlamaServerBackend
-from synaptic.errors import BackendBusy, BackendError, BackendUnavailable
+from synaptic.errors import BackendError, BackendUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -184,13 +184,9 @@ class LlamaProcess:
         """Return when it says so over HTTP: a build without the channel says nothing else."""
         while True:
             await asyncio.sleep(_POLL)
-            with contextlib.suppress(BackendUnavailable, BackendBusy):
-                try:
-                    if await self.client.health():
-                        return
-                except BackendError as error:
-                    if not isinstance(error, BackendUnavailable | BackendBusy) and not self.running:
-                        return
+            with contextlib.suppress(BackendError):  # also while it is ending, which is noticed elsewhere
+                if await self.client.health():
+                    return
 
 
 def environment(ours: Mapping[str, str], key: str) -> dict[str, str]:

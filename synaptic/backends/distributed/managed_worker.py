@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from synaptic import paths
 from synaptic.backends.child_process import ChildProcess, describe_exit
+from synaptic.backends.distributed.change import Change
 from synaptic.backends.distributed.local_machine import available_bytes, cpu_name, parse_devices
 from synaptic.backends.distributed.ports import free_port, is_free
 from synaptic.backends.distributed.process_watch import (
@@ -159,7 +160,7 @@ class ManagedWorker:
         self._asked: str | None = None
         self._threads: set[asyncio.Future[Any]] = set()
         self._wake = asyncio.Event()
-        self._changed = asyncio.Event()
+        self._change = Change()
         self._said: deque[str] = deque(maxlen=TAIL_LINES)
         self._clients = 0
 
@@ -226,8 +227,10 @@ class ManagedWorker:
                 self._set(WorkerPhase.STOPPED)
                 self._caching = False
                 if self._view is not None:
-                    self._view.release()
+                    self._view.release()  # which also ends work on it after the present file
                     self._view = None
+                if self._threads:
+                    await asyncio.wait(self._threads, timeout=THREAD_SECONDS)
 
     async def restart(self, reason: str) -> None:
         """Kill it and start it anew, now, whatever it is doing; return once it listens.
@@ -261,11 +264,11 @@ class ManagedWorker:
     async def wait_change(self, generation: int) -> None:
         """Wait until it has ended, hangs, or was started anew since ``generation``; at once if that is so already."""
         while self.running and self.generation == generation:
-            await self._changed.wait()
+            await self._change.wait()
 
     async def changed(self) -> None:
         """Wait until anything changes: how it is, or whether a client is connected to it."""
-        await self._changed.wait()
+        await self._change.wait()
 
     def clients(self) -> tuple[str, ...]:
         """Return the addresses of those who are connected to it, as the system tells; one at a time is served."""
@@ -453,10 +456,10 @@ class ManagedWorker:
             self._said.append(line)
             if line.startswith("Accepted client connection"):
                 self._clients += 1
-                self._notify()
+                self._change.tell()
             elif line.startswith("Client connection closed"):
                 self._clients = max(0, self._clients - 1)
-                self._notify()
+                self._change.tell()
 
     async def _end_child(self) -> None:
         """Kill and reap the process, if there is one. It has nothing to say at its end, so it gets no time."""
@@ -537,11 +540,7 @@ class ManagedWorker:
 
     def _set(self, phase: WorkerPhase) -> None:
         self.phase = phase
-        self._notify()
-
-    def _notify(self) -> None:
-        before, self._changed = self._changed, asyncio.Event()
-        before.set()
+        self._change.tell()
 
     async def _change_while_kept(self) -> None:
         if self.phase is WorkerPhase.FAILED:
@@ -549,7 +548,7 @@ class ManagedWorker:
             raise self.failure
         if self.phase is WorkerPhase.STOPPED:
             raise BackendUnavailable(f"the local worker {self.name} is stopped", backend=BACKEND)
-        await self._changed.wait()
+        await self._change.wait()
 
 
 _USUAL: Final = ("load_backend:", "Starting RPC server", "  endpoint", "  local cache", "Devices:", "  transport")

@@ -21,7 +21,7 @@ from synaptic.backends.distributed.rpc_measure import Measurement
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from synaptic.backends.distributed.placement_types import Offer, Wanted
+    from synaptic.backends.distributed.placement_types import Offer, Placement, Wanted
     from synaptic.backends.distributed.shape import LayerShape, ModelShape
 
 MIB: Final = 1024 * 1024
@@ -43,6 +43,8 @@ LAYER_SECONDS: Final = 40e-6
 """What a layer costs however small it is: the start and the end of some twenty operations on all threads."""
 COORDINATOR_SECONDS: Final = 0.5e-3
 """The coordinator's part of a token: looking up its embedding, sampling, sending it to the client."""
+UNKNOWN_TOKEN_SECONDS: Final = 0.2
+"""What a token is taken to need where nothing was measured: five of them a second."""
 HEADER_BYTES: Final = 2560
 """Eight ``SET_TENSOR`` headers of 313 bytes and the order to compute."""
 FIRST_STAGE_VECTORS: Final = 3
@@ -104,6 +106,18 @@ def context_per_slot(wanted: Wanted) -> int:
 
 
 # --- seconds
+
+
+def token_seconds(speed: float | None, placement: Placement | None) -> float:
+    """Return what generating a token takes: as measured, else as predicted, else a guess on the long side.
+
+    Args:
+        speed: Tokens a second that were measured.
+        placement: Where the layers are.
+
+    """
+    believed = speed or (placement.tokens_per_second if placement else None)
+    return 1 / believed if believed else UNKNOWN_TOKEN_SECONDS
 
 
 def layer_seconds(layer: LayerShape, speed: Speed) -> float:

@@ -12,17 +12,18 @@ import os
 import platform
 import time
 import uuid
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from synaptic import paths
 from synaptic.backends.distributed.process_mark import process_mark
-from synaptic.backends.distributed.state_file import only_one, read_json, replace_json
-from synaptic.errors import BackendBusy, UsageError
+from synaptic.backends.distributed.state_file import only_one, read_json, replace_json, told
+from synaptic.errors import BackendBusy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from synaptic.backends.distributed.rpc_protocol import Endpoint
@@ -219,21 +220,13 @@ class WorkerRegistry:
     def _write(self, entries: Sequence[Holder]) -> None:
         replace_json(self._file, {"holders": [asdict(entry) for entry in entries]})
 
-    @contextmanager
-    def _mapped(self, done: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise UsageError(
-                f"{self._file}, which says who holds which worker, cannot be {done}: {reason}",
-                hint="mend that, or set XDG_STATE_HOME to a directory that can be written",
-            ) from error
-        except (ValueError, LookupError, TypeError) as error:
-            raise UsageError(
-                f"{self._file} does not say who holds which worker: {error}",
-                hint="if no coordinator runs on this machine, remove the file",
-            ) from error
+    def _mapped(self, done: str) -> AbstractContextManager[None]:
+        return told(
+            self._file,
+            "which says who holds which worker",
+            done,
+            if_damaged="if no coordinator runs on this machine, remove the file",
+        )
 
 
 def _holder(entry: Any) -> Holder:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final
 from synaptic import paths
 from synaptic.backends.distributed.process_mark import process_mark
 from synaptic.backends.distributed.rpc_protocol import Endpoint
-from synaptic.backends.distributed.state_file import only_one, read_json, replace_json
+from synaptic.backends.distributed.state_file import only_one, read_json, replace_json, told
 from synaptic.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
 END_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.05
@@ -136,17 +137,10 @@ def _change(*, add: Served | None = None, remove: Served | None = None) -> None:
         replace_json(file, {"workers": [asdict(one) for one in (*others, *filter(None, [add]))]})
 
 
-@contextmanager
-def _mapped(done: str) -> Iterator[None]:
-    file = paths.served_workers_file()
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(
-            f"{file}, which says what workers run here, cannot be {done}: {error.strerror or error}",
-            hint="mend that, or set XDG_STATE_HOME to a directory that can be written",
-        ) from error
-    except (ValueError, LookupError, TypeError) as error:
-        raise UsageError(
-            f"{file} does not say what workers run here: {error}", hint="if none runs on this machine, remove the file"
-        ) from error
+def _mapped(done: str) -> AbstractContextManager[None]:
+    return told(
+        paths.served_workers_file(),
+        "which says what workers run here",
+        done,
+        if_damaged="if none runs on this machine, remove the file",
+    )

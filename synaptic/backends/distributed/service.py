@@ -12,7 +12,6 @@ import json
 import logging
 import logging.handlers
 import os
-import signal
 import sys
 import time
 import traceback
@@ -29,6 +28,7 @@ from synaptic.backends.distributed.service_record import (
     with_status,
     write,
 )
+from synaptic.endings import told_to_end
 from synaptic.errors import EngineUnavailable, ExitCode, SynapticError
 from synaptic.messages import BackendNotice
 
@@ -53,7 +53,7 @@ class Keeper(Protocol):
         """Load a model; what serves it is kept alive from then on."""
         ...
 
-    def statuses(self) -> list[CoordinatorStatus]:
+    def coordinators(self) -> list[CoordinatorStatus]:
         """Return how each coordinator stands."""
         ...
 
@@ -197,7 +197,7 @@ def _distributed(settings: Settings, report: Reporter) -> Keeper:
 
 
 def _status(backend: Keeper) -> CoordinatorStatus | None:
-    statuses = backend.statuses()
+    statuses = backend.coordinators()
     return statuses[0] if statuses else None
 
 
@@ -272,18 +272,8 @@ def _obey(order: dict[str, Any]) -> int:
 
 async def _run(service: Service) -> None:
     """Run a service until a signal asks for its end."""
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in signals}
-    for number in signals:
-        loop.add_signal_handler(number, ended.set)
-    try:
+    with told_to_end() as ended:
         await service.run(ended)
-    finally:
-        for number, handler in before.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

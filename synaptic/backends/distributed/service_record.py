@@ -21,12 +21,13 @@ from synaptic import errors, paths
 from synaptic.backends.distributed.coordinator_types import CoordinatorState, CoordinatorStatus
 from synaptic.backends.distributed.process_mark import process_mark
 from synaptic.backends.distributed.service_json import status_from_json, status_json
-from synaptic.backends.distributed.state_file import only_one, read_json, replace_json
+from synaptic.backends.distributed.state_file import only_one, read_json, replace_json, told
 from synaptic.errors import BackendUnavailable, EngineUnavailable, SynapticError, UsageError
 from synaptic.model_names import full_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 POLL_SECONDS: Final = 0.1
 START_COMMAND: Final = "synaptic distributed start"
@@ -341,13 +342,5 @@ def _read(file: Path) -> ServiceRecord | None:
         return None
 
 
-@contextmanager
-def _mapped(done: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UsageError(
-            f"{services_dir()}, where services write how they are, cannot be {done}: {reason}",
-            hint="mend that, or set XDG_STATE_HOME to a directory that can be written",
-        ) from error
+def _mapped(done: str) -> AbstractContextManager[None]:
+    return told(services_dir(), "where services write how they are", done)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from synaptic.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -40,6 +42,35 @@ def only_one(file: Path, *, patience: float = LOCK_SECONDS) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def told(file: Path, about: str, done: str, *, if_damaged: str = "") -> Iterator[None]:
+    """Say what is wrong with a file of the person's state, in the words of a person.
+
+    Args:
+        file: Which, or the directory of several.
+        about: What it is: ``which says who holds which worker``.
+        done: ``read`` or ``written``.
+        if_damaged: What to do if it does not say that; "" where the block minds that itself.
+
+    Raises:
+        UsageError: If the block could not read or write it.
+
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{file}, {about}, cannot be {done}: {error.strerror or error}",
+            hint="mend that, or set XDG_STATE_HOME to a directory that can be written",
+        ) from error
+    except (ValueError, LookupError, TypeError) as error:
+        if not if_damaged:
+            raise
+        raise UsageError(
+            f"{file} does not say {about.removeprefix('which says ')}: {error}", hint=if_damaged
+        ) from error
 
 
 def read_json(file: Path, *, missing: Any) -> Any:
