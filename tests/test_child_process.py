@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -161,6 +162,21 @@ async def test_a_cancelled_stop_kills_the_child_all_the_same() -> None:
                 await child.stop(grace=600)
         assert child.returncode == -signal.SIGKILL
         assert not psutil.pid_exists(child.pid)
+
+
+async def test_a_stop_that_is_cancelled_while_it_reaps_leaves_nothing_open(tmp_path: Path) -> None:
+    child = await ChildProcess.start(SLEEPER, log_file=tmp_path / "log")
+    stopping = asyncio.create_task(child.stop(grace=600))
+    await asyncio.sleep(0)  # it waits for the end
+    stopping.cancel()
+    await asyncio.sleep(0)  # it has killed the child, and reaps it
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    assert not child.running
+    assert not psutil.pid_exists(child.pid)
+    del child, stopping
+    gc.collect()  # what is not closed says so here, and fails the test
 
 
 async def test_kill_takes_what_the_child_has_started_along() -> None:

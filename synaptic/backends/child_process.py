@@ -187,9 +187,17 @@ class ChildProcess(asyncio.SubprocessProtocol):
                 await self.exited_within(grace)
         finally:
             self.kill()
-            await self.exited_within(REAP_TIMEOUT)
-            transport.close()
-            self._log.close()
+            reaping = asyncio.create_task(self._reap(transport))
+            try:
+                await asyncio.shield(reaping)
+            except asyncio.CancelledError:
+                await asyncio.wait([reaping])  # a killed child is gone in a moment; left to itself it is a zombie
+                raise
+
+    async def _reap(self, transport: asyncio.SubprocessTransport) -> None:
+        await self.exited_within(REAP_TIMEOUT)
+        transport.close()
+        self._log.close()
 
     def _write(self, line: str) -> None:
         assert self._transport is not None
