@@ -69,7 +69,7 @@ async def failure(endpoint: Endpoint, kind: type[BackendError], limits: Limits =
 async def test_nothing_listens():
     error = await failure(local(free_port()), BackendUnavailable)
     assert "refuses the connection" in error.message
-    assert "ggml-rpc-server" in (error.hint or "")
+    assert "synaptic workers start" in (error.hint or "")
 
 
 async def test_a_name_that_does_not_resolve():
