@@ -17,6 +17,7 @@ from synaptic.backends.distributed.failure import given_up, may_pass
 from synaptic.backends.distributed.llama_process import LoadStalled, ServerEnded, environment
 from synaptic.backends.distributed.load_channel import LoadClock, read_channel
 from synaptic.backends.distributed.lost_links import closed_by_peer
+from synaptic.backends.distributed.rpc_protocol import Endpoint
 from synaptic.backends.distributed.watchdog import SHORTEST, TIMES_PREDICTED, SlotWatch, Watchdog
 from synaptic.errors import BackendUnavailable, CoordinatorFailed, EngineUnavailable, UsageError
 from synaptic.messages import ChatRequest, Chunk, Message, Usage
@@ -258,15 +259,32 @@ def test_what_may_pass_is_tried_again_and_nothing_else():
 
 
 def test_what_is_raised_in_the_end_names_the_worker_and_the_line(tmp_path):
-    error = given_up(ServerEnded(diagnose(-6, ["RPC handshake failed for 10.0.0.4:50052"])), "m", tmp_path / "log")
+    log = tmp_path / "log"
+    error = given_up(ServerEnded(diagnose(-6, ["RPC handshake failed for 10.0.0.4:50052"])), "m", (), log)
     assert isinstance(error, CoordinatorFailed)
     assert (error.worker, error.log_line) == ("10.0.0.4:50052", "RPC handshake failed for 10.0.0.4:50052")
     assert "10.0.0.4:50052" in error.message
-    assert str(tmp_path / "log") in str(error)
+    assert str(log) in str(error)
     lost = CoordinatorFailed("the worker h:1 was lost", worker="h:1", log_line="gone")
-    assert given_up(lost, "m", tmp_path / "log").worker == "h:1"  # type: ignore[attr-defined]
+    assert given_up(lost, "m", (), log).worker == "h:1"  # type: ignore[attr-defined]
     plain = EngineUnavailable("there is no engine")
-    assert given_up(plain, "m", tmp_path / "log") is plain
+    assert given_up(plain, "m", (), log) is plain
+
+
+def test_where_llama_cpp_does_not_name_the_worker_the_only_one_is_blamed_and_of_several_all_are_named(tmp_path):
+    lost = ServerEnded(diagnose(-6, ["Remote RPC server crashed or returned malformed response"]))
+    one, other = Endpoint("10.0.0.4", 50052), Endpoint("10.0.0.5", 50052)
+    error = given_up(lost, "m", [one], tmp_path)
+    assert isinstance(error, CoordinatorFailed)
+    assert error.worker == "10.0.0.4:50052"
+    assert "(10.0.0.4:50052)" in error.message
+    error = given_up(lost, "m", [one, other], tmp_path)
+    assert isinstance(error, CoordinatorFailed)
+    assert error.worker == ""
+    assert "(10.0.0.4:50052, 10.0.0.5:50052)" in error.message
+    of_model = given_up(ServerEnded(diagnose(1, ["failed to load model"])), "m", [one], tmp_path)
+    assert isinstance(of_model, CoordinatorFailed)
+    assert of_model.worker == ""
 
 
 def test_a_server_gets_no_settings_of_other_programs_and_its_key_in_the_environment():

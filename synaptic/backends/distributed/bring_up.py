@@ -104,10 +104,15 @@ class BringUp:
                 keys[worker.endpoint] = local_key(worker.engine, worker.threads)
         learn(placement, self._readings, keys, seconds / tokens)
 
+    @property
+    def workers(self) -> tuple[Endpoint, ...]:
+        """Which workers its layers are or were on last."""
+        return tuple(self.placement.endpoints) if self.placement else ()
+
     def standings(self) -> tuple[WorkerStanding, ...]:
         """Return how its workers stand, as far as that can be told without contacting them."""
         found = []
-        for endpoint in self.placement.endpoints if self.placement else ():
+        for endpoint in self.workers:
             worker = self._house.fleet.find(endpoint)
             if worker is None:
                 found.append(WorkerStanding(endpoint=endpoint, managed=False, alive=None))
@@ -285,8 +290,7 @@ class BringUp:
 
     async def _restart_managed(self) -> None:
         """Start our workers of the placement anew: one of them may hang, and which does not show."""
-        endpoints = self.placement.endpoints if self.placement else ()
-        for endpoint in endpoints:
+        for endpoint in self.workers:
             worker = self._house.fleet.find(endpoint)
             if worker is not None:
                 with suppress(BackendError):  # then it is missing

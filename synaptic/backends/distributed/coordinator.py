@@ -266,7 +266,7 @@ class Coordinator:
         return time.monotonic() - self._load.last_used > bound
 
     def _give_up(self, error: SynapticError) -> None:
-        self._error = given_up(error, self.shape.name, self._bring_up.log_file)
+        self._error = given_up(error, self.shape.name, self._bring_up.workers, self._bring_up.log_file)
         self._life.move(_S.FAILED, self._error.message)
         self._house.changed()
 

@@ -17,7 +17,10 @@ from synaptic.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from synaptic.backends.distributed.rpc_protocol import Endpoint
 
 _HINTS = {
     Cause.WORKER: "look at the workers: synaptic workers check",
@@ -46,19 +49,30 @@ def may_pass(error: SynapticError) -> bool:
     return isinstance(error, LoadStalled | BackendUnavailable | BackendBusy)
 
 
-def given_up(error: SynapticError, model: str, log_file: Path) -> SynapticError:
-    """Return what is raised once nothing more is tried."""
+def given_up(error: SynapticError, model: str, workers: Sequence[Endpoint], log_file: Path) -> SynapticError:
+    """Return what is raised once nothing more is tried.
+
+    Args:
+        error: What the last attempt failed with.
+        model: What was to be served.
+        workers: Those that had its layers at that attempt; none before there was one.
+        log_file: What ``llama-server`` said.
+
+    """
     if not isinstance(error, BackendError):
         return error  # a mistake of the person's, not of the machines
     if isinstance(error, EngineUnavailable) and not isinstance(error, CoordinatorFailed):
         return error  # it says by itself what is wrong
     blame, hint = Blame(), error.hint
     if isinstance(error, ServerEnded):
-        blame = Blame(error.diagnosis.worker, error.diagnosis.line)
+        # llama.cpp often does not say which worker it was: of one there is no doubt.
+        only = str(workers[0]) if len(workers) == 1 and error.diagnosis.cause is Cause.WORKER else ""
+        blame = Blame(error.diagnosis.worker or only, error.diagnosis.line)
         hint = _HINTS.get(error.diagnosis.cause, hint)
     elif isinstance(error, CoordinatorFailed):
         blame = Blame(error.worker, error.log_line)
-    about = f" (worker {blame.worker})" if blame.worker and blame.worker not in error.message else ""
+    names = blame.worker or ", ".join(str(worker) for worker in workers)
+    about = f" ({names})" if names and names not in error.message else ""
     where = f"its log is {log_file}"
     return CoordinatorFailed(
         f"{model} cannot be served by its workers{about}: {error.message}",
