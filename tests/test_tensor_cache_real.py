@@ -55,6 +55,13 @@ async def test_a_second_start_sends_less_and_says_the_same(engine: Engine, model
     assert abs(uncached.sent - cold.sent) < EMBEDDINGS / 10
 
 
+async def test_who_waits_for_the_cache_is_told(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(managed_worker, "SLOW_SECONDS", 0.0)  # what takes longer takes gigabytes
+    notices: list[str] = []
+    async with managed(engine, cache_dir=paths.tensor_cache_dir(), report=lambda one: notices.append(str(one))):
+        assert any("verifies" in notice for notice in notices)
+
+
 async def test_a_prefilled_cache_makes_the_first_start_send_less(engine: Engine, model: Path):
     cache = TensorCache(paths.tensor_cache_dir())
     added = cache.prefill(large_tensors([model]))

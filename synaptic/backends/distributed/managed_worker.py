@@ -34,7 +34,7 @@ from synaptic.errors import BackendUnavailable, SynapticError
 from synaptic.messages import BackendNotice, ignore_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from synaptic.backends.distributed.engine import Engine
@@ -48,6 +48,8 @@ BACKEND: Final = "distributed"
 HEARTBEAT_SECONDS: Final = 0.5
 LISTEN_SECONDS: Final = 30.0
 """How long a start may take; half a second is usual, and the machine may be busy."""
+SLOW_SECONDS: Final = 3.0
+"""After that long the verification of the tensor cache is worth a word; about a gigabyte is read in it."""
 CACHE_SECONDS: Final = 5.0
 THREAD_SECONDS: Final = 1.0
 """How long a stop waits for work on the cache that it interrupts."""
@@ -380,7 +382,8 @@ class ManagedWorker:
         """
         self._set(WorkerPhase.STARTING)
         if self._view is not None:
-            self._caching = await self._in_thread(partial(self._view.prepare, quick=self.generation > 0))
+            with self._told_if_slow():
+                self._caching = await self._in_thread(partial(self._view.prepare, quick=self.generation > 0))
         for attempt in range(_PORTS_TRIED):
             self._find_port(fixed=fixed)
             try:
@@ -503,7 +506,8 @@ class ManagedWorker:
         cache = TensorCache(self._cache_root, limit_bytes=self._cache_bytes)
         opening = asyncio.ensure_future(asyncio.to_thread(cache.open_view, self.name))
         try:
-            self._view = await asyncio.shield(opening)
+            with self._told_if_slow():
+                self._view = await asyncio.shield(opening)
         except asyncio.CancelledError:
             # A thread cannot be stopped: its compiler and its lock must not outlive us.
             with contextlib.suppress(SynapticError, OSError):
@@ -514,6 +518,16 @@ class ManagedWorker:
             self._report(
                 BackendNotice(BACKEND, f"the local worker {self.name} keeps no tensors on disk: {reason}", "warning")
             )
+
+    @contextlib.contextmanager
+    def _told_if_slow(self) -> Iterator[None]:
+        """Say what a start waits for, if it takes long: gigabytes may have been written before a crash."""
+        said = f"the local worker {self.name} first verifies what was written into its tensor cache"
+        notice = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._report, BackendNotice(BACKEND, said))
+        try:
+            yield
+        finally:
+            notice.cancel()
 
     async def _keep_cache(self) -> None:
         """Take what the worker has written into the cache into our books, once it is whole."""
