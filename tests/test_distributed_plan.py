@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from engine_support import real_files
-from placement_support import GIB, make_offer, make_shape
+from placement_support import GIB, MEASURED, MIB, make_offer, make_shape
 from rpc_support import free_port, real_process
 
 from synaptic import paths
@@ -17,11 +17,12 @@ from synaptic.backends.distributed.placement import place
 from synaptic.backends.distributed.placement_types import Placement, Wanted
 from synaptic.backends.distributed.rpc_protocol import Endpoint
 from synaptic.backends.distributed.server_arguments import server_arguments
+from synaptic.backends.distributed.wanted import wanted_of
 from synaptic.backends.model_store import ModelStore
 from synaptic.config import Settings
 from synaptic.errors import ExitCode, UsageError
 from synaptic.ui.cli import run
-from synaptic.ui.commands.distributed_plan import parse_orders, plan, wanted_of, with_orders
+from synaptic.ui.commands.distributed_plan import parse_orders, plan, with_orders
 from synaptic.ui.coordinator_view import ASCII
 from synaptic.ui.placement_view import placement_document, placement_lines
 
@@ -109,6 +110,23 @@ def test_the_arguments_say_workers_devices_and_whole_layers():
     assert "token_embd" not in value(tied, "--override-tensor")
 
 
+def test_an_output_that_stays_here_is_overridden_and_told():
+    slow = replace(MEASURED, download=10e6)
+    for tied, override in ((False, f"^token_embd=RPC0[{A}],^output=CPU"), (True, "^output=CPU,^token_embd=CPU")):
+        shape = make_shape(tied=tied, input_bytes=256 * MIB, output_bytes=256 * MIB)
+        offers = [replace(make_offer(number, 3.5), measurement=slow) for number in (1, 2)]
+        placement = place(shape, offers, WANTED)
+        assert placement.output_here
+        arguments = server_arguments(placement)
+        assert value(arguments, "--override-tensor") == override
+        assert sum(int(count) for count in value(arguments, "--tensor-split").split(",")) == 33
+        names = "token embeddings and output" if tied else "output"
+        text = "\n".join(placement_lines(placement, 200))
+        assert f"with 0.25 GiB of the model, its {names}; the way back is too slow for logits" in text
+        assert "and the output" not in text
+        assert json.loads(json.dumps(placement_document(placement)))["output_here"]
+
+
 def test_devices_are_numbered_over_all_devices_of_all_workers():
     offers = [make_offer(1, 0.1), make_offer(1, 3.5, device=1), make_offer(2, 3.5), make_offer(3, 0.1)]
     placement = place(make_shape(), offers, WANTED)
@@ -185,11 +203,11 @@ def test_an_order_takes_the_place_of_that_of_the_settings_and_is_for_the_whole_w
 
 def test_what_is_wanted_comes_from_the_settings_and_is_no_more_than_the_model_can():
     settings = Settings(distributed_context=16_384, distributed_parallel=3)
-    assert wanted_of(make_shape(), settings, None, None) == Wanted(context=8192, slots=3)
-    assert wanted_of(make_shape(), settings, 512, 1) == Wanted(context=512, slots=1)
-    assert wanted_of(replace(make_shape(), trained_context=0), settings, None, None).context == 16_384
+    assert wanted_of(make_shape(), settings) == Wanted(context=8192, slots=3)
+    assert wanted_of(make_shape(), settings, context=512, slots=1) == Wanted(context=512, slots=1)
+    assert wanted_of(replace(make_shape(), trained_context=0), settings).context == 16_384
     with pytest.raises(UsageError, match="was trained for 8192 tokens"):
-        wanted_of(make_shape(), settings, 8193, None)
+        wanted_of(make_shape(), settings, context=8193)
 
 
 # As a person runs it

@@ -169,6 +169,52 @@ def test_token_embeddings_stay_with_the_coordinator_where_the_head_shares_them()
     assert placement.shares[0].memory_bytes <= predict.room_bytes(int(memory * GIB))
 
 
+def behind(download: float, reading: float = 5e9) -> list[Offer]:
+    return [
+        replace(make_offer(number, 6), measurement=replace(MEASURED, download=download, weight_reading=(reading,)))
+        for number in (1, 2)
+    ]
+
+
+def test_the_output_stays_with_the_coordinator_where_logits_would_take_longer():
+    many = replace(WANTED, slots=8)
+    slow = place(make_shape(tied=True), behind(50e6), many)
+    assert slow.output_here
+    assert not any(share.output for share in slow.shares)
+    # A fast way back, one call only, a worker with a graphics card: the worker has it.
+    for offers, wanted in (
+        (behind(1e9), many),
+        (behind(117e6), replace(WANTED, slots=1)),
+        (behind(117e6, reading=400e9), replace(many, slots=2)),
+    ):
+        assert not place(make_shape(tied=True), offers, wanted).output_here
+    # What was never measured is no reason.
+    unmeasured = [replace(offer, measurement=None) for offer in behind(50e6)]
+    assert not place(make_shape(tied=True), unmeasured, many).output_here
+
+
+def test_an_output_that_stays_makes_many_calls_faster_and_is_in_the_prediction():
+    many = replace(WANTED, slots=8)
+    shape = make_shape(tied=True)
+    placement = place(shape, behind(50e6), many)
+    here = predict.head_seconds(shape, predict.READING_HERE)
+    shares = sum(share.seconds_per_token for share in placement.shares)
+    assert placement.tokens_per_second == pytest.approx(1 / (shares + here + predict.COORDINATOR_SECONDS))
+    last = predict.speed_of(behind(50e6)[-1])
+    assert predict.output_seconds(shape, last, 8, here=True) < predict.output_seconds(shape, last, 8, here=False)
+
+
+def test_an_output_stays_only_if_the_coordinator_stays_thin():
+    many = replace(WANTED, slots=8)
+    thin, thick = make_shape(output_bytes=128 * MIB), make_shape(output_bytes=1500 * MIB)
+    placement = place(thin, behind(5e6), many)
+    assert placement.output_here
+    assert placement.coordinator_bytes <= 0.15 * thin.weight_bytes
+    assert not place(thick, behind(5e6), many).output_here
+    little = replace(many, coordinator_memory=placement.coordinator_bytes - MIB)
+    assert not place(thin, behind(5e6), little).output_here
+
+
 def test_a_coordinator_with_little_memory_gives_the_embeddings_away_or_is_refused():
     offers = [make_offer(1, 3.5), make_offer(2, 3.5)]
     shape = make_shape()
@@ -402,17 +448,20 @@ def test_every_layer_once_in_order_within_memory(shape: ModelShape, offers: list
     for share in placement.shares:
         assert share.first == at
         assert share.layers >= 1 or share.output
+        assert not (share.embeddings and placement.shape.tied)
         at += share.layers
         offer = by_device.pop((share.endpoint, share.device))
         assert offer.layers in (None, share.layers)
         assert share.memory_bytes + predict.margin_bytes(offer.memory_bytes) <= offer.memory_bytes
     assert at == len(shape.layers)
-    assert [share.output for share in placement.shares] == [False] * (len(placement.shares) - 1) + [True]
+    output = [False] * (len(placement.shares) - 1) + [not placement.output_here]
+    assert [share.output for share in placement.shares] == output
     assert not any(offer.layers for offer in by_device.values())
     # Nothing of the model is anywhere twice, and nothing is nowhere.
     weights = sum(share.weight_bytes for share in placement.shares)
-    assert weights == sum(layer.weight_bytes for layer in shape.layers) + shape.output_bytes + (
-        shape.input_bytes if placement.shares[0].embeddings else 0
+    assert weights == sum(layer.weight_bytes for layer in shape.layers) + (
+        (shape.input_bytes if placement.shares[0].embeddings else 0)
+        + (0 if placement.output_here else shape.output_bytes)
     )
     assert [verdict.endpoint for verdict in placement.verdicts] == [offer.endpoint for offer in offers]
     assert all(verdict.reason for verdict in placement.verdicts)
@@ -441,6 +490,8 @@ def test_a_further_worker_never_makes_it_slower(shape: ModelShape, offers: list[
     without, with_it = attempt(shape, offers[:-1], wanted), attempt(shape, offers, wanted)
     if without is not None:
         assert with_it is not None
+        if with_it.output_here != without.output_here:
+            return  # which is for the sake of many calls, and not of the one that is predicted
         assert predicted(with_it) <= predicted(without) * (1 + 1e-9)
 
 

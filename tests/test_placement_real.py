@@ -153,3 +153,27 @@ async def test_embeddings_that_the_head_does_not_share_are_on_the_first_worker(
     assert sum(weights.values()) == pytest.approx(shape.weight_bytes, rel=0.01)
     # Nothing of the model is with the coordinator.
     assert weights.get("CPU", 0) < MIB / 10
+
+
+@pytest.mark.parametrize("tied", [True, False])
+async def test_an_output_that_stays_is_with_the_coordinator(
+    engine: Engine, workers: list[ManagedWorker], tmp_path: Path, *, tied: bool
+):
+    import gguf_support  # noqa: F401 - it knows where the next one is
+    from synthetic_gguf import write_synthetic
+
+    if tied:
+        shape = await open_model(str(await ensure_model(ignore_report)))
+    else:
+        shape = await open_model(str(write_synthetic(tmp_path / "untied.gguf", gigabytes=0.4, layers=6)))
+    assert shape.tied == tied
+    offers = [replace(one, measurement=replace(MEASURED, download=1e5)) for one in offers_of(workers, [2, None])]
+    placement = place(shape, offers, Wanted(context=256, slots=1))
+    assert placement.output_here
+    lines = await loaded(engine, placement, tmp_path)
+    weights = parse_buffer_sizes(lines)
+    assert check_buffers(placement, lines) == ""
+    for share in placement.shares:
+        assert weights[buffer_name(share)] == pytest.approx(share.weight_bytes, rel=0.01, abs=MIB / 50)
+    held = shape.input_bytes if tied else shape.output_bytes
+    assert weights["CPU"] == pytest.approx(held, rel=0.01, abs=MIB / 10)

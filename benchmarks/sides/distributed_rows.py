@@ -133,11 +133,13 @@ async def many_agents(bench: Bench) -> Row:
             "local, 2 threads": await stack.enter_async_context(_local(bench, slots=count, threads=2)),
         }
         links = {"ours, loopback": (0, 0), OURS: (mbit, rtt), "ours, 10 GbE": (FAST, rtt)}
+        output_at: dict[str, str] = {}
         for name, link in links.items():
             product = await stack.enter_async_context(
                 over_links(bench.engine, bench.model, 2, slots=count, mbit=link[0], rtt_ms=link[1])
             )
             sides[name] = product.backend
+            output_at[name] = "coordinator" if product.placement.output_here else "worker"
         alone = await in_turns(bench.rounds, {name: _rate_of(side, bench.tokens) for name, side in sides.items()})
         together = await in_turns(
             bench.rounds, {name: _together(side, count, bench.tokens) for name, side in sides.items()}
@@ -145,8 +147,10 @@ async def many_agents(bench: Bench) -> Row:
     _add_rates(row, together)
     for name, rates in alone.items():
         row.sides[name]["one stream"] = round(statistics.median(rates), 2)
+    for name, place in output_at.items():
+        row.sides[name]["output at"] = place
     row.judge(OURS, "of local", at_least=LEAST_AGENTS)
-    row.notes.append("each step brings back 4 bytes x vocabulary an agent: 1.6 MB here, 13 ms on 1 GbE")
+    row.notes.append("a step takes two round trips more; from an output at a worker come 1.6 MB of logits")
     return row
 
 

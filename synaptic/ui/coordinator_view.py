@@ -263,6 +263,7 @@ def _placement_document(placement: Placement) -> dict[str, Any]:
         "context": placement.wanted.context,
         "slots": placement.wanted.slots,
         "coordinator_bytes": placement.coordinator_bytes,
+        "output_here": placement.output_here,
         "tokens_per_second": placement.tokens_per_second,
         "load_seconds": placement.load_seconds,
         "shares": [{**asdict(share), "endpoint": str(share.endpoint)} for share in placement.shares],

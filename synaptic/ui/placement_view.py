@@ -81,9 +81,13 @@ def held(share: Share) -> str:
 
 def coordinator_words(placement: Placement) -> str:
     """Return what the coordinator will hold, and what of the model is in that."""
+    shape, own = placement.shape, placement.output_here and not placement.shape.tied
     embeddings = not placement.shares[0].embeddings
-    of_model = f"{gib(placement.shape.input_bytes)} of the model, its token embeddings" if embeddings else "no weights"
-    return f"{gib(placement.coordinator_bytes)} on this machine, with {of_model}"
+    held = (shape.input_bytes if embeddings else 0) + (shape.output_bytes if own else 0)
+    names = [*(["token embeddings"] if embeddings else []), *(["output"] if placement.output_here else [])]
+    of_model = f"{gib(held)} of the model, its {' and '.join(names)}" if names else "no weights"
+    why = "; the way back is too slow for logits" if placement.output_here else ""
+    return f"{gib(placement.coordinator_bytes)} on this machine, with {of_model}{why}"
 
 
 def predicted(placement: Placement) -> str:
@@ -120,6 +124,7 @@ def placement_document(placement: Placement) -> dict[str, Any]:
         "slots": wanted.slots,
         "ubatch": wanted.ubatch,
         "coordinator_bytes": placement.coordinator_bytes,
+        "output_here": placement.output_here,
         "tokens_per_second": placement.tokens_per_second,
         "load_seconds": placement.load_seconds,
         "shares": [_share_document(share) for share in placement.shares],

@@ -7,7 +7,7 @@ of each, and each further stage costs a round trip. A device that fits alone nev
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from synaptic.backends.distributed import predict
 from synaptic.backends.distributed.placement_search import MOST_DEVICES, Candidate, Found, search
@@ -19,13 +19,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synaptic.backends.distributed.placement_types import Offer, Wanted
+    from synaptic.backends.distributed.rpc_protocol import Endpoint
     from synaptic.backends.distributed.shape import ModelShape
+
+THIN: Final = 0.15
+"""The part of a model that its coordinator may hold for the sake of speed."""
+WORTH_IT: Final = 0.95
+"""The output is kept at the coordinator if that makes a token cheaper than this part of what it costs else."""
 
 
 def place(shape: ModelShape, offers: Sequence[Offer], wanted: Wanted) -> Placement:
     """Return which devices hold which layers.
 
     A person's orders (``Offer.layers``) are obeyed exactly; those of workers that cannot be used count for nothing.
+    Norm and head are the last worker's, unless calls as many as there are slots are answered clearly sooner with the
+    head at the coordinator (:func:`_with_output`): over a slow link the logits take longer than all the rest.
+
     Token embeddings go to the first worker where the head does not share them and there is room, so that the
     coordinator holds nothing of the model; shared ones stay with the coordinator (two graphs of one device would
     displace each other, and each token would send both anew).
@@ -45,36 +54,89 @@ def place(shape: ModelShape, offers: Sequence[Offer], wanted: Wanted) -> Placeme
         raise no_workers(shape, offers)
     _refuse_orders(shape, usable)
     away = shape.input_bytes if _embeddings_must_go(shape, wanted) else 0
-    layer_bytes = [predict.layer_bytes(layer, wanted) for layer in shape.layers]
-    candidates = [_candidate(shape, offer, wanted, away) for offer in usable]
-    found = search(candidates, layer_bytes)
-    if found is None:
+    placement = _with_output(shape, usable, wanted, away)
+    if placement is None:
         raise no_room(shape, offers, wanted, away)
-    shares = _shares(shape, usable, wanted, found, must_go=away > 0)
-    seconds, loading = _predictions(shares, usable)
-    placement = Placement(
-        shape=shape,
-        wanted=wanted,
-        shares=shares,
-        coordinator_bytes=predict.coordinator_bytes(shape, wanted, embeddings=not shares[0].embeddings),
-        tokens_per_second=None if seconds is None else 1 / seconds,
-        load_seconds=loading,
-        verdicts=(),
-    )
     return replace(placement, verdicts=verdicts(placement, offers))
 
 
-def _candidate(shape: ModelShape, offer: Offer, wanted: Wanted, away: int) -> Candidate:
-    """Return a device as the search sees it; ``away`` is what the first one has to hold in addition, in bytes."""
+def _with_output(shape: ModelShape, usable: Sequence[Offer], wanted: Wanted, away: int) -> Placement | None:
+    """Return the better of two placements: with the output at the last worker, or at the coordinator."""
+    there = _arranged(shape, usable, wanted, away, here=False)
+    if there is None or not _may_stay(shape, wanted):
+        return there
+    here = _arranged(shape, usable, wanted, away, here=True)
+    if here is None or here.tokens_per_second is None:
+        return there
+    slow, fast = _together(there, usable), _together(here, usable)
+    return here if slow is not None and fast is not None and fast < slow * WORTH_IT else there
+
+
+def _may_stay(shape: ModelShape, wanted: Wanted) -> bool:
+    """Return whether the output may be at the coordinator, which is to stay thin."""
+    if shape.tied:
+        return True  # it has the same tensor for the token embeddings
+    held = predict.coordinator_bytes(shape, wanted, embeddings=True, output=True)
+    limit = shape.weight_bytes * THIN
+    return held <= (limit if wanted.coordinator_memory is None else min(limit, wanted.coordinator_memory))
+
+
+def _together(placement: Placement, usable: Sequence[Offer]) -> float | None:
+    """Return the seconds of a token of as many calls at once as there are slots, layers counted as for one call.
+
+    What further calls cost in the layers is not known, and the same wherever the output is.
+    """
+    if placement.tokens_per_second is None:
+        return None
+    shape, wanted = placement.shape, placement.wanted
+    last = _speeds(usable)[placement.shares[-1].endpoint, placement.shares[-1].device]
+    one, all_ = (predict.output_seconds(shape, last, rows, here=placement.output_here) for rows in (1, wanted.slots))
+    return 1 / placement.tokens_per_second + all_ - one
+
+
+def _arranged(shape: ModelShape, usable: Sequence[Offer], wanted: Wanted, away: int, *, here: bool) -> Placement | None:
+    """Return the best placement with the output at one of the two ends, without verdicts; ``None`` if nothing fits."""
+    layer_bytes = [predict.layer_bytes(layer, wanted) for layer in shape.layers]
+    candidates = [_candidate(shape, offer, wanted, away, here=here) for offer in usable]
+    found = search(candidates, layer_bytes)
+    if found is None:
+        return None
+    shares = _shares(shape, usable, wanted, found, must_go=away > 0, here=here)
+    seconds, loading = _predictions(shares, usable)
+    if seconds is not None and here:
+        seconds += predict.head_seconds(shape, predict.READING_HERE)
+    return Placement(
+        shape=shape,
+        wanted=wanted,
+        shares=shares,
+        coordinator_bytes=predict.coordinator_bytes(shape, wanted, embeddings=not shares[0].embeddings, output=here),
+        tokens_per_second=None if seconds is None else 1 / seconds,
+        load_seconds=loading,
+        verdicts=(),
+        output_here=here,
+    )
+
+
+def _candidate(shape: ModelShape, offer: Offer, wanted: Wanted, away: int, *, here: bool) -> Candidate:
+    """Return a device as the search sees it.
+
+    Args:
+        shape: The model.
+        offer: The device.
+        wanted: What it is to be served with.
+        away: What the first one has to hold in addition, in bytes.
+        here: Whether the output is at the coordinator.
+
+    """
     speed = predict.speed_of(offer)
     room = predict.room_bytes(offer.memory_bytes)
     middle = room - predict.compute_bytes(shape, wanted, last=False)
-    last = room - predict.compute_bytes(shape, wanted, last=True) - shape.output_bytes
+    last = middle if here else room - predict.compute_bytes(shape, wanted, last=True) - shape.output_bytes
     return Candidate(
         layer_cost=tuple(predict.layer_seconds(layer, speed) for layer in shape.layers),
         fixed=predict.stage_seconds(shape, speed),
         first=predict.first_seconds(shape, speed),
-        last=predict.last_seconds(shape, speed),
+        last=0.0 if here else predict.last_seconds(shape, speed),
         room=middle,
         room_first=middle - away,
         room_last=last,
@@ -132,7 +194,7 @@ def _refuse_orders(shape: ModelShape, usable: Sequence[Offer]) -> None:
 
 
 def _shares(
-    shape: ModelShape, usable: Sequence[Offer], wanted: Wanted, found: Found, *, must_go: bool
+    shape: ModelShape, usable: Sequence[Offer], wanted: Wanted, found: Found, *, must_go: bool, here: bool
 ) -> tuple[Share, ...]:
     """Return what was found, with bytes and seconds."""
     shares: list[Share] = []
@@ -141,7 +203,7 @@ def _shares(
         offer = usable[stage.candidate]
         speed = predict.speed_of(offer)
         layers = shape.layers[start : start + stage.layers]
-        first, last = number == 0, number == len(found.stages) - 1
+        first, last = number == 0, number == len(found.stages) - 1 and not here
         seconds = predict.stage_seconds(shape, speed) + sum(predict.layer_seconds(layer, speed) for layer in layers)
         seconds += predict.first_seconds(shape, speed) if first else 0
         seconds += predict.last_seconds(shape, speed) if last else 0
@@ -172,9 +234,13 @@ def _shares(
 
 def _predictions(shares: Sequence[Share], usable: Sequence[Offer]) -> tuple[float, float] | tuple[None, None]:
     """Return the seconds of a token and of loading, or nothing where a worker that is used was never measured."""
-    speeds = {(offer.endpoint, offer.device): predict.speed_of(offer) for offer in usable}
+    speeds = _speeds(usable)
     used = [(share.weight_bytes, speeds[share.endpoint, share.device]) for share in shares]
     if not all(speed.measured for _, speed in used):
         return None, None
     seconds = predict.COORDINATOR_SECONDS + sum(share.seconds_per_token for share in shares)
     return seconds, predict.load_seconds(used)
+
+
+def _speeds(usable: Sequence[Offer]) -> dict[tuple[Endpoint, int], predict.Speed]:
+    return {(offer.endpoint, offer.device): predict.speed_of(offer) for offer in usable}

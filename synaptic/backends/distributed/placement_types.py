@@ -106,6 +106,8 @@ class Placement:
 
     Attributes:
         shares: At least one; each holds at least a layer or the output.
+        output_here: Whether norm and head are at the coordinator instead of the last worker, so that hidden states
+            come back and not logits.
         coordinator_bytes: What the coordinator will hold of the model, and its own buffers.
         tokens_per_second: Predicted decode speed of one stream; ``None`` where a worker was never measured.
         load_seconds: Predicted time until it is loaded; ``None`` likewise.
@@ -119,6 +121,7 @@ class Placement:
     tokens_per_second: float | None
     load_seconds: float | None
     verdicts: tuple[Verdict, ...]
+    output_here: bool = False
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:

@@ -206,8 +206,8 @@ def _why_not(placement: Placement, offer: Offer) -> str:
         return offer.refusal + ordered
     if offer.layers == 0:
         return "left out, as you asked for"
-    last = predict.compute_bytes(shape, wanted, last=True) + shape.output_bytes
     middle = predict.compute_bytes(shape, wanted, last=False)
+    last = middle if placement.output_here else predict.compute_bytes(shape, wanted, last=True) + shape.output_bytes
     layers = [predict.layer_bytes(layer, wanted) for layer in shape.layers]
     room = predict.room_bytes(offer.memory_bytes)
     least = min(last, middle + min(layers))
@@ -236,7 +236,7 @@ def _slower_alone(placement: Placement, offer: Offer) -> str:
     used = sum(share.seconds_per_token for share in placement.shares)
     its = sum(predict.layer_seconds(layer, speed) for layer in shape.layers)
     its += predict.stage_seconds(shape, speed) + predict.first_seconds(shape, speed)
-    its += predict.last_seconds(shape, speed)
+    its += 0 if placement.output_here else predict.last_seconds(shape, speed)
     if its <= used * _CLEARLY:
         return ""
     guess = "" if speed.measured else ", as far as can be told without measuring it"

@@ -33,6 +33,12 @@ ASSUMED_REMOTE: Final = Measurement(round_trip=1e-3, upload=117e6, download=117e
 """What is assumed of the way to any other: gigabit Ethernet through a switch or two."""
 ASSUMED_READING: Final = 10e9
 """Bytes of weights a second, of a device that was never measured: a desktop's memory with two channels."""
+READING_HERE: Final = 5e9
+"""Bytes of weights a second that the coordinator's one thread reads, assumed: any core of the last ten years does."""
+PROCESSOR_READING: Final = 60e9
+"""What reads faster is taken for a graphics card, to which more rows at once cost nothing."""
+OPERATIONS_A_BYTE: Final = 6
+"""Floating-point operations of a processor while it reads a byte (measured: 35e9 a second of a core that reads 6e9)."""
 
 PREDICTED_CONTEXT: Final = 256
 """How much context a token is predicted with; llama.cpp rounds what is in use up to this."""
@@ -147,6 +153,35 @@ def last_seconds(shape: ModelShape, speed: Speed) -> float:
     return shape.output_bytes / speed.reading + more / speed.download
 
 
+def head_seconds(shape: ModelShape, reading: float, rows: int = 1) -> float:
+    """Return what norm and head take for the tokens of so many calls at once, in seconds.
+
+    Args:
+        shape: The model.
+        reading: Bytes of weights a second, of the device that has them.
+        rows: Calls. The first is bound by memory; each further one costs a processor its operations.
+
+    """
+    operations = 2 * shape.embedding_length * shape.vocabulary * (rows - 1)
+    further = operations / (OPERATIONS_A_BYTE * reading) if reading < PROCESSOR_READING else 0.0
+    return shape.output_bytes / reading + further
+
+
+def output_seconds(shape: ModelShape, last: Speed, rows: int, *, here: bool) -> float:
+    """Return what it takes to get from the last hidden states of so many calls to logits at the coordinator.
+
+    Args:
+        shape: The model.
+        last: What is believed of the last worker.
+        rows: Calls at once.
+        here: Whether the coordinator has the head, and not the worker.
+
+    """
+    if here:
+        return head_seconds(shape, READING_HERE, rows) + rows * FLOAT * shape.embedding_length / last.download
+    return head_seconds(shape, last.reading, rows) + rows * FLOAT * shape.vocabulary / last.download
+
+
 def load_seconds(sent: Iterable[tuple[int, Speed]]) -> float:
     """Return how long loading takes, in seconds: one thread reads the file and sends to one worker after the other.
 
@@ -200,7 +235,7 @@ def room_bytes(memory_bytes: int) -> int:
     return memory_bytes - margin_bytes(memory_bytes)
 
 
-def coordinator_bytes(shape: ModelShape, wanted: Wanted, *, embeddings: bool) -> int:
+def coordinator_bytes(shape: ModelShape, wanted: Wanted, *, embeddings: bool, output: bool = False) -> int:
     """Return what the coordinator holds once the model is loaded, in bytes; an estimate.
 
     Token embeddings unless a worker has them, the inputs of a micro-batch (masks, embeddings), one row of logits a
@@ -210,12 +245,15 @@ def coordinator_bytes(shape: ModelShape, wanted: Wanted, *, embeddings: bool) ->
         shape: The model.
         wanted: What it is to be served with.
         embeddings: Whether it keeps the token embeddings.
+        output: Whether it has norm and head; a tied head is the embeddings, which it then keeps in any case.
 
     """
     inputs = _batch(wanted) * (2 * FLOAT * shape.embedding_length + HALF * context_per_slot(wanted))
     logits = FLOAT * shape.vocabulary * wanted.slots
     vocabulary = VOCABULARY_BYTES * shape.vocabulary
-    return (shape.input_bytes if embeddings else 0) + inputs + logits + vocabulary + COORDINATOR_FLOOR
+    weights = shape.input_bytes if embeddings or (output and shape.tied) else 0
+    weights += shape.output_bytes if output and not shape.tied else 0
+    return weights + inputs + logits + vocabulary + COORDINATOR_FLOOR
 
 
 def _batch(wanted: Wanted) -> int:

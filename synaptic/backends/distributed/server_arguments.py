@@ -21,9 +21,9 @@ def server_arguments(placement: Placement) -> list[str]:
     ``--fit`` is off because it would connect to each worker several times to find what is known already. Load mode
     ``none`` reads tensor by tensor into one buffer, so that the file is never mapped whole, and ``--cache-ram 0``
     keeps no prompts: both for a coordinator that holds nothing. Flash attention halves the masks that are sent.
-    One thread is enough for what is left to do here; a second would wait by spinning, on a core that a worker of this
-    machine could use. Batches are one micro-batch, so that progress through a prompt is told often; the token that
-    proves a load warms it up. ``-lv 4`` has it tell the sizes of its buffers (:mod:`buffer_report`).
+    One thread is enough for what is left to do here, on the one core that it is kept on (:mod:`one_core`). Batches are
+    one micro-batch, so that progress through a prompt is told often; the token that proves a load warms it up.
+    ``-lv 4`` has it tell the sizes of its buffers (:mod:`buffer_report`).
     """
     wanted = placement.wanted
     return [
@@ -68,8 +68,13 @@ def server_arguments(placement: Placement) -> list[str]:
 
 
 def split(placement: Placement) -> list[int]:
-    """Return how many layers each share has as llama.cpp counts them: the output is one more, of the last."""
-    return [share.layers + share.output for share in placement.shares]
+    """Return how many layers each share has as llama.cpp counts them: the output is one more, of the last.
+
+    It counts there even where an override keeps it at the coordinator.
+    """
+    counts = [share.layers for share in placement.shares]
+    counts[-1] += 1
+    return counts
 
 
 def buffer_name(share: Share) -> str:
@@ -97,4 +102,8 @@ def _device_names(placement: Placement) -> list[str]:
 
 def _override(placement: Placement) -> str:
     first = placement.shares[0]
-    return f"^token_embd={buffer_name(first)}" if first.embeddings else _NO_PIPELINE
+    overrides = [f"^token_embd={buffer_name(first)}"] if first.embeddings else []
+    if placement.output_here:
+        # A head that shares the token embeddings goes by their name.
+        overrides += ["^output=CPU", *(["^token_embd=CPU"] if placement.shape.tied else [])]
+    return ",".join(overrides) or _NO_PIPELINE

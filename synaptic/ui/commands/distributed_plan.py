@@ -13,9 +13,8 @@ from synaptic.ui.options import given, json_option, settings_options
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from synaptic.backends.distributed.placement_types import Offer, Placement, Wanted
+    from synaptic.backends.distributed.placement_types import Offer, Placement
     from synaptic.backends.distributed.rpc_protocol import Endpoint
-    from synaptic.backends.distributed.shape import ModelShape
     from synaptic.config import Settings
 
 _EPILOG = """\b
@@ -63,6 +62,7 @@ def plan(
     """Show which worker would hold which layers of MODEL, how fast that would be, and why; nothing is started."""
     from synaptic.backends.distributed.model_source import open_model  # noqa: PLC0415
     from synaptic.backends.distributed.placement import place  # noqa: PLC0415
+    from synaptic.backends.distributed.wanted import wanted_of  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
 
     options = given(context, **values)
@@ -72,7 +72,7 @@ def plan(
 
     async def run() -> Placement:
         shape = await open_model(name)
-        wanted = wanted_of(shape, settings, tokens, slots)
+        wanted = wanted_of(shape, settings, context=tokens, slots=slots)
         offers = with_orders(await _offers(settings, measure=measure), ordered)
         return await asyncio.to_thread(place, shape, offers, wanted)
 
@@ -140,26 +140,6 @@ def with_orders(offers: Sequence[Offer], orders: Mapping[Endpoint, int]) -> list
         else replace(offer, layers=orders[offer.endpoint] if offer.device == firsts[offer.endpoint] else 0)
         for offer in offers
     ]
-
-
-def wanted_of(shape: ModelShape, settings: Settings, tokens: int | None, slots: int | None) -> Wanted:
-    """Return what the model is to be served with; what was not given comes from the settings.
-
-    Raises:
-        UsageError: If more context is asked for than the model was trained for.
-
-    """
-    from synaptic.backends.distributed.placement_types import Wanted  # noqa: PLC0415
-    from synaptic.backends.distributed.slots import slots as default_slots  # noqa: PLC0415
-    from synaptic.errors import UsageError  # noqa: PLC0415
-
-    most = shape.trained_context
-    if tokens is not None and 0 < most < tokens:
-        raise UsageError(
-            f"--context {tokens}: {shape.name} was trained for {most} tokens", hint=f"write --context {most} or less"
-        )
-    context = tokens or settings.distributed_context
-    return Wanted(context=min(context, most) if most else context, slots=slots or default_slots(settings))
 
 
 def _chosen(model: str | None, settings: Settings) -> str:

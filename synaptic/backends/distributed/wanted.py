@@ -1,0 +1,38 @@
+"""What a model is to be served with, as the settings have it. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from synaptic.backends.distributed import slots as how_many
+from synaptic.backends.distributed.placement_types import Wanted
+from synaptic.errors import UsageError
+
+if TYPE_CHECKING:
+    from synaptic.backends.distributed.shape import ModelShape
+    from synaptic.settings_model import Settings
+
+
+def wanted_of(
+    shape: ModelShape, settings: Settings, *, context: int | None = None, slots: int | None = None, width: int = 0
+) -> Wanted:
+    """Return what the model is to be served with; what is not given comes from the settings.
+
+    Args:
+        shape: The model.
+        settings: ``distributed_context`` and ``distributed_parallel``.
+        context: Tokens of one call.
+        slots: Calls at once.
+        width: Calls that the pipeline makes at once; 0 where that is not known.
+
+    Raises:
+        UsageError: If more context is given than the model was trained for.
+
+    """
+    most = shape.trained_context
+    if context is not None and 0 < most < context:
+        raise UsageError(
+            f"--context {context}: {shape.name} was trained for {most} tokens", hint=f"write --context {most} or less"
+        )
+    tokens = context or settings.distributed_context
+    return Wanted(context=min(tokens, most) if most else tokens, slots=slots or how_many.slots(settings, width))
