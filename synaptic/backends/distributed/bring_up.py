@@ -17,15 +17,15 @@ from synaptic.backends.distributed.gguf_architectures import check_engine_knows
 from synaptic.backends.distributed.llama_process import HOST, LlamaProcess
 from synaptic.backends.distributed.load_channel import LoadClock
 from synaptic.backends.distributed.offers import local_key
+from synaptic.backends.distributed.one_core import CoreWatch
 from synaptic.backends.distributed.placement import place
-from synaptic.backends.distributed.placement_types import Wanted
 from synaptic.backends.distributed.ports import free_port
 from synaptic.backends.distributed.predict import speed_of
 from synaptic.backends.distributed.registry import Worker
 from synaptic.backends.distributed.rpc_probe import Limits, resolve
 from synaptic.backends.distributed.rpc_protocol import ProtocolVersion
 from synaptic.backends.distributed.server_arguments import server_arguments
-from synaptic.backends.distributed.slots import slots
+from synaptic.backends.distributed.wanted import wanted_of
 from synaptic.backends.distributed.watchdog import Watchdog
 from synaptic.backends.distributed.worker_check import check_workers
 from synaptic.errors import BackendError, BackendUnavailable, CoordinatorFailed, NoPlacement
@@ -143,6 +143,7 @@ class BringUp:
 
         """
         engine = await self._house.fleet.start()
+        cores = CoreWatch()
         placement = await self._placed(engine)
         workers = [Worker(endpoint, await resolve(endpoint)) for endpoint in placement.endpoints]
         by = f"the coordinator of {self._shape.name}"
@@ -156,6 +157,7 @@ class BringUp:
                 server_arguments(placement),
                 port=await asyncio.to_thread(free_port, HOST),
                 log_file=self.log_file,
+                cores=cores,
             )
             try:
                 try:
@@ -247,12 +249,17 @@ class BringUp:
     async def _new_placement(self, missing: Collection[Endpoint]) -> Placement:
         """Find a placement among the workers that nobody has; where there is none, wait for those of idle models."""
         house, name = self._house, self._shape.name
+        until = time.monotonic() + OWN_RETURN
         while True:
             async with house.placing:
                 offers = [self._offer(offer, missing) for offer in await house.fleet.offers()]
                 try:
-                    placement = await asyncio.to_thread(place, self._shape, offers, self._wanted())
+                    wanted = wanted_of(self._shape, house.settings, width=house.width)
+                    placement = await asyncio.to_thread(place, self._shape, offers, wanted)
                 except NoPlacement:
+                    if house.fleet.unsettled and time.monotonic() < until:
+                        await house.fleet.settled(OWN_RETURN)  # one had ended, and that was only just noticed
+                        continue
                     if not house.others_have_workers(name):
                         raise
                 else:
@@ -274,11 +281,6 @@ class BringUp:
         if offer.endpoint in missing and not offer.refusal:
             return replace(offer, refusal="it was lost, and did not come back")
         return offer
-
-    def _wanted(self) -> Wanted:
-        settings, trained = self._house.settings, self._shape.trained_context
-        context = min(settings.distributed_context, trained) if trained else settings.distributed_context
-        return Wanted(context=context, slots=slots(settings, self._house.width))
 
     async def _missing(self, placement: Placement, version: str) -> frozenset[Endpoint]:
         """Return the workers of a placement that could not serve now."""

@@ -73,6 +73,11 @@ class Fleet:
         """Return the worker that was started here and listens there."""
         return next((worker for worker in self._managed if worker.endpoint == endpoint), None)
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether a worker of ours is on its way up."""
+        return any(not worker.running and worker.failure is None for worker in self._managed)
+
     async def settled(self, within: float) -> None:
         """Wait until no worker of ours is on its way up any more, at most ``within`` seconds."""
         with suppress(TimeoutError):

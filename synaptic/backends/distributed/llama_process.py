@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends.distributed.diagnosis import Diagnosis
     from synaptic.backends.distributed.engine import Engine
+    from synaptic.backends.distributed.one_core import CoreWatch
 
 HOST: Final = "127.0.0.1"
 NAME: Final = "distributed"
@@ -55,7 +56,9 @@ class LlamaProcess:
         self._hear: Callable[[float], None] | None = None
 
     @classmethod
-    async def start(cls, engine: Engine, arguments: Sequence[str], *, port: int, log_file: Path) -> LlamaProcess:
+    async def start(
+        cls, engine: Engine, arguments: Sequence[str], *, port: int, log_file: Path, cores: CoreWatch | None = None
+    ) -> LlamaProcess:
         """Start it; it is not ready yet.
 
         Args:
@@ -63,6 +66,7 @@ class LlamaProcess:
             arguments: What it is to serve and how, but for its address and its key.
             port: Where it is to listen.
             log_file: Where its words go.
+            cores: Chooses the core that it is kept on.
 
         Raises:
             BackendUnavailable: If it cannot be started.
@@ -76,6 +80,8 @@ class LlamaProcess:
             on_exit=lambda _: process._ended.set(),
             on_line=process._take,
         )
+        if cores is not None:
+            cores.keep(process.pid)  # what it starts there inherits it
         process._reader = asyncio.create_task(process._read(), name=f"llama-server {process.pid}")
         return process
 

@@ -83,7 +83,6 @@ class ManagedFacts:
         device: What the first of them is called, else the processor.
         threads: Threads that compute.
         alive: Whether the process runs and is not stopped.
-        listening: Whether it takes connections.
         serving: Whether somebody is connected to it.
         restarts: How often it was started again.
 
@@ -95,7 +94,6 @@ class ManagedFacts:
     device: str
     threads: int
     alive: bool
-    listening: bool
     serving: bool
     restarts: int
 
@@ -303,7 +301,6 @@ class ManagedWorker:
             device=devices[0].title if devices else cpu_name(),
             threads=self.threads,
             alive=pid is not None and not is_stopped(pid),
-            listening=pid is not None and is_listening(pid, self.endpoint.port),
             serving=self.serving,
             restarts=max(0, self.generation - 1),
         )
