@@ -1,5 +1,6 @@
 """Over however many workers, the model says what it says without any."""
 
+import psutil
 import pytest
 from real_distributed import (  # two are fixtures
     Local,
@@ -27,6 +28,8 @@ async def test_greedy_output_over_workers_is_the_local_one(workers: int, local: 
 
         assert len(watched.status.workers) == workers
         assert len(watched.status.placement.shares) == workers
+        ours = psutil.Process().cpu_affinity()
+        assert len(psutil.Process(watched.pid).cpu_affinity()) == 1 or len(ours) == 1
     assert answer.text == local.says(prompt, tokens=60)
     assert answer.breaks == 0
 
