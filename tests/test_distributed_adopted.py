@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import pytest
 from real_distributed import (  # noqa: F401 - two are fixtures
@@ -17,6 +17,7 @@ from real_distributed import (  # noqa: F401 - two are fixtures
     kill,
     local_answers,
     spread,
+    until,
 )
 
 from synaptic.backends.distributed.adopted import AdoptedBackend
@@ -72,6 +73,20 @@ async def test_a_call_of_another_program_goes_on_when_a_worker_of_the_service_di
     assert answer.ends
     assert (model.name, model.loaded) == (MODEL, True)
     assert context is not None
+
+
+async def test_the_calls_of_other_programs_are_shown():
+    async with distributed(**await spread(1)) as watched, published(watched) as record:
+        backend = AdoptedBackend(record)
+        assert watched.status.calls == 0
+        async with aclosing(backend.stream(ask("Count to a thousand.", tokens=1500))) as chunks:
+            async for _ in chunks:
+                if watched.status.calls == 1:
+                    break
+            else:
+                pytest.fail("its service did not see it")
+        await until(lambda: watched.status.calls == 0)
+        await backend.aclose()
 
 
 async def test_a_run_finds_the_service_and_starts_nothing():

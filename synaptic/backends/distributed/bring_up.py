@@ -59,6 +59,7 @@ class Serving:
     Attributes:
         generations: Of the workers that we started: which start of each it is connected to.
         addresses: Of all its workers, as the system shows them.
+        others: Calls of other programs that were running at the last look, while there was none of ours.
 
     """
 
@@ -67,6 +68,7 @@ class Serving:
     watchdog: Watchdog
     generations: dict[Endpoint, int]
     addresses: dict[tuple[str, int], Endpoint]
+    others: int = 0
 
 
 class BringUp:

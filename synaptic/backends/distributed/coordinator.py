@@ -105,7 +105,7 @@ class Coordinator:
             placement=self._bring_up.placement,
             progress=self._progress,
             workers=self._bring_up.standings(),
-            calls=self._load.calls,
+            calls=self._load.calls + (serving.others if serving else 0),
             waiting=self._load.waiting,
             restarts=self._restarts,
             tokens_per_second=self._speed,

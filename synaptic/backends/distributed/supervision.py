@@ -113,6 +113,7 @@ async def _strangers(serving: Serving) -> End:
             with suppress(BackendError):
                 slots = await serving.process.client.slots(within=SLOTS_SECONDS)
         still = watch.look(slots, time.monotonic())
+        serving.others = watch.calls
         if still is not None:
             return _hung(still)
 

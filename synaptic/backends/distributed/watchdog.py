@@ -90,9 +90,13 @@ class SlotWatch:
     Args:
         limit: Seconds without a step that are one too many.
 
+    Attributes:
+        calls: How many there were at the last look.
+
     """
 
     def __init__(self, limit: float) -> None:
+        self.calls = 0
         self._limit = limit
         self._seen: frozenset[tuple[object, ...]] = frozenset()
         self._since = 0.0
@@ -106,6 +110,7 @@ class SlotWatch:
 
         """
         working = frozenset(_progress(slot) for slot in slots if slot.get("is_processing"))
+        self.calls = len(working)
         if not working or working != self._seen:
             self._seen, self._since = working, now
             return None
