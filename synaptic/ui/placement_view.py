@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from synaptic.backends.distributed.placement_types import is_placeholder
 from synaptic.backends.distributed.placement_verdicts import device_name, gib
+from synaptic.backends.distributed.predict import kept_bytes
 from synaptic.ui.coordinator_view import UNICODE, Glyphs, Segment, age, layer_bar
 from synaptic.ui.text import one_line, plural
 
@@ -81,12 +82,11 @@ def held(share: Share) -> str:
 
 def coordinator_words(placement: Placement) -> str:
     """Return what the coordinator will hold, and what of the model is in that."""
-    shape, own = placement.shape, placement.output_here and not placement.shape.tied
-    embeddings = not placement.shares[0].embeddings
-    held = (shape.input_bytes if embeddings else 0) + (shape.output_bytes if own else 0)
-    names = [*(["token embeddings"] if embeddings else []), *(["output"] if placement.output_here else [])]
-    of_model = f"{gib(held)} of the model, its {' and '.join(names)}" if names else "no weights"
-    why = "; the way back is too slow for logits" if placement.output_here else ""
+    embeddings, output = not placement.shares[0].embeddings, placement.output_here
+    kept = kept_bytes(placement.shape, embeddings=embeddings, output=output)
+    names = [*(["token embeddings"] if embeddings else []), *(["output"] if output else [])]
+    of_model = f"{gib(kept)} of the model, its {' and '.join(names)}" if names else "no weights"
+    why = "; the way back is too slow for logits" if output else ""
     return f"{gib(placement.coordinator_bytes)} on this machine, with {of_model}{why}"
 
 

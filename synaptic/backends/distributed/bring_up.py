@@ -109,7 +109,7 @@ class BringUp:
     @property
     def workers(self) -> tuple[Endpoint, ...]:
         """Which workers its layers are or were on last."""
-        return tuple(self.placement.endpoints) if self.placement else ()
+        return self.placement.endpoints if self.placement else ()
 
     def standings(self) -> tuple[WorkerStanding, ...]:
         """Return how its workers stand, as far as that can be told without contacting them."""

@@ -63,13 +63,12 @@ def place(shape: ModelShape, offers: Sequence[Offer], wanted: Wanted) -> Placeme
 def _with_output(shape: ModelShape, usable: Sequence[Offer], wanted: Wanted, away: int) -> Placement | None:
     """Return the better of two placements: with the output at the last worker, or at the coordinator."""
     there = _arranged(shape, usable, wanted, away, here=False)
-    if there is None or not _may_stay(shape, wanted):
+    if there is None or there.tokens_per_second is None or not _may_stay(shape, wanted):
         return there
     here = _arranged(shape, usable, wanted, away, here=True)
     if here is None or here.tokens_per_second is None:
         return there
-    slow, fast = _together(there, usable), _together(here, usable)
-    return here if slow is not None and fast is not None and fast < slow * WORTH_IT else there
+    return here if _together(here, usable) < _together(there, usable) * WORTH_IT else there
 
 
 def _may_stay(shape: ModelShape, wanted: Wanted) -> bool:
@@ -81,13 +80,12 @@ def _may_stay(shape: ModelShape, wanted: Wanted) -> bool:
     return held <= (limit if wanted.coordinator_memory is None else min(limit, wanted.coordinator_memory))
 
 
-def _together(placement: Placement, usable: Sequence[Offer]) -> float | None:
+def _together(placement: Placement, usable: Sequence[Offer]) -> float:
     """Return the seconds of a token of as many calls at once as there are slots, layers counted as for one call.
 
     What further calls cost in the layers is not known, and the same wherever the output is.
     """
-    if placement.tokens_per_second is None:
-        return None
+    assert placement.tokens_per_second is not None
     shape, wanted = placement.shape, placement.wanted
     last = _speeds(usable)[placement.shares[-1].endpoint, placement.shares[-1].device]
     one, all_ = (predict.output_seconds(shape, last, rows, here=placement.output_here) for rows in (1, wanted.slots))

@@ -149,8 +149,8 @@ def last_seconds(shape: ModelShape, speed: Speed) -> float:
 
     It may be negative, where the vocabulary is smaller than a hidden state.
     """
-    more = FLOAT * (shape.vocabulary - shape.embedding_length)
-    return shape.output_bytes / speed.reading + more / speed.download
+    instead = FLOAT * shape.embedding_length / speed.download
+    return output_seconds(shape, speed, 1, here=False) - instead
 
 
 def head_seconds(shape: ModelShape, reading: float, rows: int = 1) -> float:
@@ -177,9 +177,8 @@ def output_seconds(shape: ModelShape, last: Speed, rows: int, *, here: bool) -> 
         here: Whether the coordinator has the head, and not the worker.
 
     """
-    if here:
-        return head_seconds(shape, READING_HERE, rows) + rows * FLOAT * shape.embedding_length / last.download
-    return head_seconds(shape, last.reading, rows) + rows * FLOAT * shape.vocabulary / last.download
+    reading, values = (READING_HERE, shape.embedding_length) if here else (last.reading, shape.vocabulary)
+    return head_seconds(shape, reading, rows) + rows * FLOAT * values / last.download
 
 
 def load_seconds(sent: Iterable[tuple[int, Speed]]) -> float:
@@ -235,6 +234,11 @@ def room_bytes(memory_bytes: int) -> int:
     return memory_bytes - margin_bytes(memory_bytes)
 
 
+def kept_bytes(shape: ModelShape, *, embeddings: bool, output: bool) -> int:
+    """Return the bytes of weights that the coordinator keeps; a tied head is its token embeddings once more."""
+    return (shape.input_bytes if embeddings else 0) + (shape.output_bytes if output and not shape.tied else 0)
+
+
 def coordinator_bytes(shape: ModelShape, wanted: Wanted, *, embeddings: bool, output: bool = False) -> int:
     """Return what the coordinator holds once the model is loaded, in bytes; an estimate.
 
@@ -245,15 +249,13 @@ def coordinator_bytes(shape: ModelShape, wanted: Wanted, *, embeddings: bool, ou
         shape: The model.
         wanted: What it is to be served with.
         embeddings: Whether it keeps the token embeddings.
-        output: Whether it has norm and head; a tied head is the embeddings, which it then keeps in any case.
+        output: Whether it has norm and head.
 
     """
     inputs = _batch(wanted) * (2 * FLOAT * shape.embedding_length + HALF * context_per_slot(wanted))
     logits = FLOAT * shape.vocabulary * wanted.slots
     vocabulary = VOCABULARY_BYTES * shape.vocabulary
-    weights = shape.input_bytes if embeddings or (output and shape.tied) else 0
-    weights += shape.output_bytes if output and not shape.tied else 0
-    return weights + inputs + logits + vocabulary + COORDINATOR_FLOOR
+    return kept_bytes(shape, embeddings=embeddings, output=output) + inputs + logits + vocabulary + COORDINATOR_FLOOR
 
 
 def _batch(wanted: Wanted) -> int:
