@@ -7,7 +7,7 @@ import re
 from typing import NoReturn
 
 from synaptic.errors import ConfigError
-from synaptic.settings_json import printable
+from synaptic.text.json_positions import printable
 
 OLLAMA_PORT = 11434
 COORDINATOR_PORT = 18080

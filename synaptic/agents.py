@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from synaptic import paths
 from synaptic.errors import AgentError
-from synaptic.problems import Problem, did_you_mean
 from synaptic.shape import Shape
-from synaptic.yaml_source import parse_yaml, read_text
+from synaptic.text.problems import Problem, did_you_mean
+from synaptic.text.yaml_positions import parse_yaml, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from synaptic.notation import Mistake
-    from synaptic.yaml_source import Document
+    from synaptic.text.yaml_positions import Document
 
 __all__ = ["Agent", "AgentBook", "AgentEntry", "discover_agents"]
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from synaptic import paths
 from synaptic.errors import ConfigError
 from synaptic.legacy_settings import ALIASES, nodes_file_values
-from synaptic.problems import Problem
 from synaptic.settings_edit import MigrationReport, migrate, set_value, unset_value
 from synaptic.settings_file import read_settings_file
 from synaptic.settings_layers import (
@@ -29,6 +28,7 @@ from synaptic.settings_layers import (
     legacy_layer,
 )
 from synaptic.settings_model import NodeSettings, RpcBackendSettings, Settings
+from synaptic.text.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -49,7 +49,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synaptic.problems import Problem
+    from synaptic.text.problems import Problem
 
 
 class ExitCode(IntEnum):

@@ -15,8 +15,8 @@ from synaptic.settings_model import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from synaptic.problems import Problem
-    from synaptic.settings_json import Document
+    from synaptic.text.json_positions import Document
+    from synaptic.text.problems import Problem
 
 ALIASES: Mapping[str, str] = {"model_sharding_enabled": "distributed_inference_enabled"}
 """Older names that stay accepted everywhere, in the environment and on the command line too."""

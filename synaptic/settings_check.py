@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, ValidationError
 
-from synaptic.problems import Problem, did_you_mean
-from synaptic.settings_json import Document, KeyPath, printable
 from synaptic.settings_model import (
     DUPLICATE_ERROR,
     PLAIN_ERROR,
@@ -21,6 +19,8 @@ from synaptic.settings_model import (
     field_kind,
 )
 from synaptic.settings_nodes import SECRET_KEYS
+from synaptic.text.json_positions import Document, KeyPath, printable
+from synaptic.text.problems import Problem, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

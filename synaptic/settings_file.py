@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import ConfigError
-from synaptic.problems import Problem
-from synaptic.settings_json import Document, parse_json
+from synaptic.text.json_positions import Document, parse_json
+from synaptic.text.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import ConfigError
 from synaptic.legacy_settings import ALIASES, IGNORED, LegacyValues, legacy_values, successor_name
-from synaptic.problems import Problem, did_you_mean, nearest
 from synaptic.settings_check import ENV_PREFIX, Form, Given, problem_at, problems_of
-from synaptic.settings_json import is_unicode, printable
 from synaptic.settings_model import Settings, table_fields
 from synaptic.settings_text import decode_entry, decode_setting
+from synaptic.text.json_positions import is_unicode, printable
+from synaptic.text.problems import Problem, did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from synaptic.settings_json import Document
+    from synaptic.text.json_positions import Document
 
 OTHER_VARIABLES: Mapping[str, str] = {
     "SYNAPTIC_CONFIG_FILE": "settings file to read instead of `~/.synapticllamas.json`, as `--config`",

@@ -33,7 +33,7 @@ from synaptic.notation import (
     parse_notation,
     write_notation,
 )
-from synaptic.problems import Problem, did_you_mean
+from synaptic.text.problems import Problem, did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError

@@ -262,7 +262,7 @@ import os, sys
 from pathlib import Path
 from synaptic.agents import discover_agents
 from synaptic.errors import AgentError
-import synaptic.yaml_source, yaml
+import synaptic.text.yaml_positions, yaml
 os.chdir(sys.argv[1])
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)

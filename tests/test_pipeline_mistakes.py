@@ -8,7 +8,7 @@ from pipeline_mistakes import CONTEXT, MISTAKES, Mistake
 from synaptic.errors import PipelineError
 from synaptic.pipeline.compiler import compile_pipeline, examine
 from synaptic.pipeline.loader import MAX_PIPELINE_BYTES, Pipeline
-from synaptic.problems import Problem
+from synaptic.text.problems import Problem
 
 
 def problems_of(path: Path) -> tuple[Problem, ...]:

@@ -15,9 +15,9 @@ from repl_terminal import ROOT
 from synaptic.errors import PipelineError
 from synaptic.pipeline.drawing import FORMATS
 from synaptic.pipeline.loader import Pipeline, builtin_pipelines
+from synaptic.text.yaml_positions import parse_yaml
 from synaptic.ui import cli
 from synaptic.ui.commands import pipelines as command
-from synaptic.yaml_source import parse_yaml
 
 EXAMPLES = ROOT / "examples"
 OWN_TOOLS = ("--tools", str(EXAMPLES / "tools.py"))

@@ -19,7 +19,7 @@ from synaptic.paths import builtin_pipelines_dir
 from synaptic.pipeline.compiler.fit import kind_of, misfits
 from synaptic.pipeline.schema import DIALECT, documented, pipeline_schema
 from synaptic.pipeline.spec import PipelineSpec, StepSpec
-from synaptic.yaml_source import parse_yaml
+from synaptic.text.yaml_positions import parse_yaml
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted([*builtin_pipelines_dir().glob("*.yaml"), *(ROOT / "examples").rglob("*.yaml")])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from synaptic.ui.text import one_line, plural, printable, seconds, size
+from synaptic.text.words import one_line, plural, printable, seconds, size
 from synaptic.ui.wrap import WordWrapper
 
 

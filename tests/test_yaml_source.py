@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synaptic.errors import PipelineError
-from synaptic.yaml_source import MAX_DEPTH, parse_yaml, read_text
+from synaptic.text.yaml_positions import MAX_DEPTH, parse_yaml, read_text
 
 SHARING = "merge keys (<<), anchors (&name) and aliases (*name) are not read; write the values out"
 

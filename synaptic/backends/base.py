@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from synaptic.errors import UsageError
 from synaptic.messages import ChatRequest, Chunk, ModelInfo, Reporter, ignore_report
-from synaptic.problems import did_you_mean
+from synaptic.text.problems import did_you_mean
 
 if TYPE_CHECKING:
     from synaptic.backends.distributed.coordinator_types import CoordinatorStatus

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from synaptic.errors import PipelineError
 from synaptic.pipeline.documents import Repeated, confined, document_of, read_file, read_files
 from synaptic.pipeline.templates.values import SKIPPED
-from synaptic.problems import Problem, did_you_mean, nearest
+from synaptic.text.problems import Problem, did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

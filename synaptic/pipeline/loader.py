@@ -13,8 +13,8 @@ from synaptic.errors import PipelineError
 from synaptic.pipeline.spec import PipelineSpec
 from synaptic.pipeline.spec_errors import translate
 from synaptic.pipeline.spec_keys import known_keys as known_keys  # noqa: PLC0414  (the loader's public face)
-from synaptic.problems import Problem, did_you_mean
-from synaptic.yaml_source import Document, parse_yaml, read_text
+from synaptic.text.problems import Problem, did_you_mean
+from synaptic.text.yaml_positions import Document, parse_yaml, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-    from synaptic.problems import Problem
-    from synaptic.yaml_source import Document, KeyPath
+    from synaptic.text.problems import Problem
+    from synaptic.text.yaml_positions import Document, KeyPath
 
 _STEPS = ("steps",)
 _NAMED = {"inputs", "agents"}

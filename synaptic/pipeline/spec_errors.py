@@ -6,15 +6,15 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from synaptic.pipeline.spec_keys import advice_for
-from synaptic.problems import did_you_mean, nearest
+from synaptic.text.problems import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pydantic_core import ErrorDetails
 
-    from synaptic.problems import Problem
-    from synaptic.yaml_source import Document, KeyPath
+    from synaptic.text.problems import Problem
+    from synaptic.text.yaml_positions import Document, KeyPath
 
 MAX_TRANSLATED = 500
 """More mistakes than this are of a file that is something else."""

@@ -19,10 +19,10 @@ from synaptic.pipeline.spec import (
     StepSpec,
 )
 from synaptic.pipeline.spec_types import OnErrorSpec, OptionSpec, TimeoutSpec
-from synaptic.problems import did_you_mean
+from synaptic.text.problems import did_you_mean
 
 if TYPE_CHECKING:
-    from synaptic.yaml_source import KeyPath
+    from synaptic.text.yaml_positions import KeyPath
 
 Model: TypeAlias = type[pydantic.BaseModel]
 

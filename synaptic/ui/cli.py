@@ -89,7 +89,7 @@ def _show(error: Exception) -> None:
 
 def _crash(error: Exception, arguments: Sequence[str]) -> int:
     """Print an error that nobody expected; its traceback with ``-v``."""
-    from synaptic.ui.text import one_line  # noqa: PLC0415
+    from synaptic.text.words import one_line  # noqa: PLC0415
 
     verbose = any(word in {"-v", "--verbose"} for word in arguments)
     if verbose:

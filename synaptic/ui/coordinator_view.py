@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from synaptic.backends.distributed.coordinator_types import CoordinatorState
 from synaptic.backends.distributed.placement_verdicts import gib
-from synaptic.ui.text import one_line, plural, seconds
+from synaptic.text.words import one_line, plural, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, TextIO
 
-from synaptic.ui.text import seconds, size
+from synaptic.text.words import seconds, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

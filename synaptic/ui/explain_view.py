@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from synaptic.text.words import one_line, plural
 from synaptic.ui.nodes_view import duration
-from synaptic.ui.text import one_line, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,8 +12,8 @@ from synaptic.backends.pool.inspection import Inspection, inspect_node, inspect_
 from synaptic.config import NodeSettings
 from synaptic.errors import BackendUnavailable, ConfigError, ExitCode
 from synaptic.settings_nodes_edit import add_node, find_node, read_node, refuse_twin, remove_node, written_url
+from synaptic.text.words import plural
 from synaptic.ui.nodes_view import check_lines, models_word, status_table
-from synaptic.ui.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from synaptic.ui.text import one_line, plural, seconds, size
+from synaptic.text.words import one_line, plural, seconds, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from synaptic.backends.distributed.placement_types import is_placeholder
 from synaptic.backends.distributed.placement_verdicts import device_name, gib
 from synaptic.backends.distributed.predict import kept_bytes
+from synaptic.text.words import one_line, plural
 from synaptic.ui.coordinator_view import UNICODE, Glyphs, Segment, age, layer_bar
-from synaptic.ui.text import one_line, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from synaptic.pipeline.plan import answer_path, default_inputs, limits
 from synaptic.pipeline.plan_rows import NAMED_BACKEND, planned_steps
+from synaptic.text.words import plural, seconds
 from synaptic.ui.output import write_paragraph, write_table, write_text
 from synaptic.ui.run_view import place
-from synaptic.ui.text import plural, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

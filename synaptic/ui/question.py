@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from synaptic.errors import UsageError
 from synaptic.pipeline.documents import Repeated
-from synaptic.problems import Problem
+from synaptic.text.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from synaptic.runtime.events import RunFinished, RunStarted, StepRepaired, StepRetried, TokenDelta
+from synaptic.text.words import printable
 from synaptic.ui.render_plain import PlainStatus, QuietStatus
-from synaptic.ui.text import printable
 from synaptic.ui.wrap import WordWrapper
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from synaptic.runtime.events import (
     StepStarted,
     TokenDelta,
 )
+from synaptic.text.words import one_line, plural, printable, seconds, size
 from synaptic.ui.run_view import CALLING, RunView, continuation, place, retry, shortening
-from synaptic.ui.text import one_line, plural, printable, seconds, size
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -20,7 +20,7 @@ from synaptic.runtime.events import (
     StepStarted,
     TokenDelta,
 )
-from synaptic.ui.text import one_line
+from synaptic.text.words import one_line
 
 if TYPE_CHECKING:
     from synaptic.messages import Route

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from synaptic.backends.distributed.coordinator_types import CoordinatorState
+from synaptic.text.words import printable
 from synaptic.ui.coordinator_view import (
     ASCII,
     UNICODE,
@@ -19,7 +20,6 @@ from synaptic.ui.coordinator_view import (
     progress_words,
     status_document,
 )
-from synaptic.ui.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.endings import told_to_end
-from synaptic.ui.text import plural
+from synaptic.text.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +125,7 @@ async def _prefill(serving: Serving, model: str, say: Callable[[str], None]) -> 
     from synaptic.backends.distributed.model_source import open_model  # noqa: PLC0415
     from synaptic.backends.distributed.tensor_cache import TensorCache  # noqa: PLC0415
     from synaptic.errors import BackendUnavailable  # noqa: PLC0415
-    from synaptic.ui.text import size  # noqa: PLC0415
+    from synaptic.text.words import size  # noqa: PLC0415
 
     assert serving.cache_dir is not None
     shape = await open_model(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from synaptic.ui.text import one_line, plural, size
+from synaptic.text.words import one_line, plural, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -21,7 +21,7 @@ from synaptic.backends.distributed.ollama_store import (
 )
 from synaptic.errors import ModelFileError, ModelNotFound, UsageError
 from synaptic.messages import ModelInfo
-from synaptic.problems import did_you_mean, nearest
+from synaptic.text.problems import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from synaptic.pipeline.compiler.texts import Checked
     from synaptic.pipeline.compiler.unit import Unit
     from synaptic.pipeline.spec import ChooseSpec, StepSpec
-    from synaptic.yaml_source import KeyPath
+    from synaptic.text.yaml_positions import KeyPath
 
 DEFAULT_JUDGES = ("judge", "critic")
 """Who rates samples where the step does not say: the first of them that there is."""

@@ -15,7 +15,7 @@ from synaptic.pipeline.compiler.used import Library, Used
 from synaptic.pipeline.graph import CompiledPipeline
 from synaptic.pipeline.loader import MAX_PIPELINE_BYTES, find_file
 from synaptic.pipeline.salvage import salvage
-from synaptic.yaml_source import read_text
+from synaptic.text.yaml_positions import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from synaptic.pipeline.loader import Pipeline
     from synaptic.pipeline.templates.static_types import StaticType
-    from synaptic.problems import Problem
-    from synaptic.yaml_source import KeyPath
+    from synaptic.text.problems import Problem
+    from synaptic.text.yaml_positions import KeyPath
 
 __all__ = ["CompileContext", "CompiledPipeline", "compile_pipeline", "examine", "examine_text"]
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from synaptic.pipeline.compiler.scope import View
     from synaptic.pipeline.compiler.steps import Draft
     from synaptic.pipeline.compiler.unit import Unit
-    from synaptic.yaml_source import KeyPath
+    from synaptic.text.yaml_positions import KeyPath
 
 MAX_CYCLES = 20
 

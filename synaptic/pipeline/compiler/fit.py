@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from synaptic.pipeline.graph import WorkKind
     from synaptic.pipeline.spec import StepSpec
-    from synaptic.yaml_source import KeyPath
+    from synaptic.text.yaml_positions import KeyPath
 
 _KINDS: dict[str, WorkKind] = {"agent": "agent", "use": "pipeline", "tool": "tool", "choose": "choose"}
 _ALL_KINDS = "'agent', 'use', 'tool', 'choose' or 'repeat'"

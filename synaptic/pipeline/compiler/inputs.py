@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from synaptic.pipeline.compiler.report import Report
     from synaptic.pipeline.loader import Pipeline
     from synaptic.pipeline.spec import AgentSpec, InputSpec
-    from synaptic.yaml_source import KeyPath
+    from synaptic.text.yaml_positions import KeyPath
 
 _FILE_FIELDS = {"name": TEXT, "path": TEXT, "text": TEXT}
 _TEMPLATE = re.compile(r"\{\{\s*(inputs|steps|run|item|previous)\b|\{%")

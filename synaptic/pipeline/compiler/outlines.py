@@ -14,7 +14,7 @@ from synaptic.pipeline.compiler.scope import same_type
 from synaptic.pipeline.compiler.used import UnusablePath, Used
 from synaptic.pipeline.spec import StepSpec
 from synaptic.pipeline.templates.static_types import TEXT, UNKNOWN, ListOf, Number, Record, StaticType, Text, of_field
-from synaptic.problems import did_you_mean
+from synaptic.text.problems import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from synaptic.pipeline.graph import WorkKind
     from synaptic.pipeline.tools import Tool
     from synaptic.shape import Shape
-    from synaptic.yaml_source import KeyPath
+    from synaptic.text.yaml_positions import KeyPath
 
 Scopes: TypeAlias = "tuple[Collection[str], ...]"
 """The names of the steps of each scope around a step."""

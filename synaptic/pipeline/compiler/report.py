@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from synaptic.problems import Problem, did_you_mean
+from synaptic.text.problems import Problem, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from synaptic.notation import Mistake
-    from synaptic.yaml_source import Document, KeyPath
+    from synaptic.text.yaml_positions import Document, KeyPath
 
 __all__ = ["Report", "did_you_mean"]
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from synaptic.pipeline.templates.static_types import TEXT, UNKNOWN, ListOf, Record, StaticType
-from synaptic.problems import did_you_mean
+from synaptic.text.problems import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from synaptic.pipeline.expressions import Reference
     from synaptic.pipeline.spec import StepSpec
-    from synaptic.yaml_source import KeyPath
+    from synaptic.text.yaml_positions import KeyPath
 
 RUN = Record({"id": TEXT, "pipeline": TEXT, "conversation": TEXT}, "'run' has no {name}")
 RESERVED = frozenset({"inputs", "steps", "run", "item", "previous"})

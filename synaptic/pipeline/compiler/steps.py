@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from synaptic.pipeline.compiler.texts import Checked
     from synaptic.pipeline.compiler.unit import Unit
     from synaptic.pipeline.expressions import Expression
-    from synaptic.yaml_source import KeyPath
+    from synaptic.text.yaml_positions import KeyPath
 
 
 @dataclass(slots=True)

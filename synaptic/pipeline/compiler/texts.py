@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from synaptic.pipeline.compiler.report import Report
     from synaptic.pipeline.compiler.scope import View
     from synaptic.pipeline.expressions import Reference
-    from synaptic.yaml_source import KeyPath
+    from synaptic.text.yaml_positions import KeyPath
 
 Code = TypeVar("Code", Template, Expression)
 

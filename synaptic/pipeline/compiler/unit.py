@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from synaptic.model_names import full_name
 from synaptic.pipeline.compiler.report import Report
 from synaptic.pipeline.compiler.texts import Texts
-from synaptic.problems import did_you_mean
+from synaptic.text.problems import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from synaptic.pipeline.compiler.used import Library
     from synaptic.pipeline.loader import Pipeline
     from synaptic.pipeline.tools import Tool
-    from synaptic.problems import Problem
-    from synaptic.yaml_source import KeyPath
+    from synaptic.text.problems import Problem
+    from synaptic.text.yaml_positions import KeyPath
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

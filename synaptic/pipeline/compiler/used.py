@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from synaptic.errors import PipelineError
 from synaptic.pipeline.loader import Pipeline, builtin_pipelines, looks_like_path
 from synaptic.pipeline.templates.static_types import UNKNOWN, StaticType
-from synaptic.problems import Problem, did_you_mean
+from synaptic.text.problems import Problem, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from synaptic.pipeline.compiler.inputs import fits, wrong_literal
 from synaptic.pipeline.graph import CompiledTool, CompiledUse
 from synaptic.pipeline.templates.static_access import describe
 from synaptic.pipeline.templates.static_types import TEXT, UNKNOWN, StaticType
-from synaptic.problems import did_you_mean
+from synaptic.text.problems import did_you_mean
 
 if TYPE_CHECKING:
     from synaptic.pipeline.compiler.outlines import Outline
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from synaptic.pipeline.compiler.texts import Checked
     from synaptic.pipeline.compiler.unit import Unit
     from synaptic.pipeline.spec import PipelineSpec
-    from synaptic.yaml_source import KeyPath
+    from synaptic.text.yaml_positions import KeyPath
 
 _SIGNS = ("{{", "{%", "{#")
 

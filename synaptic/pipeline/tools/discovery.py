@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.errors import UsageError
 from synaptic.pipeline.tools.functions import Tool, tool_name
-from synaptic.problems import Problem, did_you_mean, nearest
+from synaptic.text.problems import Problem, did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

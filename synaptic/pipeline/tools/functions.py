@@ -20,7 +20,7 @@ from synaptic.errors import ToolError, UsageError
 from synaptic.pipeline.templates.static_types import UNKNOWN, StaticType
 from synaptic.pipeline.tools.threads import Raised, in_thread
 from synaptic.pipeline.tools.types import Parameter, UnusableType, hints_of, static_type
-from synaptic.problems import Problem, did_you_mean, nearest
+from synaptic.text.problems import Problem, did_you_mean, nearest
 
 __all__ = [
     "LATER",

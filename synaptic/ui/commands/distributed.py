@@ -130,7 +130,7 @@ async def _away(model: str, settings: Settings, view: Any, options: Options) -> 
     record = await follow(launched, view)
     view.close()
     if not launched.was_running:
-        from synaptic.ui.text import seconds  # noqa: PLC0415
+        from synaptic.text.words import seconds  # noqa: PLC0415
 
         _note(options, f"loaded in {seconds(time.monotonic() - began)}")
     _announce(record, settings, options)
@@ -274,7 +274,7 @@ def _records(model: str | None, *, at_most: int | None) -> list[ServiceRecord]:
     """
     from synaptic.backends.distributed.service_record import is_called, read_records  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
-    from synaptic.problems import did_you_mean  # noqa: PLC0415
+    from synaptic.text.problems import did_you_mean  # noqa: PLC0415
 
     records = read_records()
     names = [record.model for record in records]
@@ -370,7 +370,7 @@ def _print_line(line: Line, width: int) -> None:
 
 
 def _note(options: Options, text: str) -> None:
-    from synaptic.ui.text import printable  # noqa: PLC0415
+    from synaptic.text.words import printable  # noqa: PLC0415
 
     if not options.quiet:
         click.echo(printable(text), err=True)

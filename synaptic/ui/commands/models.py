@@ -105,7 +105,7 @@ async def _fetch_ollama(name: str, settings: Settings, report: Callable[[Backend
 
 
 def _row(model: ModelInfo, route: Route) -> tuple[str, ...]:
-    from synaptic.ui.text import size  # noqa: PLC0415
+    from synaptic.text.words import size  # noqa: PLC0415
 
     mark = "*" if model.name == route.model else ""
     return (

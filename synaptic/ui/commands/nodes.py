@@ -201,7 +201,7 @@ class CliVoice:
 
     def note(self, text: str) -> None:
         """Print what is good to know, unless that is not wanted."""
-        from synaptic.ui.text import printable  # noqa: PLC0415
+        from synaptic.text.words import printable  # noqa: PLC0415
 
         if not self._quiet:
             click.echo(printable(text), err=True)

@@ -125,9 +125,9 @@ def validate(context: click.Context, /, names: tuple[str, ...], *, models: bool,
 
     from synaptic.errors import ExitCode, PipelineError  # noqa: PLC0415
     from synaptic.pipeline.compiler import examine  # noqa: PLC0415
-    from synaptic.problems import Problem  # noqa: PLC0415
+    from synaptic.text.problems import Problem  # noqa: PLC0415
+    from synaptic.text.words import plural  # noqa: PLC0415
     from synaptic.ui.output import write_text  # noqa: PLC0415
-    from synaptic.ui.text import plural  # noqa: PLC0415
 
     options = given(context, **values)
     world = _context(options)

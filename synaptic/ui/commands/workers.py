@@ -270,7 +270,7 @@ def _holders(endpoints: Sequence[Endpoint]) -> list[Holder | None]:
 
 
 def _note(options: Options, text: str) -> None:
-    from synaptic.ui.text import printable  # noqa: PLC0415
+    from synaptic.text.words import printable  # noqa: PLC0415
 
     if not options.quiet:
         click.echo(printable(text), err=True)

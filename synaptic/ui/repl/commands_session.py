@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from synaptic.errors import SynapticError, UsageError
+from synaptic.text.words import one_line, plural, seconds
 from synaptic.ui.repl import candidates
 from synaptic.ui.repl.conversation import Conversation, Turn, as_json, as_markdown
 from synaptic.ui.repl.registry import Call, command
 from synaptic.ui.repl.saving import save
-from synaptic.ui.text import one_line, plural, seconds
 
 if TYPE_CHECKING:
     from synaptic.ui.repl.state import Repl

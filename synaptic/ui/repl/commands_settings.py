@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.config import describe, set_value, settings_path
 from synaptic.errors import BackendError, UsageError
-from synaptic.problems import nearest
+from synaptic.text.problems import nearest
+from synaptic.text.words import size
 from synaptic.ui.repl import candidates
 from synaptic.ui.repl.arguments import quoted, take_word
 from synaptic.ui.repl.registry import Call, command
-from synaptic.ui.text import size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Final, TextIO
 
 from synaptic.errors import SynapticError, UsageError
-from synaptic.ui.text import printable
+from synaptic.text.words import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

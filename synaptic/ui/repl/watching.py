@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from synaptic.text.words import printable
 from synaptic.ui.nodes_view import status_table
 from synaptic.ui.output import table_lines
-from synaptic.ui.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

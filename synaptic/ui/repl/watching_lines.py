@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from synaptic.text.words import printable
 from synaptic.ui.repl.watching import PERIOD_SECONDS, any_key
-from synaptic.ui.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence

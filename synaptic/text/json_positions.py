@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from synaptic.errors import ConfigError
-from synaptic.problems import Problem
+from synaptic.text.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from synaptic.problems import Problem
-from synaptic.yaml_places import Span, offset_of, place_of
+from synaptic.text.problems import Problem
+from synaptic.text.yaml_places import Span, offset_of, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

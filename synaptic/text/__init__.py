@@ -1,0 +1,1 @@
+"""Located problems, positions in JSON and YAML, and words for people."""
