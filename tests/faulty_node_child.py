@@ -31,7 +31,7 @@ from faulty_node import FaultyNode
 from faulty_node_reply import dumps
 from faulty_node_script import Fault, as_models
 
-from synaptic.backends.child_process import ChildProcess, tied
+from synaptic.processes.child import ChildProcess, tied
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

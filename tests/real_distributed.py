@@ -23,7 +23,6 @@ from engine_support import real_files
 from rpc_support import free_port
 
 from synaptic import paths
-from synaptic.backends.child_process import tied
 from synaptic.backends.distributed.backend import DistributedBackend
 from synaptic.backends.distributed.coordinator_types import FOLLOWERS, CoordinatorState, CoordinatorStatus
 from synaptic.backends.distributed.model_source import open_model
@@ -37,6 +36,7 @@ from synaptic.backends.llama_server import chat_payload
 from synaptic.config import Settings
 from synaptic.errors import NoPlacement
 from synaptic.messages import BackendNotice, ChatRequest, Chunk, JsonSchema, Message
+from synaptic.processes.child import tied
 
 PATIENCE = 60.0
 MODEL = "smollm2:135m"

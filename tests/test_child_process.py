@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from synaptic.backends import child_process
-from synaptic.backends.child_process import ChildProcess, describe_exit, python_command, tied
 from synaptic.errors import BackendUnavailable
+from synaptic.processes import child as child_process
+from synaptic.processes.child import ChildProcess, describe_exit, python_command, tied
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -255,7 +255,7 @@ async def test_a_module_of_ours_is_found_from_any_directory(tmp_path: Path, monk
 
 
 async def test_a_tied_program_whose_parent_is_gone_already_does_not_start() -> None:
-    orphan = python_command("synaptic.backends.lifeline", "1", *python("print('started')"))
+    orphan = python_command("synaptic.processes.lifeline", "1", *python("print('started')"))
     async with running(orphan) as child:
         assert await child.read_line() is None
         assert await child.wait() == 1
@@ -263,7 +263,7 @@ async def test_a_tied_program_whose_parent_is_gone_already_does_not_start() -> N
 
 PARENT = """
     import asyncio, os, signal, sys
-    from synaptic.backends.child_process import ChildProcess, tied, python_command
+    from synaptic.processes.child import ChildProcess, tied, python_command
 
     async def main():
         child = await ChildProcess.start({command})
@@ -273,7 +273,7 @@ PARENT = """
 
     asyncio.run(main())
 """
-STDIN_CHILD = """[sys.executable, "-c", "import time; from synaptic.backends.lifeline import exit_at_end_of_input; \
+STDIN_CHILD = """[sys.executable, "-c", "import time; from synaptic.processes.lifeline import exit_at_end_of_input; \
 exit_at_end_of_input(); print('ready', flush=True); time.sleep(600)"]"""
 TIED_CHILD = """tied([sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(600)"])"""
 PLAIN_CHILD = """[sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(600)"]"""

@@ -201,7 +201,7 @@ def test_what_cannot_be_loaded_says_why_and_leaves_nothing(words: tuple[str, ...
 
 
 def test_a_service_whose_starter_dies_before_it_says_what_for_ends(own_home: Path):
-    from synaptic.backends.child_process import python_command
+    from synaptic.processes.child import python_command
 
     command = python_command("synaptic.backends.distributed.service")
     assert subprocess.run(command, input=b'{"model": ', check=False, timeout=PATIENCE).returncode == 0

@@ -18,7 +18,6 @@ from fault_server import FaultServer, cut, html, sse_reply
 
 from synaptic import paths
 from synaptic.backends.base import Backend, BackendContext
-from synaptic.backends.child_process import ChildProcess, python_command
 from synaptic.backends.embedded import (
     CHILD_MODULE,
     MAX_CRASHES,
@@ -45,6 +44,7 @@ from synaptic.errors import (
     StreamTruncated,
 )
 from synaptic.messages import BackendNotice, BackendReport, ChatRequest, Chunk, Message, ignore_report
+from synaptic.processes.child import ChildProcess, python_command
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -6,10 +6,10 @@ import psutil
 import pytest
 from engine_support import DISAGREES, NO_RPC, SIGILL, VERSION, real_files, rpc_server, stand_in, starts, write_program
 
-from synaptic.backends.child_process import ChildProcess
 from synaptic.backends.distributed.engine import engine_command, identify, locate
 from synaptic.backends.distributed.engine_examine import examine
 from synaptic.errors import EngineUnavailable
+from synaptic.processes.child import ChildProcess
 
 
 async def test_what_an_engine_says_of_itself(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from synaptic.backends.distributed.diagnosis import Cause
 from synaptic.backends.distributed.llama_process import LlamaProcess, LoadStalled, ServerEnded
 from synaptic.backends.distributed.lost_links import hung_up
-from synaptic.backends.distributed.ports import free_port
+from synaptic.processes.ports import free_port
 
 SERVER = """
 import http.server, os, sys, threading, time

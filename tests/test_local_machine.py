@@ -7,7 +7,7 @@ import psutil
 
 from synaptic.backends.distributed import local_machine
 from synaptic.backends.distributed.local_machine import available_bytes, cpu_name
-from synaptic.backends.distributed.process_watch import (
+from synaptic.processes.watch import (
     bound_memory,
     connected,
     is_listening,

@@ -19,12 +19,12 @@ from rpc_support import HELLO, free_port, holding
 from synaptic.backends.distributed import managed_worker
 from synaptic.backends.distributed.engine import Engine, locate
 from synaptic.backends.distributed.managed_worker import ManagedWorker, WorkerPhase
-from synaptic.backends.distributed.ports import is_free
-from synaptic.backends.distributed.process_watch import is_listening
 from synaptic.backends.distributed.rpc_probe import conversation
 from synaptic.backends.distributed.rpc_protocol import decode_pair
 from synaptic.errors import BackendUnavailable, UsageError
 from synaptic.messages import BackendNotice
+from synaptic.processes.ports import is_free
+from synaptic.processes.watch import is_listening
 
 DRIVER = Path(__file__).with_name("managed_worker_driver.py")
 

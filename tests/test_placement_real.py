@@ -9,7 +9,6 @@ import pytest
 from engine_support import real_files
 from placement_support import GIB, MEASURED, MIB, make_offer, make_shape
 
-from synaptic.backends.child_process import ChildProcess
 from synaptic.backends.distributed.buffer_report import check_buffers, parse_buffer_sizes
 from synaptic.backends.distributed.engine import Engine
 from synaptic.backends.distributed.engine_store import look_at
@@ -18,10 +17,11 @@ from synaptic.backends.distributed.managed_worker import ManagedWorker
 from synaptic.backends.distributed.model_source import open_model
 from synaptic.backends.distributed.placement import place
 from synaptic.backends.distributed.placement_types import Offer, Placement, Wanted
-from synaptic.backends.distributed.ports import free_port
 from synaptic.backends.distributed.server_arguments import buffer_name, server_arguments
 from synaptic.backends.model_store import ensure_model
 from synaptic.messages import ignore_report
+from synaptic.processes.child import ChildProcess
+from synaptic.processes.ports import free_port
 
 pytestmark = pytest.mark.real_model
 

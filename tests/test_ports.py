@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from synaptic.backends.distributed.ports import ephemeral_ports, free_port, is_free, span
 from synaptic.errors import BackendUnavailable, UsageError
+from synaptic.processes.ports import ephemeral_ports, free_port, is_free, span
 
 
 def test_a_free_port_is_none_that_the_system_hands_out():

@@ -13,12 +13,12 @@ import pytest
 from rpc_support import PATIENCE, free_port, local
 
 from synaptic import paths
-from synaptic.backends.distributed.process_mark import process_mark
 from synaptic.backends.distributed.registry import CHECK, Worker, WorkerHeld, WorkerRegistry
 from synaptic.backends.distributed.rpc_protocol import Endpoint
-from synaptic.backends.distributed.state_file import only_one, read_json, replace_json
 from synaptic.backends.distributed.who_talks import Link, open_links, talking, who_talks
 from synaptic.errors import UsageError
+from synaptic.processes.mark import process_mark
+from synaptic.processes.state_file import only_one, read_json, replace_json
 
 COORDINATOR = "the coordinator of llama3.1:70b"
 A, B, C = (Worker(Endpoint(f"10.0.0.{number}", 50052), (f"10.0.0.{number}",)) for number in (1, 2, 3))

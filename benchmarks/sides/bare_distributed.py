@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from synaptic.backends.child_process import ChildProcess
+from synaptic.processes.child import ChildProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synaptic import paths
-from synaptic.backends.child_process import ChildProcess, describe_exit, python_command
 from synaptic.backends.embedded_child import Parameters
 from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.backends.model_store import ModelStore, check_model_file
@@ -28,6 +27,7 @@ from synaptic.errors import (
     StreamTruncated,
 )
 from synaptic.messages import BackendNotice, ChatRequest, Chunk, ModelInfo, Reporter, ignore_report
+from synaptic.processes.child import ChildProcess, describe_exit, python_command
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence

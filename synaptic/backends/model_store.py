@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synaptic import paths
-from synaptic.backends.child_process import ChildProcess, tied
 from synaptic.errors import ConfigError, DownloadError
 from synaptic.messages import BackendProgress, Reporter
+from synaptic.processes.child import ChildProcess, tied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

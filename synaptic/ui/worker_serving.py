@@ -7,7 +7,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from synaptic.endings import told_to_end
+from synaptic.processes.endings import told_to_end
 from synaptic.text.words import plural
 
 if TYPE_CHECKING:

@@ -19,7 +19,6 @@ from synaptic.backends.distributed.load_channel import LoadClock
 from synaptic.backends.distributed.offers import local_key
 from synaptic.backends.distributed.one_core import CoreWatch
 from synaptic.backends.distributed.placement import place
-from synaptic.backends.distributed.ports import free_port
 from synaptic.backends.distributed.predict import speed_of
 from synaptic.backends.distributed.registry import Worker
 from synaptic.backends.distributed.rpc_probe import Limits, resolve
@@ -30,6 +29,7 @@ from synaptic.backends.distributed.watchdog import Watchdog
 from synaptic.backends.distributed.worker_check import check_workers
 from synaptic.errors import BackendError, BackendUnavailable, CoordinatorFailed, NoPlacement
 from synaptic.messages import BackendNotice
+from synaptic.processes.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping

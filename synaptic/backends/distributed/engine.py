@@ -11,8 +11,8 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synaptic.backends.child_process import launcher_command
 from synaptic.errors import UsageError
+from synaptic.processes.child import launcher_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from synaptic import paths
-from synaptic.backends.child_process import ChildProcess, python_command, tied
 from synaptic.backends.distributed import engine_source, engine_tools
 from synaptic.backends.distributed.engine import is_library, locate
 from synaptic.backends.distributed.engine_examine import examine
@@ -26,6 +25,7 @@ from synaptic.backends.distributed.engine_progress import BuildMeter, EngineProg
 from synaptic.backends.distributed.engine_source import LLAMA_CPP
 from synaptic.backends.distributed.engine_store import BUILT, MANIFEST, Manifest, look_at, write_manifest
 from synaptic.errors import EngineUnavailable, UsageError
+from synaptic.processes.child import ChildProcess, python_command, tied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

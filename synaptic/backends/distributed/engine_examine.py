@@ -15,9 +15,9 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synaptic.backends.child_process import ChildProcess, describe_exit
 from synaptic.backends.distributed.engine import EngineFacts, engine_command
 from synaptic.errors import EngineUnavailable
+from synaptic.processes.child import ChildProcess, describe_exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

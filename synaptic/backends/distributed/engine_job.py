@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
-from synaptic.backends.child_process import tied
+from synaptic.processes.child import tied
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

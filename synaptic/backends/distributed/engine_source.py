@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from synaptic.backends.child_process import ChildProcess, tied
 from synaptic.backends.distributed.engine_progress import EngineProgress
 from synaptic.backends.model_store import bytes_under, quote_last_line
 from synaptic.errors import EngineUnavailable, UsageError
+from synaptic.processes.child import ChildProcess, tied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from synaptic import paths
 from synaptic.backends.distributed.engine import Engine, EngineFacts, fingerprint, identify, locate
 from synaptic.backends.distributed.engine_examine import examine
-from synaptic.backends.distributed.state_file import replace_json
 from synaptic.errors import EngineUnavailable, UsageError
+from synaptic.processes.state_file import replace_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,11 +8,11 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.child_process import ChildProcess
 from synaptic.backends.distributed.diagnosis import diagnose
 from synaptic.backends.distributed.load_channel import ROUTER_VARIABLE, read_channel
 from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.errors import BackendError, BackendUnavailable
+from synaptic.processes.child import ChildProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

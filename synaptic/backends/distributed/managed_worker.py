@@ -16,22 +16,22 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from synaptic import paths
-from synaptic.backends.child_process import ChildProcess, describe_exit
 from synaptic.backends.distributed.change import Change
 from synaptic.backends.distributed.local_machine import available_bytes, cpu_name, parse_devices
-from synaptic.backends.distributed.ports import free_port, is_free
-from synaptic.backends.distributed.process_watch import (
+from synaptic.backends.distributed.restart_policy import Restarts
+from synaptic.backends.distributed.rpc_protocol import Endpoint
+from synaptic.backends.embedded_child import SPIN_COUNT
+from synaptic.errors import BackendUnavailable, SynapticError
+from synaptic.messages import BackendNotice, ignore_report
+from synaptic.processes.child import ChildProcess, describe_exit
+from synaptic.processes.ports import free_port, is_free
+from synaptic.processes.watch import (
     bound_memory,
     connected,
     is_listening,
     is_stopped,
     resident_bytes,
 )
-from synaptic.backends.distributed.restart_policy import Restarts
-from synaptic.backends.distributed.rpc_protocol import Endpoint
-from synaptic.backends.embedded_child import SPIN_COUNT
-from synaptic.errors import BackendUnavailable, SynapticError
-from synaptic.messages import BackendNotice, ignore_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from synaptic import paths
-from synaptic.backends.distributed.process_mark import process_mark
-from synaptic.backends.distributed.state_file import only_one, read_json, replace_json, told
 from synaptic.errors import BackendBusy
+from synaptic.processes.mark import process_mark
+from synaptic.processes.state_file import only_one, read_json, replace_json, told
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

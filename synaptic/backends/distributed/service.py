@@ -28,9 +28,9 @@ from synaptic.backends.distributed.service_record import (
     with_status,
     write,
 )
-from synaptic.endings import told_to_end
 from synaptic.errors import EngineUnavailable, ExitCode, SynapticError
 from synaptic.messages import BackendNotice
+from synaptic.processes.endings import told_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence

@@ -12,7 +12,6 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from synaptic.backends.child_process import python_command
 from synaptic.backends.distributed.service_record import (
     POLL_SECONDS,
     ServiceRecord,
@@ -24,6 +23,7 @@ from synaptic.backends.distributed.service_record import (
     write,
 )
 from synaptic.errors import EngineUnavailable, SynapticError
+from synaptic.processes.child import python_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.backends.distributed.lost_links import hung_up
-from synaptic.backends.distributed.process_watch import is_stopped
 from synaptic.backends.distributed.watchdog import SlotWatch
 from synaptic.errors import BackendError
+from synaptic.processes.watch import is_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from synaptic import paths
 from synaptic.backends.distributed.rpc_measure import Measurement
 from synaptic.backends.distributed.rpc_probe import Device, WorkerFacts
 from synaptic.backends.distributed.rpc_protocol import ProtocolVersion
-from synaptic.backends.distributed.state_file import only_one, read_json, replace_json
+from synaptic.processes.state_file import only_one, read_json, replace_json
 
 if TYPE_CHECKING:
     from synaptic.backends.distributed.rpc_protocol import Endpoint

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from synaptic.backends.child_process import ChildProcess
     from synaptic.backends.http_reply import Reply
+    from synaptic.processes.child import ChildProcess
 
 NAME = "embedded"
 CRASH_NOTICE = 1.0  # seconds from a cut connection to the news that the child is dead

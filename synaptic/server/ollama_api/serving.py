@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from synaptic.backends.child_process import ChildProcess
     from synaptic.backends.model_store import ModelStore
+    from synaptic.processes.child import ChildProcess
     from synaptic.server.ollama_api.options import LoadOptions
 
 DEFAULT_HOST = "127.0.0.1"

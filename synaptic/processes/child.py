@@ -45,7 +45,7 @@ def launcher_command(module: str, *arguments: str) -> list[str]:
 
 def tied(command: Sequence[str]) -> list[str]:
     """Return the command that runs ``command``, a program that knows nothing of us, so that it dies with us."""
-    return launcher_command("synaptic.backends.lifeline", str(os.getpid()), *command)
+    return launcher_command("synaptic.processes.lifeline", str(os.getpid()), *command)
 
 
 def describe_exit(returncode: int) -> str:
@@ -64,7 +64,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
 
     A Ctrl-C in the terminal does not reach it: whoever started it decides when it ends. A child that is still
     there when the interpreter exits is killed then; that it also dies when we are killed is its own work, see
-    :mod:`synaptic.backends.lifeline`.
+    :mod:`synaptic.processes.lifeline`.
     """
 
     _alive: ClassVar[set[int]] = set()

@@ -1,0 +1,1 @@
+"""Child processes, and what several processes of ours share."""
