@@ -15,8 +15,8 @@ import sys
 import time
 
 from synaptic.backends.embedded import EmbeddedBackend, usable_threads
-from synaptic.config import Settings
 from synaptic.messages import BackendNotice, BackendReport, ChatRequest, Message
+from synaptic.settings.load import Settings
 
 CALLS = 4
 TOKENS = 64

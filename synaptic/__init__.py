@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from synaptic.backends.scripted import Failure as Failure
     from synaptic.backends.scripted import Reply as Reply
     from synaptic.backends.scripted import ScriptedBackend as ScriptedBackend
-    from synaptic.config import Settings as Settings
-    from synaptic.config import load_settings as load_settings
     from synaptic.errors import AgentError as AgentError
     from synaptic.errors import BackendBusy as BackendBusy
     from synaptic.errors import BackendError as BackendError
@@ -83,13 +81,15 @@ if TYPE_CHECKING:
     from synaptic.runtime.session import run as run
     from synaptic.runtime.session import run_sync as run_sync
     from synaptic.runtime.session import stream_events as stream_events
+    from synaptic.settings.load import Settings as Settings
+    from synaptic.settings.load import load_settings as load_settings
 
 _HOME = {
     "synaptic.agents": ("Agent",),
     "synaptic.backends.base": ("Backend",),
     "synaptic.backends.pool.library": ("Pool", "PoolReply"),
     "synaptic.backends.scripted": ("Failure", "Reply", "ScriptedBackend"),
-    "synaptic.config": ("Settings", "load_settings"),
+    "synaptic.settings.load": ("Settings", "load_settings"),
     "synaptic.errors": (
         "AgentError",
         "BackendBusy",

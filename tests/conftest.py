@@ -8,7 +8,7 @@ import platformdirs
 import pytest
 
 from synaptic.backends.embedded import EmbeddedBackend
-from synaptic.config import Settings
+from synaptic.settings.load import Settings
 
 REAL_MODELS = Path(platformdirs.user_cache_dir("synapticllamas")) / "models"
 NOBODY = "127.0.0.1:9"  # the discard port: nothing listens there

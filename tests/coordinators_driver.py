@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from distributed_support import LOADING, READY
 
 from synaptic.backends.scripted import ScriptedBackend
-from synaptic.config import load_settings
 from synaptic.errors import EngineUnavailable
 from synaptic.runtime.session import Session
+from synaptic.settings.load import load_settings
 from synaptic.ui.repl.app import open_repl
 
 if TYPE_CHECKING:
     from synaptic.backends.distributed.coordinator_types import CoordinatorStatus
-    from synaptic.config import Settings
+    from synaptic.settings.load import Settings
 
 OVERRIDES = ("pipeline=answer", "retries=0")
 STEP = 0.125

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from synaptic.backends.pool.status import Candidate, Decision, ModelStatus, NodeStatus
 from synaptic.backends.scripted import ScriptedBackend
-from synaptic.config import load_settings
 from synaptic.runtime.session import Session
+from synaptic.settings.load import load_settings
 from synaptic.ui.repl.app import open_repl
 
 if TYPE_CHECKING:
-    from synaptic.config import Settings
+    from synaptic.settings.load import Settings
 
 OVERRIDES = ("pipeline=answer", "retries=0")
 

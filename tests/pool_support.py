@@ -14,9 +14,9 @@ from faulty_node_script import write_script
 
 from synaptic.backends.pool.backend import PoolBackend, PoolOptions
 from synaptic.backends.pool.dispatcher import Limits
-from synaptic.config import NodeSettings, Settings
 from synaptic.errors import BackendError
 from synaptic.messages import ChatRequest, Message, Timeouts
+from synaptic.settings.load import NodeSettings, Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

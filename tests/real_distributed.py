@@ -33,10 +33,10 @@ from synaptic.backends.distributed.registry import WorkerRegistry
 from synaptic.backends.distributed.rpc_protocol import Endpoint
 from synaptic.backends.distributed.shape import ModelShape
 from synaptic.backends.llama_server import chat_payload
-from synaptic.config import Settings
 from synaptic.errors import NoPlacement
 from synaptic.messages import BackendNotice, ChatRequest, Chunk, JsonSchema, Message
 from synaptic.processes.child import tied
+from synaptic.settings.load import Settings
 
 PATIENCE = 60.0
 MODEL = "smollm2:135m"

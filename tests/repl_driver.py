@@ -6,14 +6,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from synaptic.backends.scripted import Failure, Reply, ScriptedBackend, default_answer
-from synaptic.config import load_settings
 from synaptic.runtime.session import Session
+from synaptic.settings.load import load_settings
 from synaptic.ui.repl.app import open_repl
 
 if TYPE_CHECKING:
     from synaptic.backends.scripted import Answer
-    from synaptic.config import Settings
     from synaptic.messages import ChatRequest
+    from synaptic.settings.load import Settings
 
 OVERRIDES = ("pipeline=answer", "retries=0")
 ENDLESS = Reply(text="word " * 100_000, token_delay=0.01)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from synaptic.backends.scripted import Script
-    from synaptic.config import Settings
+    from synaptic.settings.load import Settings
 
 
 @dataclass

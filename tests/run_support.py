@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from synaptic.agents import Agent
 from synaptic.backends.scripted import ScriptedBackend
-from synaptic.config import Settings
 from synaptic.pipeline.loader import Pipeline
 from synaptic.runtime.events import Event, RunFinished, RunResult, StepFinished, StepStarted
 from synaptic.runtime.session import Session
+from synaptic.settings.load import Settings
 
 AGENTS = {
     "writer": Agent(name="writer", prompt="Write."),

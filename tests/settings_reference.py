@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from synaptic.settings_model import NodeSettings, RpcBackendSettings, Settings, field_kind
+from synaptic.settings.model import NodeSettings, RpcBackendSettings, Settings, field_kind
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from settings_reference import all_rows
 
-from synaptic.addresses import normal_host, normal_url
-from synaptic.config import (
+from synaptic.errors import ConfigError, ExitCode
+from synaptic.settings.addresses import normal_host, normal_url
+from synaptic.settings.legacy import ALIASES, IGNORED, MAPPED
+from synaptic.settings.load import (
     OTHER_VARIABLES,
     LoadedSettings,
     NodeSettings,
@@ -29,8 +31,6 @@ from synaptic.config import (
     settings_path,
     unset_value,
 )
-from synaptic.errors import ConfigError, ExitCode
-from synaptic.legacy_settings import ALIASES, IGNORED, MAPPED
 
 ROOT = Path(__file__).parent.parent
 
@@ -419,7 +419,7 @@ def test_a_user_without_a_home_has_no_user_file(tmp_path: Path) -> None:
     code = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from synaptic.config import load_settings\n"
+        "from synaptic.settings.load import load_settings\n"
         "if os.geteuid() == 0:\n"
         "    os.setgroups([]); os.setgid(61234); os.setuid(61234)\n"
         "    print(load_settings(environ={}, cwd=Path('/nonexistent')).origins['model'])\n"
@@ -665,7 +665,7 @@ def test_the_reference_has_every_setting_older_key_and_variable() -> None:
 
 def test_importing_the_settings_loads_nothing_heavy() -> None:
     code = (
-        "import sys, synaptic.config\n"
+        "import sys, synaptic.settings.load\n"
         "heavy = {'httpx', 'yaml', 'jinja2', 'rich', 'prompt_toolkit', 'psutil'}\n"
         "print(sorted(heavy & set(sys.modules) - before))\n"
     )

@@ -22,9 +22,9 @@ from real_distributed import (  # noqa: F401 - two are fixtures
 
 from synaptic.backends.distributed.adopted import AdoptedBackend
 from synaptic.backends.distributed.service_record import ServiceRecord, new_record, remove, with_status, write
-from synaptic.config import Settings
 from synaptic.errors import BackendUnavailable
 from synaptic.runtime.session import Session
+from synaptic.settings.load import Settings
 
 pytestmark = [pytest.mark.real_model, pytest.mark.usefixtures("engine_here")]
 

@@ -32,7 +32,6 @@ from synaptic.backends.embedded import (
 from synaptic.backends.embedded_child import Parameters
 from synaptic.backends.http import get_json, new_client
 from synaptic.backends.model_store import SMOLLM2, ensure_model
-from synaptic.config import Settings
 from synaptic.errors import (
     BackendUnavailable,
     ConfigError,
@@ -45,6 +44,7 @@ from synaptic.errors import (
 )
 from synaptic.messages import BackendNotice, BackendReport, ChatRequest, Chunk, Message, ignore_report
 from synaptic.processes.child import ChildProcess, python_command
+from synaptic.settings.load import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -515,7 +515,7 @@ async def test_a_file_that_is_no_model_does_not_start(gguf: str, state: Path) ->
 PARENT = """
 import asyncio, os, signal, sys
 from synaptic.backends.embedded import EmbeddedBackend
-from synaptic.config import Settings
+from synaptic.settings.load import Settings
 
 async def main():
     backend = EmbeddedBackend(Settings())

@@ -13,7 +13,6 @@ from synaptic.backends.embedded import EmbeddedBackend
 from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.backends.ollama import OllamaBackend
 from synaptic.backends.scripted import Failure, ScriptedBackend
-from synaptic.config import Settings
 from synaptic.errors import BudgetExceeded, ContextOverflow, EngineCrashed
 from synaptic.messages import ChatRequest, Chunk, Message, Shortened, Usage
 from synaptic.pipeline.spec import BudgetSpec
@@ -29,6 +28,7 @@ from synaptic.runtime.policies.prompt_size import (
     surely_fits,
 )
 from synaptic.runtime.policies.prompt_values import TakenApart, cut_after
+from synaptic.settings.load import Settings
 
 HEAD, TAIL = "Here is a text:\n", "\n\nWhat does it say?\n"
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from synaptic.config import LoadedSettings, load_settings, migrate
 from synaptic.errors import ConfigError
-from synaptic.legacy_settings import ALIASES, IGNORED, MAPPED, successor_name
-from synaptic.settings_model import Settings
+from synaptic.settings.legacy import ALIASES, IGNORED, MAPPED, successor_name
+from synaptic.settings.load import LoadedSettings, load_settings, migrate
+from synaptic.settings.model import Settings
 
 # What the older program saved with nothing changed; its file is written again on each change.
 AUTOSAVED: dict[str, Any] = {

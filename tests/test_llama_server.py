@@ -29,7 +29,6 @@ from synaptic.backends.llama_server import (
     read_error,
     short_count,
 )
-from synaptic.config import Settings
 from synaptic.errors import (
     BackendBusy,
     BackendUnavailable,
@@ -42,6 +41,7 @@ from synaptic.errors import (
     StreamTruncated,
 )
 from synaptic.messages import ChatRequest, Chunk, Message, Timings, Usage
+from synaptic.settings.load import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,8 +7,8 @@ import pytest
 
 from synaptic.backends.pool.inspection import Inspection
 from synaptic.backends.pool.status import Candidate, Decision, ModelStatus, NodeStatus
-from synaptic.config import NodeSettings
 from synaptic.errors import BackendUnavailable
+from synaptic.settings.load import NodeSettings
 from synaptic.ui.explain_view import MOST_CANDIDATES, candidate_rows, headline, latest
 from synaptic.ui.nodes_view import HEADERS, check_lines, duration, status_table
 from synaptic.ui.output import table_lines

@@ -28,9 +28,9 @@ from synaptic.backends.distributed.rpc_probe import Device, WorkerFacts
 from synaptic.backends.distributed.rpc_protocol import Endpoint, ProtocolVersion
 from synaptic.backends.distributed.worker_check import WorkerLook, WorkerState
 from synaptic.backends.distributed.worker_facts import KnownWorker, recall
-from synaptic.config import Settings
 from synaptic.messages import ignore_report
-from synaptic.settings_nodes import RpcBackendSettings
+from synaptic.settings.load import Settings
+from synaptic.settings.nodes import RpcBackendSettings
 
 GIB = 1 << 30
 FAR = Endpoint("10.0.0.4", 50052)

@@ -34,7 +34,6 @@ from synaptic.backends.ollama_api import (
     chat_payload,
     keep_alive_value,
 )
-from synaptic.config import Settings
 from synaptic.errors import (
     BackendBusy,
     BackendError,
@@ -48,6 +47,7 @@ from synaptic.errors import (
     StreamTruncated,
 )
 from synaptic.messages import ChatRequest, Chunk, Message, Timings, Usage
+from synaptic.settings.load import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

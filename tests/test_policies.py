@@ -11,7 +11,6 @@ import pytest
 
 from synaptic.backends.base import Backend
 from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
-from synaptic.config import Settings
 from synaptic.errors import (
     BackendBusy,
     BackendUnavailable,
@@ -32,6 +31,7 @@ from synaptic.runtime.policies.budget import Meter
 from synaptic.runtime.policies.retrying import CAUSES
 from synaptic.runtime.policies.slots import Limited, Slots
 from synaptic.runtime.policies.stacks import Bounds, Stacks
+from synaptic.settings.load import Settings
 
 SHORT = 0.05
 NO_WAIT = Backoff(first=0.0, longest=0.0)

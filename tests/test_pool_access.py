@@ -12,8 +12,8 @@ from fault_server import FaultServer, json_reply, respond
 
 from synaptic.backends.pool.access import access_notices, certificates, node_headers, open_client
 from synaptic.backends.pool.inspection import inspect_node
-from synaptic.config import NodeSettings, Settings
 from synaptic.errors import ConfigError
+from synaptic.settings.load import NodeSettings, Settings
 
 SECRET = "sk-very-secret-1234"
 

@@ -11,7 +11,6 @@ from fault_server import FaultServer, json_reply, ollama_lines, stream
 from faulty_node import FaultyNode
 from pool_support import ask, ask_many, pool_over, question, whole_text
 
-from synaptic.config import NodeSettings, Settings
 from synaptic.errors import (
     BackendUnavailable,
     ContextOverflow,
@@ -22,6 +21,7 @@ from synaptic.errors import (
     StreamTruncated,
 )
 from synaptic.messages import Timeouts
+from synaptic.settings.load import NodeSettings, Settings
 
 FAST = {"seconds_per_call": 0.001, "seconds_per_token": 0.001, "tokens": None}
 

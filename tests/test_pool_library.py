@@ -16,8 +16,8 @@ from faulty_node import FaultyNode
 
 import synaptic
 from synaptic.backends.pool.library import PoolReply
-from synaptic.config import NodeSettings, Settings
 from synaptic.errors import BackendUnavailable, ConfigError, ModelNotFound, ServerError, UsageError
+from synaptic.settings.load import NodeSettings, Settings
 
 FAST = {"seconds_per_token": 0.001, "tokens": 4}
 

@@ -14,8 +14,8 @@ from pool_support import ask, pool_over, question
 from synaptic.backends.pool import watch as watching
 from synaptic.backends.pool.backend import PoolBackend, PoolOptions
 from synaptic.backends.pool.dispatcher import Limits
-from synaptic.config import NodeSettings, Settings
 from synaptic.errors import ModelNotFound
+from synaptic.settings.load import NodeSettings, Settings
 
 if TYPE_CHECKING:
     from faulty_node_http import Request

@@ -3,7 +3,7 @@
 import pytest
 from run_support import Run
 
-from synaptic.config import Settings
+from synaptic.settings.load import Settings
 
 STEPS = """\
   side1: {agent: writer, prompt: side}

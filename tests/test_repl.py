@@ -56,8 +56,8 @@ if TYPE_CHECKING:
 
     from prompt_toolkit.input import PipeInput
 
-    from synaptic.config import Settings
     from synaptic.messages import ChatRequest
+    from synaptic.settings.load import Settings
     from synaptic.ui.repl.sessions import SessionFactory
 
 COLOUR = re.compile(rb"\x1b\[[0-9;]*\b(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])\b[0-9;]*m")

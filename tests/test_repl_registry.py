@@ -12,8 +12,8 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from repl_talk import Talk, make_talk, write
 
-from synaptic.config import load_settings
 from synaptic.errors import UsageError
+from synaptic.settings.load import load_settings
 from synaptic.ui.repl.arguments import quoted, split_words, take_word, word_at_end
 from synaptic.ui.repl.commands import REGISTRY
 from synaptic.ui.repl.completion import CommandCompleter

@@ -8,9 +8,9 @@ from synaptic.backends.ollama_api import full_name
 from synaptic.backends.pool.backend import PoolBackend
 from synaptic.backends.router import Row, has_model, open_backend, table_row
 from synaptic.backends.scripted import ScriptedBackend
-from synaptic.config import Settings
 from synaptic.errors import BackendUnavailable, ConfigError, EngineUnavailable, ModelNotFound, ProtocolError, UsageError
 from synaptic.messages import BackendNotice, ModelInfo
+from synaptic.settings.load import Settings
 
 
 def ollama(*models: str, loaded: str | None = None) -> FaultServer:

@@ -12,13 +12,13 @@ from run_support import AGENTS
 
 from synaptic.backends.schema_sample import sample_value
 from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
-from synaptic.config import Settings
 from synaptic.errors import SynapticError
 from synaptic.pipeline.loader import Pipeline
 from synaptic.pipeline.tools import tool
 from synaptic.runtime.events import Event, RunFinished, RunStarted, StepFinished, StepStarted
 from synaptic.runtime.report import run_document
 from synaptic.runtime.session import Session
+from synaptic.settings.load import Settings
 
 
 @tool

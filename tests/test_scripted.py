@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from synaptic.backends.base import Backend, BackendContext, create_backend
 from synaptic.backends.schema_sample import MAX_DEPTH, sample_value
 from synaptic.backends.scripted import Failure, FailureKind, Reply, ScriptedBackend, matching_key, tokens_of
-from synaptic.config import Settings
 from synaptic.errors import (
     BackendBusy,
     BackendError,
@@ -29,6 +28,7 @@ from synaptic.errors import (
     StreamTruncated,
 )
 from synaptic.messages import ChatRequest, Chunk, Message, ModelInfo, Usage
+from synaptic.settings.load import Settings
 from synaptic.shape import Shape
 
 KINDS: dict[str, type[BackendError]] = {

@@ -27,9 +27,9 @@ from synaptic.backends.distributed.service_record import (
     wait_until_ready,
     write,
 )
-from synaptic.config import Settings
 from synaptic.errors import EngineUnavailable, SynapticError, UsageError
 from synaptic.messages import BackendNotice, BackendProgress
+from synaptic.settings.load import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synaptic.errors import ConfigError, ExitCode
-from synaptic.settings_file import MAX_BYTES, back_up, read_settings_file, write_settings_file
+from synaptic.settings.file import MAX_BYTES, back_up, read_settings_file, write_settings_file
 from synaptic.text.json_positions import MAX_DEPTH, Position, parse_json
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ import asyncio
 from run_support import Run
 
 from synaptic.backends.scripted import Failure, Reply
-from synaptic.config import Settings
 from synaptic.runtime.events import StepFinished, StepStarted
+from synaptic.settings.load import Settings
 
 STEPS = """\
   plan: {agent: lister, prompt: list}

@@ -12,11 +12,11 @@ from synaptic.agents import Agent
 from synaptic.backends.pool import warm
 from synaptic.backends.pool.backend import PoolBackend
 from synaptic.backends.pool.warm import Wishes
-from synaptic.config import NodeSettings, Settings
 from synaptic.messages import ChatRequest
 from synaptic.pipeline.loader import Pipeline
 from synaptic.runtime.session import Session
 from synaptic.runtime.warm_ahead import WarmAhead
+from synaptic.settings.load import NodeSettings, Settings
 
 AGENTS = {"writer": Agent(name="writer", prompt="Write.")}
 NODE = {"models": ["a", "b"], "load_seconds": 0.5, "seconds_per_token": 0.12, "tokens": 8}

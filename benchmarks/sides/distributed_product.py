@@ -15,9 +15,9 @@ from synaptic.backends.distributed.model_source import open_model
 from synaptic.backends.distributed.placement import place
 from synaptic.backends.distributed.placement_types import Offer, Wanted
 from synaptic.backends.distributed.rpc_protocol import Endpoint
-from synaptic.config import Settings
 from synaptic.errors import NoPlacement
 from synaptic.messages import ChatRequest, Message
+from synaptic.settings.load import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from synaptic.backends.base import BackendContext
-    from synaptic.config import Settings
+    from synaptic.settings.load import Settings
 
 NAME = "embedded"
 MODEL_NAME = "smollm2:135m"

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     import httpx
 
     from synaptic.backends.base import BackendContext
-    from synaptic.config import Settings
     from synaptic.messages import ChatRequest, Chunk, ModelInfo
+    from synaptic.settings.load import Settings
 
 PROBE_SECONDS = 1.0
 LISTING_SECONDS = 10.0

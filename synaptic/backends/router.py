@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends.ollama import OllamaBackend
     from synaptic.backends.pool.backend import PoolBackend
-    from synaptic.config import NodeSettings, Settings
+    from synaptic.settings.load import NodeSettings, Settings
 
 PROBE_SECONDS = 2.0
 
@@ -252,7 +252,7 @@ class _Router:
     async def _pool(self) -> tuple[PoolBackend, list[str]]:
         """Return the pool, and for each node why it cannot serve the model; none if one can."""
         from synaptic.backends.pool.backend import PoolBackend  # noqa: PLC0415  (not needed by every row)
-        from synaptic.config import NodeSettings  # noqa: PLC0415  (the same)
+        from synaptic.settings.load import NodeSettings  # noqa: PLC0415  (the same)
 
         nodes = self.settings.nodes or [NodeSettings(url=self._local_node().url)]
         pool = PoolBackend(self.settings, nodes, report=self.report, environ=self.environ)

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
     from synaptic.agents import Agent
     from synaptic.backends.base import Backend
-    from synaptic.config import Settings
     from synaptic.pipeline.tools import Tool
     from synaptic.runtime.approval import Approver
+    from synaptic.settings.load import Settings
 
 CONVERSATION_CHARACTERS = 2000
 """Of earlier turns, as much as this reaches every step that asks for it; about 500 tokens."""
@@ -74,7 +74,7 @@ class Session:
         on_event: EventHandler | None = None,
     ) -> None:
         if settings is None:
-            from synaptic.config import load_settings  # noqa: PLC0415  (not needed when settings are given)
+            from synaptic.settings.load import load_settings  # noqa: PLC0415  (not needed when settings are given)
 
             settings = load_settings().settings
         self.settings = settings

@@ -9,9 +9,9 @@ from synaptic.backends.http_errors import without_password
 from synaptic.backends.ollama_api import default_url
 from synaptic.backends.pool.discovery import FoundNode, scan
 from synaptic.backends.pool.inspection import Inspection, inspect_node, inspect_nodes
-from synaptic.config import NodeSettings
 from synaptic.errors import BackendUnavailable, ConfigError, ExitCode
-from synaptic.settings_nodes_edit import add_node, find_node, read_node, refuse_twin, remove_node, written_url
+from synaptic.settings.edit_nodes import add_node, find_node, read_node, refuse_twin, remove_node, written_url
+from synaptic.settings.load import NodeSettings
 from synaptic.text.words import plural
 from synaptic.ui.nodes_view import check_lines, models_word, status_table
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from synaptic.backends.pool.discovery import AddressRange
     from synaptic.backends.pool.status import NodeStatus
-    from synaptic.config import LoadedSettings, Settings
-    from synaptic.settings_nodes_edit import AddedNode
+    from synaptic.settings.edit_nodes import AddedNode
+    from synaptic.settings.load import LoadedSettings, Settings
 
 
 class Voice(Protocol):

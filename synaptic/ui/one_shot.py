@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from synaptic.config import LoadedSettings
     from synaptic.pipeline.tools import Tool
     from synaptic.runtime.events import Event, RunStatus
+    from synaptic.settings.load import LoadedSettings
     from synaptic.ui.options import Options
     from synaptic.ui.render import Renderer
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from synaptic.backends.distributed.coordinator_life import Transition
     from synaptic.backends.distributed.coordinator_types import CoordinatorStatus
     from synaptic.backends.distributed.shape import ModelShape
-    from synaptic.config import Settings
     from synaptic.messages import ChatRequest, Chunk
+    from synaptic.settings.load import Settings
 
 NAME: Final = "distributed"
 KEPT_TRANSITIONS: Final = 200

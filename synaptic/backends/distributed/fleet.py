@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from synaptic.backends.distributed.managed_worker import ManagedWorker
     from synaptic.backends.distributed.placement_types import Offer
     from synaptic.backends.distributed.rpc_protocol import Endpoint
-    from synaptic.config import Settings
     from synaptic.messages import Reporter
+    from synaptic.settings.load import Settings
 
 
 class Fleet:

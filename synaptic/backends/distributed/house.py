@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from synaptic.backends.distributed.coordinator import Coordinator
     from synaptic.backends.distributed.coordinator_life import Transition
     from synaptic.backends.distributed.rpc_protocol import Endpoint
-    from synaptic.config import Settings
     from synaptic.messages import Reporter
+    from synaptic.settings.load import Settings
 
 
 class House:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from synaptic.backends.distributed.engine import Engine
     from synaptic.backends.distributed.managed_worker import ManagedWorker
     from synaptic.messages import Reporter
-    from synaptic.settings_model import Settings
+    from synaptic.settings.model import Settings
 
 GIB: Final = 1 << 30
 

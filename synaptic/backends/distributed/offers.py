@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from synaptic.backends.distributed.rpc_probe import Device
     from synaptic.backends.distributed.worker_check import WorkerLook
     from synaptic.backends.distributed.worker_facts import KnownWorker
-    from synaptic.settings_model import Settings
-    from synaptic.settings_nodes import RpcBackendSettings
+    from synaptic.settings.model import Settings
+    from synaptic.settings.nodes import RpcBackendSettings
 
 LOOPBACK: Final = "127.0.0.1"
 MEASURED_FOR_SECONDS: Final = 7 * 24 * 3600.0

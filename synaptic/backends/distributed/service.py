@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
     from typing import Any
 
-    from synaptic.config import Settings
     from synaptic.messages import BackendReport, Reporter
+    from synaptic.settings.load import Settings
 
 POLL_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = 60.0
@@ -252,7 +252,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _obey(order: dict[str, Any]) -> int:
-    from synaptic.config import Settings  # noqa: PLC0415 (after the parent is answered)
+    from synaptic.settings.load import Settings  # noqa: PLC0415 (after the parent is answered)
 
     record = new_record(order["model"], os.getpid())
     with _log(record) as say:

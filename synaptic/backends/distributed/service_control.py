@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from synaptic.config import Settings
+    from synaptic.settings.load import Settings
 
 STOP_SECONDS: Final = 20.0
 """How long a service has to end its children and itself before it is killed; they die with it all the same."""

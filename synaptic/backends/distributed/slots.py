@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from synaptic.settings_model import Settings
+    from synaptic.settings.model import Settings
 
 FEWEST: Final = 4
 MOST: Final = 16

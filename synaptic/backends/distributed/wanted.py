@@ -10,7 +10,7 @@ from synaptic.errors import UsageError
 
 if TYPE_CHECKING:
     from synaptic.backends.distributed.shape import ModelShape
-    from synaptic.settings_model import Settings
+    from synaptic.settings.model import Settings
 
 
 def wanted_of(

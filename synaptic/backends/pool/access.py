@@ -18,7 +18,7 @@ from synaptic.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from synaptic.config import NodeSettings, Settings
+    from synaptic.settings.load import NodeSettings, Settings
 
 MAX_SECRET_BYTES = 64 * 1024
 """The longest tokens in use have a few KiB; a file of more is another one."""

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from synaptic.backends.ollama import OllamaBackend
-    from synaptic.config import NodeSettings, Settings
     from synaptic.messages import Chunk
+    from synaptic.settings.load import NodeSettings, Settings
 
 GIB = 2**30
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from synaptic.backends.http import JsonObject
     from synaptic.backends.pool.facts import LoadedModel
-    from synaptic.config import NodeSettings
     from synaptic.messages import ModelInfo
+    from synaptic.settings.load import NodeSettings
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 5.0

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from synaptic.backends.pool.backend import PoolBackend
     from synaptic.backends.pool.status import Decision, NodeStatus
-    from synaptic.config import NodeSettings, Settings
     from synaptic.messages import Chunk, FinishReason, ModelInfo, Reporter
+    from synaptic.settings.load import NodeSettings, Settings
 
 T = TypeVar("T")
 Prompt: TypeAlias = "str | Sequence[Message | Mapping[str, str]]"

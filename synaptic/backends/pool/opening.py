@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from synaptic.backends.ollama_api import default_url
-from synaptic.config import NodeSettings, Settings, load_settings
 from synaptic.errors import ConfigError
+from synaptic.settings.load import NodeSettings, Settings, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from synaptic.backends.base import Backend
-    from synaptic.config import Settings
     from synaptic.pipeline.graph import CallPolicy
     from synaptic.runtime.policies.call_cache import CallCache
+    from synaptic.settings.load import Settings
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends.distributed.service_logs import Line, Log, LogReader
     from synaptic.backends.distributed.service_record import ServiceRecord
-    from synaptic.config import Settings
+    from synaptic.settings.load import Settings
     from synaptic.ui.options import Options
 
 PLAN: Final = ("synaptic.ui.commands.distributed_plan:plan", "Show how a model would be spread; nothing is started.")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends.distributed.placement_types import Offer, Placement
     from synaptic.backends.distributed.rpc_protocol import Endpoint
-    from synaptic.config import Settings
+    from synaptic.settings.load import Settings
 
 _EPILOG = """\b
 As in:

@@ -15,7 +15,7 @@ from synaptic.ui.options import given, json_option, settings_options
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from synaptic.config import Settings
+    from synaptic.settings.load import Settings
     from synaptic.ui.options import Options
 
 
@@ -75,8 +75,8 @@ def verdict(findings: list[Finding]) -> int:
 
 
 def _settings(options: Options) -> Generator[Finding, None, Settings]:
-    from synaptic.config import Settings, settings_path  # noqa: PLC0415
     from synaptic.errors import ConfigError  # noqa: PLC0415
+    from synaptic.settings.load import Settings, settings_path  # noqa: PLC0415
     from synaptic.ui.commands.support import load  # noqa: PLC0415
 
     path = settings_path(options.config_path)

@@ -13,8 +13,8 @@ from synaptic.ui.options import given, json_option, settings_options
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from synaptic.config import Settings
     from synaptic.messages import BackendReport, ModelInfo, Route
+    from synaptic.settings.load import Settings
 
 
 @click.group()

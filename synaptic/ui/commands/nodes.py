@@ -97,7 +97,7 @@ def list_nodes(context: click.Context, /, *, check: bool, **values: Any) -> None
 @click.pass_context
 def add(context: click.Context, /, *, no_check: bool, config: str | None, **entry: Any) -> None:
     """Add a node to the settings file, after a look at whether an Ollama answers at URL."""
-    from synaptic.config import settings_path  # noqa: PLC0415
+    from synaptic.settings.load import settings_path  # noqa: PLC0415
     from synaptic.ui import node_actions as actions  # noqa: PLC0415
 
     options = given(context, config=config)
@@ -114,7 +114,7 @@ def add(context: click.Context, /, *, no_check: bool, config: str | None, **entr
 @click.pass_context
 def remove(context: click.Context, /, which: str, **values: Any) -> None:
     """Remove a node from the settings file."""
-    from synaptic.config import settings_path  # noqa: PLC0415
+    from synaptic.settings.load import settings_path  # noqa: PLC0415
     from synaptic.ui import node_actions as actions  # noqa: PLC0415
 
     options = given(context, **values)
@@ -159,8 +159,8 @@ def check(context: click.Context, /, which: tuple[str, ...], **values: Any) -> i
 def discover(context: click.Context, /, cidr: str, *, port: int, yes: bool, wants_add: bool, **values: Any) -> int:
     """Look for Ollama in one network that you name, after saying how many addresses that is."""
     from synaptic.backends.pool.discovery import addresses  # noqa: PLC0415
-    from synaptic.config import settings_path  # noqa: PLC0415
-    from synaptic.settings_nodes_edit import stored_nodes  # noqa: PLC0415
+    from synaptic.settings.edit_nodes import stored_nodes  # noqa: PLC0415
+    from synaptic.settings.load import settings_path  # noqa: PLC0415
     from synaptic.ui import node_actions as actions  # noqa: PLC0415
     from synaptic.ui.output import write_json  # noqa: PLC0415
 

@@ -11,10 +11,10 @@ import click
 from synaptic.ui.options import given, json_option, settings_options, tools_option
 
 if TYPE_CHECKING:
-    from synaptic.config import Settings
     from synaptic.pipeline.compiler import CompileContext
     from synaptic.pipeline.loader import Pipeline
     from synaptic.pipeline.spec import InputSpec
+    from synaptic.settings.load import Settings
     from synaptic.ui.options import Options
 
 _FORMATS = ("text", "mermaid", "dot", "svg")  # drawing.FORMATS; the help need not load it

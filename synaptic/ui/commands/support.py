@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from synaptic.config import LoadedSettings, load_settings
+from synaptic.settings.load import LoadedSettings, load_settings
 
 if TYPE_CHECKING:
     from synaptic.ui.options import Options

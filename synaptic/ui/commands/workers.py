@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from synaptic.backends.distributed.registry import Holder
     from synaptic.backends.distributed.rpc_protocol import Endpoint, ProtocolVersion
     from synaptic.backends.distributed.worker_check import WorkerLook
-    from synaptic.config import Settings
+    from synaptic.settings.load import Settings
     from synaptic.ui.options import Options
 
 _CHECK_EPILOG = """\b

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from synaptic.config import LoadedSettings
+    from synaptic.settings.load import LoadedSettings
 
 __all__ = ["start"]
 
@@ -30,7 +30,7 @@ def start(
         loaded: The settings to begin with; their notices have been shown.
         config_path: Where they were read from, if it was named; for reading them again after a change.
         overrides: ``KEY=VALUE`` of each ``--set``.
-        flags: Setting -> (flag, value), as :func:`synaptic.config.load_settings` takes them.
+        flags: Setting -> (flag, value), as :func:`synaptic.settings.load.load_settings` takes them.
         verbose: Show more of each run.
         tools: Modules and files whose functions pipelines may call.
         accept_all: Accept every approval, instead of asking the person.

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from synaptic.config import LoadedSettings
     from synaptic.errors import ExitCode
     from synaptic.pipeline.tools import Tool
+    from synaptic.settings.load import LoadedSettings
 
 DISTRIBUTION: Final = "synapticllamas"
 

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synaptic.config import Settings
-from synaptic.settings_model import field_kind
+from synaptic.settings.load import Settings
+from synaptic.settings.model import field_kind
 from synaptic.ui.repl.registry import Candidate, no_candidates
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from synaptic.config import settings_path
 from synaptic.errors import BackendError, ConfigError, ExitCode, UsageError
+from synaptic.settings.load import settings_path
 from synaptic.ui.repl.arguments import split_words, take_word
 from synaptic.ui.repl.registry import Call, Candidate, command
 
@@ -162,7 +162,7 @@ async def _check(repl: Repl, values: dict[str, Any]) -> None:
 
 async def _discover(repl: Repl, values: dict[str, Any]) -> None:
     from synaptic.backends.pool.discovery import addresses  # noqa: PLC0415  (start-up of the prompt)
-    from synaptic.settings_nodes_edit import stored_nodes  # noqa: PLC0415  (the same)
+    from synaptic.settings.edit_nodes import stored_nodes  # noqa: PLC0415  (the same)
     from synaptic.ui import node_actions as actions  # noqa: PLC0415  (the same)
 
     found_in, port = addresses(values["cidr"]), values["port"]

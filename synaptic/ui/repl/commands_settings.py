@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from synaptic.config import describe, set_value, settings_path
 from synaptic.errors import BackendError, UsageError
+from synaptic.settings.load import describe, set_value, settings_path
 from synaptic.text.problems import nearest
 from synaptic.text.words import size
 from synaptic.ui.repl import candidates

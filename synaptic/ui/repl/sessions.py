@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
-    from synaptic.config import Settings
     from synaptic.messages import Route
     from synaptic.pipeline.tools import Tool
     from synaptic.runtime.session import Session
+    from synaptic.settings.load import Settings
 
 SessionFactory: TypeAlias = "Callable[[Settings], Session]"
 

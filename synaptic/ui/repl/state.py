@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from synaptic.config import LoadedSettings, Settings, load_settings
 from synaptic.errors import ConfigError, ExitCode, SynapticError
 from synaptic.messages import Usage
+from synaptic.settings.load import LoadedSettings, Settings, load_settings
 from synaptic.ui.repl.conversation import Conversation, Turn
 from synaptic.ui.repl.registry import Call
 from synaptic.ui.repl.sessions import serves

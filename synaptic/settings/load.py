@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from synaptic import paths
 from synaptic.errors import ConfigError
-from synaptic.legacy_settings import ALIASES, nodes_file_values
-from synaptic.settings_edit import MigrationReport, migrate, set_value, unset_value
-from synaptic.settings_file import read_settings_file
-from synaptic.settings_layers import (
+from synaptic.settings.edit import MigrationReport, migrate, set_value, unset_value
+from synaptic.settings.file import read_settings_file
+from synaptic.settings.legacy import ALIASES, nodes_file_values
+from synaptic.settings.model import NodeSettings, RpcBackendSettings, Settings
+from synaptic.settings.sources import (
     OTHER_VARIABLES,
     Layer,
     argument_layer,
@@ -27,13 +28,12 @@ from synaptic.settings_layers import (
     flag_layer,
     legacy_layer,
 )
-from synaptic.settings_model import NodeSettings, RpcBackendSettings, Settings
 from synaptic.text.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from synaptic.settings_check import Given
+    from synaptic.settings.check import Given
 
 __all__ = [
     "OTHER_VARIABLES",

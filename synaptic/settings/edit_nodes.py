@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from synaptic.addresses import OLLAMA_PORT, normal_url
 from synaptic.errors import ConfigError
-from synaptic.legacy_settings import modern_nodes
-from synaptic.settings_check import Form, Given, problems_of
-from synaptic.settings_edit import is_user_file, old_nodes, refuse_mistakes
-from synaptic.settings_file import only_writer, read_settings_file, write_settings_file
-from synaptic.settings_nodes import NodeSettings
+from synaptic.settings.addresses import OLLAMA_PORT, normal_url
+from synaptic.settings.check import Form, Given, problems_of
+from synaptic.settings.edit import is_user_file, old_nodes, refuse_mistakes
+from synaptic.settings.file import only_writer, read_settings_file, write_settings_file
+from synaptic.settings.legacy import modern_nodes
+from synaptic.settings.nodes import NodeSettings
 from synaptic.text.json_positions import Document
 from synaptic.text.problems import nearest
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final, get_args, get_origin
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from synaptic.addresses import COORDINATOR_PORT
 from synaptic.errors import ConfigError
-from synaptic.settings_nodes import PLAIN_ERROR, Frozen, NodeSettings, RpcBackendSettings, address, custom
+from synaptic.settings.addresses import COORDINATOR_PORT
+from synaptic.settings.nodes import PLAIN_ERROR, Frozen, NodeSettings, RpcBackendSettings, address, custom
 
 __all__ = [
     "DUPLICATE_ERROR",

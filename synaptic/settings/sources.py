@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import ConfigError
-from synaptic.legacy_settings import ALIASES, IGNORED, LegacyValues, legacy_values, successor_name
-from synaptic.settings_check import ENV_PREFIX, Form, Given, problem_at, problems_of
-from synaptic.settings_model import Settings, table_fields
-from synaptic.settings_text import decode_entry, decode_setting
+from synaptic.settings.check import ENV_PREFIX, Form, Given, problem_at, problems_of
+from synaptic.settings.legacy import ALIASES, IGNORED, LegacyValues, legacy_values, successor_name
+from synaptic.settings.model import Settings, table_fields
+from synaptic.settings.values import decode_entry, decode_setting
 from synaptic.text.json_positions import is_unicode, printable
 from synaptic.text.problems import Problem, did_you_mean, nearest
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from synaptic.settings_check import Form, Given, problem_at, shown
-from synaptic.settings_model import Settings
+from synaptic.settings.check import Form, Given, problem_at, shown
+from synaptic.settings.model import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

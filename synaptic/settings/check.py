@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, ValidationError
 
-from synaptic.settings_model import (
+from synaptic.settings.model import (
     DUPLICATE_ERROR,
     PLAIN_ERROR,
     NodeSettings,
@@ -18,7 +18,7 @@ from synaptic.settings_model import (
     Settings,
     field_kind,
 )
-from synaptic.settings_nodes import SECRET_KEYS
+from synaptic.settings.nodes import SECRET_KEYS
 from synaptic.text.json_positions import Document, KeyPath, printable
 from synaptic.text.problems import Problem, did_you_mean
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from synaptic import paths
 from synaptic.errors import ConfigError
-from synaptic.legacy_settings import ALIASES, MAPPED, modern_nodes, modern_settings, nodes_file_values
-from synaptic.settings_file import back_up, only_writer, read_settings_file, write_settings_file
-from synaptic.settings_layers import argument_layer, file_layer, legacy_layer
-from synaptic.settings_model import Settings
+from synaptic.settings.file import back_up, only_writer, read_settings_file, write_settings_file
+from synaptic.settings.legacy import ALIASES, MAPPED, modern_nodes, modern_settings, nodes_file_values
+from synaptic.settings.model import Settings
+from synaptic.settings.sources import argument_layer, file_layer, legacy_layer
 from synaptic.text.json_positions import Document, printable
 from synaptic.text.problems import Problem, did_you_mean
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from synaptic.settings_check import Given
+    from synaptic.settings.check import Given
 
 _COMMAND = "config set"
 

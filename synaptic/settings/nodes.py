@@ -11,8 +11,8 @@ from typing import Any, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from synaptic.addresses import MAX_PORT, OLLAMA_PORT, WORKER_PORT, normal_host, normal_url, split_host_port
 from synaptic.errors import ConfigError
+from synaptic.settings.addresses import MAX_PORT, OLLAMA_PORT, WORKER_PORT, normal_host, normal_url, split_host_port
 
 PLAIN_ERROR: Final = "synaptic_plain"
 

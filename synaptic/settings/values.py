@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 from synaptic.errors import ConfigError
-from synaptic.settings_check import BOOLEANS
-from synaptic.settings_model import FieldKind, Settings, field_kind
+from synaptic.settings.check import BOOLEANS
+from synaptic.settings.model import FieldKind, Settings, field_kind
 from synaptic.text.json_positions import parse_json
 
 _NOTHING = {"", "none", "null"}
