@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from synaptic.agents import Agent as Agent
+    from synaptic.agents.agent import Agent as Agent
     from synaptic.backends.base import Backend as Backend
     from synaptic.backends.pool.library import Pool as Pool
     from synaptic.backends.pool.library import PoolReply as PoolReply
@@ -85,7 +85,7 @@ if TYPE_CHECKING:
     from synaptic.settings.load import load_settings as load_settings
 
 _HOME = {
-    "synaptic.agents": ("Agent",),
+    "synaptic.agents.agent": ("Agent",),
     "synaptic.backends.base": ("Backend",),
     "synaptic.backends.pool.library": ("Pool", "PoolReply"),
     "synaptic.backends.scripted": ("Failure", "Reply", "ScriptedBackend"),

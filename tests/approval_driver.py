@@ -9,8 +9,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from synaptic.agents.shape import Shape
 from synaptic.runtime.approval import ApprovalRequest
-from synaptic.shape import Shape
 from synaptic.ui.approval import make_approver
 
 if TYPE_CHECKING:

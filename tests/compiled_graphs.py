@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from synaptic.agents import Agent
+from synaptic.agents.agent import Agent
+from synaptic.agents.shape import Shape
 from synaptic.pipeline.expressions import Expression, Template
 from synaptic.pipeline.graph import (
     CallPolicy,
@@ -19,7 +20,6 @@ from synaptic.pipeline.graph import (
 )
 from synaptic.pipeline.loader import Pipeline
 from synaptic.pipeline.tools import Tool
-from synaptic.shape import Shape
 
 SCORE = Shape.parse({"score": "number(0..1)"})
 

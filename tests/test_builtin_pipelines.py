@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from synaptic import Failure, Pipeline, ScriptedBackend, Session, Settings, StepFinished, StepStarted
+from synaptic.agents.shape import Shape
 from synaptic.backends.scripted import default_answer
 from synaptic.messages import ChatRequest
 from synaptic.pipeline.loader import builtin_pipelines
 from synaptic.runtime.events import Event, RunResult
-from synaptic.shape import Shape
 
 NAMES = sorted(builtin_pipelines())
 SPECS = {name: Pipeline.builtin(name).spec for name in NAMES}

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 import synaptic
-from synaptic.agents import discover_agents
+from synaptic.agents.agent import discover_agents
 from synaptic.pipeline import spec as language
 from synaptic.pipeline.compiler import CompileContext, compile_pipeline
 from synaptic.pipeline.loader import Pipeline, builtin_pipelines

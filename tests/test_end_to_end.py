@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from synaptic import Pipeline, RunFinished, Session, Settings, StepStarted, TokenDelta
-from synaptic.agents import discover_agents
+from synaptic.agents.agent import discover_agents
 from synaptic.backends.embedded import EmbeddedBackend
 
 pytestmark = [pytest.mark.real_model, pytest.mark.timeout(600)]

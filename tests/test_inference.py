@@ -2,6 +2,7 @@
 
 import pytest
 
+from synaptic.agents.shape import Shape
 from synaptic.pipeline.expressions import Expression, Template, TemplateProblem
 from synaptic.pipeline.templates.static_types import (
     BOOLEAN,
@@ -15,7 +16,6 @@ from synaptic.pipeline.templates.static_types import (
     Text,
     of_field,
 )
-from synaptic.shape import Shape
 
 CRITIC = Record(
     {"score": NUMBER, "issues": ListOf(TEXT), "passed": BOOLEAN, "note": UNKNOWN},

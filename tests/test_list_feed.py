@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synaptic.agents.shape import Shape
 from synaptic.runtime.list_feed import ListFeed
-from synaptic.shape import Shape
 
 SHAPE = Shape.parse({"title": "string", "items": "list[string(1..20)](1..5)", "scores": "list[integer]"})
 NESTED = Shape.parse({"people": "list[{name: string, items: list[string]}]", "items": "list[string]"})

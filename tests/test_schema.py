@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from synaptic.agents.notation import parse_notation
 from synaptic.errors import PipelineError
-from synaptic.notation import parse_notation
 from synaptic.paths import builtin_pipelines_dir
 from synaptic.pipeline.compiler.fit import kind_of, misfits
 from synaptic.pipeline.schema import DIALECT, documented, pipeline_schema

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synaptic.agents.shape import Shape
 from synaptic.backends.base import Backend, BackendContext, create_backend
 from synaptic.backends.schema_sample import MAX_DEPTH, sample_value
 from synaptic.backends.scripted import Failure, FailureKind, Reply, ScriptedBackend, matching_key, tokens_of
@@ -29,7 +30,6 @@ from synaptic.errors import (
 )
 from synaptic.messages import ChatRequest, Chunk, Message, ModelInfo, Usage
 from synaptic.settings.load import Settings
-from synaptic.shape import Shape
 
 KINDS: dict[str, type[BackendError]] = {
     "unavailable": BackendUnavailable,

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from synaptic.errors import AgentError, OutputInvalid
-from synaptic.notation import (
+from synaptic.agents.notation import (
     LIST_DEFAULT_MAXIMUM,
     STRING_DEFAULT_MAXIMUM,
     BooleanType,
@@ -21,7 +20,8 @@ from synaptic.notation import (
     ObjectType,
     StringType,
 )
-from synaptic.shape import Shape, is_complete_json
+from synaptic.agents.shape import Shape, is_complete_json
+from synaptic.errors import AgentError, OutputInvalid
 
 EVERYTHING = {
     "key_facts": "list[string(1..160)](1..5)",

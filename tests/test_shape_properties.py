@@ -9,8 +9,7 @@ import jsonschema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synaptic.errors import AgentError, OutputInvalid
-from synaptic.notation import (
+from synaptic.agents.notation import (
     LIST_DEFAULT_MAXIMUM,
     STRING_DEFAULT_MAXIMUM,
     BooleanType,
@@ -23,7 +22,8 @@ from synaptic.notation import (
     ObjectType,
     StringType,
 )
-from synaptic.shape import Shape
+from synaptic.agents.shape import Shape
+from synaptic.errors import AgentError, OutputInvalid
 
 # Shapes take longest to draw; the machine may be busy.
 settings.register_profile("shapes", max_examples=50, deadline=None)

@@ -10,12 +10,12 @@ from synaptic.messages import Timeouts
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from synaptic.agents import Agent
+    from synaptic.agents.agent import Agent
+    from synaptic.agents.shape import Shape
     from synaptic.pipeline.expressions import Expression, Template
     from synaptic.pipeline.loader import Pipeline
     from synaptic.pipeline.spec import BudgetSpec, Join, Overflow, RetryCause, Select
     from synaptic.pipeline.tools import Tool
-    from synaptic.shape import Shape
 
 WorkKind: TypeAlias = Literal["agent", "choose", "tool", "pipeline", "repeat"]
 """What a step does, once for each item of its map."""

@@ -10,7 +10,7 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from synaptic.notation import FIELD_LIMIT
+from synaptic.agents.notation import FIELD_LIMIT
 from synaptic.pipeline import spec, spec_types
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from synaptic.notation import ENUM_LIMIT
+from synaptic.agents.notation import ENUM_LIMIT
 from synaptic.pipeline.spec_types import (
     Approve,
     CacheSeconds,

@@ -6,17 +6,17 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from synaptic.agents.shape import is_complete_json
 from synaptic.errors import OutputError, OutputTruncated, StreamTruncated
 from synaptic.messages import ChatRequest, Chunk, FinishReason, Message, Timeouts, Timings, Usage
 from synaptic.runtime.events import EventHandler, PromptShortened, StepContinued, StepRepaired, StepRetried, TokenDelta
 from synaptic.runtime.policies.wrapper import Remembers, as_generator
-from synaptic.shape import is_complete_json
 
 if TYPE_CHECKING:
+    from synaptic.agents.shape import Shape
     from synaptic.backends.base import Backend
     from synaptic.pipeline.graph import CompiledCall
     from synaptic.runtime.list_feed import ListFeed
-    from synaptic.shape import Shape
 
 REPAIRS = 1
 """Repairs of a call with the wrong shape of output, where its step says nothing; each costs a whole call."""

@@ -16,6 +16,7 @@ from synaptic.runtime.failure import StepFailed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from synaptic.agents.shape import Shape
     from synaptic.backends.base import Backend
     from synaptic.messages import ChatRequest, Route
     from synaptic.pipeline.graph import CallPolicy, CompiledCall, CompiledStep, StepKind
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from synaptic.runtime.list_feed import ListFeed
     from synaptic.runtime.policies.stacks import Bounds
     from synaptic.runtime.scope import Place, Scope
-    from synaptic.shape import Shape
 
 
 class Backends(Protocol):

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import ijson
 
+from synaptic.agents.notation import Field, ListType, ObjectType
+from synaptic.agents.shape import Shape
 from synaptic.errors import OutputInvalid
-from synaptic.notation import Field, ListType, ObjectType
-from synaptic.shape import Shape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from synaptic.agents import Agent
+    from synaptic.agents.agent import Agent
     from synaptic.backends.base import Backend
     from synaptic.pipeline.tools import Tool
     from synaptic.runtime.approval import Approver
@@ -134,7 +134,7 @@ class Session:
             BackendError: If nothing can serve the calls.
 
         """
-        from synaptic.agents import discover_agents  # noqa: PLC0415  (start-up of the REPL)
+        from synaptic.agents.agent import discover_agents  # noqa: PLC0415  (start-up of the REPL)
 
         book = discover_agents()
         context = CompileContext(

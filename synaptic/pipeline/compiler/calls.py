@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeVar
 
+from synaptic.agents.notation import IntegerType, NumberType
+from synaptic.agents.shape import Shape
 from synaptic.messages import Timeouts
-from synaptic.notation import IntegerType, NumberType
 from synaptic.pipeline.expressions import Template
 from synaptic.pipeline.graph import CallPolicy, CompiledCall, CompiledChoose, CompiledSamples
-from synaptic.shape import Shape
 
 if TYPE_CHECKING:
-    from synaptic.agents import Agent
+    from synaptic.agents.agent import Agent
     from synaptic.pipeline.compiler.outlines import Outline
     from synaptic.pipeline.compiler.scope import View
     from synaptic.pipeline.compiler.texts import Checked

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from synaptic.agents import Agent
+from synaptic.agents.agent import Agent
+from synaptic.agents.shape import Shape
 from synaptic.errors import AgentError
 from synaptic.pipeline.compiler.used import UnusablePath, inside_folder
 from synaptic.pipeline.inputs import check_default, convert
@@ -20,7 +21,6 @@ from synaptic.pipeline.templates.static_types import (
     StaticType,
     Text,
 )
-from synaptic.shape import Shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

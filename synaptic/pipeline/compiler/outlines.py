@@ -19,11 +19,11 @@ from synaptic.text.problems import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from synaptic.agents import Agent
+    from synaptic.agents.agent import Agent
+    from synaptic.agents.shape import Shape
     from synaptic.pipeline.compiler.unit import Unit
     from synaptic.pipeline.graph import WorkKind
     from synaptic.pipeline.tools import Tool
-    from synaptic.shape import Shape
     from synaptic.text.yaml_positions import KeyPath
 
 Scopes: TypeAlias = "tuple[Collection[str], ...]"

@@ -9,7 +9,7 @@ from synaptic.text.problems import Problem, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from synaptic.notation import Mistake
+    from synaptic.agents.notation import Mistake
     from synaptic.text.yaml_positions import Document, KeyPath
 
 __all__ = ["Report", "did_you_mean"]

@@ -6,7 +6,7 @@ from collections import ChainMap
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from synaptic.notation import ListType
+from synaptic.agents.notation import ListType
 from synaptic.pipeline.compiler.calls import compile_call, compile_choose, compile_samples
 from synaptic.pipeline.compiler.edges import Edges
 from synaptic.pipeline.compiler.outlines import types_of

@@ -13,7 +13,7 @@ from synaptic.text.problems import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from synaptic.agents import Agent
+    from synaptic.agents.agent import Agent
     from synaptic.pipeline.compiler.used import Library
     from synaptic.pipeline.loader import Pipeline
     from synaptic.pipeline.tools import Tool

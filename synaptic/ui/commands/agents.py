@@ -9,7 +9,7 @@ import click
 from synaptic.ui.options import given, json_option
 
 if TYPE_CHECKING:
-    from synaptic.agents import AgentEntry
+    from synaptic.agents.agent import AgentEntry
 
 
 @click.group()
@@ -26,7 +26,7 @@ def agents() -> None:
 @click.pass_context
 def list_agents(context: click.Context, /, **values: Any) -> None:
     """List the agents: where each comes from, and what it overrides."""
-    from synaptic.agents import discover_agents  # noqa: PLC0415
+    from synaptic.agents.agent import discover_agents  # noqa: PLC0415
     from synaptic.ui.output import write_json, write_table  # noqa: PLC0415
 
     entries = discover_agents().entries()
@@ -46,7 +46,7 @@ def show(context: click.Context, /, name: str, **values: Any) -> None:
 
     As in: synaptic agents show editor > agents/editor.md
     """
-    from synaptic.agents import discover_agents  # noqa: PLC0415
+    from synaptic.agents.agent import discover_agents  # noqa: PLC0415
     from synaptic.ui.output import write_json, write_text  # noqa: PLC0415
 
     entry = discover_agents().entry(name)

@@ -93,7 +93,7 @@ def _settings(options: Options) -> Generator[Finding, None, Settings]:
 
 
 def _agents() -> Iterator[Finding]:
-    from synaptic.agents import discover_agents  # noqa: PLC0415
+    from synaptic.agents.agent import discover_agents  # noqa: PLC0415
     from synaptic.errors import AgentError  # noqa: PLC0415
 
     try:

@@ -181,7 +181,7 @@ def _context(options: Options) -> CompileContext:
         UsageError: If an agent's file or a module of tools is wrong.
 
     """
-    from synaptic.agents import discover_agents  # noqa: PLC0415
+    from synaptic.agents.agent import discover_agents  # noqa: PLC0415
     from synaptic.backends.base import known_backends  # noqa: PLC0415
     from synaptic.pipeline.compiler import CompileContext  # noqa: PLC0415
     from synaptic.pipeline.tools import discover_tools  # noqa: PLC0415

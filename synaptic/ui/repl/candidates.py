@@ -37,7 +37,7 @@ def pipelines(repl: Repl, before: Sequence[str], word: str) -> Iterator[Candidat
 
 def agents(repl: Repl, before: Sequence[str], word: str) -> Iterator[Candidate]:
     """Yield the agents that are found."""
-    from synaptic.agents import discover_agents  # noqa: PLC0415  (imports YAML)
+    from synaptic.agents.agent import discover_agents  # noqa: PLC0415  (imports YAML)
 
     del repl, before, word
     yield from (Candidate(entry.agent.name, entry.agent.description) for entry in discover_agents().entries())

@@ -10,7 +10,7 @@ from synaptic.ui.repl.arguments import take_word
 from synaptic.ui.repl.registry import Call, command
 
 if TYPE_CHECKING:
-    from synaptic.agents import AgentEntry
+    from synaptic.agents.agent import AgentEntry
     from synaptic.ui.repl.state import Repl
 
 _INPUT_FLAGS: Final = ("-i", "--input")
@@ -26,7 +26,7 @@ _ANY_QUESTION: Final = "(your question)"
 )
 async def agents_command(repl: Repl, call: Call) -> None:
     """List the agents, or show one with its prompt."""
-    from synaptic.agents import discover_agents  # noqa: PLC0415  (imports YAML)
+    from synaptic.agents.agent import discover_agents  # noqa: PLC0415  (imports YAML)
 
     words = call.words(1)
     book = discover_agents()

@@ -39,7 +39,7 @@ PER_RUN: Final = frozenset(
 
 _NEEDED_MODULES: Final = (
     "synaptic.runtime.session",
-    "synaptic.agents",
+    "synaptic.agents.agent",
     "synaptic.ui.render",
     "synaptic.ui.render_live",
 )

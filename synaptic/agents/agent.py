@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from synaptic import paths
+from synaptic.agents.shape import Shape
 from synaptic.errors import AgentError
-from synaptic.shape import Shape
 from synaptic.text.problems import Problem, did_you_mean
 from synaptic.text.yaml_positions import parse_yaml, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from synaptic.notation import Mistake
+    from synaptic.agents.notation import Mistake
     from synaptic.text.yaml_positions import Document
 
 __all__ = ["Agent", "AgentBook", "AgentEntry", "discover_agents"]

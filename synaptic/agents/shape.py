@@ -19,8 +19,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
-from synaptic.errors import AgentError, OutputInvalid
-from synaptic.notation import (
+from synaptic.agents.notation import (
     BooleanType,
     EnumType,
     FieldType,
@@ -33,6 +32,7 @@ from synaptic.notation import (
     parse_notation,
     write_notation,
 )
+from synaptic.errors import AgentError, OutputInvalid
 from synaptic.text.problems import Problem, did_you_mean
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Agents: one Markdown file each, and the shape of what they answer."""
