@@ -30,8 +30,8 @@ import platformdirs
 from sides import distributed_faults, distributed_memory, distributed_rows
 
 from synaptic.backends.distributed.engine_store import current_engine
-from synaptic.backends.model_store import ModelStore
 from synaptic.messages import ignore_report
+from synaptic.models.download import ModelStore
 
 ROWS = {
     "start": distributed_rows.start,

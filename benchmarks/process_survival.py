@@ -29,8 +29,8 @@ from typing import Any
 
 import psutil
 
-from synaptic.backends.model_store import ModelStore
 from synaptic.messages import ignore_report
+from synaptic.models.download import ModelStore
 
 MARK = "SYNAPTIC_BENCHMARK_MARK"
 BOUND_SECONDS = 15.0

@@ -31,7 +31,7 @@ from faulty_node_reply import Asked, Reply, dumps, line, stamp
 from faulty_node_script import Config, Fault, count_tokens, keep_alive_seconds, shared_tokens, write_script
 from faulty_node_slots import BUSY, CALLS, Counters, Refused, Slots
 
-from synaptic.model_names import full_name
+from synaptic.models.names import full_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable

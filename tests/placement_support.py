@@ -6,7 +6,7 @@ from pathlib import Path
 from synaptic.backends.distributed.placement_types import Offer
 from synaptic.backends.distributed.rpc_measure import Measurement
 from synaptic.backends.distributed.rpc_protocol import Endpoint
-from synaptic.backends.distributed.shape import LayerShape, ModelShape
+from synaptic.models.layers import LayerShape, ModelShape
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB

@@ -25,16 +25,16 @@ from rpc_support import free_port
 from synaptic import paths
 from synaptic.backends.distributed.backend import DistributedBackend
 from synaptic.backends.distributed.coordinator_types import FOLLOWERS, CoordinatorState, CoordinatorStatus
-from synaptic.backends.distributed.model_source import open_model
 from synaptic.backends.distributed.placement import place
 from synaptic.backends.distributed.placement_types import Offer, Wanted
 from synaptic.backends.distributed.predict import GIB
 from synaptic.backends.distributed.registry import WorkerRegistry
 from synaptic.backends.distributed.rpc_protocol import Endpoint
-from synaptic.backends.distributed.shape import ModelShape
 from synaptic.backends.llama_server import chat_payload
 from synaptic.errors import NoPlacement
 from synaptic.messages import BackendNotice, ChatRequest, Chunk, JsonSchema, Message
+from synaptic.models.layers import ModelShape
+from synaptic.models.source import open_model
 from synaptic.processes.child import tied
 from synaptic.settings.load import Settings
 

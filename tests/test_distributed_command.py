@@ -30,7 +30,7 @@ from synaptic.backends.distributed.service_record import (
     services_dir,
     write,
 )
-from synaptic.backends.model_store import ModelStore
+from synaptic.models.download import ModelStore
 from synaptic.ui.service_view import LoadView, ascii_only, step_line
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from synaptic.backends.distributed.placement_types import Placement, Wanted
 from synaptic.backends.distributed.rpc_protocol import Endpoint
 from synaptic.backends.distributed.server_arguments import server_arguments
 from synaptic.backends.distributed.wanted import wanted_of
-from synaptic.backends.model_store import ModelStore
 from synaptic.errors import ExitCode, UsageError
+from synaptic.models.download import ModelStore
 from synaptic.settings.load import Settings
 from synaptic.ui.cli import run
 from synaptic.ui.commands.distributed_plan import parse_orders, plan, with_orders

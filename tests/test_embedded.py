@@ -31,7 +31,6 @@ from synaptic.backends.embedded import (
 )
 from synaptic.backends.embedded_child import Parameters
 from synaptic.backends.http import get_json, new_client
-from synaptic.backends.model_store import SMOLLM2, ensure_model
 from synaptic.errors import (
     BackendUnavailable,
     ConfigError,
@@ -43,6 +42,7 @@ from synaptic.errors import (
     StreamTruncated,
 )
 from synaptic.messages import BackendNotice, BackendReport, ChatRequest, Chunk, Message, ignore_report
+from synaptic.models.download import SMOLLM2, ensure_model
 from synaptic.processes.child import ChildProcess, python_command
 from synaptic.settings.load import Settings
 

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from synaptic import Failure, Pipeline, RunResult, ScriptedBackend, Session, Settings, paths
 from synaptic.backends.embedded import EmbeddedBackend
-from synaptic.backends.model_store import ModelStore
+from synaptic.models.download import ModelStore
 from synaptic.pipeline.loader import builtin_pipelines
 from synaptic.pipeline.tools import discover_tools
 from synaptic.runtime.approval import Approval, ApprovalRequest, approve_all

@@ -8,7 +8,7 @@ import pytest
 from engine_support import real_files
 from gguf_support import LLAMA_LAYER, WIDTH, cache_mebibytes, generate, write_gguf
 
-from synaptic.backends.distributed.gguf_file import read_shape
+from synaptic.models.gguf_file import read_shape
 
 CONTEXT = 4096
 FEED_FORWARD = {name: shape for name, shape in LLAMA_LAYER.items() if name.startswith("ffn_")}

@@ -11,11 +11,11 @@ from engine_support import real_files
 from gguf_support import LLAMA_LAYER, VOCABULARY, WIDTH, write_gguf, write_parts
 
 from synaptic.backends.distributed.engine import EngineFiles
-from synaptic.backends.distributed.gguf_architectures import NEWER, NOT_GENERATING, check_engine_knows
-from synaptic.backends.distributed.gguf_file import large_tensors, part_paths, read_shape
-from synaptic.backends.distributed.shape import LayerShape, ModelShape
-from synaptic.backends.model_store import ModelStore
 from synaptic.errors import ExitCode, ModelFileError
+from synaptic.models.download import ModelStore
+from synaptic.models.gguf_architectures import NEWER, NOT_GENERATING, check_engine_knows
+from synaptic.models.gguf_file import large_tensors, part_paths, read_shape
+from synaptic.models.layers import LayerShape, ModelShape
 
 F16 = 2
 EMBEDDINGS = VOCABULARY * WIDTH * F16
@@ -380,7 +380,7 @@ def test_the_real_engine_knows_what_we_let_through():
 def test_reading_is_what_imports_the_library():
     """The program starts without it: it takes a quarter of a second, and numpy."""
     code = (
-        "import sys, synaptic.backends.distributed.model_source, synaptic.backends.distributed.gguf_file\n"
+        "import sys, synaptic.models.source, synaptic.models.gguf_file\n"
         "assert not {'gguf', 'numpy'} & sys.modules.keys(), 'imported'"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,10 +11,10 @@ from gguf_support import write_gguf
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from synaptic.backends.distributed import gguf_header
-from synaptic.backends.distributed.gguf_file import read_shape
-from synaptic.backends.distributed.gguf_header import read_header
 from synaptic.errors import ExitCode, ModelFileError
+from synaptic.models import gguf_header
+from synaptic.models.gguf_file import read_shape
+from synaptic.models.gguf_header import read_header
 
 
 @pytest.fixture(scope="module")

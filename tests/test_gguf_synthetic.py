@@ -8,7 +8,7 @@ from engine_support import real_files
 from gguf_support import cache_mebibytes, generate
 from synthetic_gguf import small_vocabulary, widths_for, write_synthetic
 
-from synaptic.backends.distributed.gguf_file import read_shape
+from synaptic.models.gguf_file import read_shape
 
 
 @pytest.mark.parametrize(("gigabytes", "layers"), [(0.02, 2), (0.1, 6), (1.6, 24), (8, 32)])

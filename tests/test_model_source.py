@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from gguf_support import write_gguf
 
-from synaptic.backends.distributed.model_source import find_model, is_path, list_models, open_model
-from synaptic.backends.distributed.ollama_store import (
+from synaptic.errors import ExitCode, ModelFileError, ModelNotFound, UsageError
+from synaptic.models.download import ModelStore
+from synaptic.models.ollama_store import (
     PROJECTOR_IGNORED,
     OllamaName,
     look_in,
     parse_name,
     store_places,
 )
-from synaptic.backends.model_store import ModelStore
-from synaptic.errors import ExitCode, ModelFileError, ModelNotFound, UsageError
+from synaptic.models.source import find_model, is_path, list_models, open_model
 
 HOST = "models.example"  # of Ollama's own library, in these tests
 OTHER = "mirror.example"

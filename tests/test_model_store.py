@@ -13,7 +13,9 @@ import psutil
 import pytest
 
 from synaptic import paths
-from synaptic.backends.model_store import (
+from synaptic.errors import ConfigError, DownloadError, ExitCode
+from synaptic.messages import BackendProgress, BackendReport, ignore_report
+from synaptic.models.download import (
     SMOLLM2,
     Artifact,
     ModelStore,
@@ -26,8 +28,6 @@ from synaptic.backends.model_store import (
     quote_last_line,
     staging_prefix,
 )
-from synaptic.errors import ConfigError, DownloadError, ExitCode
-from synaptic.messages import BackendProgress, BackendReport, ignore_report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

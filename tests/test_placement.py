@@ -16,8 +16,8 @@ from synaptic.backends.distributed.placement_search import EXACT_DEVICES, Candid
 from synaptic.backends.distributed.placement_types import Offer, Placement, Wanted
 from synaptic.backends.distributed.rpc_measure import Measurement
 from synaptic.backends.distributed.rpc_protocol import Endpoint
-from synaptic.backends.distributed.shape import LayerShape, ModelShape
 from synaptic.errors import ExitCode, NoPlacement, UsageError
+from synaptic.models.layers import LayerShape, ModelShape
 
 WANTED = Wanted(context=4096, slots=2)
 

@@ -14,12 +14,12 @@ from synaptic.backends.distributed.engine import Engine
 from synaptic.backends.distributed.engine_store import look_at
 from synaptic.backends.distributed.llama_process import LlamaProcess
 from synaptic.backends.distributed.managed_worker import ManagedWorker
-from synaptic.backends.distributed.model_source import open_model
 from synaptic.backends.distributed.placement import place
 from synaptic.backends.distributed.placement_types import Offer, Placement, Wanted
 from synaptic.backends.distributed.server_arguments import buffer_name, server_arguments
-from synaptic.backends.model_store import ensure_model
 from synaptic.messages import ignore_report
+from synaptic.models.download import ensure_model
+from synaptic.models.source import open_model
 from synaptic.processes.child import ChildProcess
 from synaptic.processes.ports import free_port
 

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synaptic.backends.embedded import MODEL_NAME
-from synaptic.backends.model_store import Artifact, ModelStore
 from synaptic.errors import ConfigError, ExitCode, UsageError
+from synaptic.models.download import Artifact, ModelStore
 from synaptic.server.ollama_api import durations, gguf, names
 from synaptic.server.ollama_api.durations import FOREVER
 from synaptic.server.ollama_api.errors import Refusal

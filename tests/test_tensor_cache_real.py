@@ -12,11 +12,11 @@ from managed_worker_support import counting, greedy_text, installed_engine, mana
 from synaptic import paths
 from synaptic.backends.distributed import managed_worker
 from synaptic.backends.distributed.engine import Engine
-from synaptic.backends.distributed.gguf_file import large_tensors
 from synaptic.backends.distributed.tensor_cache import TensorCache
-from synaptic.backends.model_store import ModelStore
 from synaptic.errors import EngineUnavailable
 from synaptic.messages import ignore_report
+from synaptic.models.download import ModelStore
+from synaptic.models.gguf_file import large_tensors
 
 pytestmark = pytest.mark.real_model
 

@@ -25,9 +25,9 @@ from synaptic.backends.distributed.registry import Worker, WorkerRegistry
 from synaptic.backends.distributed.rpc_protocol import Endpoint
 from synaptic.backends.distributed.served_workers import Served, end, recorded
 from synaptic.backends.distributed.tensor_cache import TensorCache
-from synaptic.backends.model_store import ModelStore
 from synaptic.errors import BackendUnavailable, ExitCode, ModelNotFound, UsageError
 from synaptic.messages import ignore_report
+from synaptic.models.download import ModelStore
 from synaptic.ui.cli import run
 from synaptic.ui.worker_serving import Serving, public_warning, serve_worker, settings_line
 from synaptic.ui.workers_view import ago, duration

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from sides.bare_distributed import PROMPT, worker
 from sides.links import Link
 from synaptic.backends.distributed.backend import DistributedBackend
-from synaptic.backends.distributed.model_source import open_model
 from synaptic.backends.distributed.placement import place
 from synaptic.backends.distributed.placement_types import Offer, Wanted
 from synaptic.backends.distributed.rpc_protocol import Endpoint
 from synaptic.errors import NoPlacement
 from synaptic.messages import ChatRequest, Message
+from synaptic.models.source import open_model
 from synaptic.settings.load import Settings
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from synaptic.backends.distributed.coordinator_types import CoordinatorStatus
     from synaptic.backends.distributed.engine import Engine
     from synaptic.backends.distributed.placement_types import Placement
-    from synaptic.backends.distributed.shape import ModelShape
+    from synaptic.models.layers import ModelShape
 
 CONTEXT = 2048
 GIB = 1 << 30

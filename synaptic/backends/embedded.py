@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from synaptic import paths
 from synaptic.backends.embedded_child import Parameters
 from synaptic.backends.llama_server import LlamaServerBackend
-from synaptic.backends.model_store import ModelStore, check_model_file
 from synaptic.errors import (
     BackendUnavailable,
     EngineCrashed,
@@ -27,6 +26,7 @@ from synaptic.errors import (
     StreamTruncated,
 )
 from synaptic.messages import BackendNotice, ChatRequest, Chunk, ModelInfo, Reporter, ignore_report
+from synaptic.models.download import ModelStore, check_model_file
 from synaptic.processes.child import ChildProcess, describe_exit, python_command
 
 if TYPE_CHECKING:

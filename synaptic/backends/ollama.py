@@ -25,7 +25,7 @@ from synaptic.backends.ollama_api import (
     trained_context,
 )
 from synaptic.errors import ModelNotFound, ProtocolError, RequestRejected, StreamTruncated
-from synaptic.model_names import full_name
+from synaptic.models.names import full_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping

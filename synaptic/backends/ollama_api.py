@@ -30,7 +30,7 @@ from synaptic.errors import (
     StreamFailed,
 )
 from synaptic.messages import ChatRequest, Chunk, FinishReason, ModelInfo, Timings, Usage
-from synaptic.model_names import full_name
+from synaptic.models.names import full_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,7 +15,7 @@ from synaptic.backends.base import Backend, BackendContext, ChoosesModel, create
 from synaptic.backends.http_errors import without_password
 from synaptic.errors import BackendError, BackendUnavailable, ModelNotFound
 from synaptic.messages import BackendNotice, ModelInfo, Reporter, Route
-from synaptic.model_names import full_name
+from synaptic.models.names import full_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

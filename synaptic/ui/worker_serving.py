@@ -121,10 +121,10 @@ def _worker(engine: Engine, serving: Serving, say: Callable[[str], None]) -> Man
 
 
 async def _prefill(serving: Serving, model: str, say: Callable[[str], None]) -> None:
-    from synaptic.backends.distributed.gguf_file import large_tensors  # noqa: PLC0415 - numpy, by way of gguf
-    from synaptic.backends.distributed.model_source import open_model  # noqa: PLC0415
     from synaptic.backends.distributed.tensor_cache import TensorCache  # noqa: PLC0415
     from synaptic.errors import BackendUnavailable  # noqa: PLC0415
+    from synaptic.models.gguf_file import large_tensors  # noqa: PLC0415 - numpy, by way of gguf
+    from synaptic.models.source import open_model  # noqa: PLC0415
     from synaptic.text.words import size  # noqa: PLC0415
 
     assert serving.cache_dir is not None

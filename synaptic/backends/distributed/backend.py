@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 from synaptic.backends.distributed.coordinator import Coordinator
 from synaptic.backends.distributed.distributed_call import DistributedCall
 from synaptic.backends.distributed.house import House
-from synaptic.backends.distributed.model_source import list_models, open_model
 from synaptic.backends.distributed.slots import slots
 from synaptic.errors import BackendUnavailable, ModelNotFound
 from synaptic.messages import ModelInfo, Reporter, ignore_report
+from synaptic.models.source import list_models, open_model
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from synaptic.backends.base import BackendContext
     from synaptic.backends.distributed.coordinator_life import Transition
     from synaptic.backends.distributed.coordinator_types import CoordinatorStatus
-    from synaptic.backends.distributed.shape import ModelShape
     from synaptic.messages import ChatRequest, Chunk
+    from synaptic.models.layers import ModelShape
     from synaptic.settings.load import Settings
 
 NAME: Final = "distributed"

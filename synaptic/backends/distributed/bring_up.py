@@ -13,7 +13,6 @@ from synaptic import paths
 from synaptic.backends.distributed.buffer_report import check_buffers
 from synaptic.backends.distributed.calibration import FEWEST_TOKENS, Readings, learn
 from synaptic.backends.distributed.coordinator_types import WorkerStanding
-from synaptic.backends.distributed.gguf_architectures import check_engine_knows
 from synaptic.backends.distributed.llama_process import HOST, LlamaProcess
 from synaptic.backends.distributed.load_channel import LoadClock
 from synaptic.backends.distributed.offers import local_key
@@ -29,6 +28,7 @@ from synaptic.backends.distributed.watchdog import Watchdog
 from synaptic.backends.distributed.worker_check import check_workers
 from synaptic.errors import BackendError, BackendUnavailable, CoordinatorFailed, NoPlacement
 from synaptic.messages import BackendNotice
+from synaptic.models.gguf_architectures import check_engine_knows
 from synaptic.processes.ports import free_port
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from synaptic.backends.distributed.house import House
     from synaptic.backends.distributed.placement_types import Offer, Placement
     from synaptic.backends.distributed.rpc_protocol import Endpoint
-    from synaptic.backends.distributed.shape import ModelShape
     from synaptic.backends.distributed.supervision import End
+    from synaptic.models.layers import ModelShape
 
 RETURN_LIMITS: Final = Limits(resolve=2.0, connect=2.0, answer=2.0, whole=4.0)
 RETURN_POLL: Final = 0.2  # seconds between two looks for a lost worker

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from synaptic.backends.distributed.house import House
-    from synaptic.backends.distributed.shape import ModelShape
     from synaptic.messages import ChatRequest, Chunk
+    from synaptic.models.layers import ModelShape
 
 NAME: Final = "distributed"
 NOTICE: Final = 2.0

@@ -20,8 +20,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from synaptic.backends.distributed.engine_progress import EngineProgress
-from synaptic.backends.model_store import bytes_under, quote_last_line
 from synaptic.errors import EngineUnavailable, UsageError
+from synaptic.models.download import bytes_under, quote_last_line
 from synaptic.processes.child import ChildProcess, tied
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends.distributed.placement_types import Offer, Wanted
     from synaptic.backends.distributed.rpc_protocol import Endpoint
-    from synaptic.backends.distributed.shape import ModelShape
+    from synaptic.models.layers import ModelShape
 
 THIN: Final = 0.15
 """The part of a model that its coordinator may hold for the sake of speed."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from synaptic.backends.distributed.rpc_measure import Measurement
     from synaptic.backends.distributed.rpc_protocol import Endpoint
-    from synaptic.backends.distributed.shape import ModelShape
+    from synaptic.models.layers import ModelShape
 
 _LOOPBACK: Final = "127.0.0.1"
 _MOST_PLACEHOLDERS: Final = 15  # llama.cpp takes no more devices

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends.distributed.placement_types import Offer, Placement, Share, Wanted
     from synaptic.backends.distributed.rpc_protocol import Endpoint
-    from synaptic.backends.distributed.shape import ModelShape
+    from synaptic.models.layers import ModelShape
 
 _TENTH = 0.1
 _CLEARLY = 1.05

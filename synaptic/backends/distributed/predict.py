@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from synaptic.backends.distributed.placement_types import Offer, Placement, Wanted
-    from synaptic.backends.distributed.shape import LayerShape, ModelShape
+    from synaptic.models.layers import LayerShape, ModelShape
 
 MIB: Final = 1024 * 1024
 GIB: Final = 1024 * MIB

@@ -15,7 +15,7 @@ from synaptic.backends.distributed.coordinator_types import (
 )
 from synaptic.backends.distributed.placement_types import Placement, Share, Verdict, Wanted
 from synaptic.backends.distributed.rpc_protocol import Endpoint
-from synaptic.backends.distributed.shape import LayerShape, ModelShape
+from synaptic.models.layers import LayerShape, ModelShape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

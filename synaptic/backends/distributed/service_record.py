@@ -21,7 +21,7 @@ from synaptic import errors, paths
 from synaptic.backends.distributed.coordinator_types import CoordinatorState, CoordinatorStatus
 from synaptic.backends.distributed.service_json import status_from_json, status_json
 from synaptic.errors import BackendUnavailable, EngineUnavailable, SynapticError, UsageError
-from synaptic.model_names import full_name
+from synaptic.models.names import full_name
 from synaptic.processes.mark import process_mark
 from synaptic.processes.state_file import only_one, read_json, replace_json, told
 

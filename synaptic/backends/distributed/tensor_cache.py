@@ -110,7 +110,7 @@ class TensorCache:
 
         Args:
             tensors: Name, offset, bytes and file of each, as
-                :func:`synaptic.backends.distributed.gguf_file.large_tensors` yields them; small ones are skipped.
+                :func:`synaptic.models.gguf_file.large_tensors` yields them; small ones are skipped.
 
         Returns:
             How many bytes were added.

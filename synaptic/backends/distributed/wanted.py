@@ -9,7 +9,7 @@ from synaptic.backends.distributed.placement_types import Wanted
 from synaptic.errors import UsageError
 
 if TYPE_CHECKING:
-    from synaptic.backends.distributed.shape import ModelShape
+    from synaptic.models.layers import ModelShape
     from synaptic.settings.model import Settings
 
 

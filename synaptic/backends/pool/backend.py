@@ -28,7 +28,7 @@ from synaptic.backends.pool.warm import Warmer, Wishes
 from synaptic.backends.pool.watch import Watch
 from synaptic.errors import BackendUnavailable, ModelNotFound
 from synaptic.messages import BackendNotice, ChatRequest, ModelInfo, Reporter, ignore_report
-from synaptic.model_names import full_name
+from synaptic.models.names import full_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from synaptic.backends.ollama_api import merge_models, trained_context
 from synaptic.backends.pool.state import ModelState
-from synaptic.model_names import full_name
+from synaptic.models.names import full_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

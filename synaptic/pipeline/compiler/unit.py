@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from synaptic.model_names import full_name
+from synaptic.models.names import full_name
 from synaptic.pipeline.compiler.report import Report
 from synaptic.pipeline.compiler.texts import Texts
 from synaptic.text.problems import did_you_mean

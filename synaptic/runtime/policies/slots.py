@@ -19,7 +19,7 @@ from bisect import bisect_left, insort
 from collections import OrderedDict
 from typing import TYPE_CHECKING, TypeAlias
 
-from synaptic.model_names import full_name
+from synaptic.models.names import full_name
 from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from synaptic.server.ollama_api.replies import human_number, local_time
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synaptic.backends.model_store import ModelStore
+    from synaptic.models.download import ModelStore
     from synaptic.server.ollama_api.loading import Runner
 
 CACHE_BYTES = 34 / 32

@@ -11,8 +11,8 @@ from synaptic.server.ollama_api.errors import SERVER_ERROR, Refusal
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from synaptic.backends.model_store import ModelStore
     from synaptic.messages import BackendReport
+    from synaptic.models.download import ModelStore
     from synaptic.server.ollama_api.replies import Json
 
 SHORT_DIGEST = 12  # hexadecimal digits that the status shows

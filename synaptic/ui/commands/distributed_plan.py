@@ -60,9 +60,9 @@ def plan(
     **values: Any,
 ) -> None:
     """Show which worker would hold which layers of MODEL, how fast that would be, and why; nothing is started."""
-    from synaptic.backends.distributed.model_source import open_model  # noqa: PLC0415
     from synaptic.backends.distributed.placement import place  # noqa: PLC0415
     from synaptic.backends.distributed.wanted import wanted_of  # noqa: PLC0415
+    from synaptic.models.source import open_model  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
 
     options = given(context, **values)

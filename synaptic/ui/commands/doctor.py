@@ -124,8 +124,8 @@ def _servers(settings: Settings) -> Iterator[Finding]:
 def _distributed(settings: Settings) -> Iterator[Finding]:
     from synaptic.backends.distributed.engine_store import current_engine  # noqa: PLC0415
     from synaptic.backends.distributed.local_workers import local_worker_count  # noqa: PLC0415
-    from synaptic.backends.distributed.model_source import open_model  # noqa: PLC0415
     from synaptic.errors import BackendError  # noqa: PLC0415
+    from synaptic.models.source import open_model  # noqa: PLC0415
 
     try:
         engine = asyncio.run(current_engine())
@@ -160,8 +160,8 @@ def _workers(settings: Settings, version: str) -> Iterator[Finding]:
 
 def _embedded(settings: Settings) -> Iterator[Finding]:
     from synaptic.backends.embedded import require_engine  # noqa: PLC0415
-    from synaptic.backends.model_store import ModelStore, check_model_file  # noqa: PLC0415
     from synaptic.errors import ConfigError, EngineUnavailable  # noqa: PLC0415
+    from synaptic.models.download import ModelStore, check_model_file  # noqa: PLC0415
 
     try:
         require_engine()

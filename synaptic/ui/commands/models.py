@@ -83,7 +83,7 @@ async def _ask(settings: Settings) -> tuple[Route, list[ModelInfo]]:
 
 
 async def _fetch_embedded(report: Callable[[BackendReport], None]) -> str:
-    from synaptic.backends.model_store import ensure_model  # noqa: PLC0415
+    from synaptic.models.download import ensure_model  # noqa: PLC0415
 
     return f"{await ensure_model(report)}"
 

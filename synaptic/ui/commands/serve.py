@@ -36,7 +36,7 @@ As in: synaptic serve --port 11500 --parallel 2"""
 @click.pass_context
 def serve(context: click.Context, /, **values: Any) -> None:
     """Serve the embedded model through Ollama's API, on this machine only."""
-    from synaptic.backends.model_store import ModelStore  # noqa: PLC0415
+    from synaptic.models.download import ModelStore  # noqa: PLC0415
     from synaptic.server.ollama_api.serving import serve as run_server  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
     from synaptic.ui.console import show_notices, stderr_console  # noqa: PLC0415

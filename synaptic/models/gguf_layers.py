@@ -19,14 +19,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.shape import LayerShape
 from synaptic.errors import ModelFileError
+from synaptic.models.layers import LayerShape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from synaptic.backends.distributed.gguf_header import TensorInfo, Value
+    from synaptic.models.gguf_header import TensorInfo, Value
 
 KV_BYTES: Final = 2
 STATE_BYTES: Final = 4

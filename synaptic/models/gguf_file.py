@@ -9,11 +9,11 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.gguf_architectures import check_generates
-from synaptic.backends.distributed.gguf_header import AGAIN, Header, TensorInfo, Value, read_header
-from synaptic.backends.distributed.gguf_layers import Metadata, layer_shape
-from synaptic.backends.distributed.shape import ModelShape
 from synaptic.errors import ModelFileError
+from synaptic.models.gguf_architectures import check_generates
+from synaptic.models.gguf_header import AGAIN, Header, TensorInfo, Value, read_header
+from synaptic.models.gguf_layers import Metadata, layer_shape
+from synaptic.models.layers import ModelShape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

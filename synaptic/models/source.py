@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.gguf_file import part_paths, read_shape
-from synaptic.backends.distributed.ollama_store import (
+from synaptic.errors import ModelFileError, ModelNotFound, UsageError
+from synaptic.messages import ModelInfo
+from synaptic.models.gguf_file import part_paths, read_shape
+from synaptic.models.ollama_store import (
     Stored,
     Stores,
     how_to_read,
@@ -19,14 +21,12 @@ from synaptic.backends.distributed.ollama_store import (
     weight_bytes,
     weights_of,
 )
-from synaptic.errors import ModelFileError, ModelNotFound, UsageError
-from synaptic.messages import ModelInfo
 from synaptic.text.problems import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from synaptic.backends.distributed.shape import ModelShape
+    from synaptic.models.layers import ModelShape
 
 SUFFIX: Final = ".gguf"
 PATH_STARTS: Final = ("/", "./", "../", "~", ".\\", "..\\", "\\")
@@ -121,7 +121,7 @@ def _list(environ: Mapping[str, str]) -> list[ModelInfo]:
 def _embedded() -> Source:
     """Return the embedded model; without files if it was not fetched yet."""
     from synaptic.backends.embedded import MODEL_NAME  # noqa: PLC0415 - where a path is named it is not needed
-    from synaptic.backends.model_store import ModelStore  # noqa: PLC0415 - the same
+    from synaptic.models.download import ModelStore  # noqa: PLC0415 - the same
 
     store = ModelStore()
     return Source(MODEL_NAME, (store.path,) if store.has_model() else ())

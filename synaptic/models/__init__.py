@@ -1,0 +1,1 @@
+"""Models: their names, files and layers."""
