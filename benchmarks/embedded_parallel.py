@@ -14,7 +14,7 @@ import statistics
 import sys
 import time
 
-from synaptic.backends.embedded import EmbeddedBackend, usable_threads
+from synaptic.backends.embedded.backend import EmbeddedBackend, usable_threads
 from synaptic.messages import BackendNotice, BackendReport, ChatRequest, Message
 from synaptic.settings.load import Settings
 

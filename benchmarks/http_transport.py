@@ -113,7 +113,7 @@ def node() -> Iterator[str]:
 
 async def ours(stack: AsyncExitStack, urls: list[str]) -> Ask:
     """Our client, as the backends use it: one for each node."""
-    from synaptic.backends.http import ndjson, new_client, stream_request  # noqa: PLC0415  (a side imports its own)
+    from synaptic.backends.http.client import ndjson, new_client, stream_request  # noqa: PLC0415  (a side imports its own)
 
     clients = {url: await stack.enter_async_context(new_client(url)) for url in urls}
 

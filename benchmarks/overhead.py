@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from synaptic import ChatRequest, Chunk, Pipeline, Session, Settings
-from synaptic.backends.embedded import EmbeddedBackend
+from synaptic.backends.embedded.backend import EmbeddedBackend
 from synaptic.runtime.policies import BackendWrapper
 
 if TYPE_CHECKING:

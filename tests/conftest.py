@@ -7,7 +7,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from synaptic.backends.embedded import EmbeddedBackend
+from synaptic.backends.embedded.backend import EmbeddedBackend
 from synaptic.settings.load import Settings
 
 REAL_MODELS = Path(platformdirs.user_cache_dir("synapticllamas")) / "models"

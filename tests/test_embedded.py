@@ -18,7 +18,7 @@ from fault_server import FaultServer, cut, html, sse_reply
 
 from synaptic import paths
 from synaptic.backends.base import Backend, BackendContext
-from synaptic.backends.embedded import (
+from synaptic.backends.embedded.backend import (
     CHILD_MODULE,
     MAX_CRASHES,
     EmbeddedBackend,
@@ -29,8 +29,8 @@ from synaptic.backends.embedded import (
     thread_count,
     usable_threads,
 )
-from synaptic.backends.embedded_child import Parameters
-from synaptic.backends.http import get_json, new_client
+from synaptic.backends.embedded.child import Parameters
+from synaptic.backends.http.client import get_json, new_client
 from synaptic.errors import (
     BackendUnavailable,
     ConfigError,
@@ -514,7 +514,7 @@ async def test_a_file_that_is_no_model_does_not_start(gguf: str, state: Path) ->
 
 PARENT = """
 import asyncio, os, signal, sys
-from synaptic.backends.embedded import EmbeddedBackend
+from synaptic.backends.embedded.backend import EmbeddedBackend
 from synaptic.settings.load import Settings
 
 async def main():

@@ -7,7 +7,7 @@ import pytest
 
 from synaptic import Pipeline, RunFinished, Session, Settings, StepStarted, TokenDelta
 from synaptic.agents.agent import discover_agents
-from synaptic.backends.embedded import EmbeddedBackend
+from synaptic.backends.embedded.backend import EmbeddedBackend
 
 pytestmark = [pytest.mark.real_model, pytest.mark.timeout(600)]
 

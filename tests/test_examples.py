@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from synaptic import Failure, Pipeline, RunResult, ScriptedBackend, Session, Settings, paths
-from synaptic.backends.embedded import EmbeddedBackend
+from synaptic.backends.embedded.backend import EmbeddedBackend
 from synaptic.models.download import ModelStore
 from synaptic.pipeline.loader import builtin_pipelines
 from synaptic.pipeline.tools import discover_tools

@@ -13,7 +13,7 @@ from faulty_node import FaultyNode
 from faulty_node_child import child_node
 from faulty_node_script import reply_text
 
-from synaptic.backends.ollama import OllamaBackend
+from synaptic.backends.ollama.backend import OllamaBackend
 from synaptic.errors import (
     BackendBusy,
     BackendError,

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synaptic.backends.base import Backend, CountsTokens, KnowsContext
-from synaptic.backends.embedded import EmbeddedBackend
+from synaptic.backends.embedded.backend import EmbeddedBackend
 from synaptic.backends.llama_server import LlamaServerBackend
-from synaptic.backends.ollama import OllamaBackend
+from synaptic.backends.ollama.backend import OllamaBackend
 from synaptic.backends.scripted import Failure, ScriptedBackend
 from synaptic.errors import BudgetExceeded, ContextOverflow, EngineCrashed
 from synaptic.messages import ChatRequest, Chunk, Message, Shortened, Usage

@@ -32,8 +32,8 @@ from fault_server import (
     stream,
 )
 
-from synaptic.backends import http as http_module
-from synaptic.backends.http import (
+from synaptic.backends.http.client import client as http_module
+from synaptic.backends.http.client import (
     encode_json,
     get_json,
     mapped_errors,
@@ -43,7 +43,7 @@ from synaptic.backends.http import (
     sse,
     stream_request,
 )
-from synaptic.backends.http_errors import Origin, error_text, printable, retry_after_seconds, without_password
+from synaptic.backends.http.errors import Origin, error_text, printable, retry_after_seconds, without_password
 from synaptic.errors import (
     BackendBusy,
     BackendError,

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from fault_server import FaultServer, json_reply, read_request
 
-from synaptic.backends.http import authorization, get_json, new_client, post_json
+from synaptic.backends.http.client import authorization, get_json, new_client, post_json
 from synaptic.errors import BackendUnavailable, ConfigError
 
 if TYPE_CHECKING:

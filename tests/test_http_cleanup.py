@@ -15,7 +15,7 @@ import pytest
 from fault_server import FaultServer, hang, stream
 from http_support import connections_in_use, idle_connections
 
-from synaptic.backends.http import drain, ndjson, new_client, stream_request
+from synaptic.backends.http.client import drain, ndjson, new_client, stream_request
 from synaptic.errors import BackendError, StreamTruncated
 
 if TYPE_CHECKING:

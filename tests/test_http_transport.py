@@ -21,8 +21,8 @@ import pytest
 from fault_server import FaultServer, Request, cut, hang, json_reply, ollama_reply, raw, reset, stream
 from http_support import connections_in_use, idle_connections
 
-from synaptic.backends.http import get_json, ndjson, new_client, post_json, stream_request
-from synaptic.backends.http_transport import translated
+from synaptic.backends.http.client import get_json, ndjson, new_client, post_json, stream_request
+from synaptic.backends.http.transport import translated
 from synaptic.errors import BackendError, BackendUnavailable, ProtocolError, RequestRejected, StreamTruncated
 
 if TYPE_CHECKING:

@@ -27,13 +27,13 @@ from fault_server import (
 from http_support import connections_in_use
 
 from synaptic.backends.base import Backend, BackendContext, create_backend
-from synaptic.backends.http import new_client
-from synaptic.backends.ollama import OllamaBackend
-from synaptic.backends.ollama_api import (
+from synaptic.backends.http.client import new_client
+from synaptic.backends.ollama.api import (
     Defaults,
     chat_payload,
     keep_alive_value,
 )
+from synaptic.backends.ollama.backend import OllamaBackend
 from synaptic.errors import (
     BackendBusy,
     BackendError,

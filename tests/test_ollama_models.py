@@ -14,9 +14,8 @@ from fault_server import (
     respond,
 )
 
-from synaptic.backends.http import new_client
-from synaptic.backends.ollama import OllamaBackend
-from synaptic.backends.ollama_api import (
+from synaptic.backends.http.client import new_client
+from synaptic.backends.ollama.api import (
     Installed,
     choose_model,
     default_url,
@@ -25,6 +24,7 @@ from synaptic.backends.ollama_api import (
     is_loopback,
     merge_models,
 )
+from synaptic.backends.ollama.backend import OllamaBackend
 from synaptic.errors import (
     ModelNotFound,
 )

@@ -9,7 +9,7 @@ import pytest
 from faulty_node import FaultyNode
 from faulty_node_script import Model
 
-from synaptic.backends.ollama import OllamaBackend
+from synaptic.backends.ollama.backend import OllamaBackend
 from synaptic.errors import BackendUnavailable, ModelNotFound, ServerError
 from synaptic.messages import ChatRequest, Message
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from synaptic import errors
-from synaptic.backends.http_errors import (
+from synaptic.backends.http.errors import (
     Origin,
     closed_client,
     from_httpx,
@@ -17,7 +17,7 @@ from synaptic.backends.http_errors import (
     no_answer_within,
     status_error,
 )
-from synaptic.backends.ollama_api import status_error as ollama_error
+from synaptic.backends.ollama.api import status_error as ollama_error
 from synaptic.backends.pool.failures import Failure, judge
 from synaptic.errors import BackendError
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from faulty_node import FaultyNode
 
-from synaptic.backends.ollama import OllamaBackend
+from synaptic.backends.ollama.backend import OllamaBackend
 from synaptic.backends.pool import warm
 from synaptic.backends.pool.facts import read_facts, update
 from synaptic.backends.pool.health import Health

@@ -4,7 +4,7 @@ import pytest
 from fault_server import FaultServer, before_headers, hang, html, json_reply
 
 from synaptic.backends.base import Backend, BackendContext, create_backend, known_backends
-from synaptic.backends.ollama_api import full_name
+from synaptic.backends.ollama.api import full_name
 from synaptic.backends.pool.backend import PoolBackend
 from synaptic.backends.router import Row, has_model, open_backend, table_row
 from synaptic.backends.scripted import ScriptedBackend

@@ -17,8 +17,8 @@ import psutil
 import pytest
 from ollama_nodes import MODEL, RealNode, real_nodes
 
-from synaptic.backends.ollama import OllamaBackend
-from synaptic.backends.ollama_pull import pull_model
+from synaptic.backends.ollama.backend import OllamaBackend
+from synaptic.backends.ollama.pull import pull_model
 from synaptic.errors import ContextOverflow
 from synaptic.messages import ChatRequest, Message
 

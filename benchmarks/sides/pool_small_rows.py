@@ -140,7 +140,7 @@ async def research(_: Workshop) -> Row:
 
 async def _direct(urls: list[str], calls: int, model: str) -> float:
     """Return the seconds that so many equal calls take, spread over the nodes, without the pool."""
-    from synaptic.backends.ollama import OllamaBackend  # noqa: PLC0415 - one row needs it
+    from synaptic.backends.ollama.backend import OllamaBackend  # noqa: PLC0415 - one row needs it
     from synaptic.messages import ChatRequest, Message  # noqa: PLC0415
 
     async def lane(url: str, count: int) -> None:

@@ -21,8 +21,8 @@ ENTRY_POINT_GROUP = "synaptic.backends"
 
 BUILT_IN = {
     "scripted": "synaptic.backends.scripted:from_context",
-    "embedded": "synaptic.backends.embedded:from_context",
-    "ollama": "synaptic.backends.ollama:from_context",
+    "embedded": "synaptic.backends.embedded.backend:from_context",
+    "ollama": "synaptic.backends.ollama.backend:from_context",
     "distributed": "synaptic.backends.distributed.backend:from_context",
     "llama-server": "synaptic.backends.llama_server:from_context",
 }

@@ -6,8 +6,16 @@ import json
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from synaptic.backends.http import JsonObject, get_json, get_json_objects, new_client, post_json, sse, stream_request
-from synaptic.backends.http_errors import Origin, closed_client
+from synaptic.backends.http.client import (
+    JsonObject,
+    get_json,
+    get_json_objects,
+    new_client,
+    post_json,
+    sse,
+    stream_request,
+)
+from synaptic.backends.http.errors import Origin, closed_client
 from synaptic.errors import (
     BackendBusy,
     BackendError,

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from synaptic.backends.base import Backend, BackendContext, ChoosesModel, create_backend
-from synaptic.backends.http_errors import without_password
+from synaptic.backends.http.errors import without_password
 from synaptic.errors import BackendError, BackendUnavailable, ModelNotFound
 from synaptic.messages import BackendNotice, ModelInfo, Reporter, Route
 from synaptic.models.names import full_name
@@ -20,7 +20,7 @@ from synaptic.models.names import full_name
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from synaptic.backends.ollama import OllamaBackend
+    from synaptic.backends.ollama.backend import OllamaBackend
     from synaptic.backends.pool.backend import PoolBackend
     from synaptic.settings.load import NodeSettings, Settings
 
@@ -295,7 +295,7 @@ class _Router:
             from synaptic.backends.pool.access import open_client  # noqa: PLC0415  (not needed by every row)
 
             return open_client(self.settings, node.settings, self.environ)
-        from synaptic.backends.ollama import OllamaBackend  # noqa: PLC0415  (the same)
+        from synaptic.backends.ollama.backend import OllamaBackend  # noqa: PLC0415  (the same)
 
         return OllamaBackend.from_settings(self.settings, node.url)
 
@@ -316,7 +316,7 @@ class _Router:
         return [_Node(node.url, node.parallel, node) for node in self.settings.nodes] or [self._local_node()]
 
     def _local_node(self) -> _Node:
-        from synaptic.backends.ollama import default_url  # noqa: PLC0415  (not needed by every row)
+        from synaptic.backends.ollama.backend import default_url  # noqa: PLC0415  (not needed by every row)
 
         return _Node(default_url(self.environ))
 

@@ -120,7 +120,7 @@ def _list(environ: Mapping[str, str]) -> list[ModelInfo]:
 
 def _embedded() -> Source:
     """Return the embedded model; without files if it was not fetched yet."""
-    from synaptic.backends.embedded import MODEL_NAME  # noqa: PLC0415 - where a path is named it is not needed
+    from synaptic.backends.embedded.backend import MODEL_NAME  # noqa: PLC0415 - where a path is named it is not needed
     from synaptic.models.download import ModelStore  # noqa: PLC0415 - the same
 
     store = ModelStore()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Protocol
 
-from synaptic.backends.http_errors import without_password
-from synaptic.backends.ollama_api import default_url
+from synaptic.backends.http.errors import without_password
+from synaptic.backends.ollama.api import default_url
 from synaptic.backends.pool.discovery import FoundNode, scan
 from synaptic.backends.pool.inspection import Inspection, inspect_node, inspect_nodes
 from synaptic.errors import BackendUnavailable, ConfigError, ExitCode

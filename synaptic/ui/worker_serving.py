@@ -100,7 +100,7 @@ def settings_line(host: str, port: int, memory_bytes: int) -> str:
 
 def _worker(engine: Engine, serving: Serving, say: Callable[[str], None]) -> ManagedWorker:
     from synaptic.backends.distributed.managed_worker import ManagedWorker  # noqa: PLC0415
-    from synaptic.backends.embedded import usable_threads  # noqa: PLC0415
+    from synaptic.backends.embedded.backend import usable_threads  # noqa: PLC0415
     from synaptic.messages import BackendNotice  # noqa: PLC0415
 
     def report(what: BackendReport) -> None:

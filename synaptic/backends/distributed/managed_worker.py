@@ -20,7 +20,7 @@ from synaptic.backends.distributed.change import Change
 from synaptic.backends.distributed.local_machine import available_bytes, cpu_name, parse_devices
 from synaptic.backends.distributed.restart_policy import Restarts
 from synaptic.backends.distributed.rpc_protocol import Endpoint
-from synaptic.backends.embedded_child import SPIN_COUNT
+from synaptic.backends.embedded.child import SPIN_COUNT
 from synaptic.errors import BackendUnavailable, SynapticError
 from synaptic.messages import BackendNotice, ignore_report
 from synaptic.processes.child import ChildProcess, describe_exit

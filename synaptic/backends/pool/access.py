@@ -10,9 +10,9 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from synaptic.backends.http_access import authorization
-from synaptic.backends.ollama import OllamaBackend
-from synaptic.backends.ollama_api import is_loopback
+from synaptic.backends.http.access import authorization
+from synaptic.backends.ollama.api import is_loopback
+from synaptic.backends.ollama.backend import OllamaBackend
 from synaptic.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from synaptic.backends.ollama_api import NAME, Installed, choose_model
+from synaptic.backends.ollama.api import NAME, Installed, choose_model
 from synaptic.backends.pool.access import access_notices, open_client
 from synaptic.backends.pool.calls import Call, Parts
 from synaptic.backends.pool.contexts import ContextBook
@@ -33,7 +33,7 @@ from synaptic.models.names import full_name
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from synaptic.backends.ollama import OllamaBackend
+    from synaptic.backends.ollama.backend import OllamaBackend
     from synaptic.messages import Chunk
     from synaptic.settings.load import NodeSettings, Settings
 

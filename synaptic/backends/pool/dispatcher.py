@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synaptic.backends.ollama_api import NAME
+from synaptic.backends.ollama.api import NAME
 from synaptic.backends.pool.lease import Lease
 from synaptic.backends.pool.picker import Pick, Reservations, Why, pick
 from synaptic.backends.pool.queue import Waiter, WaitingCalls

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synaptic.backends.http import get_json, new_client
+from synaptic.backends.http.client import get_json, new_client
 from synaptic.backends.pool.access import access_notices, certificates, node_headers
 from synaptic.backends.pool.facts import read_facts
 from synaptic.backends.pool.status import ModelStatus, NodeStatus
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from synaptic.backends.http import JsonObject
+    from synaptic.backends.http.client import JsonObject
     from synaptic.backends.pool.facts import LoadedModel
     from synaptic.messages import ModelInfo
     from synaptic.settings.load import NodeSettings

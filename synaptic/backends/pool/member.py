@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from synaptic.backends.ollama import OllamaBackend
-    from synaptic.backends.ollama_api import Installed
+    from synaptic.backends.ollama.api import Installed
+    from synaptic.backends.ollama.backend import OllamaBackend
     from synaptic.backends.pool.health import Health
     from synaptic.backends.pool.state import NodeState
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from synaptic.backends.ollama_api import default_url
+from synaptic.backends.ollama.api import default_url
 from synaptic.errors import ConfigError
 from synaptic.settings.load import NodeSettings, Settings, load_settings
 

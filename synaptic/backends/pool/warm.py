@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from synaptic.backends.ollama_api import NAME
+from synaptic.backends.ollama.api import NAME
 from synaptic.backends.pool.failures import judge
 from synaptic.backends.pool.picker import footprint
 from synaptic.errors import BackendError

@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from synaptic.backends.ollama_api import NAME
+from synaptic.backends.ollama.api import NAME
 from synaptic.backends.pool.facts import read_facts, read_shown, update
 from synaptic.backends.pool.failures import judge
 from synaptic.backends.pool.identity import own_addresses, place_of, twins

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from synaptic.backends.embedded import MODEL_NAME
+from synaptic.backends.embedded.backend import MODEL_NAME
 from synaptic.server.ollama_api import gguf, names
 from synaptic.server.ollama_api.errors import invalid_name
 from synaptic.server.ollama_api.replies import human_number, local_time

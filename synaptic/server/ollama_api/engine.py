@@ -7,9 +7,9 @@ import secrets
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from synaptic.backends.embedded import launch, require_engine, usable_threads
-from synaptic.backends.embedded_child import Parameters
-from synaptic.backends.http import new_client, post_json, sse, stream_request
+from synaptic.backends.embedded.backend import launch, require_engine, usable_threads
+from synaptic.backends.embedded.child import Parameters
+from synaptic.backends.http.client import new_client, post_json, sse, stream_request
 from synaptic.backends.llama_server import headers
 from synaptic.errors import (
     BackendError,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from synaptic.backends.http_reply import Reply
+    from synaptic.backends.http.reply import Reply
     from synaptic.processes.child import ChildProcess
 
 NAME = "embedded"

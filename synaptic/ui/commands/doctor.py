@@ -159,7 +159,7 @@ def _workers(settings: Settings, version: str) -> Iterator[Finding]:
 
 
 def _embedded(settings: Settings) -> Iterator[Finding]:
-    from synaptic.backends.embedded import require_engine  # noqa: PLC0415
+    from synaptic.backends.embedded.backend import require_engine  # noqa: PLC0415
     from synaptic.errors import ConfigError, EngineUnavailable  # noqa: PLC0415
     from synaptic.models.download import ModelStore, check_model_file  # noqa: PLC0415
 

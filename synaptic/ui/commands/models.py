@@ -54,7 +54,7 @@ def pull(context: click.Context, /, name: str | None, **values: Any) -> None:
     """Fetch a model into Ollama; without NAME, the small embedded one into the cache."""
     import sys  # noqa: PLC0415
 
-    from synaptic.backends.embedded import MODEL_NAME  # noqa: PLC0415
+    from synaptic.backends.embedded.backend import MODEL_NAME  # noqa: PLC0415
     from synaptic.runtime.events import BackendReported  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
     from synaptic.ui.console import stderr_console  # noqa: PLC0415
@@ -89,8 +89,8 @@ async def _fetch_embedded(report: Callable[[BackendReport], None]) -> str:
 
 
 async def _fetch_ollama(name: str, settings: Settings, report: Callable[[BackendReport], None]) -> str:
-    from synaptic.backends.ollama import default_url  # noqa: PLC0415
-    from synaptic.backends.ollama_pull import pull_model  # noqa: PLC0415
+    from synaptic.backends.ollama.backend import default_url  # noqa: PLC0415
+    from synaptic.backends.ollama.pull import pull_model  # noqa: PLC0415
 
     if not settings.nodes:
         url = default_url(os.environ)

@@ -3,7 +3,7 @@
 A backend sends with :func:`stream_request` and reads with :func:`ndjson` or :func:`sse`, or asks once with
 :func:`get_json` and :func:`post_json`. Whatever goes wrong is a :class:`~synaptic.errors.BackendError`; what a server
 says is untrusted, so it is cut and cleaned before it is quoted. What carries the calls is chosen in :func:`new_client`
-and nowhere else (:mod:`synaptic.backends.http_transport` says why). It is imported on first use: it takes 0.4 s.
+and nowhere else (:mod:`synaptic.backends.http.transport` says why). It is imported on first use: it takes 0.4 s.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 
-from synaptic.backends.http_access import authorization, checked_headers, tls_context
-from synaptic.backends.http_errors import (
+from synaptic.backends.http.access import authorization, checked_headers, tls_context
+from synaptic.backends.http.errors import (
     Origin,
     ReadError,
     closed_client,
@@ -27,7 +27,7 @@ from synaptic.backends.http_errors import (
     not_json,
     status_error,
 )
-from synaptic.backends.http_reply import HttpxReply, Reply
+from synaptic.backends.http.reply import HttpxReply, Reply
 from synaptic.errors import BackendError, ProtocolError, StreamTruncated
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from synaptic.backends.http_transport import NodeClient
+    from synaptic.backends.http.transport import NodeClient
 
 __all__ = [
     "CONNECT_TIMEOUT",
@@ -100,7 +100,7 @@ def new_client(
     """
     import httpx  # noqa: PLC0415 - heavy, and most commands never send anything
 
-    from synaptic.backends.http_transport import NodeClient  # noqa: PLC0415 - as above
+    from synaptic.backends.http.transport import NodeClient  # noqa: PLC0415 - as above
 
     try:
         urlsplit(base_url).port  # noqa: B018 - asked because it refuses port 99999, which httpx accepts

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from synaptic.backends.http_errors import error_text
+from synaptic.backends.http.errors import error_text
 from synaptic.errors import (
     BackendBusy,
     BackendError,
@@ -35,7 +35,7 @@ from synaptic.models.names import full_name
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from synaptic.backends.http import JsonObject
+    from synaptic.backends.http.client import JsonObject
 
 NAME = "ollama"
 DEFAULT_PORT = 11434

@@ -155,7 +155,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
 
 class AiohttpReply:
-    """The reply to one request, read by whoever called; :class:`~synaptic.backends.http_reply.Reply` says how."""
+    """The reply to one request, read by whoever called; :class:`~synaptic.backends.http.reply.Reply` says how."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Client of one Ollama server. What its API means is decided in :mod:`synaptic.backends.ollama_api`."""
+"""Client of one Ollama server. What its API means is decided in :mod:`synaptic.backends.ollama.api`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Self
 
-from synaptic.backends.http import JsonObject, drain, get_json, ndjson, new_client, post_json, stream_request
-from synaptic.backends.http_errors import Origin, closed_client, without_password
-from synaptic.backends.ollama_api import (
+from synaptic.backends.http.client import JsonObject, drain, get_json, ndjson, new_client, post_json, stream_request
+from synaptic.backends.http.errors import Origin, closed_client, without_password
+from synaptic.backends.ollama.api import (
     NAME,
     Defaults,
     Installed,

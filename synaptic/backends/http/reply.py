@@ -1,6 +1,6 @@
 """One HTTP reply: what it looks like to its reader, and how one is had of any client of httpx.
 
-A reply of our own client is :class:`~synaptic.backends.http_transport.AiohttpReply`. That of another client is read by
+A reply of our own client is :class:`~synaptic.backends.http.transport.AiohttpReply`. That of another client is read by
 a task of its own, so that it can be abandoned at any moment without a trace: httpcore guards its clean-up with the
 cancel scopes of anyio, which ``Task.cancel()`` passes straight through: one cancellation at the wrong step, or two in a
 row, leave a connection open that nobody owns any more. So the task that talks to httpx is only ever cancelled through

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synaptic import paths
-from synaptic.backends.embedded_child import Parameters
+from synaptic.backends.embedded.child import Parameters
 from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.errors import (
     BackendUnavailable,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 NAME = "embedded"
 MODEL_NAME = "smollm2:135m"
 ENGINE_MODULE = "xllamacpp"
-CHILD_MODULE = "synaptic.backends.embedded_child"
+CHILD_MODULE = "synaptic.backends.embedded.child"
 START_TIMEOUT = 300.0  # seconds; a big model of the user's own on a slow disk
 CRASH_NOTICE = 1.0  # seconds from a cut connection to the news that the child is dead
 MAX_CRASHES = 3

@@ -19,7 +19,7 @@ _SENDABLE = re.compile(r"[\t\x20-\x7e]*")
 
 
 def authorization(*, token: str | None = None, user: str | None = None, password: str | None = None) -> dict[str, str]:
-    """Return the header that a server asks for, to be given to :func:`~synaptic.backends.http.new_client`.
+    """Return the header that a server asks for, to be given to :func:`~synaptic.backends.http.client.new_client`.
 
     Args:
         token: Sent as a bearer token (RFC 6750); white space around it, as files have it, is taken off.
