@@ -27,9 +27,9 @@ from sides.pool_sim_makespan import makespan
 from sides.processes import HERE, peers_python
 
 from synaptic.backends.pool.index import Shortlist
-from synaptic.backends.pool.picker import Reservations, pick
-from synaptic.backends.pool.rates import Rates
-from synaptic.backends.pool.state import CallShape, ModelState, NodeState
+from synaptic.backends.pool.learned.rates import Rates
+from synaptic.backends.pool.node.state import CallShape, ModelState, NodeState
+from synaptic.backends.pool.policy import Reservations, pick
 
 if TYPE_CHECKING:
     from collections.abc import Callable

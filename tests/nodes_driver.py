@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from synaptic.backends.pool.status import Candidate, Decision, ModelStatus, NodeStatus
+from synaptic.backends.pool.node.status import Candidate, Decision, ModelStatus, NodeStatus
 from synaptic.backends.scripted import ScriptedBackend
 from synaptic.runtime.session import Session
 from synaptic.settings.load import load_settings

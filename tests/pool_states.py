@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from synaptic.backends.pool.rates import Rates
-from synaptic.backends.pool.state import CallShape, ModelState, NodeState
+from synaptic.backends.pool.learned.rates import Rates
+from synaptic.backends.pool.node.state import CallShape, ModelState, NodeState
 
 NAMES = ("m", "x", "y")
 

@@ -13,7 +13,7 @@ from faulty_node import FaultyNode
 from faulty_node_script import write_script
 
 from synaptic.backends.pool.backend import PoolBackend, PoolOptions
-from synaptic.backends.pool.dispatcher import Limits
+from synaptic.backends.pool.dispatch import Limits
 from synaptic.errors import BackendError
 from synaptic.messages import ChatRequest, Message, Timeouts
 from synaptic.settings.load import NodeSettings, Settings

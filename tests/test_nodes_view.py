@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from synaptic.backends.pool.inspection import Inspection
-from synaptic.backends.pool.status import Candidate, Decision, ModelStatus, NodeStatus
+from synaptic.backends.pool.node.inspection import Inspection
+from synaptic.backends.pool.node.status import Candidate, Decision, ModelStatus, NodeStatus
 from synaptic.errors import BackendUnavailable
 from synaptic.settings.load import NodeSettings
 from synaptic.ui.explain_view import MOST_CANDIDATES, candidate_rows, headline, latest

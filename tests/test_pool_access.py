@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from fault_server import FaultServer, json_reply, respond
 
-from synaptic.backends.pool.access import access_notices, certificates, node_headers, open_client
-from synaptic.backends.pool.inspection import inspect_node
+from synaptic.backends.pool.node.access import access_notices, certificates, node_headers, open_client
+from synaptic.backends.pool.node.inspection import inspect_node
 from synaptic.errors import ConfigError
 from synaptic.settings.load import NodeSettings, Settings
 

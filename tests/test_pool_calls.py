@@ -13,9 +13,9 @@ import pytest
 from faulty_node import FaultyNode
 from pool_support import ask, ask_many, pool_over, question, whole_text
 
-from synaptic.backends.pool.health import Health
-from synaptic.backends.pool.retry_budget import RetryBudget
-from synaptic.backends.pool.state import NodeState
+from synaptic.backends.pool.calls.retry_budget import RetryBudget
+from synaptic.backends.pool.node.health import Health
+from synaptic.backends.pool.node.state import NodeState
 from synaptic.backends.schema_sample import sample_value
 from synaptic.errors import BackendError, BackendUnavailable, CallTimeout, FirstTokenTimeout
 from synaptic.messages import Timeouts

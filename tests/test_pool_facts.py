@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synaptic.backends.pool.facts import SEEN_COUNTS, LoadedModel, read_facts, read_shown, update
-from synaptic.backends.pool.identity import HERE, Place, own_addresses, place_of, twins
-from synaptic.backends.pool.state import ModelState, NodeState
+from synaptic.backends.pool.node.facts import SEEN_COUNTS, LoadedModel, read_facts, read_shown, update
+from synaptic.backends.pool.node.identity import HERE, Place, own_addresses, place_of, twins
+from synaptic.backends.pool.node.state import ModelState, NodeState
 
 GB = 10**9
 TAGS = {

@@ -18,7 +18,7 @@ from synaptic.backends.http.errors import (
     status_error,
 )
 from synaptic.backends.ollama.api import status_error as ollama_error
-from synaptic.backends.pool.failures import Failure, judge
+from synaptic.backends.pool.node.failures import Failure, judge
 from synaptic.errors import BackendError
 
 ORIGIN = Origin("ollama", "http://desk:11434")

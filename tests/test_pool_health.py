@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from synaptic.backends.pool.failures import Failure
-from synaptic.backends.pool.health import (
+from synaptic.backends.pool.node.failures import Failure
+from synaptic.backends.pool.node.health import (
     CALM_SECONDS,
     CALM_SUCCESSES,
     FORGIVEN_AFTER,
@@ -22,7 +22,7 @@ from synaptic.backends.pool.health import (
     WARM_SECONDS,
     Health,
 )
-from synaptic.backends.pool.state import NodeState
+from synaptic.backends.pool.node.state import NodeState
 
 SOFT = Failure("node", down=False, delivered=True, elsewhere=True, why="it failed")
 HARD = Failure("node", down=True, delivered=False, elsewhere=True, why="nothing answers there")

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pool_states import NAMES, model_states, node, nodes, pools, shapes
 
 from synaptic.backends.pool.index import UNKNOWN, Shortlist
-from synaptic.backends.pool.picker import Reservations, pick
-from synaptic.backends.pool.rates import Rates, Sample
-from synaptic.backends.pool.state import CallShape
+from synaptic.backends.pool.learned.rates import Rates, Sample
+from synaptic.backends.pool.node.state import CallShape
+from synaptic.backends.pool.policy import Reservations, pick
 
 NOW = 1000.0
 CALL = CallShape("m", prompt_tokens=100, output_tokens=100)

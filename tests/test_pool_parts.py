@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from synaptic.backends.pool.contexts import DEFAULT_CONTEXT, ContextBook
-from synaptic.backends.pool.retry_budget import RetryBudget
-from synaptic.backends.pool.sizes import KEPT, OutputSizes, prompt_tokens
-from synaptic.backends.pool.state import ModelState
+from synaptic.backends.pool.calls.retry_budget import RetryBudget
+from synaptic.backends.pool.learned.contexts import DEFAULT_CONTEXT, ContextBook
+from synaptic.backends.pool.learned.sizes import KEPT, OutputSizes, prompt_tokens
+from synaptic.backends.pool.node.state import ModelState
 from synaptic.messages import ChatRequest, Message
 
 

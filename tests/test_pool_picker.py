@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pool_states import node, pools, shapes
 
-from synaptic.backends.pool.picker import (
+from synaptic.backends.pool.learned.rates import STALE_SECONDS, Rates
+from synaptic.backends.pool.node.state import CallShape, ModelState
+from synaptic.backends.pool.policy import (
     AS_GOOD_AS_EQUAL,
     Pick,
     Reservations,
@@ -23,8 +25,6 @@ from synaptic.backends.pool.picker import (
     pick,
     remaining,
 )
-from synaptic.backends.pool.rates import STALE_SECONDS, Rates
-from synaptic.backends.pool.state import CallShape, ModelState
 
 NOW = 1000.0
 GIB = 2**30

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synaptic.backends.pool.prefixes import (
+from synaptic.backends.pool.learned.prefixes import (
     BLOCK_CHARACTERS,
     MOST_BLOCKS,
     MOST_NODES,

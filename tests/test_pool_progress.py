@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from synaptic.backends.pool.progress import Progress
+from synaptic.backends.pool.calls.progress import Progress
 from synaptic.messages import ChatRequest, Chunk, Message, Usage
 
 ASK = ChatRequest(messages=(Message("user", "Say it."),), model="m", max_tokens=20)

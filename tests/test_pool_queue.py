@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synaptic.backends.pool.node.state import CallShape
 from synaptic.backends.pool.queue import PATIENCE, Waiter, WaitingCalls
-from synaptic.backends.pool.state import CallShape
 
 
 def waiter(tag, *, model="m:latest", priority=0, rank=0):

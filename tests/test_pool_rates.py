@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synaptic.backends.pool.rates import FEW_SAMPLES, Rates, Sample, median_rates
+from synaptic.backends.pool.learned.rates import FEW_SAMPLES, Rates, Sample, median_rates
 
 
 def told(prompt, output, *, prompt_rate=500.0, output_rate=20.0, overhead=0.1, load=0.0) -> Sample:

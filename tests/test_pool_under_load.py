@@ -15,7 +15,7 @@ from faulty_node_child import child_node
 from faulty_node_script import Config, Kind, write_script
 from pool_support import ask, pool_over, question
 
-from synaptic.backends.pool.state import NodeState
+from synaptic.backends.pool.node.state import NodeState
 from synaptic.messages import Timeouts
 
 PLACES = 4

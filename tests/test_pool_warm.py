@@ -12,10 +12,10 @@ from faulty_node import FaultyNode
 
 from synaptic.backends.ollama.backend import OllamaBackend
 from synaptic.backends.pool import warm
-from synaptic.backends.pool.facts import read_facts, update
-from synaptic.backends.pool.health import Health
-from synaptic.backends.pool.member import Member
-from synaptic.backends.pool.state import NodeState
+from synaptic.backends.pool.node.facts import read_facts, update
+from synaptic.backends.pool.node.health import Health
+from synaptic.backends.pool.node.node import Member
+from synaptic.backends.pool.node.state import NodeState
 from synaptic.backends.pool.warm import Warmer
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from faulty_node import FaultyNode
 from faulty_node_script import Model
 from pool_support import ask, pool_over, question
 
-from synaptic.backends.pool import watch as watching
 from synaptic.backends.pool.backend import PoolBackend, PoolOptions
-from synaptic.backends.pool.dispatcher import Limits
+from synaptic.backends.pool.dispatch import Limits
+from synaptic.backends.pool.node import watch as watching
 from synaptic.errors import ModelNotFound
 from synaptic.settings.load import NodeSettings, Settings
 

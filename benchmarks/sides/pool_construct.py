@@ -21,7 +21,7 @@ async def ours(urls: list[str]) -> dict[str, Any]:
     begin = time.perf_counter()
     import synaptic  # noqa: PLC0415 - its time is measured
     import synaptic.backends.pool.backend  # noqa: PLC0415 - imported with the first pool, unless it is before
-    import synaptic.backends.pool.opening  # noqa: PLC0415 - the same
+    import synaptic.backends.pool.from_program  # noqa: PLC0415 - the same
 
     imported = time.perf_counter()
     pool = synaptic.Pool(urls, model="m")

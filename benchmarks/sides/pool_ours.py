@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import synaptic
 from sides.pool_load import laps_of
 from synaptic.backends.pool.index import WORTHWHILE, Shortlist
-from synaptic.backends.pool.picker import Reservations, pick
-from synaptic.backends.pool.rates import Rates, Sample
-from synaptic.backends.pool.state import CallShape, ModelState, NodeState
+from synaptic.backends.pool.learned.rates import Rates, Sample
+from synaptic.backends.pool.node.state import CallShape, ModelState, NodeState
+from synaptic.backends.pool.policy import Reservations, pick
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -7,7 +7,7 @@ from typing import Any
 
 from sides.pool_sim_scheduler import Ours, Simple
 from sides.pool_sim_world import GB, OVERHEAD, Clock, Machine, SimCall, Source, make_models
-from synaptic.backends.pool.rates import Sample
+from synaptic.backends.pool.learned.rates import Sample
 
 CALLS = 200
 SPEEDS = (1, 2, 4, 8)

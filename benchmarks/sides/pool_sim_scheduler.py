@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from sides.pool_sim_world import PRIORITIES, Machine, SimCall
 from synaptic.backends.pool.index import WORTHWHILE, Shortlist
-from synaptic.backends.pool.picker import Pick, Reservations, pick
-from synaptic.backends.pool.prefixes import Prefixes
+from synaptic.backends.pool.learned.prefixes import Prefixes
+from synaptic.backends.pool.learned.rates import Rates, Sample, median_rates
+from synaptic.backends.pool.node.state import CallShape, ModelState, NodeState
+from synaptic.backends.pool.policy import Pick, Reservations, pick
 from synaptic.backends.pool.queue import Waiter, WaitingCalls
-from synaptic.backends.pool.rates import Rates, Sample, median_rates
-from synaptic.backends.pool.state import CallShape, ModelState, NodeState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -8,7 +8,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from synaptic.backends.pool.rates import Sample
+from synaptic.backends.pool.learned.rates import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from synaptic.text.problems import did_you_mean
 
 if TYPE_CHECKING:
     from synaptic.backends.distributed.coordinator_types import CoordinatorStatus
-    from synaptic.backends.pool.status import Decision, NodeStatus
+    from synaptic.backends.pool.node.status import Decision, NodeStatus
     from synaptic.settings.load import Settings
 
 ENTRY_POINT_GROUP = "synaptic.backends"

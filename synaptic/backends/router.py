@@ -292,7 +292,7 @@ class _Router:
 
     def _client(self, node: _Node) -> OllamaBackend:
         if node.settings is not None:
-            from synaptic.backends.pool.access import open_client  # noqa: PLC0415  (not needed by every row)
+            from synaptic.backends.pool.node.access import open_client  # noqa: PLC0415  (not needed by every row)
 
             return open_client(self.settings, node.settings, self.environ)
         from synaptic.backends.ollama.backend import OllamaBackend  # noqa: PLC0415  (the same)

@@ -242,7 +242,7 @@ class Session:
     def _open_named(self, name: str) -> Backend:
         """Return the backend that a step names, opened beside the one of the route."""
         if name == "ollama" and self.settings.nodes:
-            from synaptic.backends.pool.access import open_client  # noqa: PLC0415  (most runs need it never)
+            from synaptic.backends.pool.node.access import open_client  # noqa: PLC0415  (most runs need it never)
 
             return open_client(self.settings, self.settings.nodes[0], os.environ)
         return create_backend(name, BackendContext(self.settings, None, self._report))

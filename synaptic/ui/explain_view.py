@@ -11,7 +11,7 @@ from synaptic.ui.nodes_view import duration
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synaptic.backends.pool.status import Candidate, Decision
+    from synaptic.backends.pool.node.status import Candidate, Decision
 
 HEADERS: Final = ("", "node", "expected", "wait", "load", "run", "cached", "why")
 MOST_CANDIDATES: Final = 12

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from synaptic.backends.http.errors import without_password
 from synaptic.backends.ollama.api import default_url
-from synaptic.backends.pool.discovery import FoundNode, scan
-from synaptic.backends.pool.inspection import Inspection, inspect_node, inspect_nodes
+from synaptic.backends.pool.node.discovery import FoundNode, scan
+from synaptic.backends.pool.node.inspection import Inspection, inspect_node, inspect_nodes
 from synaptic.errors import BackendUnavailable, ConfigError, ExitCode
 from synaptic.settings.edit_nodes import add_node, find_node, read_node, refuse_twin, remove_node, written_url
 from synaptic.settings.load import NodeSettings
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from synaptic.backends.pool.discovery import AddressRange
-    from synaptic.backends.pool.status import NodeStatus
+    from synaptic.backends.pool.node.discovery import AddressRange
+    from synaptic.backends.pool.node.status import NodeStatus
     from synaptic.settings.edit_nodes import AddedNode
     from synaptic.settings.load import LoadedSettings, Settings
 

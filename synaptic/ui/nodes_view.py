@@ -9,8 +9,8 @@ from synaptic.text.words import one_line, plural, seconds, size
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from synaptic.backends.pool.inspection import Inspection
-    from synaptic.backends.pool.status import ModelStatus, NodeStatus
+    from synaptic.backends.pool.node.inspection import Inspection
+    from synaptic.backends.pool.node.status import ModelStatus, NodeStatus
 
 Rows = list[tuple[str, ...]]
 

@@ -9,23 +9,23 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from synaptic.backends.ollama.api import NAME, Installed, choose_model
-from synaptic.backends.pool.access import access_notices, open_client
-from synaptic.backends.pool.calls import Call, Parts
-from synaptic.backends.pool.contexts import ContextBook
-from synaptic.backends.pool.dispatcher import Dispatcher, Limits
-from synaptic.backends.pool.health import Health
+from synaptic.backends.pool.calls.call import Call, Parts
+from synaptic.backends.pool.calls.retry_budget import RetryBudget
+from synaptic.backends.pool.calls.sentinel import Sentinel
+from synaptic.backends.pool.dispatch import Dispatcher, Limits
 from synaptic.backends.pool.index import WORTHWHILE, Shortlist
-from synaptic.backends.pool.member import Member
-from synaptic.backends.pool.picker import explain
-from synaptic.backends.pool.prefixes import Prefixes, chain
-from synaptic.backends.pool.retry_budget import RetryBudget
-from synaptic.backends.pool.sentinel import Sentinel
-from synaptic.backends.pool.sizes import OutputSizes
-from synaptic.backends.pool.snapshot import node_status
-from synaptic.backends.pool.state import CallShape, NodeState
-from synaptic.backends.pool.status import Decision, NodeStatus
+from synaptic.backends.pool.learned.contexts import ContextBook
+from synaptic.backends.pool.learned.prefixes import Prefixes, chain
+from synaptic.backends.pool.learned.sizes import OutputSizes
+from synaptic.backends.pool.node.access import access_notices, open_client
+from synaptic.backends.pool.node.health import Health
+from synaptic.backends.pool.node.node import Member
+from synaptic.backends.pool.node.snapshot import node_status
+from synaptic.backends.pool.node.state import CallShape, NodeState
+from synaptic.backends.pool.node.status import Decision, NodeStatus
+from synaptic.backends.pool.node.watch import Watch
+from synaptic.backends.pool.policy import explain
 from synaptic.backends.pool.warm import Warmer, Wishes
-from synaptic.backends.pool.watch import Watch
 from synaptic.errors import BackendUnavailable, ModelNotFound
 from synaptic.messages import BackendNotice, ChatRequest, ModelInfo, Reporter, ignore_report
 from synaptic.models.names import full_name

@@ -12,14 +12,14 @@ from itertools import islice
 from math import log
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
-from synaptic.backends.pool.picker import can_hold
+from synaptic.backends.pool.policy import can_hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
     from random import Random
 
-    from synaptic.backends.pool.picker import Reservations
-    from synaptic.backends.pool.state import CallShape, ModelState, NodeState
+    from synaptic.backends.pool.node.state import CallShape, ModelState, NodeState
+    from synaptic.backends.pool.policy import Reservations
 
 WORTHWHILE = 16
 """Up to so many nodes, looking at all is faster."""

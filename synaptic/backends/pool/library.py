@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 
     from synaptic.backends.pool.backend import PoolBackend
-    from synaptic.backends.pool.status import Decision, NodeStatus
+    from synaptic.backends.pool.node.status import Decision, NodeStatus
     from synaptic.messages import Chunk, FinishReason, ModelInfo, Reporter
     from synaptic.settings.load import NodeSettings, Settings
 
@@ -80,7 +80,7 @@ class Pool:
         report: Reporter = ignore_report,
         **options: Any,
     ) -> None:
-        from synaptic.backends.pool.opening import pool_settings  # noqa: PLC0415  (pydantic)
+        from synaptic.backends.pool.from_program import pool_settings  # noqa: PLC0415  (pydantic)
 
         self.settings = pool_settings(nodes, model=model, settings=settings, options=options)
         self._report = report

@@ -105,7 +105,7 @@ def _agents() -> Iterator[Finding]:
 
 
 def _servers(settings: Settings) -> Iterator[Finding]:
-    from synaptic.backends.pool.inspection import inspect_nodes  # noqa: PLC0415
+    from synaptic.backends.pool.node.inspection import inspect_nodes  # noqa: PLC0415
     from synaptic.errors import BackendUnavailable  # noqa: PLC0415
     from synaptic.ui.node_actions import local_node  # noqa: PLC0415
 

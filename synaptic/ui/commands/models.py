@@ -96,7 +96,7 @@ async def _fetch_ollama(name: str, settings: Settings, report: Callable[[Backend
         url = default_url(os.environ)
         await pull_model(url, name, report)
         return f"{name} is on {url}"
-    from synaptic.backends.pool.access import certificates, node_headers  # noqa: PLC0415
+    from synaptic.backends.pool.node.access import certificates, node_headers  # noqa: PLC0415
 
     node = settings.nodes[0]
     url = node.url

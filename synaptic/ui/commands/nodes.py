@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from synaptic.backends.pool.discovery import AddressRange, FoundNode
-    from synaptic.backends.pool.inspection import Inspection
+    from synaptic.backends.pool.node.discovery import AddressRange, FoundNode
+    from synaptic.backends.pool.node.inspection import Inspection
 
 _ADD_EPILOG = """\b
 As in:
@@ -158,7 +158,7 @@ def check(context: click.Context, /, which: tuple[str, ...], **values: Any) -> i
 @click.pass_context
 def discover(context: click.Context, /, cidr: str, *, port: int, yes: bool, wants_add: bool, **values: Any) -> int:
     """Look for Ollama in one network that you name, after saying how many addresses that is."""
-    from synaptic.backends.pool.discovery import addresses  # noqa: PLC0415
+    from synaptic.backends.pool.node.discovery import addresses  # noqa: PLC0415
     from synaptic.settings.edit_nodes import stored_nodes  # noqa: PLC0415
     from synaptic.settings.load import settings_path  # noqa: PLC0415
     from synaptic.ui import node_actions as actions  # noqa: PLC0415
@@ -240,7 +240,7 @@ def _mention_origin(voice: CliVoice, path: Path, options: Options) -> None:
 
 
 def _look(chosen: Sequence[Any]) -> list[Inspection]:
-    from synaptic.backends.pool.inspection import inspect_nodes  # noqa: PLC0415
+    from synaptic.backends.pool.node.inspection import inspect_nodes  # noqa: PLC0415
 
     return asyncio.run(inspect_nodes(chosen, os.environ))
 

@@ -161,7 +161,7 @@ async def _check(repl: Repl, values: dict[str, Any]) -> None:
 
 
 async def _discover(repl: Repl, values: dict[str, Any]) -> None:
-    from synaptic.backends.pool.discovery import addresses  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.backends.pool.node.discovery import addresses  # noqa: PLC0415  (start-up of the prompt)
     from synaptic.settings.edit_nodes import stored_nodes  # noqa: PLC0415  (the same)
     from synaptic.ui import node_actions as actions  # noqa: PLC0415  (the same)
 

@@ -19,7 +19,7 @@ from synaptic.ui.output import table_lines
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from synaptic.backends.pool.status import NodeStatus
+    from synaptic.backends.pool.node.status import NodeStatus
     from synaptic.ui.repl.screen import Screen
 
 PERIOD_SECONDS: Final = 0.5

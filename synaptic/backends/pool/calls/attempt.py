@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from synaptic.backends.pool.rates import Sample
+from synaptic.backends.pool.learned.rates import Sample
 from synaptic.errors import StreamTruncated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from synaptic.backends.pool.lease import Lease
-    from synaptic.backends.pool.member import Member
-    from synaptic.backends.pool.sentinel import Flight, Sentinel
+    from synaptic.backends.pool.calls.lease import Lease
+    from synaptic.backends.pool.calls.sentinel import Flight, Sentinel
+    from synaptic.backends.pool.node.node import Member
     from synaptic.messages import ChatRequest, Chunk
 
 

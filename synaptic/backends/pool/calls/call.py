@@ -8,32 +8,32 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from synaptic.backends.pool.attempt import Attempt
-from synaptic.backends.pool.failures import judge
-from synaptic.backends.pool.hedging import first_of_two
-from synaptic.backends.pool.member import PastError
-from synaptic.backends.pool.progress import Progress
+from synaptic.backends.pool.calls.attempt import Attempt
+from synaptic.backends.pool.calls.hedging import first_of_two
+from synaptic.backends.pool.calls.progress import Progress
+from synaptic.backends.pool.calls.sentinel import SUSPICIOUS_SILENCE, Flight
+from synaptic.backends.pool.learned.rates import COLD_LOAD_SECONDS
+from synaptic.backends.pool.learned.sizes import OutputSizes, prompt_tokens
+from synaptic.backends.pool.node.failures import judge
+from synaptic.backends.pool.node.node import PastError
+from synaptic.backends.pool.node.state import CallShape
 from synaptic.backends.pool.queue import Waiter
-from synaptic.backends.pool.rates import COLD_LOAD_SECONDS
-from synaptic.backends.pool.sentinel import SUSPICIOUS_SILENCE, Flight
-from synaptic.backends.pool.sizes import OutputSizes, prompt_tokens
-from synaptic.backends.pool.state import CallShape
 from synaptic.errors import BackendError, ModelNotFound
 from synaptic.messages import Chunk, Continued, Restart
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
 
-    from synaptic.backends.pool.contexts import ContextBook
-    from synaptic.backends.pool.dispatcher import Dispatcher
-    from synaptic.backends.pool.failures import Failure
-    from synaptic.backends.pool.lease import Lease
-    from synaptic.backends.pool.member import Member
-    from synaptic.backends.pool.prefixes import Prefixes
-    from synaptic.backends.pool.retry_budget import RetryBudget
-    from synaptic.backends.pool.sentinel import Sentinel
-    from synaptic.backends.pool.state import ModelState
-    from synaptic.backends.pool.watch import Watch
+    from synaptic.backends.pool.calls.lease import Lease
+    from synaptic.backends.pool.calls.retry_budget import RetryBudget
+    from synaptic.backends.pool.calls.sentinel import Sentinel
+    from synaptic.backends.pool.dispatch import Dispatcher
+    from synaptic.backends.pool.learned.contexts import ContextBook
+    from synaptic.backends.pool.learned.prefixes import Prefixes
+    from synaptic.backends.pool.node.failures import Failure
+    from synaptic.backends.pool.node.node import Member
+    from synaptic.backends.pool.node.state import ModelState
+    from synaptic.backends.pool.node.watch import Watch
     from synaptic.messages import ChatRequest
 
 MODEL_PENALTY_SECONDS = 60.0

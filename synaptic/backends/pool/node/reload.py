@@ -12,16 +12,16 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from synaptic.backends.pool.facts import read_facts
-from synaptic.backends.pool.rates import Rates
+from synaptic.backends.pool.learned.rates import Rates
+from synaptic.backends.pool.node.facts import read_facts
 from synaptic.errors import BackendError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from synaptic.backends.pool.facts import LoadedModel
-    from synaptic.backends.pool.member import Member
-    from synaptic.backends.pool.state import ModelState
+    from synaptic.backends.pool.node.facts import LoadedModel
+    from synaptic.backends.pool.node.node import Member
+    from synaptic.backends.pool.node.state import ModelState
 
 WHOLE = 0.98
 """Part in video memory from which a model counts as all there: its output layer may be kept elsewhere."""

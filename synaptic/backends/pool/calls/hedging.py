@@ -14,7 +14,7 @@ from synaptic.errors import BackendError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from synaptic.backends.pool.attempt import Attempt
+    from synaptic.backends.pool.calls.attempt import Attempt
     from synaptic.messages import Chunk
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from synaptic.backends.ollama.api import Installed
     from synaptic.backends.ollama.backend import OllamaBackend
-    from synaptic.backends.pool.health import Health
-    from synaptic.backends.pool.state import NodeState
+    from synaptic.backends.pool.node.health import Health
+    from synaptic.backends.pool.node.state import NodeState
 
 KEPT_ERRORS = 20
 

@@ -11,8 +11,8 @@ from collections import OrderedDict
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
-from synaptic.backends.pool.sizes import CHARACTERS_A_TOKEN
-from synaptic.backends.pool.state import NOTHING_CACHED
+from synaptic.backends.pool.learned.sizes import CHARACTERS_A_TOKEN
+from synaptic.backends.pool.node.state import NOTHING_CACHED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

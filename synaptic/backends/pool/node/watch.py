@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from synaptic.backends.ollama.api import NAME
-from synaptic.backends.pool.facts import read_facts, read_shown, update
-from synaptic.backends.pool.failures import judge
-from synaptic.backends.pool.identity import own_addresses, place_of, twins
-from synaptic.backends.pool.placement import Placement
+from synaptic.backends.pool.node.facts import read_facts, read_shown, update
+from synaptic.backends.pool.node.failures import judge
+from synaptic.backends.pool.node.identity import own_addresses, place_of, twins
+from synaptic.backends.pool.node.reload import Placement
 from synaptic.errors import BackendError
 from synaptic.messages import BackendNotice
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
     from typing import Any
 
-    from synaptic.backends.pool.facts import NodeFacts
-    from synaptic.backends.pool.member import Member
-    from synaptic.backends.pool.placement import Remedy
-    from synaptic.backends.pool.state import ModelState
+    from synaptic.backends.pool.node.facts import NodeFacts
+    from synaptic.backends.pool.node.node import Member
+    from synaptic.backends.pool.node.reload import Remedy
+    from synaptic.backends.pool.node.state import ModelState
     from synaptic.messages import Reporter
 
 CHECK_SECONDS = 2.0

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from synaptic.backends.pool.picker import Pick
-    from synaptic.backends.pool.state import NodeState
+    from synaptic.backends.pool.node.state import NodeState
+    from synaptic.backends.pool.policy import Pick
 
 
 @dataclass(slots=True, eq=False)

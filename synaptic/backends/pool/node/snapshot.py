@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from synaptic.backends.pool.status import ModelStatus, NodeStatus
+from synaptic.backends.pool.node.status import ModelStatus, NodeStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from synaptic.backends.pool.member import Member
-    from synaptic.backends.pool.state import ModelState
+    from synaptic.backends.pool.node.node import Member
+    from synaptic.backends.pool.node.state import ModelState
 
 
 def node_status(member: Member, queued: Mapping[str, int], now: float) -> NodeStatus:

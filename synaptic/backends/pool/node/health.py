@@ -20,9 +20,9 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from synaptic.backends.pool.failures import Failure
-    from synaptic.backends.pool.state import NodeState
-    from synaptic.backends.pool.status import NodeCondition
+    from synaptic.backends.pool.node.failures import Failure
+    from synaptic.backends.pool.node.state import NodeState
+    from synaptic.backends.pool.node.status import NodeCondition
 
 STRIKES = 3
 FIRST_EJECTION, LONGEST_EJECTION = 1.0, 60.0

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synaptic.backends.http.client import get_json, new_client
-from synaptic.backends.pool.access import access_notices, certificates, node_headers
-from synaptic.backends.pool.facts import read_facts
-from synaptic.backends.pool.status import ModelStatus, NodeStatus
+from synaptic.backends.pool.node.access import access_notices, certificates, node_headers
+from synaptic.backends.pool.node.facts import read_facts
+from synaptic.backends.pool.node.status import ModelStatus, NodeStatus
 from synaptic.errors import BackendError, BackendUnavailable, ConfigError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import httpx
 
     from synaptic.backends.http.client import JsonObject
-    from synaptic.backends.pool.facts import LoadedModel
+    from synaptic.backends.pool.node.facts import LoadedModel
     from synaptic.messages import ModelInfo
     from synaptic.settings.load import NodeSettings
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synaptic.backends.ollama.api import merge_models, trained_context
-from synaptic.backends.pool.state import ModelState
+from synaptic.backends.pool.node.state import ModelState
 from synaptic.models.names import full_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from synaptic.backends.ollama.api import Installed
-    from synaptic.backends.pool.state import NodeState
+    from synaptic.backends.pool.node.state import NodeState
 
 MOST = 2**63
 SEEN_COUNTS = 5.0
