@@ -29,7 +29,7 @@ from typing import Any
 import platformdirs
 from sides import distributed_faults, distributed_memory, distributed_rows
 
-from synaptic.backends.distributed.engine_store import current_engine
+from synaptic.backends.distributed.engine.store import current_engine
 from synaptic.messages import ignore_report
 from synaptic.models.download import ModelStore
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine_support import pin
 
-from synaptic.backends.distributed.engine_build import BuildOrder, install
+from synaptic.backends.distributed.engine.build import BuildOrder, install
 
 
 def main() -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from synaptic.backends.distributed.engine import Engine, EngineFiles, locate
-from synaptic.backends.distributed.engine_source import EngineSource
-from synaptic.backends.distributed.engine_store import look_at
+from synaptic.backends.distributed.engine.engine import Engine, EngineFiles, locate
+from synaptic.backends.distributed.engine.source import EngineSource
+from synaptic.backends.distributed.engine.store import look_at
 
 # Asked when this is imported, before home is moved.
 REAL_ENGINES = Path(platformdirs.user_cache_dir("synapticllamas")) / "engines"

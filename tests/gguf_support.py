@@ -12,7 +12,7 @@ import gguf
 import httpx
 import numpy as np
 
-from synaptic.backends.distributed.engine import EngineFiles, engine_command
+from synaptic.backends.distributed.engine.engine import EngineFiles, engine_command
 from synaptic.processes.child import ChildProcess
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks" / "sides"))

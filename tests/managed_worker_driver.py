@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from synaptic import paths
-from synaptic.backends.distributed.engine import locate
-from synaptic.backends.distributed.engine_store import look_at
+from synaptic.backends.distributed.engine.engine import locate
+from synaptic.backends.distributed.engine.store import look_at
 from synaptic.backends.distributed.managed_worker import ManagedWorker
 
 

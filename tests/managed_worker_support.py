@@ -13,8 +13,8 @@ import pytest
 from engine_support import real_files
 from rpc_support import free_port
 
-from synaptic.backends.distributed.engine import Engine
-from synaptic.backends.distributed.engine_store import look_at
+from synaptic.backends.distributed.engine.engine import Engine
+from synaptic.backends.distributed.engine.store import look_at
 from synaptic.backends.distributed.managed_worker import ManagedWorker
 from synaptic.backends.distributed.rpc_protocol import Endpoint
 from synaptic.processes.child import ChildProcess

@@ -29,7 +29,7 @@ from rpc_worker import RpcWorker
 from synaptic import paths
 from synaptic.backends.distributed import attempts, bring_up
 from synaptic.backends.distributed.coordinator_types import CoordinatorState as State
-from synaptic.backends.distributed.engine_store import adopt
+from synaptic.backends.distributed.engine.store import adopt
 from synaptic.errors import (
     CoordinatorFailed,
     EngineUnavailable,

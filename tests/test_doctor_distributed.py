@@ -3,7 +3,7 @@
 import pytest
 from engine_support import real_engine  # noqa: F401 - a fixture
 
-from synaptic.backends.distributed.engine import Engine
+from synaptic.backends.distributed.engine.engine import Engine
 from synaptic.ui import cli
 
 ONLY_WORKERS = ("--set", "distributed_inference_enabled=true", "--set", "task_distribution_enabled=false")

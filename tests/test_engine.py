@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from engine_support import llama_server, rpc_server, stand_in, write_program
 
-from synaptic.backends.distributed.engine import fingerprint, identify, locate
+from synaptic.backends.distributed.engine.engine import fingerprint, identify, locate
 from synaptic.errors import UsageError
 
 

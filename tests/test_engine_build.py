@@ -12,8 +12,8 @@ import pytest
 from engine_support import ENDLESS, NEEDS_CMAKE, SIGILL, Sdist, sdist, starts, use_only, write_program
 
 from synaptic import paths
-from synaptic.backends.distributed.engine_build import BuildOrder, install
-from synaptic.backends.distributed.engine_store import current_engine, installed_engines
+from synaptic.backends.distributed.engine.build import BuildOrder, install
+from synaptic.backends.distributed.engine.store import current_engine, installed_engines
 from synaptic.errors import EngineUnavailable, UsageError
 
 pytestmark = NEEDS_CMAKE

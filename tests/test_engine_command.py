@@ -9,8 +9,8 @@ from cli_support import run_process
 from engine_support import NEEDS_CMAKE, SIGILL, VERSION, real_files, sdist, stand_in
 
 from synaptic import paths
-from synaptic.backends.distributed.engine_progress import EngineProgress
-from synaptic.backends.distributed.engine_store import Manifest, write_manifest
+from synaptic.backends.distributed.engine.progress import EngineProgress
+from synaptic.backends.distributed.engine.store import Manifest, write_manifest
 from synaptic.ui.engine_view import BuildView, progress_line, rough
 
 

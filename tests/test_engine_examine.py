@@ -6,8 +6,8 @@ import psutil
 import pytest
 from engine_support import DISAGREES, NO_RPC, SIGILL, VERSION, real_files, rpc_server, stand_in, starts, write_program
 
-from synaptic.backends.distributed.engine import engine_command, identify, locate
-from synaptic.backends.distributed.engine_examine import examine
+from synaptic.backends.distributed.engine.engine import engine_command, identify, locate
+from synaptic.backends.distributed.engine.examine import examine
 from synaptic.errors import EngineUnavailable
 from synaptic.processes.child import ChildProcess
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from engine_support import pin, sdist, use_only
 
-from synaptic.backends.distributed.engine_source import LLAMA_CPP, check_archive, choose_pip, fetch, unpack
+from synaptic.backends.distributed.engine.source import LLAMA_CPP, check_archive, choose_pip, fetch, unpack
 from synaptic.errors import EngineUnavailable, UsageError
 
 

@@ -8,7 +8,7 @@ import pytest
 from engine_support import SIGILL, llama_server, stand_in, starts, write_program
 
 from synaptic import paths
-from synaptic.backends.distributed.engine_store import (
+from synaptic.backends.distributed.engine.store import (
     Manifest,
     adopt,
     adopted_directory,

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from engine_support import write_program
 
-from synaptic.backends.distributed.engine_build import first_error
-from synaptic.backends.distributed.engine_progress import BuildMeter
-from synaptic.backends.distributed.engine_tools import (
+from synaptic.backends.distributed.engine.build import first_error
+from synaptic.backends.distributed.engine.progress import BuildMeter
+from synaptic.backends.distributed.engine.tools import (
     Tools,
     cmake_options,
     default_jobs,

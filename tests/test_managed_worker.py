@@ -17,7 +17,7 @@ from managed_worker_support import PATIENCE, installed_engine, managed, until, w
 from rpc_support import HELLO, free_port, holding
 
 from synaptic.backends.distributed import managed_worker
-from synaptic.backends.distributed.engine import Engine, locate
+from synaptic.backends.distributed.engine.engine import Engine, locate
 from synaptic.backends.distributed.managed_worker import ManagedWorker, WorkerPhase
 from synaptic.backends.distributed.rpc_probe import conversation
 from synaptic.backends.distributed.rpc_protocol import decode_pair

@@ -10,7 +10,7 @@ from managed_worker_support import installed_engine, managed, within  # noqa: F4
 from rpc_support import stand_in_process
 
 from synaptic.backends.distributed import offers
-from synaptic.backends.distributed.engine import Engine
+from synaptic.backends.distributed.engine.engine import Engine
 from synaptic.backends.distributed.local_machine import LocalDevice, group_rest, parse_devices
 from synaptic.backends.distributed.local_workers import (
     cache_limit,

@@ -10,8 +10,8 @@ from engine_support import real_files
 from placement_support import GIB, MEASURED, MIB, make_offer, make_shape
 
 from synaptic.backends.distributed.buffer_report import check_buffers, parse_buffer_sizes
-from synaptic.backends.distributed.engine import Engine
-from synaptic.backends.distributed.engine_store import look_at
+from synaptic.backends.distributed.engine.engine import Engine
+from synaptic.backends.distributed.engine.store import look_at
 from synaptic.backends.distributed.llama_process import LlamaProcess
 from synaptic.backends.distributed.managed_worker import ManagedWorker
 from synaptic.backends.distributed.placement import place

@@ -11,7 +11,7 @@ from managed_worker_support import counting, greedy_text, installed_engine, mana
 
 from synaptic import paths
 from synaptic.backends.distributed import managed_worker
-from synaptic.backends.distributed.engine import Engine
+from synaptic.backends.distributed.engine.engine import Engine
 from synaptic.backends.distributed.tensor_cache import TensorCache
 from synaptic.errors import EngineUnavailable
 from synaptic.messages import ignore_report

@@ -20,7 +20,7 @@ from rpc_support import free_port, holding, stand_in_process
 
 from synaptic import paths
 from synaptic.backends.distributed import restart_policy, served_workers
-from synaptic.backends.distributed.engine import Engine
+from synaptic.backends.distributed.engine.engine import Engine
 from synaptic.backends.distributed.registry import Worker, WorkerRegistry
 from synaptic.backends.distributed.rpc_protocol import Endpoint
 from synaptic.backends.distributed.served_workers import Served, end, recorded

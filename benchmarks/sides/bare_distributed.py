@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
     from pathlib import Path
 
-    from synaptic.backends.distributed.engine import Engine
+    from synaptic.backends.distributed.engine.engine import Engine
 
 PATIENCE_SECONDS = 300.0
 NO_PIPELINE = ("-ot", "ZZZ=CPU")

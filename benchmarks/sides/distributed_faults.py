@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sides.distributed_product import Product
     from sides.distributed_rows import Bench
-    from synaptic.backends.distributed.engine import Engine
+    from synaptic.backends.distributed.engine.engine import Engine
 
 RECOVERY_BASE = 3.0
 RECOVERY_STARTS = 1.5

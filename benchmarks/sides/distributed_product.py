@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends.base import Backend
     from synaptic.backends.distributed.coordinator_types import CoordinatorStatus
-    from synaptic.backends.distributed.engine import Engine
+    from synaptic.backends.distributed.engine.engine import Engine
     from synaptic.backends.distributed.placement_types import Placement
     from synaptic.models.layers import ModelShape
 

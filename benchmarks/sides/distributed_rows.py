@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sides.bare_distributed import Server
     from sides.distributed_product import Product
     from synaptic.backends.base import Backend
-    from synaptic.backends.distributed.engine import Engine
+    from synaptic.backends.distributed.engine.engine import Engine
 
 LINKS = ((1000, 0.2), (1000, 1), (1000, 5), (10_000, 0.2), (10_000, 1), (10_000, 5))
 """Nominal Mbit/s and milliseconds."""

@@ -224,7 +224,7 @@ class _Router:
 
     async def _own_coordinator(self, row: Row) -> Routed:
         """Use a coordinator of our own; it is started by the first call."""
-        from synaptic.backends.distributed.engine_store import chosen_files  # noqa: PLC0415  (not needed by every row)
+        from synaptic.backends.distributed.engine.store import chosen_files  # noqa: PLC0415  (not needed by every row)
 
         await asyncio.to_thread(chosen_files)
         workers = len(self.settings.rpc_backends)

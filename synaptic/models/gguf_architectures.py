@@ -9,7 +9,7 @@ from synaptic.errors import ModelFileError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from synaptic.backends.distributed.engine import EngineFiles
+    from synaptic.backends.distributed.engine.engine import EngineFiles
 
 NEWER: Final = frozenset(
     {

@@ -10,9 +10,9 @@ from synaptic.text.words import seconds, size
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from synaptic.backends.distributed.engine import Engine
-    from synaptic.backends.distributed.engine_progress import EngineProgress
-    from synaptic.backends.distributed.engine_store import Installed
+    from synaptic.backends.distributed.engine.engine import Engine
+    from synaptic.backends.distributed.engine.progress import EngineProgress
+    from synaptic.backends.distributed.engine.store import Installed
 
 _QUARTER = 25
 _MINUTE = 60.0

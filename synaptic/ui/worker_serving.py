@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from synaptic.backends.distributed.engine import Engine
+    from synaptic.backends.distributed.engine.engine import Engine
     from synaptic.backends.distributed.managed_worker import ManagedWorker
     from synaptic.messages import BackendReport
 
@@ -55,7 +55,7 @@ async def serve_worker(serving: Serving, say: Callable[[str], None]) -> None:
         UsageError: If the address is not one of this machine.
 
     """
-    from synaptic.backends.distributed.engine_store import current_engine  # noqa: PLC0415
+    from synaptic.backends.distributed.engine.store import current_engine  # noqa: PLC0415
     from synaptic.backends.distributed.served_workers import recorded  # noqa: PLC0415
 
     with told_to_end() as ended:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
     from synaptic.backends.distributed.coordinator_types import LoadProgress
-    from synaptic.backends.distributed.engine import Engine
+    from synaptic.backends.distributed.engine.engine import Engine
     from synaptic.backends.distributed.house import House
     from synaptic.backends.distributed.placement_types import Offer, Placement
     from synaptic.backends.distributed.rpc_protocol import Endpoint

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from synaptic.backends.distributed.diagnosis import Diagnosis
-    from synaptic.backends.distributed.engine import Engine
+    from synaptic.backends.distributed.engine.engine import Engine
     from synaptic.backends.distributed.one_core import CoreWatch
 
 HOST: Final = "127.0.0.1"

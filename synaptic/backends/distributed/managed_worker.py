@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from synaptic.backends.distributed.engine import Engine
+    from synaptic.backends.distributed.engine.engine import Engine
     from synaptic.backends.distributed.local_machine import LocalDevice
     from synaptic.backends.distributed.tensor_cache import TensorView
     from synaptic.messages import Reporter

@@ -22,7 +22,7 @@ from synaptic.backends.distributed.worker_facts import recall, remember
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from synaptic.backends.distributed.engine import Engine
+    from synaptic.backends.distributed.engine.engine import Engine
     from synaptic.backends.distributed.managed_worker import ManagedFacts, ManagedWorker
     from synaptic.backends.distributed.rpc_measure import Measurement
     from synaptic.backends.distributed.rpc_probe import Device

@@ -160,7 +160,7 @@ def _chosen(model: str | None, settings: Settings) -> str:
 
 async def _offers(settings: Settings, *, measure: bool) -> list[Offer]:
     """Return what there is to place layers on: the workers of the settings, and those that would be started here."""
-    from synaptic.backends.distributed.engine_store import current_engine  # noqa: PLC0415
+    from synaptic.backends.distributed.engine.store import current_engine  # noqa: PLC0415
     from synaptic.backends.distributed.local_workers import local_worker_count, local_workers  # noqa: PLC0415
     from synaptic.backends.distributed.offers import gather_offers  # noqa: PLC0415
     from synaptic.messages import ignore_report  # noqa: PLC0415

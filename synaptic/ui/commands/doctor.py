@@ -122,7 +122,7 @@ def _servers(settings: Settings) -> Iterator[Finding]:
 
 
 def _distributed(settings: Settings) -> Iterator[Finding]:
-    from synaptic.backends.distributed.engine_store import current_engine  # noqa: PLC0415
+    from synaptic.backends.distributed.engine.store import current_engine  # noqa: PLC0415
     from synaptic.backends.distributed.local_workers import local_worker_count  # noqa: PLC0415
     from synaptic.errors import BackendError  # noqa: PLC0415
     from synaptic.models.source import open_model  # noqa: PLC0415

@@ -223,7 +223,7 @@ def _show(options: Options, engine: ProtocolVersion | None, looks: Sequence[Work
 
 async def engine_version() -> ProtocolVersion | None:
     """Return the version that the engine of this machine speaks, ``None`` where there is none that works."""
-    from synaptic.backends.distributed.engine_store import current_engine  # noqa: PLC0415
+    from synaptic.backends.distributed.engine.store import current_engine  # noqa: PLC0415
     from synaptic.backends.distributed.rpc_protocol import ProtocolVersion  # noqa: PLC0415
     from synaptic.errors import EngineUnavailable  # noqa: PLC0415
 

@@ -119,7 +119,7 @@ def engine_command(files: EngineFiles, program: Path, arguments: Sequence[str]) 
     It runs in the engine's directory, because ggml also loads backends that it finds in the current one, and with
     SIGPIPE ignored, without which an RPC server dies when a client goes away at the wrong moment.
     """
-    launcher = "synaptic.backends.distributed.engine_launch"
+    launcher = "synaptic.backends.distributed.engine.launch"
     return launcher_command(launcher, str(os.getpid()), str(files.directory), str(program), *arguments)
 
 

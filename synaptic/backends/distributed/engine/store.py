@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synaptic import paths
-from synaptic.backends.distributed.engine import Engine, EngineFacts, fingerprint, identify, locate
-from synaptic.backends.distributed.engine_examine import examine
+from synaptic.backends.distributed.engine.engine import Engine, EngineFacts, fingerprint, identify, locate
+from synaptic.backends.distributed.engine.examine import examine
 from synaptic.errors import EngineUnavailable, UsageError
 from synaptic.processes.state_file import replace_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from synaptic.backends.distributed.engine import EngineFiles
+    from synaptic.backends.distributed.engine.engine import EngineFiles
 
 MANIFEST = "engine.json"
 KNOWN = "known.json"

@@ -15,7 +15,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synaptic.backends.distributed.engine import EngineFacts, engine_command
+from synaptic.backends.distributed.engine.engine import EngineFacts, engine_command
 from synaptic.errors import EngineUnavailable
 from synaptic.processes.child import ChildProcess, describe_exit
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from synaptic.backends.distributed.engine import EngineFiles
+    from synaptic.backends.distributed.engine.engine import EngineFiles
 
 START_TIMEOUT = 60.0  # seconds; a first start on a GPU compiles kernels
 LISTEN_POLL = 0.02  # seconds

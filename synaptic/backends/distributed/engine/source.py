@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from synaptic.backends.distributed.engine_progress import EngineProgress
+from synaptic.backends.distributed.engine.progress import EngineProgress
 from synaptic.errors import EngineUnavailable, UsageError
 from synaptic.models.download import bytes_under, quote_last_line
 from synaptic.processes.child import ChildProcess, tied
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from synaptic.backends.distributed.engine_progress import EngineReporter
+    from synaptic.backends.distributed.engine.progress import EngineReporter
 
 PROGRESS_INTERVAL = 0.2  # seconds
 CHUNK = 1 << 20

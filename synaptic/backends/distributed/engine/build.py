@@ -18,12 +18,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from synaptic import paths
-from synaptic.backends.distributed import engine_source, engine_tools
-from synaptic.backends.distributed.engine import is_library, locate
-from synaptic.backends.distributed.engine_examine import examine
-from synaptic.backends.distributed.engine_progress import BuildMeter, EngineProgress, ignore_progress
-from synaptic.backends.distributed.engine_source import LLAMA_CPP
-from synaptic.backends.distributed.engine_store import BUILT, MANIFEST, Manifest, look_at, write_manifest
+from synaptic.backends.distributed.engine import source as engine_source
+from synaptic.backends.distributed.engine import tools as engine_tools
+from synaptic.backends.distributed.engine.engine import is_library, locate
+from synaptic.backends.distributed.engine.examine import examine
+from synaptic.backends.distributed.engine.progress import BuildMeter, EngineProgress, ignore_progress
+from synaptic.backends.distributed.engine.source import LLAMA_CPP
+from synaptic.backends.distributed.engine.store import BUILT, MANIFEST, Manifest, look_at, write_manifest
 from synaptic.errors import EngineUnavailable, UsageError
 from synaptic.processes.child import ChildProcess, python_command, tied
 
@@ -31,10 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from synaptic.backends.distributed.engine import Engine, EngineFiles
-    from synaptic.backends.distributed.engine_progress import EngineReporter
-    from synaptic.backends.distributed.engine_source import EngineSource
-    from synaptic.backends.distributed.engine_tools import Tools
+    from synaptic.backends.distributed.engine.engine import Engine, EngineFiles
+    from synaptic.backends.distributed.engine.progress import EngineReporter
+    from synaptic.backends.distributed.engine.source import EngineSource
+    from synaptic.backends.distributed.engine.tools import Tools
 
 STOP_GRACE = 8.0  # seconds for the compilers to end
 TICK = 1.0  # seconds between two reports while the tools are silent
@@ -199,7 +200,7 @@ class Build:
 
     async def _run(self, command: Sequence[str], take: Callable[[str | None], None]) -> int:
         """Run a tool and return its exit status; ``take`` gets its lines, and ``None`` every now and then."""
-        job = "synaptic.backends.distributed.engine_job"
+        job = "synaptic.backends.distributed.engine.job"
         environment = {**os.environ, "NINJA_STATUS": "[%f/%t] ", "LC_ALL": "C"}
         child = await ChildProcess.start(
             python_command(job, str(self.root / "job.lock"), str(self.root), *command), env=environment
