@@ -8,7 +8,7 @@ from pathlib import Path
 from synaptic import paths
 from synaptic.backends.distributed.engine.engine import locate
 from synaptic.backends.distributed.engine.store import look_at
-from synaptic.backends.distributed.managed_worker import ManagedWorker
+from synaptic.backends.distributed.workers.managed import ManagedWorker
 
 
 async def main() -> None:

@@ -15,8 +15,8 @@ from rpc_support import free_port
 
 from synaptic.backends.distributed.engine.engine import Engine
 from synaptic.backends.distributed.engine.store import look_at
-from synaptic.backends.distributed.managed_worker import ManagedWorker
-from synaptic.backends.distributed.rpc_protocol import Endpoint
+from synaptic.backends.distributed.workers.managed import ManagedWorker
+from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.processes.child import ChildProcess
 
 PATIENCE = 60.0

@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from synaptic.backends.distributed.placement_types import Offer
-from synaptic.backends.distributed.rpc_measure import Measurement
-from synaptic.backends.distributed.rpc_protocol import Endpoint
+from synaptic.backends.distributed.workers.measure import Measurement
+from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.models.layers import LayerShape, ModelShape
 
 MIB = 1024 * 1024

@@ -28,8 +28,8 @@ from synaptic.backends.distributed.coordinator_types import FOLLOWERS, Coordinat
 from synaptic.backends.distributed.placement import place
 from synaptic.backends.distributed.placement_types import Offer, Wanted
 from synaptic.backends.distributed.predict import GIB
-from synaptic.backends.distributed.registry import WorkerRegistry
-from synaptic.backends.distributed.rpc_protocol import Endpoint
+from synaptic.backends.distributed.workers.protocol import Endpoint
+from synaptic.backends.distributed.workers.registry import WorkerRegistry
 from synaptic.backends.llama_server import chat_payload
 from synaptic.errors import NoPlacement
 from synaptic.messages import BackendNotice, ChatRequest, Chunk, JsonSchema, Message

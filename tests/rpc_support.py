@@ -11,8 +11,8 @@ from pathlib import Path
 
 from engine_support import real_files
 
-from synaptic.backends.distributed.rpc_probe import Limits
-from synaptic.backends.distributed.rpc_protocol import Endpoint
+from synaptic.backends.distributed.workers.probe import Limits
+from synaptic.backends.distributed.workers.protocol import Endpoint
 
 QUICK = Limits(resolve=5.0, connect=5.0, answer=0.3, whole=5.0)
 PATIENCE = 30.0

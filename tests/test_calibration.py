@@ -6,9 +6,9 @@ from placement_support import make_offer, make_shape
 from synaptic.backends.distributed.calibration import MOST, corrected, learn, reading_factor
 from synaptic.backends.distributed.placement import place
 from synaptic.backends.distributed.placement_types import Placement, Wanted
-from synaptic.backends.distributed.rpc_probe import WorkerFacts
-from synaptic.backends.distributed.rpc_protocol import ProtocolVersion
-from synaptic.backends.distributed.worker_facts import recall, remember
+from synaptic.backends.distributed.workers.facts import recall, remember
+from synaptic.backends.distributed.workers.probe import WorkerFacts
+from synaptic.backends.distributed.workers.protocol import ProtocolVersion
 
 WANTED = Wanted(context=1024, slots=1)
 

@@ -17,8 +17,8 @@ from synaptic.backends.distributed.failure import given_up, may_pass
 from synaptic.backends.distributed.llama_process import LoadStalled, ServerEnded, environment
 from synaptic.backends.distributed.load_channel import LoadClock, read_channel
 from synaptic.backends.distributed.lost_links import closed_by_peer
-from synaptic.backends.distributed.rpc_protocol import Endpoint
 from synaptic.backends.distributed.watchdog import SHORTEST, TIMES_PREDICTED, SlotWatch, Watchdog
+from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.errors import BackendUnavailable, CoordinatorFailed, EngineUnavailable, UsageError
 from synaptic.messages import ChatRequest, Chunk, Message, Usage
 

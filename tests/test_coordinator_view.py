@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synaptic.backends.distributed.coordinator_types import CoordinatorState
-from synaptic.backends.distributed.registry import Holder
-from synaptic.backends.distributed.rpc_probe import Device, WorkerFacts
-from synaptic.backends.distributed.rpc_protocol import ProtocolVersion
-from synaptic.backends.distributed.worker_facts import remember
+from synaptic.backends.distributed.workers.facts import remember
+from synaptic.backends.distributed.workers.probe import Device, WorkerFacts
+from synaptic.backends.distributed.workers.protocol import ProtocolVersion
+from synaptic.backends.distributed.workers.registry import Holder
 from synaptic.ui.coordinator_view import (
     ASCII,
     WORKER_HEADERS,

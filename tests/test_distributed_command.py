@@ -20,7 +20,6 @@ from engine_support import real_files
 from repl_terminal import CTRL_C, open_terminal
 
 from synaptic import paths
-from synaptic.backends.distributed.registry import WorkerRegistry
 from synaptic.backends.distributed.service_record import (
     ServiceRecord,
     new_record,
@@ -30,6 +29,7 @@ from synaptic.backends.distributed.service_record import (
     services_dir,
     write,
 )
+from synaptic.backends.distributed.workers.registry import WorkerRegistry
 from synaptic.models.download import ModelStore
 from synaptic.ui.service_view import LoadView, ascii_only, step_line
 

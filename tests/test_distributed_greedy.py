@@ -13,9 +13,9 @@ from real_distributed import (  # two are fixtures
     spread,
 )
 
-from synaptic.backends.distributed.rpc_measure import Measurement
-from synaptic.backends.distributed.rpc_probe import probe
-from synaptic.backends.distributed.worker_facts import remember
+from synaptic.backends.distributed.workers.facts import remember
+from synaptic.backends.distributed.workers.measure import Measurement
+from synaptic.backends.distributed.workers.probe import probe
 
 pytestmark = [pytest.mark.real_model, pytest.mark.usefixtures("engine_here")]
 

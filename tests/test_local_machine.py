@@ -5,8 +5,8 @@ from pathlib import Path
 
 import psutil
 
-from synaptic.backends.distributed import local_machine
-from synaptic.backends.distributed.local_machine import available_bytes, cpu_name
+from synaptic.backends.distributed.workers import machine as local_machine
+from synaptic.backends.distributed.workers.machine import available_bytes, cpu_name
 from synaptic.processes.watch import (
     bound_memory,
     connected,

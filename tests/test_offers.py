@@ -9,25 +9,25 @@ import pytest
 from managed_worker_support import installed_engine, managed, within  # noqa: F401 - a fixture
 from rpc_support import stand_in_process
 
-from synaptic.backends.distributed import offers
 from synaptic.backends.distributed.engine.engine import Engine
-from synaptic.backends.distributed.local_machine import LocalDevice, group_rest, parse_devices
-from synaptic.backends.distributed.local_workers import (
+from synaptic.backends.distributed.placement_types import is_placeholder
+from synaptic.backends.distributed.workers import offers
+from synaptic.backends.distributed.workers.check import WorkerLook, WorkerState
+from synaptic.backends.distributed.workers.facts import KnownWorker, recall
+from synaptic.backends.distributed.workers.local import (
     cache_limit,
     local_worker_count,
     local_worker_memory,
     local_worker_threads,
     local_workers,
 )
-from synaptic.backends.distributed.managed_worker import ManagedWorker
-from synaptic.backends.distributed.offers import external_offers, gather_offers, managed_offers
-from synaptic.backends.distributed.placement_types import is_placeholder
-from synaptic.backends.distributed.registry import Worker, WorkerRegistry
-from synaptic.backends.distributed.rpc_measure import Measurement
-from synaptic.backends.distributed.rpc_probe import Device, WorkerFacts
-from synaptic.backends.distributed.rpc_protocol import Endpoint, ProtocolVersion
-from synaptic.backends.distributed.worker_check import WorkerLook, WorkerState
-from synaptic.backends.distributed.worker_facts import KnownWorker, recall
+from synaptic.backends.distributed.workers.machine import LocalDevice, group_rest, parse_devices
+from synaptic.backends.distributed.workers.managed import ManagedWorker
+from synaptic.backends.distributed.workers.measure import Measurement
+from synaptic.backends.distributed.workers.offers import external_offers, gather_offers, managed_offers
+from synaptic.backends.distributed.workers.probe import Device, WorkerFacts
+from synaptic.backends.distributed.workers.protocol import Endpoint, ProtocolVersion
+from synaptic.backends.distributed.workers.registry import Worker, WorkerRegistry
 from synaptic.messages import ignore_report
 from synaptic.settings.load import Settings
 from synaptic.settings.nodes import RpcBackendSettings
@@ -149,7 +149,7 @@ async def test_one_that_does_not_run_is_refused(engine: Engine):
 
 
 async def test_one_that_has_failed_is_refused_with_its_reason(engine: Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("synaptic.backends.distributed.restart_policy.DELAYS", ())
+    monkeypatch.setattr("synaptic.backends.distributed.workers.restart_policy.DELAYS", ())
     async with managed(engine) as worker:
         os.kill(worker.pid, signal.SIGKILL)
         await within(worker.wait_change(1))

@@ -14,8 +14,8 @@ from synaptic.backends.distributed import predict
 from synaptic.backends.distributed.placement import place
 from synaptic.backends.distributed.placement_search import EXACT_DEVICES, Candidate, fits_alone, search
 from synaptic.backends.distributed.placement_types import Offer, Placement, Wanted
-from synaptic.backends.distributed.rpc_measure import Measurement
-from synaptic.backends.distributed.rpc_protocol import Endpoint
+from synaptic.backends.distributed.workers.measure import Measurement
+from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.errors import ExitCode, NoPlacement, UsageError
 from synaptic.models.layers import LayerShape, ModelShape
 

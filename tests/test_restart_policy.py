@@ -1,6 +1,6 @@
 """When a worker is started again, and when no more."""
 
-from synaptic.backends.distributed.restart_policy import (
+from synaptic.backends.distributed.workers.restart_policy import (
     DELAYS,
     MOST_IN_WINDOW,
     RAN_WELL_SECONDS,

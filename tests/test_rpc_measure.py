@@ -8,10 +8,17 @@ from rpc_support import PATIENCE, QUICK, local
 from rpc_worker import GIB, RpcWorker
 
 from synaptic import paths
-from synaptic.backends.distributed.rpc_measure import BLOCK_BYTES, Measurement, measure
-from synaptic.backends.distributed.rpc_probe import DEFAULT_LIMITS, Device, Limits, WorkerFacts, ask_facts, conversation
-from synaptic.backends.distributed.rpc_protocol import Endpoint, ProtocolVersion
-from synaptic.backends.distributed.worker_facts import recall, remember
+from synaptic.backends.distributed.workers.facts import recall, remember
+from synaptic.backends.distributed.workers.measure import BLOCK_BYTES, Measurement, measure
+from synaptic.backends.distributed.workers.probe import (
+    DEFAULT_LIMITS,
+    Device,
+    Limits,
+    WorkerFacts,
+    ask_facts,
+    conversation,
+)
+from synaptic.backends.distributed.workers.protocol import Endpoint, ProtocolVersion
 from synaptic.errors import BackendBusy, ProtocolError
 
 TEN_MIB = 10 * 1024 * 1024  # what is larger goes into a worker's tensor cache, before version 7

@@ -10,8 +10,8 @@ import pytest
 from rpc_support import HELLO, PATIENCE, QUICK, free_port, holding, local, stand_in_process
 from rpc_worker import GIB, RpcWorker
 
-from synaptic.backends.distributed.rpc_probe import DEFAULT_LIMITS, Device, Limits, probe
-from synaptic.backends.distributed.rpc_protocol import Endpoint
+from synaptic.backends.distributed.workers.probe import DEFAULT_LIMITS, Device, Limits, probe
+from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.errors import BackendBusy, BackendError, BackendUnavailable, ProtocolError
 
 VERSIONS = [
@@ -195,7 +195,7 @@ async def test_a_held_worker_survives_a_prober_that_is_killed(end: signal.Signal
     program = (
         "import asyncio, sys\n"
         "from synaptic.backends.distributed import rpc_probe as p\n"
-        "from synaptic.backends.distributed.rpc_protocol import Endpoint\n"
+        "from synaptic.backends.distributed.workers.protocol import Endpoint\n"
         "asyncio.run(p.probe(Endpoint('127.0.0.1', int(sys.argv[1])), limits=p.Limits(answer=60)))\n"
     )
     with stand_in_process() as worker:

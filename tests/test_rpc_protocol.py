@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from synaptic.backends.distributed.rpc_protocol import (
+from synaptic.backends.distributed.workers.protocol import (
     BEFORE_HELLO,
     Dialect,
     Endpoint,

@@ -13,9 +13,9 @@ import pytest
 from rpc_support import PATIENCE, free_port, local
 
 from synaptic import paths
-from synaptic.backends.distributed.registry import CHECK, Worker, WorkerHeld, WorkerRegistry
-from synaptic.backends.distributed.rpc_protocol import Endpoint
-from synaptic.backends.distributed.who_talks import Link, open_links, talking, who_talks
+from synaptic.backends.distributed.workers.protocol import Endpoint
+from synaptic.backends.distributed.workers.registry import CHECK, Worker, WorkerHeld, WorkerRegistry
+from synaptic.backends.distributed.workers.who_talks import Link, open_links, talking, who_talks
 from synaptic.errors import UsageError
 from synaptic.processes.mark import process_mark
 from synaptic.processes.state_file import only_one, read_json, replace_json
@@ -143,8 +143,8 @@ def test_marks():
 def test_many_processes_claim_one_worker_and_one_gets_it(registry: WorkerRegistry):
     program = (
         "import sys\n"
-        "from synaptic.backends.distributed.registry import *\n"
-        "from synaptic.backends.distributed.rpc_protocol import Endpoint\n"
+        "from synaptic.backends.distributed.workers.registry import *\n"
+        "from synaptic.backends.distributed.workers.protocol import Endpoint\n"
         "input()\n"
         "registry = WorkerRegistry()\n"
         "registry.claim([Worker(Endpoint('own', int(sys.argv[1])))], 'own')\n"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from synaptic.backends.distributed import tensor_cache
-from synaptic.backends.distributed.fnv import Fnv, fnv1a
-from synaptic.backends.distributed.tensor_cache import TensorCache, TensorView
-from synaptic.backends.distributed.tensor_cache_files import THRESHOLD
+from synaptic.backends.distributed.workers import tensor_cache
+from synaptic.backends.distributed.workers.fnv import Fnv, fnv1a
+from synaptic.backends.distributed.workers.tensor_cache import TensorCache, TensorView
+from synaptic.backends.distributed.workers.tensor_cache_files import THRESHOLD
 from synaptic.errors import EngineUnavailable
 
 SIZE = THRESHOLD + 4096
@@ -293,7 +293,7 @@ def test_no_room_for_the_books_means_an_empty_cache_and_no_error(cache: TensorCa
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("synaptic.backends.distributed.tensor_cache_files.replace_json", full)
+    monkeypatch.setattr("synaptic.backends.distributed.workers.tensor_cache_files.replace_json", full)
     assert view.prepare(quick=False)
     assert shown(view) == set()
     file = cache.root.parent / "model"

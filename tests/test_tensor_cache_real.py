@@ -10,9 +10,9 @@ import pytest
 from managed_worker_support import counting, greedy_text, installed_engine, managed, until  # noqa: F401 - a fixture
 
 from synaptic import paths
-from synaptic.backends.distributed import managed_worker
 from synaptic.backends.distributed.engine.engine import Engine
-from synaptic.backends.distributed.tensor_cache import TensorCache
+from synaptic.backends.distributed.workers import managed as managed_worker
+from synaptic.backends.distributed.workers.tensor_cache import TensorCache
 from synaptic.errors import EngineUnavailable
 from synaptic.messages import ignore_report
 from synaptic.models.download import ModelStore
@@ -150,7 +150,7 @@ async def test_a_cache_that_cannot_be_is_told_and_done_without(engine: Engine, m
     def refuse(*arguments: object) -> None:
         raise EngineUnavailable("no compiler here")
 
-    monkeypatch.setattr("synaptic.backends.distributed.tensor_cache.Fnv", refuse)
+    monkeypatch.setattr("synaptic.backends.distributed.workers.tensor_cache.Fnv", refuse)
     paths.tensor_cache_dir().unlink()
     async with managed(engine, cache_dir=paths.tensor_cache_dir(), report=said.append):
         assert said[-1].message.endswith("keeps no tensors on disk: no compiler here")

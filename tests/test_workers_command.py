@@ -19,12 +19,13 @@ from managed_worker_support import installed_engine, managed, until  # noqa: F40
 from rpc_support import free_port, holding, stand_in_process
 
 from synaptic import paths
-from synaptic.backends.distributed import restart_policy, served_workers
 from synaptic.backends.distributed.engine.engine import Engine
-from synaptic.backends.distributed.registry import Worker, WorkerRegistry
-from synaptic.backends.distributed.rpc_protocol import Endpoint
-from synaptic.backends.distributed.served_workers import Served, end, recorded
-from synaptic.backends.distributed.tensor_cache import TensorCache
+from synaptic.backends.distributed.workers import restart_policy
+from synaptic.backends.distributed.workers import served as served_workers
+from synaptic.backends.distributed.workers.protocol import Endpoint
+from synaptic.backends.distributed.workers.registry import Worker, WorkerRegistry
+from synaptic.backends.distributed.workers.served import Served, end, recorded
+from synaptic.backends.distributed.workers.tensor_cache import TensorCache
 from synaptic.errors import BackendUnavailable, ExitCode, ModelNotFound, UsageError
 from synaptic.messages import ignore_report
 from synaptic.models.download import ModelStore

@@ -13,7 +13,7 @@ from sides.links import Link
 from synaptic.backends.distributed.backend import DistributedBackend
 from synaptic.backends.distributed.placement import place
 from synaptic.backends.distributed.placement_types import Offer, Wanted
-from synaptic.backends.distributed.rpc_protocol import Endpoint
+from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.errors import NoPlacement
 from synaptic.messages import ChatRequest, Message
 from synaptic.models.source import open_model

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from synaptic.backends.distributed.coordinator_types import CoordinatorStatus, LoadProgress, WorkerStanding
     from synaptic.backends.distributed.placement_types import Placement, Share
-    from synaptic.backends.distributed.registry import Holder
-    from synaptic.backends.distributed.rpc_protocol import Endpoint
+    from synaptic.backends.distributed.workers.protocol import Endpoint
+    from synaptic.backends.distributed.workers.registry import Holder
 
 WORKER_HEADERS: Final = ("", "worker", "layers", "weights", "kv", "process", "state", "held by")
 
@@ -223,7 +223,7 @@ def worker_rows(statuses: Sequence[CoordinatorStatus], holders: Sequence[Holder]
 
 def free_worker_row(endpoint: Endpoint, holders: Sequence[Holder]) -> tuple[str, ...]:
     """Return the row of a worker of the settings that has no layers of ours."""
-    from synaptic.backends.distributed.worker_facts import recall  # noqa: PLC0415 - a file is read only for these
+    from synaptic.backends.distributed.workers.facts import recall  # noqa: PLC0415 - a file is read only for these
 
     known, holder = recall(endpoint), _holder_words(endpoint, holders)
     free = "" if known is None else "; ".join(gib(device.memory_total) for device in known.facts.devices)

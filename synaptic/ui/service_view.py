@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from rich.live import Live
 
-    from synaptic.backends.distributed.registry import Holder
     from synaptic.backends.distributed.service_record import ServiceRecord
+    from synaptic.backends.distributed.workers.registry import Holder
 
 HOLDER_HEADERS: Final = ("worker", "held for", "by")
 _REFRESHES: Final = 4.0  # a second

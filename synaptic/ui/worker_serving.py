@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from synaptic.backends.distributed.engine.engine import Engine
-    from synaptic.backends.distributed.managed_worker import ManagedWorker
+    from synaptic.backends.distributed.workers.managed import ManagedWorker
     from synaptic.messages import BackendReport
 
 ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - compared with, not bound to
@@ -56,7 +56,7 @@ async def serve_worker(serving: Serving, say: Callable[[str], None]) -> None:
 
     """
     from synaptic.backends.distributed.engine.store import current_engine  # noqa: PLC0415
-    from synaptic.backends.distributed.served_workers import recorded  # noqa: PLC0415
+    from synaptic.backends.distributed.workers.served import recorded  # noqa: PLC0415
 
     with told_to_end() as ended:
         worker = _worker(await current_engine(), serving, say)
@@ -99,7 +99,7 @@ def settings_line(host: str, port: int, memory_bytes: int) -> str:
 
 
 def _worker(engine: Engine, serving: Serving, say: Callable[[str], None]) -> ManagedWorker:
-    from synaptic.backends.distributed.managed_worker import ManagedWorker  # noqa: PLC0415
+    from synaptic.backends.distributed.workers.managed import ManagedWorker  # noqa: PLC0415
     from synaptic.backends.embedded.backend import usable_threads  # noqa: PLC0415
     from synaptic.messages import BackendNotice  # noqa: PLC0415
 
@@ -121,7 +121,7 @@ def _worker(engine: Engine, serving: Serving, say: Callable[[str], None]) -> Man
 
 
 async def _prefill(serving: Serving, model: str, say: Callable[[str], None]) -> None:
-    from synaptic.backends.distributed.tensor_cache import TensorCache  # noqa: PLC0415
+    from synaptic.backends.distributed.workers.tensor_cache import TensorCache  # noqa: PLC0415
     from synaptic.errors import BackendUnavailable  # noqa: PLC0415
     from synaptic.models.gguf_file import large_tensors  # noqa: PLC0415 - numpy, by way of gguf
     from synaptic.models.source import open_model  # noqa: PLC0415

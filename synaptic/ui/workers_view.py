@@ -10,13 +10,13 @@ from synaptic.text.words import one_line, plural, size
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from synaptic.backends.distributed.registry import Holder
-    from synaptic.backends.distributed.rpc_measure import Measurement
-    from synaptic.backends.distributed.rpc_probe import Device
-    from synaptic.backends.distributed.rpc_protocol import Endpoint
-    from synaptic.backends.distributed.served_workers import Served
-    from synaptic.backends.distributed.worker_check import WorkerLook
-    from synaptic.backends.distributed.worker_facts import KnownWorker
+    from synaptic.backends.distributed.workers.check import WorkerLook
+    from synaptic.backends.distributed.workers.facts import KnownWorker
+    from synaptic.backends.distributed.workers.measure import Measurement
+    from synaptic.backends.distributed.workers.probe import Device
+    from synaptic.backends.distributed.workers.protocol import Endpoint
+    from synaptic.backends.distributed.workers.registry import Holder
+    from synaptic.backends.distributed.workers.served import Served
 
 HEADERS: Final = ("worker", "rpc", "memory", "round trip", "up", "down", "checked", "held by")
 CPU_NOTE: Final = (

@@ -15,17 +15,17 @@ from synaptic.backends.distributed.calibration import FEWEST_TOKENS, Readings, l
 from synaptic.backends.distributed.coordinator_types import WorkerStanding
 from synaptic.backends.distributed.llama_process import HOST, LlamaProcess
 from synaptic.backends.distributed.load_channel import LoadClock
-from synaptic.backends.distributed.offers import local_key
 from synaptic.backends.distributed.one_core import CoreWatch
 from synaptic.backends.distributed.placement import place
 from synaptic.backends.distributed.predict import speed_of
-from synaptic.backends.distributed.registry import Worker
-from synaptic.backends.distributed.rpc_probe import Limits, resolve
-from synaptic.backends.distributed.rpc_protocol import ProtocolVersion
 from synaptic.backends.distributed.server_arguments import server_arguments
 from synaptic.backends.distributed.wanted import wanted_of
 from synaptic.backends.distributed.watchdog import Watchdog
-from synaptic.backends.distributed.worker_check import check_workers
+from synaptic.backends.distributed.workers.check import check_workers
+from synaptic.backends.distributed.workers.offers import local_key
+from synaptic.backends.distributed.workers.probe import Limits, resolve
+from synaptic.backends.distributed.workers.protocol import ProtocolVersion
+from synaptic.backends.distributed.workers.registry import Worker
 from synaptic.errors import BackendError, BackendUnavailable, CoordinatorFailed, NoPlacement
 from synaptic.messages import BackendNotice
 from synaptic.models.gguf_architectures import check_engine_knows
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from synaptic.backends.distributed.engine.engine import Engine
     from synaptic.backends.distributed.house import House
     from synaptic.backends.distributed.placement_types import Offer, Placement
-    from synaptic.backends.distributed.rpc_protocol import Endpoint
     from synaptic.backends.distributed.supervision import End
+    from synaptic.backends.distributed.workers.protocol import Endpoint
     from synaptic.models.layers import ModelShape
 
 RETURN_LIMITS: Final = Limits(resolve=2.0, connect=2.0, answer=2.0, whole=4.0)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from synaptic.backends.distributed.placement_types import Placement
-    from synaptic.backends.distributed.rpc_protocol import Endpoint
+    from synaptic.backends.distributed.workers.protocol import Endpoint
 
 
 class CoordinatorState(StrEnum):

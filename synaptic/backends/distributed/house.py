@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from synaptic.backends.distributed.change import Change
 from synaptic.backends.distributed.coordinator_types import CoordinatorState
-from synaptic.backends.distributed.fleet import Fleet
-from synaptic.backends.distributed.registry import WorkerRegistry
+from synaptic.backends.distributed.workers.fleet import Fleet
+from synaptic.backends.distributed.workers.registry import WorkerRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from synaptic.backends.distributed.coordinator import Coordinator
     from synaptic.backends.distributed.coordinator_life import Transition
-    from synaptic.backends.distributed.rpc_protocol import Endpoint
+    from synaptic.backends.distributed.workers.protocol import Endpoint
     from synaptic.messages import Reporter
     from synaptic.settings.load import Settings
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from synaptic.backends.distributed.rpc_measure import Measurement
-    from synaptic.backends.distributed.rpc_protocol import Endpoint
+    from synaptic.backends.distributed.workers.measure import Measurement
+    from synaptic.backends.distributed.workers.protocol import Endpoint
     from synaptic.models.layers import ModelShape
 
 _LOOPBACK: Final = "127.0.0.1"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synaptic.backends.distributed.placement_types import Offer, Placement, Share, Wanted
-    from synaptic.backends.distributed.rpc_protocol import Endpoint
+    from synaptic.backends.distributed.workers.protocol import Endpoint
     from synaptic.models.layers import ModelShape
 
 _TENTH = 0.1

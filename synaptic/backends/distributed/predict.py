@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.rpc_measure import Measurement
+from synaptic.backends.distributed.workers.measure import Measurement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,7 +8,7 @@ from synaptic.backends.distributed.predict import context_per_slot
 
 if TYPE_CHECKING:
     from synaptic.backends.distributed.placement_types import Placement, Share
-    from synaptic.backends.distributed.rpc_protocol import Endpoint
+    from synaptic.backends.distributed.workers.protocol import Endpoint
 
 _NO_PIPELINE: Final = "^no-tensor-has-this-name$=CPU"
 """Any override turns pipeline parallelism off. It would keep every input four times, which doubles scratch memory and

@@ -14,7 +14,7 @@ from synaptic.backends.distributed.coordinator_types import (
     WorkerStanding,
 )
 from synaptic.backends.distributed.placement_types import Placement, Share, Verdict, Wanted
-from synaptic.backends.distributed.rpc_protocol import Endpoint
+from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.models.layers import LayerShape, ModelShape
 
 if TYPE_CHECKING:

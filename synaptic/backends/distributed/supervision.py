@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from synaptic.backends.distributed.bring_up import Serving
-    from synaptic.backends.distributed.fleet import Fleet
-    from synaptic.backends.distributed.managed_worker import ManagedWorker
+    from synaptic.backends.distributed.workers.fleet import Fleet
+    from synaptic.backends.distributed.workers.managed import ManagedWorker
 
 HEARTBEAT: Final = 0.5  # seconds
 BLAME_SECONDS: Final = 0.2

@@ -290,7 +290,7 @@ def _records(model: str | None, *, at_most: int | None) -> list[ServiceRecord]:
 
 
 def _show(records: Sequence[ServiceRecord], options: Options) -> None:
-    from synaptic.backends.distributed.registry import WorkerRegistry  # noqa: PLC0415
+    from synaptic.backends.distributed.workers.registry import WorkerRegistry  # noqa: PLC0415
     from synaptic.ui.output import write_table, write_text  # noqa: PLC0415
     from synaptic.ui.service_view import HOLDER_HEADERS, holder_rows  # noqa: PLC0415
 
@@ -314,7 +314,7 @@ def _show_records(records: Sequence[ServiceRecord]) -> None:
 
 
 def _document(records: Sequence[ServiceRecord]) -> dict[str, Any]:
-    from synaptic.backends.distributed.registry import WorkerRegistry  # noqa: PLC0415
+    from synaptic.backends.distributed.workers.registry import WorkerRegistry  # noqa: PLC0415
     from synaptic.ui.service_view import holder_document, record_document  # noqa: PLC0415
 
     return {

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from synaptic.backends.distributed.placement_types import Offer, Placement
-    from synaptic.backends.distributed.rpc_protocol import Endpoint
+    from synaptic.backends.distributed.workers.protocol import Endpoint
     from synaptic.settings.load import Settings
 
 _EPILOG = """\b
@@ -93,7 +93,7 @@ def parse_orders(words: Sequence[str]) -> dict[Endpoint, int]:
         UsageError: If one of the words is not ``HOST:PORT=N``, or a worker stands there twice.
 
     """
-    from synaptic.backends.distributed.rpc_protocol import Endpoint  # noqa: PLC0415
+    from synaptic.backends.distributed.workers.protocol import Endpoint  # noqa: PLC0415
     from synaptic.errors import ConfigError, UsageError  # noqa: PLC0415
 
     found: dict[Endpoint, int] = {}
@@ -161,8 +161,8 @@ def _chosen(model: str | None, settings: Settings) -> str:
 async def _offers(settings: Settings, *, measure: bool) -> list[Offer]:
     """Return what there is to place layers on: the workers of the settings, and those that would be started here."""
     from synaptic.backends.distributed.engine.store import current_engine  # noqa: PLC0415
-    from synaptic.backends.distributed.local_workers import local_worker_count, local_workers  # noqa: PLC0415
-    from synaptic.backends.distributed.offers import gather_offers  # noqa: PLC0415
+    from synaptic.backends.distributed.workers.local import local_worker_count, local_workers  # noqa: PLC0415
+    from synaptic.backends.distributed.workers.offers import gather_offers  # noqa: PLC0415
     from synaptic.messages import ignore_report  # noqa: PLC0415
 
     engine = await current_engine()

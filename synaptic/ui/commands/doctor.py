@@ -123,7 +123,7 @@ def _servers(settings: Settings) -> Iterator[Finding]:
 
 def _distributed(settings: Settings) -> Iterator[Finding]:
     from synaptic.backends.distributed.engine.store import current_engine  # noqa: PLC0415
-    from synaptic.backends.distributed.local_workers import local_worker_count  # noqa: PLC0415
+    from synaptic.backends.distributed.workers.local import local_worker_count  # noqa: PLC0415
     from synaptic.errors import BackendError  # noqa: PLC0415
     from synaptic.models.source import open_model  # noqa: PLC0415
 
@@ -146,8 +146,8 @@ def _distributed(settings: Settings) -> Iterator[Finding]:
 
 
 def _workers(settings: Settings, version: str) -> Iterator[Finding]:
-    from synaptic.backends.distributed.rpc_protocol import Endpoint, ProtocolVersion  # noqa: PLC0415
-    from synaptic.backends.distributed.worker_check import WorkerState, check_workers  # noqa: PLC0415
+    from synaptic.backends.distributed.workers.check import WorkerState, check_workers  # noqa: PLC0415
+    from synaptic.backends.distributed.workers.protocol import Endpoint, ProtocolVersion  # noqa: PLC0415
 
     endpoints = [Endpoint(worker.host, worker.port) for worker in settings.rpc_backends]
     for look in asyncio.run(check_workers(endpoints, engine=ProtocolVersion.parse(version))):

@@ -13,9 +13,9 @@ from synaptic.ui.options import given, json_option, settings_options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synaptic.backends.distributed.registry import Holder
-    from synaptic.backends.distributed.rpc_protocol import Endpoint, ProtocolVersion
-    from synaptic.backends.distributed.worker_check import WorkerLook
+    from synaptic.backends.distributed.workers.check import WorkerLook
+    from synaptic.backends.distributed.workers.protocol import Endpoint, ProtocolVersion
+    from synaptic.backends.distributed.workers.registry import Holder
     from synaptic.settings.load import Settings
     from synaptic.ui.options import Options
 
@@ -56,8 +56,8 @@ def workers() -> None:
 @click.pass_context
 def list_workers(context: click.Context, /, **values: Any) -> None:
     """List the workers of the settings and those that run here for others; none is contacted."""
-    from synaptic.backends.distributed.served_workers import served_workers  # noqa: PLC0415
-    from synaptic.backends.distributed.worker_facts import recall  # noqa: PLC0415
+    from synaptic.backends.distributed.workers.facts import recall  # noqa: PLC0415
+    from synaptic.backends.distributed.workers.served import served_workers  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
     from synaptic.ui.output import write_json, write_table  # noqa: PLC0415
     from synaptic.ui.workers_view import (  # noqa: PLC0415
@@ -94,7 +94,7 @@ def list_workers(context: click.Context, /, **values: Any) -> None:
 @click.pass_context
 def check(context: click.Context, /, which: tuple[str, ...], *, measure: bool, **values: Any) -> int:
     """Ask each worker, or those given, how it is: version, devices, memory, latency."""
-    from synaptic.backends.distributed.worker_check import check_workers, verdict  # noqa: PLC0415
+    from synaptic.backends.distributed.workers.check import check_workers, verdict  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
     from synaptic.ui.output import write_json  # noqa: PLC0415
@@ -133,7 +133,7 @@ def check(context: click.Context, /, which: tuple[str, ...], *, measure: bool, *
 def start(context: click.Context, /, **values: Any) -> None:
     """Run a worker in the foreground; it is started again when it crashes."""
     from synaptic import paths  # noqa: PLC0415
-    from synaptic.backends.distributed.local_workers import cache_limit  # noqa: PLC0415
+    from synaptic.backends.distributed.workers.local import cache_limit  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
     from synaptic.ui.worker_serving import Serving, serve_worker  # noqa: PLC0415
@@ -161,7 +161,7 @@ def start(context: click.Context, /, **values: Any) -> None:
 @click.pass_context
 def stop(context: click.Context, /, which: tuple[str, ...], **values: Any) -> None:
     """End the workers that were started here with `workers start`: all of them, or those given."""
-    from synaptic.backends.distributed.served_workers import end, served_workers  # noqa: PLC0415
+    from synaptic.backends.distributed.workers.served import end, served_workers  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
 
     options = given(context, **values)
@@ -224,7 +224,7 @@ def _show(options: Options, engine: ProtocolVersion | None, looks: Sequence[Work
 async def engine_version() -> ProtocolVersion | None:
     """Return the version that the engine of this machine speaks, ``None`` where there is none that works."""
     from synaptic.backends.distributed.engine.store import current_engine  # noqa: PLC0415
-    from synaptic.backends.distributed.rpc_protocol import ProtocolVersion  # noqa: PLC0415
+    from synaptic.backends.distributed.workers.protocol import ProtocolVersion  # noqa: PLC0415
     from synaptic.errors import EngineUnavailable  # noqa: PLC0415
 
     try:
@@ -235,7 +235,7 @@ async def engine_version() -> ProtocolVersion | None:
 
 
 def _named(settings: Settings) -> list[Endpoint]:
-    from synaptic.backends.distributed.rpc_protocol import Endpoint  # noqa: PLC0415
+    from synaptic.backends.distributed.workers.protocol import Endpoint  # noqa: PLC0415
 
     return [Endpoint(worker.host, worker.port) for worker in settings.rpc_backends]
 
@@ -247,7 +247,7 @@ def given_workers(words: Sequence[str]) -> list[Endpoint]:
         UsageError: If one of them is no address.
 
     """
-    from synaptic.backends.distributed.rpc_protocol import Endpoint  # noqa: PLC0415
+    from synaptic.backends.distributed.workers.protocol import Endpoint  # noqa: PLC0415
     from synaptic.errors import ConfigError, UsageError  # noqa: PLC0415
 
     found: list[Endpoint] = []
@@ -261,7 +261,7 @@ def given_workers(words: Sequence[str]) -> list[Endpoint]:
 
 def _holders(endpoints: Sequence[Endpoint]) -> list[Holder | None]:
     """Return who is recorded as the holder of each worker; names are not resolved for that."""
-    from synaptic.backends.distributed.registry import Worker, WorkerRegistry  # noqa: PLC0415
+    from synaptic.backends.distributed.workers.registry import Worker, WorkerRegistry  # noqa: PLC0415
 
     holders = WorkerRegistry().holders()
     # An IP address is its own address: it is found even if the holder knows the worker by name.

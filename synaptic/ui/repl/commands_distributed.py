@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from synaptic.backends.base import ShowsCoordinators
     from synaptic.backends.distributed.coordinator_types import CoordinatorStatus
-    from synaptic.backends.distributed.rpc_protocol import Endpoint
     from synaptic.backends.distributed.service_record import ServiceRecord
+    from synaptic.backends.distributed.workers.protocol import Endpoint
     from synaptic.ui.repl.state import Repl
 
 _ACTIONS: Final = ("start", "stop", "restart")
@@ -186,8 +186,8 @@ async def _stop(repl: Repl, call: Call, backend: ShowsCoordinators | None, model
 
 async def _list_workers(repl: Repl) -> None:
     """Print the table of workers: those that have layers, then those of the settings that have none."""
-    from synaptic.backends.distributed.registry import WorkerRegistry  # noqa: PLC0415  (start-up of the prompt)
     from synaptic.backends.distributed.service_record import read_records  # noqa: PLC0415  (the same)
+    from synaptic.backends.distributed.workers.registry import WorkerRegistry  # noqa: PLC0415  (start-up of the prompt)
     from synaptic.ui.coordinator_view import WORKER_HEADERS, free_worker_row, worker_rows  # noqa: PLC0415  (the same)
 
     backend = await _backend(repl)
@@ -210,7 +210,7 @@ async def _list_workers(repl: Repl) -> None:
 
 async def _check(repl: Repl, call: Call, rest: str) -> None:
     """Ask workers how they are; a held one is not contacted."""
-    from synaptic.backends.distributed.worker_check import check_workers, verdict  # noqa: PLC0415  (start-up)
+    from synaptic.backends.distributed.workers.check import check_workers, verdict  # noqa: PLC0415  (start-up)
     from synaptic.ui.commands.workers import engine_version, given_workers  # noqa: PLC0415  (imports click)
     from synaptic.ui.workers_view import look_lines  # noqa: PLC0415  (start-up of the prompt)
 
@@ -261,7 +261,7 @@ def _say_what_to_do(repl: Repl) -> None:
 
 
 def _named(repl: Repl) -> list[Endpoint]:
-    from synaptic.backends.distributed.rpc_protocol import Endpoint  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.backends.distributed.workers.protocol import Endpoint  # noqa: PLC0415  (start-up of the prompt)
 
     return [Endpoint(worker.host, worker.port) for worker in repl.settings.rpc_backends]
 

@@ -18,8 +18,8 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.fnv import Fnv
-from synaptic.backends.distributed.tensor_cache_files import (
+from synaptic.backends.distributed.workers.fnv import Fnv
+from synaptic.backends.distributed.workers.tensor_cache_files import (
     THRESHOLD,
     Books,
     Entry,

@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from synaptic import paths
-from synaptic.backends.distributed.rpc_measure import Measurement
-from synaptic.backends.distributed.rpc_probe import Device, WorkerFacts
-from synaptic.backends.distributed.rpc_protocol import ProtocolVersion
+from synaptic.backends.distributed.workers.measure import Measurement
+from synaptic.backends.distributed.workers.probe import Device, WorkerFacts
+from synaptic.backends.distributed.workers.protocol import ProtocolVersion
 from synaptic.processes.state_file import only_one, read_json, replace_json
 
 if TYPE_CHECKING:
-    from synaptic.backends.distributed.rpc_protocol import Endpoint
+    from synaptic.backends.distributed.workers.protocol import Endpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from synaptic.backends.distributed.registry import Worker
+    from synaptic.backends.distributed.workers.registry import Worker
 
 
 class Link(NamedTuple):

@@ -11,23 +11,23 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.local_machine import available_bytes
-from synaptic.backends.distributed.local_workers import GIB, local_worker_memory, local_worker_threads
 from synaptic.backends.distributed.placement_types import Offer
-from synaptic.backends.distributed.registry import Worker, WorkerRegistry
-from synaptic.backends.distributed.rpc_protocol import Endpoint, ProtocolVersion
-from synaptic.backends.distributed.worker_check import WorkerState, check_worker, check_workers
-from synaptic.backends.distributed.worker_facts import recall, remember
+from synaptic.backends.distributed.workers.check import WorkerState, check_worker, check_workers
+from synaptic.backends.distributed.workers.facts import recall, remember
+from synaptic.backends.distributed.workers.local import GIB, local_worker_memory, local_worker_threads
+from synaptic.backends.distributed.workers.machine import available_bytes
+from synaptic.backends.distributed.workers.protocol import Endpoint, ProtocolVersion
+from synaptic.backends.distributed.workers.registry import Worker, WorkerRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from synaptic.backends.distributed.engine.engine import Engine
-    from synaptic.backends.distributed.managed_worker import ManagedFacts, ManagedWorker
-    from synaptic.backends.distributed.rpc_measure import Measurement
-    from synaptic.backends.distributed.rpc_probe import Device
-    from synaptic.backends.distributed.worker_check import WorkerLook
-    from synaptic.backends.distributed.worker_facts import KnownWorker
+    from synaptic.backends.distributed.workers.check import WorkerLook
+    from synaptic.backends.distributed.workers.facts import KnownWorker
+    from synaptic.backends.distributed.workers.managed import ManagedFacts, ManagedWorker
+    from synaptic.backends.distributed.workers.measure import Measurement
+    from synaptic.backends.distributed.workers.probe import Device
     from synaptic.settings.model import Settings
     from synaptic.settings.nodes import RpcBackendSettings
 

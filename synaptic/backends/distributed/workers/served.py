@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from synaptic import paths
-from synaptic.backends.distributed.rpc_protocol import Endpoint
+from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.errors import UsageError
 from synaptic.processes.mark import process_mark
 from synaptic.processes.state_file import only_one, read_json, replace_json, told

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.rpc_protocol import (
+from synaptic.backends.distributed.workers.protocol import (
     LENGTH,
     NEWEST_MAJOR,
     Dialect,
@@ -35,7 +35,7 @@ from synaptic.errors import BackendBusy, BackendUnavailable, ProtocolError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from synaptic.backends.distributed.rpc_protocol import Request
+    from synaptic.backends.distributed.workers.protocol import Request
 
 MAX_DEVICES: Final = 64
 """More than a coordinator can use (15); a worker that claims more is not believed."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from synaptic.backends.distributed.engine.engine import Engine
-    from synaptic.backends.distributed.managed_worker import ManagedWorker
+    from synaptic.backends.distributed.workers.managed import ManagedWorker
     from synaptic.messages import Reporter
     from synaptic.settings.model import Settings
 
@@ -49,7 +49,7 @@ def local_workers(settings: Settings, engine: Engine, *, report: Reporter) -> li
 
     """
     from synaptic import paths  # noqa: PLC0415
-    from synaptic.backends.distributed.managed_worker import ManagedWorker  # noqa: PLC0415 - it imports asyncio's parts
+    from synaptic.backends.distributed.workers.managed import ManagedWorker  # noqa: PLC0415 - it imports asyncio's parts
 
     limit = cache_limit(settings)
     count = local_worker_count(settings)

@@ -7,17 +7,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from synaptic.backends.distributed.engine.store import current_engine
-from synaptic.backends.distributed.local_workers import local_workers
-from synaptic.backends.distributed.offers import gather_offers
+from synaptic.backends.distributed.workers.local import local_workers
+from synaptic.backends.distributed.workers.offers import gather_offers
 from synaptic.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from synaptic.backends.distributed.engine.engine import Engine
-    from synaptic.backends.distributed.managed_worker import ManagedWorker
     from synaptic.backends.distributed.placement_types import Offer
-    from synaptic.backends.distributed.rpc_protocol import Endpoint
+    from synaptic.backends.distributed.workers.managed import ManagedWorker
+    from synaptic.backends.distributed.workers.protocol import Endpoint
     from synaptic.messages import Reporter
     from synaptic.settings.load import Settings
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from synaptic import paths
 from synaptic.backends.distributed.change import Change
-from synaptic.backends.distributed.local_machine import available_bytes, cpu_name, parse_devices
-from synaptic.backends.distributed.restart_policy import Restarts
-from synaptic.backends.distributed.rpc_protocol import Endpoint
+from synaptic.backends.distributed.workers.machine import available_bytes, cpu_name, parse_devices
+from synaptic.backends.distributed.workers.protocol import Endpoint
+from synaptic.backends.distributed.workers.restart_policy import Restarts
 from synaptic.backends.embedded.child import SPIN_COUNT
 from synaptic.errors import BackendUnavailable, SynapticError
 from synaptic.messages import BackendNotice, ignore_report
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from synaptic.backends.distributed.engine.engine import Engine
-    from synaptic.backends.distributed.local_machine import LocalDevice
-    from synaptic.backends.distributed.tensor_cache import TensorView
+    from synaptic.backends.distributed.workers.machine import LocalDevice
+    from synaptic.backends.distributed.workers.tensor_cache import TensorView
     from synaptic.messages import Reporter
 
 T = TypeVar("T")
@@ -498,7 +498,7 @@ class ManagedWorker:
     async def _open_cache(self) -> None:
         if self._cache_root is None or self._view is not None or self._cache_bytes == 0:
             return
-        from synaptic.backends.distributed.tensor_cache import TensorCache  # noqa: PLC0415 - only with a cache
+        from synaptic.backends.distributed.workers.tensor_cache import TensorCache  # noqa: PLC0415 - only with a cache
 
         cache = TensorCache(self._cache_root, limit_bytes=self._cache_bytes)
         opening = asyncio.ensure_future(asyncio.to_thread(cache.open_view, self.name))

@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from synaptic.backends.distributed.rpc_protocol import ProtocolVersion, Tensor, decode_number, decode_pair
+from synaptic.backends.distributed.workers.protocol import ProtocolVersion, Tensor, decode_number, decode_pair
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from synaptic.backends.distributed.rpc_probe import Conversation, Device
+    from synaptic.backends.distributed.workers.probe import Conversation, Device
 
 MIB: Final = 1024 * 1024
 ROUND_TRIPS: Final = 32

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from synaptic.backends.distributed.rpc_protocol import Endpoint
+    from synaptic.backends.distributed.workers.protocol import Endpoint
 
 CHECK: Final = "workers check"
 """What holds a worker for seconds only."""

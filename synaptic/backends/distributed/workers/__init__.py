@@ -1,0 +1,1 @@
+"""RPC workers: what they say of themselves, and keeping those of this machine running."""
