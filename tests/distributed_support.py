@@ -12,7 +12,7 @@ from synaptic.backends.distributed.coordinator_types import (
     LoadProgress,
     WorkerStanding,
 )
-from synaptic.backends.distributed.placement_types import Placement, Share, Verdict, Wanted
+from synaptic.backends.distributed.placement.types import Placement, Share, Verdict, Wanted
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.models.layers import LayerShape, ModelShape
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from synaptic.backends.distributed.placement_types import Offer
+from synaptic.backends.distributed.placement.types import Offer
 from synaptic.backends.distributed.workers.measure import Measurement
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.models.layers import LayerShape, ModelShape

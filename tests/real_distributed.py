@@ -25,9 +25,9 @@ from rpc_support import free_port
 from synaptic import paths
 from synaptic.backends.distributed.backend import DistributedBackend
 from synaptic.backends.distributed.coordinator_types import FOLLOWERS, CoordinatorState, CoordinatorStatus
-from synaptic.backends.distributed.placement import place
-from synaptic.backends.distributed.placement_types import Offer, Wanted
-from synaptic.backends.distributed.predict import GIB
+from synaptic.backends.distributed.placement.plan import place
+from synaptic.backends.distributed.placement.predict import GIB
+from synaptic.backends.distributed.placement.types import Offer, Wanted
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.backends.distributed.workers.registry import WorkerRegistry
 from synaptic.backends.llama_server import chat_payload

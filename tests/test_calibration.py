@@ -3,9 +3,9 @@
 import pytest
 from placement_support import make_offer, make_shape
 
-from synaptic.backends.distributed.calibration import MOST, corrected, learn, reading_factor
-from synaptic.backends.distributed.placement import place
-from synaptic.backends.distributed.placement_types import Placement, Wanted
+from synaptic.backends.distributed.placement.calibration import MOST, corrected, learn, reading_factor
+from synaptic.backends.distributed.placement.plan import place
+from synaptic.backends.distributed.placement.types import Placement, Wanted
 from synaptic.backends.distributed.workers.facts import recall, remember
 from synaptic.backends.distributed.workers.probe import WorkerFacts
 from synaptic.backends.distributed.workers.protocol import ProtocolVersion

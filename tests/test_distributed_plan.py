@@ -13,10 +13,10 @@ from rpc_support import free_port, real_process
 
 from synaptic import paths
 from synaptic.backends.distributed.buffer_report import check_buffers, parse_buffer_sizes
-from synaptic.backends.distributed.placement import place
-from synaptic.backends.distributed.placement_types import Placement, Wanted
-from synaptic.backends.distributed.server_arguments import server_arguments
-from synaptic.backends.distributed.wanted import wanted_of
+from synaptic.backends.distributed.placement.demand import wanted_of
+from synaptic.backends.distributed.placement.plan import place
+from synaptic.backends.distributed.placement.server_arguments import server_arguments
+from synaptic.backends.distributed.placement.types import Placement, Wanted
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.errors import ExitCode, UsageError
 from synaptic.models.download import ModelStore

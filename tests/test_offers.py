@@ -10,7 +10,7 @@ from managed_worker_support import installed_engine, managed, within  # noqa: F4
 from rpc_support import stand_in_process
 
 from synaptic.backends.distributed.engine.engine import Engine
-from synaptic.backends.distributed.placement_types import is_placeholder
+from synaptic.backends.distributed.placement.types import is_placeholder
 from synaptic.backends.distributed.workers import offers
 from synaptic.backends.distributed.workers.check import WorkerLook, WorkerState
 from synaptic.backends.distributed.workers.facts import KnownWorker, recall

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from placement_support import GIB, MEASURED, MIB, make_offer, make_shape
 
-from synaptic.backends.distributed import predict
-from synaptic.backends.distributed.placement import place
-from synaptic.backends.distributed.placement_search import EXACT_DEVICES, Candidate, fits_alone, search
-from synaptic.backends.distributed.placement_types import Offer, Placement, Wanted
+from synaptic.backends.distributed.placement import predict
+from synaptic.backends.distributed.placement.plan import place
+from synaptic.backends.distributed.placement.search import EXACT_DEVICES, Candidate, fits_alone, search
+from synaptic.backends.distributed.placement.types import Offer, Placement, Wanted
 from synaptic.backends.distributed.workers.measure import Measurement
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.errors import ExitCode, NoPlacement, UsageError

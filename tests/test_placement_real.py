@@ -13,9 +13,9 @@ from synaptic.backends.distributed.buffer_report import check_buffers, parse_buf
 from synaptic.backends.distributed.engine.engine import Engine
 from synaptic.backends.distributed.engine.store import look_at
 from synaptic.backends.distributed.llama_process import LlamaProcess
-from synaptic.backends.distributed.placement import place
-from synaptic.backends.distributed.placement_types import Offer, Placement, Wanted
-from synaptic.backends.distributed.server_arguments import buffer_name, server_arguments
+from synaptic.backends.distributed.placement.plan import place
+from synaptic.backends.distributed.placement.server_arguments import buffer_name, server_arguments
+from synaptic.backends.distributed.placement.types import Offer, Placement, Wanted
 from synaptic.backends.distributed.workers.managed import ManagedWorker
 from synaptic.messages import ignore_report
 from synaptic.models.download import ensure_model

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from sides.bare_distributed import PROMPT, worker
 from sides.links import Link
 from synaptic.backends.distributed.backend import DistributedBackend
-from synaptic.backends.distributed.placement import place
-from synaptic.backends.distributed.placement_types import Offer, Wanted
+from synaptic.backends.distributed.placement.plan import place
+from synaptic.backends.distributed.placement.types import Offer, Wanted
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.errors import NoPlacement
 from synaptic.messages import ChatRequest, Message
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from synaptic.backends.base import Backend
     from synaptic.backends.distributed.coordinator_types import CoordinatorStatus
     from synaptic.backends.distributed.engine.engine import Engine
-    from synaptic.backends.distributed.placement_types import Placement
+    from synaptic.backends.distributed.placement.types import Placement
     from synaptic.models.layers import ModelShape
 
 CONTEXT = 2048

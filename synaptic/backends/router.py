@@ -245,7 +245,7 @@ class _Router:
         return backend
 
     def _slots(self) -> int:
-        from synaptic.backends.distributed.slots import slots  # noqa: PLC0415  (not needed by every row)
+        from synaptic.backends.distributed.placement.slots import slots  # noqa: PLC0415  (not needed by every row)
 
         return slots(self.settings)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from synaptic.backends.distributed.coordinator import Coordinator
 from synaptic.backends.distributed.distributed_call import DistributedCall
 from synaptic.backends.distributed.house import House
-from synaptic.backends.distributed.slots import slots
+from synaptic.backends.distributed.placement.slots import slots
 from synaptic.errors import BackendUnavailable, ModelNotFound
 from synaptic.messages import ModelInfo, Reporter, ignore_report
 from synaptic.models.source import list_models, open_model

@@ -14,7 +14,7 @@ from synaptic.backends.distributed.bring_up import BringUp, Serving
 from synaptic.backends.distributed.coordinator_life import Life, Transition
 from synaptic.backends.distributed.coordinator_types import CoordinatorState, CoordinatorStatus, LoadProgress
 from synaptic.backends.distributed.failure import given_up, may_pass
-from synaptic.backends.distributed.predict import token_seconds
+from synaptic.backends.distributed.placement.predict import token_seconds
 from synaptic.backends.distributed.supervision import End, supervise
 from synaptic.errors import BackendUnavailable, CoordinatorFailed, SynapticError
 from synaptic.messages import BackendNotice, BackendProgress

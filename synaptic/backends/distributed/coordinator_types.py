@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from synaptic.backends.distributed.placement_types import Placement
+    from synaptic.backends.distributed.placement.types import Placement
     from synaptic.backends.distributed.workers.protocol import Endpoint
 
 

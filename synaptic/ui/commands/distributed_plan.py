@@ -13,7 +13,7 @@ from synaptic.ui.options import given, json_option, settings_options
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from synaptic.backends.distributed.placement_types import Offer, Placement
+    from synaptic.backends.distributed.placement.types import Offer, Placement
     from synaptic.backends.distributed.workers.protocol import Endpoint
     from synaptic.settings.load import Settings
 
@@ -60,8 +60,8 @@ def plan(
     **values: Any,
 ) -> None:
     """Show which worker would hold which layers of MODEL, how fast that would be, and why; nothing is started."""
-    from synaptic.backends.distributed.placement import place  # noqa: PLC0415
-    from synaptic.backends.distributed.wanted import wanted_of  # noqa: PLC0415
+    from synaptic.backends.distributed.placement.demand import wanted_of  # noqa: PLC0415
+    from synaptic.backends.distributed.placement.plan import place  # noqa: PLC0415
     from synaptic.models.source import open_model  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
 
@@ -124,7 +124,7 @@ def with_orders(offers: Sequence[Offer], orders: Mapping[Endpoint, int]) -> list
     """
     from dataclasses import replace  # noqa: PLC0415
 
-    from synaptic.backends.distributed.placement_types import is_placeholder  # noqa: PLC0415
+    from synaptic.backends.distributed.placement.types import is_placeholder  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
     from synaptic.text.problems import did_you_mean  # noqa: PLC0415
 

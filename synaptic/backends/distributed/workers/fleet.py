@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from synaptic.backends.distributed.engine.engine import Engine
-    from synaptic.backends.distributed.placement_types import Offer
+    from synaptic.backends.distributed.placement.types import Offer
     from synaptic.backends.distributed.workers.managed import ManagedWorker
     from synaptic.backends.distributed.workers.protocol import Endpoint
     from synaptic.messages import Reporter

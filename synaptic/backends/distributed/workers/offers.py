@@ -11,7 +11,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.placement_types import Offer
+from synaptic.backends.distributed.placement.types import Offer
 from synaptic.backends.distributed.workers.check import WorkerState, check_worker, check_workers
 from synaptic.backends.distributed.workers.facts import recall, remember
 from synaptic.backends.distributed.workers.local import GIB, local_worker_memory, local_worker_threads

@@ -9,16 +9,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed import predict
-from synaptic.backends.distributed.placement_search import MOST_DEVICES, Candidate, Found, search
-from synaptic.backends.distributed.placement_types import Placement, Share
-from synaptic.backends.distributed.placement_verdicts import no_room, no_workers, usable_offers, verdicts
+from synaptic.backends.distributed.placement import predict
+from synaptic.backends.distributed.placement.search import MOST_DEVICES, Candidate, Found, search
+from synaptic.backends.distributed.placement.types import Placement, Share
+from synaptic.backends.distributed.placement.verdicts import no_room, no_workers, usable_offers, verdicts
 from synaptic.errors import NoPlacement, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synaptic.backends.distributed.placement_types import Offer, Wanted
+    from synaptic.backends.distributed.placement.types import Offer, Wanted
     from synaptic.backends.distributed.workers.protocol import Endpoint
     from synaptic.models.layers import ModelShape
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.predict import context_per_slot
+from synaptic.backends.distributed.placement.predict import context_per_slot
 
 if TYPE_CHECKING:
-    from synaptic.backends.distributed.placement_types import Placement, Share
+    from synaptic.backends.distributed.placement.types import Placement, Share
     from synaptic.backends.distributed.workers.protocol import Endpoint
 
 _NO_PIPELINE: Final = "^no-tensor-has-this-name$=CPU"

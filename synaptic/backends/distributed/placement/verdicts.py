@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from synaptic.backends.distributed import predict
-from synaptic.backends.distributed.placement_search import MOST_DEVICES
-from synaptic.backends.distributed.placement_types import Verdict, is_placeholder
+from synaptic.backends.distributed.placement import predict
+from synaptic.backends.distributed.placement.search import MOST_DEVICES
+from synaptic.backends.distributed.placement.types import Verdict, is_placeholder
 from synaptic.errors import NoPlacement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synaptic.backends.distributed.placement_types import Offer, Placement, Share, Wanted
+    from synaptic.backends.distributed.placement.types import Offer, Placement, Share, Wanted
     from synaptic.backends.distributed.workers.protocol import Endpoint
     from synaptic.models.layers import ModelShape
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from synaptic.backends.distributed import slots as how_many
-from synaptic.backends.distributed.placement_types import Wanted
+from synaptic.backends.distributed.placement import slots as how_many
+from synaptic.backends.distributed.placement.types import Wanted
 from synaptic.errors import UsageError
 
 if TYPE_CHECKING:

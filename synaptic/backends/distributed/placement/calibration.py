@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed import predict
+from synaptic.backends.distributed.placement import predict
 from synaptic.backends.distributed.workers.facts import recall, remember
 
 if TYPE_CHECKING:
-    from synaptic.backends.distributed.placement_types import Placement
+    from synaptic.backends.distributed.placement.types import Placement
     from synaptic.backends.distributed.workers.protocol import Endpoint
 
 FEWEST_TOKENS: Final = 16

@@ -21,7 +21,7 @@ from synaptic.backends.distributed.workers.measure import Measurement
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from synaptic.backends.distributed.placement_types import Offer, Placement, Wanted
+    from synaptic.backends.distributed.placement.types import Offer, Placement, Wanted
     from synaptic.models.layers import LayerShape, ModelShape
 
 MIB: Final = 1024 * 1024
