@@ -24,7 +24,7 @@ from rpc_support import free_port
 
 from synaptic import paths
 from synaptic.backends.distributed.backend import DistributedBackend
-from synaptic.backends.distributed.coordinator_types import FOLLOWERS, CoordinatorState, CoordinatorStatus
+from synaptic.backends.distributed.coordinator.types import FOLLOWERS, CoordinatorState, CoordinatorStatus
 from synaptic.backends.distributed.placement.plan import place
 from synaptic.backends.distributed.placement.predict import GIB
 from synaptic.backends.distributed.placement.types import Offer, Wanted

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synaptic.backends.distributed.attempts import DELAYS, MOST_LOSSES, SETTLED, Attempts
-from synaptic.backends.distributed.continuation import REPLAY_SECONDS, Continuation, Departed, Way
-from synaptic.backends.distributed.coordinator_life import Life, Transition
-from synaptic.backends.distributed.coordinator_types import FOLLOWERS, CoordinatorState
-from synaptic.backends.distributed.diagnosis import Cause, diagnose
-from synaptic.backends.distributed.failure import given_up, may_pass
-from synaptic.backends.distributed.llama_process import LoadStalled, ServerEnded, environment
-from synaptic.backends.distributed.load_channel import LoadClock, read_channel
-from synaptic.backends.distributed.lost_links import closed_by_peer
-from synaptic.backends.distributed.watchdog import SHORTEST, TIMES_PREDICTED, SlotWatch, Watchdog
+from synaptic.backends.distributed.coordinator.continuation import REPLAY_SECONDS, Continuation, Departed, Way
+from synaptic.backends.distributed.coordinator.diagnosis import Cause, diagnose
+from synaptic.backends.distributed.coordinator.failure import given_up, may_pass
+from synaptic.backends.distributed.coordinator.life import Life, Transition
+from synaptic.backends.distributed.coordinator.llama_process import LoadStalled, ServerEnded, environment
+from synaptic.backends.distributed.coordinator.load_channel import LoadClock, read_channel
+from synaptic.backends.distributed.coordinator.lost_links import closed_by_peer
+from synaptic.backends.distributed.coordinator.restart_policy import DELAYS, MOST_LOSSES, SETTLED, Attempts
+from synaptic.backends.distributed.coordinator.types import FOLLOWERS, CoordinatorState
+from synaptic.backends.distributed.coordinator.watchdog import SHORTEST, TIMES_PREDICTED, SlotWatch, Watchdog
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.errors import BackendUnavailable, CoordinatorFailed, EngineUnavailable, UsageError
 from synaptic.messages import ChatRequest, Chunk, Message, Usage

@@ -10,7 +10,7 @@ from distributed_support import FAR, LOADING, NEAR, READY, lost, with_shares
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synaptic.backends.distributed.coordinator_types import CoordinatorState
+from synaptic.backends.distributed.coordinator.types import CoordinatorState
 from synaptic.backends.distributed.workers.facts import remember
 from synaptic.backends.distributed.workers.probe import Device, WorkerFacts
 from synaptic.backends.distributed.workers.protocol import ProtocolVersion

@@ -24,8 +24,8 @@ from real_distributed import (  # noqa: F401 - two are fixtures
 )
 from rpc_support import stand_in_process
 
-from synaptic.backends.distributed import attempts
-from synaptic.backends.distributed.coordinator_types import CoordinatorState as State
+from synaptic.backends.distributed.coordinator import restart_policy as attempts
+from synaptic.backends.distributed.coordinator.types import CoordinatorState as State
 from synaptic.errors import CoordinatorFailed, NoPlacement
 
 pytestmark = [pytest.mark.real_model, pytest.mark.usefixtures("engine_here")]

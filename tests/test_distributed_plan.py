@@ -12,7 +12,7 @@ from placement_support import GIB, MEASURED, MIB, make_offer, make_shape
 from rpc_support import free_port, real_process
 
 from synaptic import paths
-from synaptic.backends.distributed.buffer_report import check_buffers, parse_buffer_sizes
+from synaptic.backends.distributed.coordinator.buffer_report import check_buffers, parse_buffer_sizes
 from synaptic.backends.distributed.placement.demand import wanted_of
 from synaptic.backends.distributed.placement.plan import place
 from synaptic.backends.distributed.placement.server_arguments import server_arguments

@@ -27,8 +27,9 @@ from rpc_support import free_port
 from rpc_worker import RpcWorker
 
 from synaptic import paths
-from synaptic.backends.distributed import attempts, bring_up
-from synaptic.backends.distributed.coordinator_types import CoordinatorState as State
+from synaptic.backends.distributed.coordinator import bring_up
+from synaptic.backends.distributed.coordinator import restart_policy as attempts
+from synaptic.backends.distributed.coordinator.types import CoordinatorState as State
 from synaptic.backends.distributed.engine.store import adopt
 from synaptic.errors import (
     CoordinatorFailed,

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from synaptic.backends.distributed.diagnosis import Cause
-from synaptic.backends.distributed.llama_process import LlamaProcess, LoadStalled, ServerEnded
-from synaptic.backends.distributed.lost_links import hung_up
+from synaptic.backends.distributed.coordinator.diagnosis import Cause
+from synaptic.backends.distributed.coordinator.llama_process import LlamaProcess, LoadStalled, ServerEnded
+from synaptic.backends.distributed.coordinator.lost_links import hung_up
 from synaptic.processes.ports import free_port
 
 SERVER = """

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from synaptic.backends.distributed.one_core import CoreWatch, idlest
+from synaptic.backends.distributed.coordinator.one_core import CoreWatch, idlest
 
 CORES = psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else []
 

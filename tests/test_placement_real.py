@@ -9,10 +9,10 @@ import pytest
 from engine_support import real_files
 from placement_support import GIB, MEASURED, MIB, make_offer, make_shape
 
-from synaptic.backends.distributed.buffer_report import check_buffers, parse_buffer_sizes
+from synaptic.backends.distributed.coordinator.buffer_report import check_buffers, parse_buffer_sizes
+from synaptic.backends.distributed.coordinator.llama_process import LlamaProcess
 from synaptic.backends.distributed.engine.engine import Engine
 from synaptic.backends.distributed.engine.store import look_at
-from synaptic.backends.distributed.llama_process import LlamaProcess
 from synaptic.backends.distributed.placement.plan import place
 from synaptic.backends.distributed.placement.server_arguments import buffer_name, server_arguments
 from synaptic.backends.distributed.placement.types import Offer, Placement, Wanted

@@ -80,7 +80,7 @@ async def test_the_coordinators_of_the_session(spread: Talk):
 
 
 async def test_a_failed_one_quotes_the_log(spread: Talk):
-    from synaptic.backends.distributed.coordinator_types import CoordinatorState
+    from synaptic.backends.distributed.coordinator.types import CoordinatorState
 
     reason = "worker 10.0.0.4:50053 is gone: 'Remote RPC server crashed'"
     spread.backend.known = {"big:latest": replace(READY, state=CoordinatorState.FAILED, reason=reason, url=None)}

@@ -15,7 +15,7 @@ from distributed_support import LOADING, READY
 
 from synaptic.backends.distributed import service as service_module
 from synaptic.backends.distributed import service_control
-from synaptic.backends.distributed.coordinator_types import CoordinatorState, CoordinatorStatus
+from synaptic.backends.distributed.coordinator.types import CoordinatorState, CoordinatorStatus
 from synaptic.backends.distributed.service import Service, run_here
 from synaptic.backends.distributed.service_control import Launch, follow, launch, stop
 from synaptic.backends.distributed.service_record import (

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synaptic import errors
-from synaptic.backends.distributed.coordinator_types import CoordinatorState
+from synaptic.backends.distributed.coordinator.types import CoordinatorState
 from synaptic.backends.distributed.service_json import status_from_json, status_json
 from synaptic.backends.distributed.service_record import (
     Failure,

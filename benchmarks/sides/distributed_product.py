@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from synaptic.backends.base import Backend
-    from synaptic.backends.distributed.coordinator_types import CoordinatorStatus
+    from synaptic.backends.distributed.coordinator.types import CoordinatorStatus
     from synaptic.backends.distributed.engine.engine import Engine
     from synaptic.backends.distributed.placement.types import Placement
     from synaptic.models.layers import ModelShape

@@ -13,7 +13,7 @@ from synaptic.messages import ChatRequest, Chunk, ModelInfo, Reporter, ignore_re
 from synaptic.text.problems import did_you_mean
 
 if TYPE_CHECKING:
-    from synaptic.backends.distributed.coordinator_types import CoordinatorStatus
+    from synaptic.backends.distributed.coordinator.types import CoordinatorStatus
     from synaptic.backends.pool.node.status import Decision, NodeStatus
     from synaptic.settings.load import Settings
 

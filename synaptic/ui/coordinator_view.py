@@ -12,14 +12,14 @@ import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from synaptic.backends.distributed.coordinator_types import CoordinatorState
+from synaptic.backends.distributed.coordinator.types import CoordinatorState
 from synaptic.backends.distributed.placement.verdicts import gib
 from synaptic.text.words import one_line, plural, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from synaptic.backends.distributed.coordinator_types import CoordinatorStatus, LoadProgress, WorkerStanding
+    from synaptic.backends.distributed.coordinator.types import CoordinatorStatus, LoadProgress, WorkerStanding
     from synaptic.backends.distributed.placement.types import Placement, Share
     from synaptic.backends.distributed.workers.protocol import Endpoint
     from synaptic.backends.distributed.workers.registry import Holder

@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from synaptic.backends.distributed.coordinator_types import CoordinatorState
+from synaptic.backends.distributed.coordinator.types import CoordinatorState
 from synaptic.text.words import printable
 from synaptic.ui.coordinator_view import (
     ASCII,

@@ -6,9 +6,9 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.coordinator import Coordinator
-from synaptic.backends.distributed.distributed_call import DistributedCall
-from synaptic.backends.distributed.house import House
+from synaptic.backends.distributed.coordinator.call import DistributedCall
+from synaptic.backends.distributed.coordinator.coordinator import Coordinator
+from synaptic.backends.distributed.coordinator.coordinators import House
 from synaptic.backends.distributed.placement.slots import slots
 from synaptic.errors import BackendUnavailable, ModelNotFound
 from synaptic.messages import ModelInfo, Reporter, ignore_report
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
     from synaptic.backends.base import BackendContext
-    from synaptic.backends.distributed.coordinator_life import Transition
-    from synaptic.backends.distributed.coordinator_types import CoordinatorStatus
+    from synaptic.backends.distributed.coordinator.life import Transition
+    from synaptic.backends.distributed.coordinator.types import CoordinatorStatus
     from synaptic.messages import ChatRequest, Chunk
     from synaptic.models.layers import ModelShape
     from synaptic.settings.load import Settings

@@ -18,7 +18,7 @@ import traceback
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
-from synaptic.backends.distributed.coordinator_types import CoordinatorState, CoordinatorStatus
+from synaptic.backends.distributed.coordinator.types import CoordinatorState, CoordinatorStatus
 from synaptic.backends.distributed.service_record import (
     Failure,
     ServiceRecord,

@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synaptic.backends.distributed.coordinator_types import (
+from synaptic.backends.distributed.coordinator.types import (
     CoordinatorState,
     CoordinatorStatus,
     LoadProgress,

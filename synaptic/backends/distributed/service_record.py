@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from synaptic import errors, paths
-from synaptic.backends.distributed.coordinator_types import CoordinatorState, CoordinatorStatus
+from synaptic.backends.distributed.coordinator.types import CoordinatorState, CoordinatorStatus
 from synaptic.backends.distributed.service_json import status_from_json, status_json
 from synaptic.errors import BackendUnavailable, EngineUnavailable, SynapticError, UsageError
 from synaptic.models.names import full_name

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from synaptic.backends.base import ShowsCoordinators
-    from synaptic.backends.distributed.coordinator_types import CoordinatorStatus
+    from synaptic.backends.distributed.coordinator.types import CoordinatorStatus
     from synaptic.backends.distributed.service_record import ServiceRecord
     from synaptic.backends.distributed.workers.protocol import Endpoint
     from synaptic.ui.repl.state import Repl

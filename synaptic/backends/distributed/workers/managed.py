@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from synaptic import paths
-from synaptic.backends.distributed.change import Change
+from synaptic.backends.distributed.coordinator.notification import Change
 from synaptic.backends.distributed.workers.machine import available_bytes, cpu_name, parse_devices
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.backends.distributed.workers.restart_policy import Restarts

@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synaptic.backends.distributed.change import Change
-from synaptic.backends.distributed.coordinator_types import FOLLOWERS, CoordinatorState
+from synaptic.backends.distributed.coordinator.notification import Change
+from synaptic.backends.distributed.coordinator.types import FOLLOWERS, CoordinatorState
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from synaptic import paths
-from synaptic.backends.distributed.buffer_report import check_buffers
-from synaptic.backends.distributed.coordinator_types import WorkerStanding
-from synaptic.backends.distributed.llama_process import HOST, LlamaProcess
-from synaptic.backends.distributed.load_channel import LoadClock
-from synaptic.backends.distributed.one_core import CoreWatch
+from synaptic.backends.distributed.coordinator.buffer_report import check_buffers
+from synaptic.backends.distributed.coordinator.llama_process import HOST, LlamaProcess
+from synaptic.backends.distributed.coordinator.load_channel import LoadClock
+from synaptic.backends.distributed.coordinator.one_core import CoreWatch
+from synaptic.backends.distributed.coordinator.types import WorkerStanding
+from synaptic.backends.distributed.coordinator.watchdog import Watchdog
 from synaptic.backends.distributed.placement.calibration import FEWEST_TOKENS, Readings, learn
 from synaptic.backends.distributed.placement.demand import wanted_of
 from synaptic.backends.distributed.placement.plan import place
 from synaptic.backends.distributed.placement.predict import speed_of
 from synaptic.backends.distributed.placement.server_arguments import server_arguments
-from synaptic.backends.distributed.watchdog import Watchdog
 from synaptic.backends.distributed.workers.check import check_workers
 from synaptic.backends.distributed.workers.offers import local_key
 from synaptic.backends.distributed.workers.probe import Limits, resolve
@@ -34,11 +34,11 @@ from synaptic.processes.ports import free_port
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
-    from synaptic.backends.distributed.coordinator_types import LoadProgress
+    from synaptic.backends.distributed.coordinator.coordinators import House
+    from synaptic.backends.distributed.coordinator.supervision import End
+    from synaptic.backends.distributed.coordinator.types import LoadProgress
     from synaptic.backends.distributed.engine.engine import Engine
-    from synaptic.backends.distributed.house import House
     from synaptic.backends.distributed.placement.types import Offer, Placement
-    from synaptic.backends.distributed.supervision import End
     from synaptic.backends.distributed.workers.protocol import Endpoint
     from synaptic.models.layers import ModelShape
 

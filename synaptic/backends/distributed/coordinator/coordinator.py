@@ -9,20 +9,20 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.attempts import Attempts
-from synaptic.backends.distributed.bring_up import BringUp, Serving
-from synaptic.backends.distributed.coordinator_life import Life, Transition
-from synaptic.backends.distributed.coordinator_types import CoordinatorState, CoordinatorStatus, LoadProgress
-from synaptic.backends.distributed.failure import given_up, may_pass
+from synaptic.backends.distributed.coordinator.bring_up import BringUp, Serving
+from synaptic.backends.distributed.coordinator.failure import given_up, may_pass
+from synaptic.backends.distributed.coordinator.life import Life, Transition
+from synaptic.backends.distributed.coordinator.restart_policy import Attempts
+from synaptic.backends.distributed.coordinator.supervision import End, supervise
+from synaptic.backends.distributed.coordinator.types import CoordinatorState, CoordinatorStatus, LoadProgress
 from synaptic.backends.distributed.placement.predict import token_seconds
-from synaptic.backends.distributed.supervision import End, supervise
 from synaptic.errors import BackendUnavailable, CoordinatorFailed, SynapticError
 from synaptic.messages import BackendNotice, BackendProgress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from synaptic.backends.distributed.house import House
+    from synaptic.backends.distributed.coordinator.coordinators import House
     from synaptic.messages import ChatRequest, Chunk
     from synaptic.models.layers import ModelShape
 

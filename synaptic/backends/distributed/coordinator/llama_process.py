@@ -8,8 +8,8 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.diagnosis import diagnose
-from synaptic.backends.distributed.load_channel import ROUTER_VARIABLE, read_channel
+from synaptic.backends.distributed.coordinator.diagnosis import diagnose
+from synaptic.backends.distributed.coordinator.load_channel import ROUTER_VARIABLE, read_channel
 from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.errors import BackendError, BackendUnavailable
 from synaptic.processes.child import ChildProcess
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from synaptic.backends.distributed.diagnosis import Diagnosis
+    from synaptic.backends.distributed.coordinator.diagnosis import Diagnosis
+    from synaptic.backends.distributed.coordinator.one_core import CoreWatch
     from synaptic.backends.distributed.engine.engine import Engine
-    from synaptic.backends.distributed.one_core import CoreWatch
 
 HOST: Final = "127.0.0.1"
 NAME: Final = "distributed"

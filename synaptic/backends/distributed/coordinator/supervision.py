@@ -8,15 +8,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from synaptic.backends.distributed.lost_links import hung_up
-from synaptic.backends.distributed.watchdog import SlotWatch
+from synaptic.backends.distributed.coordinator.lost_links import hung_up
+from synaptic.backends.distributed.coordinator.watchdog import SlotWatch
 from synaptic.errors import BackendError
 from synaptic.processes.watch import is_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from synaptic.backends.distributed.bring_up import Serving
+    from synaptic.backends.distributed.coordinator.bring_up import Serving
     from synaptic.backends.distributed.workers.fleet import Fleet
     from synaptic.backends.distributed.workers.managed import ManagedWorker
 

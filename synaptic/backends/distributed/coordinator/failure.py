@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synaptic.backends.distributed.diagnosis import Cause
-from synaptic.backends.distributed.llama_process import LoadStalled, ServerEnded
+from synaptic.backends.distributed.coordinator.diagnosis import Cause
+from synaptic.backends.distributed.coordinator.llama_process import LoadStalled, ServerEnded
 from synaptic.errors import (
     BackendBusy,
     BackendError,

@@ -8,7 +8,7 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from synaptic.backends.distributed.continuation import Continuation, Departed, Way
+from synaptic.backends.distributed.coordinator.continuation import Continuation, Departed, Way
 from synaptic.errors import (
     BackendError,
     BackendUnavailable,

@@ -1,0 +1,1 @@
+"""The coordinator: a llama-server that owns workers, started, watched and repaired."""
