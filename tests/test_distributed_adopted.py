@@ -20,8 +20,8 @@ from real_distributed import (  # noqa: F401 - two are fixtures
     until,
 )
 
-from synaptic.backends.distributed.adopted import AdoptedBackend
-from synaptic.backends.distributed.service_record import ServiceRecord, new_record, remove, with_status, write
+from synaptic.backends.distributed.service.adopted import AdoptedBackend
+from synaptic.backends.distributed.service.record import ServiceRecord, new_record, remove, with_status, write
 from synaptic.errors import BackendUnavailable
 from synaptic.runtime.session import Session
 from synaptic.settings.load import Settings

@@ -20,7 +20,7 @@ from engine_support import real_files
 from repl_terminal import CTRL_C, open_terminal
 
 from synaptic import paths
-from synaptic.backends.distributed.service_record import (
+from synaptic.backends.distributed.service.record import (
     ServiceRecord,
     new_record,
     read_records,
@@ -203,7 +203,7 @@ def test_what_cannot_be_loaded_says_why_and_leaves_nothing(words: tuple[str, ...
 def test_a_service_whose_starter_dies_before_it_says_what_for_ends(own_home: Path):
     from synaptic.processes.child import python_command
 
-    command = python_command("synaptic.backends.distributed.service")
+    command = python_command("synaptic.backends.distributed.service.service")
     assert subprocess.run(command, input=b'{"model": ', check=False, timeout=PATIENCE).returncode == 0
     assert not services_dir().exists() and own_home.exists()
 

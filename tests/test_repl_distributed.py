@@ -15,7 +15,7 @@ from distributed_support import NEAR, READY
 from repl_talk import Talk, make_talk
 from repl_terminal import CTRL_C, ENTER, ROOT, environment, open_terminal
 
-from synaptic.backends.distributed.service_record import new_record, read_records, write
+from synaptic.backends.distributed.service.record import new_record, read_records, write
 from synaptic.backends.distributed.workers.registry import Worker, WorkerRegistry
 from synaptic.errors import ExitCode
 from synaptic.runtime.session import Session

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 from distributed_support import LOADING, READY
 
-from synaptic.backends.distributed import service as service_module
-from synaptic.backends.distributed import service_control
 from synaptic.backends.distributed.coordinator.types import CoordinatorState, CoordinatorStatus
-from synaptic.backends.distributed.service import Service, run_here
-from synaptic.backends.distributed.service_control import Launch, follow, launch, stop
-from synaptic.backends.distributed.service_record import (
+from synaptic.backends.distributed.service import control as service_control
+from synaptic.backends.distributed.service import service as service_module
+from synaptic.backends.distributed.service.control import Launch, follow, launch, stop
+from synaptic.backends.distributed.service.record import (
     ServiceRecord,
     last_words,
     new_record,
@@ -27,6 +26,7 @@ from synaptic.backends.distributed.service_record import (
     wait_until_ready,
     write,
 )
+from synaptic.backends.distributed.service.service import Service, run_here
 from synaptic.errors import EngineUnavailable, SynapticError, UsageError
 from synaptic.messages import BackendNotice, BackendProgress
 from synaptic.settings.load import Settings

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from distributed_support import READY
 
-from synaptic.backends.distributed.service_logs import (
+from synaptic.backends.distributed.service.logs import (
     BLOCK,
     Line,
     Log,
@@ -19,7 +19,7 @@ from synaptic.backends.distributed.service_logs import (
     last_lines,
     logs_of,
 )
-from synaptic.backends.distributed.service_record import new_record
+from synaptic.backends.distributed.service.record import new_record
 
 
 def test_the_logs_of_a_service():

@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 
 from synaptic import errors
 from synaptic.backends.distributed.coordinator.types import CoordinatorState
-from synaptic.backends.distributed.service_json import status_from_json, status_json
-from synaptic.backends.distributed.service_record import (
+from synaptic.backends.distributed.service.record import (
     Failure,
     ServiceRecord,
     current,
@@ -38,6 +37,7 @@ from synaptic.backends.distributed.service_record import (
     with_status,
     write,
 )
+from synaptic.backends.distributed.service.record_json import status_from_json, status_json
 from synaptic.errors import BackendUnavailable, ModelNotFound, SynapticError, UsageError
 
 if TYPE_CHECKING:

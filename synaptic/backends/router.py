@@ -211,11 +211,11 @@ class _Router:
         url = self.settings.coordinator_url
         if url is not None and (adopted := await self._adopted(url)) is not None:
             return await self._routed(adopted, f"{row.value}; a server answers at {url}", url, None)
-        from synaptic.backends.distributed.service_record import record_of  # noqa: PLC0415  (not needed by every row)
+        from synaptic.backends.distributed.service.record import record_of  # noqa: PLC0415  (not needed by every row)
 
         record = record_of(self.settings.model)
         if record is not None:
-            from synaptic.backends.distributed.adopted import AdoptedBackend  # noqa: PLC0415  (the same)
+            from synaptic.backends.distributed.service.adopted import AdoptedBackend  # noqa: PLC0415  (the same)
 
             service = AdoptedBackend(record)
             self.opened.append(service)

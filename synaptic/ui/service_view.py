@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from rich.live import Live
 
-    from synaptic.backends.distributed.service_record import ServiceRecord
+    from synaptic.backends.distributed.service.record import ServiceRecord
     from synaptic.backends.distributed.workers.registry import Holder
 
 HOLDER_HEADERS: Final = ("worker", "held for", "by")
@@ -94,7 +94,7 @@ def watch_services(out: TextIO) -> None:
     from rich.console import Console  # noqa: PLC0415 - on a terminal only
     from rich.live import Live  # noqa: PLC0415 - the same
 
-    from synaptic.backends.distributed.service_record import read_records  # noqa: PLC0415 - the same
+    from synaptic.backends.distributed.service.record import read_records  # noqa: PLC0415 - the same
 
     console = Console(file=out, highlight=False)
 

@@ -15,8 +15,8 @@ from synaptic.ui.options import given, json_option, settings_options
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from synaptic.backends.distributed.service_logs import Line, Log, LogReader
-    from synaptic.backends.distributed.service_record import ServiceRecord
+    from synaptic.backends.distributed.service.logs import Line, Log, LogReader
+    from synaptic.backends.distributed.service.record import ServiceRecord
     from synaptic.settings.load import Settings
     from synaptic.ui.options import Options
 
@@ -121,7 +121,7 @@ def start(context: click.Context, /, model: str | None, *, foreground: bool, **v
 
 async def _away(model: str, settings: Settings, view: Any, options: Options) -> None:
     """Start the service in the background and wait until it is ready."""
-    from synaptic.backends.distributed.service_control import follow, launch  # noqa: PLC0415
+    from synaptic.backends.distributed.service.control import follow, launch  # noqa: PLC0415
 
     began = time.monotonic()
     launched = launch(model, settings)
@@ -139,7 +139,7 @@ async def _away(model: str, settings: Settings, view: Any, options: Options) -> 
 
 async def _here(model: str, settings: Settings, view: Any, options: Options) -> None:
     """Be the service, until Ctrl-C or SIGTERM."""
-    from synaptic.backends.distributed.service import run_here  # noqa: PLC0415
+    from synaptic.backends.distributed.service.service import run_here  # noqa: PLC0415
 
     announced = False
 
@@ -163,7 +163,7 @@ async def _here(model: str, settings: Settings, view: Any, options: Options) -> 
 @click.pass_context
 def stop(context: click.Context, /, model: str | None, *, everything: bool) -> None:
     """End the service of MODEL, or the only one that runs, with all that it started."""
-    from synaptic.backends.distributed.service_control import stop as end  # noqa: PLC0415
+    from synaptic.backends.distributed.service.control import stop as end  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
 
     options = given(context)
@@ -190,7 +190,7 @@ def stop(context: click.Context, /, model: str | None, *, everything: bool) -> N
 @click.pass_context
 def status(context: click.Context, /, *, watch: bool, **values: Any) -> int:
     """Show the services with their layers on each worker, and who holds which worker; nothing is contacted."""
-    from synaptic.backends.distributed.service_record import read_records  # noqa: PLC0415
+    from synaptic.backends.distributed.service.record import read_records  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
     from synaptic.ui.output import write_json  # noqa: PLC0415
     from synaptic.ui.service_view import watch_services  # noqa: PLC0415
@@ -215,7 +215,7 @@ def status(context: click.Context, /, *, watch: bool, **values: Any) -> int:
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written, until Ctrl-C.")
 def logs(model: str | None, lines: int, *, follow: bool) -> None:
     """Show the last lines of the logs of MODEL, or of the only service that runs: service, coordinator, workers."""
-    from synaptic.backends.distributed.service_logs import LogReader  # noqa: PLC0415
+    from synaptic.backends.distributed.service.logs import LogReader  # noqa: PLC0415
 
     with _readable_logs():
         reader = LogReader(_logs_of(model))
@@ -272,7 +272,7 @@ def _records(model: str | None, *, at_most: int | None) -> list[ServiceRecord]:
         UsageError: If the model has none, or more run than are wanted.
 
     """
-    from synaptic.backends.distributed.service_record import is_called, read_records  # noqa: PLC0415
+    from synaptic.backends.distributed.service.record import is_called, read_records  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
     from synaptic.text.problems import did_you_mean  # noqa: PLC0415
 
@@ -330,8 +330,8 @@ def _logs_of(model: str | None) -> Callable[[], Sequence[Log]]:
         UsageError: If none is meant by the words, or there is none.
 
     """
-    from synaptic.backends.distributed.service_logs import Log, logs_of  # noqa: PLC0415
-    from synaptic.backends.distributed.service_record import record_of, service_log  # noqa: PLC0415
+    from synaptic.backends.distributed.service.logs import Log, logs_of  # noqa: PLC0415
+    from synaptic.backends.distributed.service.record import record_of, service_log  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
 
     if model is not None and service_log(model).exists() and record_of(model) is None:

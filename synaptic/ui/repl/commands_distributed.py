@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends.base import ShowsCoordinators
     from synaptic.backends.distributed.coordinator.types import CoordinatorStatus
-    from synaptic.backends.distributed.service_record import ServiceRecord
+    from synaptic.backends.distributed.service.record import ServiceRecord
     from synaptic.backends.distributed.workers.protocol import Endpoint
     from synaptic.ui.repl.state import Repl
 
@@ -114,7 +114,7 @@ async def _show(repl: Repl) -> None:
 
 def _lines(backend: ShowsCoordinators | None, width: int, *, ascii_only: bool) -> list[str]:
     """Return the lines that show all coordinators: the session's, then those of services."""
-    from synaptic.backends.distributed.service_record import read_records  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.backends.distributed.service.record import read_records  # noqa: PLC0415  (start-up of the prompt)
     from synaptic.ui.coordinator_view import picture  # noqa: PLC0415  (the same)
     from synaptic.ui.service_view import glyphs, record_lines  # noqa: PLC0415  (the same)
 
@@ -133,7 +133,7 @@ async def _start(repl: Repl, call: Call, backend: ShowsCoordinators | None, mode
         repl.screen.note(f"loading {wanted} …")
         _print(repl, await _loaded(repl, backend, wanted))
         return
-    from synaptic.backends.distributed.service_control import follow, launch  # noqa: PLC0415  (start-up)
+    from synaptic.backends.distributed.service.control import follow, launch  # noqa: PLC0415  (start-up)
     from synaptic.ui.service_view import LoadView  # noqa: PLC0415  (the same)
 
     launched = launch(wanted, repl.settings)
@@ -163,8 +163,8 @@ async def _loaded(repl: Repl, backend: ShowsCoordinators, model: str) -> Coordin
 
 async def _stop(repl: Repl, call: Call, backend: ShowsCoordinators | None, model: str | None) -> str:
     """End the coordinator of a model, or the only one there is; return which."""
-    from synaptic.backends.distributed.service_control import stop  # noqa: PLC0415  (start-up of the prompt)
-    from synaptic.backends.distributed.service_record import is_called, read_records  # noqa: PLC0415  (the same)
+    from synaptic.backends.distributed.service.control import stop  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.backends.distributed.service.record import is_called, read_records  # noqa: PLC0415  (the same)
 
     own = [] if backend is None else [status.model for status in backend.coordinators()]
     records = read_records()
@@ -186,7 +186,7 @@ async def _stop(repl: Repl, call: Call, backend: ShowsCoordinators | None, model
 
 async def _list_workers(repl: Repl) -> None:
     """Print the table of workers: those that have layers, then those of the settings that have none."""
-    from synaptic.backends.distributed.service_record import read_records  # noqa: PLC0415  (the same)
+    from synaptic.backends.distributed.service.record import read_records  # noqa: PLC0415  (the same)
     from synaptic.backends.distributed.workers.registry import WorkerRegistry  # noqa: PLC0415  (start-up of the prompt)
     from synaptic.ui.coordinator_view import WORKER_HEADERS, free_worker_row, worker_rows  # noqa: PLC0415  (the same)
 

@@ -1,7 +1,7 @@
 """The process that keeps a model loaded over the workers, so that any later run finds it ready.
 
 It is started on purpose (``synaptic distributed start``), outlives whoever started it, and ends on SIGTERM. All that it
-starts dies with it. What it does is written to its record, see :mod:`synaptic.backends.distributed.service_record`.
+starts dies with it. What it does is written to its record, see :mod:`synaptic.backends.distributed.service.record`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from synaptic.backends.distributed.coordinator.types import CoordinatorState, CoordinatorStatus
-from synaptic.backends.distributed.service_record import (
+from synaptic.backends.distributed.service.record import (
     Failure,
     ServiceRecord,
     new_record,

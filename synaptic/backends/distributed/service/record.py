@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synaptic import errors, paths
 from synaptic.backends.distributed.coordinator.types import CoordinatorState, CoordinatorStatus
-from synaptic.backends.distributed.service_json import status_from_json, status_json
+from synaptic.backends.distributed.service.record_json import status_from_json, status_json
 from synaptic.errors import BackendUnavailable, EngineUnavailable, SynapticError, UsageError
 from synaptic.models.names import full_name
 from synaptic.processes.mark import process_mark

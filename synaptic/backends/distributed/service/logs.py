@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
-    from synaptic.backends.distributed.service_record import ServiceRecord
+    from synaptic.backends.distributed.service.record import ServiceRecord
 
 POLL_SECONDS: Final = 0.25
 BLOCK: Final = 65_536

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from synaptic.backends.distributed.coordinator.call import NAME, DistributedCall
 from synaptic.backends.distributed.placement.predict import UNKNOWN_TOKEN_SECONDS, token_seconds
-from synaptic.backends.distributed.service_record import ServiceRecord, current, wait_until_ready
+from synaptic.backends.distributed.service.record import ServiceRecord, current, wait_until_ready
 from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.errors import SynapticError
 from synaptic.messages import ModelInfo

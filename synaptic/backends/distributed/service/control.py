@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from synaptic.backends.distributed.service_record import (
+from synaptic.backends.distributed.service.record import (
     POLL_SECONDS,
     ServiceRecord,
     current,
@@ -36,7 +36,7 @@ STOP_SECONDS: Final = 20.0
 
 _KILL_SECONDS: Final = 5.0
 _LOG_BYTES: Final = 1_000_000
-_MODULE: Final = "synaptic.backends.distributed.service"
+_MODULE: Final = "synaptic.backends.distributed.service.service"
 
 
 class Launch(NamedTuple):

@@ -1,0 +1,1 @@
+"""The coordinator that distributed start leaves running in the background."""
