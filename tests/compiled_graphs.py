@@ -4,7 +4,6 @@ from typing import Any
 
 from synaptic.agents.agent import Agent
 from synaptic.agents.shape import Shape
-from synaptic.pipeline.expressions import Expression, Template
 from synaptic.pipeline.graph import (
     CallPolicy,
     CompiledCall,
@@ -19,6 +18,7 @@ from synaptic.pipeline.graph import (
     Graph,
 )
 from synaptic.pipeline.loader import Pipeline
+from synaptic.pipeline.templates.expressions import Expression, Template
 from synaptic.pipeline.tools import Tool
 
 SCORE = Shape.parse({"score": "number(0..1)"})

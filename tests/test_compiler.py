@@ -12,9 +12,9 @@ from pipeline_mistakes import CONTEXT
 from synaptic.agents.agent import discover_agents
 from synaptic.errors import PipelineError
 from synaptic.pipeline.compiler import CompileContext, compile_pipeline
-from synaptic.pipeline.expressions import Expression, Template
 from synaptic.pipeline.graph import CompiledPipeline, CompiledStep, Feed, Graph, find_cycle
 from synaptic.pipeline.loader import Pipeline, builtin_pipelines
+from synaptic.pipeline.templates.expressions import Expression, Template
 
 INPUTS = "inputs: {query: {}, tags: {type: list}, n: {type: integer}, many: {type: files}}"
 

@@ -10,10 +10,10 @@ from pydantic import BaseModel
 
 import synaptic
 from synaptic.agents.agent import discover_agents
-from synaptic.pipeline import spec as language
 from synaptic.pipeline.compiler import CompileContext, compile_pipeline
 from synaptic.pipeline.loader import Pipeline, builtin_pipelines
-from synaptic.pipeline.spec_types import OptionSpec, TimeoutSpec
+from synaptic.pipeline.spec import spec as language
+from synaptic.pipeline.spec.types import OptionSpec, TimeoutSpec
 from synaptic.pipeline.tools import Tool
 
 ROOT = Path(__file__).parent.parent

@@ -15,7 +15,7 @@ from synaptic.pipeline.drawing.layout import Box, Layout, lay_out, spread
 from synaptic.pipeline.drawing.markup import dot, mermaid
 from synaptic.pipeline.drawing.svg import svg
 from synaptic.pipeline.drawing.text import text
-from synaptic.pipeline.expressions import Expression
+from synaptic.pipeline.templates.expressions import Expression
 
 SVG = "{http://www.w3.org/2000/svg}"
 STEPS = {

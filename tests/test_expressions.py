@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synaptic.errors import PipelineError
-from synaptic.pipeline.expressions import SKIPPED, Expression, Template, TemplateProblem, present
+from synaptic.pipeline.templates.expressions import SKIPPED, Expression, Template, TemplateProblem, present
 from synaptic.pipeline.templates.sandbox import Program
 from synaptic.pipeline.templates.simple import parse_simple
 
@@ -381,7 +381,7 @@ def test_a_plain_template_that_meets_something_unusual_is_rendered_by_jinja():
 def test_plain_templates_do_not_import_jinja():
     code = """
 import sys
-from synaptic.pipeline.expressions import Expression, Template
+from synaptic.pipeline.templates.expressions import Expression, Template
 from synaptic.pipeline.templates.static_types import TEXT, Record
 template = Template.compile("Text: {{ steps.a }}\\n{{ inputs.b }}")
 assert template.render({"steps": {"a": [1]}, "inputs": {"b": "c"}}, where="x") == "Text: - 1\\nc"

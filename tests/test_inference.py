@@ -3,7 +3,7 @@
 import pytest
 
 from synaptic.agents.shape import Shape
-from synaptic.pipeline.expressions import Expression, Template, TemplateProblem
+from synaptic.pipeline.templates.expressions import Expression, Template, TemplateProblem
 from synaptic.pipeline.templates.static_types import (
     BOOLEAN,
     NUMBER,

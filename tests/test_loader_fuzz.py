@@ -12,7 +12,7 @@ from synaptic.agents.agent import discover_agents
 from synaptic.errors import PipelineError
 from synaptic.pipeline.compiler import compile_pipeline, examine, examine_text
 from synaptic.pipeline.loader import Pipeline, builtin_pipelines
-from synaptic.pipeline.spec_keys import known_keys
+from synaptic.pipeline.spec.keys import known_keys
 
 BOOK = discover_agents()
 CONTEXT = replace(MISTAKEN, agents={**MISTAKEN.agents, **{name: BOOK[name] for name in BOOK}}, models=None)

@@ -10,11 +10,11 @@ from compiled_graphs import SCORE, call, compiled, everything, graph, loop, step
 from synaptic.agents.agent import Agent
 from synaptic.messages import Route
 from synaptic.pipeline.compiler import CompileContext, compile_pipeline
-from synaptic.pipeline.expressions import Expression, Template
 from synaptic.pipeline.graph import CallPolicy, CompiledPipeline, CompiledSamples, CompiledUse
 from synaptic.pipeline.loader import Pipeline
 from synaptic.pipeline.plan import Plan, PlannedStep, answer_path, limits, overview
 from synaptic.pipeline.plan_rows import known_inputs
+from synaptic.pipeline.templates.expressions import Expression, Template
 
 AGENTS = {
     "editor": Agent(name="editor", prompt="Edit."),

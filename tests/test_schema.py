@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from synaptic.agents.notation import parse_notation
 from synaptic.errors import PipelineError
 from synaptic.paths import builtin_pipelines_dir
-from synaptic.pipeline.compiler.fit import kind_of, misfits
-from synaptic.pipeline.schema import DIALECT, documented, pipeline_schema
-from synaptic.pipeline.spec import PipelineSpec, StepSpec
+from synaptic.pipeline.compiler.step_kind import kind_of, misfits
+from synaptic.pipeline.spec.schema import DIALECT, documented, pipeline_schema
+from synaptic.pipeline.spec.spec import PipelineSpec, StepSpec
 from synaptic.text.yaml_positions import parse_yaml
 
 ROOT = Path(__file__).parent.parent

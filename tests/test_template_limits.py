@@ -3,7 +3,7 @@
 import pytest
 
 from synaptic.errors import PipelineError
-from synaptic.pipeline.expressions import Expression, Template
+from synaptic.pipeline.templates.expressions import Expression, Template
 from synaptic.pipeline.templates.limits import MAX_TEXT, Meter, TooMuch, measure
 
 BIG = "x\n" * 1_500_000

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synaptic.pipeline.expressions import Expression
 from synaptic.pipeline.templates.chunks import chunks, split_text
+from synaptic.pipeline.templates.expressions import Expression
 
 
 def cut(text: str, characters: int) -> list[str]:

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     from synaptic.agents.agent import Agent
     from synaptic.agents.shape import Shape
-    from synaptic.pipeline.expressions import Expression, Template
     from synaptic.pipeline.loader import Pipeline
-    from synaptic.pipeline.spec import BudgetSpec, Join, Overflow, RetryCause, Select
+    from synaptic.pipeline.spec.spec import BudgetSpec, Join, Overflow, RetryCause, Select
+    from synaptic.pipeline.templates.expressions import Expression, Template
     from synaptic.pipeline.tools import Tool
 
 WorkKind: TypeAlias = Literal["agent", "choose", "tool", "pipeline", "repeat"]

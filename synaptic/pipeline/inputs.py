@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from synaptic.pipeline.loader import Pipeline
-    from synaptic.pipeline.spec import InputSpec
+    from synaptic.pipeline.spec.spec import InputSpec
 
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _FILES = frozenset({"file", "files"})

@@ -10,9 +10,9 @@ import pydantic
 
 from synaptic import paths
 from synaptic.errors import PipelineError
-from synaptic.pipeline.spec import PipelineSpec
-from synaptic.pipeline.spec_errors import translate
-from synaptic.pipeline.spec_keys import known_keys as known_keys  # noqa: PLC0414  (the loader's public face)
+from synaptic.pipeline.spec.errors import translate
+from synaptic.pipeline.spec.keys import known_keys as known_keys  # noqa: PLC0414  (the loader's public face)
+from synaptic.pipeline.spec.spec import PipelineSpec
 from synaptic.text.problems import Problem, did_you_mean
 from synaptic.text.yaml_positions import Document, parse_yaml, read_text
 

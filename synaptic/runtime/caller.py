@@ -182,7 +182,7 @@ def values_of(bindings: Mapping[str, Any], place: Place) -> dict[str, Any]:
 
 
 def _value(binding: Any, scope: Scope, where: str) -> Any:
-    from synaptic.pipeline.expressions import Expression, Template  # noqa: PLC0415  (start-up of the REPL)
+    from synaptic.pipeline.templates.expressions import Expression, Template  # noqa: PLC0415  (start-up of the REPL)
 
     if isinstance(binding, Expression):
         return binding.evaluate(scope.variables, where=where)

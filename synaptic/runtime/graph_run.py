@@ -7,7 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import PipelineError
-from synaptic.pipeline.expressions import SKIPPED
+from synaptic.pipeline.templates.expressions import SKIPPED
 from synaptic.runtime.failure import StepFailed, unwrapped
 from synaptic.runtime.flow import Flow, Moves
 from synaptic.runtime.list_feed import ListFeed

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from synaptic.messages import Usage
-from synaptic.pipeline.expressions import present
+from synaptic.pipeline.templates.expressions import present
 from synaptic.runtime.events import (
     EventHandler,
     RunFinished,

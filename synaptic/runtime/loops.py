@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import BudgetExceeded, PipelineError, StepTimeout
-from synaptic.pipeline.expressions import SKIPPED, Expression
+from synaptic.pipeline.templates.expressions import SKIPPED, Expression
 from synaptic.runtime.failure import StepFailed, within
 from synaptic.runtime.scope import Place
 

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import BudgetExceeded, PipelineError
-from synaptic.pipeline.expressions import SKIPPED
+from synaptic.pipeline.templates.expressions import SKIPPED
 from synaptic.runtime.failure import StepFailed, unwrapped
 
 if TYPE_CHECKING:

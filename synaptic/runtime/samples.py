@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import BudgetExceeded
-from synaptic.pipeline.expressions import present
+from synaptic.pipeline.templates.expressions import present
 from synaptic.runtime.failure import StepFailed, unwrapped
 
 if TYPE_CHECKING:

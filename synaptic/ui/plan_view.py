@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from synaptic.messages import Route
     from synaptic.pipeline.graph import CompiledPipeline
     from synaptic.pipeline.plan import Plan, PlannedStep
-    from synaptic.pipeline.spec import InputSpec
+    from synaptic.pipeline.spec.spec import InputSpec
 
 HEADERS = ("#", "step", "does", "runs", "model", "notes", "needs")
 LEGEND = "Steps with the same number may run at once; * is the longest chain of steps, which sets how long it takes."

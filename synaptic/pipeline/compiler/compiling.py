@@ -9,12 +9,12 @@ from synaptic.errors import PipelineError
 from synaptic.pipeline.compiler.inputs import check_inputs, input_types, local_agents
 from synaptic.pipeline.compiler.outlines import outline_scope, types_of
 from synaptic.pipeline.compiler.scope import RUN, View, inner_steps, type_at
+from synaptic.pipeline.compiler.source_file import CompileContext, Unit
 from synaptic.pipeline.compiler.steps import Steps
-from synaptic.pipeline.compiler.unit import CompileContext, Unit
-from synaptic.pipeline.compiler.used import Library, Used
+from synaptic.pipeline.compiler.used_pipelines import Library, Used
 from synaptic.pipeline.graph import CompiledPipeline
 from synaptic.pipeline.loader import MAX_PIPELINE_BYTES, find_file
-from synaptic.pipeline.salvage import salvage
+from synaptic.pipeline.spec.salvage import salvage
 from synaptic.text.yaml_positions import read_text
 
 if TYPE_CHECKING:

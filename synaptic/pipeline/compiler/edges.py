@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from synaptic.pipeline.compiler.scope import View
+    from synaptic.pipeline.compiler.source_file import Unit
     from synaptic.pipeline.compiler.steps import Draft
-    from synaptic.pipeline.compiler.unit import Unit
     from synaptic.text.yaml_positions import KeyPath
 
 MAX_CYCLES = 20

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from synaptic.agents.agent import Agent
 from synaptic.agents.shape import Shape
 from synaptic.errors import AgentError
-from synaptic.pipeline.compiler.used import UnusablePath, inside_folder
+from synaptic.pipeline.compiler.used_pipelines import UnusablePath, inside_folder
 from synaptic.pipeline.inputs import check_default, convert
 from synaptic.pipeline.templates.static_types import (
     BOOLEAN,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from synaptic.pipeline.compiler.report import Report
     from synaptic.pipeline.loader import Pipeline
-    from synaptic.pipeline.spec import AgentSpec, InputSpec
+    from synaptic.pipeline.spec.spec import AgentSpec, InputSpec
     from synaptic.text.yaml_positions import KeyPath
 
 _FILE_FIELDS = {"name": TEXT, "path": TEXT, "text": TEXT}

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from synaptic.pipeline.compiler.fit import kind_of, misfits
 from synaptic.pipeline.compiler.inputs import parse_shape
 from synaptic.pipeline.compiler.scope import same_type
-from synaptic.pipeline.compiler.used import UnusablePath, Used
-from synaptic.pipeline.spec import StepSpec
+from synaptic.pipeline.compiler.step_kind import kind_of, misfits
+from synaptic.pipeline.compiler.used_pipelines import UnusablePath, Used
+from synaptic.pipeline.spec.spec import StepSpec
 from synaptic.pipeline.templates.static_types import TEXT, UNKNOWN, ListOf, Number, Record, StaticType, Text, of_field
 from synaptic.text.problems import did_you_mean
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from synaptic.agents.agent import Agent
     from synaptic.agents.shape import Shape
-    from synaptic.pipeline.compiler.unit import Unit
+    from synaptic.pipeline.compiler.source_file import Unit
     from synaptic.pipeline.graph import WorkKind
     from synaptic.pipeline.tools import Tool
     from synaptic.text.yaml_positions import KeyPath

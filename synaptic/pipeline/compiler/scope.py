@@ -15,8 +15,8 @@ from synaptic.text.problems import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from synaptic.pipeline.expressions import Reference
-    from synaptic.pipeline.spec import StepSpec
+    from synaptic.pipeline.spec.spec import StepSpec
+    from synaptic.pipeline.templates.expressions import Reference
     from synaptic.text.yaml_positions import KeyPath
 
 RUN = Record({"id": TEXT, "pipeline": TEXT, "conversation": TEXT}, "'run' has no {name}")

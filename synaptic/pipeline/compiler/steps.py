@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from synaptic.pipeline.compiler.outlines import Outline
     from synaptic.pipeline.compiler.scope import View
+    from synaptic.pipeline.compiler.source_file import Unit
     from synaptic.pipeline.compiler.texts import Checked
-    from synaptic.pipeline.compiler.unit import Unit
-    from synaptic.pipeline.expressions import Expression
+    from synaptic.pipeline.templates.expressions import Expression
     from synaptic.text.yaml_positions import KeyPath
 
 

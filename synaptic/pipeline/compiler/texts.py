@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from synaptic.errors import PipelineError
-from synaptic.pipeline.expressions import Expression, Template, TemplateProblem
+from synaptic.pipeline.templates.expressions import Expression, Template, TemplateProblem
 from synaptic.pipeline.templates.static_access import describe
 from synaptic.pipeline.templates.static_types import UNKNOWN, ListOf, Number, Record, StaticType, Unknown
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from synaptic.pipeline.compiler.report import Report
     from synaptic.pipeline.compiler.scope import View
-    from synaptic.pipeline.expressions import Reference
+    from synaptic.pipeline.templates.expressions import Reference
     from synaptic.text.yaml_positions import KeyPath
 
 Code = TypeVar("Code", Template, Expression)

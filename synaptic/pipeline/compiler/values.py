@@ -14,9 +14,9 @@ from synaptic.text.problems import did_you_mean
 if TYPE_CHECKING:
     from synaptic.pipeline.compiler.outlines import Outline
     from synaptic.pipeline.compiler.scope import View
+    from synaptic.pipeline.compiler.source_file import Unit
     from synaptic.pipeline.compiler.texts import Checked
-    from synaptic.pipeline.compiler.unit import Unit
-    from synaptic.pipeline.spec import PipelineSpec
+    from synaptic.pipeline.spec.spec import PipelineSpec
     from synaptic.text.yaml_positions import KeyPath
 
 _SIGNS = ("{{", "{%", "{#")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends.base import Backend
     from synaptic.messages import ChatRequest
-    from synaptic.pipeline.spec import Overflow
+    from synaptic.pipeline.spec.spec import Overflow
 
 _LONGER_CONTEXT = {
     "embedded": "raise embedded_context",

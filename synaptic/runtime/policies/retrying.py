@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends.base import Backend
     from synaptic.messages import ChatRequest
-    from synaptic.pipeline.spec import RetryCause
+    from synaptic.pipeline.spec.spec import RetryCause
 
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 30.0

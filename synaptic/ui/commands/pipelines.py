@@ -13,7 +13,7 @@ from synaptic.ui.options import given, json_option, settings_options, tools_opti
 if TYPE_CHECKING:
     from synaptic.pipeline.compiler import CompileContext
     from synaptic.pipeline.loader import Pipeline
-    from synaptic.pipeline.spec import InputSpec
+    from synaptic.pipeline.spec.spec import InputSpec
     from synaptic.settings.load import Settings
     from synaptic.ui.options import Options
 
@@ -151,7 +151,7 @@ def validate(context: click.Context, /, names: tuple[str, ...], *, models: bool,
 @pipelines.command(epilog=_SCHEMA_EPILOG)
 def schema() -> None:
     """Print the JSON Schema of a pipeline file, which editors complete and check with."""
-    from synaptic.pipeline.schema import pipeline_schema  # noqa: PLC0415
+    from synaptic.pipeline.spec.schema import pipeline_schema  # noqa: PLC0415
     from synaptic.ui.output import write_json  # noqa: PLC0415
 
     write_json(pipeline_schema())

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from synaptic.pipeline.graph import WorkKind
-    from synaptic.pipeline.spec import StepSpec
+    from synaptic.pipeline.spec.spec import StepSpec
     from synaptic.text.yaml_positions import KeyPath
 
 _KINDS: dict[str, WorkKind] = {"agent": "agent", "use": "pipeline", "tool": "tool", "choose": "choose"}

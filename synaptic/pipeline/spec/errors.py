@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from synaptic.pipeline.spec_keys import advice_for
+from synaptic.pipeline.spec.keys import advice_for
 from synaptic.text.problems import did_you_mean, nearest
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, get_args, get_origin
 
 import pydantic
 
-from synaptic.pipeline.spec import (
+from synaptic.pipeline.spec.spec import (
     AgentSpec,
     BudgetSpec,
     ChooseSpec,
@@ -18,7 +18,7 @@ from synaptic.pipeline.spec import (
     RetrySpec,
     StepSpec,
 )
-from synaptic.pipeline.spec_types import OnErrorSpec, OptionSpec, TimeoutSpec
+from synaptic.pipeline.spec.types import OnErrorSpec, OptionSpec, TimeoutSpec
 from synaptic.text.problems import did_you_mean
 
 if TYPE_CHECKING:

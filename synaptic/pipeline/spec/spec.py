@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field
 
 from synaptic.agents.notation import ENUM_LIMIT
-from synaptic.pipeline.spec_types import (
+from synaptic.pipeline.spec.types import (
     Approve,
     CacheSeconds,
     Identifier,

@@ -14,9 +14,9 @@ import pydantic
 
 from synaptic.errors import PipelineError
 from synaptic.pipeline.loader import Pipeline, read_document
-from synaptic.pipeline.spec import PipelineSpec
-from synaptic.pipeline.spec_errors import error_path, translate
-from synaptic.pipeline.spec_keys import advice_for
+from synaptic.pipeline.spec.errors import error_path, translate
+from synaptic.pipeline.spec.keys import advice_for
+from synaptic.pipeline.spec.spec import PipelineSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

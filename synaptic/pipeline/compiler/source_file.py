@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from synaptic.agents.agent import Agent
-    from synaptic.pipeline.compiler.used import Library
+    from synaptic.pipeline.compiler.used_pipelines import Library
     from synaptic.pipeline.loader import Pipeline
     from synaptic.pipeline.tools import Tool
     from synaptic.text.problems import Problem

@@ -11,7 +11,8 @@ import re
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from synaptic.agents.notation import FIELD_LIMIT
-from synaptic.pipeline import spec, spec_types
+from synaptic.pipeline.spec import spec
+from synaptic.pipeline.spec import types as spec_types
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from synaptic.pipeline.graph import CompiledPipeline
-    from synaptic.pipeline.spec import PipelineSpec
+    from synaptic.pipeline.spec.spec import PipelineSpec
 
 MAX_DEPTH = 12
 """Pipelines that use each other in a chain; more is a mistake, and every one of them is read."""
