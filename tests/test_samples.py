@@ -4,7 +4,7 @@ import pytest
 from run_support import Run
 
 from synaptic.backends.scripted import Failure
-from synaptic.runtime.samples import vote
+from synaptic.runtime.kinds.samples import vote
 
 VOTE = """\
   end: {agent: writer, prompt: "what?", samples: 3, select: vote}

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synaptic.errors import BudgetExceeded, NotApproved, SynapticError
-from synaptic.runtime.agent_call import REPAIRS, CallRecord, build_request, call_agent
 from synaptic.runtime.approval import Approval, ApprovalRequest
 from synaptic.runtime.events import ApprovalAsked, ApprovalGiven
 from synaptic.runtime.failure import StepFailed
+from synaptic.runtime.kinds.agent import REPAIRS, CallRecord, build_request, call_agent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from synaptic.pipeline.graph import CallPolicy, CompiledCall, CompiledStep, StepKind
     from synaptic.runtime.approval import Approver
     from synaptic.runtime.events import StepStatus
+    from synaptic.runtime.kinds.list_feed import ListFeed
     from synaptic.runtime.ledger import Ledger
-    from synaptic.runtime.list_feed import ListFeed
     from synaptic.runtime.policies.stacks import Bounds
     from synaptic.runtime.scope import Place, Scope
 

@@ -13,10 +13,10 @@ from synaptic.errors import BudgetExceeded, PipelineError, RunError
 from synaptic.runtime.caller import Caller
 from synaptic.runtime.failure import StepFailed
 from synaptic.runtime.graph_run import GraphRun
-from synaptic.runtime.inclusions import run_inclusion
+from synaptic.runtime.kinds.repeat import run_repeat
+from synaptic.runtime.kinds.samples import run_samples
+from synaptic.runtime.kinds.tool_and_use import run_inclusion
 from synaptic.runtime.ledger import Ledger
-from synaptic.runtime.loops import run_repeat
-from synaptic.runtime.samples import run_samples
 from synaptic.runtime.scope import Place, Scope, bounds_of
 from synaptic.runtime.warm_ahead import WarmAhead
 

@@ -10,8 +10,8 @@ from synaptic.errors import PipelineError
 from synaptic.pipeline.templates.expressions import SKIPPED
 from synaptic.runtime.failure import StepFailed, unwrapped
 from synaptic.runtime.flow import Flow, Moves
-from synaptic.runtime.list_feed import ListFeed
-from synaptic.runtime.maps import run_map
+from synaptic.runtime.kinds.list_feed import ListFeed
+from synaptic.runtime.kinds.map import run_map
 from synaptic.runtime.scope import Place
 
 if TYPE_CHECKING:

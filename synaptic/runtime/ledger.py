@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from synaptic.errors import SynapticError
     from synaptic.pipeline.graph import StepKind
     from synaptic.pipeline.plan import Plan
-    from synaptic.runtime.agent_call import CallRecord
+    from synaptic.runtime.kinds.agent import CallRecord
 
 
 class Ledger:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from synaptic.pipeline.graph import CompiledPipeline, CompiledStep
-    from synaptic.runtime.list_feed import ListFeed
+    from synaptic.runtime.kinds.list_feed import ListFeed
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from synaptic.pipeline.graph import CompiledStep
     from synaptic.runtime.executor import Executor
-    from synaptic.runtime.list_feed import ListFeed
+    from synaptic.runtime.kinds.list_feed import ListFeed
     from synaptic.runtime.scope import Place, Scope
 
 

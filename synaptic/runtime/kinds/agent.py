@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from synaptic.agents.shape import Shape
     from synaptic.backends.base import Backend
     from synaptic.pipeline.graph import CompiledCall
-    from synaptic.runtime.list_feed import ListFeed
+    from synaptic.runtime.kinds.list_feed import ListFeed
 
 REPAIRS = 1
 """Repairs of a call with the wrong shape of output, where its step says nothing; each costs a whole call."""
