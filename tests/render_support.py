@@ -21,7 +21,7 @@ from synaptic.runtime.events import (
     StepResult,
     StepStarted,
 )
-from synaptic.ui.render import Renderer, make_renderer
+from synaptic.ui.screen.render import Renderer, make_renderer
 
 RESEARCH = """
 version: 1

@@ -13,9 +13,9 @@ from cli_support import ECHO, MAIN, NOTHING_THERE, PATIENCE, SCRIPTED, Outcome, 
 from fault_server import Script, json_reply, respond, stream
 
 from synaptic.ui import cli
-from synaptic.ui.output import table_lines
 from synaptic.ui.question import MAX_PIPED_BYTES, compose, decode
 from synaptic.ui.root import SUBCOMMANDS, build_root, mistaken_command, program_name, rewrite
+from synaptic.ui.screen.output import table_lines
 
 
 @pytest.fixture

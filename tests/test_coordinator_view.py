@@ -15,7 +15,7 @@ from synaptic.backends.distributed.workers.facts import remember
 from synaptic.backends.distributed.workers.probe import Device, WorkerFacts
 from synaptic.backends.distributed.workers.protocol import ProtocolVersion
 from synaptic.backends.distributed.workers.registry import Holder
-from synaptic.ui.coordinator_view import (
+from synaptic.ui.screen.coordinator_view import (
     ASCII,
     WORKER_HEADERS,
     Segment,

@@ -31,7 +31,7 @@ from synaptic.backends.distributed.service.record import (
 )
 from synaptic.backends.distributed.workers.registry import WorkerRegistry
 from synaptic.models.download import ModelStore
-from synaptic.ui.service_view import LoadView, ascii_only, step_line
+from synaptic.ui.screen.service_view import LoadView, ascii_only, step_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,8 +23,8 @@ from synaptic.models.download import ModelStore
 from synaptic.settings.load import Settings
 from synaptic.ui.cli import run
 from synaptic.ui.commands.distributed_plan import parse_orders, plan, with_orders
-from synaptic.ui.coordinator_view import ASCII
-from synaptic.ui.placement_view import placement_document, placement_lines
+from synaptic.ui.screen.coordinator_view import ASCII
+from synaptic.ui.screen.placement_view import placement_document, placement_lines
 
 WANTED = Wanted(context=4096, slots=2)
 A = "10.0.0.1:50052"

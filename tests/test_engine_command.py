@@ -11,7 +11,7 @@ from engine_support import NEEDS_CMAKE, SIGILL, VERSION, real_files, sdist, stan
 from synaptic import paths
 from synaptic.backends.distributed.engine.progress import EngineProgress
 from synaptic.backends.distributed.engine.store import Manifest, write_manifest
-from synaptic.ui.engine_view import BuildView, progress_line, rough
+from synaptic.ui.screen.engine_view import BuildView, progress_line, rough
 
 
 class Terminal(io.StringIO):

@@ -9,9 +9,9 @@ from synaptic.backends.pool.node.inspection import Inspection
 from synaptic.backends.pool.node.status import Candidate, Decision, ModelStatus, NodeStatus
 from synaptic.errors import BackendUnavailable
 from synaptic.settings.load import NodeSettings
-from synaptic.ui.explain_view import MOST_CANDIDATES, candidate_rows, headline, latest
-from synaptic.ui.nodes_view import HEADERS, check_lines, duration, status_table
-from synaptic.ui.output import table_lines
+from synaptic.ui.screen.explain_view import MOST_CANDIDATES, candidate_rows, headline, latest
+from synaptic.ui.screen.nodes_view import HEADERS, check_lines, duration, status_table
+from synaptic.ui.screen.output import table_lines
 
 
 def model(name: str = "m:latest", **values: Any) -> ModelStatus:

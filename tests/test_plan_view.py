@@ -9,7 +9,7 @@ from synaptic.messages import Route
 from synaptic.pipeline.graph import CallPolicy
 from synaptic.pipeline.plan import Plan
 from synaptic.pipeline.plan_rows import planned_steps
-from synaptic.ui.plan_view import call_lines, plan_row, print_plan
+from synaptic.ui.screen.plan_view import call_lines, plan_row, print_plan
 
 
 def plan_lines(plan: Plan) -> list[str]:

@@ -31,9 +31,9 @@ from synaptic.runtime.events import (
     StepRetried,
     TokenDelta,
 )
-from synaptic.ui.render import make_renderer
-from synaptic.ui.render_live import ASCII, MOST_CHILDREN, UNICODE, LiveStatus, bar, layout
-from synaptic.ui.run_view import RunView, parent, place
+from synaptic.ui.screen.render import make_renderer
+from synaptic.ui.screen.render_live import ASCII, MOST_CHILDREN, UNICODE, LiveStatus, bar, layout
+from synaptic.ui.screen.run_view import RunView, parent, place
 
 WHOLE_RUN = [
     BEGIN,

@@ -29,9 +29,9 @@ from synaptic.runtime.events import (
     StepRetried,
     TokenDelta,
 )
-from synaptic.ui.render import Renderer, make_renderer
-from synaptic.ui.render_live import LiveStatus
-from synaptic.ui.run_view import RunView
+from synaptic.ui.screen.render import Renderer, make_renderer
+from synaptic.ui.screen.render_live import LiveStatus
+from synaptic.ui.screen.run_view import RunView
 
 EVERYTHING = [
     everything_begins(),

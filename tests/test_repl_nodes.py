@@ -295,7 +295,7 @@ def test_the_prompt_imports_nothing_of_it():
 
     code = (
         "import sys, synaptic.ui.repl.app\n"
-        "late = ('synaptic.ui.node_actions', 'synaptic.ui.nodes_view', 'synaptic.ui.explain_view',"
+        "late = ('synaptic.ui.actions.nodes', 'synaptic.ui.screen.nodes_view', 'synaptic.ui.screen.explain_view',"
         " 'synaptic.ui.repl.watching', 'synaptic.backends', 'httpx', 'aiohttp', 'rich', 'click')\n"
         "print([name for name in late if name in sys.modules])"
     )

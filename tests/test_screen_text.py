@@ -3,7 +3,7 @@
 import pytest
 
 from synaptic.text.words import one_line, plural, printable, seconds, size
-from synaptic.ui.wrap import WordWrapper
+from synaptic.ui.screen.wrap import WordWrapper
 
 
 @pytest.mark.parametrize(

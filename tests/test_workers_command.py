@@ -29,9 +29,9 @@ from synaptic.backends.distributed.workers.tensor_cache import TensorCache
 from synaptic.errors import BackendUnavailable, ExitCode, ModelNotFound, UsageError
 from synaptic.messages import ignore_report
 from synaptic.models.download import ModelStore
+from synaptic.ui.actions.serve_worker import Serving, public_warning, serve_worker, settings_line
 from synaptic.ui.cli import run
-from synaptic.ui.worker_serving import Serving, public_warning, serve_worker, settings_line
-from synaptic.ui.workers_view import ago, duration
+from synaptic.ui.screen.workers_view import ago, duration
 
 
 def adopt_the_real_engine() -> None:

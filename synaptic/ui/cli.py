@@ -81,7 +81,7 @@ def _show_usage(error: object) -> None:
 
 def _show(error: Exception) -> None:
     from synaptic.errors import SynapticError  # noqa: PLC0415
-    from synaptic.ui.console import show_error, stderr_console  # noqa: PLC0415
+    from synaptic.ui.screen.console import show_error, stderr_console  # noqa: PLC0415
 
     assert isinstance(error, SynapticError)
     show_error(stderr_console(), error)

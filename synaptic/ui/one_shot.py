@@ -17,14 +17,14 @@ from synaptic.pipeline.tools import named_tools
 from synaptic.runtime.events import RunFinished, RunResult
 from synaptic.runtime.report import run_document
 from synaptic.runtime.session import Session
-from synaptic.ui.approval import make_approver
 from synaptic.ui.commands.support import load
-from synaptic.ui.console import show_error, show_hint, show_notices, stderr_console
-from synaptic.ui.output import write_json
-from synaptic.ui.plan_view import print_plan
 from synaptic.ui.question import compose, parse_inputs, piped_text
-from synaptic.ui.render import make_renderer
 from synaptic.ui.root import mistaken_command
+from synaptic.ui.screen.approval import make_approver
+from synaptic.ui.screen.console import show_error, show_hint, show_notices, stderr_console
+from synaptic.ui.screen.output import write_json
+from synaptic.ui.screen.plan_view import print_plan
+from synaptic.ui.screen.render import make_renderer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from synaptic.runtime.events import Event, RunStatus
     from synaptic.settings.load import LoadedSettings
     from synaptic.ui.options import Options
-    from synaptic.ui.render import Renderer
+    from synaptic.ui.screen.render import Renderer
 
 SIGNAL_BASE = 128
 _SHOW_CURSOR = "\x1b[?25h"

@@ -27,7 +27,7 @@ def agents() -> None:
 def list_agents(context: click.Context, /, **values: Any) -> None:
     """List the agents: where each comes from, and what it overrides."""
     from synaptic.agents.agent import discover_agents  # noqa: PLC0415
-    from synaptic.ui.output import write_json, write_table  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_json, write_table  # noqa: PLC0415
 
     entries = discover_agents().entries()
     if given(context, **values).json:
@@ -47,7 +47,7 @@ def show(context: click.Context, /, name: str, **values: Any) -> None:
     As in: synaptic agents show editor > agents/editor.md
     """
     from synaptic.agents.agent import discover_agents  # noqa: PLC0415
-    from synaptic.ui.output import write_json, write_text  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_json, write_text  # noqa: PLC0415
 
     entry = discover_agents().entry(name)
     if given(context, **values).json:

@@ -28,7 +28,7 @@ def show(context: click.Context, /, **values: Any) -> None:
 
     from synaptic.settings.load import describe  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.output import write_json, write_table  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_json, write_table  # noqa: PLC0415
 
     options = given(context, **values)
     rows = describe(load_with_notices(options))

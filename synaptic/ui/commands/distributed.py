@@ -107,7 +107,7 @@ def start(context: click.Context, /, model: str | None, *, foreground: bool, **v
     MODEL is a tag of Ollama's (llama3.1:70b), or the path of a GGUF file.
     """
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.service_view import LoadView  # noqa: PLC0415
+    from synaptic.ui.screen.service_view import LoadView  # noqa: PLC0415
 
     options = given(context, **values)
     settings = load_with_notices(options).settings
@@ -192,8 +192,8 @@ def status(context: click.Context, /, *, watch: bool, **values: Any) -> int:
     """Show the services with their layers on each worker, and who holds which worker; nothing is contacted."""
     from synaptic.backends.distributed.service.record import read_records  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
-    from synaptic.ui.output import write_json  # noqa: PLC0415
-    from synaptic.ui.service_view import watch_services  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_json  # noqa: PLC0415
+    from synaptic.ui.screen.service_view import watch_services  # noqa: PLC0415
 
     options = given(context, **values)
     if watch and (options.json or not sys.stdout.isatty()):
@@ -251,8 +251,8 @@ def _chosen(model: str | None, settings: Settings) -> str:
 
 def _announce(record: ServiceRecord, settings: Settings, options: Options) -> None:
     """Print where a service serves, and what a run needs to find it."""
-    from synaptic.ui.output import write_json, write_text  # noqa: PLC0415
-    from synaptic.ui.service_view import record_document  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_json, write_text  # noqa: PLC0415
+    from synaptic.ui.screen.service_view import record_document  # noqa: PLC0415
 
     if options.json:
         write_json(record_document(record))
@@ -291,8 +291,8 @@ def _records(model: str | None, *, at_most: int | None) -> list[ServiceRecord]:
 
 def _show(records: Sequence[ServiceRecord], options: Options) -> None:
     from synaptic.backends.distributed.workers.registry import WorkerRegistry  # noqa: PLC0415
-    from synaptic.ui.output import write_table, write_text  # noqa: PLC0415
-    from synaptic.ui.service_view import HOLDER_HEADERS, holder_rows  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_table, write_text  # noqa: PLC0415
+    from synaptic.ui.screen.service_view import HOLDER_HEADERS, holder_rows  # noqa: PLC0415
 
     _show_records(records)
     if not records:
@@ -304,8 +304,8 @@ def _show(records: Sequence[ServiceRecord], options: Options) -> None:
 
 
 def _show_records(records: Sequence[ServiceRecord]) -> None:
-    from synaptic.ui.output import terminal_width, write_text  # noqa: PLC0415
-    from synaptic.ui.service_view import ascii_only, glyphs, record_lines  # noqa: PLC0415
+    from synaptic.ui.screen.output import terminal_width, write_text  # noqa: PLC0415
+    from synaptic.ui.screen.service_view import ascii_only, glyphs, record_lines  # noqa: PLC0415
 
     drawn_with = glyphs(ascii_only(sys.stdout))
     for record in records:
@@ -315,7 +315,7 @@ def _show_records(records: Sequence[ServiceRecord]) -> None:
 
 def _document(records: Sequence[ServiceRecord]) -> dict[str, Any]:
     from synaptic.backends.distributed.workers.registry import WorkerRegistry  # noqa: PLC0415
-    from synaptic.ui.service_view import holder_document, record_document  # noqa: PLC0415
+    from synaptic.ui.screen.service_view import holder_document, record_document  # noqa: PLC0415
 
     return {
         "services": [record_document(record) for record in records],
@@ -364,7 +364,7 @@ def _readable_logs() -> Any:
 
 
 def _print_line(line: Line, width: int) -> None:
-    from synaptic.ui.output import write_text  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_text  # noqa: PLC0415
 
     write_text(f"{line.process:<{width}} | {line.text}")
 

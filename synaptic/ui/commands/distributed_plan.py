@@ -78,8 +78,8 @@ def plan(
 
     placement = asyncio.run(run())
     if options.json:
-        from synaptic.ui.output import write_json  # noqa: PLC0415
-        from synaptic.ui.placement_view import placement_document  # noqa: PLC0415
+        from synaptic.ui.screen.output import write_json  # noqa: PLC0415
+        from synaptic.ui.screen.placement_view import placement_document  # noqa: PLC0415
 
         write_json(placement_document(placement))
     else:
@@ -179,9 +179,9 @@ async def _offers(settings: Settings, *, measure: bool) -> list[Offer]:
 
 
 def _show(placement: Placement) -> None:
-    from synaptic.ui.output import terminal_width, write_text  # noqa: PLC0415
-    from synaptic.ui.placement_view import placement_lines  # noqa: PLC0415
-    from synaptic.ui.service_view import ascii_only, glyphs  # noqa: PLC0415
+    from synaptic.ui.screen.output import terminal_width, write_text  # noqa: PLC0415
+    from synaptic.ui.screen.placement_view import placement_lines  # noqa: PLC0415
+    from synaptic.ui.screen.service_view import ascii_only, glyphs  # noqa: PLC0415
 
     for line in placement_lines(placement, terminal_width(sys.stdout), glyphs(ascii_only(sys.stdout))):
         write_text(line)

@@ -38,7 +38,7 @@ def doctor(context: click.Context, /, **values: Any) -> int:
 
     Exit code 0: questions can be answered. 2: a file is wrong. 3: nothing can answer.
     """
-    from synaptic.ui.output import write_json, write_text  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_json, write_text  # noqa: PLC0415
 
     options = given(context, **values)
     findings = list(examine(options))
@@ -107,7 +107,7 @@ def _agents() -> Iterator[Finding]:
 def _servers(settings: Settings) -> Iterator[Finding]:
     from synaptic.backends.pool.node.inspection import inspect_nodes  # noqa: PLC0415
     from synaptic.errors import BackendUnavailable  # noqa: PLC0415
-    from synaptic.ui.node_actions import local_node  # noqa: PLC0415
+    from synaptic.ui.actions.nodes import local_node  # noqa: PLC0415
 
     for look in asyncio.run(inspect_nodes(settings.nodes or [local_node(os.environ)], os.environ)):
         if look.well:

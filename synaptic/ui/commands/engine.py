@@ -55,8 +55,8 @@ def install(
     from synaptic.backends.distributed.engine.build import BuildOrder  # noqa: PLC0415
     from synaptic.backends.distributed.engine.build import install as build  # noqa: PLC0415
     from synaptic.text.words import seconds  # noqa: PLC0415
-    from synaptic.ui.engine_view import BuildView, engine_json  # noqa: PLC0415
-    from synaptic.ui.output import write_json  # noqa: PLC0415
+    from synaptic.ui.screen.engine_view import BuildView, engine_json  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_json  # noqa: PLC0415
 
     force = values.pop("force")
     options = given(context, **values)
@@ -87,8 +87,8 @@ def use(context: click.Context, /, directory: str | None, *, back: bool, **value
     """Use the llama.cpp build in DIR from now on, if its two programs start and agree; it stays where it is."""
     from synaptic.backends.distributed.engine.store import adopt, forget_adopted  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
-    from synaptic.ui.engine_view import engine_json  # noqa: PLC0415
-    from synaptic.ui.output import write_json, write_text  # noqa: PLC0415
+    from synaptic.ui.screen.engine_view import engine_json  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_json, write_text  # noqa: PLC0415
 
     options = given(context, **values)
     if back == (directory is not None):
@@ -117,8 +117,8 @@ def status(context: click.Context, /, **values: Any) -> int:
     """Start the programs of the engine in use, and show what they are."""
     from synaptic.backends.distributed.engine.store import installed_engines  # noqa: PLC0415
     from synaptic.errors import EngineUnavailable, ExitCode  # noqa: PLC0415
-    from synaptic.ui.engine_view import engine_json, installed_json  # noqa: PLC0415
-    from synaptic.ui.output import write_json  # noqa: PLC0415
+    from synaptic.ui.screen.engine_view import engine_json, installed_json  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_json  # noqa: PLC0415
 
     options = given(context, **values)
     try:
@@ -149,8 +149,8 @@ async def _current() -> Engine:
 
 
 def _show(one: Engine, options: Options) -> None:
-    from synaptic.ui.engine_view import engine_rows  # noqa: PLC0415
-    from synaptic.ui.output import write_paragraph, write_text  # noqa: PLC0415
+    from synaptic.ui.screen.engine_view import engine_rows  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_paragraph, write_text  # noqa: PLC0415
 
     if options.quiet:
         write_text(str(one.files.directory))

@@ -31,9 +31,9 @@ def list_models(context: click.Context, /, **values: Any) -> None:
     from dataclasses import asdict  # noqa: PLC0415
 
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.console import show_hint, stderr_console  # noqa: PLC0415
-    from synaptic.ui.output import write_json, write_table  # noqa: PLC0415
-    from synaptic.ui.run_view import place  # noqa: PLC0415
+    from synaptic.ui.screen.console import show_hint, stderr_console  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_json, write_table  # noqa: PLC0415
+    from synaptic.ui.screen.run_view import place  # noqa: PLC0415
 
     options = given(context, **values)
     route, found = asyncio.run(_ask(load_with_notices(options).settings))
@@ -57,8 +57,8 @@ def pull(context: click.Context, /, name: str | None, **values: Any) -> None:
     from synaptic.backends.embedded.backend import MODEL_NAME  # noqa: PLC0415
     from synaptic.runtime.events import BackendReported  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.console import stderr_console  # noqa: PLC0415
-    from synaptic.ui.render import make_renderer  # noqa: PLC0415
+    from synaptic.ui.screen.console import stderr_console  # noqa: PLC0415
+    from synaptic.ui.screen.render import make_renderer  # noqa: PLC0415
 
     options = given(context, **values)
     settings = load_with_notices(options).settings

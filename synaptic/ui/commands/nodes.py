@@ -59,9 +59,9 @@ def nodes() -> None:
 @click.pass_context
 def list_nodes(context: click.Context, /, *, check: bool, **values: Any) -> None:
     """List the nodes of the settings; with --check, also how each of them is."""
+    from synaptic.ui.actions.nodes import named_nodes, show_settings, show_statuses  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.node_actions import named_nodes, show_settings, show_statuses  # noqa: PLC0415
-    from synaptic.ui.output import terminal_width, write_json  # noqa: PLC0415
+    from synaptic.ui.screen.output import terminal_width, write_json  # noqa: PLC0415
 
     options = given(context, **values)
     loaded = load_with_notices(options)
@@ -98,7 +98,7 @@ def list_nodes(context: click.Context, /, *, check: bool, **values: Any) -> None
 def add(context: click.Context, /, *, no_check: bool, config: str | None, **entry: Any) -> None:
     """Add a node to the settings file, after a look at whether an Ollama answers at URL."""
     from synaptic.settings.load import settings_path  # noqa: PLC0415
-    from synaptic.ui import node_actions as actions  # noqa: PLC0415
+    from synaptic.ui.actions import nodes as actions  # noqa: PLC0415
 
     options = given(context, config=config)
     path = settings_path(options.config_path)
@@ -115,7 +115,7 @@ def add(context: click.Context, /, *, no_check: bool, config: str | None, **entr
 def remove(context: click.Context, /, which: str, **values: Any) -> None:
     """Remove a node from the settings file."""
     from synaptic.settings.load import settings_path  # noqa: PLC0415
-    from synaptic.ui import node_actions as actions  # noqa: PLC0415
+    from synaptic.ui.actions import nodes as actions  # noqa: PLC0415
 
     options = given(context, **values)
     path = settings_path(options.config_path)
@@ -134,9 +134,9 @@ def remove(context: click.Context, /, which: str, **values: Any) -> None:
 @click.pass_context
 def check(context: click.Context, /, which: tuple[str, ...], **values: Any) -> int:
     """Look at each node: whether it answers, what models it has, and where they are loaded."""
-    from synaptic.ui import node_actions as actions  # noqa: PLC0415
+    from synaptic.ui.actions import nodes as actions  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.output import write_json  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_json  # noqa: PLC0415
 
     options = given(context, **values)
     settings = load_with_notices(options).settings
@@ -161,8 +161,8 @@ def discover(context: click.Context, /, cidr: str, *, port: int, yes: bool, want
     from synaptic.backends.pool.node.discovery import addresses  # noqa: PLC0415
     from synaptic.settings.edit_nodes import stored_nodes  # noqa: PLC0415
     from synaptic.settings.load import settings_path  # noqa: PLC0415
-    from synaptic.ui import node_actions as actions  # noqa: PLC0415
-    from synaptic.ui.output import write_json  # noqa: PLC0415
+    from synaptic.ui.actions import nodes as actions  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_json  # noqa: PLC0415
 
     options = given(context, **values)
     found_in = addresses(cidr)
@@ -195,7 +195,7 @@ class CliVoice:
 
     def say(self, text: str = "") -> None:
         """Print what was asked for."""
-        from synaptic.ui.output import write_text  # noqa: PLC0415
+        from synaptic.ui.screen.output import write_text  # noqa: PLC0415
 
         write_text(text)
 
@@ -208,14 +208,14 @@ class CliVoice:
 
     def warn(self, text: str) -> None:
         """Print what a person should know."""
-        from synaptic.ui.console import show_notices, stderr_console  # noqa: PLC0415 - rich, for notices only
+        from synaptic.ui.screen.console import show_notices, stderr_console  # noqa: PLC0415 - rich, for notices only
 
         if not self._quiet:
             show_notices(stderr_console(), [text])
 
     def table(self, rows: Sequence[Sequence[str]], headers: Sequence[str] = ()) -> None:
         """Print aligned columns."""
-        from synaptic.ui.output import write_table  # noqa: PLC0415
+        from synaptic.ui.screen.output import write_table  # noqa: PLC0415
 
         write_table(headers, rows)
 
@@ -230,8 +230,8 @@ def absolute(entry: dict[str, Any]) -> dict[str, Any]:
 def _mention_origin(voice: CliVoice, path: Path, options: Options) -> None:
     """Say so where another source gives the nodes that apply; what was written stands whatever is wrong elsewhere."""
     from synaptic.errors import ConfigError  # noqa: PLC0415
+    from synaptic.ui.actions.nodes import mention_origin  # noqa: PLC0415
     from synaptic.ui.commands.support import load  # noqa: PLC0415
-    from synaptic.ui.node_actions import mention_origin  # noqa: PLC0415
 
     try:
         mention_origin(voice, path, load(options))
@@ -264,7 +264,7 @@ def _may(voice: CliVoice, announcement: str, *, yes: bool) -> bool:
 
 
 def _search(found_in: AddressRange, port: int) -> list[tuple[FoundNode, Inspection]]:
-    from synaptic.ui.node_actions import discover as search  # noqa: PLC0415
+    from synaptic.ui.actions.nodes import discover as search  # noqa: PLC0415
 
     show, clear = progress_line(len(found_in))
     try:

@@ -36,7 +36,7 @@ def pipelines() -> None:
 def list_pipelines(context: click.Context, /, **values: Any) -> None:
     """List the built-in pipelines with their inputs."""
     from synaptic.pipeline.loader import Pipeline, builtin_pipelines  # noqa: PLC0415
-    from synaptic.ui.output import write_json, write_table  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_json, write_table  # noqa: PLC0415
 
     found = [Pipeline.builtin(name) for name in builtin_pipelines()]
     if given(context, **values).json:
@@ -61,7 +61,7 @@ def show(context: click.Context, /, name: str, *, overview: bool, source: bool, 
     built-in pipeline, start from its file, as in: synaptic pipelines show research > mine.yaml
     """
     from synaptic.pipeline.loader import Pipeline  # noqa: PLC0415
-    from synaptic.ui.output import write_json, write_text  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_json, write_text  # noqa: PLC0415
 
     options = given(context, **values)
     if overview and source:
@@ -98,7 +98,7 @@ def graph(context: click.Context, /, name: str, form: str, output: str | None, *
     from synaptic.pipeline.compiler import compile_pipeline  # noqa: PLC0415
     from synaptic.pipeline.drawing import Format, draw  # noqa: PLC0415
     from synaptic.pipeline.loader import Pipeline  # noqa: PLC0415
-    from synaptic.ui.output import terminal_width, write_text  # noqa: PLC0415
+    from synaptic.ui.screen.output import terminal_width, write_text  # noqa: PLC0415
 
     options = given(context, **values)
     compiled = compile_pipeline(Pipeline.find(name), _context(options))
@@ -127,7 +127,7 @@ def validate(context: click.Context, /, names: tuple[str, ...], *, models: bool,
     from synaptic.pipeline.compiler import examine  # noqa: PLC0415
     from synaptic.text.problems import Problem  # noqa: PLC0415
     from synaptic.text.words import plural  # noqa: PLC0415
-    from synaptic.ui.output import write_text  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_text  # noqa: PLC0415
 
     options = given(context, **values)
     world = _context(options)
@@ -152,7 +152,7 @@ def validate(context: click.Context, /, names: tuple[str, ...], *, models: bool,
 def schema() -> None:
     """Print the JSON Schema of a pipeline file, which editors complete and check with."""
     from synaptic.pipeline.spec.schema import pipeline_schema  # noqa: PLC0415
-    from synaptic.ui.output import write_json  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_json  # noqa: PLC0415
 
     write_json(pipeline_schema())
 
@@ -162,8 +162,8 @@ def _show_overview(pipeline: Pipeline, name: str, options: Options) -> None:
 
     from synaptic.pipeline.compiler import compile_pipeline  # noqa: PLC0415
     from synaptic.pipeline.plan import overview  # noqa: PLC0415
-    from synaptic.ui.output import write_json, write_paragraph  # noqa: PLC0415
-    from synaptic.ui.plan_view import print_overview  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_json, write_paragraph  # noqa: PLC0415
+    from synaptic.ui.screen.plan_view import print_overview  # noqa: PLC0415
 
     world = replace(_context(options), agent_models=_settings(options).agent_models, model=options.model)
     compiled = compile_pipeline(pipeline, world)

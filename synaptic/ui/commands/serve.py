@@ -39,7 +39,7 @@ def serve(context: click.Context, /, **values: Any) -> None:
     from synaptic.models.download import ModelStore  # noqa: PLC0415
     from synaptic.server.ollama_api.serving import serve as run_server  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.console import show_notices, stderr_console  # noqa: PLC0415
+    from synaptic.ui.screen.console import show_notices, stderr_console  # noqa: PLC0415
 
     settings = serve_settings(values, load_with_notices(given(context, **values)).settings.embedded_threads)
     store = ModelStore()

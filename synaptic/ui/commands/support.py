@@ -29,7 +29,7 @@ def load_with_notices(options: Options) -> LoadedSettings:
     """
     loaded = load(options)
     if loaded.notices and not options.quiet:
-        from synaptic.ui.console import show_notices, stderr_console  # noqa: PLC0415 - rich, for notices only
+        from synaptic.ui.screen.console import show_notices, stderr_console  # noqa: PLC0415 - rich, for notices only
 
         show_notices(stderr_console(), loaded.notices)
     return loaded

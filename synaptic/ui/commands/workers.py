@@ -59,8 +59,8 @@ def list_workers(context: click.Context, /, **values: Any) -> None:
     from synaptic.backends.distributed.workers.facts import recall  # noqa: PLC0415
     from synaptic.backends.distributed.workers.served import served_workers  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.output import write_json, write_table  # noqa: PLC0415
-    from synaptic.ui.workers_view import (  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_json, write_table  # noqa: PLC0415
+    from synaptic.ui.screen.workers_view import (  # noqa: PLC0415
         HEADERS,
         served_json,
         served_line,
@@ -97,8 +97,8 @@ def check(context: click.Context, /, which: tuple[str, ...], *, measure: bool, *
     from synaptic.backends.distributed.workers.check import check_workers, verdict  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.output import write_json  # noqa: PLC0415
-    from synaptic.ui.workers_view import look_json  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_json  # noqa: PLC0415
+    from synaptic.ui.screen.workers_view import look_json  # noqa: PLC0415
 
     options = given(context, **values)
     settings = load_with_notices(options).settings
@@ -135,8 +135,8 @@ def start(context: click.Context, /, **values: Any) -> None:
     from synaptic import paths  # noqa: PLC0415
     from synaptic.backends.distributed.workers.local import cache_limit  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
+    from synaptic.ui.actions.serve_worker import Serving, serve_worker  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.worker_serving import Serving, serve_worker  # noqa: PLC0415
 
     options = given(context, **values)
     limit = cache_limit(load_with_notices(options).settings)
@@ -205,8 +205,8 @@ def _address(text: str) -> str:
 
 
 def _show(options: Options, engine: ProtocolVersion | None, looks: Sequence[WorkerLook]) -> None:
-    from synaptic.ui.output import write_text  # noqa: PLC0415
-    from synaptic.ui.workers_view import CPU_NOTE, look_lines, needs_cpu_note  # noqa: PLC0415
+    from synaptic.ui.screen.output import write_text  # noqa: PLC0415
+    from synaptic.ui.screen.workers_view import CPU_NOTE, look_lines, needs_cpu_note  # noqa: PLC0415
 
     now = time.time()
     for look in looks:

@@ -100,7 +100,7 @@ async def _show(repl: Repl) -> None:
     if not _lines(backend, width, ascii_only=False):
         _say_what_to_do(repl)
         return
-    from synaptic.ui.service_view import ascii_only  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.ui.screen.service_view import ascii_only  # noqa: PLC0415  (start-up of the prompt)
 
     plain = ascii_only(repl.screen.out)
     if repl.screen.live:
@@ -115,8 +115,8 @@ async def _show(repl: Repl) -> None:
 def _lines(backend: ShowsCoordinators | None, width: int, *, ascii_only: bool) -> list[str]:
     """Return the lines that show all coordinators: the session's, then those of services."""
     from synaptic.backends.distributed.service.record import read_records  # noqa: PLC0415  (start-up of the prompt)
-    from synaptic.ui.coordinator_view import picture  # noqa: PLC0415  (the same)
-    from synaptic.ui.service_view import glyphs, record_lines  # noqa: PLC0415  (the same)
+    from synaptic.ui.screen.coordinator_view import picture  # noqa: PLC0415  (the same)
+    from synaptic.ui.screen.service_view import glyphs, record_lines  # noqa: PLC0415  (the same)
 
     now, drawn_with = time.time(), glyphs(ascii_only)
     own = [] if backend is None else backend.coordinators()
@@ -134,7 +134,7 @@ async def _start(repl: Repl, call: Call, backend: ShowsCoordinators | None, mode
         _print(repl, await _loaded(repl, backend, wanted))
         return
     from synaptic.backends.distributed.service.control import follow, launch  # noqa: PLC0415  (start-up)
-    from synaptic.ui.service_view import LoadView  # noqa: PLC0415  (the same)
+    from synaptic.ui.screen.service_view import LoadView  # noqa: PLC0415  (the same)
 
     launched = launch(wanted, repl.settings)
     if launched.was_running:
@@ -155,7 +155,7 @@ async def _loaded(repl: Repl, backend: ShowsCoordinators, model: str) -> Coordin
     if not repl.screen.live:
         return await backend.load(model)
     from synaptic.ui.repl.watching_lines import draw_while  # noqa: PLC0415  (imports rich)
-    from synaptic.ui.service_view import ascii_only  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.ui.screen.service_view import ascii_only  # noqa: PLC0415  (start-up of the prompt)
 
     plain = ascii_only(repl.screen.out)
     return await draw_while(repl.screen, lambda cells: _lines(backend, cells, ascii_only=plain), backend.load(model))
@@ -188,7 +188,7 @@ async def _list_workers(repl: Repl) -> None:
     """Print the table of workers: those that have layers, then those of the settings that have none."""
     from synaptic.backends.distributed.service.record import read_records  # noqa: PLC0415  (the same)
     from synaptic.backends.distributed.workers.registry import WorkerRegistry  # noqa: PLC0415  (start-up of the prompt)
-    from synaptic.ui.coordinator_view import WORKER_HEADERS, free_worker_row, worker_rows  # noqa: PLC0415  (the same)
+    from synaptic.ui.screen.coordinator_view import WORKER_HEADERS, free_worker_row, worker_rows  # noqa: PLC0415  (the same)
 
     backend = await _backend(repl)
     statuses = [] if backend is None else backend.coordinators()
@@ -212,7 +212,7 @@ async def _check(repl: Repl, call: Call, rest: str) -> None:
     """Ask workers how they are; a held one is not contacted."""
     from synaptic.backends.distributed.workers.check import check_workers, verdict  # noqa: PLC0415  (start-up)
     from synaptic.ui.commands.workers import engine_version, given_workers  # noqa: PLC0415  (imports click)
-    from synaptic.ui.workers_view import look_lines  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.ui.screen.workers_view import look_lines  # noqa: PLC0415  (start-up of the prompt)
 
     words = rest.split()
     endpoints = given_workers(words) if words else _named(repl)
@@ -240,15 +240,15 @@ async def _backend(repl: Repl) -> ShowsCoordinators | None:
 
 
 def _print(repl: Repl, status: CoordinatorStatus) -> None:
-    from synaptic.ui.coordinator_view import picture  # noqa: PLC0415  (start-up of the prompt)
-    from synaptic.ui.service_view import ascii_only, glyphs  # noqa: PLC0415  (the same)
+    from synaptic.ui.screen.coordinator_view import picture  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.ui.screen.service_view import ascii_only, glyphs  # noqa: PLC0415  (the same)
 
     for line in picture(status, _width(repl), time.time(), glyphs(ascii_only(repl.screen.out))):
         repl.screen.say(line)
 
 
 def _print_record(repl: Repl, record: ServiceRecord) -> None:
-    from synaptic.ui.service_view import ascii_only, glyphs, record_lines  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.ui.screen.service_view import ascii_only, glyphs, record_lines  # noqa: PLC0415  (start-up of the prompt)
 
     for line in record_lines(record, _width(repl), time.time(), glyphs(ascii_only(repl.screen.out))):
         repl.screen.say(line)
@@ -267,7 +267,7 @@ def _named(repl: Repl) -> list[Endpoint]:
 
 
 def _width(repl: Repl) -> int:
-    from synaptic.ui.output import terminal_width  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.ui.screen.output import terminal_width  # noqa: PLC0415  (start-up of the prompt)
 
     return terminal_width(repl.screen.out)
 

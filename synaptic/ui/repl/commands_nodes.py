@@ -87,7 +87,7 @@ async def explain_command(repl: Repl, call: Call) -> None:
     if not decisions:
         repl.screen.say("no call was sent to a node yet")
         return
-    from synaptic.ui.explain_view import HEADERS, candidate_rows, headline, latest  # noqa: PLC0415 (start-up)
+    from synaptic.ui.screen.explain_view import HEADERS, candidate_rows, headline, latest  # noqa: PLC0415 (start-up)
 
     for index, decision in enumerate(latest(decisions, int(number))):
         if index:
@@ -100,7 +100,7 @@ async def explain_command(repl: Repl, call: Call) -> None:
 async def _show(repl: Repl) -> None:
     """Show how the nodes of the session stand; where there is no pool, what a look at the settings' nodes tells."""
     from synaptic.backends.base import Startable  # noqa: PLC0415  (start-up of the prompt)
-    from synaptic.ui.node_actions import check, show_statuses  # noqa: PLC0415  (the same)
+    from synaptic.ui.actions.nodes import check, show_statuses  # noqa: PLC0415  (the same)
 
     try:
         await repl.sessions.ask_route(repl.settings)
@@ -121,7 +121,7 @@ async def _show(repl: Repl) -> None:
 
 
 async def _list(repl: Repl, values: dict[str, Any]) -> None:
-    from synaptic.ui import node_actions as actions  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.ui.actions import nodes as actions  # noqa: PLC0415  (start-up of the prompt)
 
     if values["check"]:
         await actions.check(repl.screen, repl.settings, (), os.environ)
@@ -130,7 +130,7 @@ async def _list(repl: Repl, values: dict[str, Any]) -> None:
 
 
 async def _add(repl: Repl, values: dict[str, Any]) -> None:
-    from synaptic.ui import node_actions as actions  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.ui.actions import nodes as actions  # noqa: PLC0415  (start-up of the prompt)
     from synaptic.ui.commands.nodes import absolute  # noqa: PLC0415  (imports click)
 
     look = not values.pop("no_check")
@@ -142,7 +142,7 @@ async def _add(repl: Repl, values: dict[str, Any]) -> None:
 
 
 async def _remove(repl: Repl, values: dict[str, Any]) -> None:
-    from synaptic.ui import node_actions as actions  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.ui.actions import nodes as actions  # noqa: PLC0415  (start-up of the prompt)
 
     path = settings_path(repl.sources.config_path)
     try:
@@ -153,7 +153,7 @@ async def _remove(repl: Repl, values: dict[str, Any]) -> None:
 
 
 async def _check(repl: Repl, values: dict[str, Any]) -> None:
-    from synaptic.ui.node_actions import check  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.ui.actions.nodes import check  # noqa: PLC0415  (start-up of the prompt)
 
     _, code = await check(repl.screen, repl.settings, values["which"], os.environ)
     if code is not ExitCode.ANSWERED:
@@ -163,7 +163,7 @@ async def _check(repl: Repl, values: dict[str, Any]) -> None:
 async def _discover(repl: Repl, values: dict[str, Any]) -> None:
     from synaptic.backends.pool.node.discovery import addresses  # noqa: PLC0415  (start-up of the prompt)
     from synaptic.settings.edit_nodes import stored_nodes  # noqa: PLC0415  (the same)
-    from synaptic.ui import node_actions as actions  # noqa: PLC0415  (the same)
+    from synaptic.ui.actions import nodes as actions  # noqa: PLC0415  (the same)
 
     found_in, port = addresses(values["cidr"]), values["port"]
     path = settings_path(repl.sources.config_path)
@@ -202,7 +202,7 @@ async def _agreed(repl: Repl) -> bool:
         UsageError: If there is none.
 
     """
-    from synaptic.ui.keyboard import persons_keyboard  # noqa: PLC0415  (only one command asks)
+    from synaptic.ui.screen.keyboard import persons_keyboard  # noqa: PLC0415  (only one command asks)
 
     keyboard = persons_keyboard()
     if keyboard is None:

@@ -48,7 +48,7 @@ async def agents_command(repl: Repl, call: Call) -> None:
 )
 async def plan_command(repl: Repl, call: Call) -> None:
     """Print the plan for a question."""
-    from synaptic.ui.plan_view import print_plan  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.ui.screen.plan_view import print_plan  # noqa: PLC0415  (start-up of the prompt)
 
     last = repl.conversation[-1].question if repl.conversation else _ANY_QUESTION
     print_plan(await repl.plan(call.rest or last), repl.screen.out)

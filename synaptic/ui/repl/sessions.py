@@ -40,8 +40,8 @@ PER_RUN: Final = frozenset(
 _NEEDED_MODULES: Final = (
     "synaptic.runtime.session",
     "synaptic.agents.agent",
-    "synaptic.ui.render",
-    "synaptic.ui.render_live",
+    "synaptic.ui.screen.render",
+    "synaptic.ui.screen.render_live",
 )
 
 
@@ -62,7 +62,7 @@ def session_factory(
 
     def make(settings: Settings) -> Session:
         from synaptic.runtime.session import Session  # noqa: PLC0415  (start-up of the prompt)
-        from synaptic.ui.approval import make_approver  # noqa: PLC0415  (the same)
+        from synaptic.ui.screen.approval import make_approver  # noqa: PLC0415  (the same)
 
         approver = make_approver(accept_all=accept_all, paused=paused)
         return Session(settings, tools=tools, approver=approver, priority="interactive")

@@ -13,8 +13,8 @@ from rich.live import Live
 from rich.text import Text
 
 from synaptic.text.words import printable
-from synaptic.ui.nodes_view import status_table
-from synaptic.ui.output import table_lines
+from synaptic.ui.screen.nodes_view import status_table
+from synaptic.ui.screen.output import table_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

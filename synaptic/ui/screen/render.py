@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from synaptic.runtime.events import RunFinished, RunStarted, StepRepaired, StepRetried, TokenDelta
 from synaptic.text.words import printable
-from synaptic.ui.render_plain import PlainStatus, QuietStatus
-from synaptic.ui.wrap import WordWrapper
+from synaptic.ui.screen.render_plain import PlainStatus, QuietStatus
+from synaptic.ui.screen.wrap import WordWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -200,7 +200,7 @@ def make_renderer(
     if quiet:
         status = QuietStatus(console)
     elif console.is_interactive and console.file.isatty():
-        from synaptic.ui.render_live import LiveStatus  # noqa: PLC0415 - rich.live costs 20 ms that a pipe need not pay
+        from synaptic.ui.screen.render_live import LiveStatus  # noqa: PLC0415 - rich.live costs 20 ms that a pipe need not pay
 
         status = LiveStatus(console, verbose=verbose)
     else:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, TypeAlias
 from synaptic.errors import OutputInvalid
 from synaptic.runtime.approval import Approval, approve_all
 from synaptic.text.words import printable
-from synaptic.ui.editor import EditorFailed, edit, editor_command
-from synaptic.ui.keyboard import Keyboard, persons_keyboard
+from synaptic.ui.screen.editor import EditorFailed, edit, editor_command
+from synaptic.ui.screen.keyboard import Keyboard, persons_keyboard
 
 if TYPE_CHECKING:
     from collections.abc import Callable

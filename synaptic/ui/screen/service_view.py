@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from synaptic.backends.distributed.coordinator.types import CoordinatorState
 from synaptic.text.words import printable
-from synaptic.ui.coordinator_view import (
+from synaptic.ui.screen.coordinator_view import (
     ASCII,
     UNICODE,
     Glyphs,

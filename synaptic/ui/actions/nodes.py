@@ -13,7 +13,7 @@ from synaptic.errors import BackendUnavailable, ConfigError, ExitCode
 from synaptic.settings.edit_nodes import add_node, find_node, read_node, refuse_twin, remove_node, written_url
 from synaptic.settings.load import NodeSettings
 from synaptic.text.words import plural
-from synaptic.ui.nodes_view import check_lines, models_word, status_table
+from synaptic.ui.screen.nodes_view import check_lines, models_word, status_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

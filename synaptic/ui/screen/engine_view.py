@@ -57,7 +57,7 @@ class BuildView:
             self._dirty = False
 
     def _cut(self, line: str) -> str:
-        from synaptic.ui.output import terminal_width  # noqa: PLC0415
+        from synaptic.ui.screen.output import terminal_width  # noqa: PLC0415
 
         assert self._err is not None
         return line[: terminal_width(self._err) - 1]

@@ -9,7 +9,7 @@ from synaptic.backends.distributed.placement.predict import kept_bytes
 from synaptic.backends.distributed.placement.types import is_placeholder
 from synaptic.backends.distributed.placement.verdicts import device_name, gib
 from synaptic.text.words import one_line, plural
-from synaptic.ui.coordinator_view import UNICODE, Glyphs, Segment, age, layer_bar
+from synaptic.ui.screen.coordinator_view import UNICODE, Glyphs, Segment, age, layer_bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -23,13 +23,13 @@ from synaptic.runtime.events import (
     TokenDelta,
 )
 from synaptic.text.words import one_line, plural, printable, seconds, size
-from synaptic.ui.run_view import CALLING, RunView, continuation, place, retry, shortening
+from synaptic.ui.screen.run_view import CALLING, RunView, continuation, place, retry, shortening
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from synaptic.runtime.events import Event, RunResult, StepResult
-    from synaptic.ui.run_view import StepView
+    from synaptic.ui.screen.run_view import StepView
 
 _PERCENT_STEP: Final = 25
 _STATE_WORDS: Final = {"succeeded": "done", "cancelled": "interrupted"}

@@ -15,8 +15,8 @@ from rich.text import Text
 from synaptic.messages import BackendProgress
 from synaptic.runtime.events import BackendReported, RunFinished, RunStarted, StepFinished, TokenDelta
 from synaptic.text.words import printable, seconds, size
-from synaptic.ui.render_plain import PlainStatus, measurements, route_line
-from synaptic.ui.run_view import RunView, StepView
+from synaptic.ui.screen.render_plain import PlainStatus, measurements, route_line
+from synaptic.ui.screen.run_view import RunView, StepView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from synaptic.pipeline.plan import answer_path, default_inputs, limits
 from synaptic.pipeline.plan_rows import NAMED_BACKEND, planned_steps
 from synaptic.text.words import plural, seconds
-from synaptic.ui.output import write_paragraph, write_table, write_text
-from synaptic.ui.run_view import place
+from synaptic.ui.screen.output import write_paragraph, write_table, write_text
+from synaptic.ui.screen.run_view import place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from synaptic.text.words import one_line, plural
-from synaptic.ui.nodes_view import duration
+from synaptic.ui.screen.nodes_view import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
