@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sides.processes import FOREIGN, HERE, peers_python
 
-sys.path.append(str(HERE.parent / "tests"))  # the scripted nodes are the tests' own
+sys.path.append(str(HERE.parent / "tests" / "support"))  # the scripted nodes are the tests' own
 
 from faulty_node_child import ChildNode, child_node
 
