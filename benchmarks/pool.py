@@ -4,7 +4,7 @@
 standard error, one JSON document to standard output. Nothing is asserted about time: each row says whether ours
 reached its goal. It fails only if a side or a node cannot be started.
 
-How it is measured. Nodes are scripted servers in processes of their own (the tests' ``faulty_node_child.py``): their times
+How it is measured. Nodes are scripted servers in processes of their own (``faulty_node_child.py``): their times
 are timers, so no model stands between the pools; only ``research`` has real ones. Each side has a process of its own,
 ours and aiohttp in this environment, SOLLOL 0.9.66 in one that is made for it (``requirements-pool.txt``), with its
 discovery, dashboard, Dask, Ray, Redis and its cache of replies switched off (``sides/pool_sollol.py`` says how; the row

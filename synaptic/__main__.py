@@ -1,5 +1,5 @@
 """``python -m synaptic``: what ``synaptic`` is where it is not on the path."""
 
-from synaptic.ui.cli import main
+from synaptic.ui import main
 
 main()

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from synaptic import paths
 from synaptic.agents.shape import Shape
-from synaptic.errors import AgentError
-from synaptic.text.problems import Problem, did_you_mean
-from synaptic.text.yaml_positions import parse_yaml, read_text
+from synaptic.errors import AgentError, Problem
+from synaptic.text import did_you_mean, parse_yaml, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from synaptic.agents.notation import Mistake
-    from synaptic.text.yaml_positions import Document
+    from synaptic.text import YamlDocument
 
 __all__ = ["Agent", "AgentBook", "AgentEntry", "discover_agents"]
 
@@ -121,7 +120,7 @@ class Agent:
         label = str(source)
         matter = _split(text, label)
         problems = _body_problems(matter, label)
-        document: Document | None = None
+        document: YamlDocument | None = None
         try:
             document = parse_yaml(matter.yaml, label, AgentError, first_line=_YAML_LINE)
             problems = _head_problems(document, matter, Path(source).stem) + problems
@@ -279,7 +278,7 @@ def _split(text: str, source: str) -> _Matter:
     return _Matter("\n".join(lines[1:end]), "\n".join(lines[end + 1 :]).strip(), end + 2)
 
 
-def _head_problems(document: Document, matter: _Matter, stem: str) -> list[Problem]:
+def _head_problems(document: YamlDocument, matter: _Matter, stem: str) -> list[Problem]:
     """Return what is wrong in the front matter, once its YAML could be read."""
     if document.value is not None and not isinstance(document.value, dict):
         return [document.problem("the front matter is no mapping", (), suggestion="write one 'key: value' a line")]
@@ -320,7 +319,7 @@ def _shape(notation: object, locate: Callable[[Mistake], Problem] | None, proble
         return None
 
 
-def _locate(document: Document, lines: Sequence[str]) -> Callable[[Mistake], Problem]:
+def _locate(document: YamlDocument, lines: Sequence[str]) -> Callable[[Mistake], Problem]:
     """Return what says where in the front matter, whose lines are given, a mistake in the output stands."""
 
     def locate(mistake: Mistake) -> Problem:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
-from synaptic.text.problems import did_you_mean, nearest
+from synaptic.text import did_you_mean, nearest
 
 STRING_DEFAULT_MAXIMUM = 300
 """Characters, where no upper bound is written: small models repeat themselves until something stops them."""

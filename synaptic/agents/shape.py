@@ -32,8 +32,8 @@ from synaptic.agents.notation import (
     parse_notation,
     write_notation,
 )
-from synaptic.errors import AgentError, OutputInvalid
-from synaptic.text.problems import Problem, did_you_mean
+from synaptic.errors import AgentError, OutputInvalid, Problem
+from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError

@@ -1,1 +1,5 @@
-"""Backends: what turns a :class:`~synaptic.messages.ChatRequest` into a stream of chunks."""
+"""Backends: each turns a request into a stream of chunks."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from synaptic.errors import UsageError
 from synaptic.messages import ChatRequest, Chunk, ModelInfo, Reporter, ignore_report
-from synaptic.text.problems import did_you_mean
+from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
-    from synaptic.backends.distributed.coordinator.types import CoordinatorStatus
-    from synaptic.backends.pool.node.status import Decision, NodeStatus
-    from synaptic.settings.load import Settings
+    from synaptic.backends.distributed import CoordinatorStatus
+    from synaptic.backends.pool import Decision, NodeStatus
+    from synaptic.settings import Settings
 
 ENTRY_POINT_GROUP = "synaptic.backends"
 

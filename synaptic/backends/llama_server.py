@@ -6,8 +6,10 @@ import json
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from synaptic.backends.http.client import (
+from synaptic.backends.http import (
     JsonObject,
+    Origin,
+    closed_client,
     get_json,
     get_json_objects,
     new_client,
@@ -15,7 +17,6 @@ from synaptic.backends.http.client import (
     sse,
     stream_request,
 )
-from synaptic.backends.http.errors import Origin, closed_client
 from synaptic.errors import (
     BackendBusy,
     BackendError,

@@ -12,17 +12,17 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from synaptic.backends.base import Backend, BackendContext, ChoosesModel, create_backend
-from synaptic.backends.http.errors import without_password
+from synaptic.backends.http import without_password
 from synaptic.errors import BackendError, BackendUnavailable, ModelNotFound
 from synaptic.messages import BackendNotice, ModelInfo, Reporter, Route
-from synaptic.models.names import full_name
+from synaptic.models import full_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from synaptic.backends.ollama.backend import OllamaBackend
-    from synaptic.backends.pool.backend import PoolBackend
-    from synaptic.settings.load import NodeSettings, Settings
+    from synaptic.backends.ollama import OllamaBackend
+    from synaptic.backends.pool import PoolBackend
+    from synaptic.settings import NodeSettings, Settings
 
 PROBE_SECONDS = 2.0
 
@@ -211,11 +211,11 @@ class _Router:
         url = self.settings.coordinator_url
         if url is not None and (adopted := await self._adopted(url)) is not None:
             return await self._routed(adopted, f"{row.value}; a server answers at {url}", url, None)
-        from synaptic.backends.distributed.service.record import record_of  # noqa: PLC0415  (not needed by every row)
+        from synaptic.backends.distributed import record_of  # noqa: PLC0415  (not needed by every row)
 
         record = record_of(self.settings.model)
         if record is not None:
-            from synaptic.backends.distributed.service.adopted import AdoptedBackend  # noqa: PLC0415  (the same)
+            from synaptic.backends.distributed import AdoptedBackend  # noqa: PLC0415  (the same)
 
             service = AdoptedBackend(record)
             self.opened.append(service)
@@ -224,7 +224,7 @@ class _Router:
 
     async def _own_coordinator(self, row: Row) -> Routed:
         """Use a coordinator of our own; it is started by the first call."""
-        from synaptic.backends.distributed.engine.store import chosen_files  # noqa: PLC0415  (not needed by every row)
+        from synaptic.backends.distributed import chosen_files  # noqa: PLC0415  (not needed by every row)
 
         await asyncio.to_thread(chosen_files)
         workers = len(self.settings.rpc_backends)
@@ -245,14 +245,14 @@ class _Router:
         return backend
 
     def _slots(self) -> int:
-        from synaptic.backends.distributed.placement.slots import slots  # noqa: PLC0415  (not needed by every row)
+        from synaptic.backends.distributed import slot_count  # noqa: PLC0415  (not needed by every row)
 
-        return slots(self.settings)
+        return slot_count(self.settings)
 
     async def _pool(self) -> tuple[PoolBackend, list[str]]:
         """Return the pool, and for each node why it cannot serve the model; none if one can."""
-        from synaptic.backends.pool.backend import PoolBackend  # noqa: PLC0415  (not needed by every row)
-        from synaptic.settings.load import NodeSettings  # noqa: PLC0415  (the same)
+        from synaptic.backends.pool import PoolBackend  # noqa: PLC0415  (not needed by every row)
+        from synaptic.settings import NodeSettings  # noqa: PLC0415  (the same)
 
         nodes = self.settings.nodes or [NodeSettings(url=self._local_node().url)]
         pool = PoolBackend(self.settings, nodes, report=self.report, environ=self.environ)
@@ -292,10 +292,10 @@ class _Router:
 
     def _client(self, node: _Node) -> OllamaBackend:
         if node.settings is not None:
-            from synaptic.backends.pool.node.access import open_client  # noqa: PLC0415  (not needed by every row)
+            from synaptic.backends.pool import open_client  # noqa: PLC0415  (not needed by every row)
 
             return open_client(self.settings, node.settings, self.environ)
-        from synaptic.backends.ollama.backend import OllamaBackend  # noqa: PLC0415  (the same)
+        from synaptic.backends.ollama import OllamaBackend  # noqa: PLC0415  (the same)
 
         return OllamaBackend.from_settings(self.settings, node.url)
 
@@ -316,7 +316,7 @@ class _Router:
         return [_Node(node.url, node.parallel, node) for node in self.settings.nodes] or [self._local_node()]
 
     def _local_node(self) -> _Node:
-        from synaptic.backends.ollama.backend import default_url  # noqa: PLC0415  (not needed by every row)
+        from synaptic.backends.ollama import default_url  # noqa: PLC0415  (not needed by every row)
 
         return _Node(default_url(self.environ))
 

@@ -23,12 +23,14 @@ from typing import TYPE_CHECKING
 from synaptic import paths
 from synaptic.errors import ConfigError, DownloadError
 from synaptic.messages import BackendProgress, Reporter
-from synaptic.processes.child import ChildProcess, tied
+from synaptic.processes import ChildProcess, tied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BACKEND = "embedded"
+MODEL_NAME = "smollm2:135m"
+"""What the embedded model is called, after Ollama's name of it."""
 GGUF_MAGIC = b"GGUF"
 COPY_CHUNK = 1 << 20  # bytes between two chances to be cancelled
 PROGRESS_INTERVAL = 0.2  # seconds

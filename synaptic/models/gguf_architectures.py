@@ -9,8 +9,6 @@ from synaptic.errors import ModelFileError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from synaptic.backends.distributed.engine.engine import EngineFiles
-
 NEWER: Final = frozenset(
     {
         *("bailingmoe3", "cohere2moe", "deepseek32", "deepseek4", "dots3note", "glm5-next", "granite_swa"),
@@ -56,7 +54,6 @@ NOT_MODELS: Final = {
     "vocab": "it holds a vocabulary only",
 }
 """By ``general.type``."""
-ENGINE_LIBRARIES: Final = ("libllama.", "llama.")
 
 
 def check_generates(path: Path, architecture: str, kind: str) -> None:
@@ -82,28 +79,4 @@ def check_generates(path: Path, architecture: str, kind: str) -> None:
         raise ModelFileError(
             f"{path} has the architecture {architecture!r}, which llama.cpp does not know",
             hint="Ollama uses names of its own for some models: take the same model as a GGUF file made for llama.cpp",
-        )
-
-
-def check_engine_knows(path: Path, architecture: str, engine: EngineFiles) -> None:
-    """Refuse an architecture that this very engine was built without.
-
-    The names are text constants in ``libllama``, or in ``llama-server`` where that is linked statically. One that is
-    not there is surely not known; a short one may be there by chance, and then the engine itself will refuse.
-    Reads a few megabytes: call it in a thread.
-
-    Raises:
-        ModelFileError: If the engine does not know it.
-
-    """
-    places = [file for file in engine.libraries if file.name.startswith(ENGINE_LIBRARIES)] or [engine.llama_server]
-    wanted = architecture.encode() + b"\0"
-    try:
-        known = any(wanted in place.read_bytes() for place in places)
-    except OSError as error:
-        raise ModelFileError(f"the engine cannot be read: {error}") from error
-    if not known:
-        raise ModelFileError(
-            f"{path} has the architecture {architecture!r}, which the engine in {engine.directory} does not know",
-            hint="use a newer engine (synaptic engine install), on every machine alike",
         )

@@ -21,7 +21,7 @@ from synaptic.models.ollama_store import (
     weight_bytes,
     weights_of,
 )
-from synaptic.text.problems import did_you_mean, nearest
+from synaptic.text import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,8 +120,7 @@ def _list(environ: Mapping[str, str]) -> list[ModelInfo]:
 
 def _embedded() -> Source:
     """Return the embedded model; without files if it was not fetched yet."""
-    from synaptic.backends.embedded.backend import MODEL_NAME  # noqa: PLC0415 - where a path is named it is not needed
-    from synaptic.models.download import ModelStore  # noqa: PLC0415 - the same
+    from synaptic.models.download import MODEL_NAME, ModelStore  # noqa: PLC0415 - where a path is named it is not needed
 
     store = ModelStore()
     return Source(MODEL_NAME, (store.path,) if store.has_model() else ())

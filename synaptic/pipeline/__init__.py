@@ -1,1 +1,5 @@
-"""Pipelines: YAML to spec to plan. Nothing here calls a model."""
+"""Pipelines: from YAML to a plan; calls no model."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

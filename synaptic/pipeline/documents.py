@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from synaptic.text.problems import did_you_mean
+from synaptic.text import did_you_mean
 
 MAX_FILE_BYTES: Final = 8 << 20
 MAX_FILES: Final = 1000

@@ -10,11 +10,10 @@ from synaptic.messages import Timeouts
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from synaptic.agents.agent import Agent
-    from synaptic.agents.shape import Shape
+    from synaptic.agents import Agent, Shape
     from synaptic.pipeline.loader import Pipeline
-    from synaptic.pipeline.spec.spec import BudgetSpec, Join, Overflow, RetryCause, Select
-    from synaptic.pipeline.templates.expressions import Expression, Template
+    from synaptic.pipeline.spec import BudgetSpec, Join, Overflow, RetryCause, Select
+    from synaptic.pipeline.templates import Expression, Template
     from synaptic.pipeline.tools import Tool
 
 WorkKind: TypeAlias = Literal["agent", "choose", "tool", "pipeline", "repeat"]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from synaptic.errors import PipelineError
+from synaptic.errors import PipelineError, Problem
 from synaptic.pipeline.documents import Repeated, confined, document_of, read_file, read_files
-from synaptic.pipeline.templates.values import SKIPPED
-from synaptic.text.problems import Problem, did_you_mean, nearest
+from synaptic.pipeline.templates import SKIPPED
+from synaptic.text import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from synaptic.pipeline.loader import Pipeline
-    from synaptic.pipeline.spec.spec import InputSpec
+    from synaptic.pipeline.spec import InputSpec
 
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _FILES = frozenset({"file", "files"})

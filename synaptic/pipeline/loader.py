@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 import pydantic
 
 from synaptic import paths
-from synaptic.errors import PipelineError
-from synaptic.pipeline.spec.errors import translate
-from synaptic.pipeline.spec.keys import known_keys as known_keys  # noqa: PLC0414  (the loader's public face)
-from synaptic.pipeline.spec.spec import PipelineSpec
-from synaptic.text.problems import Problem, did_you_mean
-from synaptic.text.yaml_positions import Document, parse_yaml, read_text
+from synaptic.errors import PipelineError, Problem
+from synaptic.pipeline.spec import PipelineSpec, translate
+from synaptic.pipeline.spec import known_keys as known_keys  # noqa: PLC0414  (the loader's public face)
+from synaptic.text import YamlDocument, did_you_mean, parse_yaml, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +25,7 @@ class Pipeline:
     """A pipeline that was read and has the right form. Planning checks what it refers to."""
 
     spec: PipelineSpec
-    document: Document = field(repr=False)
+    document: YamlDocument = field(repr=False)
     path: Path | None = None
 
     @property
@@ -88,7 +86,7 @@ class Pipeline:
         return cls.load(find_file(name))
 
 
-def read_document(text: str, source: str) -> Document:
+def read_document(text: str, source: str) -> YamlDocument:
     """Return the YAML of a pipeline, with positions.
 
     Raises:

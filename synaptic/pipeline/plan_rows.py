@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from synaptic.errors import PipelineError
-from synaptic.pipeline.templates.expressions import Expression, Template
+from synaptic.pipeline.templates import Expression, Template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         StepKind,
         WorkKind,
     )
-    from synaptic.pipeline.spec.spec import Join, Overflow, StepSpec
+    from synaptic.pipeline.spec import Join, Overflow, StepSpec
 
 MODEL_ORIGINS: Final = {
     "step": "the step says so",

@@ -1,1 +1,5 @@
-"""Running plans: the executor, its events, its policies, and the session that owns the backends."""
+"""Runs: a plan executed, its events and its results."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from synaptic.agents.shape import Shape
+    from synaptic.agents import Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

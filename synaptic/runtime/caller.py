@@ -11,20 +11,20 @@ from synaptic.errors import BudgetExceeded, NotApproved, SynapticError
 from synaptic.runtime.approval import Approval, ApprovalRequest
 from synaptic.runtime.events import ApprovalAsked, ApprovalGiven
 from synaptic.runtime.failure import StepFailed
-from synaptic.runtime.kinds.agent import REPAIRS, CallRecord, build_request, call_agent
+from synaptic.runtime.kinds import REPAIRS, CallRecord, build_request, call_agent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from synaptic.agents.shape import Shape
-    from synaptic.backends.base import Backend
+    from synaptic.agents import Shape
+    from synaptic.backends import Backend
     from synaptic.messages import ChatRequest, Route
-    from synaptic.pipeline.graph import CallPolicy, CompiledCall, CompiledStep, StepKind
+    from synaptic.pipeline import CallPolicy, CompiledCall, CompiledStep, StepKind
     from synaptic.runtime.approval import Approver
     from synaptic.runtime.events import StepStatus
-    from synaptic.runtime.kinds.list_feed import ListFeed
+    from synaptic.runtime.kinds import ListFeed
     from synaptic.runtime.ledger import Ledger
-    from synaptic.runtime.policies.stacks import Bounds
+    from synaptic.runtime.policies import Bounds
     from synaptic.runtime.scope import Place, Scope
 
 
@@ -182,7 +182,7 @@ def values_of(bindings: Mapping[str, Any], place: Place) -> dict[str, Any]:
 
 
 def _value(binding: Any, scope: Scope, where: str) -> Any:
-    from synaptic.pipeline.templates.expressions import Expression, Template  # noqa: PLC0415  (start-up of the REPL)
+    from synaptic.pipeline import Expression, Template  # noqa: PLC0415  (start-up of the REPL)
 
     if isinstance(binding, Expression):
         return binding.evaluate(scope.variables, where=where)

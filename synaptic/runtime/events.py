@@ -15,8 +15,7 @@ from synaptic.messages import BackendReport, Timings, Usage
 from synaptic.quick_init import quick_init
 
 if TYPE_CHECKING:
-    from synaptic.pipeline.graph import StepKind
-    from synaptic.pipeline.plan import Plan
+    from synaptic.pipeline import Plan, StepKind
 
 StepStatus = Literal["succeeded", "failed", "skipped", "cancelled"]
 RunStatus = Literal["succeeded", "stopped", "failed", "cancelled"]

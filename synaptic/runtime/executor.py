@@ -13,9 +13,7 @@ from synaptic.errors import BudgetExceeded, PipelineError, RunError
 from synaptic.runtime.caller import Caller
 from synaptic.runtime.failure import StepFailed
 from synaptic.runtime.graph_run import GraphRun
-from synaptic.runtime.kinds.repeat import run_repeat
-from synaptic.runtime.kinds.samples import run_samples
-from synaptic.runtime.kinds.tool_and_use import run_inclusion
+from synaptic.runtime.kinds import run_inclusion, run_repeat, run_samples
 from synaptic.runtime.ledger import Ledger
 from synaptic.runtime.scope import Place, Scope, bounds_of
 from synaptic.runtime.warm_ahead import WarmAhead
@@ -24,12 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from synaptic.messages import ChatRequest
-    from synaptic.pipeline.graph import CompiledPipeline, CompiledStep, Graph
-    from synaptic.pipeline.plan import Plan
+    from synaptic.pipeline import CompiledPipeline, CompiledStep, Graph, Plan
     from synaptic.runtime.approval import Approver
     from synaptic.runtime.caller import Backends
     from synaptic.runtime.events import EventHandler, RunResult
-    from synaptic.runtime.policies.stacks import Bounds
+    from synaptic.runtime.policies import Bounds
 
 
 class Executor:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from synaptic.pipeline.graph import CompiledStep, Graph
+    from synaptic.pipeline import CompiledStep, Graph
 
 Outcome: TypeAlias = Literal["succeeded", "skipped", "failed"]
 

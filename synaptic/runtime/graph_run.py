@@ -7,17 +7,16 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import PipelineError
-from synaptic.pipeline.templates.expressions import SKIPPED
+from synaptic.pipeline import SKIPPED
 from synaptic.runtime.failure import StepFailed, unwrapped
 from synaptic.runtime.flow import Flow, Moves
-from synaptic.runtime.kinds.list_feed import ListFeed
-from synaptic.runtime.kinds.map import run_map
+from synaptic.runtime.kinds import ListFeed, run_map
 from synaptic.runtime.scope import Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synaptic.pipeline.graph import CompiledStep, Graph
+    from synaptic.pipeline import CompiledStep, Graph
     from synaptic.runtime.executor import Executor
     from synaptic.runtime.scope import Scope
 

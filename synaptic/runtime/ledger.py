@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from synaptic.messages import Usage
-from synaptic.pipeline.templates.expressions import present
+from synaptic.pipeline import present
 from synaptic.runtime.events import (
     EventHandler,
     RunFinished,
@@ -22,9 +22,8 @@ from synaptic.runtime.events import (
 
 if TYPE_CHECKING:
     from synaptic.errors import SynapticError
-    from synaptic.pipeline.graph import StepKind
-    from synaptic.pipeline.plan import Plan
-    from synaptic.runtime.kinds.agent import CallRecord
+    from synaptic.pipeline import Plan, StepKind
+    from synaptic.runtime.kinds import CallRecord
 
 
 class Ledger:

@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from synaptic.quick_init import quick_init
-from synaptic.runtime.policies.budget import Meter
-from synaptic.runtime.policies.stacks import Bounds
+from synaptic.runtime.policies import Bounds, Meter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from synaptic.pipeline.graph import CompiledPipeline, CompiledStep
-    from synaptic.runtime.kinds.list_feed import ListFeed
+    from synaptic.pipeline import CompiledPipeline, CompiledStep
+    from synaptic.runtime.kinds import ListFeed
 
 
 @dataclass(slots=True)

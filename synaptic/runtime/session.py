@@ -9,8 +9,16 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-from synaptic.backends.base import BackendContext, BackendNames, PreparesModels, SizesToWidth, Startable, create_backend
-from synaptic.backends.router import Routed, open_backend
+from synaptic.backends import (
+    BackendContext,
+    BackendNames,
+    PreparesModels,
+    Routed,
+    SizesToWidth,
+    Startable,
+    create_backend,
+    open_backend,
+)
 from synaptic.errors import PipelineError, UsageError
 from synaptic.messages import (
     PRIORITIES,
@@ -22,26 +30,31 @@ from synaptic.messages import (
     Route,
     Timeouts,
 )
-from synaptic.pipeline.compiler import CompileContext, compile_pipeline, examine
-from synaptic.pipeline.inputs import bind_inputs
-from synaptic.pipeline.loader import Pipeline
-from synaptic.pipeline.plan import Plan
-from synaptic.pipeline.survey import named_models, refuse_approvals
-from synaptic.pipeline.tools import discover_tools
-from synaptic.pipeline.width import width
+from synaptic.pipeline import (
+    CompileContext,
+    Pipeline,
+    Plan,
+    bind_inputs,
+    compile_pipeline,
+    discover_tools,
+    examine,
+    named_models,
+    refuse_approvals,
+    width,
+)
 from synaptic.runtime.events import BackendReported, Event, EventHandler, RunResult
 from synaptic.runtime.executor import Executor
-from synaptic.runtime.policies.stacks import Stacks
+from synaptic.runtime.policies import Stacks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from synaptic.agents.agent import Agent
-    from synaptic.backends.base import Backend
-    from synaptic.pipeline.tools import Tool
+    from synaptic.agents import Agent
+    from synaptic.backends import Backend
+    from synaptic.pipeline import Tool
     from synaptic.runtime.approval import Approver
-    from synaptic.settings.load import Settings
+    from synaptic.settings import Settings
 
 CONVERSATION_CHARACTERS = 2000
 """Of earlier turns, as much as this reaches every step that asks for it; about 500 tokens."""
@@ -74,7 +87,7 @@ class Session:
         on_event: EventHandler | None = None,
     ) -> None:
         if settings is None:
-            from synaptic.settings.load import load_settings  # noqa: PLC0415  (not needed when settings are given)
+            from synaptic.settings import load_settings  # noqa: PLC0415  (not needed when settings are given)
 
             settings = load_settings().settings
         self.settings = settings
@@ -134,7 +147,7 @@ class Session:
             BackendError: If nothing can serve the calls.
 
         """
-        from synaptic.agents.agent import discover_agents  # noqa: PLC0415  (start-up of the REPL)
+        from synaptic.agents import discover_agents  # noqa: PLC0415  (start-up of the REPL)
 
         book = discover_agents()
         context = CompileContext(
@@ -242,7 +255,7 @@ class Session:
     def _open_named(self, name: str) -> Backend:
         """Return the backend that a step names, opened beside the one of the route."""
         if name == "ollama" and self.settings.nodes:
-            from synaptic.backends.pool.node.access import open_client  # noqa: PLC0415  (most runs need it never)
+            from synaptic.backends.pool import open_client  # noqa: PLC0415  (most runs need it never)
 
             return open_client(self.settings, self.settings.nodes[0], os.environ)
         return create_backend(name, BackendContext(self.settings, None, self._report))

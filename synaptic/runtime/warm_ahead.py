@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from synaptic.messages import ChatRequest
-    from synaptic.pipeline.graph import CompiledCall, CompiledStep, Graph
+    from synaptic.pipeline import CompiledCall, CompiledStep, Graph
 
 
 class WarmAhead:

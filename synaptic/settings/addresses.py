@@ -7,7 +7,7 @@ import re
 from typing import NoReturn
 
 from synaptic.errors import ConfigError
-from synaptic.text.json_positions import printable
+from synaptic.text import excerpt
 
 OLLAMA_PORT = 11434
 COORDINATOR_PORT = 18080
@@ -49,7 +49,7 @@ def normal_url(text: str, *, default_port: int) -> str:
         _refuse("has no scheme", "http://" + re.sub(r"^(?:https?:)?/*", "", address, flags=re.IGNORECASE))
     scheme = scheme.lower()
     if scheme not in {"http", "https"}:
-        _refuse(f"has the scheme {printable(scheme)!r}, but it must be http or https", f"http://{rest}")
+        _refuse(f"has the scheme {excerpt(scheme)!r}, but it must be http or https", f"http://{rest}")
     if "?" in rest or "#" in rest:
         _refuse("has a query or a fragment", f"{scheme}://{re.split('[?#]', rest, maxsplit=1)[0]}")
     authority, slash, tail = rest.partition("/")
@@ -106,7 +106,7 @@ def _host_and_port(authority: str, example: str) -> tuple[str, int | None]:
         return host, None
     if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= MAX_PORT:
         raise ConfigError(
-            f"has the port {printable(port)!r}, but ports are 1 to {MAX_PORT}", hint=f'write one, as in "{example}"'
+            f"has the port {excerpt(port)!r}, but ports are 1 to {MAX_PORT}", hint=f'write one, as in "{example}"'
         )
     return host, int(port)
 
@@ -121,4 +121,4 @@ def _normal_ip(host: str) -> str:
 
 
 def _refuse(message: str, instead: str) -> NoReturn:
-    raise ConfigError(message, hint=f'write "{printable(instead)}"')
+    raise ConfigError(message, hint=f'write "{excerpt(instead)}"')

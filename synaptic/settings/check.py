@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, ValidationError
 
+from synaptic.errors import Problem
 from synaptic.settings.model import (
     DUPLICATE_ERROR,
     PLAIN_ERROR,
@@ -19,8 +20,7 @@ from synaptic.settings.model import (
     field_kind,
 )
 from synaptic.settings.nodes import SECRET_KEYS
-from synaptic.text.json_positions import Document, KeyPath, printable
-from synaptic.text.problems import Problem, did_you_mean
+from synaptic.text import JsonDocument, KeyPath, did_you_mean, excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,7 +62,7 @@ class Given:
     value: Any
     source: str
     form: Form
-    document: Document | None = None
+    document: JsonDocument | None = None
     written: KeyPath = ()
     origin_key: KeyPath = ()
     weak: bool = False
@@ -112,7 +112,7 @@ def shown(value: Any) -> str:
     if isinstance(value, bool | int | float):
         return json.dumps(value)
     if isinstance(value, str):
-        return f'"{printable(_USERINFO.sub("***@", value))}"'
+        return f'"{excerpt(_USERINFO.sub("***@", value))}"'
     return "a list" if isinstance(value, list) else "an object"
 
 
@@ -121,14 +121,14 @@ def write_as(form: Form, source: str, path: KeyPath, example: Any) -> str:
     table_entry = len(path) > 1 and all(isinstance(part, str) for part in path)
     if form is Form.FILE:
         last = path[-1]
-        key = f"{json.dumps(printable(last))}: " if isinstance(last, str) else ""
+        key = f"{json.dumps(excerpt(last))}: " if isinstance(last, str) else ""
         return f"write {key}{json.dumps(example)}"
     if form is Form.ARGUMENT and isinstance(example, dict) and len(path) == 1:
         entry, example = next(iter(example.items()))
         path, table_entry = (*path, entry), True
     text = _as_text(example)
     if form is Form.ARGUMENT:
-        name = ".".join(printable(str(part)) for part in path) if table_entry else str(path[0])
+        name = ".".join(excerpt(str(part)) for part in path) if table_entry else str(path[0])
         return f"write {name}={text}" if len(path) == 1 or table_entry else f"write {text} there"
     if form is Form.VARIABLE:
         return f"write {source}={text}" if len(path) == 1 else f"write {text} there"
@@ -175,7 +175,7 @@ def _unknown(given: Given, rest: KeyPath) -> Problem:
         example = (NodeSettings.model_fields[variable].examples or [""])[0]
         suggestion = f'put it into a variable or a file, and write "{variable}": "{example}" or "{file}": "PATH"'
         return problem_at(given, message, suggestion, rest)
-    return problem_at(given, f"unknown setting {printable(name)!r}{around}", did_you_mean(name, known), rest)
+    return problem_at(given, f"unknown setting {excerpt(name)!r}{around}", did_you_mean(name, known), rest)
 
 
 def _label(given: Given, rest: KeyPath) -> str:
@@ -183,7 +183,7 @@ def _label(given: Given, rest: KeyPath) -> str:
     own = given.written or given.path
     text = ""
     for part in own if given.renamed else (*own, *rest):
-        text += f"[{part}]" if isinstance(part, int) else f".{printable(part)}"
+        text += f"[{part}]" if isinstance(part, int) else f".{excerpt(part)}"
     text = text.removeprefix(".")
     return f"{text} (now {'.'.join(given.path)})" if given.renamed else text
 

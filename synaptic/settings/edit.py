@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synaptic import paths
-from synaptic.errors import ConfigError
+from synaptic.errors import ConfigError, Problem
 from synaptic.settings.file import back_up, only_writer, read_settings_file, write_settings_file
 from synaptic.settings.legacy import ALIASES, MAPPED, modern_nodes, modern_settings, nodes_file_values
 from synaptic.settings.model import Settings
 from synaptic.settings.sources import argument_layer, file_layer, legacy_layer
-from synaptic.text.json_positions import Document, printable
-from synaptic.text.problems import Problem, did_you_mean
+from synaptic.text import JsonDocument, did_you_mean, excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +80,7 @@ def set_value(path: Path, key: str, raw: str) -> None:
         old: dict[str, Any] = {} if document is None else document.value
         new = _renamed(old, given.path[0])
         _store(new, given)
-        refuse_mistakes(Document(str(path), new, _positions(document), document.problems if document else ()))
+        refuse_mistakes(JsonDocument(str(path), new, _positions(document), document.problems if document else ()))
         write_settings_file(path, new)
 
 
@@ -125,7 +124,7 @@ def migrate(path: Path) -> MigrationReport:
         new["nodes"] = modern_nodes(nodes.value["nodes"])
     if new == old:
         return MigrationReport(path)
-    refuse_mistakes(Document(str(path), new))
+    refuse_mistakes(JsonDocument(str(path), new))
     backup = None if document is None else back_up(path)
     write_settings_file(path, new)
     lost = nodes_file_values(nodes).ignored if nodes is not None else ()
@@ -144,7 +143,7 @@ def is_user_file(path: Path) -> bool:
     return os.path.realpath(path) == os.path.realpath(paths.user_settings_file())
 
 
-def old_nodes() -> Document | None:
+def old_nodes() -> JsonDocument | None:
     """Return the nodes file of the older program, if it is there and names a node.
 
     Raises:
@@ -160,7 +159,7 @@ def old_nodes() -> Document | None:
     return document if layer.givens else None
 
 
-def refuse_mistakes(document: Document) -> None:
+def refuse_mistakes(document: JsonDocument) -> None:
     """Check a settings file.
 
     Raises:
@@ -181,7 +180,7 @@ def _unset(path: Path, key: str) -> bool:
         raise ConfigError.of(
             [
                 Problem(
-                    f"unknown setting {printable(key)!r}",
+                    f"unknown setting {excerpt(key)!r}",
                     "config unset",
                     suggestion=did_you_mean(key, Settings.model_fields),
                 )
@@ -193,12 +192,12 @@ def _unset(path: Path, key: str) -> bool:
         new[target[0]] = {other: value for other, value in table.items() if other != entry}
     if document is None or new == old:
         return False
-    refuse_mistakes(Document(document.source, new, document.positions, document.problems))
+    refuse_mistakes(JsonDocument(document.source, new, document.positions, document.problems))
     write_settings_file(path, new)
     return True
 
 
-def _positions(document: Document | None) -> Any:
+def _positions(document: JsonDocument | None) -> Any:
     return {} if document is None else document.positions
 
 

@@ -13,8 +13,7 @@ from synaptic.settings.edit import is_user_file, old_nodes, refuse_mistakes
 from synaptic.settings.file import only_writer, read_settings_file, write_settings_file
 from synaptic.settings.legacy import modern_nodes
 from synaptic.settings.nodes import NodeSettings
-from synaptic.text.json_positions import Document
-from synaptic.text.problems import nearest
+from synaptic.text import JsonDocument, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -182,7 +181,7 @@ def _plain(message: str) -> str:
     return re.sub(r"\bnodes\[0\]", "the node", short)
 
 
-def _read(path: Path) -> tuple[Document | None, dict[str, Any]]:
+def _read(path: Path) -> tuple[JsonDocument | None, dict[str, Any]]:
     document = read_settings_file(path)
     if document is not None:
         refuse_mistakes(document)
@@ -201,7 +200,7 @@ def _entries(path: Path, settings: Mapping[str, Any]) -> tuple[list[Any], str]:
     return [], ""
 
 
-def _write(path: Path, document: Document | None, settings: dict[str, Any]) -> None:
+def _write(path: Path, document: JsonDocument | None, settings: dict[str, Any]) -> None:
     positions = {} if document is None else document.positions
-    refuse_mistakes(Document(str(path), settings, positions, document.problems if document else ()))
+    refuse_mistakes(JsonDocument(str(path), settings, positions, document.problems if document else ()))
     write_settings_file(path, settings)

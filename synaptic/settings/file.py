@@ -12,9 +12,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synaptic.errors import ConfigError
-from synaptic.text.json_positions import Document, parse_json
-from synaptic.text.problems import Problem
+from synaptic.errors import ConfigError, Problem
+from synaptic.text import JsonDocument, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,7 +25,7 @@ _UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
-def read_settings_file(path: Path, *, shown: str | None = None) -> Document | None:
+def read_settings_file(path: Path, *, shown: str | None = None) -> JsonDocument | None:
     """Read a JSON object with the position of every key.
 
     Args:
@@ -45,7 +44,7 @@ def read_settings_file(path: Path, *, shown: str | None = None) -> Document | No
     if data is None:
         return None
     if not data and str(path) == os.devnull:
-        return Document(source, {})
+        return JsonDocument(source, {})
     text = _decode(data, source)
     if not text.strip():
         raise _error(source, "the file is empty", suggestion="write {} into it, or remove it", line=1)

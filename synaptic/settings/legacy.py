@@ -15,8 +15,8 @@ from synaptic.settings.model import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from synaptic.text.json_positions import Document
-    from synaptic.text.problems import Problem
+    from synaptic.errors import Problem
+    from synaptic.text import JsonDocument
 
 ALIASES: Mapping[str, str] = {"model_sharding_enabled": "distributed_inference_enabled"}
 """Older names that stay accepted everywhere, in the environment and on the command line too."""
@@ -109,7 +109,7 @@ def successor_name(key: str) -> str | None:
     return ".".join(MAPPED[key].path) if key in MAPPED else None
 
 
-def legacy_values(document: Document) -> LegacyValues:
+def legacy_values(document: JsonDocument) -> LegacyValues:
     """Return what the old keys in a settings file mean."""
     givens: list[Given] = []
     problems: list[Problem] = []
@@ -131,7 +131,7 @@ def legacy_values(document: Document) -> LegacyValues:
     return LegacyValues(tuple(givens), tuple(problems), tuple(ignored))
 
 
-def nodes_file_values(document: Document) -> LegacyValues:
+def nodes_file_values(document: JsonDocument) -> LegacyValues:
     """Return the nodes that the older program kept in a file of their own; ``priority`` is ignored."""
     problems = [
         problem_at(

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from synaptic import paths
-from synaptic.errors import ConfigError
+from synaptic.errors import ConfigError, Problem
 from synaptic.settings.edit import MigrationReport, migrate, set_value, unset_value
 from synaptic.settings.file import read_settings_file
 from synaptic.settings.legacy import ALIASES, nodes_file_values
@@ -28,7 +28,6 @@ from synaptic.settings.sources import (
     flag_layer,
     legacy_layer,
 )
-from synaptic.text.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

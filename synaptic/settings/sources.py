@@ -6,18 +6,17 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from synaptic.errors import ConfigError
+from synaptic.errors import ConfigError, Problem
 from synaptic.settings.check import ENV_PREFIX, Form, Given, problem_at, problems_of
 from synaptic.settings.legacy import ALIASES, IGNORED, LegacyValues, legacy_values, successor_name
 from synaptic.settings.model import Settings, table_fields
 from synaptic.settings.values import decode_entry, decode_setting
-from synaptic.text.json_positions import is_unicode, printable
-from synaptic.text.problems import Problem, did_you_mean, nearest
+from synaptic.text import did_you_mean, excerpt, is_unicode, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from synaptic.text.json_positions import Document
+    from synaptic.text import JsonDocument
 
 OTHER_VARIABLES: Mapping[str, str] = {
     "SYNAPTIC_CONFIG_FILE": "settings file to read instead of `~/.synapticllamas.json`, as `--config`",
@@ -36,7 +35,7 @@ class Layer:
     ignored: tuple[tuple[str, str], ...] = ()
 
 
-def file_layer(document: Document) -> Layer:
+def file_layer(document: JsonDocument) -> Layer:
     """Return what a settings file gives, under today's names, the alias and the older program's names."""
     old = legacy_values(document)
     givens: list[Given] = []
@@ -47,7 +46,7 @@ def file_layer(document: Document) -> Layer:
             givens.extend(_entries(given))
         elif successor_name(key) is None and key not in IGNORED:
             suggestion = did_you_mean(key, Settings.model_fields)
-            problems.append(problem_at(given, f"unknown setting {printable(key)!r}", suggestion))
+            problems.append(problem_at(given, f"unknown setting {excerpt(key)!r}", suggestion))
     return _checked([*old.givens, *givens], problems, tuple((document.source, key) for key in old.ignored))
 
 
@@ -68,7 +67,7 @@ def environment_layer(environ: Mapping[str, str]) -> Layer:
         if name in Settings.model_fields and variable == ENV_PREFIX + key.upper():
             _take(Given((name,), environ[variable], variable, Form.VARIABLE, written=(key,)), givens, problems)
         else:
-            problems.append(Problem("unknown variable", printable(variable), suggestion=_variable_meant(variable, key)))
+            problems.append(Problem("unknown variable", excerpt(variable), suggestion=_variable_meant(variable, key)))
     return _checked(givens, problems)
 
 
@@ -81,7 +80,7 @@ def argument_layer(overrides: Sequence[str], *, source: str = "--set") -> Layer:
         key = key.strip()
         if not separator:
             match = _KEY.match(key)
-            start = f"{printable(match.group())!r} " if match and match.group() else ""
+            start = f"{excerpt(match.group())!r} " if match and match.group() else ""
             problems.append(
                 Problem(f"{start}has no '='", source, suggestion="write KEY=VALUE, as in model=llama3.1:8b")
             )
@@ -113,10 +112,10 @@ def _argument(key: str, text: str, source: str) -> Given | Problem:
         return Given(path, text, source, Form.ARGUMENT, written=path)
     if path[0] in Settings.model_fields:
         whole = f"write {path[0]}.NAME=VALUE" if path[0] in table_fields() else f"write {path[0]}=VALUE"
-        return Problem(f"{printable(key)!r} is not part of a setting", source, suggestion=whole)
+        return Problem(f"{excerpt(key)!r} is not part of a setting", source, suggestion=whole)
     now = successor_name(name)
     suggestion = f"write {now}, its name today" if now else did_you_mean(key, Settings.model_fields)
-    return Problem(f"unknown setting {printable(key)!r}", source, suggestion=suggestion)
+    return Problem(f"unknown setting {excerpt(key)!r}", source, suggestion=suggestion)
 
 
 def _variable_meant(variable: str, key: str) -> str:

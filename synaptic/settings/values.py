@@ -8,7 +8,7 @@ from typing import Any
 from synaptic.errors import ConfigError
 from synaptic.settings.check import BOOLEANS
 from synaptic.settings.model import FieldKind, Settings, field_kind
-from synaptic.text.json_positions import parse_json
+from synaptic.text import parse_json
 
 _NOTHING = {"", "none", "null"}
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")

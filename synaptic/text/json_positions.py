@@ -11,15 +11,14 @@ import math
 import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from synaptic.errors import ConfigError
-from synaptic.text.problems import Problem
+from synaptic.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-KeyPath: TypeAlias = tuple[str | int, ...]
+    from synaptic.text.problems import KeyPath
 
 MAX_DEPTH = 64
 MAX_NUMBER_LENGTH = 400
@@ -43,7 +42,7 @@ _MEANT = {
 _NOT_NUMBERS = {"nan", "infinity", "inf"}
 
 
-def printable(text: str) -> str:
+def excerpt(text: str) -> str:
     """Return ``text`` cut to a length that fits a message, without anything a terminal would choke on."""
     cut = text if len(text) <= SHOWN_LENGTH else text[: SHOWN_LENGTH - 3] + "..."
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in cut)
@@ -67,7 +66,7 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class JsonDocument:
     """Parsed JSON.
 
     Attributes:
@@ -92,7 +91,7 @@ class Document:
         return None
 
 
-def parse_json(text: str, source: str) -> Document:
+def parse_json(text: str, source: str) -> JsonDocument:
     """Parse ``text``, which came from ``source``.
 
     Raises:
@@ -113,13 +112,13 @@ class _Reader:
         self.problems: list[Problem] = []
         self.line_starts = [0, *(match.end() for match in re.finditer("\n", text))]
 
-    def read(self) -> Document:
+    def read(self) -> JsonDocument:
         self.skip_blank()
         value = self.value((), 1)
         self.skip_blank()
         if self.at < len(self.text):
             self.fail(self.at, "there is more text after the end of the value", "remove it")
-        return Document(self.source, value, self.positions, tuple(self.problems))
+        return JsonDocument(self.source, value, self.positions, tuple(self.problems))
 
     def place(self, index: int) -> Position:
         line = bisect_right(self.line_starts, index)
@@ -172,7 +171,7 @@ class _Reader:
                 self.positions[(*path, key)] = self.place(start)
             self.skip_blank()
             if self.next != ":":
-                suggestion = "write ':' instead" if self.next == "=" else f'write "{printable(key)}": and its value'
+                suggestion = "write ':' instead" if self.next == "=" else f'write "{excerpt(key)}": and its value'
                 self.fail(self.at, "a ':' is missing after the key", suggestion)
             self.at += 1
             self.skip_blank()
@@ -235,7 +234,7 @@ class _Reader:
     def twice(self, path: KeyPath, key: str, start: int) -> None:
         place = self.place(start)
         first = self.positions[(*path, key)]
-        message = f"the key {printable(key)!r} stands here again; it is also at line {first.line}"
+        message = f"the key {excerpt(key)!r} stands here again; it is also at line {first.line}"
         self.problems.append(Problem(message, self.source, place.line, place.column, "remove one of them"))
 
     def string(self) -> str:
@@ -282,12 +281,12 @@ class _Reader:
         if word and wanted == "a value":
             self.bare_word(word.group())
         if word:
-            self.fail(self.at, "a key without quotes", f'write "{printable(word.group())}"')
+            self.fail(self.at, "a key without quotes", f'write "{excerpt(word.group())}"')
         if char in "+-.0123456789" and wanted == "a value":
             self.fail(self.at, "a number that JSON cannot read", "write digits, such as 5, 0.5 or -1")
         if char == ",":
             self.fail(self.at, f"a comma where {wanted} belongs", "remove the comma")
-        self.fail(self.at, f"{printable(char)!r} (U+{ord(char):04X}) where {wanted} belongs", f"write {wanted}")
+        self.fail(self.at, f"{excerpt(char)!r} (U+{ord(char):04X}) where {wanted} belongs", f"write {wanted}")
 
     def bare_word(self, word: str) -> NoReturn:
         lower = word.lower()
@@ -295,5 +294,5 @@ class _Reader:
             self.fail(self.at, "a number that JSON does not have", "write a finite number, or null")
         meant = lower if lower in _LITERALS else _MEANT.get(lower)
         if meant is not None:
-            self.fail(self.at, f"{printable(word)!r} is not a word of JSON", f"write {meant}")
+            self.fail(self.at, f"{excerpt(word)!r} is not a word of JSON", f"write {meant}")
         self.fail(self.at, "text without quotes", "write double quotes around it")

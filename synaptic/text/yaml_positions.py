@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from synaptic.text.problems import Problem
+from synaptic.errors import Problem
 from synaptic.text.yaml_places import Span, offset_of, place_of
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     import yaml
 
     from synaptic.errors import UsageError
-
-KeyPath: TypeAlias = tuple[str | int, ...]
+    from synaptic.text.problems import KeyPath
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 40
@@ -38,7 +37,7 @@ _SHARING = "merge keys (<<), anchors (&name) and aliases (*name) are not read"
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class YamlDocument:
     """What a YAML text says, and where it says it. Lines and columns are one-based.
 
     Attributes:
@@ -127,7 +126,7 @@ def read_text(path: FilePath, what: str, error: type[UsageError], *, limit: int 
         raise error.of([Problem("the file is not UTF-8", str(path), line, column, "save it as UTF-8")]) from exc
 
 
-def parse_yaml(text: str, source: str, error: type[UsageError], *, first_line: int = 1) -> Document:
+def parse_yaml(text: str, source: str, error: type[UsageError], *, first_line: int = 1) -> YamlDocument:
     """Return the document; ``first_line`` is the line of the file on which ``text`` begins.
 
     Raises:
@@ -160,7 +159,7 @@ def parse_yaml(text: str, source: str, error: type[UsageError], *, first_line: i
         raise error.of([_character_problem(exc, text, source, first_line)]) from exc
     if reader.problems:
         raise error.of(reader.problems)
-    return Document(source, reader.root, reader.keys, reader.values, text, reader.spans)
+    return YamlDocument(source, reader.root, reader.keys, reader.values, text, reader.spans)
 
 
 def _syntax_problem(exc: yaml.MarkedYAMLError, text: str, source: str, first_line: int) -> Problem:

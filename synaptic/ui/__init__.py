@@ -1,1 +1,5 @@
-"""What people see: the command line, the REPL, the screen."""
+"""The user interface: command line, prompt, what is drawn on a screen."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

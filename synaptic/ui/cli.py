@@ -81,7 +81,7 @@ def _show_usage(error: object) -> None:
 
 def _show(error: Exception) -> None:
     from synaptic.errors import SynapticError  # noqa: PLC0415
-    from synaptic.ui.screen.console import show_error, stderr_console  # noqa: PLC0415
+    from synaptic.ui.screen import show_error, stderr_console  # noqa: PLC0415
 
     assert isinstance(error, SynapticError)
     show_error(stderr_console(), error)
@@ -89,7 +89,7 @@ def _show(error: Exception) -> None:
 
 def _crash(error: Exception, arguments: Sequence[str]) -> int:
     """Print an error that nobody expected; its traceback with ``-v``."""
-    from synaptic.text.words import one_line  # noqa: PLC0415
+    from synaptic.text import one_line  # noqa: PLC0415
 
     verbose = any(word in {"-v", "--verbose"} for word in arguments)
     if verbose:

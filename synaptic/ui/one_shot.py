@@ -13,29 +13,32 @@ from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import ExitCode, SynapticError, UsageError
 from synaptic.messages import Usage
-from synaptic.pipeline.tools import named_tools
-from synaptic.runtime.events import RunFinished, RunResult
-from synaptic.runtime.report import run_document
-from synaptic.runtime.session import Session
-from synaptic.ui.commands.support import load
+from synaptic.pipeline import named_tools
+from synaptic.runtime import RunFinished, RunResult, Session, run_document
+from synaptic.ui.commands import load
 from synaptic.ui.question import compose, parse_inputs, piped_text
 from synaptic.ui.root import mistaken_command
-from synaptic.ui.screen.approval import make_approver
-from synaptic.ui.screen.console import show_error, show_hint, show_notices, stderr_console
-from synaptic.ui.screen.output import write_json
-from synaptic.ui.screen.plan_view import print_plan
-from synaptic.ui.screen.render import make_renderer
+from synaptic.ui.screen import (
+    make_approver,
+    make_renderer,
+    print_plan,
+    show_error,
+    show_hint,
+    show_notices,
+    stderr_console,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from rich.console import Console
 
-    from synaptic.pipeline.tools import Tool
-    from synaptic.runtime.events import Event, RunStatus
-    from synaptic.settings.load import LoadedSettings
+    from synaptic.pipeline import Tool
+    from synaptic.runtime import Event, RunStatus
+    from synaptic.settings import LoadedSettings
     from synaptic.ui.options import Options
-    from synaptic.ui.screen.render import Renderer
+    from synaptic.ui.screen import Renderer
 
 SIGNAL_BASE = 128
 _SHOW_CURSOR = "\x1b[?25h"

@@ -8,9 +8,8 @@ import stat
 import sys
 from typing import TYPE_CHECKING, BinaryIO
 
-from synaptic.errors import UsageError
-from synaptic.pipeline.documents import Repeated
-from synaptic.text.problems import Problem
+from synaptic.errors import Problem, UsageError
+from synaptic.pipeline import Repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

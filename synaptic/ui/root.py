@@ -195,7 +195,7 @@ def usage_message(error: click.ClickException) -> tuple[str, str | None]:
 
 def _show_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:  # noqa: ARG001, FBT001
     if wanted and not context.resilient_parsing:
-        from importlib.metadata import version  # noqa: PLC0415 - 20 ms that the help need not pay
+        from synaptic.version import __version__  # noqa: PLC0415 - 20 ms that the help need not pay
 
         click.echo(f"synapticllamas {version('synapticllamas')}")
         context.exit()

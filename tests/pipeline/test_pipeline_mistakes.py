@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 from pipeline_mistakes import CONTEXT, MISTAKES, Mistake
 
-from synaptic.errors import PipelineError
+from synaptic.errors import PipelineError, Problem
 from synaptic.pipeline.compiler import compile_pipeline, examine
 from synaptic.pipeline.loader import MAX_PIPELINE_BYTES, Pipeline
-from synaptic.text.problems import Problem
 
 
 def problems_of(path: Path) -> tuple[Problem, ...]:

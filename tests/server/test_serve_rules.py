@@ -17,8 +17,8 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synaptic.backends.embedded.backend import MODEL_NAME
 from synaptic.errors import ConfigError, ExitCode, UsageError
+from synaptic.models import MODEL_NAME
 from synaptic.models.download import Artifact, ModelStore
 from synaptic.server.ollama_api import durations, gguf, names
 from synaptic.server.ollama_api.durations import FOREVER

@@ -17,7 +17,7 @@ from synaptic.backends.distributed.workers.protocol import ProtocolVersion
 from synaptic.backends.distributed.workers.registry import Holder
 from synaptic.ui.screen.coordinator_view import (
     ASCII,
-    WORKER_HEADERS,
+    SHARE_HEADERS,
     Segment,
     age,
     free_worker_row,
@@ -25,9 +25,9 @@ from synaptic.ui.screen.coordinator_view import (
     layer_bar,
     picture,
     segments,
+    share_rows,
     shared_out,
     status_document,
-    worker_rows,
 )
 
 PLACED = "8 layers, 0.10 GiB, on 2 workers; 7 MiB in the coordinator"
@@ -174,13 +174,13 @@ def test_single_layers_outputs_alone_and_workers_that_nobody_knows():
 
 
 def test_the_table_of_workers():
-    rows = worker_rows([READY, replace(READY, placement=None)], [HOLDER])
-    assert [len(row) for row in rows] == [len(WORKER_HEADERS)] * 2
+    rows = share_rows([READY, replace(READY, placement=None)], [HOLDER])
+    assert [len(row) for row in rows] == [len(SHARE_HEADERS)] * 2
     assert rows[0][:6] == ("1", "127.0.0.1:50052", "0-5 + embeddings", "57 MiB", "3 MiB", "77")
     assert rows[0][6:] == ("alive, 67 MiB resident, restarted 2 times", "–")
     assert rows[1][7] == "the coordinator of big:latest (process 9 on elsewhere)"
     file = replace(HOLDER, by="the coordinator of /a dir/b/m 1.gguf")
-    assert worker_rows([READY], [file])[1][7] == "the coordinator of m 1.gguf (process 9 on elsewhere)"
+    assert share_rows([READY], [file])[1][7] == "the coordinator of m 1.gguf (process 9 on elsewhere)"
 
 
 def test_a_worker_without_layers():

@@ -10,7 +10,7 @@ from synaptic.backends.pool.node.status import Candidate, Decision, ModelStatus,
 from synaptic.errors import BackendUnavailable
 from synaptic.settings.load import NodeSettings
 from synaptic.ui.screen.explain_view import MOST_CANDIDATES, candidate_rows, headline, latest
-from synaptic.ui.screen.nodes_view import HEADERS, check_lines, duration, status_table
+from synaptic.ui.screen.nodes_view import NODE_HEADERS, check_lines, duration, status_table
 from synaptic.ui.screen.output import table_lines
 
 
@@ -106,7 +106,7 @@ def test_a_narrow_terminal_does_without_some_columns_and_keeps_why(width: int):
     status = node("a-rather-long-name", model("llama3.1:8b"), condition="down", reason="connection refused " * 5)
     headers, rows = status_table([status], width)
     assert {"node", "state", "busy", "about"} <= set(headers)
-    assert (headers == HEADERS) == (width >= 120)
+    assert (headers == NODE_HEADERS) == (width >= 120)
     lines = table_lines(headers, rows, width)
     assert all(len(line) <= max(width, 80) for line in lines)
 

@@ -1,1 +1,5 @@
 """Distributed inference: one model whose layers are spread over llama.cpp RPC workers."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,23 +6,20 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.coordinator.call import DistributedCall
-from synaptic.backends.distributed.coordinator.coordinator import Coordinator
-from synaptic.backends.distributed.coordinator.coordinators import House
-from synaptic.backends.distributed.placement.slots import slots
+from synaptic.backends.distributed.coordinator import Coordinator, DistributedCall, House
+from synaptic.backends.distributed.placement import slot_count
 from synaptic.errors import BackendUnavailable, ModelNotFound
 from synaptic.messages import ModelInfo, Reporter, ignore_report
-from synaptic.models.source import list_models, open_model
+from synaptic.models import list_models, open_model
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
     from synaptic.backends.base import BackendContext
-    from synaptic.backends.distributed.coordinator.life import Transition
-    from synaptic.backends.distributed.coordinator.types import CoordinatorStatus
+    from synaptic.backends.distributed.coordinator import CoordinatorStatus, Transition
     from synaptic.messages import ChatRequest, Chunk
-    from synaptic.models.layers import ModelShape
-    from synaptic.settings.load import Settings
+    from synaptic.models import ModelShape
+    from synaptic.settings import Settings
 
 NAME: Final = "distributed"
 KEPT_TRANSITIONS: Final = 200
@@ -69,7 +66,7 @@ class DistributedBackend:
         A model that is loaded already keeps the slots that it has.
         """
         self._house.width = max(self._house.width, calls)
-        return slots(self._settings, self._house.width)
+        return slot_count(self._settings, self._house.width)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Yield the reply as it is generated; a break in between is continued (see :mod:`.distributed_call`).

@@ -26,17 +26,16 @@ from synaptic.errors import (
     StreamTruncated,
 )
 from synaptic.messages import BackendNotice, ChatRequest, Chunk, ModelInfo, Reporter, ignore_report
-from synaptic.models.download import ModelStore, check_model_file
-from synaptic.processes.child import ChildProcess, describe_exit, python_command
+from synaptic.models import MODEL_NAME, ModelStore, check_model_file
+from synaptic.processes import ChildProcess, describe_exit, python_command
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from synaptic.backends.base import BackendContext
-    from synaptic.settings.load import Settings
+    from synaptic.settings import Settings
 
 NAME = "embedded"
-MODEL_NAME = "smollm2:135m"
 ENGINE_MODULE = "xllamacpp"
 CHILD_MODULE = "synaptic.backends.embedded.child"
 START_TIMEOUT = 300.0  # seconds; a big model of the user's own on a slow disk

@@ -13,7 +13,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from synaptic.processes.lifeline import die_with_parent, exit_at_end_of_input
+from synaptic.processes import die_with_parent, exit_at_end_of_input
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

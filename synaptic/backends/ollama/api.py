@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from synaptic.backends.http.errors import error_text
+from synaptic.backends.http import error_text
 from synaptic.errors import (
     BackendBusy,
     BackendError,
@@ -30,12 +30,12 @@ from synaptic.errors import (
     StreamFailed,
 )
 from synaptic.messages import ChatRequest, Chunk, FinishReason, ModelInfo, Timings, Usage
-from synaptic.models.names import full_name
+from synaptic.models import full_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from synaptic.backends.http.client import JsonObject
+    from synaptic.backends.http import JsonObject
 
 NAME = "ollama"
 DEFAULT_PORT = 11434

@@ -7,8 +7,18 @@ import os
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Self
 
-from synaptic.backends.http.client import JsonObject, drain, get_json, ndjson, new_client, post_json, stream_request
-from synaptic.backends.http.errors import Origin, closed_client, without_password
+from synaptic.backends.http import (
+    JsonObject,
+    Origin,
+    closed_client,
+    drain,
+    get_json,
+    ndjson,
+    new_client,
+    post_json,
+    stream_request,
+    without_password,
+)
 from synaptic.backends.ollama.api import (
     NAME,
     Defaults,
@@ -25,7 +35,7 @@ from synaptic.backends.ollama.api import (
     trained_context,
 )
 from synaptic.errors import ModelNotFound, ProtocolError, RequestRejected, StreamTruncated
-from synaptic.models.names import full_name
+from synaptic.models import full_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -35,7 +45,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends.base import BackendContext
     from synaptic.messages import ChatRequest, Chunk, ModelInfo
-    from synaptic.settings.load import Settings
+    from synaptic.settings import Settings
 
 PROBE_SECONDS = 1.0
 LISTING_SECONDS = 10.0

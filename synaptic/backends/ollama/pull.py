@@ -5,8 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from synaptic.backends.http.client import ndjson, new_client, stream_request
-from synaptic.backends.http.errors import without_password
+from synaptic.backends.http import ndjson, new_client, stream_request, without_password
 from synaptic.backends.ollama.api import NAME
 from synaptic.errors import BackendError, ModelNotFound, StreamFailed, StreamTruncated
 from synaptic.messages import BackendProgress

@@ -1,1 +1,5 @@
-"""Task distribution: whole calls over a pool of Ollama nodes, bound to a node when it can take them."""
+"""Task distribution: whole calls over a pool of Ollama nodes."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,34 +8,35 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from synaptic.backends.ollama.api import NAME, Installed, choose_model
-from synaptic.backends.pool.calls.call import Call, Parts
-from synaptic.backends.pool.calls.retry_budget import RetryBudget
-from synaptic.backends.pool.calls.sentinel import Sentinel
+from synaptic.backends.ollama import NAME, Installed, choose_model
+from synaptic.backends.pool.calls import Call, Parts, RetryBudget, Sentinel
 from synaptic.backends.pool.dispatch import Dispatcher, Limits
 from synaptic.backends.pool.index import WORTHWHILE, Shortlist
-from synaptic.backends.pool.learned.contexts import ContextBook
-from synaptic.backends.pool.learned.prefixes import Prefixes, chain
-from synaptic.backends.pool.learned.sizes import OutputSizes
-from synaptic.backends.pool.node.access import access_notices, open_client
-from synaptic.backends.pool.node.health import Health
-from synaptic.backends.pool.node.node import Member
-from synaptic.backends.pool.node.snapshot import node_status
-from synaptic.backends.pool.node.state import CallShape, NodeState
-from synaptic.backends.pool.node.status import Decision, NodeStatus
-from synaptic.backends.pool.node.watch import Watch
+from synaptic.backends.pool.learned import ContextBook, OutputSizes, Prefixes, chain
+from synaptic.backends.pool.node import (
+    CallShape,
+    Decision,
+    Health,
+    Member,
+    NodeState,
+    NodeStatus,
+    Watch,
+    access_notices,
+    node_status,
+    open_client,
+)
 from synaptic.backends.pool.policy import explain
 from synaptic.backends.pool.warm import Warmer, Wishes
 from synaptic.errors import BackendUnavailable, ModelNotFound
 from synaptic.messages import BackendNotice, ChatRequest, ModelInfo, Reporter, ignore_report
-from synaptic.models.names import full_name
+from synaptic.models import full_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from synaptic.backends.ollama.backend import OllamaBackend
+    from synaptic.backends.ollama import OllamaBackend
     from synaptic.messages import Chunk
-    from synaptic.settings.load import NodeSettings, Settings
+    from synaptic.settings import NodeSettings, Settings
 
 GIB = 2**30
 

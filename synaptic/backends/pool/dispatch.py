@@ -15,9 +15,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synaptic.backends.ollama.api import NAME
-from synaptic.backends.pool.calls.lease import Lease
-from synaptic.backends.pool.learned.rates import Rates, median_rates
+from synaptic.backends.ollama import NAME
+from synaptic.backends.pool.calls import Lease
+from synaptic.backends.pool.learned import Rates, median_rates
 from synaptic.backends.pool.policy import Pick, Reservations, Why, pick
 from synaptic.backends.pool.queue import Waiter, WaitingCalls
 from synaptic.errors import BackendError, BackendUnavailable, ModelNotFound, PoolSaturated
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synaptic.backends.pool.index import Shortlist
-    from synaptic.backends.pool.node.state import CallShape, NodeState
+    from synaptic.backends.pool.node import CallShape, NodeState
 
 LOOK_AHEAD = 64
 """Calls of one model that one pass looks at: enough to fill a slow node that the first ones had better not take."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from synaptic.backends.ollama.api import default_url
+from synaptic.backends.ollama import default_url
 from synaptic.errors import ConfigError
-from synaptic.settings.load import NodeSettings, Settings, load_settings
+from synaptic.settings import NodeSettings, Settings, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

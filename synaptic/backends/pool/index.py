@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
     from random import Random
 
-    from synaptic.backends.pool.node.state import CallShape, ModelState, NodeState
+    from synaptic.backends.pool.node import CallShape, ModelState, NodeState
     from synaptic.backends.pool.policy import Reservations
 
 WORTHWHILE = 16

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 
     from synaptic.backends.pool.backend import PoolBackend
-    from synaptic.backends.pool.node.status import Decision, NodeStatus
+    from synaptic.backends.pool.node import Decision, NodeStatus
     from synaptic.messages import Chunk, FinishReason, ModelInfo, Reporter
-    from synaptic.settings.load import NodeSettings, Settings
+    from synaptic.settings import NodeSettings, Settings
 
 T = TypeVar("T")
 Prompt: TypeAlias = "str | Sequence[Message | Mapping[str, str]]"

@@ -16,15 +16,15 @@ from enum import Enum
 from math import inf, sqrt
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from synaptic.backends.pool.learned.rates import STALE_SECONDS
-from synaptic.backends.pool.node.status import Candidate
+from synaptic.backends.pool.learned import STALE_SECONDS
+from synaptic.backends.pool.node import Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
-    from synaptic.backends.pool.learned.rates import Rates
-    from synaptic.backends.pool.node.state import CallShape, ModelState, NodeState
+    from synaptic.backends.pool.learned import Rates
+    from synaptic.backends.pool.node import CallShape, ModelState, NodeState
 
 AS_GOOD_AS_EQUAL = 1.05
 """Estimates are not better than that: nodes whose score is within 5 % of the least are drawn from."""

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterator
 
-    from synaptic.backends.pool.calls.lease import Lease
-    from synaptic.backends.pool.node.state import CallShape
+    from synaptic.backends.pool.calls import Lease
+    from synaptic.backends.pool.node import CallShape
 
 PATIENCE = 32
 """How often the one who waits longest is overtaken: at most 3 % of the places are given out of order for its sake."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from synaptic.backends.ollama.api import NAME
-from synaptic.backends.pool.node.failures import judge
+from synaptic.backends.ollama import NAME
+from synaptic.backends.pool.node import judge
 from synaptic.backends.pool.policy import footprint
 from synaptic.errors import BackendError
 from synaptic.messages import BackendNotice
@@ -14,8 +14,7 @@ from synaptic.messages import BackendNotice
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from synaptic.backends.pool.node.node import Member
-    from synaptic.backends.pool.node.state import ModelState
+    from synaptic.backends.pool.node import Member, ModelState
     from synaptic.messages import ChatRequest, Reporter
 
 USUAL_LOAD_SECONDS = 5.0

@@ -1,5 +1,5 @@
 """A pipeline and what it names to a graph: references, types and dependencies, all checked before any call."""
 
-from synaptic.pipeline.compiler.compiling import CompileContext, compile_pipeline, examine, examine_text
+import lazy_loader
 
-__all__ = ["CompileContext", "compile_pipeline", "examine", "examine_text"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

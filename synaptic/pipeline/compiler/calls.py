@@ -5,20 +5,19 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeVar
 
-from synaptic.agents.notation import IntegerType, NumberType
-from synaptic.agents.shape import Shape
+from synaptic.agents import IntegerType, NumberType, Shape
 from synaptic.messages import Timeouts
 from synaptic.pipeline.graph import CallPolicy, CompiledCall, CompiledChoose, CompiledSamples
-from synaptic.pipeline.templates.expressions import Template
+from synaptic.pipeline.templates import Template
 
 if TYPE_CHECKING:
-    from synaptic.agents.agent import Agent
+    from synaptic.agents import Agent
     from synaptic.pipeline.compiler.outlines import Outline
     from synaptic.pipeline.compiler.scope import View
     from synaptic.pipeline.compiler.source_file import Unit
     from synaptic.pipeline.compiler.texts import Checked
-    from synaptic.pipeline.spec.spec import ChooseSpec, StepSpec
-    from synaptic.text.yaml_positions import KeyPath
+    from synaptic.pipeline.spec import ChooseSpec, StepSpec
+    from synaptic.text import KeyPath
 
 DEFAULT_JUDGES = ("judge", "critic")
 """Who rates samples where the step does not say: the first of them that there is."""

@@ -14,17 +14,17 @@ from synaptic.pipeline.compiler.steps import Steps
 from synaptic.pipeline.compiler.used_pipelines import Library, Used
 from synaptic.pipeline.graph import CompiledPipeline
 from synaptic.pipeline.loader import MAX_PIPELINE_BYTES, find_file
-from synaptic.pipeline.spec.salvage import salvage
-from synaptic.text.yaml_positions import read_text
+from synaptic.pipeline.salvage import salvage
+from synaptic.text import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
+    from synaptic.errors import Problem
     from synaptic.pipeline.loader import Pipeline
-    from synaptic.pipeline.templates.static_types import StaticType
-    from synaptic.text.problems import Problem
-    from synaptic.text.yaml_positions import KeyPath
+    from synaptic.pipeline.templates import StaticType
+    from synaptic.text import KeyPath
 
 __all__ = ["CompileContext", "CompiledPipeline", "compile_pipeline", "examine", "examine_text"]
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from synaptic.pipeline.compiler.scope import View
     from synaptic.pipeline.compiler.source_file import Unit
     from synaptic.pipeline.compiler.steps import Draft
-    from synaptic.text.yaml_positions import KeyPath
+    from synaptic.text import KeyPath
 
 MAX_CYCLES = 20
 

@@ -5,30 +5,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from synaptic.agents.agent import Agent
-from synaptic.agents.shape import Shape
+from synaptic.agents import Agent, Shape
 from synaptic.errors import AgentError
 from synaptic.pipeline.compiler.used_pipelines import UnusablePath, inside_folder
 from synaptic.pipeline.inputs import check_default, convert
-from synaptic.pipeline.templates.static_types import (
-    BOOLEAN,
-    NUMBER,
-    TEXT,
-    UNKNOWN,
-    ListOf,
-    Number,
-    Record,
-    StaticType,
-    Text,
-)
+from synaptic.pipeline.templates import BOOLEAN, NUMBER, TEXT, UNKNOWN, ListOf, Number, Record, StaticType, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from synaptic.pipeline.compiler.report import Report
     from synaptic.pipeline.loader import Pipeline
-    from synaptic.pipeline.spec.spec import AgentSpec, InputSpec
-    from synaptic.text.yaml_positions import KeyPath
+    from synaptic.pipeline.spec import AgentSpec, InputSpec
+    from synaptic.text import KeyPath
 
 _FILE_FIELDS = {"name": TEXT, "path": TEXT, "text": TEXT}
 _TEMPLATE = re.compile(r"\{\{\s*(inputs|steps|run|item|previous)\b|\{%")

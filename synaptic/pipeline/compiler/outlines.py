@@ -12,19 +12,18 @@ from synaptic.pipeline.compiler.inputs import parse_shape
 from synaptic.pipeline.compiler.scope import same_type
 from synaptic.pipeline.compiler.step_kind import kind_of, misfits
 from synaptic.pipeline.compiler.used_pipelines import UnusablePath, Used
-from synaptic.pipeline.spec.spec import StepSpec
-from synaptic.pipeline.templates.static_types import TEXT, UNKNOWN, ListOf, Number, Record, StaticType, Text, of_field
-from synaptic.text.problems import did_you_mean
+from synaptic.pipeline.spec import StepSpec
+from synaptic.pipeline.templates import TEXT, UNKNOWN, ListOf, Number, Record, StaticType, Text, of_field
+from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from synaptic.agents.agent import Agent
-    from synaptic.agents.shape import Shape
+    from synaptic.agents import Agent, Shape
     from synaptic.pipeline.compiler.source_file import Unit
     from synaptic.pipeline.graph import WorkKind
     from synaptic.pipeline.tools import Tool
-    from synaptic.text.yaml_positions import KeyPath
+    from synaptic.text import KeyPath
 
 Scopes: TypeAlias = "tuple[Collection[str], ...]"
 """The names of the steps of each scope around a step."""

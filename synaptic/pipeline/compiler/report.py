@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from synaptic.text.problems import Problem, did_you_mean
+from synaptic.errors import Problem
+from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from synaptic.agents.notation import Mistake
-    from synaptic.text.yaml_positions import Document, KeyPath
+    from synaptic.agents import Mistake
+    from synaptic.text import KeyPath, YamlDocument
 
 __all__ = ["Report", "did_you_mean"]
 
@@ -27,7 +28,7 @@ class Report:
 
     """
 
-    def __init__(self, document: Document, problems: list[Problem]) -> None:
+    def __init__(self, document: YamlDocument, problems: list[Problem]) -> None:
         self.document = document
         self.problems = problems
         self._own: set[Problem] = set()

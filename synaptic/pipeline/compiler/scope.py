@@ -9,15 +9,15 @@ from collections import ChainMap
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from synaptic.pipeline.templates.static_types import TEXT, UNKNOWN, ListOf, Record, StaticType
-from synaptic.text.problems import did_you_mean
+from synaptic.pipeline.templates import TEXT, UNKNOWN, ListOf, Record, StaticType
+from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from synaptic.pipeline.spec.spec import StepSpec
-    from synaptic.pipeline.templates.expressions import Reference
-    from synaptic.text.yaml_positions import KeyPath
+    from synaptic.pipeline.spec import StepSpec
+    from synaptic.pipeline.templates import Reference
+    from synaptic.text import KeyPath
 
 RUN = Record({"id": TEXT, "pipeline": TEXT, "conversation": TEXT}, "'run' has no {name}")
 RESERVED = frozenset({"inputs", "steps", "run", "item", "previous"})

@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from synaptic.models.names import full_name
+from synaptic.models import full_name
 from synaptic.pipeline.compiler.report import Report
 from synaptic.pipeline.compiler.texts import Texts
-from synaptic.text.problems import did_you_mean
+from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from synaptic.agents.agent import Agent
+    from synaptic.agents import Agent
+    from synaptic.errors import Problem
     from synaptic.pipeline.compiler.used_pipelines import Library
     from synaptic.pipeline.loader import Pipeline
     from synaptic.pipeline.tools import Tool
-    from synaptic.text.problems import Problem
-    from synaptic.text.yaml_positions import KeyPath
+    from synaptic.text import KeyPath
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from synaptic.pipeline.graph import WorkKind
-    from synaptic.pipeline.spec.spec import StepSpec
-    from synaptic.text.yaml_positions import KeyPath
+    from synaptic.pipeline.spec import StepSpec
+    from synaptic.text import KeyPath
 
 _KINDS: dict[str, WorkKind] = {"agent": "agent", "use": "pipeline", "tool": "tool", "choose": "choose"}
 _ALL_KINDS = "'agent', 'use', 'tool', 'choose' or 'repeat'"

@@ -6,14 +6,14 @@ from collections import ChainMap
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from synaptic.agents.notation import ListType
+from synaptic.agents import ListType
 from synaptic.pipeline.compiler.calls import compile_call, compile_choose, compile_samples
 from synaptic.pipeline.compiler.edges import Edges
 from synaptic.pipeline.compiler.outlines import types_of
 from synaptic.pipeline.compiler.texts import constant
 from synaptic.pipeline.compiler.values import bind_all, compile_tool, compile_use
 from synaptic.pipeline.graph import CompiledRepeat, CompiledStep, Feed, Graph
-from synaptic.pipeline.templates.static_types import UNKNOWN, ListOf
+from synaptic.pipeline.templates import UNKNOWN, ListOf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from synaptic.pipeline.compiler.scope import View
     from synaptic.pipeline.compiler.source_file import Unit
     from synaptic.pipeline.compiler.texts import Checked
-    from synaptic.pipeline.templates.expressions import Expression
-    from synaptic.text.yaml_positions import KeyPath
+    from synaptic.pipeline.templates import Expression
+    from synaptic.text import KeyPath
 
 
 @dataclass(slots=True)

@@ -7,17 +7,26 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from synaptic.errors import PipelineError
-from synaptic.pipeline.templates.expressions import Expression, Template, TemplateProblem
-from synaptic.pipeline.templates.static_access import describe
-from synaptic.pipeline.templates.static_types import UNKNOWN, ListOf, Number, Record, StaticType, Unknown
+from synaptic.pipeline.templates import (
+    UNKNOWN,
+    Expression,
+    ListOf,
+    Number,
+    Record,
+    StaticType,
+    Template,
+    TemplateProblem,
+    Unknown,
+    describe,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from synaptic.pipeline.compiler.report import Report
     from synaptic.pipeline.compiler.scope import View
-    from synaptic.pipeline.templates.expressions import Reference
-    from synaptic.text.yaml_positions import KeyPath
+    from synaptic.pipeline.templates import Reference
+    from synaptic.text import KeyPath
 
 Code = TypeVar("Code", Template, Expression)
 

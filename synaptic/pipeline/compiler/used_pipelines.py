@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
-from synaptic.errors import PipelineError
+from synaptic.errors import PipelineError, Problem
 from synaptic.pipeline.loader import Pipeline, builtin_pipelines, looks_like_path
-from synaptic.pipeline.templates.static_types import UNKNOWN, StaticType
-from synaptic.text.problems import Problem, did_you_mean
+from synaptic.pipeline.templates import UNKNOWN, StaticType
+from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from synaptic.pipeline.graph import CompiledPipeline
-    from synaptic.pipeline.spec.spec import PipelineSpec
+    from synaptic.pipeline.spec import PipelineSpec
 
 MAX_DEPTH = 12
 """Pipelines that use each other in a chain; more is a mistake, and every one of them is read."""

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from synaptic.pipeline.compiler.inputs import fits, wrong_literal
 from synaptic.pipeline.graph import CompiledTool, CompiledUse
-from synaptic.pipeline.templates.static_access import describe
-from synaptic.pipeline.templates.static_types import TEXT, UNKNOWN, StaticType
-from synaptic.text.problems import did_you_mean
+from synaptic.pipeline.templates import TEXT, UNKNOWN, StaticType, describe
+from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
     from synaptic.pipeline.compiler.outlines import Outline
     from synaptic.pipeline.compiler.scope import View
     from synaptic.pipeline.compiler.source_file import Unit
     from synaptic.pipeline.compiler.texts import Checked
-    from synaptic.pipeline.spec.spec import PipelineSpec
-    from synaptic.text.yaml_positions import KeyPath
+    from synaptic.pipeline.spec import PipelineSpec
+    from synaptic.text import KeyPath
 
 _SIGNS = ("{{", "{%", "{#")
 

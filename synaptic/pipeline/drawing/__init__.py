@@ -1,17 +1,5 @@
 """A compiled pipeline as a drawing: for a terminal, for Markdown (Mermaid), for Graphviz, or as a picture (SVG)."""
 
-from synaptic.pipeline.drawing.diagram import (
-    FORMATS,
-    RESULT,
-    Diagram,
-    Edge,
-    Format,
-    Node,
-    Scope,
-    Shape,
-    diagram,
-    draw,
-    layered,
-)
+import lazy_loader
 
-__all__ = ["FORMATS", "RESULT", "Diagram", "Edge", "Format", "Node", "Scope", "Shape", "diagram", "draw", "layered"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,15 +6,15 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from synaptic.pipeline.spec.keys import advice_for
-from synaptic.text.problems import did_you_mean, nearest
+from synaptic.text import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pydantic_core import ErrorDetails
 
-    from synaptic.text.problems import Problem
-    from synaptic.text.yaml_positions import Document, KeyPath
+    from synaptic.errors import Problem
+    from synaptic.text import KeyPath, YamlDocument
 
 MAX_TRANSLATED = 500
 """More mistakes than this are of a file that is something else."""
@@ -59,7 +59,7 @@ _KEY_MARK = "[key]"
 _WRONG_KEY = {"string_pattern_mismatch", "string_too_long"}
 
 
-def translate(errors: Sequence[ErrorDetails], document: Document) -> list[Problem]:
+def translate(errors: Sequence[ErrorDetails], document: YamlDocument) -> list[Problem]:
     """Return one problem for each mistake, in the order of the file."""
     absent = _explained(errors)
     problems: dict[tuple[Any, ...], Problem] = {}
@@ -98,7 +98,7 @@ def _explained(errors: Iterable[ErrorDetails]) -> set[KeyPath]:
     return found
 
 
-def _translate(error: ErrorDetails, path: KeyPath, document: Document) -> Problem:
+def _translate(error: ErrorDetails, path: KeyPath, document: YamlDocument) -> Problem:
     kind = error["type"]
     name: str = str(path[-1]) if path else "the pipeline"
     if kind == "extra_forbidden":

@@ -19,10 +19,10 @@ from synaptic.pipeline.spec.spec import (
     StepSpec,
 )
 from synaptic.pipeline.spec.types import OnErrorSpec, OptionSpec, TimeoutSpec
-from synaptic.text.problems import did_you_mean
+from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
-    from synaptic.text.yaml_positions import KeyPath
+    from synaptic.text import KeyPath
 
 Model: TypeAlias = type[pydantic.BaseModel]
 

@@ -10,7 +10,7 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from synaptic.agents.notation import FIELD_LIMIT
+from synaptic.agents import FIELD_LIMIT
 from synaptic.pipeline.spec import spec
 from synaptic.pipeline.spec import types as spec_types
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from synaptic.agents.notation import ENUM_LIMIT
+from synaptic.agents import ENUM_LIMIT
 from synaptic.pipeline.spec.types import (
     Approve,
     CacheSeconds,

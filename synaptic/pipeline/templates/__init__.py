@@ -1,1 +1,5 @@
 """Templates and conditions: parsing, checking, and a sandbox that bounds what they may cost."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -24,7 +24,7 @@ from synaptic.pipeline.templates.filters import meter_of
 from synaptic.pipeline.templates.limits import MAX_TEXT, Meter, TooMuch
 from synaptic.pipeline.templates.names import GLOBALS, LIST_METHODS, LOOP_METHODS, MAPPING_METHODS, TEXT_METHODS
 from synaptic.pipeline.templates.values import SKIPPED, SkippedValueUsed
-from synaptic.text.problems import nearest
+from synaptic.text import nearest
 
 MAX_BITS = 1024
 """Of a whole number that is calculated with."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from synaptic.pipeline.templates.names import TEXT_METHODS
 from synaptic.pipeline.templates.references import Finding
 from synaptic.pipeline.templates.static_types import UNKNOWN, Boolean, ListOf, Number, Record, StaticType, Text
-from synaptic.text.problems import did_you_mean
+from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,7 +19,7 @@ from synaptic.pipeline.templates.static_types import (
     StaticType,
     Text,
 )
-from synaptic.text.problems import did_you_mean
+from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

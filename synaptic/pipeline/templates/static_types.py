@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from synaptic.agents.notation import BooleanType, EnumType, FieldType, IntegerType, ListType, NumberType, StringType
+from synaptic.agents import BooleanType, EnumType, FieldType, IntegerType, ListType, NumberType, StringType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

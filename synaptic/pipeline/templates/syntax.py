@@ -17,7 +17,7 @@ from synaptic.pipeline.templates.filters import complaint_about_arguments
 from synaptic.pipeline.templates.names import GLOBALS, METHODS, REFUSED_FILTERS, RESERVED, words
 from synaptic.pipeline.templates.references import TemplateProblem
 from synaptic.pipeline.templates.sandbox import MAX_BITS, environment
-from synaptic.text.problems import did_you_mean, nearest
+from synaptic.text import did_you_mean, nearest
 
 MAX_DEPTH = 40
 """Levels of nesting in a template; Jinja2's parser and Python's compiler both recurse."""

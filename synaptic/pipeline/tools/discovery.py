@@ -13,9 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from synaptic.errors import UsageError
+from synaptic.errors import Problem, UsageError
 from synaptic.pipeline.tools.functions import Tool, tool_name
-from synaptic.text.problems import Problem, did_you_mean, nearest
+from synaptic.text import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, TypeAlias, TypeVar, overload
 
-from synaptic.errors import ToolError, UsageError
-from synaptic.pipeline.templates.static_types import UNKNOWN, StaticType
+from synaptic.errors import Problem, ToolError, UsageError
+from synaptic.pipeline.templates import UNKNOWN, StaticType
 from synaptic.pipeline.tools.threads import Raised, in_thread
 from synaptic.pipeline.tools.types import Parameter, UnusableType, hints_of, static_type
-from synaptic.text.problems import Problem, did_you_mean, nearest
+from synaptic.text import did_you_mean, nearest
 
 __all__ = [
     "LATER",

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from synaptic.pipeline.templates.static_types import (
+from synaptic.pipeline.templates import (
     BOOLEAN,
     NUMBER,
+    SKIPPED,
     TEXT,
     UNKNOWN,
     ListOf,
@@ -20,7 +21,6 @@ from synaptic.pipeline.templates.static_types import (
     StaticType,
     Text,
 )
-from synaptic.pipeline.templates.values import SKIPPED
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, TypeAdapter, ValidationError

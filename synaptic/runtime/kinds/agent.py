@@ -6,16 +6,16 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from synaptic.agents.shape import is_complete_json
+from synaptic.agents import is_complete_json
 from synaptic.errors import OutputError, OutputTruncated, StreamTruncated
 from synaptic.messages import ChatRequest, Chunk, FinishReason, Message, Timeouts, Timings, Usage
 from synaptic.runtime.events import EventHandler, PromptShortened, StepContinued, StepRepaired, StepRetried, TokenDelta
-from synaptic.runtime.policies.wrapper import Remembers, as_generator
+from synaptic.runtime.policies import Remembers, as_generator
 
 if TYPE_CHECKING:
-    from synaptic.agents.shape import Shape
-    from synaptic.backends.base import Backend
-    from synaptic.pipeline.graph import CompiledCall
+    from synaptic.agents import Shape
+    from synaptic.backends import Backend
+    from synaptic.pipeline import CompiledCall
     from synaptic.runtime.kinds.list_feed import ListFeed
 
 REPAIRS = 1

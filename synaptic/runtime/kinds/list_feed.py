@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import ijson
 
-from synaptic.agents.notation import Field, ListType, ObjectType
-from synaptic.agents.shape import Shape
+from synaptic.agents import Field, ListType, ObjectType, Shape
 from synaptic.errors import OutputInvalid
 
 if TYPE_CHECKING:

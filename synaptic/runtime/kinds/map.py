@@ -7,13 +7,13 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import BudgetExceeded, PipelineError
-from synaptic.pipeline.templates.expressions import SKIPPED
+from synaptic.pipeline import SKIPPED
 from synaptic.runtime.failure import StepFailed, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synaptic.pipeline.graph import CompiledStep
+    from synaptic.pipeline import CompiledStep
     from synaptic.runtime.executor import Executor
     from synaptic.runtime.kinds.list_feed import ListFeed
     from synaptic.runtime.scope import Place, Scope

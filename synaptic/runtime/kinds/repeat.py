@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import BudgetExceeded, PipelineError, StepTimeout
-from synaptic.pipeline.templates.expressions import SKIPPED, Expression
+from synaptic.pipeline import SKIPPED, Expression
 from synaptic.runtime.failure import StepFailed, within
 from synaptic.runtime.scope import Place
 
 if TYPE_CHECKING:
     from synaptic.errors import SynapticError
-    from synaptic.pipeline.graph import CompiledRepeat, CompiledStep
+    from synaptic.pipeline import CompiledRepeat, CompiledStep
     from synaptic.runtime.executor import Executor
     from synaptic.runtime.scope import Scope
 

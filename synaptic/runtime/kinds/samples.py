@@ -14,11 +14,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import BudgetExceeded
-from synaptic.pipeline.templates.expressions import present
+from synaptic.pipeline import present
 from synaptic.runtime.failure import StepFailed, unwrapped
 
 if TYPE_CHECKING:
-    from synaptic.pipeline.graph import CompiledCall, CompiledSamples, CompiledStep
+    from synaptic.pipeline import CompiledCall, CompiledSamples, CompiledStep
     from synaptic.runtime.caller import Caller
     from synaptic.runtime.scope import Place
 

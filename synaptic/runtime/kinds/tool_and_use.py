@@ -6,13 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import BudgetExceeded, OutputInvalid, SynapticError, ToolError
-from synaptic.pipeline.inputs import bind_values
+from synaptic.pipeline import bind_values
 from synaptic.runtime.caller import values_of
 from synaptic.runtime.failure import StepFailed, within
 from synaptic.runtime.scope import bounds_of
 
 if TYPE_CHECKING:
-    from synaptic.pipeline.graph import CompiledPipeline, CompiledStep, CompiledTool, CompiledUse
+    from synaptic.pipeline import CompiledPipeline, CompiledStep, CompiledTool, CompiledUse
     from synaptic.runtime.events import StepStatus
     from synaptic.runtime.executor import Executor
     from synaptic.runtime.scope import Place, Scope

@@ -13,8 +13,6 @@ Timed          what is left is the backend's time
 =============  =====================================================================================================
 """
 
-from synaptic.runtime.policies.retrying import Backoff, Retrying
-from synaptic.runtime.policies.timed import Timed
-from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
+import lazy_loader
 
-__all__ = ["BackendWrapper", "Backoff", "Retrying", "Timed", "as_generator"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,7 +13,7 @@ from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from synaptic.backends.base import Backend
+    from synaptic.backends import Backend
     from synaptic.messages import ChatRequest
 
 

@@ -26,9 +26,9 @@ from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
-    from synaptic.backends.base import Backend
+    from synaptic.backends import Backend
     from synaptic.messages import ChatRequest
-    from synaptic.pipeline.spec.spec import Overflow
+    from synaptic.pipeline import Overflow
 
 _LONGER_CONTEXT = {
     "embedded": "raise embedded_context",

@@ -8,13 +8,13 @@ import re
 import time
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.base import CountsTokens, KnowsContext
+from synaptic.backends import CountsTokens, KnowsContext
 from synaptic.errors import BackendError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synaptic.backends.base import Backend
+    from synaptic.backends import Backend
     from synaptic.messages import ChatRequest, Message
 
 DEFAULT_REPLY_TOKENS = 256

@@ -27,9 +27,9 @@ from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection
 
-    from synaptic.backends.base import Backend
+    from synaptic.backends import Backend
     from synaptic.messages import ChatRequest
-    from synaptic.pipeline.spec.spec import RetryCause
+    from synaptic.pipeline import RetryCause
 
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 30.0

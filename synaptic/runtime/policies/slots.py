@@ -19,13 +19,13 @@ from bisect import bisect_left, insort
 from collections import OrderedDict
 from typing import TYPE_CHECKING, TypeAlias
 
-from synaptic.models.names import full_name
+from synaptic.models import full_name
 from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Iterator, Mapping
 
-    from synaptic.backends.base import Backend
+    from synaptic.backends import Backend
     from synaptic.messages import ChatRequest, Chunk
 
 PATIENCE = 32

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from synaptic import paths
-from synaptic.backends.base import KeepsTimeouts, KnowsContext
+from synaptic.backends import KeepsTimeouts, KnowsContext
 from synaptic.messages import Reporter, ignore_report
 from synaptic.runtime.policies.budget import Meter, Metered
 from synaptic.runtime.policies.fitting import Fitting
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from synaptic.backends.base import Backend
-    from synaptic.pipeline.graph import CallPolicy
+    from synaptic.backends import Backend
+    from synaptic.pipeline import CallPolicy
     from synaptic.runtime.policies.call_cache import CallCache
-    from synaptic.settings.load import Settings
+    from synaptic.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)

@@ -13,7 +13,7 @@ from synaptic.runtime.policies.prompt_values import TakenApart, Value, cut_after
 from synaptic.runtime.policies.wrapper import as_generator
 
 if TYPE_CHECKING:
-    from synaptic.backends.base import Backend
+    from synaptic.backends import Backend
     from synaptic.messages import ChatRequest
     from synaptic.runtime.policies.prompt_size import TokenCounter
 

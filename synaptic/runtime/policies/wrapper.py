@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
-    from synaptic.backends.base import Backend
+    from synaptic.backends import Backend
     from synaptic.messages import ChatRequest, Chunk, ModelInfo
 
 

@@ -7,3 +7,7 @@ what is done in the others: ``engine`` is one child with one model, ``loading`` 
 It follows Ollama's source of August 2026 (``server/routes.go``, ``server/sched.go``, ``llm/llama_server.go``,
 ``api/types.go``, ``envconfig/config.go``), also where that is odd.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from synaptic.backends.embedded.backend import MODEL_NAME
+from synaptic.models import MODEL_NAME
 from synaptic.server.ollama_api import gguf, names
 from synaptic.server.ollama_api.errors import invalid_name
 from synaptic.server.ollama_api.replies import human_number, local_time
@@ -13,7 +13,7 @@ from synaptic.server.ollama_api.replies import human_number, local_time
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synaptic.models.download import ModelStore
+    from synaptic.models import ModelStore
     from synaptic.server.ollama_api.loading import Runner
 
 CACHE_BYTES = 34 / 32

@@ -7,10 +7,9 @@ import secrets
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from synaptic.backends.embedded.backend import launch, require_engine, usable_threads
-from synaptic.backends.embedded.child import Parameters
-from synaptic.backends.http.client import new_client, post_json, sse, stream_request
-from synaptic.backends.llama_server import headers
+from synaptic.backends import headers
+from synaptic.backends.embedded import Parameters, launch, require_engine, usable_threads
+from synaptic.backends.http import new_client, post_json, sse, stream_request
 from synaptic.errors import (
     BackendError,
     BackendUnavailable,
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from synaptic.backends.http.reply import Reply
-    from synaptic.processes.child import ChildProcess
+    from synaptic.backends.http import Reply
+    from synaptic.processes import ChildProcess
 
 NAME = "embedded"
 CRASH_NOTICE = 1.0  # seconds from a cut connection to the news that the child is dead

@@ -20,7 +20,7 @@ from synaptic.server.ollama_api.options import LoadOptions, needs_reload
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-    from synaptic.processes.child import ChildProcess
+    from synaptic.processes import ChildProcess
     from synaptic.server.ollama_api.engine import Engine
 
     Start = Callable[[str, LoadOptions, Callable[[ChildProcess], None]], Awaitable[Engine]]

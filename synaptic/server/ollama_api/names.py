@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from synaptic.models.names import full_name
+from synaptic.models import full_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from synaptic.messages import BackendReport
-    from synaptic.models.download import ModelStore
+    from synaptic.models import ModelStore
     from synaptic.server.ollama_api.replies import Json
 
 SHORT_DIGEST = 12  # hexadecimal digits that the status shows

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synaptic.errors import BackendUnavailable, ConfigError, UsageError
-from synaptic.models.names import full_name
+from synaptic.models import full_name
 from synaptic.server.ollama_api import durations, names
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from synaptic.models.download import ModelStore
-    from synaptic.processes.child import ChildProcess
+    from synaptic.models import ModelStore
+    from synaptic.processes import ChildProcess
     from synaptic.server.ollama_api.options import LoadOptions
 
 DEFAULT_HOST = "127.0.0.1"

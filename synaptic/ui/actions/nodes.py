@@ -5,24 +5,20 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Protocol
 
-from synaptic.backends.http.errors import without_password
-from synaptic.backends.ollama.api import default_url
-from synaptic.backends.pool.node.discovery import FoundNode, scan
-from synaptic.backends.pool.node.inspection import Inspection, inspect_node, inspect_nodes
+from synaptic.backends.http import without_password
+from synaptic.backends.ollama import default_url
+from synaptic.backends.pool import FoundNode, Inspection, inspect_node, inspect_nodes, scan
 from synaptic.errors import BackendUnavailable, ConfigError, ExitCode
-from synaptic.settings.edit_nodes import add_node, find_node, read_node, refuse_twin, remove_node, written_url
-from synaptic.settings.load import NodeSettings
-from synaptic.text.words import plural
-from synaptic.ui.screen.nodes_view import check_lines, models_word, status_table
+from synaptic.settings import NodeSettings, add_node, find_node, read_node, refuse_twin, remove_node, written_url
+from synaptic.text import plural
+from synaptic.ui.screen import check_lines, models_word, status_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from synaptic.backends.pool.node.discovery import AddressRange
-    from synaptic.backends.pool.node.status import NodeStatus
-    from synaptic.settings.edit_nodes import AddedNode
-    from synaptic.settings.load import LoadedSettings, Settings
+    from synaptic.backends.pool import AddressRange, NodeStatus
+    from synaptic.settings import AddedNode, LoadedSettings, Settings
 
 
 class Voice(Protocol):

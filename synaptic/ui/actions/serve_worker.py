@@ -7,15 +7,14 @@ import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from synaptic.processes.endings import told_to_end
-from synaptic.text.words import plural
+from synaptic.processes import told_to_end
+from synaptic.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from synaptic.backends.distributed.engine.engine import Engine
-    from synaptic.backends.distributed.workers.managed import ManagedWorker
+    from synaptic.backends.distributed import Engine, ManagedWorker
     from synaptic.messages import BackendReport
 
 ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - compared with, not bound to
@@ -55,8 +54,10 @@ async def serve_worker(serving: Serving, say: Callable[[str], None]) -> None:
         UsageError: If the address is not one of this machine.
 
     """
-    from synaptic.backends.distributed.engine.store import current_engine  # noqa: PLC0415
-    from synaptic.backends.distributed.workers.served import recorded  # noqa: PLC0415
+    from synaptic.backends.distributed import (  # noqa: PLC0415
+        current_engine,
+        recorded,
+    )
 
     with told_to_end() as ended:
         worker = _worker(await current_engine(), serving, say)
@@ -99,8 +100,8 @@ def settings_line(host: str, port: int, memory_bytes: int) -> str:
 
 
 def _worker(engine: Engine, serving: Serving, say: Callable[[str], None]) -> ManagedWorker:
-    from synaptic.backends.distributed.workers.managed import ManagedWorker  # noqa: PLC0415
-    from synaptic.backends.embedded.backend import usable_threads  # noqa: PLC0415
+    from synaptic.backends.distributed import ManagedWorker  # noqa: PLC0415
+    from synaptic.backends.embedded import usable_threads  # noqa: PLC0415
     from synaptic.messages import BackendNotice  # noqa: PLC0415
 
     def report(what: BackendReport) -> None:
@@ -121,11 +122,13 @@ def _worker(engine: Engine, serving: Serving, say: Callable[[str], None]) -> Man
 
 
 async def _prefill(serving: Serving, model: str, say: Callable[[str], None]) -> None:
-    from synaptic.backends.distributed.workers.tensor_cache import TensorCache  # noqa: PLC0415
+    from synaptic.backends.distributed import TensorCache  # noqa: PLC0415
     from synaptic.errors import BackendUnavailable  # noqa: PLC0415
-    from synaptic.models.gguf_file import large_tensors  # noqa: PLC0415 - numpy, by way of gguf
-    from synaptic.models.source import open_model  # noqa: PLC0415
-    from synaptic.text.words import size  # noqa: PLC0415
+    from synaptic.models import (  # noqa: PLC0415
+        large_tensors,
+        open_model,
+    )
+    from synaptic.text import size  # noqa: PLC0415
 
     assert serving.cache_dir is not None
     shape = await open_model(model)

@@ -9,7 +9,7 @@ import click
 from synaptic.ui.options import given, json_option
 
 if TYPE_CHECKING:
-    from synaptic.agents.agent import AgentEntry
+    from synaptic.agents import AgentEntry
 
 
 @click.group()
@@ -26,8 +26,8 @@ def agents() -> None:
 @click.pass_context
 def list_agents(context: click.Context, /, **values: Any) -> None:
     """List the agents: where each comes from, and what it overrides."""
-    from synaptic.agents.agent import discover_agents  # noqa: PLC0415
-    from synaptic.ui.screen.output import write_json, write_table  # noqa: PLC0415
+    from synaptic.agents import discover_agents  # noqa: PLC0415
+    from synaptic.ui.screen import write_json, write_table  # noqa: PLC0415
 
     entries = discover_agents().entries()
     if given(context, **values).json:
@@ -46,8 +46,8 @@ def show(context: click.Context, /, name: str, **values: Any) -> None:
 
     As in: synaptic agents show editor > agents/editor.md
     """
-    from synaptic.agents.agent import discover_agents  # noqa: PLC0415
-    from synaptic.ui.screen.output import write_json, write_text  # noqa: PLC0415
+    from synaptic.agents import discover_agents  # noqa: PLC0415
+    from synaptic.ui.screen import write_json, write_text  # noqa: PLC0415
 
     entry = discover_agents().entry(name)
     if given(context, **values).json:

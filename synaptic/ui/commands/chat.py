@@ -19,9 +19,9 @@ def chat(context: click.Context, /, **values: Any) -> int:
     if options.json or options.plan or options.inputs:
         raise UsageError("--json, --plan and -i are for one question, not for a chat", hint="add the question")
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415 - the help does without
-    from synaptic.ui.repl import start  # noqa: PLC0415
+    from synaptic.ui.repl import open_repl  # noqa: PLC0415
 
-    return start(
+    return open_repl(
         load_with_notices(options),
         config_path=options.config_path,
         overrides=list(options.overrides),

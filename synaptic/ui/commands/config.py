@@ -26,9 +26,9 @@ def show(context: click.Context, /, **values: Any) -> None:
     """Print every setting, its value and where that came from."""
     import json  # noqa: PLC0415
 
-    from synaptic.settings.load import describe  # noqa: PLC0415
+    from synaptic.settings import describe  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.screen.output import write_json, write_table  # noqa: PLC0415
+    from synaptic.ui.screen import write_json, write_table  # noqa: PLC0415
 
     options = given(context, **values)
     rows = describe(load_with_notices(options))
@@ -44,7 +44,7 @@ def show(context: click.Context, /, **values: Any) -> None:
 @click.pass_context
 def path(context: click.Context, /, **values: Any) -> None:
     """Print the path of the settings file."""
-    from synaptic.settings.load import settings_path  # noqa: PLC0415
+    from synaptic.settings import settings_path  # noqa: PLC0415
 
     click.echo(settings_path(given(context, **values).config_path))
 
@@ -56,7 +56,7 @@ def path(context: click.Context, /, **values: Any) -> None:
 @click.pass_context
 def set_(context: click.Context, /, key: str, value: str, **values: Any) -> None:
     """Write one setting into the settings file; every other key stays as it is."""
-    from synaptic.settings.load import set_value, settings_path  # noqa: PLC0415
+    from synaptic.settings import set_value, settings_path  # noqa: PLC0415
 
     file = settings_path(given(context, **values).config_path)
     set_value(file, key, value)
@@ -69,7 +69,7 @@ def set_(context: click.Context, /, key: str, value: str, **values: Any) -> None
 @click.pass_context
 def unset(context: click.Context, /, key: str, **values: Any) -> None:
     """Remove one setting from the settings file, so that its default counts again."""
-    from synaptic.settings.load import settings_path, unset_value  # noqa: PLC0415
+    from synaptic.settings import settings_path, unset_value  # noqa: PLC0415
 
     file = settings_path(given(context, **values).config_path)
     removed = unset_value(file, key)
@@ -94,8 +94,8 @@ def validate(context: click.Context, /, **values: Any) -> None:
 @click.pass_context
 def migrate(context: click.Context, /, **values: Any) -> None:
     """Write the settings file of the older program in today's form, beside a backup."""
-    from synaptic.settings.load import migrate as migrate_file  # noqa: PLC0415
-    from synaptic.settings.load import settings_path  # noqa: PLC0415
+    from synaptic.settings import migrate as migrate_file  # noqa: PLC0415
+    from synaptic.settings import settings_path  # noqa: PLC0415
 
     options: Options = given(context, **values)
     for line in migrate_file(settings_path(options.config_path)).lines():

@@ -15,9 +15,8 @@ from synaptic.ui.options import given, json_option, settings_options
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from synaptic.backends.distributed.service.logs import Line, Log, LogReader
-    from synaptic.backends.distributed.service.record import ServiceRecord
-    from synaptic.settings.load import Settings
+    from synaptic.backends.distributed import Line, Log, LogReader, ServiceRecord
+    from synaptic.settings import Settings
     from synaptic.ui.options import Options
 
 PLAN: Final = ("synaptic.ui.commands.distributed_plan:plan", "Show how a model would be spread; nothing is started.")
@@ -107,7 +106,7 @@ def start(context: click.Context, /, model: str | None, *, foreground: bool, **v
     MODEL is a tag of Ollama's (llama3.1:70b), or the path of a GGUF file.
     """
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.screen.service_view import LoadView  # noqa: PLC0415
+    from synaptic.ui.screen import LoadView  # noqa: PLC0415
 
     options = given(context, **values)
     settings = load_with_notices(options).settings
@@ -121,7 +120,7 @@ def start(context: click.Context, /, model: str | None, *, foreground: bool, **v
 
 async def _away(model: str, settings: Settings, view: Any, options: Options) -> None:
     """Start the service in the background and wait until it is ready."""
-    from synaptic.backends.distributed.service.control import follow, launch  # noqa: PLC0415
+    from synaptic.backends.distributed import follow, launch  # noqa: PLC0415
 
     began = time.monotonic()
     launched = launch(model, settings)
@@ -130,7 +129,7 @@ async def _away(model: str, settings: Settings, view: Any, options: Options) -> 
     record = await follow(launched, view)
     view.close()
     if not launched.was_running:
-        from synaptic.text.words import seconds  # noqa: PLC0415
+        from synaptic.text import seconds  # noqa: PLC0415
 
         _note(options, f"loaded in {seconds(time.monotonic() - began)}")
     _announce(record, settings, options)
@@ -139,7 +138,7 @@ async def _away(model: str, settings: Settings, view: Any, options: Options) -> 
 
 async def _here(model: str, settings: Settings, view: Any, options: Options) -> None:
     """Be the service, until Ctrl-C or SIGTERM."""
-    from synaptic.backends.distributed.service.service import run_here  # noqa: PLC0415
+    from synaptic.backends.distributed import run_here  # noqa: PLC0415
 
     announced = False
 
@@ -163,7 +162,7 @@ async def _here(model: str, settings: Settings, view: Any, options: Options) -> 
 @click.pass_context
 def stop(context: click.Context, /, model: str | None, *, everything: bool) -> None:
     """End the service of MODEL, or the only one that runs, with all that it started."""
-    from synaptic.backends.distributed.service.control import stop as end  # noqa: PLC0415
+    from synaptic.backends.distributed import stop as end  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
 
     options = given(context)
@@ -190,10 +189,12 @@ def stop(context: click.Context, /, model: str | None, *, everything: bool) -> N
 @click.pass_context
 def status(context: click.Context, /, *, watch: bool, **values: Any) -> int:
     """Show the services with their layers on each worker, and who holds which worker; nothing is contacted."""
-    from synaptic.backends.distributed.service.record import read_records  # noqa: PLC0415
+    from synaptic.backends.distributed import read_records  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
-    from synaptic.ui.screen.output import write_json  # noqa: PLC0415
-    from synaptic.ui.screen.service_view import watch_services  # noqa: PLC0415
+    from synaptic.ui.screen import (  # noqa: PLC0415
+        watch_services,
+        write_json,
+    )
 
     options = given(context, **values)
     if watch and (options.json or not sys.stdout.isatty()):
@@ -215,7 +216,7 @@ def status(context: click.Context, /, *, watch: bool, **values: Any) -> int:
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written, until Ctrl-C.")
 def logs(model: str | None, lines: int, *, follow: bool) -> None:
     """Show the last lines of the logs of MODEL, or of the only service that runs: service, coordinator, workers."""
-    from synaptic.backends.distributed.service.logs import LogReader  # noqa: PLC0415
+    from synaptic.backends.distributed import LogReader  # noqa: PLC0415
 
     with _readable_logs():
         reader = LogReader(_logs_of(model))
@@ -251,8 +252,11 @@ def _chosen(model: str | None, settings: Settings) -> str:
 
 def _announce(record: ServiceRecord, settings: Settings, options: Options) -> None:
     """Print where a service serves, and what a run needs to find it."""
-    from synaptic.ui.screen.output import write_json, write_text  # noqa: PLC0415
-    from synaptic.ui.screen.service_view import record_document  # noqa: PLC0415
+    from synaptic.ui.screen import (  # noqa: PLC0415
+        record_document,
+        write_json,
+        write_text,
+    )
 
     if options.json:
         write_json(record_document(record))
@@ -272,9 +276,9 @@ def _records(model: str | None, *, at_most: int | None) -> list[ServiceRecord]:
         UsageError: If the model has none, or more run than are wanted.
 
     """
-    from synaptic.backends.distributed.service.record import is_called, read_records  # noqa: PLC0415
+    from synaptic.backends.distributed import is_called, read_records  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
-    from synaptic.text.problems import did_you_mean  # noqa: PLC0415
+    from synaptic.text import did_you_mean  # noqa: PLC0415
 
     records = read_records()
     names = [record.model for record in records]
@@ -290,9 +294,8 @@ def _records(model: str | None, *, at_most: int | None) -> list[ServiceRecord]:
 
 
 def _show(records: Sequence[ServiceRecord], options: Options) -> None:
-    from synaptic.backends.distributed.workers.registry import WorkerRegistry  # noqa: PLC0415
-    from synaptic.ui.screen.output import write_table, write_text  # noqa: PLC0415
-    from synaptic.ui.screen.service_view import HOLDER_HEADERS, holder_rows  # noqa: PLC0415
+    from synaptic.backends.distributed import WorkerRegistry  # noqa: PLC0415
+    from synaptic.ui.screen import HOLDER_HEADERS, holder_rows, write_table, write_text  # noqa: PLC0415  # noqa: PLC0415
 
     _show_records(records)
     if not records:
@@ -304,8 +307,7 @@ def _show(records: Sequence[ServiceRecord], options: Options) -> None:
 
 
 def _show_records(records: Sequence[ServiceRecord]) -> None:
-    from synaptic.ui.screen.output import terminal_width, write_text  # noqa: PLC0415
-    from synaptic.ui.screen.service_view import ascii_only, glyphs, record_lines  # noqa: PLC0415
+    from synaptic.ui.screen import ascii_only, glyphs, record_lines, terminal_width, write_text  # noqa: PLC0415  # noqa: PLC0415
 
     drawn_with = glyphs(ascii_only(sys.stdout))
     for record in records:
@@ -314,8 +316,8 @@ def _show_records(records: Sequence[ServiceRecord]) -> None:
 
 
 def _document(records: Sequence[ServiceRecord]) -> dict[str, Any]:
-    from synaptic.backends.distributed.workers.registry import WorkerRegistry  # noqa: PLC0415
-    from synaptic.ui.screen.service_view import holder_document, record_document  # noqa: PLC0415
+    from synaptic.backends.distributed import WorkerRegistry  # noqa: PLC0415
+    from synaptic.ui.screen import holder_document, record_document  # noqa: PLC0415
 
     return {
         "services": [record_document(record) for record in records],
@@ -330,8 +332,7 @@ def _logs_of(model: str | None) -> Callable[[], Sequence[Log]]:
         UsageError: If none is meant by the words, or there is none.
 
     """
-    from synaptic.backends.distributed.service.logs import Log, logs_of  # noqa: PLC0415
-    from synaptic.backends.distributed.service.record import record_of, service_log  # noqa: PLC0415
+    from synaptic.backends.distributed import Log, logs_of, record_of, service_log  # noqa: PLC0415  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
 
     if model is not None and service_log(model).exists() and record_of(model) is None:
@@ -364,13 +365,13 @@ def _readable_logs() -> Any:
 
 
 def _print_line(line: Line, width: int) -> None:
-    from synaptic.ui.screen.output import write_text  # noqa: PLC0415
+    from synaptic.ui.screen import write_text  # noqa: PLC0415
 
     write_text(f"{line.process:<{width}} | {line.text}")
 
 
 def _note(options: Options, text: str) -> None:
-    from synaptic.text.words import printable  # noqa: PLC0415
+    from synaptic.text import printable  # noqa: PLC0415
 
     if not options.quiet:
         click.echo(printable(text), err=True)

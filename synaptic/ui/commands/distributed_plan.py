@@ -13,9 +13,8 @@ from synaptic.ui.options import given, json_option, settings_options
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from synaptic.backends.distributed.placement.types import Offer, Placement
-    from synaptic.backends.distributed.workers.protocol import Endpoint
-    from synaptic.settings.load import Settings
+    from synaptic.backends.distributed import Endpoint, Offer, Placement
+    from synaptic.settings import Settings
 
 _EPILOG = """\b
 As in:
@@ -60,9 +59,11 @@ def plan(
     **values: Any,
 ) -> None:
     """Show which worker would hold which layers of MODEL, how fast that would be, and why; nothing is started."""
-    from synaptic.backends.distributed.placement.demand import wanted_of  # noqa: PLC0415
-    from synaptic.backends.distributed.placement.plan import place  # noqa: PLC0415
-    from synaptic.models.source import open_model  # noqa: PLC0415
+    from synaptic.backends.distributed import (  # noqa: PLC0415
+        place,
+        wanted_of,
+    )
+    from synaptic.models import open_model  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
 
     options = given(context, **values)
@@ -78,8 +79,10 @@ def plan(
 
     placement = asyncio.run(run())
     if options.json:
-        from synaptic.ui.screen.output import write_json  # noqa: PLC0415
-        from synaptic.ui.screen.placement_view import placement_document  # noqa: PLC0415
+        from synaptic.ui.screen import (  # noqa: PLC0415
+            placement_document,
+            write_json,
+        )
 
         write_json(placement_document(placement))
     else:
@@ -93,7 +96,7 @@ def parse_orders(words: Sequence[str]) -> dict[Endpoint, int]:
         UsageError: If one of the words is not ``HOST:PORT=N``, or a worker stands there twice.
 
     """
-    from synaptic.backends.distributed.workers.protocol import Endpoint  # noqa: PLC0415
+    from synaptic.backends.distributed import Endpoint  # noqa: PLC0415
     from synaptic.errors import ConfigError, UsageError  # noqa: PLC0415
 
     found: dict[Endpoint, int] = {}
@@ -124,9 +127,9 @@ def with_orders(offers: Sequence[Offer], orders: Mapping[Endpoint, int]) -> list
     """
     from dataclasses import replace  # noqa: PLC0415
 
-    from synaptic.backends.distributed.placement.types import is_placeholder  # noqa: PLC0415
+    from synaptic.backends.distributed import is_placeholder  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
-    from synaptic.text.problems import did_you_mean  # noqa: PLC0415
+    from synaptic.text import did_you_mean  # noqa: PLC0415
 
     names = sorted({str(offer.endpoint) for offer in offers if not is_placeholder(offer.endpoint)})
     for endpoint in orders:
@@ -160,9 +163,12 @@ def _chosen(model: str | None, settings: Settings) -> str:
 
 async def _offers(settings: Settings, *, measure: bool) -> list[Offer]:
     """Return what there is to place layers on: the workers of the settings, and those that would be started here."""
-    from synaptic.backends.distributed.engine.store import current_engine  # noqa: PLC0415
-    from synaptic.backends.distributed.workers.local import local_worker_count, local_workers  # noqa: PLC0415
-    from synaptic.backends.distributed.workers.offers import gather_offers  # noqa: PLC0415
+    from synaptic.backends.distributed import (  # noqa: PLC0415
+        current_engine,
+        gather_offers,
+        local_worker_count,
+        local_workers,
+    )
     from synaptic.messages import ignore_report  # noqa: PLC0415
 
     engine = await current_engine()
@@ -179,9 +185,13 @@ async def _offers(settings: Settings, *, measure: bool) -> list[Offer]:
 
 
 def _show(placement: Placement) -> None:
-    from synaptic.ui.screen.output import terminal_width, write_text  # noqa: PLC0415
-    from synaptic.ui.screen.placement_view import placement_lines  # noqa: PLC0415
-    from synaptic.ui.screen.service_view import ascii_only, glyphs  # noqa: PLC0415
+    from synaptic.ui.screen import (  # noqa: PLC0415  # noqa: PLC0415
+        ascii_only,
+        glyphs,
+        placement_lines,
+        terminal_width,
+        write_text,
+    )
 
     for line in placement_lines(placement, terminal_width(sys.stdout), glyphs(ascii_only(sys.stdout))):
         write_text(line)

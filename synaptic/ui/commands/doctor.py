@@ -15,7 +15,7 @@ from synaptic.ui.options import given, json_option, settings_options
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from synaptic.settings.load import Settings
+    from synaptic.settings import Settings
     from synaptic.ui.options import Options
 
 
@@ -38,7 +38,7 @@ def doctor(context: click.Context, /, **values: Any) -> int:
 
     Exit code 0: questions can be answered. 2: a file is wrong. 3: nothing can answer.
     """
-    from synaptic.ui.screen.output import write_json, write_text  # noqa: PLC0415
+    from synaptic.ui.screen import write_json, write_text  # noqa: PLC0415
 
     options = given(context, **values)
     findings = list(examine(options))
@@ -76,7 +76,7 @@ def verdict(findings: list[Finding]) -> int:
 
 def _settings(options: Options) -> Generator[Finding, None, Settings]:
     from synaptic.errors import ConfigError  # noqa: PLC0415
-    from synaptic.settings.load import Settings, settings_path  # noqa: PLC0415
+    from synaptic.settings import Settings, settings_path  # noqa: PLC0415
     from synaptic.ui.commands.support import load  # noqa: PLC0415
 
     path = settings_path(options.config_path)
@@ -93,7 +93,7 @@ def _settings(options: Options) -> Generator[Finding, None, Settings]:
 
 
 def _agents() -> Iterator[Finding]:
-    from synaptic.agents.agent import discover_agents  # noqa: PLC0415
+    from synaptic.agents import discover_agents  # noqa: PLC0415
     from synaptic.errors import AgentError  # noqa: PLC0415
 
     try:
@@ -105,9 +105,9 @@ def _agents() -> Iterator[Finding]:
 
 
 def _servers(settings: Settings) -> Iterator[Finding]:
-    from synaptic.backends.pool.node.inspection import inspect_nodes  # noqa: PLC0415
+    from synaptic.backends.pool import inspect_nodes  # noqa: PLC0415
     from synaptic.errors import BackendUnavailable  # noqa: PLC0415
-    from synaptic.ui.actions.nodes import local_node  # noqa: PLC0415
+    from synaptic.ui.actions import local_node  # noqa: PLC0415
 
     for look in asyncio.run(inspect_nodes(settings.nodes or [local_node(os.environ)], os.environ)):
         if look.well:
@@ -122,10 +122,12 @@ def _servers(settings: Settings) -> Iterator[Finding]:
 
 
 def _distributed(settings: Settings) -> Iterator[Finding]:
-    from synaptic.backends.distributed.engine.store import current_engine  # noqa: PLC0415
-    from synaptic.backends.distributed.workers.local import local_worker_count  # noqa: PLC0415
+    from synaptic.backends.distributed import (  # noqa: PLC0415
+        current_engine,
+        local_worker_count,
+    )
     from synaptic.errors import BackendError  # noqa: PLC0415
-    from synaptic.models.source import open_model  # noqa: PLC0415
+    from synaptic.models import open_model  # noqa: PLC0415
 
     try:
         engine = asyncio.run(current_engine())
@@ -146,8 +148,7 @@ def _distributed(settings: Settings) -> Iterator[Finding]:
 
 
 def _workers(settings: Settings, version: str) -> Iterator[Finding]:
-    from synaptic.backends.distributed.workers.check import WorkerState, check_workers  # noqa: PLC0415
-    from synaptic.backends.distributed.workers.protocol import Endpoint, ProtocolVersion  # noqa: PLC0415
+    from synaptic.backends.distributed import Endpoint, ProtocolVersion, WorkerState, check_workers  # noqa: PLC0415  # noqa: PLC0415
 
     endpoints = [Endpoint(worker.host, worker.port) for worker in settings.rpc_backends]
     for look in asyncio.run(check_workers(endpoints, engine=ProtocolVersion.parse(version))):
@@ -159,9 +160,9 @@ def _workers(settings: Settings, version: str) -> Iterator[Finding]:
 
 
 def _embedded(settings: Settings) -> Iterator[Finding]:
-    from synaptic.backends.embedded.backend import require_engine  # noqa: PLC0415
+    from synaptic.backends.embedded import require_engine  # noqa: PLC0415
     from synaptic.errors import ConfigError, EngineUnavailable  # noqa: PLC0415
-    from synaptic.models.download import ModelStore, check_model_file  # noqa: PLC0415
+    from synaptic.models import ModelStore, check_model_file  # noqa: PLC0415
 
     try:
         require_engine()

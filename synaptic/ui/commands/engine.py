@@ -12,7 +12,7 @@ import click
 from synaptic.ui.options import given, json_option
 
 if TYPE_CHECKING:
-    from synaptic.backends.distributed.engine.engine import Engine
+    from synaptic.backends.distributed import Engine
     from synaptic.ui.options import Options
 
 _INSTALL_EPILOG = """\b
@@ -52,11 +52,14 @@ def install(
     context: click.Context, /, acceleration: str | None, jobs: int | None, source: str | None, **values: Any
 ) -> None:
     """Build llama-server and the RPC server from llama.cpp's source, which is fetched with pip."""
-    from synaptic.backends.distributed.engine.build import BuildOrder  # noqa: PLC0415
-    from synaptic.backends.distributed.engine.build import install as build  # noqa: PLC0415
-    from synaptic.text.words import seconds  # noqa: PLC0415
-    from synaptic.ui.screen.engine_view import BuildView, engine_json  # noqa: PLC0415
-    from synaptic.ui.screen.output import write_json  # noqa: PLC0415
+    from synaptic.backends.distributed import BuildOrder  # noqa: PLC0415
+    from synaptic.backends.distributed import install as build  # noqa: PLC0415
+    from synaptic.text import seconds  # noqa: PLC0415
+    from synaptic.ui.screen import (  # noqa: PLC0415
+        BuildView,
+        engine_json,
+        write_json,
+    )
 
     force = values.pop("force")
     options = given(context, **values)
@@ -85,10 +88,13 @@ def install(
 @click.pass_context
 def use(context: click.Context, /, directory: str | None, *, back: bool, **values: Any) -> None:
     """Use the llama.cpp build in DIR from now on, if its two programs start and agree; it stays where it is."""
-    from synaptic.backends.distributed.engine.store import adopt, forget_adopted  # noqa: PLC0415
+    from synaptic.backends.distributed import adopt, forget_adopted  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
-    from synaptic.ui.screen.engine_view import engine_json  # noqa: PLC0415
-    from synaptic.ui.screen.output import write_json, write_text  # noqa: PLC0415
+    from synaptic.ui.screen import (  # noqa: PLC0415
+        engine_json,
+        write_json,
+        write_text,
+    )
 
     options = given(context, **values)
     if back == (directory is not None):
@@ -115,10 +121,13 @@ def use(context: click.Context, /, directory: str | None, *, back: bool, **value
 @click.pass_context
 def status(context: click.Context, /, **values: Any) -> int:
     """Start the programs of the engine in use, and show what they are."""
-    from synaptic.backends.distributed.engine.store import installed_engines  # noqa: PLC0415
+    from synaptic.backends.distributed import installed_engines  # noqa: PLC0415
     from synaptic.errors import EngineUnavailable, ExitCode  # noqa: PLC0415
-    from synaptic.ui.screen.engine_view import engine_json, installed_json  # noqa: PLC0415
-    from synaptic.ui.screen.output import write_json  # noqa: PLC0415
+    from synaptic.ui.screen import (  # noqa: PLC0415
+        engine_json,
+        installed_json,
+        write_json,
+    )
 
     options = given(context, **values)
     try:
@@ -142,15 +151,18 @@ def status(context: click.Context, /, **values: Any) -> int:
 
 async def _current() -> Engine:
     """Return the engine in use; it is started, whatever is known of it."""
-    from synaptic.backends.distributed.engine.store import chosen_files, look_at  # noqa: PLC0415
+    from synaptic.backends.distributed import chosen_files, look_at  # noqa: PLC0415
 
     files, origin = chosen_files()
     return await look_at(files, origin, afresh=True)
 
 
 def _show(one: Engine, options: Options) -> None:
-    from synaptic.ui.screen.engine_view import engine_rows  # noqa: PLC0415
-    from synaptic.ui.screen.output import write_paragraph, write_text  # noqa: PLC0415
+    from synaptic.ui.screen import (  # noqa: PLC0415
+        engine_rows,
+        write_paragraph,
+        write_text,
+    )
 
     if options.quiet:
         write_text(str(one.files.directory))
@@ -161,14 +173,14 @@ def _show(one: Engine, options: Options) -> None:
 
 def _mention_adopted(built: Engine, options: Options) -> None:
     """Say so where another engine than the one that was just built is in use."""
-    from synaptic.backends.distributed.engine.store import adopted_directory  # noqa: PLC0415
+    from synaptic.backends.distributed import adopted_directory  # noqa: PLC0415
 
     if (adopted := adopted_directory()) is not None and adopted != built.files.directory:
         _note(options, f"in use is the one in {adopted}; to use this one: synaptic engine use --none")
 
 
 def _note(options: Options, text: str) -> None:
-    from synaptic.text.words import printable  # noqa: PLC0415
+    from synaptic.text import printable  # noqa: PLC0415
 
     if not options.quiet:
         click.echo(printable(text), err=True)

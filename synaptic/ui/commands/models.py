@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from synaptic.messages import BackendReport, ModelInfo, Route
-    from synaptic.settings.load import Settings
+    from synaptic.settings import Settings
 
 
 @click.group()
@@ -31,9 +31,13 @@ def list_models(context: click.Context, /, **values: Any) -> None:
     from dataclasses import asdict  # noqa: PLC0415
 
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.screen.console import show_hint, stderr_console  # noqa: PLC0415
-    from synaptic.ui.screen.output import write_json, write_table  # noqa: PLC0415
-    from synaptic.ui.screen.run_view import place  # noqa: PLC0415
+    from synaptic.ui.screen import (  # noqa: PLC0415  # noqa: PLC0415
+        place,
+        show_hint,
+        stderr_console,
+        write_json,
+        write_table,
+    )
 
     options = given(context, **values)
     route, found = asyncio.run(_ask(load_with_notices(options).settings))
@@ -54,11 +58,13 @@ def pull(context: click.Context, /, name: str | None, **values: Any) -> None:
     """Fetch a model into Ollama; without NAME, the small embedded one into the cache."""
     import sys  # noqa: PLC0415
 
-    from synaptic.backends.embedded.backend import MODEL_NAME  # noqa: PLC0415
-    from synaptic.runtime.events import BackendReported  # noqa: PLC0415
+    from synaptic.models import MODEL_NAME  # noqa: PLC0415
+    from synaptic.runtime import BackendReported  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.screen.console import stderr_console  # noqa: PLC0415
-    from synaptic.ui.screen.render import make_renderer  # noqa: PLC0415
+    from synaptic.ui.screen import (  # noqa: PLC0415
+        make_renderer,
+        stderr_console,
+    )
 
     options = given(context, **values)
     settings = load_with_notices(options).settings
@@ -76,27 +82,29 @@ def pull(context: click.Context, /, name: str | None, **values: Any) -> None:
 
 
 async def _ask(settings: Settings) -> tuple[Route, list[ModelInfo]]:
-    from synaptic.runtime.session import Session  # noqa: PLC0415
+    from synaptic.runtime import Session  # noqa: PLC0415
 
     async with Session(settings) as session:
         return await session.route(), await session.models()
 
 
 async def _fetch_embedded(report: Callable[[BackendReport], None]) -> str:
-    from synaptic.models.download import ensure_model  # noqa: PLC0415
+    from synaptic.models import ensure_model  # noqa: PLC0415
 
     return f"{await ensure_model(report)}"
 
 
 async def _fetch_ollama(name: str, settings: Settings, report: Callable[[BackendReport], None]) -> str:
-    from synaptic.backends.ollama.backend import default_url  # noqa: PLC0415
-    from synaptic.backends.ollama.pull import pull_model  # noqa: PLC0415
+    from synaptic.backends.ollama import (  # noqa: PLC0415
+        default_url,
+        pull_model,
+    )
 
     if not settings.nodes:
         url = default_url(os.environ)
         await pull_model(url, name, report)
         return f"{name} is on {url}"
-    from synaptic.backends.pool.node.access import certificates, node_headers  # noqa: PLC0415
+    from synaptic.backends.pool import certificates, node_headers  # noqa: PLC0415
 
     node = settings.nodes[0]
     url = node.url
@@ -105,7 +113,7 @@ async def _fetch_ollama(name: str, settings: Settings, report: Callable[[Backend
 
 
 def _row(model: ModelInfo, route: Route) -> tuple[str, ...]:
-    from synaptic.text.words import size  # noqa: PLC0415
+    from synaptic.text import size  # noqa: PLC0415
 
     mark = "*" if model.name == route.model else ""
     return (

@@ -11,10 +11,8 @@ import click
 from synaptic.ui.options import given, json_option, settings_options, tools_option
 
 if TYPE_CHECKING:
-    from synaptic.pipeline.compiler import CompileContext
-    from synaptic.pipeline.loader import Pipeline
-    from synaptic.pipeline.spec.spec import InputSpec
-    from synaptic.settings.load import Settings
+    from synaptic.pipeline import CompileContext, InputSpec, Pipeline
+    from synaptic.settings import Settings
     from synaptic.ui.options import Options
 
 _FORMATS = ("text", "mermaid", "dot", "svg")  # drawing.FORMATS; the help need not load it
@@ -35,8 +33,8 @@ def pipelines() -> None:
 @click.pass_context
 def list_pipelines(context: click.Context, /, **values: Any) -> None:
     """List the built-in pipelines with their inputs."""
-    from synaptic.pipeline.loader import Pipeline, builtin_pipelines  # noqa: PLC0415
-    from synaptic.ui.screen.output import write_json, write_table  # noqa: PLC0415
+    from synaptic.pipeline import Pipeline, builtin_pipelines  # noqa: PLC0415
+    from synaptic.ui.screen import write_json, write_table  # noqa: PLC0415
 
     found = [Pipeline.builtin(name) for name in builtin_pipelines()]
     if given(context, **values).json:
@@ -60,8 +58,8 @@ def show(context: click.Context, /, name: str, *, overview: bool, source: bool, 
     On a terminal: the inputs, and the steps with what each waits for, which model it asks, and why. To change a
     built-in pipeline, start from its file, as in: synaptic pipelines show research > mine.yaml
     """
-    from synaptic.pipeline.loader import Pipeline  # noqa: PLC0415
-    from synaptic.ui.screen.output import write_json, write_text  # noqa: PLC0415
+    from synaptic.pipeline import Pipeline  # noqa: PLC0415
+    from synaptic.ui.screen import write_json, write_text  # noqa: PLC0415
 
     options = given(context, **values)
     if overview and source:
@@ -95,10 +93,13 @@ def graph(context: click.Context, /, name: str, form: str, output: str | None, *
     """
     from typing import cast  # noqa: PLC0415
 
-    from synaptic.pipeline.compiler import compile_pipeline  # noqa: PLC0415
-    from synaptic.pipeline.drawing import Format, draw  # noqa: PLC0415
-    from synaptic.pipeline.loader import Pipeline  # noqa: PLC0415
-    from synaptic.ui.screen.output import terminal_width, write_text  # noqa: PLC0415
+    from synaptic.pipeline import (  # noqa: PLC0415
+        Format,
+        Pipeline,
+        compile_pipeline,
+        draw,
+    )
+    from synaptic.ui.screen import terminal_width, write_text  # noqa: PLC0415
 
     options = given(context, **values)
     compiled = compile_pipeline(Pipeline.find(name), _context(options))
@@ -123,11 +124,10 @@ def validate(context: click.Context, /, names: tuple[str, ...], *, models: bool,
     """
     from dataclasses import replace  # noqa: PLC0415
 
-    from synaptic.errors import ExitCode, PipelineError  # noqa: PLC0415
-    from synaptic.pipeline.compiler import examine  # noqa: PLC0415
-    from synaptic.text.problems import Problem  # noqa: PLC0415
-    from synaptic.text.words import plural  # noqa: PLC0415
-    from synaptic.ui.screen.output import write_text  # noqa: PLC0415
+    from synaptic.errors import ExitCode, PipelineError, Problem  # noqa: PLC0415
+    from synaptic.pipeline import examine  # noqa: PLC0415
+    from synaptic.text import plural  # noqa: PLC0415
+    from synaptic.ui.screen import write_text  # noqa: PLC0415
 
     options = given(context, **values)
     world = _context(options)
@@ -151,8 +151,8 @@ def validate(context: click.Context, /, names: tuple[str, ...], *, models: bool,
 @pipelines.command(epilog=_SCHEMA_EPILOG)
 def schema() -> None:
     """Print the JSON Schema of a pipeline file, which editors complete and check with."""
-    from synaptic.pipeline.spec.schema import pipeline_schema  # noqa: PLC0415
-    from synaptic.ui.screen.output import write_json  # noqa: PLC0415
+    from synaptic.pipeline import pipeline_schema  # noqa: PLC0415
+    from synaptic.ui.screen import write_json  # noqa: PLC0415
 
     write_json(pipeline_schema())
 
@@ -160,10 +160,15 @@ def schema() -> None:
 def _show_overview(pipeline: Pipeline, name: str, options: Options) -> None:
     from dataclasses import replace  # noqa: PLC0415
 
-    from synaptic.pipeline.compiler import compile_pipeline  # noqa: PLC0415
-    from synaptic.pipeline.plan import overview  # noqa: PLC0415
-    from synaptic.ui.screen.output import write_json, write_paragraph  # noqa: PLC0415
-    from synaptic.ui.screen.plan_view import print_overview  # noqa: PLC0415
+    from synaptic.pipeline import (  # noqa: PLC0415
+        compile_pipeline,
+        overview,
+    )
+    from synaptic.ui.screen import (  # noqa: PLC0415
+        print_overview,
+        write_json,
+        write_paragraph,
+    )
 
     world = replace(_context(options), agent_models=_settings(options).agent_models, model=options.model)
     compiled = compile_pipeline(pipeline, world)
@@ -181,10 +186,12 @@ def _context(options: Options) -> CompileContext:
         UsageError: If an agent's file or a module of tools is wrong.
 
     """
-    from synaptic.agents.agent import discover_agents  # noqa: PLC0415
-    from synaptic.backends.base import known_backends  # noqa: PLC0415
-    from synaptic.pipeline.compiler import CompileContext  # noqa: PLC0415
-    from synaptic.pipeline.tools import discover_tools  # noqa: PLC0415
+    from synaptic.agents import discover_agents  # noqa: PLC0415
+    from synaptic.backends import known_backends  # noqa: PLC0415
+    from synaptic.pipeline import (  # noqa: PLC0415
+        CompileContext,
+        discover_tools,
+    )
 
     book = discover_agents()
     return CompileContext(
@@ -205,7 +212,7 @@ def _model_names(settings: Settings) -> list[str]:
         BackendError: If nothing answers.
 
     """
-    from synaptic.runtime.session import Session  # noqa: PLC0415
+    from synaptic.runtime import Session  # noqa: PLC0415
 
     async def ask() -> list[str]:
         async with Session(settings) as session:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from synaptic.settings.load import LoadedSettings, load_settings
+from synaptic.settings import LoadedSettings, load_settings
 
 if TYPE_CHECKING:
     from synaptic.ui.options import Options
@@ -29,7 +29,7 @@ def load_with_notices(options: Options) -> LoadedSettings:
     """
     loaded = load(options)
     if loaded.notices and not options.quiet:
-        from synaptic.ui.screen.console import show_notices, stderr_console  # noqa: PLC0415 - rich, for notices only
+        from synaptic.ui.screen import show_notices, stderr_console  # noqa: PLC0415 - rich, for notices only
 
         show_notices(stderr_console(), loaded.notices)
     return loaded

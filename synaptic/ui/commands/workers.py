@@ -13,10 +13,8 @@ from synaptic.ui.options import given, json_option, settings_options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synaptic.backends.distributed.workers.check import WorkerLook
-    from synaptic.backends.distributed.workers.protocol import Endpoint, ProtocolVersion
-    from synaptic.backends.distributed.workers.registry import Holder
-    from synaptic.settings.load import Settings
+    from synaptic.backends.distributed import Endpoint, Holder, ProtocolVersion, WorkerLook
+    from synaptic.settings import Settings
     from synaptic.ui.options import Options
 
 _CHECK_EPILOG = """\b
@@ -56,16 +54,19 @@ def workers() -> None:
 @click.pass_context
 def list_workers(context: click.Context, /, **values: Any) -> None:
     """List the workers of the settings and those that run here for others; none is contacted."""
-    from synaptic.backends.distributed.workers.facts import recall  # noqa: PLC0415
-    from synaptic.backends.distributed.workers.served import served_workers  # noqa: PLC0415
+    from synaptic.backends.distributed import (  # noqa: PLC0415
+        recall,
+        served_workers,
+    )
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.screen.output import write_json, write_table  # noqa: PLC0415
-    from synaptic.ui.screen.workers_view import (  # noqa: PLC0415
-        HEADERS,
+    from synaptic.ui.screen import (  # noqa: PLC0415  # noqa: PLC0415
+        WORKER_HEADERS,
         served_json,
         served_line,
         worker_json,
         worker_rows,
+        write_json,
+        write_table,
     )
 
     options = given(context, **values)
@@ -79,7 +80,7 @@ def list_workers(context: click.Context, /, **values: Any) -> None:
         write_json([{**worker_json(*row), **served_json(served.get(row[0]), named=row[0] in named)} for row in rows])
         return
     if endpoints:
-        write_table(HEADERS, worker_rows(endpoints, known, holders, time.time()))
+        write_table(WORKER_HEADERS, worker_rows(endpoints, known, holders, time.time()))
     for worker in served.values():
         _note(options, served_line(worker, time.time()))
     if not endpoints:
@@ -94,11 +95,13 @@ def list_workers(context: click.Context, /, **values: Any) -> None:
 @click.pass_context
 def check(context: click.Context, /, which: tuple[str, ...], *, measure: bool, **values: Any) -> int:
     """Ask each worker, or those given, how it is: version, devices, memory, latency."""
-    from synaptic.backends.distributed.workers.check import check_workers, verdict  # noqa: PLC0415
+    from synaptic.backends.distributed import check_workers, verdict  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.screen.output import write_json  # noqa: PLC0415
-    from synaptic.ui.screen.workers_view import look_json  # noqa: PLC0415
+    from synaptic.ui.screen import (  # noqa: PLC0415
+        look_json,
+        write_json,
+    )
 
     options = given(context, **values)
     settings = load_with_notices(options).settings
@@ -133,9 +136,9 @@ def check(context: click.Context, /, which: tuple[str, ...], *, measure: bool, *
 def start(context: click.Context, /, **values: Any) -> None:
     """Run a worker in the foreground; it is started again when it crashes."""
     from synaptic import paths  # noqa: PLC0415
-    from synaptic.backends.distributed.workers.local import cache_limit  # noqa: PLC0415
+    from synaptic.backends.distributed import cache_limit  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
-    from synaptic.ui.actions.serve_worker import Serving, serve_worker  # noqa: PLC0415
+    from synaptic.ui.actions import Serving, serve_worker  # noqa: PLC0415
     from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
 
     options = given(context, **values)
@@ -161,7 +164,7 @@ def start(context: click.Context, /, **values: Any) -> None:
 @click.pass_context
 def stop(context: click.Context, /, which: tuple[str, ...], **values: Any) -> None:
     """End the workers that were started here with `workers start`: all of them, or those given."""
-    from synaptic.backends.distributed.workers.served import end, served_workers  # noqa: PLC0415
+    from synaptic.backends.distributed import end, served_workers  # noqa: PLC0415
     from synaptic.errors import UsageError  # noqa: PLC0415
 
     options = given(context, **values)
@@ -205,8 +208,12 @@ def _address(text: str) -> str:
 
 
 def _show(options: Options, engine: ProtocolVersion | None, looks: Sequence[WorkerLook]) -> None:
-    from synaptic.ui.screen.output import write_text  # noqa: PLC0415
-    from synaptic.ui.screen.workers_view import CPU_NOTE, look_lines, needs_cpu_note  # noqa: PLC0415
+    from synaptic.ui.screen import (  # noqa: PLC0415
+        CPU_NOTE,
+        look_lines,
+        needs_cpu_note,
+        write_text,
+    )
 
     now = time.time()
     for look in looks:
@@ -223,8 +230,10 @@ def _show(options: Options, engine: ProtocolVersion | None, looks: Sequence[Work
 
 async def engine_version() -> ProtocolVersion | None:
     """Return the version that the engine of this machine speaks, ``None`` where there is none that works."""
-    from synaptic.backends.distributed.engine.store import current_engine  # noqa: PLC0415
-    from synaptic.backends.distributed.workers.protocol import ProtocolVersion  # noqa: PLC0415
+    from synaptic.backends.distributed import (  # noqa: PLC0415
+        ProtocolVersion,
+        current_engine,
+    )
     from synaptic.errors import EngineUnavailable  # noqa: PLC0415
 
     try:
@@ -235,7 +244,7 @@ async def engine_version() -> ProtocolVersion | None:
 
 
 def _named(settings: Settings) -> list[Endpoint]:
-    from synaptic.backends.distributed.workers.protocol import Endpoint  # noqa: PLC0415
+    from synaptic.backends.distributed import Endpoint  # noqa: PLC0415
 
     return [Endpoint(worker.host, worker.port) for worker in settings.rpc_backends]
 
@@ -247,7 +256,7 @@ def given_workers(words: Sequence[str]) -> list[Endpoint]:
         UsageError: If one of them is no address.
 
     """
-    from synaptic.backends.distributed.workers.protocol import Endpoint  # noqa: PLC0415
+    from synaptic.backends.distributed import Endpoint  # noqa: PLC0415
     from synaptic.errors import ConfigError, UsageError  # noqa: PLC0415
 
     found: list[Endpoint] = []
@@ -261,7 +270,7 @@ def given_workers(words: Sequence[str]) -> list[Endpoint]:
 
 def _holders(endpoints: Sequence[Endpoint]) -> list[Holder | None]:
     """Return who is recorded as the holder of each worker; names are not resolved for that."""
-    from synaptic.backends.distributed.workers.registry import Worker, WorkerRegistry  # noqa: PLC0415
+    from synaptic.backends.distributed import Worker, WorkerRegistry  # noqa: PLC0415
 
     holders = WorkerRegistry().holders()
     # An IP address is its own address: it is found even if the holder knows the worker by name.
@@ -270,7 +279,7 @@ def _holders(endpoints: Sequence[Endpoint]) -> list[Holder | None]:
 
 
 def _note(options: Options, text: str) -> None:
-    from synaptic.text.words import printable  # noqa: PLC0415
+    from synaptic.text import printable  # noqa: PLC0415
 
     if not options.quiet:
         click.echo(printable(text), err=True)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from synaptic.errors import ExitCode
-    from synaptic.pipeline.tools import Tool
-    from synaptic.settings.load import LoadedSettings
+    from synaptic.pipeline import Tool
+    from synaptic.settings import LoadedSettings
 
 DISTRIBUTION: Final = "synapticllamas"
 
@@ -78,7 +78,7 @@ def open_repl(
 def _tools(modules: Sequence[str]) -> Mapping[str, Tool]:
     if not modules:
         return {}
-    from synaptic.pipeline.tools import named_tools  # noqa: PLC0415  (imports pydantic, which the prompt does without)
+    from synaptic.pipeline import named_tools  # noqa: PLC0415  (imports pydantic, which the prompt does without)
 
     return named_tools(modules)
 

@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synaptic.settings.load import Settings
-from synaptic.settings.model import field_kind
+from synaptic.settings import Settings, field_kind
 from synaptic.ui.repl.registry import Candidate, no_candidates
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def models(repl: Repl, before: Sequence[str], word: str) -> Iterable[Candidate]:
 
 def pipelines(repl: Repl, before: Sequence[str], word: str) -> Iterator[Candidate]:
     """Yield the built-in pipelines, and YAML files."""
-    from synaptic.pipeline.loader import builtin_pipelines  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.pipeline import builtin_pipelines  # noqa: PLC0415  (start-up of the prompt)
 
     del repl, before
     yield from (Candidate(name, "built in") for name in builtin_pipelines())
@@ -37,7 +36,7 @@ def pipelines(repl: Repl, before: Sequence[str], word: str) -> Iterator[Candidat
 
 def agents(repl: Repl, before: Sequence[str], word: str) -> Iterator[Candidate]:
     """Yield the agents that are found."""
-    from synaptic.agents.agent import discover_agents  # noqa: PLC0415  (imports YAML)
+    from synaptic.agents import discover_agents  # noqa: PLC0415  (imports YAML)
 
     del repl, before, word
     yield from (Candidate(entry.agent.name, entry.agent.description) for entry in discover_agents().entries())

@@ -12,10 +12,8 @@ from synaptic.ui.repl.registry import Call, Candidate, command
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from synaptic.backends.base import ShowsCoordinators
-    from synaptic.backends.distributed.coordinator.types import CoordinatorStatus
-    from synaptic.backends.distributed.service.record import ServiceRecord
-    from synaptic.backends.distributed.workers.protocol import Endpoint
+    from synaptic.backends import ShowsCoordinators
+    from synaptic.backends.distributed import CoordinatorStatus, Endpoint, ServiceRecord
     from synaptic.ui.repl.state import Repl
 
 _ACTIONS: Final = ("start", "stop", "restart")
@@ -100,7 +98,7 @@ async def _show(repl: Repl) -> None:
     if not _lines(backend, width, ascii_only=False):
         _say_what_to_do(repl)
         return
-    from synaptic.ui.screen.service_view import ascii_only  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.ui.screen import ascii_only  # noqa: PLC0415  (start-up of the prompt)
 
     plain = ascii_only(repl.screen.out)
     if repl.screen.live:
@@ -114,9 +112,12 @@ async def _show(repl: Repl) -> None:
 
 def _lines(backend: ShowsCoordinators | None, width: int, *, ascii_only: bool) -> list[str]:
     """Return the lines that show all coordinators: the session's, then those of services."""
-    from synaptic.backends.distributed.service.record import read_records  # noqa: PLC0415  (start-up of the prompt)
-    from synaptic.ui.screen.coordinator_view import picture  # noqa: PLC0415  (the same)
-    from synaptic.ui.screen.service_view import glyphs, record_lines  # noqa: PLC0415  (the same)
+    from synaptic.backends.distributed import read_records  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.ui.screen import (  # noqa: PLC0415  (the same)
+        glyphs,
+        picture,
+        record_lines,
+    )
 
     now, drawn_with = time.time(), glyphs(ascii_only)
     own = [] if backend is None else backend.coordinators()
@@ -133,8 +134,8 @@ async def _start(repl: Repl, call: Call, backend: ShowsCoordinators | None, mode
         repl.screen.note(f"loading {wanted} …")
         _print(repl, await _loaded(repl, backend, wanted))
         return
-    from synaptic.backends.distributed.service.control import follow, launch  # noqa: PLC0415  (start-up)
-    from synaptic.ui.screen.service_view import LoadView  # noqa: PLC0415  (the same)
+    from synaptic.backends.distributed import follow, launch  # noqa: PLC0415  (start-up)
+    from synaptic.ui.screen import LoadView  # noqa: PLC0415  (the same)
 
     launched = launch(wanted, repl.settings)
     if launched.was_running:
@@ -155,7 +156,7 @@ async def _loaded(repl: Repl, backend: ShowsCoordinators, model: str) -> Coordin
     if not repl.screen.live:
         return await backend.load(model)
     from synaptic.ui.repl.watching_lines import draw_while  # noqa: PLC0415  (imports rich)
-    from synaptic.ui.screen.service_view import ascii_only  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.ui.screen import ascii_only  # noqa: PLC0415  (start-up of the prompt)
 
     plain = ascii_only(repl.screen.out)
     return await draw_while(repl.screen, lambda cells: _lines(backend, cells, ascii_only=plain), backend.load(model))
@@ -163,8 +164,11 @@ async def _loaded(repl: Repl, backend: ShowsCoordinators, model: str) -> Coordin
 
 async def _stop(repl: Repl, call: Call, backend: ShowsCoordinators | None, model: str | None) -> str:
     """End the coordinator of a model, or the only one there is; return which."""
-    from synaptic.backends.distributed.service.control import stop  # noqa: PLC0415  (start-up of the prompt)
-    from synaptic.backends.distributed.service.record import is_called, read_records  # noqa: PLC0415  (the same)
+    from synaptic.backends.distributed import (  # noqa: PLC0415  (the same)
+        is_called,
+        read_records,
+        stop,
+    )
 
     own = [] if backend is None else [status.model for status in backend.coordinators()]
     records = read_records()
@@ -186,21 +190,23 @@ async def _stop(repl: Repl, call: Call, backend: ShowsCoordinators | None, model
 
 async def _list_workers(repl: Repl) -> None:
     """Print the table of workers: those that have layers, then those of the settings that have none."""
-    from synaptic.backends.distributed.service.record import read_records  # noqa: PLC0415  (the same)
-    from synaptic.backends.distributed.workers.registry import WorkerRegistry  # noqa: PLC0415  (start-up of the prompt)
-    from synaptic.ui.screen.coordinator_view import WORKER_HEADERS, free_worker_row, worker_rows  # noqa: PLC0415  (the same)
+    from synaptic.backends.distributed import (  # noqa: PLC0415
+        WorkerRegistry,
+        read_records,
+    )
+    from synaptic.ui.screen import SHARE_HEADERS, free_worker_row, share_rows  # noqa: PLC0415  (the same)
 
     backend = await _backend(repl)
     statuses = [] if backend is None else backend.coordinators()
     statuses += [record.status for record in read_records() if record.status is not None]
     holders = WorkerRegistry().holders()
-    rows = worker_rows(statuses, holders)
+    rows = share_rows(statuses, holders)
     placed = {
         endpoint for status in statuses if status.placement is not None for endpoint in status.placement.endpoints
     }
     rows += [free_worker_row(endpoint, holders) for endpoint in _named(repl) if endpoint not in placed]
     if rows:
-        repl.screen.table(rows, WORKER_HEADERS)
+        repl.screen.table(rows, SHARE_HEADERS)
     else:
         repl.screen.say("the settings name no workers, and no model is spread over any")
         repl.screen.note(
@@ -210,9 +216,9 @@ async def _list_workers(repl: Repl) -> None:
 
 async def _check(repl: Repl, call: Call, rest: str) -> None:
     """Ask workers how they are; a held one is not contacted."""
-    from synaptic.backends.distributed.workers.check import check_workers, verdict  # noqa: PLC0415  (start-up)
-    from synaptic.ui.commands.workers import engine_version, given_workers  # noqa: PLC0415  (imports click)
-    from synaptic.ui.screen.workers_view import look_lines  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.backends.distributed import check_workers, verdict  # noqa: PLC0415  (start-up)
+    from synaptic.ui.commands import engine_version, given_workers  # noqa: PLC0415  (imports click)
+    from synaptic.ui.screen import look_lines  # noqa: PLC0415  (start-up of the prompt)
 
     words = rest.split()
     endpoints = given_workers(words) if words else _named(repl)
@@ -229,7 +235,7 @@ async def _check(repl: Repl, call: Call, rest: str) -> None:
 
 async def _backend(repl: Repl) -> ShowsCoordinators | None:
     """Return the session's backend, if it spreads models over workers."""
-    from synaptic.backends.base import ShowsCoordinators  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.backends import ShowsCoordinators  # noqa: PLC0415  (start-up of the prompt)
 
     try:
         await repl.sessions.ask_route(repl.settings)
@@ -240,15 +246,18 @@ async def _backend(repl: Repl) -> ShowsCoordinators | None:
 
 
 def _print(repl: Repl, status: CoordinatorStatus) -> None:
-    from synaptic.ui.screen.coordinator_view import picture  # noqa: PLC0415  (start-up of the prompt)
-    from synaptic.ui.screen.service_view import ascii_only, glyphs  # noqa: PLC0415  (the same)
+    from synaptic.ui.screen import (  # noqa: PLC0415  (the same)
+        ascii_only,
+        glyphs,
+        picture,
+    )
 
     for line in picture(status, _width(repl), time.time(), glyphs(ascii_only(repl.screen.out))):
         repl.screen.say(line)
 
 
 def _print_record(repl: Repl, record: ServiceRecord) -> None:
-    from synaptic.ui.screen.service_view import ascii_only, glyphs, record_lines  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.ui.screen import ascii_only, glyphs, record_lines  # noqa: PLC0415  (start-up of the prompt)
 
     for line in record_lines(record, _width(repl), time.time(), glyphs(ascii_only(repl.screen.out))):
         repl.screen.say(line)
@@ -261,13 +270,13 @@ def _say_what_to_do(repl: Repl) -> None:
 
 
 def _named(repl: Repl) -> list[Endpoint]:
-    from synaptic.backends.distributed.workers.protocol import Endpoint  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.backends.distributed import Endpoint  # noqa: PLC0415  (start-up of the prompt)
 
     return [Endpoint(worker.host, worker.port) for worker in repl.settings.rpc_backends]
 
 
 def _width(repl: Repl) -> int:
-    from synaptic.ui.screen.output import terminal_width  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.ui.screen import terminal_width  # noqa: PLC0415  (start-up of the prompt)
 
     return terminal_width(repl.screen.out)
 

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from synaptic.errors import BackendError, ConfigError, ExitCode, UsageError
-from synaptic.settings.load import settings_path
+from synaptic.settings import settings_path
 from synaptic.ui.repl.arguments import split_words, take_word
 from synaptic.ui.repl.registry import Call, Candidate, command
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from synaptic.backends.base import ShowsNodes
+    from synaptic.backends import ShowsNodes
     from synaptic.ui.repl.state import Repl
 
 _ACTIONS: Final = ("list", "add", "remove", "check", "discover")
@@ -87,20 +87,20 @@ async def explain_command(repl: Repl, call: Call) -> None:
     if not decisions:
         repl.screen.say("no call was sent to a node yet")
         return
-    from synaptic.ui.screen.explain_view import HEADERS, candidate_rows, headline, latest  # noqa: PLC0415 (start-up)
+    from synaptic.ui.screen import CANDIDATE_HEADERS, candidate_rows, headline, latest  # noqa: PLC0415 (start-up)
 
     for index, decision in enumerate(latest(decisions, int(number))):
         if index:
             repl.screen.say()
         repl.screen.say(headline(decision), bold=True)
         if decision.candidates:
-            repl.screen.table(candidate_rows(decision), HEADERS)
+            repl.screen.table(candidate_rows(decision), CANDIDATE_HEADERS)
 
 
 async def _show(repl: Repl) -> None:
     """Show how the nodes of the session stand; where there is no pool, what a look at the settings' nodes tells."""
-    from synaptic.backends.base import Startable  # noqa: PLC0415  (start-up of the prompt)
-    from synaptic.ui.actions.nodes import check, show_statuses  # noqa: PLC0415  (the same)
+    from synaptic.backends import Startable  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.ui.actions import check, show_statuses  # noqa: PLC0415  (the same)
 
     try:
         await repl.sessions.ask_route(repl.settings)
@@ -131,7 +131,7 @@ async def _list(repl: Repl, values: dict[str, Any]) -> None:
 
 async def _add(repl: Repl, values: dict[str, Any]) -> None:
     from synaptic.ui.actions import nodes as actions  # noqa: PLC0415  (start-up of the prompt)
-    from synaptic.ui.commands.nodes import absolute  # noqa: PLC0415  (imports click)
+    from synaptic.ui.commands import absolute  # noqa: PLC0415  (imports click)
 
     look = not values.pop("no_check")
     path = settings_path(repl.sources.config_path)
@@ -153,7 +153,7 @@ async def _remove(repl: Repl, values: dict[str, Any]) -> None:
 
 
 async def _check(repl: Repl, values: dict[str, Any]) -> None:
-    from synaptic.ui.actions.nodes import check  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.ui.actions import check  # noqa: PLC0415  (start-up of the prompt)
 
     _, code = await check(repl.screen, repl.settings, values["which"], os.environ)
     if code is not ExitCode.ANSWERED:
@@ -161,8 +161,8 @@ async def _check(repl: Repl, values: dict[str, Any]) -> None:
 
 
 async def _discover(repl: Repl, values: dict[str, Any]) -> None:
-    from synaptic.backends.pool.node.discovery import addresses  # noqa: PLC0415  (start-up of the prompt)
-    from synaptic.settings.edit_nodes import stored_nodes  # noqa: PLC0415  (the same)
+    from synaptic.backends.pool import addresses  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.settings import stored_nodes  # noqa: PLC0415  (the same)
     from synaptic.ui.actions import nodes as actions  # noqa: PLC0415  (the same)
 
     found_in, port = addresses(values["cidr"]), values["port"]
@@ -189,7 +189,7 @@ _ACTION_HANDLERS: Final = {"list": _list, "add": _add, "remove": _remove, "check
 
 async def _open_pool(repl: Repl) -> ShowsNodes | None:
     """Return the pool of the session, if there is one and it was chosen."""
-    from synaptic.backends.base import ShowsNodes  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.backends import ShowsNodes  # noqa: PLC0415  (start-up of the prompt)
 
     backend: object = (await repl.session()).routed_backend
     return backend if isinstance(backend, ShowsNodes) else None
@@ -202,7 +202,7 @@ async def _agreed(repl: Repl) -> bool:
         UsageError: If there is none.
 
     """
-    from synaptic.ui.screen.keyboard import persons_keyboard  # noqa: PLC0415  (only one command asks)
+    from synaptic.ui.screen import persons_keyboard  # noqa: PLC0415  (only one command asks)
 
     keyboard = persons_keyboard()
     if keyboard is None:
@@ -222,7 +222,7 @@ def _parsed(call: Call, action: str, rest: str) -> dict[str, Any] | None:
     """
     import click  # noqa: PLC0415  (start-up of the prompt)
 
-    from synaptic.ui.commands.nodes import nodes  # noqa: PLC0415  (imports click)
+    from synaptic.ui.commands import nodes  # noqa: PLC0415  (imports click)
 
     try:
         with nodes.commands[action].make_context(f"/nodes {action}", split_words(rest)) as context:

@@ -10,7 +10,7 @@ from synaptic.ui.repl.arguments import take_word
 from synaptic.ui.repl.registry import Call, command
 
 if TYPE_CHECKING:
-    from synaptic.agents.agent import AgentEntry
+    from synaptic.agents import AgentEntry
     from synaptic.ui.repl.state import Repl
 
 _INPUT_FLAGS: Final = ("-i", "--input")
@@ -26,7 +26,7 @@ _ANY_QUESTION: Final = "(your question)"
 )
 async def agents_command(repl: Repl, call: Call) -> None:
     """List the agents, or show one with its prompt."""
-    from synaptic.agents.agent import discover_agents  # noqa: PLC0415  (imports YAML)
+    from synaptic.agents import discover_agents  # noqa: PLC0415  (imports YAML)
 
     words = call.words(1)
     book = discover_agents()
@@ -48,7 +48,7 @@ async def agents_command(repl: Repl, call: Call) -> None:
 )
 async def plan_command(repl: Repl, call: Call) -> None:
     """Print the plan for a question."""
-    from synaptic.ui.screen.plan_view import print_plan  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.ui.screen import print_plan  # noqa: PLC0415  (start-up of the prompt)
 
     last = repl.conversation[-1].question if repl.conversation else _ANY_QUESTION
     print_plan(await repl.plan(call.rest or last), repl.screen.out)

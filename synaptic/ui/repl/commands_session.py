@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from synaptic.errors import SynapticError, UsageError
-from synaptic.text.words import one_line, plural, seconds
+from synaptic.text import one_line, plural, seconds
 from synaptic.ui.repl import candidates
 from synaptic.ui.repl.conversation import Conversation, Turn, as_json, as_markdown
 from synaptic.ui.repl.registry import Call, command

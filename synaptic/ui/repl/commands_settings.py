@@ -6,9 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.errors import BackendError, UsageError
-from synaptic.settings.load import describe, set_value, settings_path
-from synaptic.text.problems import nearest
-from synaptic.text.words import size
+from synaptic.settings import describe, set_value, settings_path
+from synaptic.text import nearest, size
 from synaptic.ui.repl import candidates
 from synaptic.ui.repl.arguments import quoted, take_word
 from synaptic.ui.repl.registry import Call, command
@@ -54,7 +53,7 @@ async def model_command(repl: Repl, call: Call) -> None:
 )
 async def pipeline_command(repl: Repl, call: Call) -> None:
     """Show the pipelines, or set the one that answers questions."""
-    from synaptic.pipeline.loader import Pipeline, builtin_pipelines  # noqa: PLC0415  (start-up of the prompt)
+    from synaptic.pipeline import Pipeline, builtin_pipelines  # noqa: PLC0415  (start-up of the prompt)
 
     words = call.words(1)
     if words:

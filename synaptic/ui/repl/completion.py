@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 
 from synaptic.errors import SynapticError
-from synaptic.text.words import one_line
+from synaptic.text import one_line
 from synaptic.ui.repl.arguments import quoted, word_at_end
 from synaptic.ui.repl.registry import ESCAPED_PREFIX, PREFIX
 

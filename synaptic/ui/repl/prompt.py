@@ -16,7 +16,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.styles import Style
 
-from synaptic.text.words import one_line, plural
+from synaptic.text import one_line, plural
 from synaptic.ui.repl.arguments import ends_with_continuation
 from synaptic.ui.repl.completion import CommandCompleter, is_command
 

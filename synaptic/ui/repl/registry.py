@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
 from synaptic.errors import UsageError
-from synaptic.text.problems import nearest
+from synaptic.text import nearest
 from synaptic.ui.repl.arguments import split_words
 
 if TYPE_CHECKING:

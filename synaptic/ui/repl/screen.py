@@ -7,14 +7,14 @@ import os
 from typing import TYPE_CHECKING, Final, TextIO
 
 from synaptic.errors import SynapticError, UsageError
-from synaptic.text.words import printable
+from synaptic.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rich.console import Console
 
-    from synaptic.ui.screen.render import Renderer
+    from synaptic.ui.screen import Renderer
 
 _BOLD: Final = "1"
 _DIM: Final = "2"
@@ -65,7 +65,7 @@ class Screen:
 
     def table(self, rows: Sequence[Sequence[str]], headers: Sequence[str] = ()) -> None:
         """Print rows in aligned columns; on a terminal the last column is wrapped."""
-        from synaptic.ui.screen.output import table_lines  # noqa: PLC0415  (imports rich)
+        from synaptic.ui.screen import table_lines  # noqa: PLC0415  (imports rich)
 
         clean = [[printable(cell) for cell in row] for row in rows]
         lines = table_lines(headers or [""] * len(rows[0]), clean, self._width())
@@ -83,7 +83,7 @@ class Screen:
         """Give the renderer of one run, and leave the terminal as it was."""
         from rich.console import Console  # noqa: PLC0415  (60 ms that the prompt need not wait for)
 
-        from synaptic.ui.screen.render import make_renderer  # noqa: PLC0415  (imports rich)
+        from synaptic.ui.screen import make_renderer  # noqa: PLC0415  (imports rich)
 
         if self._console is None:
             self._console = Console(file=self.err)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from synaptic.messages import Route
-    from synaptic.pipeline.tools import Tool
-    from synaptic.runtime.session import Session
-    from synaptic.settings.load import Settings
+    from synaptic.pipeline import Tool
+    from synaptic.runtime import Session
+    from synaptic.settings import Settings
 
 SessionFactory: TypeAlias = "Callable[[Settings], Session]"
 
@@ -61,8 +61,8 @@ def session_factory(
     """
 
     def make(settings: Settings) -> Session:
-        from synaptic.runtime.session import Session  # noqa: PLC0415  (start-up of the prompt)
-        from synaptic.ui.screen.approval import make_approver  # noqa: PLC0415  (the same)
+        from synaptic.runtime import Session  # noqa: PLC0415  (start-up of the prompt)
+        from synaptic.ui.screen import make_approver  # noqa: PLC0415  (the same)
 
         approver = make_approver(accept_all=accept_all, paused=paused)
         return Session(settings, tools=tools, approver=approver, priority="interactive")

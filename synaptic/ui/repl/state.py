@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.errors import ConfigError, ExitCode, SynapticError
 from synaptic.messages import Usage
-from synaptic.settings.load import LoadedSettings, Settings, load_settings
+from synaptic.settings import LoadedSettings, Settings, load_settings
 from synaptic.ui.repl.conversation import Conversation, Turn
 from synaptic.ui.repl.registry import Call
 from synaptic.ui.repl.sessions import serves
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from synaptic.pipeline.plan import Plan
-    from synaptic.runtime.events import Event, RunResult, RunStatus
-    from synaptic.runtime.session import Session
+    from synaptic.pipeline import Plan
+    from synaptic.runtime import Event, RunResult, RunStatus, Session
     from synaptic.ui.repl.conversation import TurnStatus
     from synaptic.ui.repl.registry import Registry
     from synaptic.ui.repl.screen import Screen
@@ -153,7 +152,7 @@ class Repl:
             SynapticError: If the run could not begin.
 
         """
-        from synaptic.runtime.events import RunFinished  # noqa: PLC0415  (start-up of the prompt)
+        from synaptic.runtime import RunFinished  # noqa: PLC0415  (start-up of the prompt)
 
         ended: list[RunResult] = []
         asked_at = time.time()

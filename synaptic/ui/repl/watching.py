@@ -12,14 +12,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from synaptic.text.words import printable
-from synaptic.ui.screen.nodes_view import status_table
-from synaptic.ui.screen.output import table_lines
+from synaptic.text import printable
+from synaptic.ui.screen import status_table, table_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from synaptic.backends.pool.node.status import NodeStatus
+    from synaptic.backends.pool import NodeStatus
     from synaptic.ui.repl.screen import Screen
 
 PERIOD_SECONDS: Final = 0.5

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from synaptic.text.words import printable
+from synaptic.text import printable
 from synaptic.ui.repl.watching import PERIOD_SECONDS, any_key
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, TextIO, TypeAlias
 
 from synaptic.errors import OutputInvalid
-from synaptic.runtime.approval import Approval, approve_all
-from synaptic.text.words import printable
+from synaptic.runtime import Approval, approve_all
+from synaptic.text import printable
 from synaptic.ui.screen.editor import EditorFailed, edit, editor_command
 from synaptic.ui.screen.keyboard import Keyboard, persons_keyboard
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from synaptic.runtime.approval import ApprovalRequest, Approver
+    from synaptic.runtime import ApprovalRequest, Approver
 
 Paused: TypeAlias = "Callable[[], AbstractContextManager[None]]"
 """Returns a context in which the terminal belongs to whoever entered it."""

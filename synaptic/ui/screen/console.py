@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from synaptic.errors import SynapticError, UsageError
-from synaptic.text.words import printable
+from synaptic.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,19 +12,23 @@ import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from synaptic.backends.distributed.coordinator.types import CoordinatorState
-from synaptic.backends.distributed.placement.verdicts import gib
-from synaptic.text.words import one_line, plural, seconds
+from synaptic.backends.distributed import CoordinatorState, gib
+from synaptic.text import one_line, plural, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from synaptic.backends.distributed.coordinator.types import CoordinatorStatus, LoadProgress, WorkerStanding
-    from synaptic.backends.distributed.placement.types import Placement, Share
-    from synaptic.backends.distributed.workers.protocol import Endpoint
-    from synaptic.backends.distributed.workers.registry import Holder
+    from synaptic.backends.distributed import (
+        CoordinatorStatus,
+        Endpoint,
+        Holder,
+        LoadProgress,
+        Placement,
+        Share,
+        WorkerStanding,
+    )
 
-WORKER_HEADERS: Final = ("", "worker", "layers", "weights", "kv", "process", "state", "held by")
+SHARE_HEADERS: Final = ("", "worker", "layers", "weights", "kv", "process", "state", "held by")
 
 _NOTHING: Final = "–"
 _WIDEST_BAR: Final = 100
@@ -196,7 +200,7 @@ def legend(status: CoordinatorStatus) -> Iterator[str]:
         yield "  ".join((*(cell.ljust(cells) for cell, cells in zip(row, widths, strict=False)), row[-1])).rstrip()
 
 
-def worker_rows(statuses: Sequence[CoordinatorStatus], holders: Sequence[Holder]) -> list[tuple[str, ...]]:
+def share_rows(statuses: Sequence[CoordinatorStatus], holders: Sequence[Holder]) -> list[tuple[str, ...]]:
     """Return the rows of the table of workers: one a share of each coordinator, in order.
 
     Args:
@@ -223,7 +227,7 @@ def worker_rows(statuses: Sequence[CoordinatorStatus], holders: Sequence[Holder]
 
 def free_worker_row(endpoint: Endpoint, holders: Sequence[Holder]) -> tuple[str, ...]:
     """Return the row of a worker of the settings that has no layers of ours."""
-    from synaptic.backends.distributed.workers.facts import recall  # noqa: PLC0415 - a file is read only for these
+    from synaptic.backends.distributed import recall  # noqa: PLC0415 - a file is read only for these
 
     known, holder = recall(endpoint), _holder_words(endpoint, holders)
     free = "" if known is None else "; ".join(gib(device.memory_total) for device in known.facts.devices)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, TextIO
 
-from synaptic.text.words import seconds, size
+from synaptic.text import seconds, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from synaptic.backends.distributed.engine.engine import Engine
-    from synaptic.backends.distributed.engine.progress import EngineProgress
-    from synaptic.backends.distributed.engine.store import Installed
+    from synaptic.backends.distributed import Engine, EngineProgress, Installed
 
 _QUARTER = 25
 _MINUTE = 60.0

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from synaptic.text.words import one_line, plural
+from synaptic.text import one_line, plural
 from synaptic.ui.screen.nodes_view import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synaptic.backends.pool.node.status import Candidate, Decision
+    from synaptic.backends.pool import Candidate, Decision
 
-HEADERS: Final = ("", "node", "expected", "wait", "load", "run", "cached", "why")
+CANDIDATE_HEADERS: Final = ("", "node", "expected", "wait", "load", "run", "cached", "why")
 MOST_CANDIDATES: Final = 12
 _TAKEN: Final = "*"
 _OUT_OF_QUESTION: Final = "–"
@@ -39,7 +39,7 @@ def candidate_rows(decision: Decision) -> list[tuple[str, ...]]:
     rows = [_row(candidate, decision) for candidate in ranked[:MOST_CANDIDATES]]
     left = len(ranked) - len(rows)
     if left:
-        rows.append(("", f"… and {plural(left, 'node')} more", *[""] * (len(HEADERS) - 2)))
+        rows.append(("", f"… and {plural(left, 'node')} more", *[""] * (len(CANDIDATE_HEADERS) - 2)))
     return rows
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from synaptic.text.words import one_line, plural, seconds, size
+from synaptic.text import one_line, plural, seconds, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from synaptic.backends.pool.node.inspection import Inspection
-    from synaptic.backends.pool.node.status import ModelStatus, NodeStatus
+    from synaptic.backends.pool import Inspection, ModelStatus, NodeStatus
 
 Rows = list[tuple[str, ...]]
 
-HEADERS: Final = (
+NODE_HEADERS: Final = (
     "node",
     "state",
     "version",
@@ -48,7 +47,7 @@ def status_table(statuses: Sequence[NodeStatus], width: int | None = None) -> tu
 
     """
     rows = [row for status in statuses for row in _rows(status)]
-    headers = list(HEADERS)
+    headers = list(NODE_HEADERS)
     for name in _SACRIFICED:
         if width is None or _cells(headers, rows) + _ABOUT_CELLS <= width:
             break

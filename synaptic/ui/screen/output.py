@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
-from synaptic.text.words import printable
+from synaptic.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from synaptic.backends.distributed.placement.predict import kept_bytes
-from synaptic.backends.distributed.placement.types import is_placeholder
-from synaptic.backends.distributed.placement.verdicts import device_name, gib
-from synaptic.text.words import one_line, plural
+from synaptic.backends.distributed import device_name, gib, is_placeholder, kept_bytes
+from synaptic.text import one_line, plural
 from synaptic.ui.screen.coordinator_view import UNICODE, Glyphs, Segment, age, layer_bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from synaptic.backends.distributed.placement.types import Placement, Share
+    from synaptic.backends.distributed import Placement, Share
 
 _NAME_CELLS = 60
 _INDENT = "  "

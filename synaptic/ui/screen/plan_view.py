@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TextIO
 
-from synaptic.pipeline.plan import answer_path, default_inputs, limits
-from synaptic.pipeline.plan_rows import NAMED_BACKEND, planned_steps
-from synaptic.text.words import plural, seconds
+from synaptic.pipeline import NAMED_BACKEND, answer_path, default_inputs, limits, planned_steps
+from synaptic.text import plural, seconds
 from synaptic.ui.screen.output import write_paragraph, write_table, write_text
 from synaptic.ui.screen.run_view import place
 
@@ -14,11 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from synaptic.messages import Route
-    from synaptic.pipeline.graph import CompiledPipeline
-    from synaptic.pipeline.plan import Plan, PlannedStep
-    from synaptic.pipeline.spec.spec import InputSpec
+    from synaptic.pipeline import CompiledPipeline, InputSpec, Plan, PlannedStep
 
-HEADERS = ("#", "step", "does", "runs", "model", "notes", "needs")
+PLAN_HEADERS = ("#", "step", "does", "runs", "model", "notes", "needs")
 LEGEND = "Steps with the same number may run at once; * is the longest chain of steps, which sets how long it takes."
 
 _MORE = " "  # the label of a further line of the paragraph above
@@ -51,7 +48,7 @@ def _print_steps(compiled: CompiledPipeline, rows: Sequence[PlannedStep], route:
     if bounds:
         write_paragraph("limits", bounds, out)
     write_text("", out)
-    write_table(HEADERS, [plan_row(row, route) for row in rows], out)
+    write_table(PLAN_HEADERS, [plan_row(row, route) for row in rows], out)
     write_text("", out)
     for index, line in enumerate(call_lines(rows, route)):
         write_paragraph(_MORE if index else "calls", line, out)

@@ -6,8 +6,8 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from synaptic.runtime.events import RunFinished, RunStarted, StepRepaired, StepRetried, TokenDelta
-from synaptic.text.words import printable
+from synaptic.runtime import RunFinished, RunStarted, StepRepaired, StepRetried, TokenDelta
+from synaptic.text import printable
 from synaptic.ui.screen.render_plain import PlainStatus, QuietStatus
 from synaptic.ui.screen.wrap import WordWrapper
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from synaptic.runtime.events import Event, RunResult
+    from synaptic.runtime import Event, RunResult
 
 
 class AnswerWriter:

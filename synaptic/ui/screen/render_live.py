@@ -13,8 +13,8 @@ from rich.live import Live
 from rich.text import Text
 
 from synaptic.messages import BackendProgress
-from synaptic.runtime.events import BackendReported, RunFinished, RunStarted, StepFinished, TokenDelta
-from synaptic.text.words import printable, seconds, size
+from synaptic.runtime import BackendReported, RunFinished, RunStarted, StepFinished, TokenDelta
+from synaptic.text import printable, seconds, size
 from synaptic.ui.screen.render_plain import PlainStatus, measurements, route_line
 from synaptic.ui.screen.run_view import RunView, StepView
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from synaptic.runtime.events import Event
+    from synaptic.runtime import Event
 
 FRAMES_PER_SECOND: Final = 8
 MOST_CHILDREN: Final = 8

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from rich.text import Text
 
 from synaptic.messages import BackendNotice, BackendProgress
-from synaptic.runtime.events import (
+from synaptic.runtime import (
     ApprovalAsked,
     ApprovalGiven,
     BackendReported,
@@ -22,13 +22,13 @@ from synaptic.runtime.events import (
     StepStarted,
     TokenDelta,
 )
-from synaptic.text.words import one_line, plural, printable, seconds, size
+from synaptic.text import one_line, plural, printable, seconds, size
 from synaptic.ui.screen.run_view import CALLING, RunView, continuation, place, retry, shortening
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from synaptic.runtime.events import Event, RunResult, StepResult
+    from synaptic.runtime import Event, RunResult, StepResult
     from synaptic.ui.screen.run_view import StepView
 
 _PERCENT_STEP: Final = 25

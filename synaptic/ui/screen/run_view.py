@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from synaptic.runtime.events import (
+from synaptic.runtime import (
     ApprovalAsked,
     ApprovalGiven,
     PromptShortened,
@@ -20,12 +20,12 @@ from synaptic.runtime.events import (
     StepStarted,
     TokenDelta,
 )
-from synaptic.text.words import one_line
+from synaptic.text import one_line
 
 if TYPE_CHECKING:
     from synaptic.messages import Route
-    from synaptic.pipeline.plan import PlannedStep
-    from synaptic.runtime.events import Event, StepResult
+    from synaptic.pipeline import PlannedStep
+    from synaptic.runtime import Event, StepResult
 
 StepState = Literal[
     "waiting", "running", "answering", "asking", "succeeded", "failed", "skipped", "cancelled", "not reached"

@@ -7,8 +7,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from synaptic.backends.distributed.coordinator.types import CoordinatorState
-from synaptic.text.words import printable
+from synaptic.backends.distributed import CoordinatorState
+from synaptic.text import printable
 from synaptic.ui.screen.coordinator_view import (
     ASCII,
     UNICODE,
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
     from rich.live import Live
 
-    from synaptic.backends.distributed.service.record import ServiceRecord
-    from synaptic.backends.distributed.workers.registry import Holder
+    from synaptic.backends.distributed import Holder, ServiceRecord
 
 HOLDER_HEADERS: Final = ("worker", "held for", "by")
 _REFRESHES: Final = 4.0  # a second
@@ -94,7 +93,7 @@ def watch_services(out: TextIO) -> None:
     from rich.console import Console  # noqa: PLC0415 - on a terminal only
     from rich.live import Live  # noqa: PLC0415 - the same
 
-    from synaptic.backends.distributed.service.record import read_records  # noqa: PLC0415 - the same
+    from synaptic.backends.distributed import read_records  # noqa: PLC0415 - the same
 
     console = Console(file=out, highlight=False)
 

@@ -5,20 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from synaptic.text.words import one_line, plural, size
+from synaptic.text import one_line, plural, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from synaptic.backends.distributed.workers.check import WorkerLook
-    from synaptic.backends.distributed.workers.facts import KnownWorker
-    from synaptic.backends.distributed.workers.measure import Measurement
-    from synaptic.backends.distributed.workers.probe import Device
-    from synaptic.backends.distributed.workers.protocol import Endpoint
-    from synaptic.backends.distributed.workers.registry import Holder
-    from synaptic.backends.distributed.workers.served import Served
+    from synaptic.backends.distributed import Device, Endpoint, Holder, KnownWorker, Measurement, Served, WorkerLook
 
-HEADERS: Final = ("worker", "rpc", "memory", "round trip", "up", "down", "checked", "held by")
+WORKER_HEADERS: Final = ("worker", "rpc", "memory", "round trip", "up", "down", "checked", "held by")
 CPU_NOTE: Final = (
     "a CPU tells the whole memory of its machine as free, and the protocol does not tell how much really is"
 )

@@ -16,20 +16,20 @@ from synaptic.backends.distributed.coordinator.load_channel import LoadClock
 from synaptic.backends.distributed.coordinator.one_core import CoreWatch
 from synaptic.backends.distributed.coordinator.types import WorkerStanding
 from synaptic.backends.distributed.coordinator.watchdog import Watchdog
-from synaptic.backends.distributed.placement.calibration import FEWEST_TOKENS, Readings, learn
-from synaptic.backends.distributed.placement.demand import wanted_of
-from synaptic.backends.distributed.placement.plan import place
-from synaptic.backends.distributed.placement.predict import speed_of
-from synaptic.backends.distributed.placement.server_arguments import server_arguments
-from synaptic.backends.distributed.workers.check import check_workers
-from synaptic.backends.distributed.workers.offers import local_key
-from synaptic.backends.distributed.workers.probe import Limits, resolve
-from synaptic.backends.distributed.workers.protocol import ProtocolVersion
-from synaptic.backends.distributed.workers.registry import Worker
+from synaptic.backends.distributed.engine import check_engine_knows
+from synaptic.backends.distributed.placement import (
+    FEWEST_TOKENS,
+    Readings,
+    learn,
+    place,
+    server_arguments,
+    speed_of,
+    wanted_of,
+)
+from synaptic.backends.distributed.workers import Limits, ProtocolVersion, Worker, check_workers, local_key, resolve
 from synaptic.errors import BackendError, BackendUnavailable, CoordinatorFailed, NoPlacement
 from synaptic.messages import BackendNotice
-from synaptic.models.gguf_architectures import check_engine_knows
-from synaptic.processes.ports import free_port
+from synaptic.processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from synaptic.backends.distributed.coordinator.coordinators import House
     from synaptic.backends.distributed.coordinator.supervision import End
     from synaptic.backends.distributed.coordinator.types import LoadProgress
-    from synaptic.backends.distributed.engine.engine import Engine
-    from synaptic.backends.distributed.placement.types import Offer, Placement
-    from synaptic.backends.distributed.workers.protocol import Endpoint
-    from synaptic.models.layers import ModelShape
+    from synaptic.backends.distributed.engine import Engine
+    from synaptic.backends.distributed.placement import Offer, Placement
+    from synaptic.backends.distributed.workers import Endpoint
+    from synaptic.models import ModelShape
 
 RETURN_LIMITS: Final = Limits(resolve=2.0, connect=2.0, answer=2.0, whole=4.0)
 RETURN_POLL: Final = 0.2  # seconds between two looks for a lost worker

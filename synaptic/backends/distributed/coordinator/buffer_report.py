@@ -6,12 +6,12 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.placement.server_arguments import buffer_name
+from synaptic.backends.distributed.placement import buffer_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from synaptic.backends.distributed.placement.types import Placement
+    from synaptic.backends.distributed.placement import Placement
 
 _MIB: Final = 1024 * 1024
 _LINE: Final = re.compile(r"(\S+) +(model|KV|compute|output|RS) buffer size *= *(\d+(?:\.\d+)?) MiB")

@@ -15,7 +15,7 @@ from synaptic.backends.distributed.coordinator.life import Life, Transition
 from synaptic.backends.distributed.coordinator.restart_policy import Attempts
 from synaptic.backends.distributed.coordinator.supervision import End, supervise
 from synaptic.backends.distributed.coordinator.types import CoordinatorState, CoordinatorStatus, LoadProgress
-from synaptic.backends.distributed.placement.predict import token_seconds
+from synaptic.backends.distributed.placement import token_seconds
 from synaptic.errors import BackendUnavailable, CoordinatorFailed, SynapticError
 from synaptic.messages import BackendNotice, BackendProgress
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends.distributed.coordinator.coordinators import House
     from synaptic.messages import ChatRequest, Chunk
-    from synaptic.models.layers import ModelShape
+    from synaptic.models import ModelShape
 
 NAME: Final = "distributed"
 NOTICE: Final = 2.0

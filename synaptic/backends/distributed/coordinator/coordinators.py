@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 
 from synaptic.backends.distributed.coordinator.notification import Change
 from synaptic.backends.distributed.coordinator.types import CoordinatorState
-from synaptic.backends.distributed.workers.fleet import Fleet
-from synaptic.backends.distributed.workers.registry import WorkerRegistry
+from synaptic.backends.distributed.workers import Fleet, WorkerRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from synaptic.backends.distributed.coordinator.coordinator import Coordinator
     from synaptic.backends.distributed.coordinator.life import Transition
-    from synaptic.backends.distributed.workers.protocol import Endpoint
+    from synaptic.backends.distributed.workers import Endpoint
     from synaptic.messages import Reporter
-    from synaptic.settings.load import Settings
+    from synaptic.settings import Settings
 
 
 class House:

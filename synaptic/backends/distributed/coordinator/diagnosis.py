@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from synaptic.processes.child import describe_exit
+from synaptic.processes import describe_exit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from synaptic.backends.distributed.workers.protocol import Endpoint
+    from synaptic.backends.distributed.workers import Endpoint
 
 _HINTS = {
     Cause.WORKER: "look at the workers: synaptic workers check",

@@ -12,7 +12,7 @@ from synaptic.backends.distributed.coordinator.diagnosis import diagnose
 from synaptic.backends.distributed.coordinator.load_channel import ROUTER_VARIABLE, read_channel
 from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.errors import BackendError, BackendUnavailable
-from synaptic.processes.child import ChildProcess
+from synaptic.processes import ChildProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends.distributed.coordinator.diagnosis import Diagnosis
     from synaptic.backends.distributed.coordinator.one_core import CoreWatch
-    from synaptic.backends.distributed.engine.engine import Engine
+    from synaptic.backends.distributed.engine import Engine
 
 HOST: Final = "127.0.0.1"
 NAME: Final = "distributed"

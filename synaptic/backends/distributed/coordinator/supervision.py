@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 from synaptic.backends.distributed.coordinator.lost_links import hung_up
 from synaptic.backends.distributed.coordinator.watchdog import SlotWatch
 from synaptic.errors import BackendError
-from synaptic.processes.watch import is_stopped
+from synaptic.processes import is_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from synaptic.backends.distributed.coordinator.bring_up import Serving
-    from synaptic.backends.distributed.workers.fleet import Fleet
-    from synaptic.backends.distributed.workers.managed import ManagedWorker
+    from synaptic.backends.distributed.workers import Fleet, ManagedWorker
 
 HEARTBEAT: Final = 0.5  # seconds
 BLAME_SECONDS: Final = 0.2

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from synaptic.backends.distributed.placement.types import Placement
-    from synaptic.backends.distributed.workers.protocol import Endpoint
+    from synaptic.backends.distributed.placement import Placement
+    from synaptic.backends.distributed.workers import Endpoint
 
 
 class CoordinatorState(StrEnum):

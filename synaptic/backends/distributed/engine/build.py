@@ -26,7 +26,7 @@ from synaptic.backends.distributed.engine.progress import BuildMeter, EngineProg
 from synaptic.backends.distributed.engine.source import LLAMA_CPP
 from synaptic.backends.distributed.engine.store import BUILT, MANIFEST, Manifest, look_at, write_manifest
 from synaptic.errors import EngineUnavailable, UsageError
-from synaptic.processes.child import ChildProcess, python_command, tied
+from synaptic.processes import ChildProcess, python_command, tied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

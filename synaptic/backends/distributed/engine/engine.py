@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synaptic.errors import UsageError
-from synaptic.processes.child import launcher_command
+from synaptic.processes import launcher_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from synaptic.backends.distributed.engine.engine import EngineFacts, engine_command
 from synaptic.errors import EngineUnavailable
-from synaptic.processes.child import ChildProcess, describe_exit
+from synaptic.processes import ChildProcess, describe_exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
-from synaptic.processes.child import tied
+from synaptic.processes import tied
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

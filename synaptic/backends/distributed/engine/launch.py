@@ -9,7 +9,7 @@ import os
 import resource
 from typing import TYPE_CHECKING
 
-from synaptic.processes.lifeline import die_with_parent
+from synaptic.processes import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 from synaptic.backends.distributed.engine.progress import EngineProgress
 from synaptic.errors import EngineUnavailable, UsageError
-from synaptic.models.download import bytes_under, quote_last_line
-from synaptic.processes.child import ChildProcess, tied
+from synaptic.models import bytes_under, quote_last_line
+from synaptic.processes import ChildProcess, tied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

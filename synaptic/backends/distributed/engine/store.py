@@ -17,7 +17,7 @@ from synaptic import paths
 from synaptic.backends.distributed.engine.engine import Engine, EngineFacts, fingerprint, identify, locate
 from synaptic.backends.distributed.engine.examine import examine
 from synaptic.errors import EngineUnavailable, UsageError
-from synaptic.processes.state_file import replace_json
+from synaptic.processes import replace_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

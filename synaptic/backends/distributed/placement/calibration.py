@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from synaptic.backends.distributed.placement import predict
-from synaptic.backends.distributed.workers.facts import recall, remember
+from synaptic.backends.distributed.workers import recall, remember
 
 if TYPE_CHECKING:
     from synaptic.backends.distributed.placement.types import Placement
-    from synaptic.backends.distributed.workers.protocol import Endpoint
+    from synaptic.backends.distributed.workers import Endpoint
 
 FEWEST_TOKENS: Final = 16
 """A shorter answer says too little of the speed."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from synaptic.backends.distributed.placement import slots as how_many
+from synaptic.backends.distributed.placement.slots import slot_count
 from synaptic.backends.distributed.placement.types import Wanted
 from synaptic.errors import UsageError
 
 if TYPE_CHECKING:
-    from synaptic.models.layers import ModelShape
-    from synaptic.settings.model import Settings
+    from synaptic.models import ModelShape
+    from synaptic.settings import Settings
 
 
 def wanted_of(
@@ -35,4 +35,4 @@ def wanted_of(
             f"--context {context}: {shape.name} was trained for {most} tokens", hint=f"write --context {most} or less"
         )
     tokens = context or settings.distributed_context
-    return Wanted(context=min(tokens, most) if most else tokens, slots=slots or how_many.slots(settings, width))
+    return Wanted(context=min(tokens, most) if most else tokens, slots=slots or slot_count(settings, width))

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synaptic.backends.distributed.placement.types import Offer, Wanted
-    from synaptic.backends.distributed.workers.protocol import Endpoint
-    from synaptic.models.layers import ModelShape
+    from synaptic.backends.distributed.workers import Endpoint
+    from synaptic.models import ModelShape
 
 THIN: Final = 0.15
 """The part of a model that its coordinator may hold for the sake of speed."""

@@ -16,13 +16,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.workers.measure import Measurement
+from synaptic.backends.distributed.workers import Measurement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from synaptic.backends.distributed.placement.types import Offer, Placement, Wanted
-    from synaptic.models.layers import LayerShape, ModelShape
+    from synaptic.models import LayerShape, ModelShape
 
 MIB: Final = 1024 * 1024
 GIB: Final = 1024 * MIB

@@ -8,7 +8,7 @@ from synaptic.backends.distributed.placement.predict import context_per_slot
 
 if TYPE_CHECKING:
     from synaptic.backends.distributed.placement.types import Placement, Share
-    from synaptic.backends.distributed.workers.protocol import Endpoint
+    from synaptic.backends.distributed.workers import Endpoint
 
 _NO_PIPELINE: Final = "^no-tensor-has-this-name$=CPU"
 """Any override turns pipeline parallelism off. It would keep every input four times, which doubles scratch memory and

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from synaptic.settings.model import Settings
+    from synaptic.settings import Settings
 
 FEWEST: Final = 4
 MOST: Final = 16
 
 
-def slots(settings: Settings, width: int = 0) -> int:
+def slot_count(settings: Settings, width: int = 0) -> int:
     """Return the calls at once: as set, else as many as a pipeline is wide, within bounds.
 
     Args:

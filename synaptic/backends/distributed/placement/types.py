@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from synaptic.backends.distributed.workers.measure import Measurement
-    from synaptic.backends.distributed.workers.protocol import Endpoint
-    from synaptic.models.layers import ModelShape
+    from synaptic.backends.distributed.workers import Endpoint, Measurement
+    from synaptic.models import ModelShape
 
 _LOOPBACK: Final = "127.0.0.1"
 _MOST_PLACEHOLDERS: Final = 15  # llama.cpp takes no more devices

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synaptic.backends.distributed.placement.types import Offer, Placement, Share, Wanted
-    from synaptic.backends.distributed.workers.protocol import Endpoint
-    from synaptic.models.layers import ModelShape
+    from synaptic.backends.distributed.workers import Endpoint
+    from synaptic.models import ModelShape
 
 _TENTH = 0.1
 _CLEARLY = 1.05

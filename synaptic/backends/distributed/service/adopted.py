@@ -7,8 +7,8 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.coordinator.call import NAME, DistributedCall
-from synaptic.backends.distributed.placement.predict import UNKNOWN_TOKEN_SECONDS, token_seconds
+from synaptic.backends.distributed.coordinator import NAME, DistributedCall
+from synaptic.backends.distributed.placement import UNKNOWN_TOKEN_SECONDS, token_seconds
 from synaptic.backends.distributed.service.record import ServiceRecord, current, wait_until_ready
 from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.errors import SynapticError

@@ -23,13 +23,13 @@ from synaptic.backends.distributed.service.record import (
     write,
 )
 from synaptic.errors import EngineUnavailable, SynapticError
-from synaptic.processes.child import python_command
+from synaptic.processes import python_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from synaptic.settings.load import Settings
+    from synaptic.settings import Settings
 
 STOP_SECONDS: Final = 20.0
 """How long a service has to end its children and itself before it is killed; they die with it all the same."""

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from synaptic import errors, paths
-from synaptic.backends.distributed.coordinator.types import CoordinatorState, CoordinatorStatus
+from synaptic.backends.distributed.coordinator import CoordinatorState, CoordinatorStatus
 from synaptic.backends.distributed.service.record_json import status_from_json, status_json
 from synaptic.errors import BackendUnavailable, EngineUnavailable, SynapticError, UsageError
-from synaptic.models.names import full_name
-from synaptic.processes.mark import process_mark
-from synaptic.processes.state_file import only_one, read_json, replace_json, told
+from synaptic.models import full_name
+from synaptic.processes import only_one, process_mark, read_json, replace_json, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,15 +7,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synaptic.backends.distributed.coordinator.types import (
-    CoordinatorState,
-    CoordinatorStatus,
-    LoadProgress,
-    WorkerStanding,
-)
-from synaptic.backends.distributed.placement.types import Placement, Share, Verdict, Wanted
-from synaptic.backends.distributed.workers.protocol import Endpoint
-from synaptic.models.layers import LayerShape, ModelShape
+from synaptic.backends.distributed.coordinator import CoordinatorState, CoordinatorStatus, LoadProgress, WorkerStanding
+from synaptic.backends.distributed.placement import Placement, Share, Verdict, Wanted
+from synaptic.backends.distributed.workers import Endpoint
+from synaptic.models import LayerShape, ModelShape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,7 +18,7 @@ import traceback
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
-from synaptic.backends.distributed.coordinator.types import CoordinatorState, CoordinatorStatus
+from synaptic.backends.distributed.coordinator import CoordinatorState, CoordinatorStatus
 from synaptic.backends.distributed.service.record import (
     Failure,
     ServiceRecord,
@@ -30,14 +30,14 @@ from synaptic.backends.distributed.service.record import (
 )
 from synaptic.errors import EngineUnavailable, ExitCode, SynapticError
 from synaptic.messages import BackendNotice
-from synaptic.processes.endings import told_to_end
+from synaptic.processes import told_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
     from typing import Any
 
     from synaptic.messages import BackendReport, Reporter
-    from synaptic.settings.load import Settings
+    from synaptic.settings import Settings
 
 POLL_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = 60.0
@@ -252,7 +252,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _obey(order: dict[str, Any]) -> int:
-    from synaptic.settings.load import Settings  # noqa: PLC0415 (after the parent is answered)
+    from synaptic.settings import Settings  # noqa: PLC0415 (after the parent is answered)
 
     record = new_record(order["model"], os.getpid())
     with _log(record) as say:

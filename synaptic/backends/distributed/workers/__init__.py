@@ -1,1 +1,5 @@
 """RPC workers: what they say of themselves, and keeping those of this machine running."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,7 +14,7 @@ from synaptic import paths
 from synaptic.backends.distributed.workers.measure import Measurement
 from synaptic.backends.distributed.workers.probe import Device, WorkerFacts
 from synaptic.backends.distributed.workers.protocol import ProtocolVersion
-from synaptic.processes.state_file import only_one, read_json, replace_json
+from synaptic.processes import only_one, read_json, replace_json
 
 if TYPE_CHECKING:
     from synaptic.backends.distributed.workers.protocol import Endpoint

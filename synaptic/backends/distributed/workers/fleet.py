@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from synaptic.backends.distributed.engine.store import current_engine
+from synaptic.backends.distributed.engine import current_engine
 from synaptic.backends.distributed.workers.local import local_workers
 from synaptic.backends.distributed.workers.offers import gather_offers
 from synaptic.errors import BackendUnavailable
@@ -14,12 +14,12 @@ from synaptic.errors import BackendUnavailable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from synaptic.backends.distributed.engine.engine import Engine
-    from synaptic.backends.distributed.placement.types import Offer
+    from synaptic.backends.distributed.engine import Engine
+    from synaptic.backends.distributed.placement import Offer
     from synaptic.backends.distributed.workers.managed import ManagedWorker
     from synaptic.backends.distributed.workers.protocol import Endpoint
     from synaptic.messages import Reporter
-    from synaptic.settings.load import Settings
+    from synaptic.settings import Settings
 
 
 class Fleet:

@@ -103,7 +103,7 @@ def fnv1a(data: bytes) -> str:
 def _compile(library: Path, environment: Mapping[str, str]) -> None:
     from shutil import which  # noqa: PLC0415
 
-    from synaptic.backends.distributed.engine.tools import find_tool, search_path  # noqa: PLC0415
+    from synaptic.backends.distributed.engine import find_tool, search_path  # noqa: PLC0415
 
     path = search_path(environment)
     compiler = find_tool("cc", environment, lambda name: which(name, path=path))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from synaptic.backends.distributed.engine.engine import Engine
+    from synaptic.backends.distributed.engine import Engine
     from synaptic.backends.distributed.workers.managed import ManagedWorker
     from synaptic.messages import Reporter
-    from synaptic.settings.model import Settings
+    from synaptic.settings import Settings
 
 GIB: Final = 1 << 30
 
@@ -24,7 +24,7 @@ def local_worker_threads(settings: Settings, count: int | None = None) -> int:
     """Return how many threads each of ``count`` local workers gets: as set, else its part of the cores."""
     if settings.local_worker_threads is not None:
         return settings.local_worker_threads
-    from synaptic.backends.embedded.backend import usable_threads  # noqa: PLC0415 - it loads what HTTP needs
+    from synaptic.backends.embedded import usable_threads  # noqa: PLC0415 - it loads what HTTP needs
 
     count = local_worker_count(settings) if count is None else count
     return max(1, usable_threads() // max(1, count))

@@ -16,18 +16,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from synaptic import paths
-from synaptic.backends.distributed.coordinator.notification import Change
+from synaptic.backends.distributed.coordinator import Change
 from synaptic.backends.distributed.workers.machine import available_bytes, cpu_name, parse_devices
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.backends.distributed.workers.restart_policy import Restarts
-from synaptic.backends.embedded.child import SPIN_COUNT
+from synaptic.backends.embedded import SPIN_COUNT
 from synaptic.errors import BackendUnavailable, SynapticError
 from synaptic.messages import BackendNotice, ignore_report
-from synaptic.processes.child import ChildProcess, describe_exit
-from synaptic.processes.ports import free_port, is_free
-from synaptic.processes.watch import (
+from synaptic.processes import (
+    ChildProcess,
     bound_memory,
     connected,
+    describe_exit,
+    free_port,
+    is_free,
     is_listening,
     is_stopped,
     resident_bytes,
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from synaptic.backends.distributed.engine.engine import Engine
+    from synaptic.backends.distributed.engine import Engine
     from synaptic.backends.distributed.workers.machine import LocalDevice
     from synaptic.backends.distributed.workers.tensor_cache import TensorView
     from synaptic.messages import Reporter

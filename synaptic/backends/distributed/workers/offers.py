@@ -11,7 +11,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.placement.types import Offer
+from synaptic.backends.distributed.placement import Offer
 from synaptic.backends.distributed.workers.check import WorkerState, check_worker, check_workers
 from synaptic.backends.distributed.workers.facts import recall, remember
 from synaptic.backends.distributed.workers.local import GIB, local_worker_memory, local_worker_threads
@@ -22,14 +22,13 @@ from synaptic.backends.distributed.workers.registry import Worker, WorkerRegistr
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from synaptic.backends.distributed.engine.engine import Engine
+    from synaptic.backends.distributed.engine import Engine
     from synaptic.backends.distributed.workers.check import WorkerLook
     from synaptic.backends.distributed.workers.facts import KnownWorker
     from synaptic.backends.distributed.workers.managed import ManagedFacts, ManagedWorker
     from synaptic.backends.distributed.workers.measure import Measurement
     from synaptic.backends.distributed.workers.probe import Device
-    from synaptic.settings.model import Settings
-    from synaptic.settings.nodes import RpcBackendSettings
+    from synaptic.settings import RpcBackendSettings, Settings
 
 LOOPBACK: Final = "127.0.0.1"
 MEASURED_FOR_SECONDS: Final = 7 * 24 * 3600.0

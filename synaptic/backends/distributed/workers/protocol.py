@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from synaptic.settings.addresses import WORKER_PORT, split_host_port
+from synaptic.settings import WORKER_PORT, split_host_port
 
 LENGTH: Final = struct.Struct("<Q")
 """What stands before every reply."""

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Final
 from synaptic import paths
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.errors import UsageError
-from synaptic.processes.mark import process_mark
-from synaptic.processes.state_file import only_one, read_json, replace_json, told
+from synaptic.processes import only_one, process_mark, read_json, replace_json, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,7 +9,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from synaptic.processes.state_file import only_one, read_json, replace_json
+from synaptic.processes import only_one, read_json, replace_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from synaptic.backends.pool.learned.rates import Sample
+from synaptic.backends.pool.learned import Sample
 from synaptic.errors import StreamTruncated
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends.pool.calls.lease import Lease
     from synaptic.backends.pool.calls.sentinel import Flight, Sentinel
-    from synaptic.backends.pool.node.node import Member
+    from synaptic.backends.pool.node import Member
     from synaptic.messages import ChatRequest, Chunk
 
 

@@ -12,11 +12,8 @@ from synaptic.backends.pool.calls.attempt import Attempt
 from synaptic.backends.pool.calls.hedging import first_of_two
 from synaptic.backends.pool.calls.progress import Progress
 from synaptic.backends.pool.calls.sentinel import SUSPICIOUS_SILENCE, Flight
-from synaptic.backends.pool.learned.rates import COLD_LOAD_SECONDS
-from synaptic.backends.pool.learned.sizes import OutputSizes, prompt_tokens
-from synaptic.backends.pool.node.failures import judge
-from synaptic.backends.pool.node.node import PastError
-from synaptic.backends.pool.node.state import CallShape
+from synaptic.backends.pool.learned import COLD_LOAD_SECONDS, OutputSizes, prompt_tokens
+from synaptic.backends.pool.node import CallShape, PastError, judge
 from synaptic.backends.pool.queue import Waiter
 from synaptic.errors import BackendError, ModelNotFound
 from synaptic.messages import Chunk, Continued, Restart
@@ -28,12 +25,8 @@ if TYPE_CHECKING:
     from synaptic.backends.pool.calls.retry_budget import RetryBudget
     from synaptic.backends.pool.calls.sentinel import Sentinel
     from synaptic.backends.pool.dispatch import Dispatcher
-    from synaptic.backends.pool.learned.contexts import ContextBook
-    from synaptic.backends.pool.learned.prefixes import Prefixes
-    from synaptic.backends.pool.node.failures import Failure
-    from synaptic.backends.pool.node.node import Member
-    from synaptic.backends.pool.node.state import ModelState
-    from synaptic.backends.pool.node.watch import Watch
+    from synaptic.backends.pool.learned import ContextBook, Prefixes
+    from synaptic.backends.pool.node import Failure, Member, ModelState, Watch
     from synaptic.messages import ChatRequest
 
 MODEL_PENALTY_SECONDS = 60.0

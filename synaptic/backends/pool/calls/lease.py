@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from synaptic.backends.pool.node.state import NodeState
+    from synaptic.backends.pool.node import NodeState
     from synaptic.backends.pool.policy import Pick
 
 

@@ -16,7 +16,7 @@ from synaptic.errors import BackendError, BackendUnavailable, CallTimeout, First
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from synaptic.backends.pool.node.node import Member
+    from synaptic.backends.pool.node import Member
     from synaptic.messages import Chunk, Timeouts
 
 NEVER = float("inf")

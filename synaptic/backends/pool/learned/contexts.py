@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from synaptic.backends.pool.node.state import ModelState
+    from synaptic.backends.pool.node import ModelState
 
 DEFAULT_CONTEXT = 8192
 """Tokens, where neither the settings nor a loaded model say: room for a pipeline's texts at 1 GiB of KV cache for an

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 from synaptic.backends.pool.learned.sizes import CHARACTERS_A_TOKEN
-from synaptic.backends.pool.node.state import NOTHING_CACHED
+from synaptic.backends.pool.node import NOTHING_CACHED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,15 +10,14 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from synaptic.backends.http.access import authorization
-from synaptic.backends.ollama.api import is_loopback
-from synaptic.backends.ollama.backend import OllamaBackend
+from synaptic.backends.http import authorization
+from synaptic.backends.ollama import OllamaBackend, is_loopback
 from synaptic.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from synaptic.settings.load import NodeSettings, Settings
+    from synaptic.settings import NodeSettings, Settings
 
 MAX_SECRET_BYTES = 64 * 1024
 """The longest tokens in use have a few KiB; a file of more is another one."""

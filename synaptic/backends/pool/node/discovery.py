@@ -12,9 +12,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from synaptic.backends.http.client import get_json, new_client
+from synaptic.backends.http import get_json, new_client
 from synaptic.errors import BackendError, UsageError
-from synaptic.settings.addresses import OLLAMA_PORT
+from synaptic.settings import OLLAMA_PORT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence

@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from synaptic.backends.ollama.api import merge_models, trained_context
+from synaptic.backends.ollama import merge_models, trained_context
 from synaptic.backends.pool.node.state import ModelState
-from synaptic.models.names import full_name
+from synaptic.models import full_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from synaptic.backends.ollama.api import Installed
+    from synaptic.backends.ollama import Installed
     from synaptic.backends.pool.node.state import NodeState
 
 MOST = 2**63

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synaptic.backends.http.client import get_json, new_client
+from synaptic.backends.http import get_json, new_client
 from synaptic.backends.pool.node.access import access_notices, certificates, node_headers
 from synaptic.backends.pool.node.facts import read_facts
 from synaptic.backends.pool.node.status import ModelStatus, NodeStatus
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from synaptic.backends.http.client import JsonObject
+    from synaptic.backends.http import JsonObject
     from synaptic.backends.pool.node.facts import LoadedModel
     from synaptic.messages import ModelInfo
-    from synaptic.settings.load import NodeSettings
+    from synaptic.settings import NodeSettings
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 5.0

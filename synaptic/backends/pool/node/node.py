@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from synaptic.backends.ollama.api import Installed
-    from synaptic.backends.ollama.backend import OllamaBackend
+    from synaptic.backends.ollama import Installed, OllamaBackend
     from synaptic.backends.pool.node.health import Health
     from synaptic.backends.pool.node.state import NodeState
 

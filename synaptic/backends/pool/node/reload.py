@@ -12,7 +12,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from synaptic.backends.pool.learned.rates import Rates
+from synaptic.backends.pool.learned import Rates
 from synaptic.backends.pool.node.facts import read_facts
 from synaptic.errors import BackendError
 

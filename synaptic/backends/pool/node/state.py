@@ -9,7 +9,7 @@ from bisect import insort
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from synaptic.backends.pool.learned.rates import Rates
+from synaptic.backends.pool.learned import Rates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

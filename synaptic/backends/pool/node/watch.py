@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from synaptic.backends.ollama.api import NAME
+from synaptic.backends.ollama import NAME
 from synaptic.backends.pool.node.facts import read_facts, read_shown, update
 from synaptic.backends.pool.node.failures import judge
 from synaptic.backends.pool.node.identity import own_addresses, place_of, twins

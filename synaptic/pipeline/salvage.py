@@ -14,9 +14,7 @@ import pydantic
 
 from synaptic.errors import PipelineError
 from synaptic.pipeline.loader import Pipeline, read_document
-from synaptic.pipeline.spec.errors import error_path, translate
-from synaptic.pipeline.spec.keys import advice_for
-from synaptic.pipeline.spec.spec import PipelineSpec
+from synaptic.pipeline.spec import PipelineSpec, advice_for, error_path, translate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +22,8 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-    from synaptic.text.problems import Problem
-    from synaptic.text.yaml_positions import Document, KeyPath
+    from synaptic.errors import Problem
+    from synaptic.text import KeyPath, YamlDocument
 
 _STEPS = ("steps",)
 _NAMED = {"inputs", "agents"}
@@ -94,7 +92,7 @@ def _leave_out(data: dict[str, Any], errors: Sequence[ErrorDetails], broken: dic
 
 
 def _read_as_meant(
-    data: dict[str, Any], error: ErrorDetails, document: Document, misspelt: set[tuple[int, int]]
+    data: dict[str, Any], error: ErrorDetails, document: YamlDocument, misspelt: set[tuple[int, int]]
 ) -> bool:
     """Give the value of a misspelt key to the key that was meant, and return whether there is one."""
     if error["type"] != "extra_forbidden":

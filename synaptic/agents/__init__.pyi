@@ -1,0 +1,17 @@
+from .agent import Agent as Agent
+from .agent import AgentEntry as AgentEntry
+from .agent import discover_agents as discover_agents
+from .notation import ENUM_LIMIT as ENUM_LIMIT
+from .notation import FIELD_LIMIT as FIELD_LIMIT
+from .notation import BooleanType as BooleanType
+from .notation import EnumType as EnumType
+from .notation import Field as Field
+from .notation import FieldType as FieldType
+from .notation import IntegerType as IntegerType
+from .notation import ListType as ListType
+from .notation import Mistake as Mistake
+from .notation import NumberType as NumberType
+from .notation import ObjectType as ObjectType
+from .notation import StringType as StringType
+from .shape import Shape as Shape
+from .shape import is_complete_json as is_complete_json

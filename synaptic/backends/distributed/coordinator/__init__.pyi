@@ -1,0 +1,10 @@
+from .call import NAME as NAME
+from .call import DistributedCall as DistributedCall
+from .coordinator import Coordinator as Coordinator
+from .coordinators import House as House
+from .life import Transition as Transition
+from .notification import Change as Change
+from .types import CoordinatorState as CoordinatorState
+from .types import CoordinatorStatus as CoordinatorStatus
+from .types import LoadProgress as LoadProgress
+from .types import WorkerStanding as WorkerStanding

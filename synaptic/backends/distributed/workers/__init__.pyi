@@ -1,0 +1,13 @@
+from .check import check_workers as check_workers
+from .facts import recall as recall
+from .facts import remember as remember
+from .fleet import Fleet as Fleet
+from .managed import ManagedWorker as ManagedWorker
+from .measure import Measurement as Measurement
+from .offers import local_key as local_key
+from .probe import Limits as Limits
+from .probe import resolve as resolve
+from .protocol import Endpoint as Endpoint
+from .protocol import ProtocolVersion as ProtocolVersion
+from .registry import Worker as Worker
+from .registry import WorkerRegistry as WorkerRegistry

@@ -1,0 +1,15 @@
+from .access import authorization as authorization
+from .client import JsonObject as JsonObject
+from .client import drain as drain
+from .client import get_json as get_json
+from .client import get_json_objects as get_json_objects
+from .client import ndjson as ndjson
+from .client import new_client as new_client
+from .client import post_json as post_json
+from .client import sse as sse
+from .client import stream_request as stream_request
+from .errors import Origin as Origin
+from .errors import closed_client as closed_client
+from .errors import error_text as error_text
+from .errors import without_password as without_password
+from .reply import Reply as Reply

@@ -1,0 +1,17 @@
+from .backend import PoolBackend as PoolBackend
+from .library import Pool as Pool
+from .library import PoolReply as PoolReply
+from .node.access import certificates as certificates
+from .node.access import node_headers as node_headers
+from .node.access import open_client as open_client
+from .node.discovery import AddressRange as AddressRange
+from .node.discovery import FoundNode as FoundNode
+from .node.discovery import addresses as addresses
+from .node.discovery import scan as scan
+from .node.inspection import Inspection as Inspection
+from .node.inspection import inspect_node as inspect_node
+from .node.inspection import inspect_nodes as inspect_nodes
+from .node.status import Candidate as Candidate
+from .node.status import Decision as Decision
+from .node.status import ModelStatus as ModelStatus
+from .node.status import NodeStatus as NodeStatus

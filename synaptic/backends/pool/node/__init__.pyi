@@ -1,0 +1,16 @@
+from .access import access_notices as access_notices
+from .access import open_client as open_client
+from .failures import Failure as Failure
+from .failures import judge as judge
+from .health import Health as Health
+from .node import Member as Member
+from .node import PastError as PastError
+from .snapshot import node_status as node_status
+from .state import NOTHING_CACHED as NOTHING_CACHED
+from .state import CallShape as CallShape
+from .state import ModelState as ModelState
+from .state import NodeState as NodeState
+from .status import Candidate as Candidate
+from .status import Decision as Decision
+from .status import NodeStatus as NodeStatus
+from .watch import Watch as Watch

@@ -1,0 +1,12 @@
+from .download import MODEL_NAME as MODEL_NAME
+from .download import ModelStore as ModelStore
+from .download import bytes_under as bytes_under
+from .download import check_model_file as check_model_file
+from .download import ensure_model as ensure_model
+from .download import quote_last_line as quote_last_line
+from .gguf_file import large_tensors as large_tensors
+from .layers import LayerShape as LayerShape
+from .layers import ModelShape as ModelShape
+from .names import full_name as full_name
+from .source import list_models as list_models
+from .source import open_model as open_model

@@ -1,0 +1,14 @@
+from .errors import error_path as error_path
+from .errors import translate as translate
+from .keys import advice_for as advice_for
+from .keys import known_keys as known_keys
+from .spec import AgentSpec as AgentSpec
+from .spec import BudgetSpec as BudgetSpec
+from .spec import ChooseSpec as ChooseSpec
+from .spec import InputSpec as InputSpec
+from .spec import Join as Join
+from .spec import Overflow as Overflow
+from .spec import PipelineSpec as PipelineSpec
+from .spec import RetryCause as RetryCause
+from .spec import Select as Select
+from .spec import StepSpec as StepSpec

@@ -1,0 +1,17 @@
+from .expressions import Expression as Expression
+from .expressions import Reference as Reference
+from .expressions import Template as Template
+from .expressions import TemplateProblem as TemplateProblem
+from .static_access import describe as describe
+from .static_types import BOOLEAN as BOOLEAN
+from .static_types import NUMBER as NUMBER
+from .static_types import TEXT as TEXT
+from .static_types import UNKNOWN as UNKNOWN
+from .static_types import ListOf as ListOf
+from .static_types import Number as Number
+from .static_types import Record as Record
+from .static_types import StaticType as StaticType
+from .static_types import Text as Text
+from .static_types import Unknown as Unknown
+from .static_types import of_field as of_field
+from .values import SKIPPED as SKIPPED

@@ -1,0 +1,15 @@
+from .json_positions import JsonDocument as JsonDocument
+from .json_positions import excerpt as excerpt
+from .json_positions import is_unicode as is_unicode
+from .json_positions import parse_json as parse_json
+from .problems import KeyPath as KeyPath
+from .problems import did_you_mean as did_you_mean
+from .problems import nearest as nearest
+from .words import one_line as one_line
+from .words import plural as plural
+from .words import printable as printable
+from .words import seconds as seconds
+from .words import size as size
+from .yaml_positions import YamlDocument as YamlDocument
+from .yaml_positions import parse_yaml as parse_yaml
+from .yaml_positions import read_text as read_text

@@ -1,0 +1,1 @@
+from .app import open_repl as open_repl
