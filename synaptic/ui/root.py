@@ -197,5 +197,5 @@ def _show_version(context: click.Context, parameter: click.Parameter, wanted: bo
     if wanted and not context.resilient_parsing:
         from synaptic.version import __version__  # noqa: PLC0415 - 20 ms that the help need not pay
 
-        click.echo(f"synapticllamas {version('synapticllamas')}")
+        click.echo(f"synapticllamas {__version__}")
         context.exit()
