@@ -39,8 +39,12 @@ def python_command(module: str, *arguments: str) -> list[str]:
 
 
 def launcher_command(module: str, *arguments: str) -> list[str]:
-    """Return the same for a module that needs the standard library only: it starts in two thirds of the time."""
-    return [sys.executable, "-I", "-S", "-c", _BOOT, str(PACKAGE.parent), module, *arguments]
+    """Return the same for a module that imports the standard library only: it starts in half the time.
+
+    The file is run as a script, without the packages that it lies in: their faces need installed libraries.
+    """
+    file = PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    return [sys.executable, "-I", "-S", str(file), *arguments]
 
 
 def tied(command: Sequence[str]) -> list[str]:

@@ -56,3 +56,7 @@ def main(arguments: Sequence[str]) -> None:
     parent, program, *rest = arguments
     die_with_parent(int(parent))
     os.execvp(program, [program, *rest])  # noqa: S606 - the command is ours; no shell is wanted
+
+
+if __name__ == "__main__":  # run as a script by launcher_command
+    main(sys.argv[1:])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synaptic.errors import UsageError
-from synaptic.processes import launcher_command
+from synaptic.processes import launcher_command, tied
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,7 +120,7 @@ def engine_command(files: EngineFiles, program: Path, arguments: Sequence[str]) 
     SIGPIPE ignored, without which an RPC server dies when a client goes away at the wrong moment.
     """
     launcher = "synaptic.backends.distributed.engine.launch"
-    return launcher_command(launcher, str(os.getpid()), str(files.directory), str(program), *arguments)
+    return tied(launcher_command(launcher, str(files.directory), str(program), *arguments))
 
 
 def locate(directory: Path) -> EngineFiles:

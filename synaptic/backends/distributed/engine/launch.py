@@ -7,23 +7,21 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from typing import TYPE_CHECKING
-
-from synaptic.processes import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Become another program, in a directory, that dies with the parent.
+    """Become another program, in a directory.
 
     Args:
-        arguments: The parent's process id, the directory, the program and its arguments.
+        arguments: The directory, the program and its arguments.
 
     """
-    parent, directory, program, *rest = arguments
-    die_with_parent(int(parent))
+    directory, program, *rest = arguments
     os.chdir(directory)
     # llama.cpp aborts when it loses a worker: a core of several GiB in the engine's directory would help nobody.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
@@ -33,3 +31,7 @@ def main(arguments: Sequence[str]) -> None:
         # A wrong architecture, a missing loader: the program's own words to the one who started it.
         os.write(2, f"{program}: {error.strerror or error}\n".encode())
         os._exit(126)
+
+
+if __name__ == "__main__":  # run as a script by launcher_command
+    main(sys.argv[1:])
