@@ -14,6 +14,7 @@ from .graph import CompiledTool as CompiledTool
 from .graph import CompiledUse as CompiledUse
 from .graph import Graph as Graph
 from .graph import StepKind as StepKind
+from .graph import WorkKind as WorkKind
 from .inputs import bind_inputs as bind_inputs
 from .inputs import bind_values as bind_values
 from .loader import Pipeline as Pipeline

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synaptic.errors import BudgetExceeded, NotApproved, SynapticError
+from synaptic.runtime.agent_call import REPAIRS, CallRecord, build_request, call_agent
 from synaptic.runtime.approval import Approval, ApprovalRequest
 from synaptic.runtime.events import ApprovalAsked, ApprovalGiven
 from synaptic.runtime.failure import StepFailed
-from synaptic.runtime.kinds import REPAIRS, CallRecord, build_request, call_agent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from synaptic.agents import Shape
     from synaptic.backends import Backend
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from synaptic.pipeline import CallPolicy, CompiledCall, CompiledStep, StepKind
     from synaptic.runtime.approval import Approver
     from synaptic.runtime.events import StepStatus
-    from synaptic.runtime.kinds import ListFeed
     from synaptic.runtime.ledger import Ledger
+    from synaptic.runtime.list_feed import ListFeed
     from synaptic.runtime.policies import Bounds
     from synaptic.runtime.scope import Place, Scope
 
@@ -57,24 +57,6 @@ class Caller:
         self._route = route
         self._approver = approver
 
-    async def call(self, step: CompiledStep, place: Place) -> Any:
-        """Make the call of a step with an agent and return its output.
-
-        Raises:
-            StepFailed: If it failed for good; its event says so.
-            BudgetExceeded: If a budget was used up meanwhile.
-
-        """
-        assert step.call is not None, "the compiler gives an agent step its call"
-        feeds = place.scope.feeds
-        feed = feeds.get(step.id) if feeds and step.is_plain_call else None
-        return await self.make(step, step.call, place, feed=feed)
-
-    async def choose(self, step: CompiledStep, place: Place) -> str:
-        """Make the classifying call and return the label that was chosen; raises as :meth:`call` does."""
-        assert step.choose is not None, "the compiler gives a choosing step its call"
-        return str(await self.make(step, step.choose.call, place))
-
     async def make(
         self,
         step: CompiledStep,
@@ -83,11 +65,27 @@ class Caller:
         *,
         feed: ListFeed | None = None,
         seed: int | None = None,
+        kind: StepKind = "agent",
+        read: Callable[[Any], Any] | None = None,
     ) -> Any:
-        """Make one call; ``seed`` tells samples of one prompt apart. Raises as :meth:`call` does."""
+        """Make one call and return its output.
+
+        Args:
+            step: The step that the call belongs to.
+            call: What is called.
+            place: Where in the run.
+            feed: Gets a list of the output while it is written.
+            seed: Tells samples of one prompt apart.
+            kind: What the events call the step.
+            read: Makes the step's output of the call's.
+
+        Raises:
+            StepFailed: If it failed for good; its event says so.
+            BudgetExceeded: If a budget was used up meanwhile.
+
+        """
         path = place.path
         record = CallRecord(agent=call.agent.name, started_at=time.time(), feed=feed)
-        kind: StepKind = "choose" if step.kind == "choose" else "agent"
         try:
             request = await self._request(step, call, place, seed)
             backend = self._begin(call, request, record, place, kind)
@@ -101,8 +99,8 @@ class Caller:
             )
             if step.approve:
                 output = await self.approved_output(step, path, output, call.shape)
-            if kind == "choose":
-                output = output["choice"]
+            if read is not None:
+                output = read(output)
         except asyncio.CancelledError:
             self.ledger.called(path, kind, "cancelled", record.partial, record)
             raise

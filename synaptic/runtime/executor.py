@@ -13,13 +13,13 @@ from synaptic.errors import BudgetExceeded, PipelineError, RunError
 from synaptic.runtime.caller import Caller
 from synaptic.runtime.failure import StepFailed
 from synaptic.runtime.graph_run import GraphRun
-from synaptic.runtime.kinds import run_inclusion, run_repeat, run_samples
+from synaptic.runtime.kinds import RUNS
 from synaptic.runtime.ledger import Ledger
 from synaptic.runtime.scope import Place, Scope, bounds_of
 from synaptic.runtime.warm_ahead import WarmAhead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from synaptic.messages import ChatRequest
     from synaptic.pipeline import CompiledPipeline, CompiledStep, Graph, Plan
@@ -145,7 +145,7 @@ class Executor:
 
     # -- one step ------------------------------------------------------------------------------------------
 
-    async def work(self, step: CompiledStep, place: Place) -> Any:
+    def work(self, step: CompiledStep, place: Place) -> Awaitable[Any]:
         """Do what the step does, once, and return the output.
 
         Raises:
@@ -153,13 +153,4 @@ class Executor:
             BudgetExceeded: If a budget was used up meanwhile.
 
         """
-        match step.kind:
-            case "agent" if step.samples is None:
-                return await self.caller.call(step, place)
-            case "agent":
-                return await run_samples(self.caller, step, place)
-            case "choose":
-                return await self.caller.choose(step, place)
-            case "repeat":
-                return await run_repeat(self, step, place)
-        return await run_inclusion(self, step, place)
+        return RUNS[step.kind](self, step, place)

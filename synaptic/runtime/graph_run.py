@@ -10,34 +10,35 @@ from synaptic.errors import PipelineError
 from synaptic.pipeline import SKIPPED
 from synaptic.runtime.failure import StepFailed, unwrapped
 from synaptic.runtime.flow import Flow, Moves
-from synaptic.runtime.kinds import ListFeed, run_map
+from synaptic.runtime.kinds import run_map
+from synaptic.runtime.list_feed import ListFeed
 from synaptic.runtime.scope import Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synaptic.pipeline import CompiledStep, Graph
-    from synaptic.runtime.executor import Executor
+    from synaptic.runtime.runner import Runner
     from synaptic.runtime.scope import Scope
 
 
 TURNS = 16
-"""Steps in a row after which everybody else gets a turn, where no step had to wait for anything."""
+"""Steps in a row after which other tasks get a turn, where no step had to wait for anything."""
 
 
 class GraphRun:
     """Runs the steps of one scope, once; their outputs stand in the scope afterwards.
 
     Args:
-        executor: Does the work of a step.
+        runner: Does the work of a step.
         graph: The steps.
         scope: What they see and write.
         needed: Steps that are wanted beside what depends on them.
 
     """
 
-    def __init__(self, executor: Executor, graph: Graph, scope: Scope, needed: frozenset[str]) -> None:
-        self._executor = executor
+    def __init__(self, runner: Runner, graph: Graph, scope: Scope, needed: frozenset[str]) -> None:
+        self._runner = runner
         self._graph = graph
         self._scope = scope
         self._flow = Flow(graph, needed)
@@ -132,7 +133,7 @@ class GraphRun:
             try:
                 reason = self._why_not(step, path)
             except PipelineError as exc:
-                self._executor.ledger.ended(path, step.kind, "failed", agent=step.agent_name, error=exc)
+                self._runner.ledger.ended(path, step.kind, "failed", agent=step.agent_name, error=exc)
                 raise StepFailed(path, exc) from exc
             if reason is not None:
                 self._skipped(step, reason)
@@ -140,11 +141,11 @@ class GraphRun:
         if step.join != "all":
             scope = scope.with_outputs({need: scope.outputs.get(need, SKIPPED) for need in step.needs})
         place = Place(path, scope, scope.after + self._graph.ranks[step.id])
-        if self._executor.warm_ahead is not None:
-            self._executor.warm_ahead.step_begins(self._graph, step)
+        if self._runner.warm_ahead is not None:
+            self._runner.warm_ahead.step_begins(self._graph, step)
         if step.foreach is not None:
-            return await run_map(self._executor, step, place)
-        return await self._executor.work(step, place)
+            return await run_map(self._runner, step, place)
+        return await self._runner.work(step, place)
 
     def _why_not(self, step: CompiledStep, path: str) -> str | None:
         """Return why the step is skipped, or ``None``."""
@@ -157,7 +158,7 @@ class GraphRun:
 
     def _skipped(self, step: CompiledStep, reason: str) -> None:
         path = self._scope.prefix + step.id
-        self._executor.ledger.ended(path, step.kind, "skipped", agent=step.agent_name, stop_reason=reason)
+        self._runner.ledger.ended(path, step.kind, "skipped", agent=step.agent_name, stop_reason=reason)
 
     def _open_feed(self, writer: str, field: str) -> None:
         """Make a list available while its step writes it."""

@@ -23,7 +23,7 @@ from synaptic.runtime.events import (
 if TYPE_CHECKING:
     from synaptic.errors import SynapticError
     from synaptic.pipeline import Plan, StepKind
-    from synaptic.runtime.kinds import CallRecord
+    from synaptic.runtime.agent_call import CallRecord
 
 
 class Ledger:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from synaptic.pipeline import CompiledPipeline, CompiledStep
-    from synaptic.runtime.kinds import ListFeed
+    from synaptic.runtime.list_feed import ListFeed
 
 
 @dataclass(slots=True)

@@ -6,8 +6,8 @@ from synaptic.agents.shape import Shape
 from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
 from synaptic.errors import OutputInvalid, OutputTruncated, StreamTruncated
 from synaptic.messages import ChatRequest, Chunk, Message
+from synaptic.runtime.agent_call import CallRecord, call_agent
 from synaptic.runtime.events import StepRepaired, StepRetried, TokenDelta
-from synaptic.runtime.kinds.agent import CallRecord, call_agent
 from synaptic.runtime.policies import Backoff, Retrying
 
 SHAPE = Shape.parse({"title": "string", "score": "number(0..1)"})

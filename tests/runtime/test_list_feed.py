@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synaptic.agents.shape import Shape
-from synaptic.runtime.kinds.list_feed import ListFeed
+from synaptic.runtime.list_feed import ListFeed
 
 SHAPE = Shape.parse({"title": "string", "items": "list[string(1..20)](1..5)", "scores": "list[integer]"})
 NESTED = Shape.parse({"people": "list[{name: string, items: list[string]}]", "items": "list[string]"})

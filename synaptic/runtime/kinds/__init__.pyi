@@ -1,9 +1,2 @@
-from .agent import REPAIRS as REPAIRS
-from .agent import CallRecord as CallRecord
-from .agent import build_request as build_request
-from .agent import call_agent as call_agent
-from .list_feed import ListFeed as ListFeed
 from .map import run_map as run_map
-from .repeat import run_repeat as run_repeat
-from .samples import run_samples as run_samples
-from .tool_and_use import run_inclusion as run_inclusion
+from .table import RUNS as RUNS

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synaptic.pipeline import CompiledStep
-    from synaptic.runtime.executor import Executor
-    from synaptic.runtime.kinds.list_feed import ListFeed
+    from synaptic.runtime.list_feed import ListFeed
+    from synaptic.runtime.runner import Runner
     from synaptic.runtime.scope import Place, Scope
 
 
-async def run_map(executor: Executor, step: CompiledStep, place: Place) -> list[Any]:
+async def run_map(runner: Runner, step: CompiledStep, place: Place) -> list[Any]:
     """Return the outputs in the order of the items; those of skipped items are left out.
 
     Raises:
@@ -30,9 +30,9 @@ async def run_map(executor: Executor, step: CompiledStep, place: Place) -> list[
     path, scope = place.path, place.scope
     feed = scope.feeds.get(step.feed.step) if step.feed else None
     items: Sequence[Any] | None = None
-    ledger = executor.ledger
+    ledger = runner.ledger
     started = None
-    instances = _Instances(executor, step, place)
+    instances = _Instances(runner, step, place)
     try:
         if feed is None or feed.final is not None:
             items = _items(step, path, scope)
@@ -69,8 +69,8 @@ def _items(step: CompiledStep, path: str, scope: Scope) -> Sequence[Any]:
 class _Instances:
     """The instances of one map, by index."""
 
-    def __init__(self, executor: Executor, step: CompiledStep, place: Place) -> None:
-        self._executor = executor
+    def __init__(self, runner: Runner, step: CompiledStep, place: Place) -> None:
+        self._runner = runner
         self._step = step
         self._place = place
         self._places = asyncio.Semaphore(step.concurrency) if step.concurrency else nullcontext()
@@ -118,7 +118,7 @@ class _Instances:
         async with self._places:
             try:
                 scope = self._place.scope.with_item(self._step, item)
-                output = await self._executor.work(self._step, self._place.at(f"{self._place.path}[{index}]", scope))
+                output = await self._runner.work(self._step, self._place.at(f"{self._place.path}[{index}]", scope))
             except StepFailed as exc:
                 if self._step.on_error != "skip":
                     raise

@@ -14,11 +14,11 @@ from synaptic.runtime.scope import Place
 if TYPE_CHECKING:
     from synaptic.errors import SynapticError
     from synaptic.pipeline import CompiledRepeat, CompiledStep
-    from synaptic.runtime.executor import Executor
+    from synaptic.runtime.runner import Runner
     from synaptic.runtime.scope import Scope
 
 
-async def run_repeat(executor: Executor, step: CompiledStep, place: Place) -> Any:
+async def run(runner: Runner, step: CompiledStep, place: Place) -> Any:
     """Return the kept round's outputs with ``rounds`` and ``stop_reason``; of ``self: true``, its output alone.
 
     Raises:
@@ -26,7 +26,7 @@ async def run_repeat(executor: Executor, step: CompiledStep, place: Place) -> An
 
     """
     assert step.repeat is not None, "a loop has a body"
-    ledger, path, scope = executor.ledger, place.path, place.scope
+    ledger, path, scope = runner.ledger, place.path, place.scope
     rounds = _Rounds(step.repeat, step.id)
     started = None
     error: SynapticError | None = None
@@ -34,7 +34,7 @@ async def run_repeat(executor: Executor, step: CompiledStep, place: Place) -> An
         bound = _bound(step.repeat, path, scope)
         started = ledger.started(path, "repeat", step.agent_name, width=bound)
         async with within(step.timeout, path):
-            reason = await _run_rounds(executor, step, place, rounds, bound)
+            reason = await _run_rounds(runner, step, place, rounds, bound)
     except (asyncio.CancelledError, BudgetExceeded):
         if rounds.kept is not None:
             scope.outputs[step.id] = rounds.output("cancelled")
@@ -52,7 +52,7 @@ async def run_repeat(executor: Executor, step: CompiledStep, place: Place) -> An
     return output
 
 
-async def _run_rounds(executor: Executor, step: CompiledStep, place: Place, rounds: _Rounds, bound: int) -> str:
+async def _run_rounds(runner: Runner, step: CompiledStep, place: Place, rounds: _Rounds, bound: int) -> str:
     """Run round after round and return why it was the last."""
     repeat, path = rounds.repeat, place.path
     after = max(0, place.rank - repeat.body.length)
@@ -60,9 +60,9 @@ async def _run_rounds(executor: Executor, step: CompiledStep, place: Place, roun
         inner = place.scope.inner(f"{path}[{number}].", after, previous=rounds.last)
         if repeat.itself:
             body = repeat.body.steps[step.id]
-            inner.outputs[step.id] = await executor.work(body, Place(f"{path}[{number}]", inner, place.rank))
+            inner.outputs[step.id] = await runner.work(body, Place(f"{path}[{number}]", inner, place.rank))
         else:
-            await executor.graph(repeat.body, inner)
+            await runner.graph(repeat.body, inner)
         rounds.add(inner, path)
         if repeat.until is not None and repeat.until.evaluate(inner.variables, where=f"{path}.until"):
             return "until"

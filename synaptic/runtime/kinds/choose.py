@@ -1,0 +1,20 @@
+"""How a step with ``choose`` runs: a classifying call, whose output is the chosen label alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from synaptic.pipeline import CompiledStep
+    from synaptic.runtime.runner import Runner
+    from synaptic.runtime.scope import Place
+
+
+async def run(runner: Runner, step: CompiledStep, place: Place) -> Any:
+    """Return the label; raises as :meth:`Caller.make` does."""
+    assert step.choose is not None, "the compiler gives a choosing step its call"
+    return await runner.caller.make(step, step.choose.call, place, kind="choose", read=_label)
+
+
+def _label(output: Any) -> str:
+    return str(output["choice"])

@@ -1,0 +1,32 @@
+"""How a step with ``tool`` runs: a Python function is called, and what it returns is checked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from synaptic.errors import OutputInvalid, ToolError
+from synaptic.runtime.caller import values_of
+from synaptic.runtime.kinds.whole_step import run_whole
+
+if TYPE_CHECKING:
+    from synaptic.pipeline import CompiledStep, CompiledTool
+    from synaptic.runtime.runner import Runner
+    from synaptic.runtime.scope import Place
+
+
+async def run(runner: Runner, step: CompiledStep, place: Place) -> Any:
+    """Return what the function returns; raises as :func:`run_whole` does."""
+    tool = step.tool
+    assert tool is not None, "the compiler gives a tool step its tool"
+    return await run_whole(runner, step, place, lambda: _call(tool, place))
+
+
+async def _call(tool: CompiledTool, place: Place) -> Any:
+    output = await tool.tool.call(values_of(tool.arguments, place))
+    if tool.shape is None:
+        return output
+    try:
+        return tool.shape.validate(output)
+    except OutputInvalid as exc:
+        message = exc.message.replace("the reply", f"what the tool {tool.tool.name!r} returned")
+        raise ToolError(message) from exc

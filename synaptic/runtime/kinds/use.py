@@ -1,0 +1,43 @@
+"""How a step with ``use`` runs: the steps of another pipeline in a scope of their own, within its bounds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from synaptic.pipeline import bind_values
+from synaptic.runtime.caller import values_of
+from synaptic.runtime.kinds.whole_step import run_whole
+from synaptic.runtime.scope import bounds_of
+
+if TYPE_CHECKING:
+    from synaptic.pipeline import CompiledPipeline, CompiledStep, CompiledUse
+    from synaptic.runtime.runner import Runner
+    from synaptic.runtime.scope import Place, Scope
+
+
+async def run(runner: Runner, step: CompiledStep, place: Place) -> Any:
+    """Return the pipeline's result; raises as :func:`run_whole` does."""
+    use = step.use
+    assert use is not None, "the compiler gives a step with another pipeline that pipeline"
+    return await run_whole(runner, step, place, lambda: _run(runner, use, place))
+
+
+async def _run(runner: Runner, use: CompiledUse, place: Place) -> Any:
+    compiled = use.pipeline
+    inputs = bind_values(compiled.pipeline, values_of(use.inputs, place))
+    bounds = bounds_of(compiled, place.scope.bounds)
+    run = runner.run_variables(compiled.pipeline.name)
+    inner = runner.scope(f"{place.path}.", inputs, run, bounds, max(0, place.rank - compiled.graph.length))
+    await runner.bounded_graph(compiled, inner)
+    return _result(compiled, inner, place.path)
+
+
+def _result(compiled: CompiledPipeline, scope: Scope, path: str) -> Any:
+    """Return the pipeline's result: the value itself where it is nothing but one reference, else its text."""
+    reference = compiled.result.sole_reference
+    if reference is None:
+        return compiled.result.render(scope.variables, where=f"{path}.result")
+    value: Any = scope.variables[reference.root]
+    for part in reference.path:
+        value = value[part]
+    return value

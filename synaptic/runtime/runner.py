@@ -1,0 +1,68 @@
+"""What the parts of a run ask of the executor that drives them; with it they need not know the executor itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping
+
+    from synaptic.pipeline import CompiledPipeline, CompiledStep, Graph
+    from synaptic.runtime.caller import Caller
+    from synaptic.runtime.ledger import Ledger
+    from synaptic.runtime.policies import Bounds
+    from synaptic.runtime.scope import Place, Scope
+    from synaptic.runtime.warm_ahead import WarmAhead
+
+
+class Runner(Protocol):
+    """Runs steps and graphs of one run.
+
+    Attributes:
+        ledger: Takes the events.
+        caller: Makes calls of models, and asks the person.
+        warm_ahead: Loads the models of the steps that follow, where the backend can do that.
+
+    """
+
+    ledger: Ledger
+    caller: Caller
+    warm_ahead: WarmAhead | None
+
+    def work(self, step: CompiledStep, place: Place) -> Awaitable[Any]:
+        """Do what the step does, once, and return the output.
+
+        Raises:
+            StepFailed: If it failed; its event says so.
+            BudgetExceeded: If a budget was used up meanwhile.
+
+        """
+        ...
+
+    async def graph(self, graph: Graph, scope: Scope) -> None:
+        """Run every step of the graph; ``scope.outputs`` holds the outputs afterwards.
+
+        Raises:
+            StepFailed: If a step failed that the scope cannot do without; the others are cancelled and drained.
+
+        """
+        ...
+
+    async def bounded_graph(self, compiled: CompiledPipeline, scope: Scope) -> None:
+        """Run a pipeline's steps within its budget of seconds.
+
+        Raises:
+            BudgetExceeded: If the time is up; the steps are cancelled and drained then.
+
+        """
+        ...
+
+    def scope(
+        self, prefix: str, inputs: Mapping[str, Any], run: Mapping[str, Any], bounds: Bounds, after: int = 0
+    ) -> Scope:
+        """Return the outermost scope of a pipeline."""
+        ...
+
+    def run_variables(self, pipeline: str) -> dict[str, Any]:
+        """Return the root ``run`` as a sub-pipeline sees it."""
+        ...
