@@ -1,6 +1,5 @@
 from .child import ChildProcess as ChildProcess
 from .child import describe_exit as describe_exit
-from .child import launcher_command as launcher_command
 from .child import python_command as python_command
 from .child import tied as tied
 from .endings import told_to_end as told_to_end

@@ -1,4 +1,4 @@
-"""What a child process does so that it never outlives its parent. Standard library only: children import it.
+"""What a child process does so that it never outlives its parent. Standard library only: children run this file.
 
 Two ropes, because each is missing somewhere: on Linux the kernel kills the child when its parent dies
 (``PR_SET_PDEATHSIG``, which survives ``exec``); everywhere the child sees the end of its standard input, whose
@@ -8,6 +8,7 @@ other end only the parent holds.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -47,16 +48,24 @@ def _drain_input() -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Become another program that dies with the parent.
+    """Become another program, in a directory, that dies with the parent.
 
     Args:
-        arguments: The parent's process id, then the program and its arguments.
+        arguments: The parent's process id, the directory, the program and its arguments.
 
     """
-    parent, program, *rest = arguments
+    parent, directory, program, *rest = arguments
     die_with_parent(int(parent))
-    os.execvp(program, [program, *rest])  # noqa: S606 - the command is ours; no shell is wanted
+    # llama.cpp aborts when it loses a worker: a core of several GiB beside the engine would be of no use.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    try:
+        os.chdir(directory)
+        os.execvp(program, [program, *rest])  # noqa: S606 - the command is ours; no shell is wanted
+    except OSError as error:
+        # A wrong architecture, a missing loader: the reason goes to the parent, which reads this process's output.
+        os.write(2, f"{program}: {error.strerror or error}\n".encode())
+        os._exit(126)
 
 
-if __name__ == "__main__":  # run as a script by launcher_command
+if __name__ == "__main__":
     main(sys.argv[1:])

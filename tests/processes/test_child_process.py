@@ -255,7 +255,7 @@ async def test_a_module_of_ours_is_found_from_any_directory(tmp_path: Path, monk
 
 
 async def test_a_tied_program_whose_parent_is_gone_already_does_not_start() -> None:
-    orphan = python_command("synaptic.processes.lifeline", "1", *python("print('started')"))
+    orphan = python_command("synaptic.processes.lifeline", "1", ".", *python("print('started')"))
     async with running(orphan) as child:
         assert await child.read_line() is None
         assert await child.wait() == 1

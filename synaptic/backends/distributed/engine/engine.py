@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synaptic.errors import UsageError
-from synaptic.processes import launcher_command, tied
+from synaptic.processes import tied
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,8 +119,7 @@ def engine_command(files: EngineFiles, program: Path, arguments: Sequence[str]) 
     It runs in the engine's directory, because ggml also loads backends that it finds in the current one, and with
     SIGPIPE ignored, without which an RPC server dies when a client goes away at the wrong moment.
     """
-    launcher = "synaptic.backends.distributed.engine.launch"
-    return tied(launcher_command(launcher, str(files.directory), str(program), *arguments))
+    return tied([str(program), *arguments], directory=files.directory)
 
 
 def locate(directory: Path) -> EngineFiles:
