@@ -7,14 +7,19 @@ import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from synaptic.backends.distributed import ManagedWorker, TensorCache, current_engine, recorded
+from synaptic.backends.embedded import usable_threads
+from synaptic.errors import BackendUnavailable
+from synaptic.messages import BackendNotice
+from synaptic.models import large_tensors, open_model
 from synaptic.processes import told_to_end
-from synaptic.text import plural
+from synaptic.text import plural, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from synaptic.backends.distributed import Engine, ManagedWorker
+    from synaptic.backends.distributed import Engine
     from synaptic.messages import BackendReport
 
 ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - compared with, not bound to
@@ -54,11 +59,6 @@ async def serve_worker(serving: Serving, say: Callable[[str], None]) -> None:
         UsageError: If the address is not one of this machine.
 
     """
-    from synaptic.backends.distributed import (  # noqa: PLC0415
-        current_engine,
-        recorded,
-    )
-
     with told_to_end() as ended:
         worker = _worker(await current_engine(), serving, say)
         ending = asyncio.create_task(ended.wait())
@@ -100,10 +100,6 @@ def settings_line(host: str, port: int, memory_bytes: int) -> str:
 
 
 def _worker(engine: Engine, serving: Serving, say: Callable[[str], None]) -> ManagedWorker:
-    from synaptic.backends.distributed import ManagedWorker  # noqa: PLC0415
-    from synaptic.backends.embedded import usable_threads  # noqa: PLC0415
-    from synaptic.messages import BackendNotice  # noqa: PLC0415
-
     def report(what: BackendReport) -> None:
         if isinstance(what, BackendNotice):
             say(what.message)
@@ -122,14 +118,6 @@ def _worker(engine: Engine, serving: Serving, say: Callable[[str], None]) -> Man
 
 
 async def _prefill(serving: Serving, model: str, say: Callable[[str], None]) -> None:
-    from synaptic.backends.distributed import TensorCache  # noqa: PLC0415
-    from synaptic.errors import BackendUnavailable  # noqa: PLC0415
-    from synaptic.models import (  # noqa: PLC0415
-        large_tensors,
-        open_model,
-    )
-    from synaptic.text import size  # noqa: PLC0415
-
     assert serving.cache_dir is not None
     shape = await open_model(model)
     cache = TensorCache(serving.cache_dir, limit_bytes=serving.cache_bytes)

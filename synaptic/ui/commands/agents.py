@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from synaptic.agents import discover_agents
 from synaptic.ui.options import given, json_option
+from synaptic.ui.screen import write_json, write_table, write_text
 
 if TYPE_CHECKING:
     from synaptic.agents import AgentEntry
@@ -26,9 +28,6 @@ def agents() -> None:
 @click.pass_context
 def list_agents(context: click.Context, /, **values: Any) -> None:
     """List the agents: where each comes from, and what it overrides."""
-    from synaptic.agents import discover_agents  # noqa: PLC0415
-    from synaptic.ui.screen import write_json, write_table  # noqa: PLC0415
-
     entries = discover_agents().entries()
     if given(context, **values).json:
         write_json([_data(entry) for entry in entries])
@@ -46,9 +45,6 @@ def show(context: click.Context, /, name: str, **values: Any) -> None:
 
     As in: synaptic agents show editor > agents/editor.md
     """
-    from synaptic.agents import discover_agents  # noqa: PLC0415
-    from synaptic.ui.screen import write_json, write_text  # noqa: PLC0415
-
     entry = discover_agents().entry(name)
     if given(context, **values).json:
         write_json({**_data(entry), "prompt": entry.agent.prompt})

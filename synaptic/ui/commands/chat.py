@@ -7,7 +7,9 @@ from typing import Any
 import click
 
 from synaptic.errors import UsageError
+from synaptic.ui.commands.support import load_with_notices
 from synaptic.ui.options import chat_options, given
+from synaptic.ui.repl import open_repl
 
 
 @click.command("chat", epilog="Type /help at the prompt for what can be done there.")
@@ -18,8 +20,6 @@ def chat(context: click.Context, /, **values: Any) -> int:
     options = given(context, **values)
     if options.json or options.plan or options.inputs:
         raise UsageError("--json, --plan and -i are for one question, not for a chat", hint="add the question")
-    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415 - the help does without
-    from synaptic.ui.repl import open_repl  # noqa: PLC0415
 
     return open_repl(
         load_with_notices(options),

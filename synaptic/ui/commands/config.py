@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import click
 
+from synaptic.settings import describe, set_value, settings_path, unset_value
+from synaptic.settings import migrate as migrate_file
+from synaptic.ui.commands.support import load_with_notices
 from synaptic.ui.options import Options, config_option, given, json_option, settings_options
+from synaptic.ui.screen import write_json, write_table
 
 
 @click.group()
@@ -24,12 +29,6 @@ def config() -> None:
 @click.pass_context
 def show(context: click.Context, /, **values: Any) -> None:
     """Print every setting, its value and where that came from."""
-    import json  # noqa: PLC0415
-
-    from synaptic.settings import describe  # noqa: PLC0415
-    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.screen import write_json, write_table  # noqa: PLC0415
-
     options = given(context, **values)
     rows = describe(load_with_notices(options))
     if options.json:
@@ -44,8 +43,6 @@ def show(context: click.Context, /, **values: Any) -> None:
 @click.pass_context
 def path(context: click.Context, /, **values: Any) -> None:
     """Print the path of the settings file."""
-    from synaptic.settings import settings_path  # noqa: PLC0415
-
     click.echo(settings_path(given(context, **values).config_path))
 
 
@@ -56,8 +53,6 @@ def path(context: click.Context, /, **values: Any) -> None:
 @click.pass_context
 def set_(context: click.Context, /, key: str, value: str, **values: Any) -> None:
     """Write one setting into the settings file; every other key stays as it is."""
-    from synaptic.settings import set_value, settings_path  # noqa: PLC0415
-
     file = settings_path(given(context, **values).config_path)
     set_value(file, key, value)
     click.echo(f"{file}: {key} is set", err=True)
@@ -69,8 +64,6 @@ def set_(context: click.Context, /, key: str, value: str, **values: Any) -> None
 @click.pass_context
 def unset(context: click.Context, /, key: str, **values: Any) -> None:
     """Remove one setting from the settings file, so that its default counts again."""
-    from synaptic.settings import settings_path, unset_value  # noqa: PLC0415
-
     file = settings_path(given(context, **values).config_path)
     removed = unset_value(file, key)
     click.echo(f"{file}: {key} {'is removed' if removed else 'was not set'}", err=True)
@@ -81,8 +74,6 @@ def unset(context: click.Context, /, key: str, **values: Any) -> None:
 @click.pass_context
 def validate(context: click.Context, /, **values: Any) -> None:
     """Check every source of settings; a mistake is named with its file and line."""
-    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-
     loaded = load_with_notices(given(context, **values))
     count = sum(origin != "default" for origin in loaded.origins.values())
     differ = "1 setting differs" if count == 1 else f"{count} settings differ"
@@ -94,9 +85,6 @@ def validate(context: click.Context, /, **values: Any) -> None:
 @click.pass_context
 def migrate(context: click.Context, /, **values: Any) -> None:
     """Write the settings file of the older program in today's form, beside a backup."""
-    from synaptic.settings import migrate as migrate_file  # noqa: PLC0415
-    from synaptic.settings import settings_path  # noqa: PLC0415
-
     options: Options = given(context, **values)
     for line in migrate_file(settings_path(options.config_path)).lines():
         click.echo(line)

@@ -5,21 +5,52 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from synaptic.backends.distributed import (
+    Log,
+    LogReader,
+    WorkerRegistry,
+    follow,
+    is_called,
+    launch,
+    logs_of,
+    read_records,
+    record_of,
+    run_here,
+    service_log,
+)
+from synaptic.backends.distributed import stop as end
+from synaptic.errors import UsageError
+from synaptic.text import did_you_mean, printable, seconds
+from synaptic.ui.commands.distributed_plan import plan
+from synaptic.ui.commands.support import load_with_notices
 from synaptic.ui.options import given, json_option, settings_options
+from synaptic.ui.screen import (
+    HOLDER_HEADERS,
+    LoadView,
+    ascii_only,
+    glyphs,
+    holder_document,
+    holder_rows,
+    record_document,
+    record_lines,
+    terminal_width,
+    watch_services,
+    write_json,
+    write_table,
+    write_text,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from synaptic.backends.distributed import Line, Log, LogReader, ServiceRecord
+    from synaptic.backends.distributed import Line, ServiceRecord
     from synaptic.settings import Settings
     from synaptic.ui.options import Options
-
-PLAN: Final = ("synaptic.ui.commands.distributed_plan:plan", "Show how a model would be spread; nothing is started.")
 
 _START_EPILOG = """\b
 As in:
@@ -67,30 +98,19 @@ keeps its log there."""
 
 
 class _Group(click.Group):
-    """A group with one command that another file has, imported when it is called."""
+    """A group that lists its commands in the order in which one needs them."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names, ``plan`` first: it is what one begins with."""
-        return ["plan", *super().list_commands(ctx)]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command."""
-        if cmd_name != "plan":
-            return super().get_command(ctx, cmd_name)
-        module, _, attribute = PLAN[0].partition(":")
-        command: click.Command = getattr(import_module(module), attribute)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Write the section of commands; none is imported for it."""
-        with formatter.section("Commands"):
-            own = [(name, command.get_short_help_str(80)) for name, command in self.commands.items()]
-            formatter.write_dl([("plan", PLAN[1]), *own])
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names as they were added."""
+        return list(self.commands)
 
 
 @click.group(cls=_Group)
 def distributed() -> None:
     """Spread the layers of a model over workers, and keep it loaded for later runs."""
+
+
+distributed.add_command(plan)
 
 
 @distributed.command(epilog=_START_EPILOG, short_help="Load a model over the workers, and keep it loaded.")
@@ -105,9 +125,6 @@ def start(context: click.Context, /, model: str | None, *, foreground: bool, **v
 
     MODEL is a tag of Ollama's (llama3.1:70b), or the path of a GGUF file.
     """
-    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.screen import LoadView  # noqa: PLC0415
-
     options = given(context, **values)
     settings = load_with_notices(options).settings
     chosen = _chosen(model, settings)
@@ -120,8 +137,6 @@ def start(context: click.Context, /, model: str | None, *, foreground: bool, **v
 
 async def _away(model: str, settings: Settings, view: Any, options: Options) -> None:
     """Start the service in the background and wait until it is ready."""
-    from synaptic.backends.distributed import follow, launch  # noqa: PLC0415
-
     began = time.monotonic()
     launched = launch(model, settings)
     if launched.was_running:
@@ -129,8 +144,6 @@ async def _away(model: str, settings: Settings, view: Any, options: Options) -> 
     record = await follow(launched, view)
     view.close()
     if not launched.was_running:
-        from synaptic.text import seconds  # noqa: PLC0415
-
         _note(options, f"loaded in {seconds(time.monotonic() - began)}")
     _announce(record, settings, options)
     _note(options, f"stop it with: synaptic distributed stop {record.model}")
@@ -138,8 +151,6 @@ async def _away(model: str, settings: Settings, view: Any, options: Options) -> 
 
 async def _here(model: str, settings: Settings, view: Any, options: Options) -> None:
     """Be the service, until Ctrl-C or SIGTERM."""
-    from synaptic.backends.distributed import run_here  # noqa: PLC0415
-
     announced = False
 
     def shown(record: ServiceRecord) -> None:
@@ -162,9 +173,6 @@ async def _here(model: str, settings: Settings, view: Any, options: Options) -> 
 @click.pass_context
 def stop(context: click.Context, /, model: str | None, *, everything: bool) -> None:
     """End the service of MODEL, or the only one that runs, with all that it started."""
-    from synaptic.backends.distributed import stop as end  # noqa: PLC0415
-    from synaptic.errors import UsageError  # noqa: PLC0415
-
     options = given(context)
     if everything and model is not None:
         raise UsageError("name a model, or write --all, not both", hint="as in: synaptic distributed stop --all")
@@ -189,13 +197,6 @@ def stop(context: click.Context, /, model: str | None, *, everything: bool) -> N
 @click.pass_context
 def status(context: click.Context, /, *, watch: bool, **values: Any) -> int:
     """Show the services with their layers on each worker, and who holds which worker; nothing is contacted."""
-    from synaptic.backends.distributed import read_records  # noqa: PLC0415
-    from synaptic.errors import UsageError  # noqa: PLC0415
-    from synaptic.ui.screen import (  # noqa: PLC0415
-        watch_services,
-        write_json,
-    )
-
     options = given(context, **values)
     if watch and (options.json or not sys.stdout.isatty()):
         raise UsageError("--watch needs a terminal, and is not for --json", hint="leave it out")
@@ -216,8 +217,6 @@ def status(context: click.Context, /, *, watch: bool, **values: Any) -> int:
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written, until Ctrl-C.")
 def logs(model: str | None, lines: int, *, follow: bool) -> None:
     """Show the last lines of the logs of MODEL, or of the only service that runs: service, coordinator, workers."""
-    from synaptic.backends.distributed import LogReader  # noqa: PLC0415
-
     with _readable_logs():
         reader = LogReader(_logs_of(model))
         width = max(len(log.process) for log in reader.logs)
@@ -241,8 +240,6 @@ def _chosen(model: str | None, settings: Settings) -> str:
         UsageError: If there is none, or it is not a name.
 
     """
-    from synaptic.errors import UsageError  # noqa: PLC0415
-
     found = (model if model is not None else settings.model) or ""
     if not found.strip():
         said = "the model's name is empty" if model is not None else "no model is named, here or in the settings"
@@ -252,12 +249,6 @@ def _chosen(model: str | None, settings: Settings) -> str:
 
 def _announce(record: ServiceRecord, settings: Settings, options: Options) -> None:
     """Print where a service serves, and what a run needs to find it."""
-    from synaptic.ui.screen import (  # noqa: PLC0415
-        record_document,
-        write_json,
-        write_text,
-    )
-
     if options.json:
         write_json(record_document(record))
     elif options.quiet:
@@ -276,10 +267,6 @@ def _records(model: str | None, *, at_most: int | None) -> list[ServiceRecord]:
         UsageError: If the model has none, or more run than are wanted.
 
     """
-    from synaptic.backends.distributed import is_called, read_records  # noqa: PLC0415
-    from synaptic.errors import UsageError  # noqa: PLC0415
-    from synaptic.text import did_you_mean  # noqa: PLC0415
-
     records = read_records()
     names = [record.model for record in records]
     if model is not None:
@@ -294,9 +281,6 @@ def _records(model: str | None, *, at_most: int | None) -> list[ServiceRecord]:
 
 
 def _show(records: Sequence[ServiceRecord], options: Options) -> None:
-    from synaptic.backends.distributed import WorkerRegistry  # noqa: PLC0415
-    from synaptic.ui.screen import HOLDER_HEADERS, holder_rows, write_table, write_text  # noqa: PLC0415  # noqa: PLC0415
-
     _show_records(records)
     if not records:
         _note(options, "no service runs; synaptic distributed start loads a model")
@@ -307,8 +291,6 @@ def _show(records: Sequence[ServiceRecord], options: Options) -> None:
 
 
 def _show_records(records: Sequence[ServiceRecord]) -> None:
-    from synaptic.ui.screen import ascii_only, glyphs, record_lines, terminal_width, write_text  # noqa: PLC0415  # noqa: PLC0415
-
     drawn_with = glyphs(ascii_only(sys.stdout))
     for record in records:
         for line in record_lines(record, terminal_width(sys.stdout), time.time(), drawn_with):
@@ -316,9 +298,6 @@ def _show_records(records: Sequence[ServiceRecord]) -> None:
 
 
 def _document(records: Sequence[ServiceRecord]) -> dict[str, Any]:
-    from synaptic.backends.distributed import WorkerRegistry  # noqa: PLC0415
-    from synaptic.ui.screen import holder_document, record_document  # noqa: PLC0415
-
     return {
         "services": [record_document(record) for record in records],
         "held": [holder_document(holder) for holder in WorkerRegistry().holders()],
@@ -332,9 +311,6 @@ def _logs_of(model: str | None) -> Callable[[], Sequence[Log]]:
         UsageError: If none is meant by the words, or there is none.
 
     """
-    from synaptic.backends.distributed import Log, logs_of, record_of, service_log  # noqa: PLC0415  # noqa: PLC0415
-    from synaptic.errors import UsageError  # noqa: PLC0415
-
     if model is not None and service_log(model).exists() and record_of(model) is None:
         left = [Log("service", service_log(model))]
         click.echo(f"no service of {model} runs; this is the log of the last one", err=True)
@@ -346,32 +322,26 @@ def _logs_of(model: str | None) -> Callable[[], Sequence[Log]]:
     return lambda: logs_of(record_of(record.model) or record)
 
 
-def _readable_logs() -> Any:
-    """Give a block in which a log that cannot be read is an error of ours."""
-    from contextlib import contextmanager  # noqa: PLC0415
+@contextmanager
+def _readable_logs() -> Iterator[None]:
+    """Give a block in which a log that cannot be read is an error of ours.
 
-    from synaptic.errors import UsageError  # noqa: PLC0415
+    Raises:
+        UsageError: If a log cannot be read.
 
-    @contextmanager
-    def mapped() -> Any:
-        try:
-            yield
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise UsageError(f"{error.filename} cannot be read: {error.strerror or error}") from error
-
-    return mapped()
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UsageError(f"{error.filename} cannot be read: {error.strerror or error}") from error
 
 
 def _print_line(line: Line, width: int) -> None:
-    from synaptic.ui.screen import write_text  # noqa: PLC0415
-
     write_text(f"{line.process:<{width}} | {line.text}")
 
 
 def _note(options: Options, text: str) -> None:
-    from synaptic.text import printable  # noqa: PLC0415
-
     if not options.quiet:
         click.echo(printable(text), err=True)

@@ -4,16 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from synaptic.backends.distributed import (
+    Endpoint,
+    current_engine,
+    gather_offers,
+    is_placeholder,
+    local_worker_count,
+    local_workers,
+    place,
+    wanted_of,
+)
+from synaptic.errors import ConfigError, UsageError
+from synaptic.messages import ignore_report
+from synaptic.models import open_model
+from synaptic.text import did_you_mean
+from synaptic.ui.commands.support import load_with_notices
 from synaptic.ui.options import given, json_option, settings_options
+from synaptic.ui.screen import (
+    ascii_only,
+    glyphs,
+    placement_document,
+    placement_lines,
+    terminal_width,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from synaptic.backends.distributed import Endpoint, Offer, Placement
+    from synaptic.backends.distributed import Offer, Placement
     from synaptic.settings import Settings
 
 _EPILOG = """\b
@@ -59,13 +84,6 @@ def plan(
     **values: Any,
 ) -> None:
     """Show which worker would hold which layers of MODEL, how fast that would be, and why; nothing is started."""
-    from synaptic.backends.distributed import (  # noqa: PLC0415
-        place,
-        wanted_of,
-    )
-    from synaptic.models import open_model  # noqa: PLC0415
-    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-
     options = given(context, **values)
     settings = load_with_notices(options).settings
     name = _chosen(model, settings)
@@ -79,11 +97,6 @@ def plan(
 
     placement = asyncio.run(run())
     if options.json:
-        from synaptic.ui.screen import (  # noqa: PLC0415
-            placement_document,
-            write_json,
-        )
-
         write_json(placement_document(placement))
     else:
         _show(placement)
@@ -96,9 +109,6 @@ def parse_orders(words: Sequence[str]) -> dict[Endpoint, int]:
         UsageError: If one of the words is not ``HOST:PORT=N``, or a worker stands there twice.
 
     """
-    from synaptic.backends.distributed import Endpoint  # noqa: PLC0415
-    from synaptic.errors import ConfigError, UsageError  # noqa: PLC0415
-
     found: dict[Endpoint, int] = {}
     for word in words:
         address, equals, number = word.rpartition("=")
@@ -125,12 +135,6 @@ def with_orders(offers: Sequence[Offer], orders: Mapping[Endpoint, int]) -> list
         UsageError: If an order is for a worker that there is not.
 
     """
-    from dataclasses import replace  # noqa: PLC0415
-
-    from synaptic.backends.distributed import is_placeholder  # noqa: PLC0415
-    from synaptic.errors import UsageError  # noqa: PLC0415
-    from synaptic.text import did_you_mean  # noqa: PLC0415
-
     names = sorted({str(offer.endpoint) for offer in offers if not is_placeholder(offer.endpoint)})
     for endpoint in orders:
         if str(endpoint) not in names:
@@ -152,8 +156,6 @@ def _chosen(model: str | None, settings: Settings) -> str:
         UsageError: If none is named.
 
     """
-    from synaptic.errors import UsageError  # noqa: PLC0415
-
     found = (model if model is not None else settings.model) or ""
     if not found.strip():
         said = "the model's name is empty" if model is not None else "no model is named, here or in the settings"
@@ -163,14 +165,6 @@ def _chosen(model: str | None, settings: Settings) -> str:
 
 async def _offers(settings: Settings, *, measure: bool) -> list[Offer]:
     """Return what there is to place layers on: the workers of the settings, and those that would be started here."""
-    from synaptic.backends.distributed import (  # noqa: PLC0415
-        current_engine,
-        gather_offers,
-        local_worker_count,
-        local_workers,
-    )
-    from synaptic.messages import ignore_report  # noqa: PLC0415
-
     engine = await current_engine()
     count = local_worker_count(settings)
     if measure and count:
@@ -185,13 +179,5 @@ async def _offers(settings: Settings, *, measure: bool) -> list[Offer]:
 
 
 def _show(placement: Placement) -> None:
-    from synaptic.ui.screen import (  # noqa: PLC0415  # noqa: PLC0415
-        ascii_only,
-        glyphs,
-        placement_lines,
-        terminal_width,
-        write_text,
-    )
-
     for line in placement_lines(placement, terminal_width(sys.stdout), glyphs(ascii_only(sys.stdout))):
         write_text(line)

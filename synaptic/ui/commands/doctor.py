@@ -10,12 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from synaptic.agents import discover_agents
+from synaptic.backends.distributed import (
+    Endpoint,
+    ProtocolVersion,
+    WorkerState,
+    check_workers,
+    current_engine,
+    local_worker_count,
+)
+from synaptic.backends.embedded import require_engine
+from synaptic.backends.pool import inspect_nodes
+from synaptic.errors import AgentError, BackendError, BackendUnavailable, ConfigError, EngineUnavailable, ExitCode
+from synaptic.models import ModelStore, check_model_file, open_model
+from synaptic.settings import Settings, settings_path
+from synaptic.ui.actions import local_node
+from synaptic.ui.commands.support import load
 from synaptic.ui.options import given, json_option, settings_options
+from synaptic.ui.screen import write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from synaptic.settings import Settings
     from synaptic.ui.options import Options
 
 
@@ -38,8 +54,6 @@ def doctor(context: click.Context, /, **values: Any) -> int:
 
     Exit code 0: questions can be answered. 2: a file is wrong. 3: nothing can answer.
     """
-    from synaptic.ui.screen import write_json, write_text  # noqa: PLC0415
-
     options = given(context, **values)
     findings = list(examine(options))
     if options.json:
@@ -66,8 +80,6 @@ def examine(options: Options) -> Iterator[Finding]:
 
 def verdict(findings: list[Finding]) -> int:
     """Return the exit code for what was found."""
-    from synaptic.errors import ExitCode  # noqa: PLC0415
-
     if any(finding.status == "problem" for finding in findings):
         return int(ExitCode.USAGE)
     can_answer = {finding.name for finding in findings if finding.status == "ok"} & {"ollama", "engine", "llama.cpp"}
@@ -75,10 +87,6 @@ def verdict(findings: list[Finding]) -> int:
 
 
 def _settings(options: Options) -> Generator[Finding, None, Settings]:
-    from synaptic.errors import ConfigError  # noqa: PLC0415
-    from synaptic.settings import Settings, settings_path  # noqa: PLC0415
-    from synaptic.ui.commands.support import load  # noqa: PLC0415
-
     path = settings_path(options.config_path)
     try:
         loaded = load(options)
@@ -93,9 +101,6 @@ def _settings(options: Options) -> Generator[Finding, None, Settings]:
 
 
 def _agents() -> Iterator[Finding]:
-    from synaptic.agents import discover_agents  # noqa: PLC0415
-    from synaptic.errors import AgentError  # noqa: PLC0415
-
     try:
         names = list(discover_agents())
     except AgentError as exc:
@@ -105,10 +110,6 @@ def _agents() -> Iterator[Finding]:
 
 
 def _servers(settings: Settings) -> Iterator[Finding]:
-    from synaptic.backends.pool import inspect_nodes  # noqa: PLC0415
-    from synaptic.errors import BackendUnavailable  # noqa: PLC0415
-    from synaptic.ui.actions import local_node  # noqa: PLC0415
-
     for look in asyncio.run(inspect_nodes(settings.nodes or [local_node(os.environ)], os.environ)):
         if look.well:
             names = ", ".join(model.name for model in look.models)
@@ -122,13 +123,6 @@ def _servers(settings: Settings) -> Iterator[Finding]:
 
 
 def _distributed(settings: Settings) -> Iterator[Finding]:
-    from synaptic.backends.distributed import (  # noqa: PLC0415
-        current_engine,
-        local_worker_count,
-    )
-    from synaptic.errors import BackendError  # noqa: PLC0415
-    from synaptic.models import open_model  # noqa: PLC0415
-
     try:
         engine = asyncio.run(current_engine())
     except BackendError as exc:
@@ -148,8 +142,6 @@ def _distributed(settings: Settings) -> Iterator[Finding]:
 
 
 def _workers(settings: Settings, version: str) -> Iterator[Finding]:
-    from synaptic.backends.distributed import Endpoint, ProtocolVersion, WorkerState, check_workers  # noqa: PLC0415  # noqa: PLC0415
-
     endpoints = [Endpoint(worker.host, worker.port) for worker in settings.rpc_backends]
     for look in asyncio.run(check_workers(endpoints, engine=ProtocolVersion.parse(version))):
         if look.well:
@@ -160,10 +152,6 @@ def _workers(settings: Settings, version: str) -> Iterator[Finding]:
 
 
 def _embedded(settings: Settings) -> Iterator[Finding]:
-    from synaptic.backends.embedded import require_engine  # noqa: PLC0415
-    from synaptic.errors import ConfigError, EngineUnavailable  # noqa: PLC0415
-    from synaptic.models import ModelStore, check_model_file  # noqa: PLC0415
-
     try:
         require_engine()
     except EngineUnavailable as exc:

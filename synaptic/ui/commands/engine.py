@@ -9,7 +9,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from synaptic.backends.distributed import (
+    BuildOrder,
+    adopt,
+    adopted_directory,
+    chosen_files,
+    forget_adopted,
+    installed_engines,
+    look_at,
+)
+from synaptic.backends.distributed import install as build
+from synaptic.errors import EngineUnavailable, ExitCode, UsageError
+from synaptic.text import printable, seconds
 from synaptic.ui.options import given, json_option
+from synaptic.ui.screen import (
+    BuildView,
+    engine_json,
+    engine_rows,
+    installed_json,
+    write_json,
+    write_paragraph,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from synaptic.backends.distributed import Engine
@@ -52,15 +73,6 @@ def install(
     context: click.Context, /, acceleration: str | None, jobs: int | None, source: str | None, **values: Any
 ) -> None:
     """Build llama-server and the RPC server from llama.cpp's source, which is fetched with pip."""
-    from synaptic.backends.distributed import BuildOrder  # noqa: PLC0415
-    from synaptic.backends.distributed import install as build  # noqa: PLC0415
-    from synaptic.text import seconds  # noqa: PLC0415
-    from synaptic.ui.screen import (  # noqa: PLC0415
-        BuildView,
-        engine_json,
-        write_json,
-    )
-
     force = values.pop("force")
     options = given(context, **values)
     archive = None if source is None else Path(source).expanduser().absolute()
@@ -88,14 +100,6 @@ def install(
 @click.pass_context
 def use(context: click.Context, /, directory: str | None, *, back: bool, **values: Any) -> None:
     """Use the llama.cpp build in DIR from now on, if its two programs start and agree; it stays where it is."""
-    from synaptic.backends.distributed import adopt, forget_adopted  # noqa: PLC0415
-    from synaptic.errors import UsageError  # noqa: PLC0415
-    from synaptic.ui.screen import (  # noqa: PLC0415
-        engine_json,
-        write_json,
-        write_text,
-    )
-
     options = given(context, **values)
     if back == (directory is not None):
         raise UsageError(
@@ -121,14 +125,6 @@ def use(context: click.Context, /, directory: str | None, *, back: bool, **value
 @click.pass_context
 def status(context: click.Context, /, **values: Any) -> int:
     """Start the programs of the engine in use, and show what they are."""
-    from synaptic.backends.distributed import installed_engines  # noqa: PLC0415
-    from synaptic.errors import EngineUnavailable, ExitCode  # noqa: PLC0415
-    from synaptic.ui.screen import (  # noqa: PLC0415
-        engine_json,
-        installed_json,
-        write_json,
-    )
-
     options = given(context, **values)
     try:
         current = asyncio.run(_current())
@@ -151,19 +147,11 @@ def status(context: click.Context, /, **values: Any) -> int:
 
 async def _current() -> Engine:
     """Return the engine in use; it is started, whatever is known of it."""
-    from synaptic.backends.distributed import chosen_files, look_at  # noqa: PLC0415
-
     files, origin = chosen_files()
     return await look_at(files, origin, afresh=True)
 
 
 def _show(one: Engine, options: Options) -> None:
-    from synaptic.ui.screen import (  # noqa: PLC0415
-        engine_rows,
-        write_paragraph,
-        write_text,
-    )
-
     if options.quiet:
         write_text(str(one.files.directory))
         return
@@ -173,14 +161,10 @@ def _show(one: Engine, options: Options) -> None:
 
 def _mention_adopted(built: Engine, options: Options) -> None:
     """Say so where another engine than the one that was just built is in use."""
-    from synaptic.backends.distributed import adopted_directory  # noqa: PLC0415
-
     if (adopted := adopted_directory()) is not None and adopted != built.files.directory:
         _note(options, f"in use is the one in {adopted}; to use this one: synaptic engine use --none")
 
 
 def _note(options: Options, text: str) -> None:
-    from synaptic.text import printable  # noqa: PLC0415
-
     if not options.quiet:
         click.echo(printable(text), err=True)

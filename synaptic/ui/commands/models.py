@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from synaptic.backends.ollama import default_url, pull_model
+from synaptic.backends.pool import certificates, node_headers
+from synaptic.models import MODEL_NAME, ensure_model
+from synaptic.runtime import BackendReported, Session
+from synaptic.text import size
+from synaptic.ui.commands.support import load_with_notices
 from synaptic.ui.options import given, json_option, settings_options
+from synaptic.ui.screen import make_renderer, place, show_hint, stderr_console, write_json, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,17 +37,6 @@ def models() -> None:
 @click.pass_context
 def list_models(context: click.Context, /, **values: Any) -> None:
     """List the models of the backend that would answer a question; * marks the one that would."""
-    from dataclasses import asdict  # noqa: PLC0415
-
-    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.screen import (  # noqa: PLC0415  # noqa: PLC0415
-        place,
-        show_hint,
-        stderr_console,
-        write_json,
-        write_table,
-    )
-
     options = given(context, **values)
     route, found = asyncio.run(_ask(load_with_notices(options).settings))
     if options.json:
@@ -56,16 +54,6 @@ def list_models(context: click.Context, /, **values: Any) -> None:
 @click.pass_context
 def pull(context: click.Context, /, name: str | None, **values: Any) -> None:
     """Fetch a model into Ollama; without NAME, the small embedded one into the cache."""
-    import sys  # noqa: PLC0415
-
-    from synaptic.models import MODEL_NAME  # noqa: PLC0415
-    from synaptic.runtime import BackendReported  # noqa: PLC0415
-    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.screen import (  # noqa: PLC0415
-        make_renderer,
-        stderr_console,
-    )
-
     options = given(context, **values)
     settings = load_with_notices(options).settings
     renderer = make_renderer(console=stderr_console(), out=sys.stdout, quiet=options.quiet, answer=False)
@@ -82,29 +70,19 @@ def pull(context: click.Context, /, name: str | None, **values: Any) -> None:
 
 
 async def _ask(settings: Settings) -> tuple[Route, list[ModelInfo]]:
-    from synaptic.runtime import Session  # noqa: PLC0415
-
     async with Session(settings) as session:
         return await session.route(), await session.models()
 
 
 async def _fetch_embedded(report: Callable[[BackendReport], None]) -> str:
-    from synaptic.models import ensure_model  # noqa: PLC0415
-
     return f"{await ensure_model(report)}"
 
 
 async def _fetch_ollama(name: str, settings: Settings, report: Callable[[BackendReport], None]) -> str:
-    from synaptic.backends.ollama import (  # noqa: PLC0415
-        default_url,
-        pull_model,
-    )
-
     if not settings.nodes:
         url = default_url(os.environ)
         await pull_model(url, name, report)
         return f"{name} is on {url}"
-    from synaptic.backends.pool import certificates, node_headers  # noqa: PLC0415
 
     node = settings.nodes[0]
     url = node.url
@@ -113,8 +91,6 @@ async def _fetch_ollama(name: str, settings: Settings, report: Callable[[Backend
 
 
 def _row(model: ModelInfo, route: Route) -> tuple[str, ...]:
-    from synaptic.text import size  # noqa: PLC0415
-
     mark = "*" if model.name == route.model else ""
     return (
         f"{model.name}{mark}",

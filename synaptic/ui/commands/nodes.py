@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from synaptic.backends.pool import addresses, inspect_nodes
+from synaptic.errors import ConfigError, UsageError
+from synaptic.settings import settings_path, stored_nodes
+from synaptic.text import printable
+from synaptic.ui.actions import discover as search
+from synaptic.ui.actions import mention_origin, named_nodes, show_settings, show_statuses
+from synaptic.ui.actions import nodes as actions
+from synaptic.ui.commands.support import load, load_with_notices
 from synaptic.ui.options import Options, config_option, given, json_option, settings_options
+from synaptic.ui.screen import show_notices, stderr_console, terminal_width, write_json, write_table, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,10 +67,6 @@ def nodes() -> None:
 @click.pass_context
 def list_nodes(context: click.Context, /, *, check: bool, **values: Any) -> None:
     """List the nodes of the settings; with --check, also how each of them is."""
-    from synaptic.ui.actions import named_nodes, show_settings, show_statuses  # noqa: PLC0415
-    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.screen import terminal_width, write_json  # noqa: PLC0415
-
     options = given(context, **values)
     loaded = load_with_notices(options)
     voice = CliVoice(quiet=options.quiet)
@@ -96,9 +101,6 @@ def list_nodes(context: click.Context, /, *, check: bool, **values: Any) -> None
 @click.pass_context
 def add(context: click.Context, /, *, no_check: bool, config: str | None, **entry: Any) -> None:
     """Add a node to the settings file, after a look at whether an Ollama answers at URL."""
-    from synaptic.settings import settings_path  # noqa: PLC0415
-    from synaptic.ui.actions import nodes as actions  # noqa: PLC0415
-
     options = given(context, config=config)
     path = settings_path(options.config_path)
     voice = CliVoice(quiet=options.quiet)
@@ -113,9 +115,6 @@ def add(context: click.Context, /, *, no_check: bool, config: str | None, **entr
 @click.pass_context
 def remove(context: click.Context, /, which: str, **values: Any) -> None:
     """Remove a node from the settings file."""
-    from synaptic.settings import settings_path  # noqa: PLC0415
-    from synaptic.ui.actions import nodes as actions  # noqa: PLC0415
-
     options = given(context, **values)
     path = settings_path(options.config_path)
     voice = CliVoice(quiet=options.quiet)
@@ -133,10 +132,6 @@ def remove(context: click.Context, /, which: str, **values: Any) -> None:
 @click.pass_context
 def check(context: click.Context, /, which: tuple[str, ...], **values: Any) -> int:
     """Look at each node: whether it answers, what models it has, and where they are loaded."""
-    from synaptic.ui.actions import nodes as actions  # noqa: PLC0415
-    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.screen import write_json  # noqa: PLC0415
-
     options = given(context, **values)
     settings = load_with_notices(options).settings
     if options.json:
@@ -157,14 +152,6 @@ def check(context: click.Context, /, which: tuple[str, ...], **values: Any) -> i
 @click.pass_context
 def discover(context: click.Context, /, cidr: str, *, port: int, yes: bool, wants_add: bool, **values: Any) -> int:
     """Look for Ollama in one network that you name, after saying how many addresses that is."""
-    from synaptic.backends.pool import addresses  # noqa: PLC0415
-    from synaptic.settings import (  # noqa: PLC0415
-        settings_path,
-        stored_nodes,
-    )
-    from synaptic.ui.actions import nodes as actions  # noqa: PLC0415
-    from synaptic.ui.screen import write_json  # noqa: PLC0415
-
     options = given(context, **values)
     found_in = addresses(cidr)
     path = settings_path(options.config_path)
@@ -196,28 +183,20 @@ class CliVoice:
 
     def say(self, text: str = "") -> None:
         """Print what was asked for."""
-        from synaptic.ui.screen import write_text  # noqa: PLC0415
-
         write_text(text)
 
     def note(self, text: str) -> None:
         """Print what is good to know, unless that is not wanted."""
-        from synaptic.text import printable  # noqa: PLC0415
-
         if not self._quiet:
             click.echo(printable(text), err=True)
 
     def warn(self, text: str) -> None:
         """Print what a person should know."""
-        from synaptic.ui.screen import show_notices, stderr_console  # noqa: PLC0415 - rich, for notices only
-
         if not self._quiet:
             show_notices(stderr_console(), [text])
 
     def table(self, rows: Sequence[Sequence[str]], headers: Sequence[str] = ()) -> None:
         """Print aligned columns."""
-        from synaptic.ui.screen import write_table  # noqa: PLC0415
-
         write_table(headers, rows)
 
 
@@ -230,10 +209,6 @@ def absolute(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _mention_origin(voice: CliVoice, path: Path, options: Options) -> None:
     """Say so where another source gives the nodes that apply; what was written stands whatever is wrong elsewhere."""
-    from synaptic.errors import ConfigError  # noqa: PLC0415
-    from synaptic.ui.actions import mention_origin  # noqa: PLC0415
-    from synaptic.ui.commands.support import load  # noqa: PLC0415
-
     try:
         mention_origin(voice, path, load(options))
     except ConfigError:
@@ -241,8 +216,6 @@ def _mention_origin(voice: CliVoice, path: Path, options: Options) -> None:
 
 
 def _look(chosen: Sequence[Any]) -> list[Inspection]:
-    from synaptic.backends.pool import inspect_nodes  # noqa: PLC0415
-
     return asyncio.run(inspect_nodes(chosen, os.environ))
 
 
@@ -253,8 +226,6 @@ def _may(voice: CliVoice, announcement: str, *, yes: bool) -> bool:
         UsageError: If there is nobody to ask.
 
     """
-    from synaptic.errors import UsageError  # noqa: PLC0415
-
     if yes:
         voice.note(announcement)
         return True
@@ -265,8 +236,6 @@ def _may(voice: CliVoice, announcement: str, *, yes: bool) -> bool:
 
 
 def _search(found_in: AddressRange, port: int) -> list[tuple[FoundNode, Inspection]]:
-    from synaptic.ui.actions import discover as search  # noqa: PLC0415
-
     show, clear = progress_line(len(found_in))
     try:
         return asyncio.run(search(found_in, port, os.environ, show))

@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from synaptic.agents import discover_agents
+from synaptic.backends import known_backends
+from synaptic.errors import ExitCode, PipelineError, Problem, UsageError
+from synaptic.pipeline import (
+    CompileContext,
+    Format,
+    Pipeline,
+    builtin_pipelines,
+    compile_pipeline,
+    discover_tools,
+    draw,
+    examine,
+    overview,
+    pipeline_schema,
+)
+from synaptic.runtime import Session
+from synaptic.text import plural
+from synaptic.ui.commands.support import load_with_notices
 from synaptic.ui.options import given, json_option, settings_options, tools_option
+from synaptic.ui.screen import print_overview, terminal_width, write_json, write_paragraph, write_table, write_text
 
 if TYPE_CHECKING:
-    from synaptic.pipeline import CompileContext, InputSpec, Pipeline
+    from synaptic.pipeline import InputSpec
     from synaptic.settings import Settings
     from synaptic.ui.options import Options
 
@@ -33,9 +54,6 @@ def pipelines() -> None:
 @click.pass_context
 def list_pipelines(context: click.Context, /, **values: Any) -> None:
     """List the built-in pipelines with their inputs."""
-    from synaptic.pipeline import Pipeline, builtin_pipelines  # noqa: PLC0415
-    from synaptic.ui.screen import write_json, write_table  # noqa: PLC0415
-
     found = [Pipeline.builtin(name) for name in builtin_pipelines()]
     if given(context, **values).json:
         write_json([_data(pipeline) for pipeline in found])
@@ -58,9 +76,6 @@ def show(context: click.Context, /, name: str, *, overview: bool, source: bool, 
     On a terminal: the inputs, and the steps with what each waits for, which model it asks, and why. To change a
     built-in pipeline, start from its file, as in: synaptic pipelines show research > mine.yaml
     """
-    from synaptic.pipeline import Pipeline  # noqa: PLC0415
-    from synaptic.ui.screen import write_json, write_text  # noqa: PLC0415
-
     options = given(context, **values)
     if overview and source:
         raise click.UsageError("--plan and --source are two ways to show a pipeline; take one", context)
@@ -91,16 +106,6 @@ def graph(context: click.Context, /, name: str, form: str, output: str | None, *
 
     As in: synaptic pipelines graph research --format svg -o research.svg
     """
-    from typing import cast  # noqa: PLC0415
-
-    from synaptic.pipeline import (  # noqa: PLC0415
-        Format,
-        Pipeline,
-        compile_pipeline,
-        draw,
-    )
-    from synaptic.ui.screen import terminal_width, write_text  # noqa: PLC0415
-
     options = given(context, **values)
     compiled = compile_pipeline(Pipeline.find(name), _context(options))
     width = terminal_width(sys.stdout) if output is None and sys.stdout.isatty() else 80
@@ -122,13 +127,6 @@ def validate(context: click.Context, /, names: tuple[str, ...], *, models: bool,
 
     Prints every mistake as file:line:column: what is wrong; what to write instead. Exit code 2 if there is one.
     """
-    from dataclasses import replace  # noqa: PLC0415
-
-    from synaptic.errors import ExitCode, PipelineError, Problem  # noqa: PLC0415
-    from synaptic.pipeline import examine  # noqa: PLC0415
-    from synaptic.text import plural  # noqa: PLC0415
-    from synaptic.ui.screen import write_text  # noqa: PLC0415
-
     options = given(context, **values)
     world = _context(options)
     if models:
@@ -151,25 +149,10 @@ def validate(context: click.Context, /, names: tuple[str, ...], *, models: bool,
 @pipelines.command(epilog=_SCHEMA_EPILOG)
 def schema() -> None:
     """Print the JSON Schema of a pipeline file, which editors complete and check with."""
-    from synaptic.pipeline import pipeline_schema  # noqa: PLC0415
-    from synaptic.ui.screen import write_json  # noqa: PLC0415
-
     write_json(pipeline_schema())
 
 
 def _show_overview(pipeline: Pipeline, name: str, options: Options) -> None:
-    from dataclasses import replace  # noqa: PLC0415
-
-    from synaptic.pipeline import (  # noqa: PLC0415
-        compile_pipeline,
-        overview,
-    )
-    from synaptic.ui.screen import (  # noqa: PLC0415
-        print_overview,
-        write_json,
-        write_paragraph,
-    )
-
     world = replace(_context(options), agent_models=_settings(options).agent_models, model=options.model)
     compiled = compile_pipeline(pipeline, world)
     if options.json:
@@ -186,13 +169,6 @@ def _context(options: Options) -> CompileContext:
         UsageError: If an agent's file or a module of tools is wrong.
 
     """
-    from synaptic.agents import discover_agents  # noqa: PLC0415
-    from synaptic.backends import known_backends  # noqa: PLC0415
-    from synaptic.pipeline import (  # noqa: PLC0415
-        CompileContext,
-        discover_tools,
-    )
-
     book = discover_agents()
     return CompileContext(
         agents={name: book[name] for name in book}, tools=discover_tools(options.tools), backends=known_backends()
@@ -200,8 +176,6 @@ def _context(options: Options) -> CompileContext:
 
 
 def _settings(options: Options) -> Settings:
-    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-
     return load_with_notices(options).settings
 
 
@@ -212,7 +186,6 @@ def _model_names(settings: Settings) -> list[str]:
         BackendError: If nothing answers.
 
     """
-    from synaptic.runtime import Session  # noqa: PLC0415
 
     async def ask() -> list[str]:
         async with Session(settings) as session:
@@ -222,10 +195,6 @@ def _model_names(settings: Settings) -> list[str]:
 
 
 def _write_file(path: str, text: str) -> None:
-    from pathlib import Path  # noqa: PLC0415
-
-    from synaptic.errors import UsageError  # noqa: PLC0415
-
     try:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as exc:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from synaptic.ui.one_shot import ask
 from synaptic.ui.options import given, question_options
 
 
@@ -18,6 +19,4 @@ def run(context: click.Context, /, question: tuple[str, ...], **values: Any) -> 
 
     Several words are one question. Text that is piped in goes after it, or is the question where there are no words.
     """
-    from synaptic.ui.one_shot import ask  # noqa: PLC0415 - everything heavy; the help does without
-
     return ask(question, given(context, **values))

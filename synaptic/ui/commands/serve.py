@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from synaptic.models import ModelStore
+from synaptic.server.ollama_api import ServeSettings, check_alias, check_host, check_keep_alive, from_environment
+from synaptic.server.ollama_api import serve as run_server
+from synaptic.ui.commands.support import load_with_notices
 from synaptic.ui.options import given, settings_options
-
-if TYPE_CHECKING:
-    from synaptic.server.ollama_api import ServeSettings
+from synaptic.ui.screen import show_notices, stderr_console
 
 _EPILOG = """\b
 Defaults come from the variables that Ollama itself reads: OLLAMA_NUM_PARALLEL,
@@ -36,11 +38,6 @@ As in: synaptic serve --port 11500 --parallel 2"""
 @click.pass_context
 def serve(context: click.Context, /, **values: Any) -> None:
     """Serve the embedded model through Ollama's API, on this machine only."""
-    from synaptic.models import ModelStore  # noqa: PLC0415
-    from synaptic.server.ollama_api import serve as run_server  # noqa: PLC0415
-    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.screen import show_notices, stderr_console  # noqa: PLC0415
-
     settings = serve_settings(values, load_with_notices(given(context, **values)).settings.embedded_threads)
     store = ModelStore()
     if not store.has_model():
@@ -55,8 +52,6 @@ def serve_settings(values: dict[str, Any], threads: int | None = None) -> ServeS
         UsageError: If an option or a variable is wrong.
 
     """
-    from synaptic.server.ollama_api import ServeSettings, check_alias, check_host, check_keep_alive, from_environment  # noqa: PLC0415
-
     chosen: dict[str, Any] = {"threads": threads or 0, **from_environment(os.environ)}
     options = {"parallel": "parallel", "max_queue": "max_queue", "num_ctx": "context", "threads": "threads"}
     chosen |= {field: values[name] for name, field in options.items() if values[name] is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from synaptic.settings import LoadedSettings, load_settings
+from synaptic.ui.screen import show_notices, stderr_console
 
 if TYPE_CHECKING:
     from synaptic.ui.options import Options
@@ -29,7 +30,5 @@ def load_with_notices(options: Options) -> LoadedSettings:
     """
     loaded = load(options)
     if loaded.notices and not options.quiet:
-        from synaptic.ui.screen import show_notices, stderr_console  # noqa: PLC0415 - rich, for notices only
-
         show_notices(stderr_console(), loaded.notices)
     return loaded

@@ -3,17 +3,50 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from synaptic import paths
+from synaptic.backends.distributed import (
+    Endpoint,
+    ProtocolVersion,
+    Worker,
+    WorkerRegistry,
+    cache_limit,
+    check_workers,
+    current_engine,
+    end,
+    recall,
+    served_workers,
+    verdict,
+)
+from synaptic.errors import ConfigError, EngineUnavailable, UsageError
+from synaptic.text import printable
+from synaptic.ui.actions import Serving, serve_worker
+from synaptic.ui.commands.support import load_with_notices
 from synaptic.ui.options import given, json_option, settings_options
+from synaptic.ui.screen import (
+    CPU_NOTE,
+    WORKER_HEADERS,
+    look_json,
+    look_lines,
+    needs_cpu_note,
+    served_json,
+    served_line,
+    worker_json,
+    worker_rows,
+    write_json,
+    write_table,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synaptic.backends.distributed import Endpoint, Holder, ProtocolVersion, WorkerLook
+    from synaptic.backends.distributed import Holder, WorkerLook
     from synaptic.settings import Settings
     from synaptic.ui.options import Options
 
@@ -54,21 +87,6 @@ def workers() -> None:
 @click.pass_context
 def list_workers(context: click.Context, /, **values: Any) -> None:
     """List the workers of the settings and those that run here for others; none is contacted."""
-    from synaptic.backends.distributed import (  # noqa: PLC0415
-        recall,
-        served_workers,
-    )
-    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.screen import (  # noqa: PLC0415  # noqa: PLC0415
-        WORKER_HEADERS,
-        served_json,
-        served_line,
-        worker_json,
-        worker_rows,
-        write_json,
-        write_table,
-    )
-
     options = given(context, **values)
     named = _named(load_with_notices(options).settings)
     served = {worker.endpoint: worker for worker in served_workers()}
@@ -95,14 +113,6 @@ def list_workers(context: click.Context, /, **values: Any) -> None:
 @click.pass_context
 def check(context: click.Context, /, which: tuple[str, ...], *, measure: bool, **values: Any) -> int:
     """Ask each worker, or those given, how it is: version, devices, memory, latency."""
-    from synaptic.backends.distributed import check_workers, verdict  # noqa: PLC0415
-    from synaptic.errors import UsageError  # noqa: PLC0415
-    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-    from synaptic.ui.screen import (  # noqa: PLC0415
-        look_json,
-        write_json,
-    )
-
     options = given(context, **values)
     settings = load_with_notices(options).settings
     endpoints = given_workers(which) if which else _named(settings)
@@ -135,12 +145,6 @@ def check(context: click.Context, /, which: tuple[str, ...], *, measure: bool, *
 @click.pass_context
 def start(context: click.Context, /, **values: Any) -> None:
     """Run a worker in the foreground; it is started again when it crashes."""
-    from synaptic import paths  # noqa: PLC0415
-    from synaptic.backends.distributed import cache_limit  # noqa: PLC0415
-    from synaptic.errors import UsageError  # noqa: PLC0415
-    from synaptic.ui.actions import Serving, serve_worker  # noqa: PLC0415
-    from synaptic.ui.commands.support import load_with_notices  # noqa: PLC0415
-
     options = given(context, **values)
     limit = cache_limit(load_with_notices(options).settings)
     cached = limit > 0 and not values["no_cache"]
@@ -164,9 +168,6 @@ def start(context: click.Context, /, **values: Any) -> None:
 @click.pass_context
 def stop(context: click.Context, /, which: tuple[str, ...], **values: Any) -> None:
     """End the workers that were started here with `workers start`: all of them, or those given."""
-    from synaptic.backends.distributed import end, served_workers  # noqa: PLC0415
-    from synaptic.errors import UsageError  # noqa: PLC0415
-
     options = given(context, **values)
     served = served_workers()
     chosen = given_workers(which)
@@ -192,10 +193,6 @@ def _address(text: str) -> str:
         UsageError: If it is none.
 
     """
-    import ipaddress  # noqa: PLC0415
-
-    from synaptic.errors import UsageError  # noqa: PLC0415
-
     if text == "localhost":
         return "127.0.0.1"
     try:
@@ -208,13 +205,6 @@ def _address(text: str) -> str:
 
 
 def _show(options: Options, engine: ProtocolVersion | None, looks: Sequence[WorkerLook]) -> None:
-    from synaptic.ui.screen import (  # noqa: PLC0415
-        CPU_NOTE,
-        look_lines,
-        needs_cpu_note,
-        write_text,
-    )
-
     now = time.time()
     for look in looks:
         for line in look_lines(look, now):
@@ -230,12 +220,6 @@ def _show(options: Options, engine: ProtocolVersion | None, looks: Sequence[Work
 
 async def engine_version() -> ProtocolVersion | None:
     """Return the version that the engine of this machine speaks, ``None`` where there is none that works."""
-    from synaptic.backends.distributed import (  # noqa: PLC0415
-        ProtocolVersion,
-        current_engine,
-    )
-    from synaptic.errors import EngineUnavailable  # noqa: PLC0415
-
     try:
         engine = await current_engine()
     except EngineUnavailable:
@@ -244,8 +228,6 @@ async def engine_version() -> ProtocolVersion | None:
 
 
 def _named(settings: Settings) -> list[Endpoint]:
-    from synaptic.backends.distributed import Endpoint  # noqa: PLC0415
-
     return [Endpoint(worker.host, worker.port) for worker in settings.rpc_backends]
 
 
@@ -256,9 +238,6 @@ def given_workers(words: Sequence[str]) -> list[Endpoint]:
         UsageError: If one of them is no address.
 
     """
-    from synaptic.backends.distributed import Endpoint  # noqa: PLC0415
-    from synaptic.errors import ConfigError, UsageError  # noqa: PLC0415
-
     found: list[Endpoint] = []
     for word in words:
         try:
@@ -270,8 +249,6 @@ def given_workers(words: Sequence[str]) -> list[Endpoint]:
 
 def _holders(endpoints: Sequence[Endpoint]) -> list[Holder | None]:
     """Return who is recorded as the holder of each worker; names are not resolved for that."""
-    from synaptic.backends.distributed import Worker, WorkerRegistry  # noqa: PLC0415
-
     holders = WorkerRegistry().holders()
     # An IP address is its own address: it is found even if the holder knows the worker by name.
     workers = [Worker(endpoint, (endpoint.host,)) for endpoint in endpoints]
@@ -279,7 +256,5 @@ def _holders(endpoints: Sequence[Endpoint]) -> list[Holder | None]:
 
 
 def _note(options: Options, text: str) -> None:
-    from synaptic.text import printable  # noqa: PLC0415
-
     if not options.quiet:
         click.echo(printable(text), err=True)
