@@ -4,9 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 Q ?=
+ROOM ?=
+# A file of tests stays with one process, those that take longest first (tests/conftest.py).
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help ask test lint engine bench clean
+.PHONY: help ask test quick lint engine bench clean
 
 help:  ## Show what there is.
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -15,7 +18,10 @@ ask: $(VENV)/.run  ## Answer a question: make ask Q="Explain how a heat pump wor
 	@$(BIN)/python main.py $(if $(Q),-- "$$Q",)
 
 test: $(VENV)/.dev lint engine  ## Run every check: lint, types, tests with coverage, examples.
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term
+
+quick: $(VENV)/.dev  ## Check a change in 90 seconds: the rooms it touches, and their neighbours (ROOM=settings names one).
+	@$(BIN)/python tests/support/quick.py $(ROOM)
 
 engine: $(VENV)/.dev  ## Build llama.cpp for distributed inference, once a machine (15 to 30 minutes on two cores).
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python main.py engine install || \

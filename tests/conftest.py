@@ -1,6 +1,7 @@
 """What every test gets: a home of its own, no settings of the machine, no local Ollama."""
 
 import os
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,6 +13,22 @@ from synaptic.settings.load import Settings
 
 REAL_MODELS = Path(platformdirs.user_cache_dir("synapticllamas")) / "models"
 NOBODY = "127.0.0.1:9"  # the discard port: nothing listens there
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that run a real model first: they take longest, and a file stays with one process (loadfile)."""
+    long = {item.path for item in items if item.get_closest_marker("real_model")}
+    items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A directory that every user may enter; pytest's own may be entered by the user who runs it only."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield directory
 
 
 @pytest.fixture(autouse=True)

@@ -296,32 +296,25 @@ def test_a_store_that_may_not_be_read_is_named_with_what_to_do(store: Store, as_
     assert look_in([store.directory]).unreadable == (manifests,)
 
 
-def test_a_manifest_or_blob_that_may_not_be_read(store: Store, model: Path):
+def test_a_manifest_or_blob_that_may_not_be_read(open_path: Path):
     """The names are visible, the files are not."""
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody else")
+    store = Store(open_path / "store", write_gguf(open_path / "Tiny model.gguf"))
     blob = store.add(f"{HOST}/library/llama3/latest")
     file = store.directory / "manifests" / HOST / "library" / "llama3" / "latest"
-    opened = [model.parent, *[*model.parent.parents][:2]]  # pytest's own directories, which are root's alone
-    modes = {path: path.stat().st_mode for path in opened}
-    for path in opened:
-        path.chmod(0o755)
     find_model("llama3", store.environ)
-    try:
-        for closed, message in ((file, "latest may not be read by you"), (blob.parent, "weights of llama3 cannot be")):
-            mode = closed.stat().st_mode
-            closed.chmod(0)
-            os.seteuid(65534)
-            try:
-                with pytest.raises(ModelFileError, match=message) as caught:
-                    find_model("llama3", store.environ)
-            finally:
-                os.seteuid(0)
+    for closed, message in ((file, "latest may not be read by you"), (blob.parent, "weights of llama3 cannot be")):
+        mode = closed.stat().st_mode
+        closed.chmod(0)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(ModelFileError, match=message) as caught:
+                find_model("llama3", store.environ)
+        finally:
+            os.seteuid(0)
             closed.chmod(mode)
-            assert "usermod" in (caught.value.hint or "")
-    finally:
-        for path, mode in modes.items():
-            path.chmod(mode)
+        assert "usermod" in (caught.value.hint or "")
 
 
 def test_a_name_is_no_path_where_that_cannot_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_nobody: None):
