@@ -5,6 +5,9 @@ from .download import check_model_file as check_model_file
 from .download import ensure_model as ensure_model
 from .download import quote_last_line as quote_last_line
 from .gguf_file import large_tensors as large_tensors
+from .gguf_file import read_shape as read_shape
+from .gguf_header import Header as Header
+from .gguf_header import read_header as read_header
 from .layers import LayerShape as LayerShape
 from .layers import ModelShape as ModelShape
 from .names import full_name as full_name

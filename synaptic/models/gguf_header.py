@@ -37,8 +37,8 @@ LONGEST_NAME: Final = 64  # bytes, GGML_MAX_NAME, its closing zero included
 LONGEST_KEY: Final = 1 << 16  # bytes
 LARGEST_TYPE: Final = 1 << 63
 
-Value = bool | int | float | str | list[bool | int | float]
-"""A value of the metadata that is kept: a number, a short text, a short array of numbers."""
+Value = bool | int | float | str | list[bool | int | float] | list[str]
+"""A value of the metadata that is kept: a number, a text, an array of numbers or texts."""
 
 AGAIN = "fetch or copy it again, and compare its size with the original's"
 
@@ -75,7 +75,7 @@ class Header:
     """What one file says of itself.
 
     Attributes:
-        values: Metadata. Long texts and long arrays are not here.
+        values: Metadata. Long texts, long arrays and arrays of texts are here only if the whole header was asked for.
         lengths: Of every array, by its key: also of those that are not in ``values``.
         tensors: In the order of the file.
         file_size: In bytes.
@@ -89,8 +89,13 @@ class Header:
     file_size: int
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, *, whole: bool = False) -> Header:
     """Return the header of the GGUF file at ``path``, after checking that every tensor lies within the file.
+
+    Args:
+        path: The file.
+        whole: Whether long texts, long arrays and arrays of texts (chat template, vocabulary) are kept, too; they may
+            take as much memory as the header is long.
 
     Raises:
         ModelFileError: If it cannot be read, is no GGUF file that llama.cpp loads, or is cut off or damaged.
@@ -102,7 +107,7 @@ def read_header(path: Path) -> Header:
             what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
             raise ModelFileError(f"{path} is {what}, not a GGUF file", hint="name the .gguf file")
         with path.open("rb") as stream:
-            return _HeaderReader(path, stream).read()
+            return _HeaderReader(path, stream, whole=whole).read()
     except PermissionError as error:
         raise ModelFileError(
             f"{path} may not be read by you ({error.strerror})",
@@ -115,9 +120,10 @@ def read_header(path: Path) -> Header:
 class _HeaderReader:
     """Steps through a header; ``position`` is where it is in the file."""
 
-    def __init__(self, path: Path, stream: BinaryIO) -> None:
+    def __init__(self, path: Path, stream: BinaryIO, *, whole: bool) -> None:
         self.path = path
         self.stream = stream
+        self.whole = whole
         self.file_size = stream.seek(0, 2)
         self.position = 0
         self.window = b""
@@ -182,7 +188,7 @@ class _HeaderReader:
                 values[key] = items
         elif kind == _STRING:
             size = self.number("<Q")
-            if size <= KEPT_TEXT:
+            if self.whole or size <= KEPT_TEXT:
                 values[key] = self.take(size).decode(errors="replace")
             else:
                 self.skip(size)
@@ -190,24 +196,30 @@ class _HeaderReader:
         else:
             values[key] = struct.unpack("<" + self.scalar(key, kind), self.take(_SIZES[kind]))[0]
 
-    def array(self, key: str, kind: int, length: int) -> list[bool | int | float] | None:
-        """Read a short array of numbers; step over any other."""
+    def array(self, key: str, kind: int, length: int) -> list[bool | int | float] | list[str] | None:
+        """Read an array, or step over one that is not kept."""
         if kind == _STRING:
+            self.check_strings(length)
+            if self.whole:
+                return [self.text(f"a text of {key}", self.file_size) for _ in range(length)]
             self.skip_strings(length)
             return None
         code = self.scalar(key, kind)
         size = length * _SIZES[kind]
-        if length > KEPT_ITEMS:
+        if length > KEPT_ITEMS and not self.whole:
             self.skip(size)
             return None
         return list(struct.unpack(f"<{length}{code}", self.take(size)))
 
-    def skip_strings(self, length: int) -> None:
-        """Step over ``length`` texts."""
+    def check_strings(self, length: int) -> None:
+        """Refuse more texts than any model has."""
         if length > self.strings_left:
             self.need(length * 8)  # cut off is the better explanation
             raise self.damaged(f"an array has {length} texts")
         self.strings_left -= length
+
+    def skip_strings(self, length: int) -> None:
+        """Step over ``length`` texts."""
         unpack = struct.Struct("<Q").unpack_from
         for _ in range(length):
             start = self.position - self.window_start

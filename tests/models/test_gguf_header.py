@@ -94,6 +94,13 @@ def test_every_kind_of_value_is_read_and_long_ones_are_stepped_over(tmp_path: Pa
     assert header.values["few"] == [1, 2, 3] and header.values["last"] == 7
     assert not {"template", "texts", "scores"} & header.values.keys()
     assert header.lengths == {"template": 400_000, "texts": 9, "scores": 5000, "few": 3}
+    whole = read_header(file, whole=True)
+    assert whole.values == header.values | {
+        "template": "x" * 400_000,
+        "texts": ["y" * 300_000, "", "z"] * 3,
+        "scores": [0.25] * 5000,
+    }
+    assert whole.tensors == header.tensors
 
 
 def test_alignment_is_that_of_the_file(tmp_path: Path):
@@ -274,6 +281,7 @@ def test_damaged_files_are_read_or_refused_and_nothing_else(small: Path, tmp_pat
     file = tmp_path / "fuzzed.gguf"
     file.write_bytes(content)
     try:
+        read_header(file, whole=True)
         shape = read_shape("fuzzed", [file])
     except ModelFileError as error:
         assert str(file) in error.message

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import re
 import struct
 import sys
 from contextlib import asynccontextmanager
@@ -17,10 +18,11 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synaptic.errors import ConfigError, ExitCode, UsageError
+from synaptic.errors import ConfigError, ExitCode, ModelFileError, UsageError
 from synaptic.models import MODEL_NAME
 from synaptic.models.download import Artifact, ModelStore
-from synaptic.server.ollama_api import durations, gguf, names
+from synaptic.server.ollama_api import durations, names
+from synaptic.server.ollama_api.catalogue import Catalogue
 from synaptic.server.ollama_api.durations import FOREVER
 from synaptic.server.ollama_api.errors import Refusal
 from synaptic.server.ollama_api.guard import is_allowed
@@ -299,10 +301,11 @@ def test_options_of_the_command_that_are_wrong_are_named() -> None:
     [b"", b"GGUF", b"GGML" + bytes(20), b"GGUF" + struct.pack("<IQQ", 9, 0, 0), b"GGUF\x03\0\0\0" + b"\xff" * 16],
 )
 def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "model.gguf"
-    path.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"model\.gguf"):
-        gguf.read(path)
+    store = empty_store(tmp_path, "")
+    store.path.parent.mkdir(parents=True, exist_ok=True)
+    store.path.write_bytes(content)
+    with pytest.raises(ModelFileError, match=re.escape(str(store.path))):
+        Catalogue(store).facts()
 
 
 # Fetching: a server whose store is empty, and an installer that is a script.

@@ -1,6 +1,6 @@
 """The part of Ollama's API that a client of a node needs, in front of the embedded engine, on this machine only.
 
-What is said is decided in pure modules (``names``, ``durations``, ``options``, ``requests``, ``replies``, ``gguf``),
+What is said is decided in pure modules (``names``, ``durations``, ``options``, ``requests``, ``replies``),
 what is done in the others: ``engine`` is one child with one model, ``loading`` decides which run, ``prompts`` and
 ``generation`` make a reply, ``app`` speaks HTTP, ``serving`` runs until it is told to end.
 

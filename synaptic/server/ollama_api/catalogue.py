@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from synaptic.models import MODEL_NAME
-from synaptic.server.ollama_api import gguf, names
+from synaptic.models import MODEL_NAME, read_header, read_shape
+from synaptic.server.ollama_api import names
 from synaptic.server.ollama_api.errors import invalid_name
 from synaptic.server.ollama_api.replies import human_number, local_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synaptic.models import ModelStore
+    from synaptic.models import Header, ModelShape, ModelStore
     from synaptic.server.ollama_api.loading import Runner
 
-CACHE_BYTES = 34 / 32
-"""Bytes of one number in the KV cache: the engine keeps it as Q8_0, blocks of 32 bytes with a scale of two."""
+CACHE_PART = 34 / 64
+"""What a KV cache in Q8_0 (34 bytes for 32 values), which the engine keeps, takes of one with 16 bits a value."""
 
 SHORT_LIST = 5  # entries; longer lists are shown with ``verbose`` only
 _HIDDEN = ("general.name", "tokenizer.chat_template")
@@ -27,9 +27,14 @@ _HIDDEN = ("general.name", "tokenizer.chat_template")
 class Facts:
     """What the file says."""
 
-    metadata: gguf.Metadata
+    header: Header
+    shape: ModelShape
     size: int
     modified: float
+
+    def cache_bytes(self, tokens: int) -> int:
+        """Return the size of the keys and values of ``tokens`` tokens of context."""
+        return int(tokens * sum(layer.kv_bytes_per_token for layer in self.shape.layers) * CACHE_PART)
 
 
 class Catalogue:
@@ -37,7 +42,7 @@ class Catalogue:
 
     Args:
         store: Where the model is, or will be.
-        aliases: Other names for the same weights; each is a model of its own to whoever asks.
+        aliases: Other names for the same weights; each is a model of its own to clients.
 
     """
 
@@ -75,27 +80,33 @@ class Catalogue:
         return self.store.artifact.sha256
 
     @property
-    def trained_context(self) -> int | None:
+    def trained_context(self) -> int:
         """Tokens of context that the model was trained with."""
-        return self.facts().metadata.of_architecture("context_length")
+        return self.facts().shape.trained_context
 
     def facts(self) -> Facts:
-        """Return what the file says; it is read once."""
+        """Return what the file says; it is read once.
+
+        Raises:
+            ModelFileError: If it is not a GGUF file of a language model, or damaged.
+
+        """
         if self._facts is None:
-            status = self.store.path.stat()
-            self._facts = Facts(gguf.read(self.store.path), status.st_size, status.st_mtime)
+            path = self.store.path
+            shape, header = read_shape(MODEL_NAME, [path]), read_header(path, whole=True)
+            self._facts = Facts(header, shape, header.file_size, path.stat().st_mtime)
         return self._facts
 
     def details(self) -> dict[str, Any]:
         """Return ``details`` as every listing has them."""
-        metadata = self.facts().metadata
+        shape = self.facts().shape
         return {
             "parent_model": "",
             "format": "gguf",
-            "family": metadata.architecture,
-            "families": [metadata.architecture],
-            "parameter_size": human_number(metadata.parameter_count),
-            "quantization_level": metadata.file_type,
+            "family": shape.architecture,
+            "families": [shape.architecture],
+            "parameter_size": human_number(shape.parameters),
+            "quantization_level": shape.quantization,
         }
 
     def tags(self) -> dict[str, Any]:
@@ -117,7 +128,7 @@ class Catalogue:
     def running(self, runner: Runner, *, parallel: int, expires_at: float) -> dict[str, Any]:
         """Return the entry of ``/api/ps`` for one model: nothing of it is ever in the memory of a GPU."""
         facts = self.facts()
-        cache = facts.metadata.cache_bytes(runner.options.context * parallel, CACHE_BYTES)
+        cache = facts.cache_bytes(runner.options.context * parallel)
         return {
             "name": runner.name,
             "model": runner.name,
@@ -132,18 +143,19 @@ class Catalogue:
     def show(self, name: str, *, verbose: bool) -> dict[str, Any]:
         """Return the answer of ``/api/show`` for a model that is here."""
         facts = self.facts()
-        metadata = facts.metadata
-        info = {key: value for key, value in metadata.values.items() if key not in _HIDDEN}
+        values = facts.header.values
+        info = {key: value for key, value in values.items() if key not in _HIDDEN}
         if not verbose:
             info = {key: [] if _is_long(value) else value for key, value in info.items()}
-        template = str(metadata.values.get("tokenizer.chat_template", ""))
+        template = str(values.get("tokenizer.chat_template", ""))
         return {
             "modelfile": f'# Modelfile generated by "ollama show"\n# FROM {name}\n\nFROM {self.store.path}\n',
             "template": template,
             "details": self.details(),
-            "model_info": {**info, "general.parameter_count": metadata.parameter_count},
+            "model_info": {**info, "general.parameter_count": facts.shape.parameters},
             "tensors": [
-                {"name": tensor.name, "type": tensor.type, "shape": list(tensor.shape)} for tensor in metadata.tensors
+                {"name": tensor.name, "type": tensor.type_name, "shape": list(tensor.dimensions)}
+                for tensor in facts.header.tensors
             ],
             "capabilities": ["completion"],
             "modified_at": local_time(facts.modified),
