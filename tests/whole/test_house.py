@@ -100,7 +100,7 @@ def past_the_face() -> Iterator[str]:
         module = imported_module(found)
         package = module if is_package(module) else module.rpartition(".")[0]
         entrance = door(found.source, package)
-        if entrance is not None and (found.target != entrance or not is_package(module)):
+        if entrance is not None and entrance != module and (found.target != entrance or not is_package(module)):
             yield f"{modules()[found.source].relative_to(ROOT)}:{found.line}: {found.name} comes from {entrance}"
 
 

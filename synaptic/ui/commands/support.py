@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from synaptic.settings import LoadedSettings, load_settings
-from synaptic.ui.screen import show_notices, stderr_console
+from synaptic.ui import screen
 
 if TYPE_CHECKING:
     from synaptic.ui.options import Options
@@ -30,5 +30,5 @@ def load_with_notices(options: Options) -> LoadedSettings:
     """
     loaded = load(options)
     if loaded.notices and not options.quiet:
-        show_notices(stderr_console(), loaded.notices)
+        screen.show_notices(screen.stderr_console(), loaded.notices)
     return loaded

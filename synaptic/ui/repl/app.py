@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from importlib import metadata
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from synaptic import pipeline
 from synaptic.ui.repl.commands import REGISTRY
+from synaptic.ui.repl.plain import converse_plainly
 from synaptic.ui.repl.screen import Screen
 from synaptic.ui.repl.sessions import SessionFactory, SessionHolder, session_factory
 from synaptic.ui.repl.state import Repl, Sources
+from synaptic.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from synaptic.errors import ExitCode
     from synaptic.pipeline import Tool
     from synaptic.settings import LoadedSettings
-
-DISTRIBUTION: Final = "synapticllamas"
 
 
 def open_repl(
@@ -66,25 +66,19 @@ def open_repl(
     )
     if person:
         _greet(repl)
-    if edits:
-        from synaptic.ui.repl.terminal import converse  # noqa: PLC0415  (prompt_toolkit: a pipe does without)
+    if not edits:
+        return converse_plainly(repl, sys.stdin.buffer, person=person)
+    from synaptic.ui.repl.terminal import converse  # noqa: PLC0415 - prompt_toolkit, which a pipe does without
 
-        return asyncio.run(converse(repl))
-    from synaptic.ui.repl.plain import converse_plainly  # noqa: PLC0415  (only one of the two is needed)
-
-    return converse_plainly(repl, sys.stdin.buffer, person=person)
+    return asyncio.run(converse(repl))
 
 
 def _tools(modules: Sequence[str]) -> Mapping[str, Tool]:
-    if not modules:
-        return {}
-    from synaptic.pipeline import named_tools  # noqa: PLC0415  (imports pydantic, which the prompt does without)
-
-    return named_tools(modules)
+    return pipeline.named_tools(modules) if modules else {}
 
 
 def _greet(repl: Repl) -> None:
     settings = repl.settings
     model = settings.model or "the model that the backend chooses"
-    repl.screen.note(f"SynapticLlamas {metadata.version(DISTRIBUTION)}: pipeline {settings.pipeline}, {model}")
+    repl.screen.note(f"SynapticLlamas {__version__}: pipeline {settings.pipeline}, {model}")
     repl.screen.note("Ask anything. /help lists the commands, Alt-Enter makes a new line, Ctrl-D leaves.")

@@ -1,96 +1,130 @@
-"""What the arguments of commands may become: models, pipelines, agents, settings, files."""
+"""What the arguments of commands may become: models, pipelines, agents, nodes, settings, files."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+from synaptic import agents, pipeline
 from synaptic.settings import Settings, field_kind
-from synaptic.ui.repl.registry import Candidate, no_candidates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from synaptic.ui.repl.registry import Candidates
     from synaptic.ui.repl.state import Repl
 
-YAML_SUFFIXES = (".yaml", ".yml")
+YAML_SUFFIXES: Final = (".yaml", ".yml")
+NODE_ACTIONS: Final = ("list", "add", "remove", "check", "discover")
+COORDINATOR_ACTIONS: Final = ("start", "stop", "restart")
+WORKER_ACTIONS: Final = ("check",)
+_CONFIG_ACTIONS: Final = ("show", "path", "set")
 
 
-def models(repl: Repl, before: Sequence[str], word: str) -> Iterable[Candidate]:
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A word that may be completed to. ``about`` is shown beside it; ``more`` says that another part may follow."""
+
+    text: str
+    about: str = ""
+    more: bool = False
+
+
+Candidates: TypeAlias = Callable[["Repl", Sequence[str], str], Iterable[Suggestion]]
+"""(the program, the complete words before, the word being typed) -> what it may become; the caller filters."""
+
+
+def models(repl: Repl, before: Sequence[str], word: str) -> Iterable[Suggestion]:
     """Return the models that the backend named when it was last asked."""
-    del before, word
-    return [Candidate(name) for name in repl.sessions.known_models]
+    del word
+    return () if before else [Suggestion(name) for name in repl.sessions.known_models]
 
 
-def pipelines(repl: Repl, before: Sequence[str], word: str) -> Iterator[Candidate]:
+def pipelines(repl: Repl, before: Sequence[str], word: str) -> Iterator[Suggestion]:
     """Yield the built-in pipelines, and YAML files."""
-    from synaptic.pipeline import builtin_pipelines  # noqa: PLC0415  (start-up of the prompt)
-
-    del repl, before
-    yield from (Candidate(name, "built in") for name in builtin_pipelines())
-    if "/" in word or word.startswith((".", "~")) or word not in builtin_pipelines():
+    del repl
+    if before:
+        return
+    builtin = pipeline.builtin_pipelines()
+    yield from (Suggestion(name, "built in") for name in builtin)
+    if "/" in word or word.startswith((".", "~")) or word not in builtin:
         yield from files(word, YAML_SUFFIXES)
 
 
-def agents(repl: Repl, before: Sequence[str], word: str) -> Iterator[Candidate]:
-    """Yield the agents that are found."""
-    from synaptic.agents import discover_agents  # noqa: PLC0415  (imports YAML)
+def agent_names(repl: Repl, before: Sequence[str], word: str) -> Iterable[Suggestion]:
+    """Return the agents that are found."""
+    del repl, word
+    if before:
+        return ()
+    return [Suggestion(entry.agent.name, entry.agent.description) for entry in agents.discover_agents().entries()]
 
-    del repl, before, word
-    yield from (Candidate(entry.agent.name, entry.agent.description) for entry in discover_agents().entries())
 
-
-def setting_values(repl: Repl, before: Sequence[str], word: str) -> Iterator[Candidate]:
+def setting_values(repl: Repl, before: Sequence[str], word: str) -> Iterator[Suggestion]:
     """Yield the settings; after one of them, the values that it can have, if these can be named."""
     if not before:
         for name, info in Settings.model_fields.items():
-            yield Candidate(name, info.description or "")
+            yield Suggestion(name, info.description or "")
     elif len(before) == 1 and before[0] in Settings.model_fields:
         kind = field_kind(Settings.model_fields[before[0]].annotation)
         if kind.base is bool:
-            yield from (Candidate(text) for text in ("true", "false"))
+            yield from (Suggestion(text) for text in ("true", "false"))
         if before[0] == "model":
             yield from models(repl, (), word)
         if before[0] == "pipeline":
             yield from pipelines(repl, (), word)
         if kind.optional:
-            yield Candidate("none", "no value")
+            yield Suggestion("none", "no value")
 
 
-def commands(repl: Repl, before: Sequence[str], word: str) -> Iterator[Candidate]:
-    """Yield the commands."""
-    del before, word
-    yield from (Candidate(entry.name, entry.help) for entry in repl.registry)
+def config_arguments(repl: Repl, before: Sequence[str], word: str) -> Iterator[Suggestion]:
+    """Yield what can be done with the settings; after ``set``, the settings and their values."""
+    if not before:
+        yield from map(Suggestion, _CONFIG_ACTIONS)
+    elif before[0] == "set":
+        yield from setting_values(repl, before[1:], word)
 
 
-def any_file(repl: Repl, before: Sequence[str], word: str) -> Iterable[Candidate]:
+def node_arguments(repl: Repl, before: Sequence[str], word: str) -> Iterator[Suggestion]:
+    """Yield what can be done with nodes; after some of it, the nodes that it can be done to."""
+    del word
+    if not before:
+        yield from map(Suggestion, NODE_ACTIONS)
+    elif before[0] in {"remove", "check"}:
+        yield from (Suggestion(node.name or node.url, node.url) for node in repl.settings.nodes)
+
+
+def coordinator_arguments(repl: Repl, before: Sequence[str], word: str) -> Iterator[Suggestion]:
+    """Yield what can be done with coordinators; after that, the models that it can be done to."""
+    del word
+    if not before:
+        yield from map(Suggestion, COORDINATOR_ACTIONS)
+    elif len(before) == 1:
+        names = (repl.settings.model, *repl.settings.prewarm, *repl.sessions.known_models)
+        yield from map(Suggestion, dict.fromkeys(name for name in names if name))
+
+
+def worker_arguments(repl: Repl, before: Sequence[str], word: str) -> Iterator[Suggestion]:
+    """Yield what can be done with workers; after ``check``, the workers of the settings."""
+    del word
+    if not before:
+        yield from map(Suggestion, WORKER_ACTIONS)
+    elif before[0] == "check":
+        yield from (Suggestion(f"{worker.host}:{worker.port}") for worker in repl.settings.rpc_backends)
+
+
+def commands(repl: Repl, before: Sequence[str], word: str) -> Iterable[Suggestion]:
+    """Return the commands."""
+    del word
+    return () if before else [Suggestion(entry.name, entry.help) for entry in repl.registry]
+
+
+def any_file(repl: Repl, before: Sequence[str], word: str) -> Iterable[Suggestion]:
     """Return the files that ``word`` may be the beginning of."""
     del repl, before
     return files(word)
 
 
-def one_of(*words: str) -> Candidates:
-    """Return the candidates of an argument that is one of a few words."""
-
-    def given(repl: Repl, before: Sequence[str], word: str) -> Iterable[Candidate]:
-        del repl, word
-        return () if before else [Candidate(text) for text in words]
-
-    return given
-
-
-def first(candidates: Candidates, then: Candidates = no_candidates) -> Candidates:
-    """Return candidates for the first argument, and others for those after it."""
-
-    def by_position(repl: Repl, before: Sequence[str], word: str) -> Iterable[Candidate]:
-        return (then if before else candidates)(repl, before, word)
-
-    return by_position
-
-
-def files(word: str, suffixes: Sequence[str] = ()) -> Iterator[Candidate]:
+def files(word: str, suffixes: Sequence[str] = ()) -> Iterator[Suggestion]:
     """Yield the directories, and the files with one of the suffixes, whose path begins with ``word``."""
     start, _, part = word.rpartition("/")
     shown = f"{start}/" if "/" in word else ""
@@ -101,8 +135,24 @@ def files(word: str, suffixes: Sequence[str] = ()) -> Iterator[Candidate]:
             if entry.name.startswith(".") and not part.startswith("."):
                 continue
             if entry.is_dir():
-                yield Candidate(f"{shown}{entry.name}/", "directory", more=True)
+                yield Suggestion(f"{shown}{entry.name}/", "directory", more=True)
             elif not suffixes or entry.suffix in suffixes:
-                yield Candidate(f"{shown}{entry.name}")
+                yield Suggestion(f"{shown}{entry.name}")
     except OSError:
         return
+
+
+OF_COMMAND: Final[Mapping[str, Candidates]] = {
+    "help": commands,
+    "model": models,
+    "pipeline": pipelines,
+    "agents": agent_names,
+    "run": pipelines,
+    "set": setting_values,
+    "config": config_arguments,
+    "nodes": node_arguments,
+    "coordinator": coordinator_arguments,
+    "rpc": worker_arguments,
+    "save": any_file,
+}
+"""Of each command whose arguments can be completed."""

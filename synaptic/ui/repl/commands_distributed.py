@@ -5,52 +5,45 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from synaptic.backends import ShowsCoordinators
+from synaptic.backends.distributed import (
+    Endpoint,
+    WorkerRegistry,
+    check_workers,
+    follow,
+    is_called,
+    launch,
+    read_records,
+    stop,
+    verdict,
+)
 from synaptic.errors import BackendError, ExitCode
+from synaptic.ui.commands import engine_version, given_workers
 from synaptic.ui.repl.arguments import take_word
-from synaptic.ui.repl.registry import Call, Candidate, command
+from synaptic.ui.repl.candidates import COORDINATOR_ACTIONS
+from synaptic.ui.repl.watching_lines import draw_while, watch_lines
+from synaptic.ui.screen import (
+    SHARE_HEADERS,
+    LoadView,
+    ascii_only,
+    free_worker_row,
+    glyphs,
+    look_lines,
+    picture,
+    record_lines,
+    share_rows,
+    terminal_width,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from synaptic.backends import ShowsCoordinators
-    from synaptic.backends.distributed import CoordinatorStatus, Endpoint, ServiceRecord
+    from synaptic.backends.distributed import CoordinatorStatus, ServiceRecord
+    from synaptic.ui.repl.registry import Call
     from synaptic.ui.repl.state import Repl
 
-_ACTIONS: Final = ("start", "stop", "restart")
-_RPC_ACTIONS: Final = ("check",)
 _FORMER_EDITS: Final = frozenset({"add", "remove", "discover"})
 _NOTHING: Final = "–"
 
 
-def _models(repl: Repl, before: Sequence[str], word: str) -> Iterator[Candidate]:
-    """Yield what may be done; after that, the models that it may be done to."""
-    del word
-    if not before:
-        yield from (Candidate(name) for name in _ACTIONS)
-    elif len(before) == 1:
-        names = (repl.settings.model, *repl.settings.prewarm, *repl.sessions.known_models)
-        yield from (Candidate(name) for name in dict.fromkeys(name for name in names if name))
-
-
-def _workers(repl: Repl, before: Sequence[str], word: str) -> Iterator[Candidate]:
-    """Yield what may be done; after ``check``, the workers of the settings."""
-    del word
-    if not before:
-        yield from (Candidate(name) for name in _RPC_ACTIONS)
-    elif before[0] == "check":
-        yield from (Candidate(f"{worker.host}:{worker.port}") for worker in repl.settings.rpc_backends)
-
-
-@command(
-    "coordinator",
-    arguments="[start|stop|restart [MODEL]]",
-    help="Show the models that are spread over workers, until a key is pressed; or load and end them",
-    details="The picture has the layers of each model on each worker, how far a load is, and how fast it answers.\n"
-    "'start', 'stop' and 'restart' work on this session's distributed inference, and where it has none, on the\n"
-    "services of 'synaptic distributed', which go on when this program ends.",
-    example="/coordinator start llama3.1:70b",
-    candidates=_models,
-)
 async def coordinator_command(repl: Repl, call: Call) -> None:
     """Show the coordinators of the session and of services, or start and end one."""
     action, rest = take_word(call.rest)
@@ -59,7 +52,7 @@ async def coordinator_command(repl: Repl, call: Call) -> None:
             raise call.wrong(f"{rest!r} is one argument too many")
         await _show(repl)
         return
-    if action not in _ACTIONS:
+    if action not in COORDINATOR_ACTIONS:
         raise call.wrong(f"{action!r} is not understood")
     words = call.words(2)
     model = words[1] if len(words) > 1 else None
@@ -70,15 +63,6 @@ async def coordinator_command(repl: Repl, call: Call) -> None:
         await _start(repl, call, backend, model)
 
 
-@command(
-    "rpc",
-    arguments="[check [HOST:PORT...]]",
-    help="Show the workers: who holds each, which layers it has, how it is",
-    details="'check' asks those that nobody holds how they are, as 'synaptic workers check' does.\n"
-    "The workers are in the setting rpc_backends: /set rpc_backends '[\"10.0.0.4:50052\"]'.",
-    example="/rpc check",
-    candidates=_workers,
-)
 async def rpc_command(repl: Repl, call: Call) -> None:
     """Show the workers, or check them."""
     action, rest = take_word(call.rest)
@@ -98,12 +82,9 @@ async def _show(repl: Repl) -> None:
     if not _lines(backend, width, ascii_only=False):
         _say_what_to_do(repl)
         return
-    from synaptic.ui.screen import ascii_only  # noqa: PLC0415  (start-up of the prompt)
 
     plain = ascii_only(repl.screen.out)
     if repl.screen.live:
-        from synaptic.ui.repl.watching_lines import watch_lines  # noqa: PLC0415  (imports rich)
-
         await watch_lines(repl.screen, lambda cells: _lines(backend, cells, ascii_only=plain))
         return
     for line in _lines(backend, width, ascii_only=plain):
@@ -112,13 +93,6 @@ async def _show(repl: Repl) -> None:
 
 def _lines(backend: ShowsCoordinators | None, width: int, *, ascii_only: bool) -> list[str]:
     """Return the lines that show all coordinators: the session's, then those of services."""
-    from synaptic.backends.distributed import read_records  # noqa: PLC0415  (start-up of the prompt)
-    from synaptic.ui.screen import (  # noqa: PLC0415  (the same)
-        glyphs,
-        picture,
-        record_lines,
-    )
-
     now, drawn_with = time.time(), glyphs(ascii_only)
     own = [] if backend is None else backend.coordinators()
     lines = [line for status in own for line in picture(status, width, now, drawn_with)]
@@ -134,8 +108,6 @@ async def _start(repl: Repl, call: Call, backend: ShowsCoordinators | None, mode
         repl.screen.note(f"loading {wanted} …")
         _print(repl, await _loaded(repl, backend, wanted))
         return
-    from synaptic.backends.distributed import follow, launch  # noqa: PLC0415  (start-up)
-    from synaptic.ui.screen import LoadView  # noqa: PLC0415  (the same)
 
     launched = launch(wanted, repl.settings)
     if launched.was_running:
@@ -155,8 +127,6 @@ async def _loaded(repl: Repl, backend: ShowsCoordinators, model: str) -> Coordin
     """Load a model in the session's backend; its layers are drawn meanwhile, where somebody watches."""
     if not repl.screen.live:
         return await backend.load(model)
-    from synaptic.ui.repl.watching_lines import draw_while  # noqa: PLC0415  (imports rich)
-    from synaptic.ui.screen import ascii_only  # noqa: PLC0415  (start-up of the prompt)
 
     plain = ascii_only(repl.screen.out)
     return await draw_while(repl.screen, lambda cells: _lines(backend, cells, ascii_only=plain), backend.load(model))
@@ -164,12 +134,6 @@ async def _loaded(repl: Repl, backend: ShowsCoordinators, model: str) -> Coordin
 
 async def _stop(repl: Repl, call: Call, backend: ShowsCoordinators | None, model: str | None) -> str:
     """End the coordinator of a model, or the only one there is; return which."""
-    from synaptic.backends.distributed import (  # noqa: PLC0415  (the same)
-        is_called,
-        read_records,
-        stop,
-    )
-
     own = [] if backend is None else [status.model for status in backend.coordinators()]
     records = read_records()
     names = list(dict.fromkeys((*own, *(record.model for record in records))))
@@ -190,12 +154,6 @@ async def _stop(repl: Repl, call: Call, backend: ShowsCoordinators | None, model
 
 async def _list_workers(repl: Repl) -> None:
     """Print the table of workers: those that have layers, then those of the settings that have none."""
-    from synaptic.backends.distributed import (  # noqa: PLC0415
-        WorkerRegistry,
-        read_records,
-    )
-    from synaptic.ui.screen import SHARE_HEADERS, free_worker_row, share_rows  # noqa: PLC0415  (the same)
-
     backend = await _backend(repl)
     statuses = [] if backend is None else backend.coordinators()
     statuses += [record.status for record in read_records() if record.status is not None]
@@ -216,10 +174,6 @@ async def _list_workers(repl: Repl) -> None:
 
 async def _check(repl: Repl, call: Call, rest: str) -> None:
     """Ask workers how they are; a held one is not contacted."""
-    from synaptic.backends.distributed import check_workers, verdict  # noqa: PLC0415  (start-up)
-    from synaptic.ui.commands import engine_version, given_workers  # noqa: PLC0415  (imports click)
-    from synaptic.ui.screen import look_lines  # noqa: PLC0415  (start-up of the prompt)
-
     words = rest.split()
     endpoints = given_workers(words) if words else _named(repl)
     if not endpoints:
@@ -235,8 +189,6 @@ async def _check(repl: Repl, call: Call, rest: str) -> None:
 
 async def _backend(repl: Repl) -> ShowsCoordinators | None:
     """Return the session's backend, if it spreads models over workers."""
-    from synaptic.backends import ShowsCoordinators  # noqa: PLC0415  (start-up of the prompt)
-
     try:
         await repl.sessions.ask_route(repl.settings)
     except BackendError as error:
@@ -246,19 +198,11 @@ async def _backend(repl: Repl) -> ShowsCoordinators | None:
 
 
 def _print(repl: Repl, status: CoordinatorStatus) -> None:
-    from synaptic.ui.screen import (  # noqa: PLC0415  (the same)
-        ascii_only,
-        glyphs,
-        picture,
-    )
-
     for line in picture(status, _width(repl), time.time(), glyphs(ascii_only(repl.screen.out))):
         repl.screen.say(line)
 
 
 def _print_record(repl: Repl, record: ServiceRecord) -> None:
-    from synaptic.ui.screen import ascii_only, glyphs, record_lines  # noqa: PLC0415  (start-up of the prompt)
-
     for line in record_lines(record, _width(repl), time.time(), glyphs(ascii_only(repl.screen.out))):
         repl.screen.say(line)
 
@@ -270,15 +214,8 @@ def _say_what_to_do(repl: Repl) -> None:
 
 
 def _named(repl: Repl) -> list[Endpoint]:
-    from synaptic.backends.distributed import Endpoint  # noqa: PLC0415  (start-up of the prompt)
-
     return [Endpoint(worker.host, worker.port) for worker in repl.settings.rpc_backends]
 
 
 def _width(repl: Repl) -> int:
-    from synaptic.ui.screen import terminal_width  # noqa: PLC0415  (start-up of the prompt)
-
     return terminal_width(repl.screen.out)
-
-
-COMMANDS: Final = (coordinator_command, rpc_command)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from synaptic.ui.repl import candidates
-from synaptic.ui.repl.registry import PREFIX, Call, Command, command
+from synaptic.ui.repl.registry import PREFIX, Call, Command
 
 if TYPE_CHECKING:
     from synaptic.ui.repl.state import Repl
@@ -21,13 +20,6 @@ KEYS: Final = (
 )
 
 
-@command(
-    "help",
-    arguments="[COMMAND]",
-    help="List the commands, or explain one",
-    example="/help run",
-    candidates=candidates.first(candidates.commands),
-)
 async def help_command(repl: Repl, call: Call) -> None:
     """Print the commands, or one in detail."""
     words = call.words(1)
@@ -55,6 +47,3 @@ def explain(repl: Repl, entry: Command) -> None:
 
 def _usage(entry: Command) -> str:
     return ", ".join([entry.usage, *(PREFIX + alias for alias in entry.aliases)])
-
-
-COMMANDS: Final = (help_command,)

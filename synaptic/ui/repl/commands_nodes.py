@@ -5,49 +5,29 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
+import click
+
+from synaptic.backends import ShowsNodes, Startable
+from synaptic.backends.pool import addresses
 from synaptic.errors import BackendError, ConfigError, ExitCode, UsageError
-from synaptic.settings import settings_path
+from synaptic.settings import settings_path, stored_nodes
+from synaptic.ui.actions import check, show_statuses
+from synaptic.ui.actions import nodes as node_actions
+from synaptic.ui.commands import absolute, nodes
 from synaptic.ui.repl.arguments import split_words, take_word
-from synaptic.ui.repl.registry import Call, Candidate, command
+from synaptic.ui.repl.watching import watch_nodes
+from synaptic.ui.screen import CANDIDATE_HEADERS, candidate_rows, headline, latest, persons_keyboard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from synaptic.backends import ShowsNodes
+    from synaptic.ui.repl.registry import Call
     from synaptic.ui.repl.state import Repl
 
-_ACTIONS: Final = ("list", "add", "remove", "check", "discover")
 _SHOWN_DECISIONS: Final = 3
 _MOST_DECISIONS: Final = 1000
 
 
-def _arguments(repl: Repl, before: Sequence[str], word: str) -> Iterator[Candidate]:
-    """Yield what may be done; after some of it, the nodes that it may be done to."""
-    del word
-    if not before:
-        yield from (Candidate(name) for name in _ACTIONS)
-    elif before[0] in {"remove", "check"}:
-        yield from (Candidate(node.name or node.url, node.url) for node in repl.settings.nodes)
-
-
-@command(
-    "nodes",
-    arguments="[list|add|remove|check|discover ...]",
-    help="Show how the nodes stand, until a key is pressed; or change them",
-    details="The table is refreshed while it is watched. 'list' shows the settings; 'add URL', 'remove URL|NAME',\n"
-    "'check [URL|NAME]' and 'discover CIDR' do what 'synaptic nodes' does, with the same options.",
-    example="/nodes add http://10.0.0.2:11434 --name desk",
-    candidates=_arguments,
-    former={
-        "add": "add",
-        "remove": "remove",
-        "health": "check",
-        "discover": "discover",
-        "stats": "",
-        "dashboard": "",
-    },
-)
 async def nodes_command(repl: Repl, call: Call) -> None:
     """Show the nodes of the session's pool, or do what ``synaptic nodes`` does."""
     if call.notice:
@@ -56,21 +36,13 @@ async def nodes_command(repl: Repl, call: Call) -> None:
     if not action:
         await _show(repl)
         return
-    if action not in _ACTIONS:
+    if action not in _ACTION_HANDLERS:
         raise call.wrong(f"{action!r} is not understood")
     values = _parsed(call, action, rest)
     if values is not None:
         await _ACTION_HANDLERS[action](repl, values)
 
 
-@command(
-    "explain",
-    arguments="[NUMBER]",
-    help="Show why the last calls went where they went",
-    details="Each node that was thought of, with the seconds that were expected there: waiting for a place, loading\n"
-    "the model, and serving the call. NUMBER is how many calls are shown; without it, the last 3.",
-    example="/explain 10",
-)
 async def explain_command(repl: Repl, call: Call) -> None:
     """Print the last decisions, the newest one last."""
     words = call.words(1)
@@ -87,7 +59,6 @@ async def explain_command(repl: Repl, call: Call) -> None:
     if not decisions:
         repl.screen.say("no call was sent to a node yet")
         return
-    from synaptic.ui.screen import CANDIDATE_HEADERS, candidate_rows, headline, latest  # noqa: PLC0415 (start-up)
 
     for index, decision in enumerate(latest(decisions, int(number))):
         if index:
@@ -99,9 +70,6 @@ async def explain_command(repl: Repl, call: Call) -> None:
 
 async def _show(repl: Repl) -> None:
     """Show how the nodes of the session stand; where there is no pool, what a look at the settings' nodes tells."""
-    from synaptic.backends import Startable  # noqa: PLC0415  (start-up of the prompt)
-    from synaptic.ui.actions import check, show_statuses  # noqa: PLC0415  (the same)
-
     try:
         await repl.sessions.ask_route(repl.settings)
     except BackendError as exc:
@@ -113,73 +81,58 @@ async def _show(repl: Repl) -> None:
     if isinstance(pool, Startable):
         await pool.start()
     if repl.screen.live:
-        from synaptic.ui.repl.watching import watch_nodes  # noqa: PLC0415  (imports rich)
-
         await watch_nodes(repl.screen, pool.statuses)
     else:
         show_statuses(repl.screen, pool.statuses())
 
 
 async def _list(repl: Repl, values: dict[str, Any]) -> None:
-    from synaptic.ui.actions import nodes as actions  # noqa: PLC0415  (start-up of the prompt)
-
     if values["check"]:
-        await actions.check(repl.screen, repl.settings, (), os.environ)
+        await node_actions.check(repl.screen, repl.settings, (), os.environ)
     else:
-        actions.show_settings(repl.screen, repl.loaded, os.environ)
+        node_actions.show_settings(repl.screen, repl.loaded, os.environ)
 
 
 async def _add(repl: Repl, values: dict[str, Any]) -> None:
-    from synaptic.ui.actions import nodes as actions  # noqa: PLC0415  (start-up of the prompt)
-    from synaptic.ui.commands import absolute  # noqa: PLC0415  (imports click)
-
     look = not values.pop("no_check")
     path = settings_path(repl.sources.config_path)
-    added = await actions.add(repl.screen, path, absolute(values), os.environ, look=look)
-    actions.mention_local(repl.screen, added, os.environ)
+    added = await node_actions.add(repl.screen, path, absolute(values), os.environ, look=look)
+    node_actions.mention_local(repl.screen, added, os.environ)
     _apply(repl)
-    actions.mention_origin(repl.screen, path, repl.loaded)
+    node_actions.mention_origin(repl.screen, path, repl.loaded)
 
 
 async def _remove(repl: Repl, values: dict[str, Any]) -> None:
-    from synaptic.ui.actions import nodes as actions  # noqa: PLC0415  (start-up of the prompt)
-
     path = settings_path(repl.sources.config_path)
     try:
-        actions.remove(repl.screen, path, values["which"])
+        node_actions.remove(repl.screen, path, values["which"])
         _apply(repl)
     finally:
-        actions.mention_origin(repl.screen, path, repl.loaded)
+        node_actions.mention_origin(repl.screen, path, repl.loaded)
 
 
 async def _check(repl: Repl, values: dict[str, Any]) -> None:
-    from synaptic.ui.actions import check  # noqa: PLC0415  (start-up of the prompt)
-
     _, code = await check(repl.screen, repl.settings, values["which"], os.environ)
     if code is not ExitCode.ANSWERED:
         repl.last_exit = code
 
 
 async def _discover(repl: Repl, values: dict[str, Any]) -> None:
-    from synaptic.backends.pool import addresses  # noqa: PLC0415  (start-up of the prompt)
-    from synaptic.settings import stored_nodes  # noqa: PLC0415  (the same)
-    from synaptic.ui.actions import nodes as actions  # noqa: PLC0415  (the same)
-
     found_in, port = addresses(values["cidr"]), values["port"]
     path = settings_path(repl.sources.config_path)
     known = stored_nodes(path)
-    repl.screen.note(actions.announcement(found_in, port))
+    repl.screen.note(node_actions.announcement(found_in, port))
     if not values["yes"] and not await _agreed(repl):
         repl.screen.note("nothing was contacted")
         return
-    found = await actions.discover(found_in, port, os.environ, lambda _: None)
-    actions.show_found(repl.screen, found, known)
+    found = await node_actions.discover(found_in, port, os.environ, lambda _: None)
+    node_actions.show_found(repl.screen, found, known)
     if not found:
         repl.screen.note(f"no Ollama answers at port {port} in {found_in}")
     elif values["wants_add"]:
-        actions.add_found(repl.screen, path, [node for node, _ in found])
+        node_actions.add_found(repl.screen, path, [node for node, _ in found])
         _apply(repl)
-        actions.mention_origin(repl.screen, path, repl.loaded)
+        node_actions.mention_origin(repl.screen, path, repl.loaded)
     else:
         repl.screen.note(f"to use one: /nodes add {found[0][0].url}; for all of them, the same command with --add")
 
@@ -189,8 +142,6 @@ _ACTION_HANDLERS: Final = {"list": _list, "add": _add, "remove": _remove, "check
 
 async def _open_pool(repl: Repl) -> ShowsNodes | None:
     """Return the pool of the session, if there is one and it was chosen."""
-    from synaptic.backends import ShowsNodes  # noqa: PLC0415  (start-up of the prompt)
-
     backend: object = (await repl.session()).routed_backend
     return backend if isinstance(backend, ShowsNodes) else None
 
@@ -202,8 +153,6 @@ async def _agreed(repl: Repl) -> bool:
         UsageError: If there is none.
 
     """
-    from synaptic.ui.screen import persons_keyboard  # noqa: PLC0415  (only one command asks)
-
     keyboard = persons_keyboard()
     if keyboard is None:
         raise UsageError("there is no terminal to ask at", hint="add --yes")
@@ -220,10 +169,6 @@ def _parsed(call: Call, action: str, rest: str) -> dict[str, Any] | None:
         UsageError: If they are wrong.
 
     """
-    import click  # noqa: PLC0415  (start-up of the prompt)
-
-    from synaptic.ui.commands import nodes  # noqa: PLC0415  (imports click)
-
     try:
         with nodes.commands[action].make_context(f"/nodes {action}", split_words(rest)) as context:
             values = dict(context.params)
@@ -244,6 +189,3 @@ def _apply(repl: Repl) -> None:
         repl.use(repl.sources.without_change("nodes"))
     except ConfigError as exc:
         repl.fail(exc)
-
-
-COMMANDS: Final = (nodes_command, explain_command)

@@ -5,29 +5,21 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
-from synaptic.ui.repl import candidates
+from synaptic.agents import discover_agents
 from synaptic.ui.repl.arguments import take_word
-from synaptic.ui.repl.registry import Call, command
+from synaptic.ui.screen import print_plan
 
 if TYPE_CHECKING:
     from synaptic.agents import AgentEntry
+    from synaptic.ui.repl.registry import Call
     from synaptic.ui.repl.state import Repl
 
 _INPUT_FLAGS: Final = ("-i", "--input")
 _ANY_QUESTION: Final = "(your question)"
 
 
-@command(
-    "agents",
-    arguments="[NAME]",
-    help="List the agents, or show one",
-    example="/agents editor",
-    candidates=candidates.first(candidates.agents),
-)
 async def agents_command(repl: Repl, call: Call) -> None:
     """List the agents, or show one with its prompt."""
-    from synaptic.agents import discover_agents  # noqa: PLC0415  (imports YAML)
-
     words = call.words(1)
     book = discover_agents()
     if words:
@@ -39,28 +31,12 @@ async def agents_command(repl: Repl, call: Call) -> None:
     )
 
 
-@command(
-    "plan",
-    arguments="[QUESTION]",
-    help="Show what a question would do; no model is called",
-    details="Without a question, the plan of the last one.",
-    example="/plan How does a heat pump work?",
-)
 async def plan_command(repl: Repl, call: Call) -> None:
     """Print the plan for a question."""
-    from synaptic.ui.screen import print_plan  # noqa: PLC0415  (start-up of the prompt)
-
     last = repl.conversation[-1].question if repl.conversation else _ANY_QUESTION
     print_plan(await repl.plan(call.rest or last), repl.screen.out)
 
 
-@command(
-    "run",
-    arguments="PIPELINE|FILE [-i KEY=VALUE ...] [QUESTION]",
-    help="Run a pipeline once, with its inputs",
-    example="/run research -i rounds=2 How does a heat pump work?",
-    candidates=candidates.first(candidates.pipelines),
-)
 async def run_command(repl: Repl, call: Call) -> None:
     """Run a pipeline that is not the one that is set."""
     pipeline, rest = take_word(call.rest)
@@ -112,6 +88,3 @@ def _show_agent(repl: Repl, entry: AgentEntry) -> None:
 
 def _origin(entry: AgentEntry) -> str:
     return f"{entry.origin} (overrides {entry.overrides[-1]})" if entry.overrides else entry.origin
-
-
-COMMANDS: Final = (agents_command, plan_command, run_command)

@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING, Final
 
 from synaptic.errors import SynapticError, UsageError
 from synaptic.text import one_line, plural, seconds
-from synaptic.ui.repl import candidates
 from synaptic.ui.repl.conversation import Conversation, Turn, as_json, as_markdown
-from synaptic.ui.repl.registry import Call, command
 from synaptic.ui.repl.saving import save
 
 if TYPE_CHECKING:
+    from synaptic.ui.repl.registry import Call
     from synaptic.ui.repl.state import Repl
 
 _FORCE: Final = "--force"
 _LINE: Final = 100
 
 
-@command("status", help="Show pipeline, model, backend, turns and tokens", example="/status")
 async def status_command(repl: Repl, call: Call) -> None:
     """Print where questions go and what was used so far."""
     call.words(0)
@@ -41,12 +39,6 @@ async def status_command(repl: Repl, call: Call) -> None:
     repl.screen.table(rows)
 
 
-@command(
-    "history",
-    arguments="[NUMBER]",
-    help="Show the turns of the conversation, or one in full",
-    example="/history 1",
-)
 async def history_command(repl: Repl, call: Call) -> None:
     """Print the turns, one line for each question and answer, or one turn as it was."""
     words = call.words(1)
@@ -65,14 +57,6 @@ async def history_command(repl: Repl, call: Call) -> None:
         repl.screen.say(f"     {one_line(turn.answer, _LINE)}{remark}")
 
 
-@command(
-    "save",
-    arguments="FILE [--force]",
-    help="Save the conversation as Markdown, or as JSON to a .json file",
-    details="A file that is there is left alone, unless --force is given.",
-    example="/save heat-pumps.md",
-    candidates=candidates.any_file,
-)
 async def save_command(repl: Repl, call: Call) -> None:
     """Write the conversation to a file, whole or not at all."""
     words = call.words(3)
@@ -87,7 +71,6 @@ async def save_command(repl: Repl, call: Call) -> None:
     repl.screen.note(f"saved {plural(len(repl.conversation), 'turn')} to {path}")
 
 
-@command("clear", help="Forget the conversation and clear the screen", example="/clear")
 async def clear_command(repl: Repl, call: Call) -> None:
     """Begin a new conversation on an empty screen."""
     call.words(0)
@@ -95,7 +78,6 @@ async def clear_command(repl: Repl, call: Call) -> None:
     repl.screen.clear()
 
 
-@command("exit", help="Leave", example="/exit", aliases=("quit",))
 async def exit_command(repl: Repl, call: Call) -> None:
     """Leave."""
     call.words(0)
@@ -121,6 +103,3 @@ def _last_run(repl: Repl) -> str:
         return "none yet"
     took = seconds(run.ended_at - run.started_at)
     return f"{run.run_id}, {run.pipeline}, {run.status} after {took}, {plural(run.usage.total_tokens, 'token')}"
-
-
-COMMANDS: Final = (status_command, history_command, save_command, clear_command, exit_command)

@@ -6,16 +6,16 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.errors import BackendError, UsageError
+from synaptic.pipeline import Pipeline, builtin_pipelines
 from synaptic.settings import describe, set_value, settings_path
 from synaptic.text import nearest, size
-from synaptic.ui.repl import candidates
 from synaptic.ui.repl.arguments import quoted, take_word
-from synaptic.ui.repl.registry import Call, command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synaptic.messages import ModelInfo
+    from synaptic.ui.repl.registry import Call
     from synaptic.ui.repl.state import Repl
 
 _CURRENT: Final = "*"
@@ -24,14 +24,6 @@ _NO_MODEL: Final = frozenset({"none", "null"})
 _LATEST: Final = ":latest"
 
 
-@command(
-    "model",
-    arguments="[NAME]",
-    help="Show the models, or choose one",
-    details="Agents that name a model of their own keep it. '/model none' lets the backend choose again.",
-    example="/model llama3.1:8b",
-    candidates=candidates.first(candidates.models),
-)
 async def model_command(repl: Repl, call: Call) -> None:
     """Show the models, or set the one that is used."""
     words = call.words(1)
@@ -44,17 +36,8 @@ async def model_command(repl: Repl, call: Call) -> None:
     repl.screen.note(f"model: {_model_name(repl)}{_how_to_keep('model', words[0])}")
 
 
-@command(
-    "pipeline",
-    arguments="[NAME|FILE]",
-    help="Show the pipelines, or choose the one that answers",
-    example="/pipeline answer",
-    candidates=candidates.first(candidates.pipelines),
-)
 async def pipeline_command(repl: Repl, call: Call) -> None:
     """Show the pipelines, or set the one that answers questions."""
-    from synaptic.pipeline import Pipeline, builtin_pipelines  # noqa: PLC0415  (start-up of the prompt)
-
     words = call.words(1)
     if words:
         Pipeline.find(words[0])
@@ -70,15 +53,6 @@ async def pipeline_command(repl: Repl, call: Call) -> None:
     repl.screen.table(rows, ("", "pipeline", "description"))
 
 
-@command(
-    "set",
-    arguments="KEY VALUE",
-    help="Change a setting until the program ends",
-    details="KEY is a setting, or an entry of a table: agent_models.editor. '/config' shows all of them.\n"
-    "'none' takes away a value that may be missing. To keep a change: '/config set KEY VALUE'.",
-    example="/set temperature 0.2",
-    candidates=candidates.setting_values,
-)
 async def set_command(repl: Repl, call: Call) -> None:
     """Change a setting for as long as the program runs."""
     key, raw = take_assignment(call.rest)
@@ -90,17 +64,6 @@ async def set_command(repl: Repl, call: Call) -> None:
     repl.screen.note(f"{name}: {shown.get(name, raw)}{_how_to_keep(key, raw)}")
 
 
-@command(
-    "config",
-    arguments="[show|path|set KEY VALUE]",
-    help="Show every setting and where it comes from, or keep one in the file",
-    details="'path' names the settings file. 'set' writes to it, and to nothing else.",
-    example="/config set model llama3.1:8b",
-    candidates=candidates.first(
-        candidates.one_of("show", "path", "set"),
-        lambda repl, before, word: candidates.setting_values(repl, before[1:], word) if before[0] == "set" else (),
-    ),
-)
 async def config_command(repl: Repl, call: Call) -> None:
     """Show the settings, name the file, or write to it."""
     action, rest = take_word(call.rest)
@@ -199,6 +162,3 @@ def _how_to_keep(key: str, raw: str) -> str:
 
 def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-COMMANDS: Final = (model_command, pipeline_command, set_command, config_command)

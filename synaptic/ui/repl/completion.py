@@ -10,6 +10,7 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from synaptic.errors import SynapticError
 from synaptic.text import one_line
 from synaptic.ui.repl.arguments import quoted, word_at_end
+from synaptic.ui.repl.candidates import OF_COMMAND
 from synaptic.ui.repl.registry import ESCAPED_PREFIX, PREFIX
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from prompt_toolkit.document import Document
 
-    from synaptic.ui.repl.registry import Candidate
     from synaptic.ui.repl.state import Repl
 
 
@@ -37,7 +37,7 @@ class CommandCompleter(Completer):
         if not space:
             yield from self._names(name)
             return
-        # A broken agent or pipeline file is reported when it is used, not while somebody types.
+        # A broken agent or pipeline file is reported when it is used, not while a person types.
         with contextlib.suppress(SynapticError):
             yield from self._arguments(name, rest)
 
@@ -50,11 +50,10 @@ class CommandCompleter(Completer):
 
     def _arguments(self, name: str, rest: str) -> Iterator[Completion]:
         command = self._repl.registry.names().get(name.removeprefix(PREFIX).lower())
-        if command is None:
+        if command is None or command.name not in OF_COMMAND:
             return
         before, word, typed = word_at_end(rest)
-        offered: list[Candidate] = list(command.candidates(self._repl, before, word))
-        for candidate in offered:
+        for candidate in list(OF_COMMAND[command.name](self._repl, before, word)):
             if candidate.text.lower().startswith(word.lower()) and candidate.text != word:
                 meta = one_line(candidate.about, 60)
                 shown = candidate.text if candidate.more else quoted(candidate.text)

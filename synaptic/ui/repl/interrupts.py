@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import termios
 import time
 from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar
 
@@ -74,8 +75,6 @@ async def interruptible(work: Coroutine[Any, Any, T]) -> T:
 @contextlib.contextmanager
 def without_echo(stream: TextIO) -> Iterator[None]:
     """Keep what is typed during a run off the screen; it is not lost, the next prompt shows it."""
-    import termios  # noqa: PLC0415  (only where there is a terminal)
-
     try:
         descriptor = stream.fileno()
         before = termios.tcgetattr(descriptor)

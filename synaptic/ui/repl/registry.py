@@ -1,41 +1,19 @@
-"""Slash commands as data: one registry, from which dispatch, ``/help``, completion and the manual come."""
+"""What a slash command is, and how a line is read. Dispatch, ``/help``, completion and the manual come from it."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from synaptic.errors import UsageError
 from synaptic.text import nearest
 from synaptic.ui.repl.arguments import split_words
 
 if TYPE_CHECKING:
-    from synaptic.ui.repl.state import Repl
+    from collections.abc import Iterable, Iterator, Mapping
 
 PREFIX = "/"
 ESCAPED_PREFIX = "//"
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A word that may be completed to. ``about`` is shown beside it; ``more`` says that another part may follow."""
-
-    text: str
-    about: str = ""
-    more: bool = False
-
-
-Handler: TypeAlias = Callable[["Repl", "Call"], Awaitable[None]]
-Candidates: TypeAlias = Callable[["Repl", Sequence[str], str], Iterable[Candidate]]
-"""(the program, the complete words before, the word being typed) -> what it may become; the caller filters."""
-
-
-def no_candidates(repl: Repl, before: Sequence[str], word: str) -> Iterable[Candidate]:
-    """Return nothing: the command's arguments are free text."""
-    del repl, before, word
-    return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,23 +22,23 @@ class Command:
 
     Attributes:
         name: Without the slash.
+        handler: ``module:function`` of this package: a coroutine function of the program's state and the call.
         arguments: As the usage line shows them: ``[NAME]``.
         help: One line, without a full stop.
         details: What else there is to know; may be several lines.
         example: A line that a person could type.
-        former: Names that the older program had -> what stands before the arguments here. They work, and are offered
-            nowhere.
+        former: Names that the older program had -> what stands before the arguments here. They work, but neither
+            help nor completion offers them.
 
     """
 
     name: str
-    handler: Handler
+    handler: str
     help: str
     example: str
     arguments: str = ""
     details: str = ""
     aliases: tuple[str, ...] = ()
-    candidates: Candidates = no_candidates
     former: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
@@ -84,7 +62,7 @@ class Call:
 
     @property
     def notice(self) -> str:
-        """What to say to somebody who used a name of the older program; "" to everybody else."""
+        """What to say to a person who used a name of the older program, else ""."""
         if not self.typed:
             return ""
         now = f"{PREFIX}{self.command.name} {self.command.former[self.typed]}".rstrip()
@@ -113,35 +91,6 @@ class Question:
     """A line that is meant for the agents."""
 
     text: str
-
-
-def command(
-    name: str,
-    *,
-    help: str,  # noqa: A002  (it is what the field is called)
-    example: str,
-    arguments: str = "",
-    details: str = "",
-    aliases: tuple[str, ...] = (),
-    candidates: Candidates = no_candidates,
-    former: Mapping[str, str] = MappingProxyType({}),
-) -> Callable[[Handler], Command]:
-    """Make the decorated coroutine function the handler of a :class:`Command`."""
-
-    def of(handler: Handler) -> Command:
-        return Command(
-            name=name,
-            handler=handler,
-            help=help,
-            example=example,
-            arguments=arguments,
-            details=details,
-            aliases=aliases,
-            candidates=candidates,
-            former=former,
-        )
-
-    return of
 
 
 class Registry:

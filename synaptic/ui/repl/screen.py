@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 from synaptic.errors import SynapticError, UsageError
 from synaptic.text import printable
+from synaptic.ui import screen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,10 +66,8 @@ class Screen:
 
     def table(self, rows: Sequence[Sequence[str]], headers: Sequence[str] = ()) -> None:
         """Print rows in aligned columns; on a terminal the last column is wrapped."""
-        from synaptic.ui.screen import table_lines  # noqa: PLC0415  (imports rich)
-
         clean = [[printable(cell) for cell in row] for row in rows]
-        lines = table_lines(headers or [""] * len(rows[0]), clean, self._width())
+        lines = screen.table_lines(headers or [""] * len(rows[0]), clean, self._width())
         for line in lines if headers else lines[1:]:
             self.say(line)
 
@@ -81,13 +80,9 @@ class Screen:
     @contextlib.contextmanager
     def run_view(self) -> Iterator[Renderer]:
         """Give the renderer of one run, and leave the terminal as it was."""
-        from rich.console import Console  # noqa: PLC0415  (60 ms that the prompt need not wait for)
-
-        from synaptic.ui.screen import make_renderer  # noqa: PLC0415  (imports rich)
-
         if self._console is None:
-            self._console = Console(file=self.err)
-        renderer = self._view = make_renderer(console=self._console, out=self.out, verbose=self.verbose)
+            self._console = screen.stderr_console(self.err)
+        renderer = self._view = screen.make_renderer(console=self._console, out=self.out, verbose=self.verbose)
         try:
             yield renderer
         finally:

@@ -9,7 +9,9 @@ from contextlib import nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from synaptic import runtime
 from synaptic.errors import SynapticError
+from synaptic.ui import screen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,11 +63,8 @@ def session_factory(
     """
 
     def make(settings: Settings) -> Session:
-        from synaptic.runtime import Session  # noqa: PLC0415  (start-up of the prompt)
-        from synaptic.ui.screen import make_approver  # noqa: PLC0415  (the same)
-
-        approver = make_approver(accept_all=accept_all, paused=paused)
-        return Session(settings, tools=tools, approver=approver, priority="interactive")
+        approver = screen.make_approver(accept_all=accept_all, paused=paused)
+        return runtime.Session(settings, tools=tools, approver=approver, priority="interactive")
 
     return make
 

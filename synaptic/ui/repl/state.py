@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+import traceback
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from synaptic import runtime
 from synaptic.errors import ConfigError, ExitCode, SynapticError
 from synaptic.messages import Usage
 from synaptic.settings import LoadedSettings, Settings, load_settings
@@ -14,13 +17,13 @@ from synaptic.ui.repl.registry import Call
 from synaptic.ui.repl.sessions import serves
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from synaptic.pipeline import Plan
     from synaptic.runtime import Event, RunResult, RunStatus, Session
     from synaptic.ui.repl.conversation import TurnStatus
-    from synaptic.ui.repl.registry import Registry
+    from synaptic.ui.repl.registry import Command, Registry
     from synaptic.ui.repl.screen import Screen
     from synaptic.ui.repl.sessions import SessionHolder
 
@@ -113,7 +116,7 @@ class Repl:
         try:
             meant = self.registry.read(line)
             if isinstance(meant, Call):
-                await meant.command.handler(self, meant)
+                await handler(meant.command)(self, meant)
             elif meant is not None:
                 await self.ask(meant.text)
         except SynapticError as exc:
@@ -152,8 +155,6 @@ class Repl:
             SynapticError: If the run could not begin.
 
         """
-        from synaptic.runtime import RunFinished  # noqa: PLC0415  (start-up of the prompt)
-
         ended: list[RunResult] = []
         asked_at = time.time()
         chosen = pipeline or self.settings.pipeline
@@ -161,7 +162,7 @@ class Repl:
             with self.screen.run_view() as view:
 
                 def listen(event: Event) -> None:
-                    if isinstance(event, RunFinished):
+                    if isinstance(event, runtime.RunFinished):
                         ended.append(event.result)
                     view.handle(event)
 
@@ -247,20 +248,25 @@ class Repl:
             self._crash(result.error)
 
     def _crash(self, error: Exception) -> None:
-        """Show an error that nobody expected; its traceback with ``-v``."""
+        """Show a bug of ours; its traceback with ``-v``."""
         if self.screen.verbose:
-            import traceback  # noqa: PLC0415  (hardly ever needed)
-
             self.screen.note("".join(traceback.format_exception(error)).rstrip())
         self.screen.error(SynapticError(f"this is a bug: {type(error).__name__}: {error}", hint="please report it"))
         self.last_exit = ExitCode.FAILED
+
+
+def handler(command: Command) -> Callable[[Repl, Call], Awaitable[None]]:
+    """Return what carries out a command; its module is imported when it is first used."""
+    module, _, function = command.handler.partition(":")
+    found: Callable[[Repl, Call], Awaitable[None]] = getattr(import_module(f"{__package__}.{module}"), function)
+    return found
 
 
 def refuse_failure(failure: OSError | None) -> None:
     """Say that an answer was not written in full.
 
     Raises:
-        BrokenPipeError: If the reader has gone: there is nobody left to talk to.
+        BrokenPipeError: If the reader has gone, and with it the reason to go on.
         SynapticError: If it could not be written for another reason.
 
     """

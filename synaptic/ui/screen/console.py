@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def stderr_console() -> Console:
-    """Return the console for everything but the answer. Colours follow the terminal and ``NO_COLOR``."""
-    return Console(stderr=True, highlight=False)
+def stderr_console(err: TextIO | None = None) -> Console:
+    """Return the console for everything but the answer: standard error, or another stream.
+
+    Colours follow the terminal and ``NO_COLOR``.
+    """
+    return Console(file=err, stderr=err is None, highlight=False)
 
 
 def show_error(console: Console, error: SynapticError) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,12 @@ from repl_talk import Talk, make_talk, write
 from synaptic.errors import UsageError
 from synaptic.settings.load import load_settings
 from synaptic.ui.repl.arguments import quoted, split_words, take_word, word_at_end
+from synaptic.ui.repl.candidates import OF_COMMAND, Suggestion
 from synaptic.ui.repl.commands import REGISTRY
 from synaptic.ui.repl.completion import CommandCompleter
-from synaptic.ui.repl.registry import Call, Candidate, Command, Question
+from synaptic.ui.repl.registry import Call, Command, Question
 from synaptic.ui.repl.sessions import SessionHolder
-from synaptic.ui.repl.state import Sources
+from synaptic.ui.repl.state import Sources, handler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -154,12 +156,17 @@ def test_the_commands_of_the_design_are_there() -> None:
 @pytest.mark.parametrize("command", list(REGISTRY), ids=lambda command: command.name)
 def test_every_command_explains_itself(command: Command) -> None:
     """Help is one line without a full stop; the example is a line that means this command."""
+    assert iscoroutinefunction(handler(command))
     assert command.help
     assert "\n" not in command.help
     assert not command.help.endswith(".")
     call = REGISTRY.read(command.example)
     assert isinstance(call, Call)
     assert call.command is command
+
+
+def test_only_commands_have_completions() -> None:
+    assert set(OF_COMMAND) <= {command.name for command in REGISTRY}
 
 
 def test_the_manual_lists_exactly_the_commands() -> None:
@@ -247,7 +254,7 @@ async def test_a_broken_agent_file_does_not_disturb_typing(talk: Talk) -> None:
 async def test_a_candidate_says_what_it_is(talk: Talk) -> None:
     completions = CommandCompleter(talk.repl).get_completions(Document("/mod"), CompleteEvent())
     assert [entry.display_meta_text for entry in completions] == ["Show the models, or choose one"]
-    assert Candidate("x").about == ""
+    assert Suggestion("x").about == ""
 
 
 # -- the session behind the prompt -----------------------------------------------------------------------------
