@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from synaptic.messages import Timeouts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from synaptic.agents import Agent, Shape
     from synaptic.pipeline.loader import Pipeline
@@ -214,9 +215,8 @@ class Graph:
             for need in step.needs:
                 dependents[need].append(step.id)
         after = {name: tuple(names) for name, names in dependents.items()}
-        order = list(_levels(steps, after))
         ranks: dict[str, int] = {}
-        for name in reversed(order):
+        for name in TopologicalSorter(after).static_order():
             ranks[name] = _weight(steps[name]) + max((ranks[later] for later in after[name]), default=0)
         return cls(steps, after, ranks)
 
@@ -227,7 +227,10 @@ class Graph:
 
     def stages(self) -> dict[str, int]:
         """Return for each step the length of the longest chain of steps before it."""
-        return _levels(self.steps, self.dependents)
+        found: dict[str, int] = {}
+        for name in TopologicalSorter({step.id: step.needs for step in self.steps.values()}).static_order():
+            found[name] = max((found[need] + 1 for need in self.steps[name].needs), default=0)
+        return found
 
     def critical_path(self) -> tuple[str, ...]:
         """Return the chain with the most calls; of equal ones, the one that comes first in the file."""
@@ -257,19 +260,6 @@ class CompiledPipeline:
     concurrency: int | None
 
 
-def _levels(steps: Mapping[str, CompiledStep], dependents: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    waiting = {name: len(step.needs) for name, step in steps.items()}
-    ready = [name for name, count in waiting.items() if count == 0]
-    for name in ready:
-        found[name] = max((found[need] + 1 for need in steps[name].needs), default=0)
-        for after in dependents[name]:
-            waiting[after] -= 1
-            if waiting[after] == 0:
-                ready.append(after)
-    return found
-
-
 def _weight(step: CompiledStep) -> int:
     """Return the number of calls that the step makes one after the other, as far as that is known."""
     if step.repeat is not None:
@@ -278,25 +268,3 @@ def _weight(step: CompiledStep) -> int:
     if step.use is not None:
         return max(1, step.use.pipeline.graph.length)
     return 2 if step.samples is not None and step.samples.judge is not None else 1
-
-
-def find_cycle(needs: Mapping[str, tuple[str, ...]]) -> tuple[str, ...] | None:
-    """Return the steps of one cycle, the first one repeated at the end, or ``None``. Iterative: any depth."""
-    done: set[str] = set()
-    for root in needs:
-        stack: list[tuple[str, Iterator[str]]] = [(root, iter(needs[root]))]
-        trail: dict[str, Any] = {root: None}
-        while stack and root not in done:
-            name, following = stack[-1]
-            after = next((need for need in following if need not in done), None)
-            if after is None:
-                done.add(name)
-                trail.pop(name)
-                stack.pop()
-            elif after in trail:
-                chain = list(trail)
-                return (*chain[chain.index(after) :], after)
-            else:
-                trail[after] = None
-                stack.append((after, iter(needs[after])))
-    return None

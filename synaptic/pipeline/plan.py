@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from synaptic.pipeline.graph_theory import plan_graph
 from synaptic.pipeline.plan_rows import PlannedStep, planned_steps
 
 if TYPE_CHECKING:
+    import networkx as nx
+
     from synaptic.messages import Route
     from synaptic.pipeline.graph import CompiledPipeline, CompiledStep, Graph
     from synaptic.pipeline.loader import Pipeline
@@ -26,11 +29,6 @@ class Plan:
     route: Route
 
     @property
-    def graph(self) -> Graph:
-        """The steps, with their dependencies."""
-        return self.compiled.graph
-
-    @property
     def answer_step(self) -> str | None:
         """The path of the step whose text is the answer, token by token, if there is one."""
         return answer_path(self.compiled)
@@ -38,6 +36,14 @@ class Plan:
     def rows(self) -> list[PlannedStep]:
         """Return the steps in the order of their stages, what is inside a step after the step."""
         return planned_steps(self.compiled, self.inputs, self.route, self.answer_step)
+
+    def graph(self) -> nx.DiGraph[str]:
+        """Return the steps as a networkx graph, for questions of your own; edges lead from a step to who needs it.
+
+        Nodes are paths (``refine.judge``), with the attributes of the rows and ``inside``, the path of the loop or used
+        pipeline around a step. Edges have a ``kind``, ``need`` or ``fallback``, and at a choice ``options``.
+        """
+        return plan_graph(self.rows())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON data: pipeline, inputs, route, limits, steps, critical path, answer step.
@@ -50,14 +56,14 @@ class Plan:
             "route": asdict(self.route),
             "limits": limits(self.compiled),
             "steps": [row.data() for row in self.rows()],
-            "critical_path": list(self.graph.critical_path()),
+            "critical_path": list(self.compiled.graph.critical_path()),
             "answer_step": self.answer_step,
         }
 
 
 def overview(compiled: CompiledPipeline) -> dict[str, Any]:
     """Return what is known of a pipeline without inputs and without a backend, as JSON data."""
-    rows = planned_steps(compiled, default_inputs(compiled), None, answer_path(compiled))
+    rows = overview_rows(compiled)
     return {
         "pipeline": compiled.pipeline.name,
         "limits": limits(compiled),
@@ -65,6 +71,11 @@ def overview(compiled: CompiledPipeline) -> dict[str, Any]:
         "critical_path": list(compiled.graph.critical_path()),
         "answer_step": answer_path(compiled),
     }
+
+
+def overview_rows(compiled: CompiledPipeline) -> list[PlannedStep]:
+    """Return the plan's rows, as far as they are known without inputs and without a backend."""
+    return planned_steps(compiled, default_inputs(compiled), None, answer_path(compiled))
 
 
 def default_inputs(compiled: CompiledPipeline) -> dict[str, Any]:

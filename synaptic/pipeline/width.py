@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Final
+
+from synaptic.pipeline.graph_theory import widest
 
 if TYPE_CHECKING:
     from synaptic.pipeline.graph import CompiledPipeline, CompiledStep, Graph
@@ -19,13 +20,9 @@ def width(compiled: CompiledPipeline) -> int:
 
 
 def _of_graph(graph: Graph) -> int:
-    """Return the calls of the widest stage: steps with as many others before them can run side by side."""
-    stages = graph.stages()
-    calls: Counter[int] = Counter()
-    for name, step in graph.steps.items():
-        if not step.on_demand:
-            calls[stages[name]] += _of_step(step)
-    return max(calls.values(), default=0)
+    """Return the calls of the heaviest set of steps of which none waits for another."""
+    calls = {name: 0 if step.on_demand else _of_step(step) for name, step in graph.steps.items()}
+    return widest(calls, {name: step.needs for name, step in graph.steps.items()})
 
 
 def _of_step(step: CompiledStep) -> int:

@@ -171,7 +171,7 @@ class Ledger:
                 value = value.get(part) if isinstance(value, Mapping) else None
             if value:
                 return present(value)
-        graph = self.plan.graph
+        graph = self.plan.compiled.graph
         finished = {name: output for name, output in outputs.items() if output and name in graph.steps}
         frontier = [name for name in finished if not any(after in finished for after in graph.dependents[name])]
         if len(frontier) == 1:

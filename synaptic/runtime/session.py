@@ -198,7 +198,7 @@ class Session:
         with self._listening(on_event):
             plan = await self.plan(query, pipeline=pipeline, inputs=inputs, model=model)
             if self._approver is None:
-                refuse_approvals(plan.graph)
+                refuse_approvals(plan.compiled.graph)
             routed = await self._open()
             if self._stacks is None and isinstance(routed.backend, SizesToWidth):
                 routed = self._routed = replace(routed, capacity=routed.backend.expect(width(plan.compiled)))

@@ -10,6 +10,13 @@ from synaptic.pipeline.width import ITEMS, width
 BOOK = discover_agents()
 CHAIN = "a: {agent: planner, prompt: p}\n  b: {agent: editor, prompt: '{{ steps.a }}'}"
 FAN = "\n  ".join(f"s{i}: {{agent: editor, prompt: p}}" for i in range(6))
+UNEVEN = """a: {agent: editor, prompt: p}
+  b1: {agent: editor, prompt: "{{ steps.a }}"}
+  b2: {agent: editor, prompt: "{{ steps.a }}"}
+  b3: {agent: editor, prompt: "{{ steps.a }}"}
+  c: {agent: editor, prompt: p}
+  d: {agent: editor, prompt: p}
+  e: {agent: editor, prompt: p, needs: [b1, b2, b3, c, d]}"""
 MAP = "a: {agent: planner, prompt: p}\n  b: {agent: editor, foreach: steps.a.questions, prompt: '{{ item }}'%s}"
 
 
@@ -25,11 +32,12 @@ def compiled(steps: str, head: str = ""):
         (FAN, 6),
         (MAP % "", ITEMS),
         (MAP % ", concurrency: 2", 2),
+        (UNEVEN, 5),
         ("a: {agent: editor, prompt: p, samples: 5, select: vote}", 5),
         ("a: {agent: editor, prompt: p, samples: 3, select: vote}\n  b: {agent: editor, prompt: p}", 4),
     ],
 )
-def test_the_widest_stage_counts(steps: str, expected: int):
+def test_the_widest_set_of_steps_that_do_not_wait_for_each_other_counts(steps: str, expected: int):
     assert width(compiled(steps)) == expected
 
 

@@ -114,7 +114,7 @@ async def compiled(text):
     settings = Settings()
     async with FaultyNode(models=models) as node, PoolBackend(settings, [NodeSettings(url=node.url)]) as backend:
         session = Session(settings, backend=backend, agents=AGENTS)
-        return (await session.plan("why", pipeline=Pipeline.parse(text))).graph
+        return (await session.plan("why", pipeline=Pipeline.parse(text))).compiled.graph
 
 
 async def test_only_what_follows_and_needs_another_model_is_wanted():

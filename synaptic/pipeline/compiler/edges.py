@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from synaptic.pipeline.graph import find_cycle
+from synaptic.pipeline.graph_theory import circles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from synaptic.pipeline.compiler.source_file import Unit
     from synaptic.pipeline.compiler.steps import Draft
     from synaptic.text import KeyPath
-
-MAX_CYCLES = 20
 
 
 class Edges:
@@ -51,37 +50,28 @@ class Edges:
             self._check_join(draft)
 
     def acyclic(self) -> bool:
-        """Return whether no step waits for itself, however far around; each cycle is reported."""
+        """Return whether no step waits for itself, however far around; each set of steps that do is reported once."""
         edges = {
             name: (*needs, self.fallbacks[name]) if name in self.fallbacks else needs
             for name, needs in self.needs.items()
         }
-        for found in range(MAX_CYCLES):
-            cycle = find_cycle(edges)
-            if cycle is None:
-                return found == 0
-            self._report_cycle(cycle)
-            members = set(cycle)
-            edges = {
-                name: tuple(need for need in needs if need not in members)
-                for name, needs in edges.items()
-                if name not in members
-            }
-        return False
+        try:
+            TopologicalSorter(edges).prepare()
+        except CycleError:
+            for circle in circles(edges):
+                self._report_circle(circle)
+            return False
+        return True
 
-    def _report_cycle(self, cycle: tuple[str, ...]) -> None:
-        chain = " -> ".join(cycle)
-        for name, after in pairwise(cycle):
+    def _report_circle(self, circle: tuple[str, ...]) -> None:
+        chain = " -> ".join(circle)
+        for name, after in pairwise(circle):
             if self.fallbacks.get(name) == after and after not in self.needs[name]:
                 message = f"the fallback {after!r} waits for the step that it should replace: {chain}"
                 path = (*self._path, name, "on_error", "use")
                 self._unit.report.at_value(message, path, "use a step that does not need it")
                 return
-        first = min(cycle, key=list(self._drafts).index)
-        start = cycle.index(first)
-        turned = [*cycle[start:-1], *cycle[:start], first]
-        message = f"these steps wait for each other: {' -> '.join(turned)}"
-        self._unit.report.at_key(message, (*self._path, first))
+        self._unit.report.at_key(f"these steps wait for each other: {chain}", (*self._path, circle[0]))
 
     def _read_options(self, name: str, draft: Draft) -> None:
         choose = draft.outline.spec.choose

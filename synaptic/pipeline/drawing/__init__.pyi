@@ -1,11 +1,11 @@
-from .diagram import FORMATS as FORMATS
 from .diagram import RESULT as RESULT
 from .diagram import Diagram as Diagram
 from .diagram import Edge as Edge
-from .diagram import Format as Format
 from .diagram import Node as Node
 from .diagram import Scope as Scope
 from .diagram import Shape as Shape
 from .diagram import diagram as diagram
-from .diagram import draw as draw
 from .diagram import layered as layered
+from .draw import FORMATS as FORMATS
+from .draw import Format as Format
+from .draw import draw as draw

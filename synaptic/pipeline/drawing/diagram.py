@@ -1,7 +1,6 @@
 """A compiled pipeline as a diagram: boxes, what is inside them, and arrows. How it is written down is left to others.
 
-:func:`draw` gives the text of a drawing; the formats stand in ``text``, ``markup`` and ``svg``, and know nothing of
-pipelines.
+The formats stand in ``text``, ``markup`` and ``svg``, and know nothing of pipelines.
 """
 
 from __future__ import annotations
@@ -10,17 +9,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from synaptic.pipeline.graph_theory import implied, layers, leads_to
 from synaptic.pipeline.plan import default_inputs
 from synaptic.pipeline.plan_rows import inner_step, known_inputs, run_count, work_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from synaptic.pipeline.graph import CompiledPipeline, CompiledStep, Graph
-
-Format: TypeAlias = Literal["text", "mermaid", "dot", "svg"]
-FORMATS: Final[tuple[Format, ...]] = ("text", "mermaid", "dot", "svg")
 
 Shape: TypeAlias = Literal["agent", "choose", "tool", "pipeline", "repeat", "result"]
 
@@ -95,29 +92,6 @@ class Diagram:
     scope: Scope
 
 
-def draw(compiled: CompiledPipeline, form: Format, *, width: int = 80) -> str:
-    """Return the drawing of a pipeline, ending in a newline.
-
-    Args:
-        compiled: The pipeline.
-        form: ``text`` for people at a terminal, ``svg`` for pages; ``mermaid`` and ``dot`` for other programs.
-        width: Cells a line, of ``text``.
-
-    """
-    picture = diagram(compiled)
-    if form == "text":
-        from synaptic.pipeline.drawing.text import text  # noqa: PLC0415  (one format is wanted, not four)
-
-        return text(picture, width)
-    if form == "svg":
-        from synaptic.pipeline.drawing.svg import svg  # noqa: PLC0415  (the same)
-
-        return svg(picture)
-    from synaptic.pipeline.drawing import markup  # noqa: PLC0415  (the same)
-
-    return markup.mermaid(picture) if form == "mermaid" else markup.dot(picture)
-
-
 def diagram(compiled: CompiledPipeline) -> Diagram:
     """Return the diagram of a pipeline: its steps, and a last node for its result."""
     steps = _scope(compiled.graph, "", default_inputs(compiled), critical=True)
@@ -134,16 +108,23 @@ def diagram(compiled: CompiledPipeline) -> Diagram:
 def _scope(graph: Graph, prefix: str, inputs: Mapping[str, Any], *, critical: bool) -> Scope:
     path = graph.critical_path() if critical else ()
     chain = set(pairwise(path))
-    arrows = list(_edges(graph, prefix, chain))
-    layers = layered([prefix + name for name in graph.steps], arrows)
+    arrows = _without_implied(list(_edges(graph, prefix, chain)), graph, prefix)
+    levels = layered([prefix + name for name in graph.steps], arrows)
     # A fallback that has run before stands above the step that it replaces: that box says so, no arrow leads up.
-    drawn = tuple(edge for edge in arrows if layers[edge.source] < layers[edge.target])
+    drawn = tuple(edge for edge in arrows if levels[edge.source] < levels[edge.target])
     above = {edge.source for edge in arrows} - {edge.source for edge in drawn if edge.fallback}
     nodes = [
         _node(step, prefix, inputs, critical=step.id in path, above=prefix + step.id in above)
         for step in graph.steps.values()
     ]
-    return Scope(tuple(sorted(nodes, key=lambda node: layers[node.path])), drawn, layers)
+    return Scope(tuple(sorted(nodes, key=lambda node: levels[node.path])), drawn, levels)
+
+
+def _without_implied(arrows: Sequence[Edge], graph: Graph, prefix: str) -> list[Edge]:
+    """Leave out the arrows that a longer way says already; one with a label says more than that, and stays."""
+    firm = {prefix + step.id for step in graph.steps.values() if step.join == "all" and not step.gates}
+    known = implied([(arrow.source, arrow.target) for arrow in arrows if not arrow.fallback], firm)
+    return [arrow for arrow in arrows if arrow.label or arrow.fallback or (arrow.source, arrow.target) not in known]
 
 
 def _edges(graph: Graph, prefix: str, chain: set[tuple[str, str]]) -> Iterator[Edge]:
@@ -201,38 +182,14 @@ def shortened(text: str, limit: int) -> str:
     return flat if len(flat) <= limit else f"{flat[: limit - 1]}…"
 
 
-def layered(paths: Iterable[str], edges: Iterable[Edge]) -> dict[str, int]:
+def layered(paths: Iterable[str], edges: Collection[Edge]) -> dict[str, int]:
     """Return path -> layer, so that every arrow leads downwards; a fallback that would close a circle is passed over.
 
-    The order of ``paths`` is kept among equals. Dependencies must be free of cycles.
+    Dependencies must be free of circles.
     """
-    layers = dict.fromkeys(paths, 0)
-    after: dict[str, list[str]] = {path: [] for path in layers}
-    # Dependencies first: whether a fallback closes a circle is asked of them.
-    for edge in sorted(edges, key=lambda edge: edge.fallback):
-        if not edge.fallback or not _reaches(after, edge.target, edge.source):
-            after[edge.source].append(edge.target)
-    waiting = dict.fromkeys(layers, 0)
-    for targets in after.values():
-        for target in targets:
-            waiting[target] += 1
-    ready = [path for path, count in waiting.items() if count == 0]
-    for path in ready:
-        for target in after[path]:
-            layers[target] = max(layers[target], layers[path] + 1)
-            waiting[target] -= 1
-            if waiting[target] == 0:
-                ready.append(target)
-    return layers
-
-
-def _reaches(after: Mapping[str, list[str]], start: str, goal: str) -> bool:
-    seen, stack = {start}, [start]
-    while stack:
-        path = stack.pop()
-        if path == goal:
-            return True
-        new = [target for target in after[path] if target not in seen]
-        seen.update(new)
-        stack += new
-    return False
+    names = list(paths)
+    needs = [(edge.source, edge.target) for edge in edges if not edge.fallback]
+    for edge in edges:
+        if edge.fallback and not leads_to(edge.target, edge.source, needs):
+            needs.append((edge.source, edge.target))
+    return layers(names, needs)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from synaptic.settings import Settings
     from synaptic.ui.options import Options
 
-_FORMATS = ("text", "mermaid", "dot", "svg")  # drawing.FORMATS; the help need not load it
+_FORMATS = ("text", "mermaid", "dot", "svg", "json")  # drawing.FORMATS; the help need not load it
 
 _SCHEMA_EPILOG = """\b
 As in: synaptic pipelines schema > pipeline.schema.json
@@ -96,7 +96,7 @@ def show(context: click.Context, /, name: str, *, overview: bool, source: bool, 
     type=click.Choice(_FORMATS),
     default="text",
     show_default=True,
-    help="For a terminal, for Markdown (Mermaid), for Graphviz, or a picture.",
+    help="For a terminal, for Markdown (Mermaid), for Graphviz, a picture, or data (networkx node-link).",
 )
 @click.option("-o", "--output", metavar="PATH", help="File to write instead of standard output.")
 @tools_option
