@@ -7,12 +7,13 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from sides.pool_sim_world import PRIORITIES, Machine, SimCall
+from synaptic.backends.pool.calls.waiter import Waiter
 from synaptic.backends.pool.index import WORTHWHILE, Shortlist
 from synaptic.backends.pool.learned.prefixes import Prefixes
 from synaptic.backends.pool.learned.rates import Rates, Sample, median_rates
 from synaptic.backends.pool.node.state import CallShape, ModelState, NodeState
 from synaptic.backends.pool.policy import Pick, Reservations, pick
-from synaptic.backends.pool.queue import Waiter, WaitingCalls
+from synaptic.waiting import PriorityQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -70,7 +71,7 @@ class Ours:
         self.machines = machines
         self._reconsider = reconsider
         self.nodes = [node_of(machine) for machine in machines]
-        self.waiting = WaitingCalls()
+        self.waiting: PriorityQueue[Waiter] = PriorityQueue()
         self.free = sum(node.cap for node in self.nodes)
         self.picks = 0
         self.pick_seconds = 0.0

@@ -8,7 +8,8 @@ from synaptic.errors import OutputInvalid, OutputTruncated, StreamTruncated
 from synaptic.messages import ChatRequest, Chunk, Message
 from synaptic.runtime.agent_call import CallRecord, call_agent
 from synaptic.runtime.events import StepRepaired, StepRetried, TokenDelta
-from synaptic.runtime.policies import Backoff, Retrying
+from synaptic.runtime.policies import Retrying
+from synaptic.waiting import Backoff
 
 SHAPE = Shape.parse({"title": "string", "score": "number(0..1)"})
 GOOD = '{"title": "a", "score": 0.5}'
@@ -19,7 +20,7 @@ class Call:
 
     def __init__(self, *replies: object, retries: int = 0) -> None:
         self.backend = ScriptedBackend(list(replies))
-        self.wrapped = Retrying(self.backend, retries, Backoff(0.0, 0.0))
+        self.wrapped = Retrying(self.backend, retries, Backoff((0.0,)))
         self.record = CallRecord()
         self.events: list[object] = []
 

@@ -7,11 +7,12 @@ from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
 from synaptic.errors import BudgetExceeded
 from synaptic.messages import ChatRequest, Chunk, Message
 from synaptic.pipeline.spec.spec import BudgetSpec
-from synaptic.runtime.policies import Backoff, Retrying
+from synaptic.runtime.policies import Retrying
 from synaptic.runtime.policies.budget import Meter, Metered
 from synaptic.runtime.policies.fallback import FallingBack
+from synaptic.waiting import Backoff
 
-NO_WAIT = Backoff(first=0.0, longest=0.0)
+NO_WAIT = Backoff((0.0,))
 
 
 def ask(text: str = "one two three") -> ChatRequest:

@@ -17,9 +17,10 @@ from synaptic.backends.base import Backend
 from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
 from synaptic.errors import EngineCrashed
 from synaptic.messages import ChatRequest, Chunk, Message, Timeouts, Usage
-from synaptic.runtime.policies import Backoff, Retrying, reply_store
+from synaptic.runtime.policies import Retrying, reply_store
 from synaptic.runtime.policies.call_cache import Cached, CallCache, request_key
 from synaptic.runtime.policies.reply_store import ReplyStore, StoredReply
+from synaptic.waiting import Backoff
 
 FOREVER = float("inf")
 ASK = ChatRequest(messages=(Message("user", "hello there"),), model="m")
@@ -142,7 +143,7 @@ async def test_a_reply_that_nobody_could_use_is_forgotten(store: ReplyStore):
 
 
 async def test_what_a_restart_voided_is_not_kept(store: ReplyStore):
-    inner = Retrying(ScriptedBackend([Failure("crash", after_tokens=3), "fine"]), 1, Backoff(0.0, 0.0))
+    inner = Retrying(ScriptedBackend([Failure("crash", after_tokens=3), "fine"]), 1, Backoff((0.0,)))
     backend = Cached(inner, CallCache(store), FOREVER)
     await chunks_of(backend)
 

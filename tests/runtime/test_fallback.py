@@ -8,10 +8,11 @@ from synaptic.backends.base import Backend
 from synaptic.backends.scripted import Failure, ScriptedBackend
 from synaptic.errors import BackendBusy, ContextOverflow, EngineCrashed, ModelNotFound, RequestRejected
 from synaptic.messages import ChatRequest, Chunk, Message, Restart
-from synaptic.runtime.policies import Backoff, Retrying
+from synaptic.runtime.policies import Retrying
 from synaptic.runtime.policies.fallback import FallingBack
+from synaptic.waiting import Backoff
 
-NO_WAIT = Backoff(first=0.0, longest=0.0)
+NO_WAIT = Backoff((0.0,))
 ASK = ChatRequest(messages=(Message("user", "hello there"),), model="first")
 
 

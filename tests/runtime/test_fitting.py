@@ -16,7 +16,7 @@ from synaptic.backends.scripted import Failure, ScriptedBackend
 from synaptic.errors import BudgetExceeded, ContextOverflow, EngineCrashed
 from synaptic.messages import ChatRequest, Chunk, Message, Shortened, Usage
 from synaptic.pipeline.spec.spec import BudgetSpec
-from synaptic.runtime.policies import Backoff, Retrying
+from synaptic.runtime.policies import Retrying
 from synaptic.runtime.policies.budget import Meter, Metered
 from synaptic.runtime.policies.fitting import Fitting
 from synaptic.runtime.policies.prompt_size import (
@@ -29,6 +29,7 @@ from synaptic.runtime.policies.prompt_size import (
 )
 from synaptic.runtime.policies.prompt_values import TakenApart, cut_after
 from synaptic.settings.load import Settings
+from synaptic.waiting import Backoff
 
 HEAD, TAIL = "Here is a text:\n", "\n\nWhat does it say?\n"
 
@@ -191,7 +192,7 @@ async def test_summaries_have_the_retries_of_every_call():
     answers = iter([Failure("crash")])
     inner = ScriptedBackend(lambda request: next(answers, None) or summarising.answer(request), context=300)
 
-    chunks = await chunks_of(Fitting(Retrying(inner, 1, Backoff(0.0, 0.0)), inner, "summarise"), asking(words(800)))
+    chunks = await chunks_of(Fitting(Retrying(inner, 1, Backoff((0.0,))), inner, "summarise"), asking(words(800)))
 
     assert chunks[-2].text == "answer"
 

@@ -26,15 +26,16 @@ from synaptic.errors import (
 from synaptic.messages import ChatRequest, Chunk, Message, ModelInfo, Timeouts
 from synaptic.pipeline.graph import PLAIN, CallPolicy
 from synaptic.pipeline.spec.spec import BudgetSpec, RetryCause
-from synaptic.runtime.policies import BackendWrapper, Backoff, Retrying, Timed
+from synaptic.runtime.policies import BackendWrapper, Retrying, Timed
 from synaptic.runtime.policies.budget import Meter
-from synaptic.runtime.policies.retrying import CAUSES
+from synaptic.runtime.policies.retrying import CAUSES, wait_after
 from synaptic.runtime.policies.slots import Limited, Slots
 from synaptic.runtime.policies.stacks import Bounds, Stacks
 from synaptic.settings.load import Settings
+from synaptic.waiting import Backoff, Rules
 
 SHORT = 0.05
-NO_WAIT = Backoff(first=0.0, longest=0.0)
+NO_WAIT = Backoff((0.0,))
 
 
 def ask(tag: str = "", **timeouts: float) -> ChatRequest:
@@ -299,19 +300,18 @@ async def test_no_retries_means_one_request():
 
 
 def test_the_wait_doubles_within_its_bounds():
-    backoff = Backoff(first=1.0, longest=8.0)
     error = BackendUnavailable("x")
 
-    for failures, full in [(1, 1), (2, 2), (3, 4), (4, 8), (10, 8)]:
-        assert full / 2 <= backoff.delay(failures, error) <= full
+    for failures, full in [(1, 0.5), (2, 1), (3, 2), (6, 16), (7, 30), (10, 30)]:
+        assert full / 2 <= wait_after(failures, error, Rules.RETRY) <= full
 
 
 def test_a_servers_own_wish_is_the_wait():
-    backoff = Backoff(first=1.0, longest=8.0)
+    backoff = Backoff((1.0, 8.0), jitter=(0.5, 1.0))
 
-    assert backoff.delay(1, BackendBusy("x", retry_after=3.0)) == 3.0
-    assert backoff.delay(1, BackendBusy("x", retry_after=300.0)) == 8.0
-    assert backoff.delay(1, BackendBusy("x")) <= 1.0
+    assert wait_after(1, BackendBusy("x", retry_after=3.0), backoff) == 3.0
+    assert wait_after(1, BackendBusy("x", retry_after=300.0), backoff) == 8.0
+    assert wait_after(1, BackendBusy("x"), backoff) <= 1.0
 
 
 class Silent:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from synaptic.backends.scripted import Failure, ScriptedBackend
 from synaptic.messages import ChatRequest, Message
-from synaptic.runtime.policies.slots import PATIENCE, Limited, Slots
+from synaptic.runtime.policies.slots import Limited, Slots
+from synaptic.waiting import PATIENCE
 
 NODE = (("node", 1),)
 

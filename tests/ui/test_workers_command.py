@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -20,7 +21,6 @@ from rpc_support import free_port, holding, stand_in_process
 
 from synaptic import paths
 from synaptic.backends.distributed.engine.engine import Engine
-from synaptic.backends.distributed.workers import restart_policy
 from synaptic.backends.distributed.workers import served as served_workers
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.backends.distributed.workers.registry import Worker, WorkerRegistry
@@ -32,6 +32,7 @@ from synaptic.models.download import ModelStore
 from synaptic.ui.actions.serve_worker import Serving, public_warning, serve_worker, settings_line
 from synaptic.ui.cli import run
 from synaptic.ui.screen.workers_view import ago, duration
+from synaptic.waiting import Rules
 
 
 def adopt_the_real_engine() -> None:
@@ -190,7 +191,7 @@ async def test_it_says_where_it_is_who_uses_it_and_that_it_was_started_again(eng
 
 async def test_it_ends_with_an_error_when_the_worker_cannot_be_kept(engine: Engine, monkeypatch: pytest.MonkeyPatch):
     adopt_the_real_engine()
-    monkeypatch.setattr(restart_policy, "DELAYS", ())
+    monkeypatch.setattr(Rules, "WORKER", replace(Rules.WORKER, delays=()))
     worker = InProcess(serving())
     await worker.until_said("config set rpc_backends")
     (server,) = servers()

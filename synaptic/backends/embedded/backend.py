@@ -28,6 +28,7 @@ from synaptic.errors import (
 from synaptic.messages import BackendNotice, ChatRequest, Chunk, ModelInfo, Reporter, ignore_report
 from synaptic.models import MODEL_NAME, ModelStore, check_model_file
 from synaptic.processes import ChildProcess, describe_exit, python_command
+from synaptic.waiting import Rules
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -40,8 +41,6 @@ ENGINE_MODULE = "xllamacpp"
 CHILD_MODULE = "synaptic.backends.embedded.child"
 START_TIMEOUT = 300.0  # seconds; a big model of the user's own on a slow disk
 CRASH_NOTICE = 1.0  # seconds from a cut connection to the news that the child is dead
-MAX_CRASHES = 3
-CRASH_WINDOW = 60.0  # seconds
 QUOTED_LINES = 3
 
 TRY_OUT = (
@@ -88,7 +87,7 @@ class EmbeddedBackend:
         self._command = command
         self._engine: _Engine | None = None
         self._starting = asyncio.Lock()
-        self._crashes: deque[float] = deque(maxlen=MAX_CRASHES + 1)
+        self._crashes: deque[float] = deque(maxlen=Rules.EMBEDDED.most + 1)
         self._introduced = False
         self._closed = False
 
@@ -244,10 +243,11 @@ class EmbeddedBackend:
             raise BackendUnavailable("the embedded backend has been closed", backend=NAME, node=NAME)
 
     def _refuse_if_it_keeps_crashing(self) -> None:
-        recent = [when for when in self._crashes if asyncio.get_running_loop().time() - when < CRASH_WINDOW]
-        if len(recent) > MAX_CRASHES:
+        window, now = Rules.EMBEDDED.window, asyncio.get_running_loop().time()
+        recent = [when for when in self._crashes if now - when < window]
+        if len(recent) > Rules.EMBEDDED.most:
             raise EngineUnavailable(
-                f"the embedded engine crashed {len(recent)} times within {CRASH_WINDOW:.0f} s and is not started again",
+                f"the embedded engine crashed {len(recent)} times within {window:.0f} s and is not started again",
                 hint=f"its log is {paths.state_dir() / 'logs' / 'embedded.log'}",
                 backend=NAME,
                 node=NAME,

@@ -238,7 +238,7 @@ class PoolBackend:
     def statuses(self) -> list[NodeStatus]:
         """Return how each node stands, in the order in which they were named."""
         now = asyncio.get_running_loop().time()
-        queued = {model: self.dispatcher.waiting.length(model) for model in self.dispatcher.waiting.models()}
+        queued = {model: self.dispatcher.waiting.length(model) for model in self.dispatcher.waiting.lanes()}
         return [node_status(member, queued, now) for member in self.members.values()]
 
     def decisions(self) -> list[Decision]:

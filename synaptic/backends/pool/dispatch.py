@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synaptic.backends.ollama import NAME
-from synaptic.backends.pool.calls import Lease
+from synaptic.backends.pool.calls import Lease, Waiter
 from synaptic.backends.pool.learned import Rates, median_rates
 from synaptic.backends.pool.policy import Pick, Reservations, Why, pick
-from synaptic.backends.pool.queue import Waiter, WaitingCalls
 from synaptic.errors import BackendError, BackendUnavailable, ModelNotFound, PoolSaturated
+from synaptic.waiting import PriorityQueue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +87,7 @@ class Dispatcher:
         rng: random.Random | None = None,
     ) -> None:
         self.nodes = nodes
-        self.waiting = WaitingCalls()
+        self.waiting: PriorityQueue[Waiter] = PriorityQueue()
         self.decisions: deque[PastPick] = deque(maxlen=KEPT_DECISIONS)
         self._limits = limits
         self._shortlist = shortlist

@@ -10,6 +10,7 @@ from synaptic.backends.pool.node import judge
 from synaptic.backends.pool.policy import footprint
 from synaptic.errors import BackendError
 from synaptic.messages import BackendNotice
+from synaptic.waiting import Rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from synaptic.messages import ChatRequest, Reporter
 
 USUAL_LOAD_SECONDS = 5.0
-AGAIN_SECONDS = 60.0
-"""A load that failed is not tried again before."""
-
 TOGETHER_SECONDS = 0.05
 """Steps that begin together have their calls bound within this; only then it shows which nodes are left."""
 
@@ -144,7 +142,7 @@ class Warmer:
 
     def _failed(self, member: Member, state: ModelState, error: BackendError) -> None:
         """Let a model be that cannot be loaded there: calls would fare no better."""
-        until = asyncio.get_running_loop().time() + AGAIN_SECONDS
+        until = asyncio.get_running_loop().time() + Rules.LOAD_AHEAD.longest
         self._not_before[member.state.key, state.name] = until
         if judge(error).blame == "model":
             state.refused_until, state.refused_why = until, error.message

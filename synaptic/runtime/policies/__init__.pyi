@@ -1,5 +1,4 @@
 from .budget import Meter as Meter
-from .retrying import Backoff as Backoff
 from .retrying import Retrying as Retrying
 from .stacks import Bounds as Bounds
 from .stacks import Stacks as Stacks

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from synaptic.errors import (
@@ -23,6 +22,7 @@ from synaptic.errors import (
 )
 from synaptic.messages import Chunk, Restart
 from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
+from synaptic.waiting import Backoff, Rules
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from synaptic.backends import Backend
     from synaptic.messages import ChatRequest
     from synaptic.pipeline import RetryCause
-
-FIRST_BACKOFF_SECONDS = 0.5
-LONGEST_BACKOFF_SECONDS = 30.0
 
 CAUSES: dict[RetryCause, tuple[type[BackendError], ...]] = {
     "unavailable": (BackendUnavailable,),
@@ -43,24 +40,6 @@ CAUSES: dict[RetryCause, tuple[type[BackendError], ...]] = {
     "crash": (EngineCrashed,),
 }
 """What each cause that a step may name stands for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """How long to wait before attempt ``n``: doubling, with full jitter below the second half, in seconds.
-
-    Source: "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015), the "equal jitter" variant.
-    """
-
-    first: float = FIRST_BACKOFF_SECONDS
-    longest: float = LONGEST_BACKOFF_SECONDS
-
-    def delay(self, failures: int, error: BackendError) -> float:
-        """Return the wait after the given number of failures; a server's own ``Retry-After`` wins."""
-        if isinstance(error, BackendBusy) and error.retry_after is not None:
-            return min(error.retry_after, self.longest)
-        full = min(self.longest, self.first * 2.0 ** (failures - 1))
-        return full / 2 + random.uniform(0, full / 2)  # noqa: S311  (jitter, not a secret)
 
 
 class Retrying(BackendWrapper):
@@ -84,7 +63,7 @@ class Retrying(BackendWrapper):
     ) -> None:
         super().__init__(inner)
         self._retries = retries
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff or Rules.RETRY
         self._causes = None if causes is None else tuple(error for cause in causes for error in CAUSES[cause])
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
@@ -104,7 +83,7 @@ class Retrying(BackendWrapper):
                 failures += 1
                 if failures > self._retries or not self._may_pass(exc):
                     raise
-                delay = self._backoff.delay(failures, exc)
+                delay = wait_after(failures, exc, self._backoff)
                 attempt += 1
                 restart = Restart(attempt, exc.message, delay)
             else:
@@ -119,3 +98,10 @@ class Retrying(BackendWrapper):
         if self._causes is None or isinstance(error, EngineUnavailable):
             return error.retryable
         return isinstance(error, self._causes)
+
+
+def wait_after(failures: int, error: BackendError, backoff: Backoff) -> float:
+    """Return the seconds until the next attempt; a server's own ``Retry-After`` wins, within the longest delay."""
+    if isinstance(error, BackendBusy) and error.retry_after is not None:
+        return min(error.retry_after, backoff.longest)
+    return backoff.delay(failures)

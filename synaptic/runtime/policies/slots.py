@@ -1,26 +1,22 @@
-"""Who may call next: limits on calls at once, for several kinds of places together.
+"""Limits on calls at once, for several kinds of places together.
 
 A call needs a place in every bucket that is limited: the run's, its pipelines', its model's, its node's. It gets all of
 them at once or none, so that no call holds one place while it waits for another, and two calls never wait for each
 other.
 
-Of those who wait, the first in this order goes whose buckets all have room: the higher priority; of equal ones the
-higher rank, which is the number of calls that still follow one after the other, so that the longest way to the end of
-the run is never kept waiting by a side branch; of equal ones the earlier arrival.
-
-Nobody starves: whoever has waited longest in its buckets and has been overtaken :data:`PATIENCE` times by later
-arrivals that wanted a place in one of them goes next, and until then the free places of its buckets are kept for it.
+Of the calls that wait, the first one goes whose buckets all have room, in the order of
+:mod:`synaptic.waiting.priority_queue`. The buckets of an impatient call keep their free places for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left, insort
-from collections import OrderedDict
+from itertools import count
 from typing import TYPE_CHECKING, TypeAlias
 
 from synaptic.models import full_name
 from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
+from synaptic.waiting import Entry, PriorityQueue
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Iterator, Mapping
@@ -28,80 +24,49 @@ if TYPE_CHECKING:
     from synaptic.backends import Backend
     from synaptic.messages import ChatRequest, Chunk
 
-PATIENCE = 32
-"""How often the one who waits longest is overtaken before it goes next: at most 3 % of the places are given out of the
-order of priorities for its sake."""
-
 Places: TypeAlias = "tuple[tuple[Hashable, int], ...]"
-"""The buckets in which a place is wanted, each with how many places it has."""
+"""The buckets in which a place is needed, each with how many places it has."""
 
 
-class _Waiter:
-    __slots__ = ("arrival", "granted", "key")
+class _Waiter(Entry):
+    __slots__ = ("granted",)
 
-    def __init__(self, priority: int, rank: int, arrival: int) -> None:
-        self.key = (-priority, -rank, arrival)
-        self.arrival = arrival
+    def __init__(self, priority: int, rank: int) -> None:
+        super().__init__(priority=priority, rank=rank)
         self.granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def __lt__(self, other: _Waiter) -> bool:
-        return self.key < other.key
 
+class _Queue(PriorityQueue[_Waiter]):
+    """The calls that wait for the same places."""
 
-class _Queue:
-    """Those who wait for the same places, in the order in which they go and in the order in which they came."""
+    __slots__ = ("buckets", "places")
 
-    __slots__ = ("arrivals", "buckets", "order", "overtaken", "places")
-
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, numbers: Iterator[int]) -> None:
+        super().__init__(numbers)
         self.places = places
         self.buckets = frozenset(bucket for bucket, _ in places)
-        self.order: list[_Waiter] = []
-        self.arrivals: OrderedDict[int, _Waiter] = OrderedDict()
-        self.overtaken = 0
-
-    @property
-    def longest_waiting(self) -> _Waiter:
-        return next(iter(self.arrivals.values()))
-
-    @property
-    def is_impatient(self) -> bool:
-        return self.overtaken >= PATIENCE
-
-    def add(self, waiter: _Waiter) -> None:
-        insort(self.order, waiter)
-        self.arrivals[waiter.arrival] = waiter
-
-    def remove(self, waiter: _Waiter) -> None:
-        if waiter is self.longest_waiting:
-            self.overtaken = 0
-        del self.order[bisect_left(self.order, waiter)]
-        del self.arrivals[waiter.arrival]
-
-    def next_waiter(self) -> _Waiter:
-        return self.longest_waiting if self.is_impatient else self.order[0]
 
 
 class Slots:
-    """Gives out places. A bucket that nobody uses takes no memory."""
+    """Gives out places. A bucket without calls takes no memory."""
 
     def __init__(self) -> None:
         self._used: dict[Hashable, int] = {}
         self._queues: dict[Places, _Queue] = {}
-        self._arrivals = 0
+        self._numbers = count(1)
         self._granting = False
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
-        return sum(len(queue.order) for queue in self._queues.values())
+        """How many calls wait."""
+        return sum(len(queue) for queue in self._queues.values())
 
     def used(self, bucket: Hashable) -> int:
         """Return how many places of ``bucket`` are taken."""
         return self._used.get(bucket, 0)
 
     def take_at_once(self, places: Places) -> bool:
-        """Take the places if they are free and nobody waits; return whether that was so."""
+        """Take the places if they are free and no call waits; return whether that was so."""
         if self._queues or not self._have_room(places):
             return False
         self._take(places)
@@ -114,9 +79,8 @@ class Slots:
         """
         if self.take_at_once(places):
             return
-        queue = self._queues.setdefault(places, _Queue(places))
-        self._arrivals += 1
-        waiter = _Waiter(priority, rank, self._arrivals)
+        queue = self._queues.setdefault(places, _Queue(places, self._numbers))
+        waiter = _Waiter(priority, rank)
         queue.add(waiter)
         self._grant()
         try:
@@ -124,13 +88,13 @@ class Slots:
         except asyncio.CancelledError:
             if not waiter.granted.cancelled():
                 self.release(places)
-            elif waiter.arrival in queue.arrivals:
-                self._drop(queue, waiter)
+            elif waiter in queue:
+                self._drop(queue, waiter, served=False)
                 self._grant()  # the places that were kept for it may be free now
             raise
 
     def release(self, places: Places) -> None:
-        """Give the places back; whoever may go now is woken in the next turn of the loop.
+        """Give the places back; the calls that may go now are woken in the next turn of the loop.
 
         Not in this one: the step that follows from the call that ends here has not asked yet, and it may well be the
         one with the longest way to the end of the run.
@@ -158,45 +122,43 @@ class Slots:
             self._used[bucket] = self._used.get(bucket, 0) + 1
 
     def _grant(self) -> None:
-        """Let everybody go who may."""
+        """Grant places to all calls that may go."""
         while (found := self._next()) is not None:
             queue, waiter = found
             if waiter.granted.cancelled():
-                self._drop(queue, waiter)
+                self._drop(queue, waiter, served=False)
                 continue
             self._take(queue.places)
             for other in self._queues.values():
-                if other.longest_waiting.arrival < waiter.arrival and not other.buckets.isdisjoint(queue.buckets):
-                    other.overtaken += 1
-            self._drop(queue, waiter)
+                if other is not queue and not other.buckets.isdisjoint(queue.buckets):
+                    other.overtaken_by(waiter)
+            self._drop(queue, waiter, served=True)
             waiter.granted.set_result(None)
 
     def _next(self) -> tuple[_Queue, _Waiter] | None:
-        """Return who goes next. An impatient queue without room keeps others from the buckets that it waits for."""
+        """Return the call that goes next. An impatient queue without room keeps others from its buckets."""
         kept: set[Hashable] = set()
         for queue in self._in_order():
             if not kept.isdisjoint(queue.buckets):
                 continue
             if self._have_room(queue.places):
-                return queue, queue.next_waiter()
+                return queue, queue.next()
             if queue.is_impatient:
                 kept |= queue.buckets
         return None
 
     def _in_order(self) -> Iterator[_Queue]:
-        """Yield the queues, those with somebody impatient first: among them the one who came first."""
+        """Yield the queues, impatient ones first, among them the one whose oldest call came first."""
         queues = self._queues.values()
         if len(queues) == 1:
             yield from queues
             return
-        yield from sorted(
-            (queue for queue in queues if queue.is_impatient), key=lambda queue: queue.longest_waiting.arrival
-        )
-        yield from sorted((queue for queue in queues if not queue.is_impatient), key=lambda queue: queue.order[0].key)
+        yield from sorted((queue for queue in queues if queue.is_impatient), key=lambda queue: queue.oldest.arrival)
+        yield from sorted((queue for queue in queues if not queue.is_impatient), key=lambda queue: queue.next().key)
 
-    def _drop(self, queue: _Queue, waiter: _Waiter) -> None:
-        queue.remove(waiter)
-        if not queue.order:
+    def _drop(self, queue: _Queue, waiter: _Waiter, *, served: bool) -> None:
+        queue.remove(waiter, served=served)
+        if not queue:
             del self._queues[queue.places]
 
 

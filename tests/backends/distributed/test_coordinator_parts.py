@@ -15,7 +15,6 @@ from synaptic.backends.distributed.coordinator.life import Life, Transition
 from synaptic.backends.distributed.coordinator.llama_process import LoadStalled, ServerEnded, environment
 from synaptic.backends.distributed.coordinator.load_channel import LoadClock, read_channel
 from synaptic.backends.distributed.coordinator.lost_links import closed_by_peer
-from synaptic.backends.distributed.coordinator.restart_policy import DELAYS, MOST_LOSSES, SETTLED, Attempts
 from synaptic.backends.distributed.coordinator.types import FOLLOWERS, CoordinatorState
 from synaptic.backends.distributed.coordinator.watchdog import SHORTEST, TIMES_PREDICTED, SlotWatch, Watchdog
 from synaptic.backends.distributed.workers.protocol import Endpoint
@@ -178,42 +177,6 @@ def test_calls_of_others_are_watched_by_their_slots():
     assert watch.look([slot(0, read=9, decoded={"n_decoded": 1})], 150.0) == pytest.approx(18.0)
     assert watch.look([slot(0, read=9, decoded=[])], 151.0) is None
     assert watch.look([], 200.0) is None
-
-
-# Attempts
-
-
-def test_attempts_in_a_row_are_bounded_and_wait_longer_and_longer():
-    attempts = Attempts()
-    delays = []
-    while (delay := attempts.failed()) is not None:
-        delays.append(delay)
-    assert delays == list(DELAYS[1:])
-
-
-def test_a_loss_is_made_good_at_once_until_there_are_too_many():
-    attempts, now = Attempts(), 0.0
-    for _ in range(MOST_LOSSES - 1):
-        attempts.ready(now)
-        assert attempts.lost(now + 1, generated=False) == 0
-        now += 2
-    attempts.ready(now)
-    assert attempts.lost(now + 1, generated=False) is None
-
-
-def test_losses_do_not_add_up_while_calls_get_on():
-    attempts = Attempts()
-    for now in range(5 * MOST_LOSSES):
-        attempts.ready(now)
-        assert attempts.lost(now + 0.5, generated=True) == 0
-
-
-def test_losses_after_long_service_do_not_add_up():
-    attempts, now = Attempts(), 0.0
-    for _ in range(5 * MOST_LOSSES):
-        attempts.ready(now)
-        assert attempts.lost(now + SETTLED, generated=False) == 0
-        now += SETTLED
 
 
 # Diagnosis: the lines are what this llama.cpp says.

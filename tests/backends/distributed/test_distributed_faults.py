@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from real_distributed import (  # noqa: F401 - two are fixtures
@@ -24,9 +25,9 @@ from real_distributed import (  # noqa: F401 - two are fixtures
 )
 from rpc_support import stand_in_process
 
-from synaptic.backends.distributed.coordinator import restart_policy as attempts
 from synaptic.backends.distributed.coordinator.types import CoordinatorState as State
 from synaptic.errors import CoordinatorFailed, NoPlacement
+from synaptic.waiting import Rules
 
 pytestmark = [pytest.mark.real_model, pytest.mark.usefixtures("engine_here")]
 
@@ -284,7 +285,7 @@ async def test_an_external_worker_that_hangs_is_noticed_by_the_tokens_that_do_no
 
 
 async def test_a_worker_that_dies_again_and_again_is_given_up(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(attempts, "DELAYS", (0.0, 0.1, 0.1))
+    monkeypatch.setattr(Rules, "COORDINATOR", replace(Rules.COORDINATOR, delays=(0.0, 0.1, 0.1)))
     async with distributed(**await spread(2)) as watched:
 
         def kill_whoever_loads() -> None:
@@ -302,7 +303,7 @@ async def test_a_worker_that_dies_again_and_again_is_given_up(monkeypatch: pytes
 
 
 async def test_an_external_worker_that_restarts_at_every_load_is_given_up_and_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(attempts, "DELAYS", (0.0, 0.1, 0.1))
+    monkeypatch.setattr(Rules, "COORDINATOR", replace(Rules.COORDINATOR, delays=(0.0, 0.1, 0.1)))
     with externals(1) as (worker,):
         async with distributed(rpc_backends=[worker.settings()]) as watched:
 

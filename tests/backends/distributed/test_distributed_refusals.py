@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,6 @@ from rpc_worker import RpcWorker
 
 from synaptic import paths
 from synaptic.backends.distributed.coordinator import bring_up
-from synaptic.backends.distributed.coordinator import restart_policy as attempts
 from synaptic.backends.distributed.coordinator.types import CoordinatorState as State
 from synaptic.backends.distributed.engine.store import adopt
 from synaptic.errors import (
@@ -41,6 +41,7 @@ from synaptic.errors import (
     SynapticError,
     UsageError,
 )
+from synaptic.waiting import Rules
 
 pytestmark = [pytest.mark.real_model, pytest.mark.usefixtures("engine_here")]
 
@@ -230,7 +231,7 @@ async def test_a_port_that_is_taken_in_between_is_exchanged_for_another(monkeypa
 
 
 async def test_a_port_that_is_taken_for_good_is_given_up(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(attempts, "DELAYS", (0.0, 0.1))
+    monkeypatch.setattr(Rules, "COORDINATOR", replace(Rules.COORDINATOR, delays=(0.0, 0.1)))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setattr(bring_up, "free_port", lambda _: port)

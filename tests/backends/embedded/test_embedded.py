@@ -20,7 +20,6 @@ from synaptic import paths
 from synaptic.backends.base import Backend, BackendContext
 from synaptic.backends.embedded.backend import (
     CHILD_MODULE,
-    MAX_CRASHES,
     EmbeddedBackend,
     _address,
     cpu_quota,
@@ -45,6 +44,7 @@ from synaptic.messages import BackendNotice, BackendReport, ChatRequest, Chunk, 
 from synaptic.models.download import SMOLLM2, ensure_model
 from synaptic.processes.child import ChildProcess, python_command
 from synaptic.settings.load import Settings
+from synaptic.waiting import Rules
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -228,7 +228,7 @@ async def test_an_engine_that_crashes_is_started_again_but_not_for_ever(gguf: st
 
     backend = EmbeddedBackend(Settings(embedded_model=gguf), listen, command=fake(SERVES, "http://127.0.0.1:1"))
     pids = set()
-    for _ in range(MAX_CRASHES + 1):
+    for _ in range(Rules.EMBEDDED.most + 1):
         await backend.start()
         assert backend.pid is not None
         pids.add(backend.pid)
@@ -239,9 +239,9 @@ async def test_an_engine_that_crashes_is_started_again_but_not_for_ever(gguf: st
     with pytest.raises(EngineUnavailable, match="crashed 4 times within 60 s"):
         await backend.start()
     await backend.aclose()
-    assert len(pids) == MAX_CRASHES + 1
+    assert len(pids) == Rules.EMBEDDED.most + 1
     text = "the embedded engine was killed by SIGKILL; the next call starts it again"
-    assert notices == [BackendNotice("embedded", text, "warning")] * (MAX_CRASHES + 1)
+    assert notices == [BackendNotice("embedded", text, "warning")] * (Rules.EMBEDDED.most + 1)
 
 
 @pytest.mark.usefixtures("state")

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synaptic.backends.pool.calls.waiter import Waiter
 from synaptic.backends.pool.dispatch import Dispatcher, Limits
 from synaptic.backends.pool.learned.rates import Sample
 from synaptic.backends.pool.node.state import CallShape, ModelState, NodeState
-from synaptic.backends.pool.queue import Waiter
 from synaptic.errors import BackendUnavailable, ModelNotFound, PoolSaturated
 
 MODEL = "m:latest"

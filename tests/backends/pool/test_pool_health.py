@@ -15,15 +15,15 @@ from synaptic.backends.pool.node.health import (
     CALM_SUCCESSES,
     FORGIVEN_AFTER,
     LEAST_TRUST,
-    LONGEST_EJECTION,
-    LONGEST_PAUSE,
     NOT_ASKED,
     STRIKES,
     WARM_SECONDS,
     Health,
 )
 from synaptic.backends.pool.node.state import NodeState
+from synaptic.waiting import Rules
 
+LONGEST_EJECTION, LONGEST_PAUSE = Rules.EJECTION.longest, Rules.BUSY_PAUSE.longest
 SOFT = Failure("node", down=False, delivered=True, elsewhere=True, why="it failed")
 HARD = Failure("node", down=True, delivered=False, elsewhere=True, why="nothing answers there")
 JITTER = 1.1

@@ -11,12 +11,12 @@ import pytest
 from faulty_node import FaultyNode
 
 from synaptic.backends.ollama.backend import OllamaBackend
-from synaptic.backends.pool import warm
 from synaptic.backends.pool.node.facts import read_facts, update
 from synaptic.backends.pool.node.health import Health
 from synaptic.backends.pool.node.node import Member
 from synaptic.backends.pool.node.state import NodeState
 from synaptic.backends.pool.warm import Warmer
+from synaptic.waiting import Backoff, Rules
 
 if TYPE_CHECKING:
     from synaptic.messages import BackendReport
@@ -162,7 +162,7 @@ async def test_a_failure_is_a_notice_and_not_repeated_at_once(monkeypatch):
         assert not kitchen.prepare("a:latest")
         assert kitchen.prepare("b:latest")
         await kitchen.done()
-        monkeypatch.setattr(warm, "AGAIN_SECONDS", 0.0)
+        monkeypatch.setattr(Rules, "LOAD_AHEAD", Backoff((0.0,)))
         kitchen.node.fail("error", times=1)
         kitchen.node.memory.unload("b")
         kitchen.model("b").resident = False

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final
 from synaptic.backends.distributed.coordinator.bring_up import BringUp, Serving
 from synaptic.backends.distributed.coordinator.failure import given_up, may_pass
 from synaptic.backends.distributed.coordinator.life import Life, Transition
-from synaptic.backends.distributed.coordinator.restart_policy import Attempts
 from synaptic.backends.distributed.coordinator.supervision import End, supervise
 from synaptic.backends.distributed.coordinator.types import CoordinatorState, CoordinatorStatus, LoadProgress
 from synaptic.backends.distributed.placement import token_seconds
 from synaptic.errors import BackendUnavailable, CoordinatorFailed, SynapticError
 from synaptic.messages import BackendNotice, BackendProgress
+from synaptic.waiting import Restarts, Rules
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -64,6 +64,7 @@ class Coordinator:
         self._restarts = 0
         self._speed: float | None = None
         self._generated = False
+        self._ready_at = 0.0
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -206,21 +207,22 @@ class Coordinator:
 
     async def _serve(self) -> None:
         """Serve until nobody has asked for long enough, or until there is no more hope."""
-        attempts = Attempts()
+        restarts = Restarts(Rules.COORDINATOR, row=1)
         while True:
             self._life.move(_S.PREFLIGHT)
             error: SynapticError
             try:
-                end = await self._serve_once(attempts)
+                end = await self._serve_once()
             except SynapticError as failure:
                 error = failure
-                delay = attempts.failed() if may_pass(failure) else None
+                delay = restarts.after_failure() if may_pass(failure) else None
             else:
                 if end.idle:
                     self._life.move(_S.SLEEPING, end.reason)
                     return
                 error = CoordinatorFailed(end.reason, backend=NAME, worker=end.worker, log_line=end.line)
-                delay = attempts.lost(time.monotonic(), generated=self._generated)
+                now = time.monotonic()
+                delay = restarts.after_end(now, now - self._ready_at, useful=self._generated)
                 self._restarts += 1
             if delay is None:
                 self._give_up(error)
@@ -228,13 +230,13 @@ class Coordinator:
             self._life.move(_S.RESTARTING, error.message)
             await asyncio.sleep(delay)
 
-    async def _serve_once(self, attempts: Attempts) -> End:
+    async def _serve_once(self) -> End:
         """Bring it up and watch it until it ends."""
         self._progress = None
         async with self._bring_up.serving(self._loading) as serving:
             self._serving = serving
             self._progress = None
-            attempts.ready(time.monotonic())
+            self._ready_at = time.monotonic()
             self._generated = False
             self._load.last_used = time.monotonic()
             self._life.move(_S.READY)

@@ -31,6 +31,7 @@ from synaptic.backends.distributed.service.record import (
 from synaptic.errors import EngineUnavailable, ExitCode, SynapticError
 from synaptic.messages import BackendNotice
 from synaptic.processes import told_to_end
+from synaptic.waiting import Rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from synaptic.settings import Settings
 
 POLL_SECONDS: Final = 0.2
-RETRY_SECONDS: Final = 60.0
+RETRY_SECONDS: Final = Rules.SERVICE.longest
 """How long after a coordinator was given up it is tried again: its workers may be back by then."""
 
 LOG_BYTES: Final = 1_000_000

@@ -19,7 +19,6 @@ from synaptic import paths
 from synaptic.backends.distributed.coordinator import Change
 from synaptic.backends.distributed.workers.machine import available_bytes, cpu_name, parse_devices
 from synaptic.backends.distributed.workers.protocol import Endpoint
-from synaptic.backends.distributed.workers.restart_policy import Restarts
 from synaptic.backends.embedded import SPIN_COUNT
 from synaptic.errors import BackendUnavailable, SynapticError
 from synaptic.messages import BackendNotice, ignore_report
@@ -34,6 +33,7 @@ from synaptic.processes import (
     is_stopped,
     resident_bytes,
 )
+from synaptic.waiting import Restarts, Rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -158,7 +158,7 @@ class ManagedWorker:
         self._supervisor: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._ready_at = 0.0
-        self._restarts = Restarts()
+        self._restarts = Restarts(Rules.WORKER)
         self._asked: str | None = None
         self._threads: set[asyncio.Future[Any]] = set()
         self._wake = asyncio.Event()

@@ -12,11 +12,12 @@ from synaptic.backends.pool.calls.attempt import Attempt
 from synaptic.backends.pool.calls.hedging import first_of_two
 from synaptic.backends.pool.calls.progress import Progress
 from synaptic.backends.pool.calls.sentinel import SUSPICIOUS_SILENCE, Flight
+from synaptic.backends.pool.calls.waiter import Waiter
 from synaptic.backends.pool.learned import COLD_LOAD_SECONDS, OutputSizes, prompt_tokens
 from synaptic.backends.pool.node import CallShape, PastError, judge
-from synaptic.backends.pool.queue import Waiter
 from synaptic.errors import BackendError, ModelNotFound
 from synaptic.messages import Chunk, Continued, Restart
+from synaptic.waiting import Rules
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -29,16 +30,10 @@ if TYPE_CHECKING:
     from synaptic.backends.pool.node import Failure, Member, ModelState, Watch
     from synaptic.messages import ChatRequest
 
-MODEL_PENALTY_SECONDS = 60.0
-"""How long a model that a node lacks or cannot load is not asked for there, unless its facts say otherwise before."""
-
 THINKS, NO_NEEDS = frozenset({"thinking"}), frozenset[str]()
 
 MOST_REFUSALS = 20
 """Nodes that refuse a call without having taken it do not count as failovers; this ends it if that never ends."""
-
-SAME_NODE_SECONDS = 0.25
-"""Where no other node can take the call over, the same one is asked again after this, then after twice as long."""
 
 PATIENCE_FACTOR = 3.0
 """A node is asked whether it lives when its first token takes so many times as long as usual."""
@@ -230,7 +225,7 @@ class Call:
         if state is not None:
             state.loading_until = 0.0
         if failure.blame == "model" and state is not None:
-            state.refused_until, state.refused_why = now + MODEL_PENALTY_SECONDS, failure.why
+            state.refused_until, state.refused_why = now + Rules.REFUSED_MODEL.longest, failure.why
             parts.watch.doubted(member)
         elif failure.blame == "busy":
             member.health.busy(now, failure.retry_after)
@@ -256,7 +251,7 @@ class Call:
             self._retries = True
             assert self._member is not None, "some node has failed"
             if self._is_last(self._member.state.key):
-                await asyncio.sleep(SAME_NODE_SECONDS * 2 ** (self._sent - 1))
+                await asyncio.sleep(Rules.SAME_NODE.delay(self._sent))
         self._waiter.attempt += 1
         self._shape.cached = parts.prefixes.cached(self._model, self._chain)
         try:

@@ -19,23 +19,19 @@ import random
 from math import ceil
 from typing import TYPE_CHECKING
 
+from synaptic.waiting import Rules
+
 if TYPE_CHECKING:
     from synaptic.backends.pool.node.failures import Failure
     from synaptic.backends.pool.node.state import NodeState
     from synaptic.backends.pool.node.status import NodeCondition
 
 STRIKES = 3
-FIRST_EJECTION, LONGEST_EJECTION = 1.0, 60.0
 FORGIVEN_AFTER = 60.0
 """Seconds of good service after which the next ejection is a short one again."""
 
-PROBE_DELAYS = (0.5, 1.0, 2.0, 3.0)
-"""The last one goes on: with the 2 s that a probe may take, a node that is back is found within 5 s."""
-
-PROBE_JITTER = 0.1
 WARM_SECONDS = 10.0
 LEAST_TRUST = 0.4
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 CALM_SECONDS = 10.0
 CALM_SUCCESSES = 8
 TICK = 1.0
@@ -114,8 +110,8 @@ class Health:
         if now < self._paused_until:
             return False
         self._pauses += 1
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._pauses - 1, 10))
-        self._paused_until = now + min(LONGEST_PAUSE, max(pause, retry_after or 0.0))
+        rule = Rules.BUSY_PAUSE
+        self._paused_until = now + min(rule.longest, max(rule.delay(self._pauses), retry_after or 0.0))
         return True
 
     def succeeded(self, now: float) -> bool:
@@ -206,8 +202,8 @@ class Health:
     def _eject(self, now: float, why: str) -> None:
         self._condition, self.reason = "down", why
         self.down_since = now
-        self._until = now + min(LONGEST_EJECTION, FIRST_EJECTION * 2.0 ** min(self._ejections, 10))
         self._ejections += 1
+        self._until = now + Rules.EJECTION.delay(self._ejections)
         self._probe_at = None
 
     def _go_down(self, now: float, why: str) -> None:
@@ -217,6 +213,5 @@ class Health:
         self._schedule_probe(now)
 
     def _schedule_probe(self, now: float) -> None:
-        delay = PROBE_DELAYS[min(self._probes, len(PROBE_DELAYS) - 1)]
         self._probes += 1
-        self._probe_at = now + delay * (1.0 + self._rng.uniform(-PROBE_JITTER, PROBE_JITTER))
+        self._probe_at = now + Rules.PROBE.delay(self._probes, self._rng)

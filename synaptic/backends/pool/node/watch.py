@@ -17,6 +17,7 @@ from synaptic.backends.pool.node.identity import own_addresses, place_of, twins
 from synaptic.backends.pool.node.reload import Placement
 from synaptic.errors import BackendError
 from synaptic.messages import BackendNotice
+from synaptic.waiting import Rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -32,7 +33,6 @@ CHECK_SECONDS = 2.0
 LATE_SECONDS = 0.5
 LISTING_EVERY = 60.0
 BUSY_LISTING_EVERY = 10.0
-MISSED_LISTING_AGAIN = 5.0
 REFRESH_EVERY = 2.0
 LATECOMERS_SECONDS, LATECOMERS_FACTOR = 0.5, 5.0
 """How long a pool that starts waits for the rest of its nodes once one has answered: this long, or this many times as
@@ -247,7 +247,7 @@ class Watch:
         if now - self._used_at > IN_USE_SECONDS:
             return now + LONGEST_SLEEP
         if record.missed_at is not None:
-            return record.missed_at + MISSED_LISTING_AGAIN
+            return record.missed_at + Rules.LISTING.longest
         if record.listing_due:
             return now
         return member.checked_at + (BUSY_LISTING_EVERY if member.state.in_flight else LISTING_EVERY)

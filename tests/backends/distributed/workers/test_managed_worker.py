@@ -25,6 +25,7 @@ from synaptic.errors import BackendUnavailable, UsageError
 from synaptic.messages import BackendNotice
 from synaptic.processes.ports import is_free
 from synaptic.processes.watch import is_listening
+from synaptic.waiting import Rules
 
 DRIVER = Path(__file__).parents[3] / "support" / "managed_worker_driver.py"
 
@@ -188,7 +189,7 @@ async def test_one_that_ends_again_and_again_is_given_up(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """It exits with status 0, as the RPC server does when it cannot take a connection."""
-    monkeypatch.setattr("synaptic.backends.distributed.workers.restart_policy.DELAYS", (0.0, 0.01))
+    monkeypatch.setattr(Rules, "WORKER", replace(Rules.WORKER, delays=(0.0, 0.01)))
     mark = str(tmp_path / "mark")
     said: list[object] = []
     async with managed(
@@ -250,7 +251,7 @@ async def test_a_port_that_is_taken_between_the_look_and_the_start_is_replaced(
 
 async def test_a_port_that_is_taken_while_it_is_down_is_waited_for(engine: Engine, monkeypatch: pytest.MonkeyPatch):
     """Others rely on the port by now."""
-    monkeypatch.setattr("synaptic.backends.distributed.workers.restart_policy.DELAYS", (0.5, *[0.05] * 50))
+    monkeypatch.setattr(Rules, "WORKER", replace(Rules.WORKER, delays=(0.5, *[0.05] * 50)))
     async with managed(engine) as worker:
         endpoint = worker.endpoint
         os.kill(worker.pid, signal.SIGKILL)
@@ -265,7 +266,7 @@ async def test_a_port_that_is_taken_while_it_is_down_is_waited_for(engine: Engin
 
 
 async def test_one_whose_port_stays_taken_is_given_up(engine: Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("synaptic.backends.distributed.workers.restart_policy.DELAYS", (0.5, 0.05))
+    monkeypatch.setattr(Rules, "WORKER", replace(Rules.WORKER, delays=(0.5, 0.05)))
     async with managed(engine) as worker:
         os.kill(worker.pid, signal.SIGKILL)
         await within(worker.wait_change(1))

@@ -31,6 +31,7 @@ from synaptic.backends.distributed.workers.registry import Worker, WorkerRegistr
 from synaptic.messages import ignore_report
 from synaptic.settings.load import Settings
 from synaptic.settings.nodes import RpcBackendSettings
+from synaptic.waiting import Rules
 
 GIB = 1 << 30
 FAR = Endpoint("10.0.0.4", 50052)
@@ -149,7 +150,7 @@ async def test_one_that_does_not_run_is_refused(engine: Engine):
 
 
 async def test_one_that_has_failed_is_refused_with_its_reason(engine: Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("synaptic.backends.distributed.workers.restart_policy.DELAYS", ())
+    monkeypatch.setattr(Rules, "WORKER", replace(Rules.WORKER, delays=()))
     async with managed(engine) as worker:
         os.kill(worker.pid, signal.SIGKILL)
         await within(worker.wait_change(1))
