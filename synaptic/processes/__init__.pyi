@@ -3,6 +3,9 @@ from .child import describe_exit as describe_exit
 from .child import python_command as python_command
 from .child import tied as tied
 from .endings import told_to_end as told_to_end
+from .files import lock as lock
+from .files import replace_file as replace_file
+from .files import write_whole as write_whole
 from .lifeline import die_with_parent as die_with_parent
 from .lifeline import exit_at_end_of_input as exit_at_end_of_input
 from .mark import process_mark as process_mark

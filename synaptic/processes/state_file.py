@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
-import tempfile
-import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.errors import UsageError
+from synaptic.processes.files import lock, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 LOCK_SECONDS: Final = 5.0
 MAX_BYTES: Final = 4 * 1024 * 1024
-_POLL = 0.01
 
 
 @contextmanager
@@ -28,17 +24,18 @@ def only_one(file: Path, *, patience: float = LOCK_SECONDS) -> Iterator[None]:
 
     Args:
         file: Which.
-        patience: How many seconds to wait for somebody else to leave.
+        patience: How many seconds to wait for the process that holds it.
 
     Raises:
-        OSError: If the lock cannot be had: :class:`TimeoutError` if somebody keeps it for too long.
+        OSError: If the lock cannot be had: :class:`TimeoutError` if another process keeps it for longer.
 
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     # Beside the file, which is replaced: a lock on the file itself would be one on its predecessor.
     descriptor = os.open(file.with_name(f".{file.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        _lock(descriptor, file, patience)
+        if not lock(descriptor, patience=patience):
+            raise TimeoutError(f"{file} is locked by another process for more than {patience:g} s")
         yield
     finally:
         os.close(descriptor)
@@ -102,27 +99,4 @@ def replace_json(file: Path, document: Any) -> None:
 
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(json.dumps(document, indent=2) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).replace(file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
-
-
-def _lock(descriptor: int, file: Path, patience: float) -> None:
-    end = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() > end:
-                raise TimeoutError(f"{file} is locked by another process for more than {patience:g} s") from error
-            time.sleep(_POLL)
-        else:
-            return
+    replace_file(file, (json.dumps(document, indent=2) + "\n").encode())

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import stat
-import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import ConfigError, Problem
+from synaptic.processes import lock, replace_file, write_whole
 from synaptic.text import JsonDocument, parse_json
 
 if TYPE_CHECKING:
@@ -68,7 +65,7 @@ def write_settings_file(path: Path, value: Mapping[str, Any]) -> None:
     try:
         if target.exists() and not target.is_file():
             raise _error(str(path), "the file cannot be written: not a regular file", suggestion="name another")
-        _replace(target, text.encode())
+        replace_file(target, text.encode())
     except OSError as exc:
         raise _cannot("written", str(path), exc) from exc
 
@@ -86,9 +83,8 @@ def only_writer(path: Path) -> Iterator[None]:
         yield  # there is nothing to lock, and writing will say so
         return
     try:
-        end = time.monotonic() + LOCK_SECONDS
-        while not _locked(descriptor) and time.monotonic() < end:
-            time.sleep(0.01)
+        with contextlib.suppress(OSError):  # a file system without locks
+            lock(descriptor, patience=LOCK_SECONDS)
         yield
     finally:
         os.close(descriptor)
@@ -111,21 +107,11 @@ def back_up(path: Path) -> Path:
             backup = path.with_name(f"{path.name}.bak" + (f".{number}" if number else ""))
             with contextlib.suppress(FileExistsError):
                 descriptor = os.open(backup, os.O_WRONLY | os.O_CREAT | os.O_EXCL, NEW_FILE_MODE)
-                _write_and_close(descriptor, data, like=path)
+                write_whole(descriptor, data, like=path)
                 return backup
             number += 1
     except OSError as exc:
         raise _cannot("backed up", str(path), exc) from exc
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True  # a file system without locks: waiting would not help
-    return True
 
 
 def _read(path: Path, source: str) -> bytes | None:
@@ -161,44 +147,6 @@ def _decode(data: bytes, source: str) -> str:
     except UnicodeDecodeError as exc:
         line = exc.object[: exc.start].count(b"\n") + 1
         raise _error(source, "the file is not UTF-8 text", suggestion="save it as UTF-8", line=line) from exc
-
-
-def _replace(target: Path, data: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=f"{target.name}.", suffix=".tmp", dir=target.parent)
-    try:
-        _write_and_close(descriptor, data, like=target)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    _sync_directory(target.parent)
-
-
-def _write_and_close(descriptor: int, data: bytes, *, like: Path) -> None:
-    with os.fdopen(descriptor, "wb") as file:
-        with contextlib.suppress(FileNotFoundError):
-            _keep_owner_and_mode(descriptor, like.stat())
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _keep_owner_and_mode(descriptor: int, before: os.stat_result) -> None:
-    if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
-        # Only root may give a file away; anybody else then owns what they were allowed to replace.
-        with contextlib.suppress(PermissionError):
-            os.fchown(descriptor, before.st_uid, before.st_gid)
-    os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
-
-
-def _sync_directory(directory: Path) -> None:
-    # The rename itself must survive a power cut; some file systems refuse to sync a directory, which is no failure.
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _cannot(done: str, source: str, exc: OSError | ValueError) -> ConfigError:
