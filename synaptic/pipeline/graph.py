@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from synaptic.messages import Timeouts
 
@@ -12,15 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from synaptic.agents import Agent, Shape
-    from synaptic.pipeline.loader import Pipeline
+    from synaptic.pipeline.inputs import PipelineFile
     from synaptic.pipeline.spec import BudgetSpec, Join, Overflow, RetryCause, Select
     from synaptic.pipeline.templates import Expression, Template
-    from synaptic.pipeline.tools import Tool
 
-WorkKind: TypeAlias = Literal["agent", "choose", "tool", "pipeline", "repeat"]
-"""What a step does, once for each item of its map."""
-StepKind: TypeAlias = WorkKind | Literal["map", "samples"]
-"""What an event tells of: a step's work, or what holds several of them together."""
+WorkKind: TypeAlias = str
+"""What a step does, once for each item of its map: a name in the table of kinds."""
+StepKind: TypeAlias = str
+"""What an event tells of: a step's work, or ``map`` or ``samples``, which hold several of them together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,51 +87,81 @@ class CompiledSamples:
     judge: CompiledCall | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompiledRepeat:
-    """A bounded loop.
-
-    Attributes:
-        itself: Whether the body is the step's own call, so that the kept round's output is the step's output.
-
-    """
-
-    body: Graph
-    until: Expression | None
-    score: Expression | None
-    max: int | Expression
-    keep: Literal["best", "last"]
-    plateau: int | None = None
-    itself: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompiledChoose:
-    """A classifying call. Its shape is one enum, ``choice``; the step's output is the chosen label."""
-
-    call: CompiledCall
-    options: Mapping[str, tuple[str, ...]]
-
-
 Binding: TypeAlias = "Expression | Template | Any"
 """What an argument is filled from: ``"{{ steps.a }}"`` alone gives the value itself, other text a text."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompiledTool:
-    """A call of a Python function; ``shape``, where given, is what its output is checked against."""
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """Steps inside a step: the body of a loop, or those of another pipeline.
 
-    tool: Tool
-    arguments: Mapping[str, Binding]
-    shape: Shape | None = None
+    Attributes:
+        inputs: What is known of their pipeline's inputs before the run; ``None`` where it is the pipeline around.
+        concurrency: Most calls at once; ``None`` is no bound.
+        listed: Whether plans and drawings show them.
+
+    """
+
+    graph: Graph
+    inputs: Mapping[str, Any] | None = None
+    concurrency: int | None = None
+    listed: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompiledUse:
-    """Another pipeline with its inputs. The output is its result: a sole reference gives the value itself."""
+class Work:
+    """What a step does, compiled. Every kind of step has a class of its own, in its file in ``kinds``.
 
-    pipeline: CompiledPipeline
-    inputs: Mapping[str, Binding]
+    Attributes:
+        kind: The kind's name.
+
+    """
+
+    __slots__ = ()
+    kind: ClassVar[str]
+
+    @property
+    def call(self) -> CompiledCall | None:
+        """The call of a model that the work is; ``None`` where it is none itself."""
+        return None
+
+    @property
+    def name(self) -> str:
+        """The agent, the tool or the pipeline that is called; "" where nothing is."""
+        return self.call.agent.name if self.call is not None else ""
+
+    @property
+    def length(self) -> int:
+        """Calls that it makes one after the other, as far as that is known."""
+        return 1
+
+    @property
+    def inside(self) -> Inside | None:
+        """The steps that it consists of."""
+        return None
+
+    @property
+    def repeated(self) -> CompiledStep | None:
+        """The step whose work it does in rounds; ``None`` where it is not a loop over itself."""
+        return None
+
+    @property
+    def options(self) -> Mapping[str, tuple[str, ...]]:
+        """Labels of a choice, each with the steps that run only if it is chosen."""
+        return {}
+
+    @property
+    def structured(self) -> bool:
+        """Whether a model writes the output as JSON."""
+        return False
+
+    @property
+    def answer(self) -> str | None:
+        """The path, below the step's own, of the text that its output is, once written; "" is the step itself."""
+        return None
+
+    def times(self, inputs: Mapping[str, Any]) -> str:  # noqa: ARG002  (a loop's bound depends on them)
+        """Return how often it is done, as ``≤ 3``; "" where that is once."""
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +174,10 @@ class Feed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledStep:
-    """One step. Exactly one of ``call``, ``choose``, ``tool``, ``use`` and ``repeat`` is set.
+    """One step.
 
     Attributes:
+        work: What it does.
         needs: Steps of the same scope that this one waits for.
         gates: Steps with ``choose`` that list this one, with the labels that let it run; any one is enough.
         feed: Set where the map may start before the step that writes its list has ended.
@@ -158,13 +188,9 @@ class CompiledStep:
     """
 
     id: str
-    kind: WorkKind
+    work: Work
+    description: str = ""
     needs: tuple[str, ...] = ()
-    call: CompiledCall | None = None
-    choose: CompiledChoose | None = None
-    tool: CompiledTool | None = None
-    use: CompiledUse | None = None
-    repeat: CompiledRepeat | None = None
     samples: CompiledSamples | None = None
     foreach: Expression | None = None
     item_name: str | None = None
@@ -181,16 +207,25 @@ class CompiledStep:
     priority: int = 0
 
     @property
-    def agent_name(self) -> str | None:
-        """The agent that is called, if the step calls one."""
-        call = self.call or (self.choose.call if self.choose else None)
-        return call.agent.name if call else None
+    def kind(self) -> WorkKind:
+        """The kind of its work."""
+        return self.work.kind
 
     @property
-    def is_plain_call(self) -> bool:
-        """Whether the step is one call of an agent, and nothing else."""
-        modified = self.foreach or self.samples or self.repeat
-        return self.call is not None and not modified
+    def call(self) -> CompiledCall | None:
+        """The call of a model that its work is; ``None`` where it is none itself."""
+        return self.work.call
+
+    @property
+    def agent_name(self) -> str | None:
+        """The agent that is called, if the step calls one."""
+        call = self.work.call
+        return None if call is None else call.agent.name
+
+    @property
+    def worker(self) -> CompiledStep:
+        """The step whose work is done: of a loop over itself, its body."""
+        return self.work.repeated or self
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,19 +287,41 @@ class CompiledPipeline:
 
     """
 
-    pipeline: Pipeline
+    pipeline: PipelineFile
     graph: Graph
     result: Template
     needed: frozenset[str]
     budget: BudgetSpec
     concurrency: int | None
 
+    @property
+    def answer(self) -> str | None:
+        """The path of the step whose text is the pipeline's result, and stays so once it is written.
+
+        ``None`` where anything may still change or replace that text: an output shape, a map, samples, a loop, a
+        person who approves it, a step that takes its place, a race that it may lose.
+        """
+        reference = self.result.sole_reference
+        if reference is None or reference.root != "steps" or len(reference.path) != 1:
+            return None
+        step = self.graph.steps.get(reference.path[0])
+        if step is None or _may_change(step) or _may_lose(step, self.graph):
+            return None
+        inner = step.work.answer
+        return inner if inner is None else f"{step.id}.{inner}".removesuffix(".")
+
 
 def _weight(step: CompiledStep) -> int:
     """Return the number of calls that the step makes one after the other, as far as that is known."""
-    if step.repeat is not None:
-        rounds = step.repeat.max if isinstance(step.repeat.max, int) else 1
-        return max(1, rounds * step.repeat.body.length)
-    if step.use is not None:
-        return max(1, step.use.pipeline.graph.length)
-    return 2 if step.samples is not None and step.samples.judge is not None else 1
+    judged = step.samples is not None and step.samples.judge is not None
+    return max(1, step.work.length) + judged
+
+
+def _may_change(step: CompiledStep) -> bool:
+    many = step.foreach is not None or step.samples is not None
+    return many or step.approve in {"output", "both"} or step.on_error == "use" or step.on_demand
+
+
+def _may_lose(step: CompiledStep, graph: Graph) -> bool:
+    """Return whether the step may be cancelled because another one was faster."""
+    return any(graph.steps[later].join == "first" for later in graph.dependents[step.id])

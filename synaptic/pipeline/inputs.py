@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from synaptic.errors import PipelineError, Problem
 from synaptic.pipeline.documents import Repeated, confined, document_of, read_file, read_files
@@ -12,15 +12,40 @@ from synaptic.text import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
-    from synaptic.pipeline.loader import Pipeline
     from synaptic.pipeline.spec import InputSpec
+    from synaptic.text import YamlDocument
 
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _FILES = frozenset({"file", "files"})
 
 
-def bind_inputs(pipeline: Pipeline, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+class PipelineForm(Protocol):
+    """What a pipeline declares."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def description(self) -> str: ...  # noqa: D102
+    @property
+    def inputs(self) -> Mapping[str, InputSpec]: ...  # noqa: D102
+
+
+class PipelineFile(Protocol):
+    """A pipeline that was read, as far as its steps do not matter: :class:`synaptic.Pipeline` is one."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def spec(self) -> PipelineForm: ...  # noqa: D102
+    @property
+    def document(self) -> YamlDocument: ...  # noqa: D102
+    @property
+    def path(self) -> Path | None: ...  # noqa: D102
+
+
+def bind_inputs(pipeline: PipelineFile, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return every declared input with its value; files are read.
 
     Args:
@@ -38,7 +63,7 @@ def bind_inputs(pipeline: Pipeline, given: Mapping[str, Any], defaults: Mapping[
     return _Binding(pipeline, values, convert_given, _how).bound()
 
 
-def bind_values(pipeline: Pipeline, values: Mapping[str, Any]) -> dict[str, Any]:
+def bind_values(pipeline: PipelineFile, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return every declared input of a sub-pipeline, from values of the pipeline that uses it.
 
     No file is read for a value: documents are mappings with ``text``, or text. The output of a skipped step counts
@@ -57,7 +82,7 @@ class _Binding:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: PipelineFile,
         given: Mapping[str, Any],
         read: Callable[[Any, InputSpec], Any],
         how: Callable[[str, InputSpec], str],

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import networkx as nx
 
     from synaptic.messages import Route
-    from synaptic.pipeline.graph import CompiledPipeline, CompiledStep, Graph
+    from synaptic.pipeline.graph import CompiledPipeline
     from synaptic.pipeline.loader import Pipeline
 
 __all__ = ["Plan", "PlannedStep", "answer_path", "default_inputs", "limits", "overview"]
@@ -93,30 +93,9 @@ def limits(compiled: CompiledPipeline) -> dict[str, float]:
 def answer_path(compiled: CompiledPipeline) -> str | None:
     """Return the path of the step whose text is the pipeline's result, and stays so once it is written.
 
-    ``None`` where anything may still change or replace that text: an output shape, a map, samples, a loop, a person
-    who approves it, a step that takes its place, a race that it may lose.
+    ``None`` where anything may still change or replace that text.
     """
-    reference = compiled.result.sole_reference
-    if reference is None or reference.root != "steps" or len(reference.path) != 1:
-        return None
-    name = reference.path[0]
-    step = compiled.graph.steps.get(name)
-    if step is None or _may_change(step) or _may_lose(step, compiled.graph):
-        return None
-    if step.use is not None:
-        inner = answer_path(step.use.pipeline)
-        return f"{name}.{inner}" if inner else None
-    return name if step.call is not None and step.call.shape is None else None
-
-
-def _may_change(step: CompiledStep) -> bool:
-    many = step.foreach is not None or step.samples is not None or step.repeat is not None
-    return many or step.approve in {"output", "both"} or step.on_error == "use" or step.on_demand
-
-
-def _may_lose(step: CompiledStep, graph: Graph) -> bool:
-    """Return whether the step may be cancelled because another one was faster."""
-    return any(graph.steps[later].join == "first" for later in graph.dependents[step.id])
+    return compiled.answer
 
 
 def _without_text(value: Any) -> Any:

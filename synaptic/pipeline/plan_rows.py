@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from synaptic.errors import PipelineError
-from synaptic.pipeline.templates import Expression, Template
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -15,14 +12,12 @@ if TYPE_CHECKING:
     from synaptic.pipeline.graph import (
         CompiledCall,
         CompiledPipeline,
-        CompiledRepeat,
         CompiledStep,
-        CompiledUse,
         Graph,
         StepKind,
         WorkKind,
     )
-    from synaptic.pipeline.spec import Join, Overflow, StepSpec
+    from synaptic.pipeline.spec import Join, Overflow
 
 MODEL_ORIGINS: Final = {
     "step": "the step says so",
@@ -97,12 +92,11 @@ class PlannedStep:
         return {"id": data.pop("path"), **data}
 
 
-class _Scope(NamedTuple):
-    """Where a graph stands: its prefix, its depth, what its file says, and the inputs that are known before the run."""
+class _Level(NamedTuple):
+    """Where a graph stands: its prefix, its depth, and the inputs that are known before the run."""
 
     prefix: str
     depth: int
-    specs: Mapping[str, StepSpec]
     inputs: Mapping[str, Any]
 
 
@@ -118,7 +112,7 @@ def planned_steps(
         answer: The path of the step that streams the answer.
 
     """
-    return list(_Rows(route, answer).graph(compiled.graph, _Scope("", 0, compiled.pipeline.spec.steps, inputs)))
+    return list(_Rows(route, answer).graph(compiled.graph, _Level("", 0, inputs)))
 
 
 class _Rows:
@@ -126,35 +120,32 @@ class _Rows:
         self._route = route
         self._answer = answer
 
-    def graph(self, graph: Graph, scope: _Scope) -> Iterator[PlannedStep]:
+    def graph(self, graph: Graph, scope: _Level) -> Iterator[PlannedStep]:
         """Yield the rows of one scope."""
         stages = graph.stages()
         critical = set(graph.critical_path())
         for name in sorted(graph.steps, key=stages.__getitem__):
             step = graph.steps[name]
             yield self._step(step, scope, stage=stages[name], critical=name in critical, rank=graph.ranks[name])
-            inner = _Scope(f"{scope.prefix}{name}.", scope.depth + 1, {}, scope.inputs)
-            if step.repeat is not None and not step.repeat.itself:
-                loop = scope.specs[name].repeat if name in scope.specs else None
-                yield from self.graph(step.repeat.body, inner._replace(specs=(loop and loop.steps) or {}))
-            if step.use is not None:
-                used = step.use.pipeline
-                inputs = known_inputs(step.use)
-                yield from self.graph(used.graph, inner._replace(specs=used.pipeline.spec.steps, inputs=inputs))
+            inside = step.work.inside
+            inputs = scope.inputs if inside is None or inside.inputs is None else inside.inputs
+            inner = _Level(f"{scope.prefix}{name}.", scope.depth + 1, inputs)
+            if inside is not None and inside.listed:
+                yield from self.graph(inside.graph, inner)
             yield from self._judge(step, inner, stage=stages[name])
 
-    def _step(self, step: CompiledStep, scope: _Scope, *, stage: int, critical: bool, rank: int) -> PlannedStep:
-        worker = inner_step(step)
-        call = worker.call or (worker.choose.call if worker.choose else None)
+    def _step(self, step: CompiledStep, scope: _Level, *, stage: int, critical: bool, rank: int) -> PlannedStep:
+        worker = step.worker
+        call = worker.call
         path = scope.prefix + step.id
         return PlannedStep(
             path=path,
             depth=scope.depth,
             kind=event_kind(step),
             work=worker.kind,
-            what=work_name(step),
+            what=worker.work.name,
             agent=call.agent.name if call else None,
-            description=" ".join(scope.specs[step.id].description.split()) if step.id in scope.specs else "",
+            description=step.description,
             needs=tuple(scope.prefix + need for need in step.needs),
             stage=stage,
             times=run_count(step, scope.inputs),
@@ -162,11 +153,11 @@ class _Rows:
             priority=step.priority,
             rank=rank,
             conditional=step.when is not None or bool(step.gates),
-            structured=worker.call is not None and worker.call.shape is not None,
+            structured=worker.work.structured,
             streams_answer=path == self._answer,
             join=step.join,
             gates={scope.prefix + gate: labels for gate, labels in step.gates.items()},
-            options={} if worker.choose is None else dict(worker.choose.options),
+            options=dict(worker.work.options),
             fallback=scope.prefix + step.fallback if step.fallback else None,
             on_error=step.on_error,
             on_demand=step.on_demand,
@@ -174,9 +165,9 @@ class _Rows:
             **self._call(call),
         )
 
-    def _judge(self, step: CompiledStep, scope: _Scope, *, stage: int) -> Iterator[PlannedStep]:
+    def _judge(self, step: CompiledStep, scope: _Level, *, stage: int) -> Iterator[PlannedStep]:
         """Yield the row of the call that rates or merges the samples of a step."""
-        samples = step.samples or inner_step(step).samples
+        samples = step.samples or step.worker.samples
         if samples is None or samples.judge is None:
             return
         best = samples.select == "best"
@@ -217,71 +208,21 @@ class _Rows:
         }
 
 
-def inner_step(step: CompiledStep) -> CompiledStep:
-    """Return the step whose work is done: of a step that repeats itself, its body."""
-    if step.repeat is not None and step.repeat.itself:
-        return step.repeat.body.steps.get(step.id) or next(iter(step.repeat.body.steps.values()), step)
-    return step
-
-
 def event_kind(step: CompiledStep) -> StepKind:
     """Return the kind that the step's own events have."""
     if step.foreach is not None:
         return "map"
-    if step.repeat is not None:
-        return "repeat"
     return "samples" if step.samples is not None else step.kind
-
-
-def work_name(step: CompiledStep) -> str:
-    """Return the agent, the tool or the sub-pipeline that a step calls; "" for a loop over steps."""
-    step = inner_step(step)
-    if step.tool is not None:
-        return step.tool.tool.name
-    if step.use is not None:
-        return step.use.pipeline.pipeline.name
-    return step.agent_name or ""
 
 
 def run_count(step: CompiledStep, inputs: Mapping[str, Any]) -> str:
     """Return how often a step runs, outermost first: ``×N, ≤ 2``; ``1`` where that is once."""
     parts = []
     if step.foreach is not None:
-        items = _known(step.foreach, inputs)
+        items = step.foreach.known(inputs)
         parts.append(f"×{len(items)}" if isinstance(items, _LISTED) else "×N")
-    if step.repeat is not None:
-        parts.append(_rounds(step.repeat, inputs))
-    samples = step.samples or inner_step(step).samples
+    parts.append(step.work.times(inputs))
+    samples = step.samples or step.worker.samples
     if samples is not None:
         parts.append(f"× {samples.count}, {samples.select}")
-    return ", ".join(parts) or "1"
-
-
-def known_inputs(use: CompiledUse) -> dict[str, Any]:
-    """Return those inputs of a sub-pipeline that do not depend on the run."""
-    declared = use.pipeline.pipeline.spec.inputs
-    values = {name: spec.default for name, spec in declared.items() if spec.default is not None}
-    for name, binding in use.inputs.items():
-        values.pop(name, None)
-        if not isinstance(binding, (Expression, Template)) and binding is not None:
-            values[name] = binding
-    return values
-
-
-def _rounds(repeat: CompiledRepeat, inputs: Mapping[str, Any]) -> str:
-    bound = repeat.max
-    if not isinstance(bound, Expression):
-        return f"≤ {bound}"
-    value = _known(bound, inputs)
-    return f"≤ {bound.source if value is None else value}"
-
-
-def _known(expression: Expression, inputs: Mapping[str, Any]) -> Any:
-    """Return the value, if nothing but known inputs decides it; else ``None``."""
-    for reference in expression.references:
-        if reference.root != "inputs" or not reference.path or inputs.get(reference.path[0]) is None:
-            return None
-    try:
-        return expression.evaluate({"inputs": inputs}, where="the plan")
-    except PipelineError:
-        return None  # the run will say it, at the step that it belongs to
+    return ", ".join(part for part in parts if part) or "1"

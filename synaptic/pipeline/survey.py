@@ -17,20 +17,15 @@ def every_step(graph: Graph, prefix: str = "") -> Iterator[tuple[str, CompiledSt
     for name, step in graph.steps.items():
         path = prefix + name
         yield path, step
-        if step.repeat is not None and not step.repeat.itself:
-            yield from every_step(step.repeat.body, f"{path}.")
-        if step.use is not None:
-            yield from every_step(step.use.pipeline.graph, f"{path}.")
+        inside = step.work.inside
+        if inside is not None and inside.listed:
+            yield from every_step(inside.graph, f"{path}.")
 
 
 def named_models(graph: Graph) -> bool:
     """Return whether any step names a model of the run's own backend."""
-    return any(
-        call.policy.backend is None and (call.model or call.policy.fallback_models)
-        for _, step in every_step(graph)
-        for call in (step.call, step.choose.call if step.choose else None)
-        if call is not None
-    )
+    calls = (step.call for _, step in every_step(graph))
+    return any(call and call.policy.backend is None and (call.model or call.policy.fallback_models) for call in calls)
 
 
 def refuse_approvals(graph: Graph) -> None:

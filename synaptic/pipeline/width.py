@@ -15,8 +15,11 @@ ITEMS: Final = 4
 
 def width(compiled: CompiledPipeline) -> int:
     """Return about how many calls of a pipeline run at once where it is widest; at least 1."""
-    calls = _of_graph(compiled.graph)
-    return max(1, calls if compiled.concurrency is None else min(calls, compiled.concurrency))
+    return max(1, _bounded(_of_graph(compiled.graph), compiled.concurrency))
+
+
+def _bounded(calls: int, bound: int | None) -> int:
+    return calls if bound is None else min(calls, bound)
 
 
 def _of_graph(graph: Graph) -> int:
@@ -26,12 +29,11 @@ def _of_graph(graph: Graph) -> int:
 
 
 def _of_step(step: CompiledStep) -> int:
-    if step.use is not None:
-        each = width(step.use.pipeline)
-    elif step.repeat is not None:
-        each = _of_graph(step.repeat.body)
+    inside = step.work.inside
+    if inside is not None:
+        each = _bounded(_of_graph(inside.graph), inside.concurrency)
     else:
-        each = 0 if step.tool is not None else 1
+        each = 0 if step.call is None else 1
     if step.samples is not None:
         each *= step.samples.count
     if step.foreach is None:

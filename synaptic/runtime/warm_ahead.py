@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from synaptic.messages import ChatRequest
-    from synaptic.pipeline import CompiledCall, CompiledStep, Graph
+    from synaptic.pipeline import CompiledStep, Graph
 
 
 class WarmAhead:
@@ -38,7 +38,7 @@ class WarmAhead:
         """Return for each step the requests to prepare."""
         found: dict[str, dict[str | None, ChatRequest]] = {}
         for step in graph.steps.values():
-            call = _first_call(step)
+            call = step.call
             if call is None or call.policy.backend is not None:
                 continue
             request = replace(
@@ -47,11 +47,7 @@ class WarmAhead:
                 num_ctx=call.num_ctx or self._defaults.num_ctx,
             )
             for need in step.needs:
-                before = _first_call(graph.steps[need])
+                before = graph.steps[need].call
                 if before is None or (before.model or self._defaults.model) != request.model:
                     found.setdefault(need, {})[request.model] = request
         return {name: tuple(requests.values()) for name, requests in found.items()}
-
-
-def _first_call(step: CompiledStep) -> CompiledCall | None:
-    return step.choose.call if step.choose is not None else step.call

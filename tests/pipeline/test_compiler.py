@@ -78,9 +78,9 @@ def test_a_loop_waits_for_what_its_inside_refers_to():
 """)["loop"]
 
     assert set(step.needs) == {"a", "b", "n", "m"}
-    assert step.repeat is not None
-    assert step.repeat.body.steps["inner"].needs == ("c",)
-    assert isinstance(step.repeat.max, Expression)
+    assert step.kind == "repeat"
+    assert step.work.body.steps["inner"].needs == ("c",)
+    assert isinstance(step.work.max, Expression)
 
 
 def test_options_wait_for_their_choice():
@@ -129,8 +129,8 @@ def test_a_fallback_in_a_loop_is_also_wanted_from_outside(reference: str, *, on_
 """
     loop = steps_of(steps + f"  z: {{agent: editor, prompt: 'x {reference}'}}")["loop"]
 
-    assert loop.repeat is not None
-    assert loop.repeat.body.steps["f"].on_demand is on_demand
+    assert loop.kind == "repeat"
+    assert loop.work.body.steps["f"].on_demand is on_demand
 
 
 def test_a_fallback_that_the_next_round_remembers_is_no_longer_on_demand():
@@ -142,7 +142,7 @@ def test_a_fallback_that_the_next_round_remembers_is_no_longer_on_demand():
         f: {agent: editor, prompt: x}
 """)["loop"]
 
-    assert step.repeat and step.repeat.body.steps["f"].on_demand is False
+    assert step.kind == "repeat" and step.work.body.steps["f"].on_demand is False
 
 
 def test_a_dependent_of_a_step_with_a_fallback_does_not_depend_on_the_fallback():
@@ -234,9 +234,9 @@ def test_a_step_that_repeats_itself_is_a_loop_of_its_own_call():
 """)["a"]
 
     assert (step.kind, step.call, step.approve, step.on_error) == ("repeat", None, "output", "skip")
-    assert step.repeat is not None
-    assert (step.repeat.itself, step.repeat.max, step.repeat.keep, step.repeat.plateau) == (True, 4, "best", 2)
-    (inner,) = step.repeat.body.steps.values()
+    assert step.kind == "repeat"
+    assert (step.work.itself, step.work.max, step.work.keep, step.work.plateau) == (True, 4, "best", 2)
+    (inner,) = step.work.body.steps.values()
     assert (inner.id, inner.kind, inner.approve, inner.when, inner.needs) == ("a", "agent", "prompt", None, ())
     assert inner.samples is not None
     assert inner.call is not None
@@ -251,7 +251,7 @@ def test_a_map_of_loops_sees_its_item():
   z: {agent: editor, prompt: "{% for one in steps.r %}{{ one.b.score }} {{ one.rounds }}{% endfor %}"}
 """)
 
-    assert found["r"].item_name == "tag" and found["r"].foreach is not None and found["r"].repeat is not None
+    assert found["r"].item_name == "tag" and found["r"].foreach is not None and found["r"].kind == "repeat"
 
 
 def test_arguments_keep_their_literals_and_hand_on_values():
@@ -264,9 +264,9 @@ def test_arguments_keep_their_literals_and_hand_on_values():
     tool: count_words
     with: {text: "On {{ steps.b.topic }}", limit: "{{- inputs.n + 1 -}}"}
 """)
-    use, tool = step["a"].use, step["t"].tool
+    use, tool = step["a"].work, step["t"].work
 
-    assert use is not None and tool is not None
+    assert (step["a"].kind, step["t"].kind) == ("pipeline", "tool")
     assert isinstance(use.inputs["query"], Expression)
     assert use.pipeline.pipeline.name == "answer"
     assert isinstance(tool.arguments["text"], Template)
@@ -295,9 +295,9 @@ def test_a_used_pipeline_is_compiled_once_and_its_result_has_a_type(tmp_path: Pa
         path=tmp_path / "p.yaml",
     )
 
-    assert found["a"].use and found["b"].use
-    assert found["a"].use.pipeline is found["b"].use.pipeline
-    tags = found["a"].use.inputs["tags"]
+    assert found["a"].kind == found["b"].kind == "pipeline"
+    assert found["a"].work.pipeline is found["b"].work.pipeline
+    tags = found["a"].work.inputs["tags"]
     assert tags[0] == 1 and isinstance(tags[1], Expression) and isinstance(tags[2]["deep"], Expression)
     with pytest.raises(PipelineError, match="has no 'topc'; did you mean 'topic'"):
         steps_of(
@@ -319,7 +319,7 @@ def test_a_pipeline_without_a_file_uses_what_is_in_the_current_folder(tmp_path: 
     (tmp_path / "part.yaml").write_text(PART)
     monkeypatch.chdir(tmp_path)
 
-    assert steps_of("  a: {use: part.yaml, with: {word: x}}")["a"].use
+    assert steps_of("  a: {use: part.yaml, with: {word: x}}")["a"].kind == "pipeline"
 
 
 def test_files_in_a_pipeline_are_typed(tmp_path: Path):

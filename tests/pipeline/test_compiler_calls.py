@@ -134,8 +134,8 @@ def test_a_timeout_bounds_each_call_of_an_agent_and_the_whole_of_anything_else()
         "s": None,
     }
     assert found["a"].call and found["a"].call.timeouts.total == 3
-    assert found["s"].repeat and found["s"].repeat.body.steps["s"].call
-    assert found["s"].repeat.body.steps["s"].call.timeouts.total == 7
+    assert found["s"].work and found["s"].work.body.steps["s"].call
+    assert found["s"].work.body.steps["s"].call.timeouts.total == 7
 
 
 def test_models_are_compared_by_their_full_name_and_only_where_they_are_known():
@@ -201,9 +201,9 @@ def test_a_choice_lists_its_options_below_the_prompt():
   b: {agent: editor, prompt: x}
 """)["a"]
 
-    assert step.kind == "choose" and step.choose is not None
-    assert step.choose.options == {"fact": ("b",), "other": ()}
-    call = step.choose.call
+    assert step.kind == "choose"
+    assert step.work.options == {"fact": ("b",), "other": ()}
+    call = step.work.call
     assert (call.agent.name, call.temperature) == ("classifier", 0)
     assert call.shape is not None
     assert call.shape.json_schema()["properties"] == {"choice": {"enum": ["fact", "other"]}}

@@ -10,10 +10,10 @@ from compiled_graphs import SCORE, call, compiled, everything, graph, loop, step
 from synaptic.agents.agent import Agent
 from synaptic.messages import Route
 from synaptic.pipeline.compiler import CompileContext, compile_pipeline
-from synaptic.pipeline.graph import CallPolicy, CompiledPipeline, CompiledSamples, CompiledUse
+from synaptic.pipeline.graph import CallPolicy, CompiledPipeline, CompiledSamples
+from synaptic.pipeline.kinds import CompiledUse
 from synaptic.pipeline.loader import Pipeline
 from synaptic.pipeline.plan import Plan, PlannedStep, answer_path, limits, overview
-from synaptic.pipeline.plan_rows import known_inputs
 from synaptic.pipeline.templates.expressions import Expression, Template
 
 AGENTS = {
@@ -168,9 +168,8 @@ def test_inside_a_sub_pipeline_only_its_own_inputs_count():
     assert bound() == "≤ 4"  # its default
     assert bound(rounds=2) == "≤ 2"
     assert bound(rounds=Expression.compile("inputs.rounds")) == "≤ inputs.rounds"
-    assert known_inputs(CompiledUse(pipeline=inner, inputs={"query": Template.compile("x {{ inputs.query }}")})) == {
-        "rounds": 4
-    }
+    use = CompiledUse(pipeline=inner, inputs={"query": Template.compile("x {{ inputs.query }}")})
+    assert use.known_inputs() == {"rounds": 4}
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synaptic.pipeline.graph import CompiledStep, Feed, Graph
+from synaptic.pipeline.graph import CompiledStep, Feed, Graph, Work
 from synaptic.runtime.flow import LOST, NO_NEED_SUCCEEDED, NOT_NEEDED, Flow
 
 
 def step(name, *needs, **options):
-    return CompiledStep(id=name, kind="agent", needs=needs, **options)
+    return CompiledStep(id=name, work=Work(), needs=needs, **options)
 
 
 def flow_of(*steps: CompiledStep, needed: Iterable[str] = ()) -> Flow:
@@ -150,7 +150,7 @@ def graphs(draw):
     for index, name in enumerate(names):
         needs = tuple(sorted(draw(st.sets(st.sampled_from(names[:index]), max_size=3)))) if index else ()
         join = draw(st.sampled_from(["all", "any", "first"])) if len(needs) > 1 else "all"
-        steps[name] = CompiledStep(id=name, kind="agent", needs=needs, join=join)
+        steps[name] = CompiledStep(id=name, work=Work(), needs=needs, join=join)
     return Graph.of(steps)
 
 

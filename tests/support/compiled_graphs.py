@@ -7,16 +7,13 @@ from synaptic.agents.shape import Shape
 from synaptic.pipeline.graph import (
     CallPolicy,
     CompiledCall,
-    CompiledChoose,
     CompiledPipeline,
-    CompiledRepeat,
     CompiledSamples,
     CompiledStep,
-    CompiledTool,
-    CompiledUse,
     Feed,
     Graph,
 )
+from synaptic.pipeline.kinds import CompiledAgent, CompiledChoose, CompiledRepeat, CompiledTool, CompiledUse
 from synaptic.pipeline.loader import Pipeline
 from synaptic.pipeline.templates.expressions import Expression, Template
 from synaptic.pipeline.tools import Tool
@@ -30,10 +27,9 @@ def call(agent: str = "editor", prompt: str = "x", **more: Any) -> CompiledCall:
 
 def step(name: str, *needs: str, agent: str = "editor", **more: Any) -> CompiledStep:
     """Return a step; without other work it calls ``agent``."""
-    kinds = {"choose": "choose", "tool": "tool", "use": "pipeline", "repeat": "repeat"}
-    kind = next((kind for key, kind in kinds.items() if key in more), "agent")
-    work = {"call": call(agent)} if kind == "agent" and "call" not in more else {}
-    return CompiledStep(id=name, kind=kind, needs=needs, **work, **more)
+    work = [more.pop(key) for key in ("choose", "tool", "use", "repeat") if key in more]
+    work = work or [CompiledAgent(call=more.pop("call", None) or call(agent))]
+    return CompiledStep(id=name, work=work[0], needs=needs, **more)
 
 
 def graph(*steps: CompiledStep) -> Graph:

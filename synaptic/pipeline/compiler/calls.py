@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeVar
 
 from synaptic.agents import IntegerType, NumberType, Shape
 from synaptic.messages import Timeouts
-from synaptic.pipeline.graph import CallPolicy, CompiledCall, CompiledChoose, CompiledSamples
+from synaptic.pipeline.graph import CallPolicy, CompiledCall, CompiledSamples
+from synaptic.pipeline.kinds import CompiledChoose
 from synaptic.pipeline.templates import Template
 
 if TYPE_CHECKING:

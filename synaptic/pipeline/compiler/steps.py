@@ -12,7 +12,8 @@ from synaptic.pipeline.compiler.edges import Edges
 from synaptic.pipeline.compiler.outlines import types_of
 from synaptic.pipeline.compiler.texts import constant
 from synaptic.pipeline.compiler.values import bind_all, compile_tool, compile_use
-from synaptic.pipeline.graph import CompiledRepeat, CompiledStep, Feed, Graph
+from synaptic.pipeline.graph import CompiledStep, Feed, Graph
+from synaptic.pipeline.kinds import CompiledAgent, CompiledRepeat
 from synaptic.pipeline.templates import UNKNOWN, ListOf
 
 if TYPE_CHECKING:
@@ -155,16 +156,16 @@ class Steps:
             case "choose" if outline.spec.choose is not None:
                 choose, prompt = compile_choose(self.unit, outline, outline.spec.choose, view)
                 draft.keep(prompt)
-                return None if choose is None else {"choose": choose}
+                return None if choose is None else {"work": choose}
             case "tool" | "pipeline":
                 bound = bind_all(self.unit, outline, view)
                 for value in bound.values():
                     draft.checked += value.parts if value is not None else ()
                 if outline.kind == "tool":
                     tool = compile_tool(self.unit, outline, bound)
-                    return None if tool is None else {"tool": tool}
+                    return None if tool is None else {"work": tool}
                 use = compile_use(self.unit, outline, bound)
-                return None if use is None else {"use": use}
+                return None if use is None else {"work": use}
         return self._body(draft, view)
 
     def _call(self, draft: Draft, view: View) -> dict[str, Any] | None:
@@ -177,7 +178,7 @@ class Steps:
         if outline.agent is not None and prompt is not None:
             call = compile_call(self.unit, outline, outline.agent, prompt.code, outline.shape)
         samples = compile_samples(self.unit, outline, call)
-        return None if call is None else {"call": call, "samples": samples}
+        return None if call is None else {"work": CompiledAgent(call=call), "samples": samples}
 
     def _body(self, draft: Draft, view: View) -> dict[str, Any]:
         outline = draft.outline
@@ -228,7 +229,7 @@ class Steps:
             approve = "output" if approve == "both" else ""
         return CompiledStep(
             id=name,
-            kind="repeat" if repeat is not None else outline.kind,
+            description=" ".join(spec.description.split()),
             needs=edges.needs[name],
             foreach=draft.foreach.code if draft.foreach else None,
             item_name=(spec.item_name or "item") if spec.foreach is not None else None,
@@ -243,7 +244,7 @@ class Steps:
             approve=approve,
             timeout=total if whole else None,
             priority=spec.priority,
-            **({"repeat": repeat} if repeat is not None else draft.work),
+            **({"work": repeat} if repeat is not None else draft.work),
         )
 
     def _repeat(self, draft: Draft) -> CompiledRepeat | None:
@@ -274,7 +275,7 @@ class Steps:
         if draft.work is None or outline.kind is None:
             return None
         asks = outline.spec.approve in {"prompt", "both"}
-        step = CompiledStep(id=outline.name, kind=outline.kind, approve="prompt" if asks else "", **draft.work)
+        step = CompiledStep(id=outline.name, approve="prompt" if asks else "", **draft.work)
         return Graph.of({outline.name: step})
 
     def _feed(self, draft: Draft, edges: Edges) -> Feed | None:

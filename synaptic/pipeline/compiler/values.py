@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synaptic.pipeline.compiler.inputs import fits, wrong_literal
-from synaptic.pipeline.graph import CompiledTool, CompiledUse
+from synaptic.pipeline.kinds import CompiledTool, CompiledUse
 from synaptic.pipeline.templates import TEXT, UNKNOWN, StaticType, describe
 from synaptic.text import did_you_mean
 

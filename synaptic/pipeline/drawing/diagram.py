@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from synaptic.pipeline.graph_theory import implied, layers, leads_to
+from synaptic.pipeline.kinds import KINDS, Picture
 from synaptic.pipeline.plan import default_inputs
-from synaptic.pipeline.plan_rows import inner_step, known_inputs, run_count, work_name
+from synaptic.pipeline.plan_rows import run_count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
     from synaptic.pipeline.graph import CompiledPipeline, CompiledStep, Graph
 
-Shape: TypeAlias = Literal["agent", "choose", "tool", "pipeline", "repeat", "result"]
+PICTURES: Final = {name: kind.picture for name, kind in KINDS.items()} | {
+    "result": Picture(fill="#f0f0f0", outline="round", mermaid=("([", "])"), dot="shape=oval")
+}
+"""How a node of each shape is drawn: a step, by its kind, or the result."""
 
 RESULT: Final = "(result)"
 """The path of the node that stands for the pipeline's result; no step can be called that."""
@@ -36,18 +40,24 @@ class Node:
         lines: What stands below the name, a line each.
         many: Whether it runs several times at once (a map, samples).
         optional: Whether it may not run at all.
+        shape: The kind of the step, or ``result``.
         inside: What a loop or a sub-pipeline consists of.
 
     """
 
     path: str
     name: str
-    shape: Shape
+    shape: str
     lines: tuple[str, ...] = ()
     critical: bool = False
     many: bool = False
     optional: bool = False
     inside: Scope | None = None
+
+    @property
+    def picture(self) -> Picture:
+        """How the box is drawn."""
+        return PICTURES[self.shape]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,12 +155,11 @@ def _edges(graph: Graph, prefix: str, chain: set[tuple[str, str]]) -> Iterator[E
 
 def _node(step: CompiledStep, prefix: str, inputs: Mapping[str, Any], *, critical: bool, above: bool) -> Node:
     path = prefix + step.id
-    inside = None
-    if step.repeat is not None and not step.repeat.itself:
-        inside = _scope(step.repeat.body, f"{path}.", inputs, critical=critical)
-    elif step.use is not None:
-        inside = _scope(step.use.pipeline.graph, f"{path}.", known_inputs(step.use), critical=critical)
-    worker = inner_step(step)
+    inside, within = None, step.work.inside
+    if within is not None and within.listed:
+        known = inputs if within.inputs is None else within.inputs
+        inside = _scope(within.graph, f"{path}.", known, critical=critical)
+    worker = step.worker
     return Node(
         path=path,
         name=step.id,
@@ -164,9 +173,9 @@ def _node(step: CompiledStep, prefix: str, inputs: Mapping[str, Any], *, critica
 
 
 def _lines(step: CompiledStep, worker: CompiledStep, inputs: Mapping[str, Any]) -> Iterator[str]:
-    what = {"agent": "", "choose": "choose: ", "tool": "tool ", "pipeline": "pipeline ", "repeat": "loop"}[worker.kind]
     times = run_count(step, inputs)
-    yield " ".join(part for part in (f"{what}{work_name(step)}".strip(), times if times != "1" else "") if part)
+    what = f"{PICTURES[worker.kind].label}{worker.work.name}".strip()
+    yield " ".join(part for part in (what, times if times != "1" else "") if part)
     if step.when is not None:
         yield f"when {shortened(step.when.source, _MOST_CONDITION)}"
     approve = step.approve or worker.approve

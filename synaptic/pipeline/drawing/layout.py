@@ -117,7 +117,7 @@ def text_height(node: Node) -> float:
 def _size(node: Node, inner: Layout | None) -> tuple[float, float]:
     width = max(cells(line) for line in (node.name, *node.lines)) * CELL + 2 * PADDING
     # The ends of a hexagon, the bars of a tool and the second sheet take room beside the text.
-    width += 2 * PADDING if node.shape in {"choose", "tool", "result"} else 0
+    width += 2 * PADDING if node.picture.outline != "box" else 0
     height = text_height(node)
     if inner is not None:
         return max(width, inner.width + 2 * GAP_X), height + inner.height + 2 * PADDING

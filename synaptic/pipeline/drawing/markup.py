@@ -7,28 +7,14 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from synaptic.pipeline.drawing.diagram import Diagram, Edge, Node, Scope, Shape
+    from synaptic.pipeline.drawing.diagram import Diagram, Edge, Node, Scope
 
 _INDENT: Final = "  "
 
-# What Mermaid writes before and after a label. Loops and sub-pipelines are no nodes there, but frames around nodes.
-_MERMAID: Final[dict[Shape, tuple[str, str]]] = {
-    "agent": ("(", ")"),
-    "choose": ("{{", "}}"),
-    "tool": ("[[", "]]"),
-    "result": ("([", "])"),
-}
 _MERMAID_CLASSES: Final = {"critical": "stroke-width:3px", "optional": "stroke-dasharray:5 3"}
 # Anything else becomes a numeric entity: quotes and '#' would end a label, '1.' and '-' would begin a list in it,
 # '`', '*' and '_' (but inside a word) are Markdown.
 _MERMAID_PLAIN: Final = frozenset(" ,()/:×≤←…")
-
-_DOT: Final[dict[Shape, str]] = {
-    "agent": 'shape=box, style="rounded"',
-    "choose": "shape=hexagon",
-    "tool": "shape=component",
-    "result": "shape=oval",
-}
 
 
 def mermaid(diagram: Diagram) -> str:
@@ -53,7 +39,7 @@ def _mermaid_scope(scope: Scope, names: dict[str, str], indent: str) -> Iterator
     for node in scope.nodes:
         name, label = names[node.path], "<br/>".join(_entities(line) for line in (node.name, *node.lines))
         if node.inside is None:
-            before, after = _MERMAID[node.shape]
+            before, after = node.picture.mermaid
             yield f'{indent}{name}{before}"{label}"{after}'
         else:
             yield f'{indent}subgraph {name}["{label}"]'
@@ -105,9 +91,11 @@ def _dot_scope(scope: Scope, indent: str) -> Iterator[str]:
         looks = ["penwidth=2.5"] if node.critical else []
         if node.inside is None:
             looks += ["peripheries=2"] if node.many else []
-            shape = _DOT[node.shape]
-            if node.optional:
-                shape = 'shape=box, style="rounded,dashed"' if node.shape == "agent" else f"{shape}, style=dashed"
+            shape = node.picture.dot
+            if node.optional and "style=" in shape:
+                shape = shape.replace("rounded", "rounded,dashed")
+            elif node.optional:
+                shape = f"{shape}, style=dashed"
             yield f"{indent}{_quoted(node.path)} [{', '.join([f'label={label}', shape, *looks])}];"
         else:
             style = "dashed" if node.optional else "rounded"

@@ -11,7 +11,7 @@ from synaptic.pipeline.drawing.layout import CELL, LINE, PADDING, STACK, Box, La
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from synaptic.pipeline.drawing.diagram import Diagram, Node, Shape
+    from synaptic.pipeline.drawing.diagram import Diagram, Node
 
 _MARGIN: Final = 16.0
 _INK: Final = "#1f2933"
@@ -21,15 +21,6 @@ _HEXAGON: Final = 10.0
 _LABEL_CELL: Final = CELL * 10 / 12
 _LABEL_HEIGHT: Final = 14.0
 _FONT: Final = 'font-family="ui-monospace, Menlo, Consolas, DejaVu Sans Mono, monospace" font-size="12"'
-
-_FILLS: Final[dict[Shape, str]] = {
-    "agent": "#e3f0fb",
-    "choose": "#fdf0c8",
-    "tool": "#e2f3e3",
-    "pipeline": "#eee7fa",
-    "repeat": "#f3e6ee",
-    "result": "#f0f0f0",
-}
 
 
 def svg(diagram: Diagram) -> str:
@@ -88,7 +79,7 @@ def _sheet(box: Box) -> float:
 def _outline(box: Box) -> Iterator[str]:
     node = box.node
     width, height = box.width - _sheet(box), box.height - _sheet(box)
-    if node.shape == "choose":
+    if node.picture.outline == "hexagon":
         left, right, top, bottom, middle = box.x, box.x + width, box.y, box.y + height, box.y + height / 2
         corners = (
             (left, middle),
@@ -102,14 +93,14 @@ def _outline(box: Box) -> Iterator[str]:
         yield f'<polygon class="frame" points="{points}" {_look(node)}/>'
         return
     yield _rectangle(box, "frame", 0.0)
-    if node.shape == "tool":
+    if node.picture.outline == "barred":
         for x in (box.x + _HEXAGON / 2, box.x + width - _HEXAGON / 2):
             yield f'<path d="M{_n(x)} {_n(box.y)}V{_n(box.y + height)}" stroke="{_ARROW}"/>'
 
 
 def _rectangle(box: Box, name: str, shift: float) -> str:
     node, width, height = box.node, box.width - _sheet(box), box.height - _sheet(box)
-    radius = {"agent": 6.0, "result": height / 2, "repeat": 10.0}.get(node.shape, 0.0)
+    radius = height / 2 if node.picture.outline == "round" else node.picture.radius
     place = (
         f'x="{_n(box.x + shift)}" y="{_n(box.y + shift)}" width="{_n(width)}" height="{_n(height)}" rx="{_n(radius)}"'
     )
@@ -119,7 +110,7 @@ def _rectangle(box: Box, name: str, shift: float) -> str:
 def _look(node: Node) -> str:
     stroke, thick = (_CRITICAL, 2) if node.critical else (_ARROW, 1)
     dashes = ' stroke-dasharray="5 3"' if node.optional else ""
-    return f'fill="{_FILLS[node.shape]}" stroke="{stroke}" stroke-width="{thick}"{dashes}'
+    return f'fill="{node.picture.fill}" stroke="{stroke}" stroke-width="{thick}"{dashes}'
 
 
 def _arrow(route: Route) -> str:

@@ -162,6 +162,16 @@ class Expression:
         except Exception as exc:  # noqa: BLE001  (an expression can raise anything that its operators can)
             _fail(exc, where, self.references, variables)
 
+    def known(self, inputs: Mapping[str, Any]) -> Any:
+        """Return the value before a run, if nothing but these ``inputs`` decides it; else ``None``."""
+        for reference in self.references:
+            if reference.root != "inputs" or not reference.path or inputs.get(reference.path[0]) is None:
+                return None
+        try:
+            return self.evaluate({"inputs": inputs}, where="the plan")
+        except PipelineError:
+            return None  # the run will say it, at the step that it belongs to
+
     def check(self, scope: Mapping[str, StaticType]) -> tuple[StaticType, list[Finding]]:
         """Return the type of the value and what cannot be meant.
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 async def run(runner: Runner, step: CompiledStep, place: Place) -> Any:
     """Return the reply: text, or a value of the call's shape; raises as :meth:`Caller.make` does."""
-    assert step.call is not None, "the compiler gives an agent step its call"
+    call = step.call
+    assert call is not None, "the compiler gives an agent step its call"
     if step.samples is not None:
         return await run_samples(runner.caller, step, place)
     feeds = place.scope.feeds
-    feed = feeds.get(step.id) if feeds and step.is_plain_call else None
-    return await runner.caller.make(step, step.call, place, feed=feed)
+    return await runner.caller.make(step, call, place, feed=feeds.get(step.id) if feeds else None)

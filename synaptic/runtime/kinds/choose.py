@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 async def run(runner: Runner, step: CompiledStep, place: Place) -> Any:
     """Return the label; raises as :meth:`Caller.make` does."""
-    assert step.choose is not None, "the compiler gives a choosing step its call"
-    return await runner.caller.make(step, step.choose.call, place, kind="choose", read=_label)
+    assert step.call is not None, "the compiler gives a choosing step its call"
+    return await runner.caller.make(step, step.call, place, kind="choose", read=_label)
 
 
 def _label(output: Any) -> str:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import BudgetExceeded, PipelineError, StepTimeout
-from synaptic.pipeline import SKIPPED, Expression
+from synaptic.pipeline import SKIPPED, CompiledRepeat, Expression
 from synaptic.runtime.failure import StepFailed, within
 from synaptic.runtime.scope import Place
 
 if TYPE_CHECKING:
     from synaptic.errors import SynapticError
-    from synaptic.pipeline import CompiledRepeat, CompiledStep
+    from synaptic.pipeline import CompiledStep
     from synaptic.runtime.runner import Runner
     from synaptic.runtime.scope import Scope
 
@@ -25,13 +25,14 @@ async def run(runner: Runner, step: CompiledStep, place: Place) -> Any:
         StepFailed: If the first round failed. Where a later one does, the best so far is the output.
 
     """
-    assert step.repeat is not None, "a loop has a body"
+    repeat = step.work
+    assert isinstance(repeat, CompiledRepeat), "the compiler gives a loop its body"
     ledger, path, scope = runner.ledger, place.path, place.scope
-    rounds = _Rounds(step.repeat, step.id)
+    rounds = _Rounds(repeat, step.id)
     started = None
     error: SynapticError | None = None
     try:
-        bound = _bound(step.repeat, path, scope)
+        bound = _bound(repeat, path, scope)
         started = ledger.started(path, "repeat", step.agent_name, width=bound)
         async with within(step.timeout, path):
             reason = await _run_rounds(runner, step, place, rounds, bound)

@@ -5,20 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import OutputInvalid, ToolError
+from synaptic.pipeline import CompiledTool
 from synaptic.runtime.caller import values_of
 from synaptic.runtime.kinds.whole_step import run_whole
 
 if TYPE_CHECKING:
-    from synaptic.pipeline import CompiledStep, CompiledTool
+    from synaptic.pipeline import CompiledStep
     from synaptic.runtime.runner import Runner
     from synaptic.runtime.scope import Place
 
 
 async def run(runner: Runner, step: CompiledStep, place: Place) -> Any:
     """Return what the function returns; raises as :func:`run_whole` does."""
-    tool = step.tool
-    assert tool is not None, "the compiler gives a tool step its tool"
-    return await run_whole(runner, step, place, lambda: _call(tool, place))
+    work = step.work
+    assert isinstance(work, CompiledTool), "the compiler gives a tool step its tool"
+    return await run_whole(runner, step, place, lambda: _call(work, place))
 
 
 async def _call(tool: CompiledTool, place: Place) -> Any:

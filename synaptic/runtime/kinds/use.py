@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from synaptic.pipeline import bind_values
+from synaptic.pipeline import CompiledUse, bind_values
 from synaptic.runtime.caller import values_of
 from synaptic.runtime.kinds.whole_step import run_whole
 from synaptic.runtime.scope import bounds_of
 
 if TYPE_CHECKING:
-    from synaptic.pipeline import CompiledPipeline, CompiledStep, CompiledUse
+    from synaptic.pipeline import CompiledPipeline, CompiledStep
     from synaptic.runtime.runner import Runner
     from synaptic.runtime.scope import Place, Scope
 
 
 async def run(runner: Runner, step: CompiledStep, place: Place) -> Any:
     """Return the pipeline's result; raises as :func:`run_whole` does."""
-    use = step.use
-    assert use is not None, "the compiler gives a step with another pipeline that pipeline"
+    use = step.work
+    assert isinstance(use, CompiledUse), "the compiler gives a step with another pipeline that pipeline"
     return await run_whole(runner, step, place, lambda: _run(runner, use, place))
 
 

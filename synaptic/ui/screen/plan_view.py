@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TextIO
 
-from synaptic.pipeline import NAMED_BACKEND, answer_path, default_inputs, limits, planned_steps
+from synaptic.pipeline import KINDS, NAMED_BACKEND, answer_path, default_inputs, limits, planned_steps
 from synaptic.text import plural, seconds
 from synaptic.ui.screen.output import write_paragraph, write_table, write_text
 from synaptic.ui.screen.run_view import place
@@ -20,7 +20,6 @@ LEGEND = "Steps with the same number may run at once; * is the longest chain of 
 
 _MORE = " "  # the label of a further line of the paragraph above
 _JOINS = {"any": "any of its needs", "first": "the first of its needs"}
-_WORKS = {"agent": "", "choose": "choose: ", "tool": "tool ", "pipeline": "pipeline ", "repeat": "(loop)"}
 
 
 def print_plan(plan: Plan, out: TextIO) -> None:
@@ -63,12 +62,17 @@ def plan_row(row: PlannedStep, route: Route | None) -> tuple[str, ...]:
     return (
         "" if row.depth or row.on_demand else str(row.stage + 1),
         f"{'  ' * row.depth}{row.path}{'*' if row.critical and not row.depth else ''}",
-        f"{_WORKS[row.work]}{row.what}",
+        _does(row),
         row.times,
         _where(row, route),
         ", ".join(_notes(row)),
         ", ".join(row.needs),
     )
+
+
+def _does(row: PlannedStep) -> str:
+    label = KINDS[row.work].picture.label
+    return f"{label}{row.what}" if row.what else f"({label})"
 
 
 def call_lines(rows: Sequence[PlannedStep], route: Route | None) -> list[str]:
