@@ -12,7 +12,7 @@ from sides.bare_distributed import PROMPT, worker
 from sides.links import Link
 from synaptic.backends.distributed.backend import DistributedBackend
 from synaptic.backends.distributed.placement.plan import place
-from synaptic.backends.distributed.placement.types import Offer, Wanted
+from synaptic.backends.distributed.placement.types import Offer, ServingNeeds
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.errors import NoPlacement
 from synaptic.messages import ChatRequest, Message
@@ -129,7 +129,7 @@ async def over_managed(
     """
     shape = await open_model(str(model))
     together = count + len(external)
-    bound = least_memory(shape, together, Wanted(context=CONTEXT, slots=slots)) / GIB
+    bound = least_memory(shape, together, ServingNeeds(context=CONTEXT, slots=slots)) / GIB
     settings = _settings(
         model,
         slots,
@@ -172,7 +172,7 @@ def split(layers: int, count: int) -> list[int]:
     return [layers // count + (number < layers % count) for number in range(count)]
 
 
-def least_memory(shape: ModelShape, count: int, wanted: Wanted) -> int:
+def least_memory(shape: ModelShape, count: int, wanted: ServingNeeds) -> int:
     """Return about the least bytes that each of ``count`` equal workers needs so that the model fits on them."""
     memory = shape.weight_bytes / count
     while not _fits(shape, count, int(memory), wanted):
@@ -180,7 +180,7 @@ def least_memory(shape: ModelShape, count: int, wanted: Wanted) -> int:
     return int(memory * FINER)
 
 
-def _fits(shape: ModelShape, count: int, memory: int, wanted: Wanted) -> bool:
+def _fits(shape: ModelShape, count: int, memory: int, wanted: ServingNeeds) -> bool:
     offers = [
         Offer(endpoint=Endpoint("127.0.0.1", number + 1), device=0, memory_bytes=memory, memory_source="settings")
         for number in range(count)

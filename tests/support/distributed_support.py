@@ -12,7 +12,7 @@ from synaptic.backends.distributed.coordinator.types import (
     LoadProgress,
     WorkerStanding,
 )
-from synaptic.backends.distributed.placement.types import Placement, Share, Verdict, Wanted
+from synaptic.backends.distributed.placement.types import DeviceVerdict, Placement, ServingNeeds, Share
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.models.layers import LayerShape, ModelShape
 
@@ -55,12 +55,12 @@ SECOND = replace(
 )
 PLACEMENT = Placement(
     shape=SHAPE,
-    wanted=Wanted(context=4096, slots=4),
+    needs=ServingNeeds(context=4096, slots=4),
     shares=(FIRST, SECOND),
     coordinator_bytes=7 * MB,
     tokens_per_second=12.25,
     load_seconds=9.0,
-    verdicts=(Verdict(endpoint=NEAR, device=0, used=True, reason="the fastest"),),
+    verdicts=(DeviceVerdict(endpoint=NEAR, device=0, used=True, reason="the fastest"),),
 )
 WORKERS = (
     WorkerStanding(

@@ -27,7 +27,7 @@ from synaptic.backends.distributed.backend import DistributedBackend
 from synaptic.backends.distributed.coordinator.types import FOLLOWERS, CoordinatorState, CoordinatorStatus
 from synaptic.backends.distributed.placement.plan import place
 from synaptic.backends.distributed.placement.predict import GIB
-from synaptic.backends.distributed.placement.types import Offer, Wanted
+from synaptic.backends.distributed.placement.types import Offer, ServingNeeds
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.backends.distributed.workers.registry import WorkerRegistry
 from synaptic.backends.llama_server import chat_payload
@@ -169,7 +169,7 @@ def memory_for(shape: ModelShape, count: int, *, slots: int = 1, context: int = 
             for number in range(workers)
         ]
         try:
-            place(shape, offers, Wanted(context=context, slots=slots))
+            place(shape, offers, ServingNeeds(context=context, slots=slots))
         except NoPlacement:
             return False
         return True

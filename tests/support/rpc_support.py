@@ -11,10 +11,10 @@ from pathlib import Path
 
 from engine_support import real_files
 
-from synaptic.backends.distributed.workers.probe import Limits
+from synaptic.backends.distributed.workers.probe import ProbeLimits
 from synaptic.backends.distributed.workers.protocol import Endpoint
 
-QUICK = Limits(resolve=5.0, connect=5.0, answer=0.3, whole=5.0)
+QUICK = ProbeLimits(resolve=5.0, connect=5.0, answer=0.3, whole=5.0)
 PATIENCE = 30.0
 HELLO = b"\x0e" + struct.pack("<Q", 24) + bytes(24)
 HELLO_REPLY_BYTES = 36

@@ -61,11 +61,11 @@ class RpcWorker:
     Args:
         version: What it speaks; (0, 0, 0) is a worker from before there was a HELLO.
         devices: Free and total memory of each, in bytes.
-        faults: Command name -> what happens instead of a right answer: ``silent``, ``close``, ``garbage``, ``short``
+        faults: RpcCommand name -> what happens instead of a right answer: ``silent``, ``close``, ``garbage``, ``short``
             (part of the payload, then the end), ``header`` (part of the length), ``length`` (a wrong one), ``slow`` (a
             byte now and then).
             ``ACCEPT`` is for every client before it says anything, and takes ``silent``, ``close``, ``http``, ``ssh``.
-        says: Command name -> payload to answer instead.
+        says: RpcCommand name -> payload to answer instead.
         room: Bytes that buffers may take together.
         port: Where to listen, instead of on a free one.
 
@@ -169,7 +169,7 @@ class RpcWorker:
                 pass
         elif fault == "http":
             client.recv(1)
-            client.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+            client.sendall(b"HTTP/1.1 400 Bad RpcRequest\r\nConnection: close\r\n\r\n")
         elif fault == "ssh":
             client.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
             client.recv(65536)

@@ -13,10 +13,10 @@ from rpc_support import free_port, real_process
 
 from synaptic import paths
 from synaptic.backends.distributed.coordinator.buffer_report import check_buffers, parse_buffer_sizes
-from synaptic.backends.distributed.placement.demand import wanted_of
+from synaptic.backends.distributed.placement.needs import serving_needs
 from synaptic.backends.distributed.placement.plan import place
 from synaptic.backends.distributed.placement.server_arguments import server_arguments
-from synaptic.backends.distributed.placement.types import Placement, Wanted
+from synaptic.backends.distributed.placement.types import Placement, ServingNeeds
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.errors import ExitCode, UsageError
 from synaptic.models.download import ModelStore
@@ -26,7 +26,7 @@ from synaptic.ui.commands.distributed_plan import parse_orders, plan, with_order
 from synaptic.ui.screen.coordinator_view import ASCII
 from synaptic.ui.screen.placement_view import placement_document, placement_lines
 
-WANTED = Wanted(context=4096, slots=2)
+WANTED = ServingNeeds(context=4096, slots=2)
 A = "10.0.0.1:50052"
 B = "10.0.0.2:50052"
 
@@ -140,7 +140,7 @@ def test_devices_are_numbered_over_all_devices_of_all_workers():
 
 
 def test_contexts_are_rounded_as_llama_cpp_rounds_them():
-    placement = place(make_shape(), [make_offer(1, 8)], Wanted(context=1000, slots=3))
+    placement = place(make_shape(), [make_offer(1, 8)], ServingNeeds(context=1000, slots=3))
     assert value(server_arguments(placement), "--ctx-size") == str(3 * 1024)
     assert placement.shares[0].kv_bytes == 32 * 4096 * 3 * 1024
 
@@ -203,11 +203,11 @@ def test_an_order_takes_the_place_of_that_of_the_settings_and_is_for_the_whole_w
 
 def test_what_is_wanted_comes_from_the_settings_and_is_no_more_than_the_model_can():
     settings = Settings(distributed_context=16_384, distributed_parallel=3)
-    assert wanted_of(make_shape(), settings) == Wanted(context=8192, slots=3)
-    assert wanted_of(make_shape(), settings, context=512, slots=1) == Wanted(context=512, slots=1)
-    assert wanted_of(replace(make_shape(), trained_context=0), settings).context == 16_384
+    assert serving_needs(make_shape(), settings) == ServingNeeds(context=8192, slots=3)
+    assert serving_needs(make_shape(), settings, context=512, slots=1) == ServingNeeds(context=512, slots=1)
+    assert serving_needs(replace(make_shape(), trained_context=0), settings).context == 16_384
     with pytest.raises(UsageError, match="was trained for 8192 tokens"):
-        wanted_of(make_shape(), settings, context=8193)
+        serving_needs(make_shape(), settings, context=8193)
 
 
 # As a person runs it

@@ -15,14 +15,15 @@ from .engine.store import current_engine as current_engine
 from .engine.store import forget_adopted as forget_adopted
 from .engine.store import installed_engines as installed_engines
 from .engine.store import look_at as look_at
-from .placement.demand import wanted_of as wanted_of
+from .placement.needs import serving_needs as serving_needs
 from .placement.plan import place as place
 from .placement.predict import kept_bytes as kept_bytes
 from .placement.slots import slot_count as slot_count
 from .placement.types import Offer as Offer
 from .placement.types import Placement as Placement
+from .placement.types import PlannedWorker as PlannedWorker
 from .placement.types import Share as Share
-from .placement.types import is_placeholder as is_placeholder
+from .placement.types import WorkerName as WorkerName
 from .placement.verdicts import device_name as device_name
 from .placement.verdicts import gib as gib
 from .service.adopted import AdoptedBackend as AdoptedBackend

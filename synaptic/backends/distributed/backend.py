@@ -6,7 +6,7 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.coordinator import Coordinator, DistributedCall, House
+from synaptic.backends.distributed.coordinator import Coordinator, Coordinators, DistributedCall
 from synaptic.backends.distributed.placement import slot_count
 from synaptic.errors import BackendUnavailable, ModelNotFound
 from synaptic.messages import ModelInfo, Reporter, ignore_report
@@ -45,7 +45,8 @@ class DistributedBackend:
         self._environ = environ
         self._shapes: dict[str, ModelShape] = {}
         self.transitions: list[Transition] = []
-        self._house = House(settings, report, self._moved)
+        self._shared = Coordinators(settings, report, self._moved)
+        self._coordinators: dict[str, Coordinator] = {}
         self._opening = asyncio.Lock()
         self._closed = False
 
@@ -65,8 +66,8 @@ class DistributedBackend:
 
         A model that is loaded already keeps the slots that it has.
         """
-        self._house.width = max(self._house.width, calls)
-        return slot_count(self._settings, self._house.width)
+        self._shared.width = max(self._shared.width, calls)
+        return slot_count(self._settings, self._shared.width)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Yield the reply as it is generated; a break in between is continued (see :mod:`.distributed_call`).
@@ -131,35 +132,35 @@ class DistributedBackend:
 
         """
         shape = await self._shape(model)
-        coordinator = self._house.coordinators.get(shape.name)
+        coordinator = self._coordinators.get(shape.name)
         if coordinator is not None:
             await coordinator.stop()
 
     def coordinators(self) -> list[CoordinatorStatus]:
         """Return how each coordinator stands."""
-        return [coordinator.status() for coordinator in self._house.coordinators.values()]
+        return [coordinator.status() for coordinator in self._coordinators.values()]
 
     def credentials(self, model: str) -> tuple[str, str] | None:
         """Return the address and the key of a model's ``llama-server``, while it serves."""
         shape = self._shapes.get(model)
-        coordinator = None if shape is None else self._house.coordinators.get(shape.name)
+        coordinator = None if shape is None else self._coordinators.get(shape.name)
         return None if coordinator is None else coordinator.credentials()
 
     async def aclose(self) -> None:
         """End every process that was started here."""
         self._closed = True
         try:
-            await asyncio.gather(*(coordinator.stop() for coordinator in self._house.coordinators.values()))
+            await asyncio.gather(*(coordinator.stop() for coordinator in self._coordinators.values()))
         finally:
-            await self._house.fleet.aclose()
+            await self._shared.fleet.aclose()
 
     async def _coordinator(self, model: str | None) -> Coordinator:
         if self._closed:
             raise BackendUnavailable("the distributed backend has been closed", backend=NAME)
         shape = await self._shape(model)
-        coordinator = self._house.coordinators.get(shape.name)
+        coordinator = self._coordinators.get(shape.name)
         if coordinator is None:
-            coordinator = self._house.coordinators[shape.name] = Coordinator(shape, self._house)
+            coordinator = self._coordinators[shape.name] = Coordinator(shape, self._shared)
         return coordinator
 
     async def _shape(self, model: str | None) -> ModelShape:
@@ -179,7 +180,7 @@ class DistributedBackend:
             size_bytes=shape.weight_bytes,
             context_length=shape.trained_context or None,
             quantization=shape.quantization,
-            loaded=shape.name in self._house.coordinators and self._house.coordinators[shape.name].serves,
+            loaded=shape.name in self._coordinators and self._coordinators[shape.name].serves,
         )
 
     def _moved(self, transition: Transition) -> None:

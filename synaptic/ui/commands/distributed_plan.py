@@ -11,13 +11,13 @@ import click
 
 from synaptic.backends.distributed import (
     Endpoint,
+    PlannedWorker,
     current_engine,
     gather_offers,
-    is_placeholder,
     local_worker_count,
     local_workers,
     place,
-    wanted_of,
+    serving_needs,
 )
 from synaptic.errors import ConfigError, UsageError
 from synaptic.messages import ignore_report
@@ -38,7 +38,7 @@ from synaptic.ui.screen import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from synaptic.backends.distributed import Offer, Placement
+    from synaptic.backends.distributed import Offer, Placement, WorkerName
     from synaptic.settings import Settings
 
 _EPILOG = """\b
@@ -91,7 +91,7 @@ def plan(
 
     async def run() -> Placement:
         shape = await open_model(name)
-        wanted = wanted_of(shape, settings, context=tokens, slots=slots)
+        wanted = serving_needs(shape, settings, context=tokens, slots=slots)
         offers = with_orders(await _offers(settings, measure=measure), ordered)
         return await asyncio.to_thread(place, shape, offers, wanted)
 
@@ -102,14 +102,14 @@ def plan(
         _show(placement)
 
 
-def parse_orders(words: Sequence[str]) -> dict[Endpoint, int]:
+def parse_orders(words: Sequence[str]) -> dict[WorkerName, int]:
     """Return how many layers each worker is to have.
 
     Raises:
         UsageError: If one of the words is not ``HOST:PORT=N``, or a worker stands there twice.
 
     """
-    found: dict[Endpoint, int] = {}
+    found: dict[WorkerName, int] = {}
     for word in words:
         address, equals, number = word.rpartition("=")
         if not equals or not (number.isascii() and number.isdigit()):
@@ -126,7 +126,7 @@ def parse_orders(words: Sequence[str]) -> dict[Endpoint, int]:
     return found
 
 
-def with_orders(offers: Sequence[Offer], orders: Mapping[Endpoint, int]) -> list[Offer]:
+def with_orders(offers: Sequence[Offer], orders: Mapping[WorkerName, int]) -> list[Offer]:
     """Return the offers with the orders in them, instead of those of the settings.
 
     An order is for a worker: the first of its devices takes the layers and the others none.
@@ -135,7 +135,7 @@ def with_orders(offers: Sequence[Offer], orders: Mapping[Endpoint, int]) -> list
         UsageError: If an order is for a worker that there is not.
 
     """
-    names = sorted({str(offer.endpoint) for offer in offers if not is_placeholder(offer.endpoint)})
+    names = sorted({str(offer.endpoint) for offer in offers if not isinstance(offer.endpoint, PlannedWorker)})
     for endpoint in orders:
         if str(endpoint) not in names:
             hint = did_you_mean(str(endpoint), names) if names else "name it in rpc_backends first"

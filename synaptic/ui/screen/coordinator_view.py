@@ -12,7 +12,7 @@ import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from synaptic.backends.distributed import CoordinatorState, gib
+from synaptic.backends.distributed import CoordinatorState, PlannedWorker, gib
 from synaptic.text import one_line, plural, seconds
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         LoadProgress,
         Placement,
         Share,
+        WorkerName,
         WorkerStanding,
     )
 
@@ -120,10 +121,10 @@ def model_words(model: str) -> str:
 
 def placement_words(placement: Placement) -> tuple[str, str]:
     """Return ``80 layers, 39.6 GiB, on 3 workers; 0.5 GiB in the coordinator``, and how many calls at what speed."""
-    shape, wanted = placement.shape, placement.wanted
+    shape, needs = placement.shape, placement.needs
     layers, workers = plural(len(shape.layers), "layer"), plural(len(placement.endpoints), "worker")
     held = f"{layers}, {gib(shape.weight_bytes)}, on {workers}; {gib(placement.coordinator_bytes)} in the coordinator"
-    calls = f"{plural(wanted.slots, 'call')} at once of {wanted.context} tokens"
+    calls = f"{plural(needs.slots, 'call')} at once of {needs.context} tokens"
     speed = placement.tokens_per_second
     return held, calls if speed is None else f"{calls}; {speed:.1f} tok/s predicted for one"
 
@@ -153,7 +154,7 @@ def segments(status: CoordinatorStatus) -> list[Segment]:
     shares = status.placement.shares
     total = sum(_weight(share) for share in shares)
     done = _loaded_part(status) * total
-    standing = {worker.endpoint: worker for worker in status.workers}
+    standing: dict[WorkerName, WorkerStanding] = {worker.endpoint: worker for worker in status.workers}
     found = []
     for number, share in enumerate(shares, start=1):
         weight = _weight(share)
@@ -264,8 +265,8 @@ def _placement_document(placement: Placement) -> dict[str, Any]:
         "weight_bytes": shape.weight_bytes,
         "quantization": shape.quantization,
         "file": str(shape.file),
-        "context": placement.wanted.context,
-        "slots": placement.wanted.slots,
+        "context": placement.needs.context,
+        "slots": placement.needs.slots,
         "coordinator_bytes": placement.coordinator_bytes,
         "output_here": placement.output_here,
         "tokens_per_second": placement.tokens_per_second,
@@ -303,7 +304,7 @@ def _segment(part: Segment, cells: int, glyphs: Glyphs) -> str:
     return line
 
 
-def _worker(status: CoordinatorStatus, endpoint: Endpoint) -> WorkerStanding | None:
+def _worker(status: CoordinatorStatus, endpoint: WorkerName) -> WorkerStanding | None:
     return next((worker for worker in status.workers if worker.endpoint == endpoint), None)
 
 
@@ -343,9 +344,13 @@ def holder_words(holder: Holder) -> str:
     return one_line(_DIRECTORIES.sub("", holder.shown))
 
 
-def _holder_words(endpoint: Endpoint, holders: Sequence[Holder]) -> str:
+def _holder_words(endpoint: WorkerName, holders: Sequence[Holder]) -> str:
     return next((holder_words(holder) for holder in holders if _is_held(holder, endpoint)), _NOTHING)
 
 
-def _is_held(holder: Holder, endpoint: Endpoint) -> bool:
-    return holder.port == endpoint.port and endpoint.host in {holder.host, *holder.addresses}
+def _is_held(holder: Holder, endpoint: WorkerName) -> bool:
+    return (
+        not isinstance(endpoint, PlannedWorker)
+        and holder.port == endpoint.port
+        and endpoint.host in {holder.host, *holder.addresses}
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from synaptic.backends.distributed import device_name, gib, is_placeholder, kept_bytes
+from synaptic.backends.distributed import PlannedWorker, device_name, gib, kept_bytes
 from synaptic.text import one_line, plural
 from synaptic.ui.screen.coordinator_view import UNICODE, Glyphs, Segment, age, layer_bar
 
@@ -39,11 +39,11 @@ def placement_lines(placement: Placement, width: int, glyphs: Glyphs = UNICODE) 
 
 def headline(placement: Placement) -> str:
     """Return ``llama3.1:70b: 80 layers, 39.6 GiB of Q4_K_M, for 4 calls at once of 8192 tokens``."""
-    shape, wanted = placement.shape, placement.wanted
+    shape, needs = placement.shape, placement.needs
     name = shape.file.name if shape.name.endswith(".gguf") else shape.name
     return (
         f"{one_line(name, _NAME_CELLS)}: {plural(len(shape.layers), 'layer')}, {gib(shape.weight_bytes)} of "
-        f"{shape.quantization}, for {plural(wanted.slots, 'call')} at once of {wanted.context} tokens"
+        f"{shape.quantization}, for {plural(needs.slots, 'call')} at once of {needs.context} tokens"
     )
 
 
@@ -110,7 +110,7 @@ def verdict_rows(placement: Placement) -> list[str]:
 
 def placement_document(placement: Placement) -> dict[str, Any]:
     """Return a placement as a JSON object for programs; sizes in bytes, times in seconds."""
-    shape, wanted = placement.shape, placement.wanted
+    shape, needs = placement.shape, placement.needs
     return {
         "model": shape.name,
         "file": str(shape.file),
@@ -118,9 +118,9 @@ def placement_document(placement: Placement) -> dict[str, Any]:
         "quantization": shape.quantization,
         "layers": len(shape.layers),
         "weight_bytes": shape.weight_bytes,
-        "context": wanted.context,
-        "slots": wanted.slots,
-        "ubatch": wanted.ubatch,
+        "context": needs.context,
+        "slots": needs.slots,
+        "ubatch": needs.ubatch,
         "coordinator_bytes": placement.coordinator_bytes,
         "output_here": placement.output_here,
         "tokens_per_second": placement.tokens_per_second,
@@ -137,7 +137,7 @@ def _share_document(share: Share) -> dict[str, Any]:
         **asdict(share),
         "endpoint": device_name(share.endpoint, 0),
         "memory_bytes": share.memory_bytes,
-        "to_be_started": is_placeholder(share.endpoint),
+        "to_be_started": isinstance(share.endpoint, PlannedWorker),
     }
 
 

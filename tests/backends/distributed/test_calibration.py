@@ -5,12 +5,12 @@ from placement_support import make_offer, make_shape
 
 from synaptic.backends.distributed.placement.calibration import MOST, corrected, learn, reading_factor
 from synaptic.backends.distributed.placement.plan import place
-from synaptic.backends.distributed.placement.types import Placement, Wanted
+from synaptic.backends.distributed.placement.types import Placement, ServingNeeds
 from synaptic.backends.distributed.workers.facts import recall, remember
 from synaptic.backends.distributed.workers.probe import WorkerFacts
 from synaptic.backends.distributed.workers.protocol import ProtocolVersion
 
-WANTED = Wanted(context=1024, slots=1)
+WANTED = ServingNeeds(context=1024, slots=1)
 
 
 def placed(*readings: float) -> tuple[Placement, dict]:

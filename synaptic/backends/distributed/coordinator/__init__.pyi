@@ -1,9 +1,9 @@
 from .call import NAME as NAME
 from .call import DistributedCall as DistributedCall
+from .change_signal import ChangeSignal as ChangeSignal
 from .coordinator import Coordinator as Coordinator
-from .coordinators import House as House
+from .coordinators import Coordinators as Coordinators
 from .life import Transition as Transition
-from .notification import Change as Change
 from .types import CoordinatorState as CoordinatorState
 from .types import CoordinatorStatus as CoordinatorStatus
 from .types import LoadProgress as LoadProgress

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from synaptic import paths
@@ -14,6 +14,7 @@ from synaptic.backends.distributed.coordinator.buffer_report import check_buffer
 from synaptic.backends.distributed.coordinator.llama_process import HOST, LlamaProcess
 from synaptic.backends.distributed.coordinator.load_channel import LoadClock
 from synaptic.backends.distributed.coordinator.one_core import CoreWatch
+from synaptic.backends.distributed.coordinator.running_server import RunningServer
 from synaptic.backends.distributed.coordinator.types import WorkerStanding
 from synaptic.backends.distributed.coordinator.watchdog import Watchdog
 from synaptic.backends.distributed.engine import check_engine_knows
@@ -23,10 +24,10 @@ from synaptic.backends.distributed.placement import (
     learn,
     place,
     server_arguments,
+    serving_needs,
     speed_of,
-    wanted_of,
 )
-from synaptic.backends.distributed.workers import Limits, ProtocolVersion, Worker, check_workers, local_key, resolve
+from synaptic.backends.distributed.workers import LocalKey, ProbeLimits, ProtocolVersion, Worker, check_workers, resolve
 from synaptic.errors import BackendError, BackendUnavailable, CoordinatorFailed, NoPlacement
 from synaptic.messages import BackendNotice
 from synaptic.processes import free_port
@@ -34,15 +35,15 @@ from synaptic.processes import free_port
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
-    from synaptic.backends.distributed.coordinator.coordinators import House
-    from synaptic.backends.distributed.coordinator.supervision import End
+    from synaptic.backends.distributed.coordinator.coordinators import Coordinators
+    from synaptic.backends.distributed.coordinator.supervision import ServiceEnd
     from synaptic.backends.distributed.coordinator.types import LoadProgress
     from synaptic.backends.distributed.engine import Engine
     from synaptic.backends.distributed.placement import Offer, Placement
     from synaptic.backends.distributed.workers import Endpoint
     from synaptic.models import ModelShape
 
-RETURN_LIMITS: Final = Limits(resolve=2.0, connect=2.0, answer=2.0, whole=4.0)
+RETURN_LIMITS: Final = ProbeLimits(resolve=2.0, connect=2.0, answer=2.0, whole=4.0)
 RETURN_POLL: Final = 0.2  # seconds between two looks for a lost worker
 OWN_RETURN: Final = 10.0  # seconds for a worker of ours that is being started again; half a second is usual
 CLAIM_PATIENCE: Final = 10.0  # seconds that a check of a worker may hold up a start
@@ -50,25 +51,6 @@ STALL_LEAST: Final = 60.0
 STALL_UNKNOWN: Final = 600.0
 STALL_TIMES: Final = 2.0
 FIRST_TOKEN: Final = 60.0  # seconds for the token that proves it, beside what is predicted for one
-
-
-@dataclass(slots=True, eq=False)
-class Serving:
-    """A coordinator that serves.
-
-    Attributes:
-        generations: Of the workers that we started: which start of each it is connected to.
-        addresses: Of all its workers, as the system shows them.
-        others: Calls of other programs that were running at the last look, while there was none of ours.
-
-    """
-
-    process: LlamaProcess
-    placement: Placement
-    watchdog: Watchdog
-    generations: dict[Endpoint, int]
-    addresses: dict[tuple[str, int], Endpoint]
-    others: int = 0
 
 
 class BringUp:
@@ -80,17 +62,17 @@ class BringUp:
 
     """
 
-    def __init__(self, shape: ModelShape, house: House) -> None:
+    def __init__(self, shape: ModelShape, coordinators: Coordinators) -> None:
         self.placement: Placement | None = None
         slug = re.sub(r"[^\w.-]+", "-", shape.name.rsplit("/", 1)[-1])[-60:]
         self.log_file = paths.state_dir() / "logs" / f"coordinator-{slug}.log"
         self._shape = shape
-        self._house = house
+        self._coordinators = coordinators
         self._lost_at: float | None = None
         self._hung = False
         self._readings: Readings = {}
 
-    def blame(self, end: End) -> None:
+    def blame(self, end: ServiceEnd) -> None:
         """Remember that it was lost, so that the next start waits for the worker that went."""
         self._lost_at = time.monotonic()
         self._hung = end.hung
@@ -100,10 +82,10 @@ class BringUp:
         placement = self.placement
         if placement is None or placement.tokens_per_second is None or tokens < FEWEST_TOKENS:
             return
-        keys = {endpoint: endpoint for endpoint in placement.endpoints}
-        for worker in self._house.fleet.managed:
+        keys: dict[Endpoint, Endpoint | LocalKey] = {endpoint: endpoint for endpoint in placement.endpoints}
+        for worker in self._coordinators.fleet.managed:
             if worker.endpoint in keys:
-                keys[worker.endpoint] = local_key(worker.engine, worker.threads)
+                keys[worker.endpoint] = LocalKey.of(worker.engine, worker.threads)
         learn(placement, self._readings, keys, seconds / tokens)
 
     @property
@@ -115,7 +97,7 @@ class BringUp:
         """Return how its workers stand, as far as that can be told without contacting them."""
         found = []
         for endpoint in self.workers:
-            worker = self._house.fleet.find(endpoint)
+            worker = self._coordinators.fleet.find(endpoint)
             if worker is None:
                 found.append(WorkerStanding(endpoint=endpoint, managed=False, alive=None))
                 continue
@@ -134,7 +116,7 @@ class BringUp:
         return tuple(found)
 
     @asynccontextmanager
-    async def serving(self, hear: Callable[[LoadProgress | None], None]) -> AsyncIterator[Serving]:
+    async def serving(self, hear: Callable[[LoadProgress | None], None]) -> AsyncIterator[RunningServer]:
         """Bring it up, and take it down at the end of the block.
 
         Args:
@@ -144,14 +126,14 @@ class BringUp:
             SynapticError: Why it does not come up.
 
         """
-        engine = await self._house.fleet.start()
+        engine = await self._coordinators.fleet.start()
         cores = CoreWatch()
         placement = await self._placed(engine)
         workers = [Worker(endpoint, await resolve(endpoint)) for endpoint in placement.endpoints]
         by = f"the coordinator of {self._shape.name}"
-        async with self._house.registry.held(workers, by, patience=CLAIM_PATIENCE):
+        async with self._coordinators.registry.held(workers, by, patience=CLAIM_PATIENCE):
             hear(None)
-            managed = [worker for worker in self._house.fleet.managed if worker.endpoint in placement.endpoints]
+            managed = [worker for worker in self._coordinators.fleet.managed if worker.endpoint in placement.endpoints]
             await asyncio.gather(*(worker.check_cache() for worker in managed))
             generations = {worker.endpoint: worker.generation for worker in managed}
             process = await LlamaProcess.start(
@@ -170,7 +152,7 @@ class BringUp:
                     raise
                 self.placement = placement
                 self._lost_at, self._hung = None, False
-                yield Serving(
+                yield RunningServer(
                     process,
                     placement,
                     Watchdog(_prompt_step(placement)),
@@ -196,7 +178,7 @@ class BringUp:
         watching = [
             asyncio.create_task(worker.wait_change(generation))
             for endpoint, generation in generations.items()
-            if (worker := self._house.fleet.find(endpoint)) is not None
+            if (worker := self._coordinators.fleet.find(endpoint)) is not None
         ]
         loading = asyncio.create_task(
             process.loaded(lambda part: hear(clock.at(part, time.monotonic())), stall=_stall(placement))
@@ -212,7 +194,7 @@ class BringUp:
                 task.cancel()
             await asyncio.gather(loading, *watching, return_exceptions=True)
         if complaint := check_buffers(placement, process.lines):
-            self._house.report(BackendNotice("distributed", complaint, "warning"))
+            self._coordinators.report(BackendNotice("distributed", complaint, "warning"))
         try:
             await process.client.generate_one_token(within=FIRST_TOKEN + _token_seconds(placement))
         except BackendError as error:
@@ -225,9 +207,9 @@ class BringUp:
         if self._hung:
             await self._restart_managed()
         # One of ours that is being started again is no reason to do without it.
-        await self._house.fleet.settled(OWN_RETURN)
+        await self._coordinators.fleet.settled(OWN_RETURN)
         if self._lost_at is not None and self.placement is not None:
-            until = self._lost_at + self._house.settings.worker_return_wait
+            until = self._lost_at + self._coordinators.settings.worker_return_wait
             while missing := await self._missing(self.placement, engine.facts.rpc_version):
                 if time.monotonic() > until:
                     return await self._placed_without(missing)
@@ -240,7 +222,9 @@ class BringUp:
         """Give the layers of workers that did not come back to the others."""
         names = ", ".join(str(endpoint) for endpoint in sorted(missing))
         gone = f"{names} did not come back"
-        self._house.report(BackendNotice("distributed", f"{gone}: its layers go to the other workers", "warning"))
+        self._coordinators.report(
+            BackendNotice("distributed", f"{gone}: its layers go to the other workers", "warning")
+        )
         try:
             return await self._new_placement(missing)
         except NoPlacement as error:
@@ -250,34 +234,34 @@ class BringUp:
 
     async def _new_placement(self, missing: Collection[Endpoint]) -> Placement:
         """Find a placement among the workers that nobody has; where there is none, wait for those of idle models."""
-        house, name = self._house, self._shape.name
+        coordinators, name = self._coordinators, self._shape.name
         until = time.monotonic() + OWN_RETURN
         while True:
-            async with house.placing:
-                offers = [self._offer(offer, missing) for offer in await house.fleet.offers()]
+            async with coordinators.placing:
+                offers = [self._offer(offer, missing) for offer in await coordinators.fleet.offers()]
                 try:
-                    wanted = wanted_of(self._shape, house.settings, width=house.width)
-                    placement = await asyncio.to_thread(place, self._shape, offers, wanted)
+                    needs = serving_needs(self._shape, coordinators.settings, width=coordinators.width)
+                    placement = await asyncio.to_thread(place, self._shape, offers, needs)
                 except NoPlacement:
-                    if house.fleet.unsettled and time.monotonic() < until:
-                        await house.fleet.settled(OWN_RETURN)  # one had ended, and that was only just noticed
+                    if coordinators.fleet.unsettled and time.monotonic() < until:
+                        await coordinators.fleet.settled(OWN_RETURN)  # one had ended, and that was only just noticed
                         continue
-                    if not house.others_have_workers(name):
+                    if not coordinators.others_have_workers(name):
                         raise
                 else:
-                    house.take(placement.endpoints, name)
+                    coordinators.take(placement.endpoints, name)
                     self.placement = placement
                     self._readings = {(offer.endpoint, offer.device): speed_of(offer).reading for offer in offers}
                     return placement
-                victim = house.longest_idle(name)
+                victim = coordinators.longest_idle(name)
                 if victim is not None:
                     await victim.stop()
                     continue
-            await house.change()
+            await coordinators.wait_change()
 
     def _offer(self, offer: Offer, missing: Collection[Endpoint]) -> Offer:
         """Return an offer, refused if the worker belongs to another model or was lost."""
-        owner = self._house.owner(offer.endpoint)
+        owner = self._coordinators.owner(offer.endpoint)
         if owner is not None and owner != self._shape.name:
             return replace(offer, refusal=f"it serves {owner}")
         if offer.endpoint in missing and not offer.refusal:
@@ -286,7 +270,7 @@ class BringUp:
 
     async def _missing(self, placement: Placement, version: str) -> frozenset[Endpoint]:
         """Return the workers of a placement that could not serve now."""
-        managed = {worker.endpoint: worker for worker in self._house.fleet.managed}
+        managed = {worker.endpoint: worker for worker in self._coordinators.fleet.managed}
         gone = {endpoint for endpoint in placement.endpoints if endpoint in managed and not managed[endpoint].running}
         external = [endpoint for endpoint in placement.endpoints if endpoint not in managed]
         looks = await check_workers(external, engine=ProtocolVersion.parse(version), limits=RETURN_LIMITS)
@@ -295,7 +279,7 @@ class BringUp:
     async def _restart_managed(self) -> None:
         """Start our workers of the placement anew: one of them may hang, and which does not show."""
         for endpoint in self.workers:
-            worker = self._house.fleet.find(endpoint)
+            worker = self._coordinators.fleet.find(endpoint)
             if worker is not None:
                 with suppress(BackendError):  # then it is missing
                     await worker.restart("nothing moved any more")
@@ -308,7 +292,7 @@ def _token_seconds(placement: Placement) -> float:
 
 def _prompt_step(placement: Placement) -> float:
     """Return the most that a step of reading a prompt may take: no faster than generating as many tokens."""
-    return _token_seconds(placement) * placement.wanted.ubatch / 8
+    return _token_seconds(placement) * placement.needs.ubatch / 8
 
 
 def _stall(placement: Placement) -> float:

@@ -9,10 +9,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.coordinator.bring_up import BringUp, Serving
+from synaptic.backends.distributed.coordinator.bring_up import BringUp
 from synaptic.backends.distributed.coordinator.failure import given_up, may_pass
 from synaptic.backends.distributed.coordinator.life import Life, Transition
-from synaptic.backends.distributed.coordinator.supervision import End, supervise
+from synaptic.backends.distributed.coordinator.supervision import ServiceEnd, supervise
 from synaptic.backends.distributed.coordinator.types import CoordinatorState, CoordinatorStatus, LoadProgress
 from synaptic.backends.distributed.placement import token_seconds
 from synaptic.errors import BackendUnavailable, CoordinatorFailed, SynapticError
@@ -22,7 +22,8 @@ from synaptic.waiting import Restarts, Rules
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from synaptic.backends.distributed.coordinator.coordinators import House
+    from synaptic.backends.distributed.coordinator.coordinators import Coordinators
+    from synaptic.backends.distributed.coordinator.running_server import RunningServer
     from synaptic.messages import ChatRequest, Chunk
     from synaptic.models import ModelShape
 
@@ -48,16 +49,16 @@ class Coordinator:
 
     Args:
         shape: The model.
-        house: What all coordinators of this program share.
+        coordinators: All of this program; this one joins them.
 
     """
 
-    def __init__(self, shape: ModelShape, house: House) -> None:
+    def __init__(self, shape: ModelShape, coordinators: Coordinators) -> None:
         self.shape = shape
-        self._house = house
+        self._coordinators = coordinators
         self._life = Life(shape.name, self._moved)
-        self._bring_up = BringUp(shape, house)
-        self._serving: Serving | None = None
+        self._bring_up = BringUp(shape, coordinators)
+        self._serving: RunningServer | None = None
         self._error: SynapticError | None = None
         self._progress: LoadProgress | None = None
         self._load = _Load()
@@ -67,6 +68,7 @@ class Coordinator:
         self._ready_at = 0.0
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        coordinators.by_model[shape.name] = self
 
     @property
     def model(self) -> str:
@@ -122,7 +124,7 @@ class Coordinator:
         """What generating a token takes, about."""
         return token_seconds(self._speed, self._bring_up.placement)
 
-    async def ready(self) -> Serving:
+    async def ready(self) -> RunningServer:
         """Return what serves, once it does; whoever calls meanwhile joins in.
 
         Raises:
@@ -144,7 +146,7 @@ class Coordinator:
         finally:
             self._load.waiting -= 1
 
-    async def stream(self, serving: Serving, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, serving: RunningServer, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Yield the reply to one call of what serves; what breaks is raised as the client sees it.
 
         Raises:
@@ -168,9 +170,9 @@ class Coordinator:
             watchdog.end(call, time.monotonic())
             self._load.calls -= 1
             self._load.last_used = time.monotonic()
-            self._house.changed()
+            self._coordinators.notify()
 
-    async def lost(self, serving: Serving) -> str | None:
+    async def lost(self, serving: RunningServer) -> str | None:
         """Return why a broken call is to be continued: what served it is gone; ``None`` if it still serves."""
         if self._serving is serving and await serving.process.ended_within(NOTICE) is None and self._serving is serving:
             return None
@@ -230,7 +232,7 @@ class Coordinator:
             self._life.move(_S.RESTARTING, error.message)
             await asyncio.sleep(delay)
 
-    async def _serve_once(self) -> End:
+    async def _serve_once(self) -> ServiceEnd:
         """Bring it up and watch it until it ends."""
         self._progress = None
         async with self._bring_up.serving(self._loading) as serving:
@@ -241,7 +243,7 @@ class Coordinator:
             self._load.last_used = time.monotonic()
             self._life.move(_S.READY)
             try:
-                end = await supervise(serving, self._house.fleet, self._rested)
+                end = await supervise(serving, self._coordinators.fleet, self._rested)
             finally:
                 self._serving = None
             if not end.idle:
@@ -258,11 +260,11 @@ class Coordinator:
             return
         self._progress = progress
         label = f"loading {self.shape.name}"
-        self._house.report(BackendProgress(NAME, label, progress.bytes_done, progress.bytes_total))
+        self._coordinators.report(BackendProgress(NAME, label, progress.bytes_done, progress.bytes_total))
 
     def _rested(self) -> bool:
         """Return whether nobody has asked for so long that the workers' memory is better given back."""
-        bound = self._house.settings.coordinator_idle
+        bound = self._coordinators.settings.coordinator_idle
         if bound is None or self._load.calls or self._load.waiting:
             return False
         return time.monotonic() - self._load.last_used > bound
@@ -270,7 +272,7 @@ class Coordinator:
     def _give_up(self, error: SynapticError) -> None:
         self._error = given_up(error, self.shape.name, self._bring_up.workers, self._bring_up.log_file)
         self._life.move(_S.FAILED, self._error.message)
-        self._house.changed()
+        self._coordinators.notify()
 
     def _learn(self, last: Chunk, *, alone: bool) -> None:
         usage, timings = last.usage, last.timings
@@ -281,8 +283,8 @@ class Coordinator:
         self._bring_up.learn(usage.completion_tokens, timings.generation_seconds)
 
     def _moved(self, transition: Transition) -> None:
-        self._house.moved(transition)
-        self._house.report(_notice(transition))
+        self._coordinators.moved(transition)
+        self._coordinators.report(_notice(transition))
 
 
 def _notice(transition: Transition) -> BackendNotice:

@@ -1,26 +1,44 @@
-"""What the coordinators of one program share: the workers, who has which of them, and whom to ask to make room."""
+"""What the coordinators of one program share: the workers, which coordinator has which, and which one makes room."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from synaptic.backends.distributed.coordinator.notification import Change
+from synaptic.backends.distributed.coordinator.change_signal import ChangeSignal
 from synaptic.backends.distributed.coordinator.types import CoordinatorState
 from synaptic.backends.distributed.workers import Fleet, WorkerRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from synaptic.backends.distributed.coordinator.coordinator import Coordinator
     from synaptic.backends.distributed.coordinator.life import Transition
+    from synaptic.backends.distributed.placement import WorkerName
     from synaptic.backends.distributed.workers import Endpoint
     from synaptic.messages import Reporter
     from synaptic.settings import Settings
 
 
-class House:
-    """A worker serves one coordinator at a time; here it is known which.
+class Preemptible(Protocol):
+    """A coordinator as the others see it: one that is idle may have to give its workers to another model."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether it serves no call, so that its workers may be taken."""
+        ...
+
+    @property
+    def last_used(self) -> float:
+        """When its last call ended, by the steady clock."""
+        ...
+
+    async def stop(self) -> None:
+        """End it, and give its workers back."""
+        ...
+
+
+class Coordinators:
+    """The coordinators of one program, and which of them has which worker: a worker serves one at a time.
 
     Args:
         settings: Of the program.
@@ -35,24 +53,24 @@ class House:
         self.fleet = Fleet(settings, report)
         self.registry = WorkerRegistry()
         self.placing = asyncio.Lock()
-        self.coordinators: dict[str, Coordinator] = {}
+        self.by_model: dict[str, Preemptible] = {}
         self.width = 0  # calls at once, of the widest pipeline so far
-        self._taken: dict[Endpoint, str] = {}
+        self._taken: dict[WorkerName, str] = {}
         self._on_transition = on_transition
-        self._change = Change()
+        self._change = ChangeSignal()
 
     def moved(self, transition: Transition) -> None:
-        """Hear that a coordinator has changed its state; one that rests gives its workers back."""
+        """Take note of a coordinator's new state; one that sleeps, was stopped or failed gives its workers back."""
         if transition.after in {CoordinatorState.SLEEPING, CoordinatorState.STOPPED, CoordinatorState.FAILED}:
             self.give_back(transition.model)
         self._on_transition(transition)
-        self.changed()
+        self.notify()
 
-    def changed(self) -> None:
-        """Wake whoever waits for room."""
-        self._change.tell()
+    def notify(self) -> None:
+        """Wake the coordinators that wait for workers."""
+        self._change.notify()
 
-    async def change(self) -> None:
+    async def wait_change(self) -> None:
         """Wait until a coordinator has changed its state, or a call has ended."""
         await self._change.wait()
 
@@ -62,10 +80,10 @@ class House:
         self._taken.update(dict.fromkeys(endpoints, model))
 
     def give_back(self, model: str) -> None:
-        """Note that a model has no workers any more."""
+        """Note that a model has given its workers back."""
         self._taken = {endpoint: owner for endpoint, owner in self._taken.items() if owner != model}
 
-    def owner(self, endpoint: Endpoint) -> str | None:
+    def owner(self, endpoint: WorkerName) -> str | None:
         """Return the model that has a worker."""
         return self._taken.get(endpoint)
 
@@ -73,11 +91,11 @@ class House:
         """Return whether room could be made for a model."""
         return any(owner != model for owner in self._taken.values())
 
-    def longest_idle(self, model: str) -> Coordinator | None:
+    def longest_idle(self, model: str) -> Preemptible | None:
         """Return the coordinator, not that of ``model``, that has been idle for longest; a busy one never."""
         idle = [
             coordinator
-            for name, coordinator in self.coordinators.items()
+            for name, coordinator in self.by_model.items()
             if name != model and coordinator.idle and name in self._taken.values()
         ]
         return min(idle, key=lambda coordinator: coordinator.last_used, default=None)

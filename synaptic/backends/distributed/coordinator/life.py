@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synaptic.backends.distributed.coordinator.notification import Change
+from synaptic.backends.distributed.coordinator.change_signal import ChangeSignal
 from synaptic.backends.distributed.coordinator.types import FOLLOWERS, CoordinatorState
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Life:
         self.reason = ""
         self.since = time.time()
         self._hear = hear
-        self._change = Change()
+        self._change = ChangeSignal()
 
     def move(self, to: CoordinatorState, reason: str = "") -> None:
         """Go on to another state.
@@ -51,7 +51,7 @@ class Life:
             raise ValueError(f"a coordinator that is {self.state} cannot become {to}")
         transition = Transition(self.model, self.state, to, reason)
         self.state, self.reason, self.since = to, reason, time.time()
-        self._change.tell()
+        self._change.notify()
         self._hear(transition)
 
     async def change(self) -> None:

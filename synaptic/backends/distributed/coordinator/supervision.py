@@ -16,7 +16,7 @@ from synaptic.processes import is_stopped
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from synaptic.backends.distributed.coordinator.bring_up import Serving
+    from synaptic.backends.distributed.coordinator.running_server import RunningServer
     from synaptic.backends.distributed.workers import Fleet, ManagedWorker
 
 HEARTBEAT: Final = 0.5  # seconds
@@ -25,7 +25,7 @@ SLOTS_SECONDS: Final = 2.0  # between two looks at the slots, and for each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class End:
+class ServiceEnd:
     """Why a service ended.
 
     Attributes:
@@ -44,7 +44,7 @@ class End:
     line: str = ""
 
 
-async def supervise(serving: Serving, fleet: Fleet, rested: Callable[[], bool]) -> End:
+async def supervise(serving: RunningServer, fleet: Fleet, rested: Callable[[], bool]) -> ServiceEnd:
     """Return why a service has ended: the first of everything that can end it.
 
     Args:
@@ -72,34 +72,34 @@ async def supervise(serving: Serving, fleet: Fleet, rested: Callable[[], bool]) 
     return max(ends, key=lambda end: bool(end.worker))
 
 
-async def _exit(serving: Serving) -> End:
+async def _exit(serving: RunningServer) -> ServiceEnd:
     diagnosis = await serving.process.ended()
-    return End(reason=str(diagnosis), worker=diagnosis.worker, line=diagnosis.line)
+    return ServiceEnd(reason=str(diagnosis), worker=diagnosis.worker, line=diagnosis.line)
 
 
-async def _loss(worker: ManagedWorker, generation: int) -> End:
+async def _loss(worker: ManagedWorker, generation: int) -> ServiceEnd:
     await worker.wait_change(generation)
-    return End(reason=f"the worker {worker.endpoint} was lost", worker=str(worker.endpoint))
+    return ServiceEnd(reason=f"the worker {worker.endpoint} was lost", worker=str(worker.endpoint))
 
 
-async def _heartbeat(serving: Serving, rested: Callable[[], bool]) -> End:
+async def _heartbeat(serving: RunningServer, rested: Callable[[], bool]) -> ServiceEnd:
     addresses = serving.addresses
     while True:
         await asyncio.sleep(HEARTBEAT)
         if rested():
-            return End(reason="nobody has needed it for a while", idle=True)
+            return ServiceEnd(reason="nobody has needed it for a while", idle=True)
         if is_stopped(serving.process.pid):
-            return End(reason="llama-server was stopped by a signal")
+            return ServiceEnd(reason="llama-server was stopped by a signal")
         gone = await asyncio.to_thread(hung_up, serving.process.pid, addresses)
         if gone:
             endpoint = addresses[min(gone)]
-            return End(reason=f"the worker {endpoint} has closed the connection", worker=str(endpoint))
+            return ServiceEnd(reason=f"the worker {endpoint} has closed the connection", worker=str(endpoint))
         still = serving.watchdog.overdue(time.monotonic())
         if still is not None:
             return _hung(still)
 
 
-async def _strangers(serving: Serving) -> End:
+async def _strangers(serving: RunningServer) -> ServiceEnd:
     """Watch the calls that do not come through us: those of programs that use a service."""
     watch = SlotWatch(serving.watchdog.longest)
     slots: list[dict[str, Any]] = []
@@ -117,5 +117,5 @@ async def _strangers(serving: Serving) -> End:
             return _hung(still)
 
 
-def _hung(still: float) -> End:
-    return End(reason=f"no token for {still:.0f} s: a worker hangs, or the way to it is dead", hung=True)
+def _hung(still: float) -> ServiceEnd:
+    return ServiceEnd(reason=f"no token for {still:.0f} s: a worker hangs, or the way to it is dead", hung=True)

@@ -1,7 +1,7 @@
 from .calibration import FEWEST_TOKENS as FEWEST_TOKENS
 from .calibration import Readings as Readings
 from .calibration import learn as learn
-from .demand import wanted_of as wanted_of
+from .needs import serving_needs as serving_needs
 from .plan import place as place
 from .predict import UNKNOWN_TOKEN_SECONDS as UNKNOWN_TOKEN_SECONDS
 from .predict import speed_of as speed_of
@@ -9,8 +9,10 @@ from .predict import token_seconds as token_seconds
 from .server_arguments import buffer_name as buffer_name
 from .server_arguments import server_arguments as server_arguments
 from .slots import slot_count as slot_count
+from .types import DeviceVerdict as DeviceVerdict
 from .types import Offer as Offer
 from .types import Placement as Placement
+from .types import PlannedWorker as PlannedWorker
+from .types import ServingNeeds as ServingNeeds
 from .types import Share as Share
-from .types import Verdict as Verdict
-from .types import Wanted as Wanted
+from .types import WorkerName as WorkerName

@@ -14,8 +14,8 @@ from synaptic.backends.distributed.placement import predict
 from synaptic.backends.distributed.workers import recall, remember
 
 if TYPE_CHECKING:
-    from synaptic.backends.distributed.placement.types import Placement
-    from synaptic.backends.distributed.workers import Endpoint
+    from synaptic.backends.distributed.placement.types import Placement, WorkerName
+    from synaptic.backends.distributed.workers import Endpoint, LocalKey
 
 FEWEST_TOKENS: Final = 16
 """A shorter answer says too little of the speed."""
@@ -26,7 +26,7 @@ TRUST: Final = 0.5
 """How much of the way to what was just seen is gone, in logarithms."""
 
 
-Readings = Mapping[tuple["Endpoint", int], float]
+Readings = Mapping[tuple["WorkerName", int], float]
 """Bytes of weights a second, by worker and device."""
 
 
@@ -60,7 +60,9 @@ def corrected(kept: float, predicted: float, factor: float) -> float:
     return float(kept ** (1 - TRUST) * (predicted * factor) ** TRUST)
 
 
-def learn(placement: Placement, readings: Readings, keys: Mapping[Endpoint, Endpoint], seconds: float) -> None:
+def learn(
+    placement: Placement, readings: Readings, keys: Mapping[Endpoint, Endpoint | LocalKey], seconds: float
+) -> None:
     """Correct what is kept of the workers' speed after a call that had them for itself.
 
     Args:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from synaptic.backends.distributed.placement import predict
-from synaptic.backends.distributed.placement.search import MOST_DEVICES, Candidate, Found, search
+from synaptic.backends.distributed.placement.search import MOST_DEVICES, Found, SearchDevice, search
 from synaptic.backends.distributed.placement.types import Placement, Share
 from synaptic.backends.distributed.placement.verdicts import no_room, no_workers, usable_offers, verdicts
 from synaptic.errors import NoPlacement, UsageError
@@ -18,8 +18,7 @@ from synaptic.errors import NoPlacement, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synaptic.backends.distributed.placement.types import Offer, Wanted
-    from synaptic.backends.distributed.workers import Endpoint
+    from synaptic.backends.distributed.placement.types import Offer, ServingNeeds, WorkerName
     from synaptic.models import ModelShape
 
 THIN: Final = 0.15
@@ -28,7 +27,7 @@ WORTH_IT: Final = 0.95
 """The output is kept at the coordinator if that makes a token cheaper than this part of what it costs else."""
 
 
-def place(shape: ModelShape, offers: Sequence[Offer], wanted: Wanted) -> Placement:
+def place(shape: ModelShape, offers: Sequence[Offer], needs: ServingNeeds) -> Placement:
     """Return which devices hold which layers.
 
     A person's orders (``Offer.layers``) are obeyed exactly; those of workers that cannot be used count for nothing.
@@ -42,7 +41,7 @@ def place(shape: ModelShape, offers: Sequence[Offer], wanted: Wanted) -> Placeme
     Args:
         shape: The model.
         offers: What there is, in any order.
-        wanted: Context and slots.
+        needs: Context and slots.
 
     Raises:
         NoPlacement: If it does not fit; it says what is missing.
@@ -53,31 +52,31 @@ def place(shape: ModelShape, offers: Sequence[Offer], wanted: Wanted) -> Placeme
     if not usable:
         raise no_workers(shape, offers)
     _refuse_orders(shape, usable)
-    away = shape.input_bytes if _embeddings_must_go(shape, wanted) else 0
-    placement = _with_output(shape, usable, wanted, away)
+    away = shape.input_bytes if _embeddings_must_go(shape, needs) else 0
+    placement = _with_output(shape, usable, needs, away)
     if placement is None:
-        raise no_room(shape, offers, wanted, away)
+        raise no_room(shape, offers, needs, away)
     return replace(placement, verdicts=verdicts(placement, offers))
 
 
-def _with_output(shape: ModelShape, usable: Sequence[Offer], wanted: Wanted, away: int) -> Placement | None:
+def _with_output(shape: ModelShape, usable: Sequence[Offer], needs: ServingNeeds, away: int) -> Placement | None:
     """Return the better of two placements: with the output at the last worker, or at the coordinator."""
-    there = _arranged(shape, usable, wanted, away, here=False)
-    if there is None or there.tokens_per_second is None or not _may_stay(shape, wanted):
+    there = _arranged(shape, usable, needs, away, here=False)
+    if there is None or there.tokens_per_second is None or not _may_stay(shape, needs):
         return there
-    here = _arranged(shape, usable, wanted, away, here=True)
+    here = _arranged(shape, usable, needs, away, here=True)
     if here is None or here.tokens_per_second is None:
         return there
     return here if _together(here, usable) < _together(there, usable) * WORTH_IT else there
 
 
-def _may_stay(shape: ModelShape, wanted: Wanted) -> bool:
+def _may_stay(shape: ModelShape, needs: ServingNeeds) -> bool:
     """Return whether the output may be at the coordinator, which is to stay thin."""
     if shape.tied:
         return True  # it has the same tensor for the token embeddings
-    held = predict.coordinator_bytes(shape, wanted, embeddings=True, output=True)
+    held = predict.coordinator_bytes(shape, needs, embeddings=True, output=True)
     limit = shape.weight_bytes * THIN
-    return held <= (limit if wanted.coordinator_memory is None else min(limit, wanted.coordinator_memory))
+    return held <= (limit if needs.coordinator_memory is None else min(limit, needs.coordinator_memory))
 
 
 def _together(placement: Placement, usable: Sequence[Offer]) -> float:
@@ -86,28 +85,30 @@ def _together(placement: Placement, usable: Sequence[Offer]) -> float:
     What further calls cost in the layers is not known, and the same wherever the output is.
     """
     assert placement.tokens_per_second is not None
-    shape, wanted = placement.shape, placement.wanted
+    shape, needs = placement.shape, placement.needs
     last = _speeds(usable)[placement.shares[-1].endpoint, placement.shares[-1].device]
-    one, all_ = (predict.output_seconds(shape, last, rows, here=placement.output_here) for rows in (1, wanted.slots))
+    one, all_ = (predict.output_seconds(shape, last, rows, here=placement.output_here) for rows in (1, needs.slots))
     return 1 / placement.tokens_per_second + all_ - one
 
 
-def _arranged(shape: ModelShape, usable: Sequence[Offer], wanted: Wanted, away: int, *, here: bool) -> Placement | None:
+def _arranged(
+    shape: ModelShape, usable: Sequence[Offer], needs: ServingNeeds, away: int, *, here: bool
+) -> Placement | None:
     """Return the best placement with the output at one of the two ends, without verdicts; ``None`` if nothing fits."""
-    layer_bytes = [predict.layer_bytes(layer, wanted) for layer in shape.layers]
-    candidates = [_candidate(shape, offer, wanted, away, here=here) for offer in usable]
+    layer_bytes = [predict.layer_bytes(layer, needs) for layer in shape.layers]
+    candidates = [_candidate(shape, offer, needs, away, here=here) for offer in usable]
     found = search(candidates, layer_bytes)
     if found is None:
         return None
-    shares = _shares(shape, usable, wanted, found, must_go=away > 0, here=here)
+    shares = _shares(shape, usable, needs, found, must_go=away > 0, here=here)
     seconds, loading = _predictions(shares, usable)
     if seconds is not None and here:
         seconds += predict.head_seconds(shape, predict.READING_HERE)
     return Placement(
         shape=shape,
-        wanted=wanted,
+        needs=needs,
         shares=shares,
-        coordinator_bytes=predict.coordinator_bytes(shape, wanted, embeddings=not shares[0].embeddings, output=here),
+        coordinator_bytes=predict.coordinator_bytes(shape, needs, embeddings=not shares[0].embeddings, output=here),
         tokens_per_second=None if seconds is None else 1 / seconds,
         load_seconds=loading,
         verdicts=(),
@@ -115,22 +116,22 @@ def _arranged(shape: ModelShape, usable: Sequence[Offer], wanted: Wanted, away: 
     )
 
 
-def _candidate(shape: ModelShape, offer: Offer, wanted: Wanted, away: int, *, here: bool) -> Candidate:
+def _candidate(shape: ModelShape, offer: Offer, needs: ServingNeeds, away: int, *, here: bool) -> SearchDevice:
     """Return a device as the search sees it.
 
     Args:
         shape: The model.
         offer: The device.
-        wanted: What it is to be served with.
+        needs: What it is to be served with.
         away: What the first one has to hold in addition, in bytes.
         here: Whether the output is at the coordinator.
 
     """
     speed = predict.speed_of(offer)
     room = predict.room_bytes(offer.memory_bytes)
-    middle = room - predict.compute_bytes(shape, wanted, last=False)
-    last = middle if here else room - predict.compute_bytes(shape, wanted, last=True) - shape.output_bytes
-    return Candidate(
+    middle = room - predict.compute_bytes(shape, needs, last=False)
+    last = middle if here else room - predict.compute_bytes(shape, needs, last=True) - shape.output_bytes
+    return SearchDevice(
         layer_cost=tuple(predict.layer_seconds(layer, speed) for layer in shape.layers),
         fixed=predict.stage_seconds(shape, speed),
         first=predict.first_seconds(shape, speed),
@@ -143,17 +144,17 @@ def _candidate(shape: ModelShape, offer: Offer, wanted: Wanted, away: int, *, he
     )
 
 
-def _embeddings_must_go(shape: ModelShape, wanted: Wanted) -> bool:
+def _embeddings_must_go(shape: ModelShape, needs: ServingNeeds) -> bool:
     """Return whether the coordinator has no room for the token embeddings.
 
     Raises:
         NoPlacement: If it has too little even without them, or cannot do without.
 
     """
-    limit = wanted.coordinator_memory
-    if limit is None or predict.coordinator_bytes(shape, wanted, embeddings=True) <= limit:
+    limit = needs.coordinator_memory
+    if limit is None or predict.coordinator_bytes(shape, needs, embeddings=True) <= limit:
         return False
-    least = predict.coordinator_bytes(shape, wanted, embeddings=shape.tied)
+    least = predict.coordinator_bytes(shape, needs, embeddings=shape.tied)
     if least > limit:
         raise NoPlacement(
             f"the coordinator of {shape.name} needs {least / predict.GIB:.2f} GiB on this machine, "
@@ -192,7 +193,7 @@ def _refuse_orders(shape: ModelShape, usable: Sequence[Offer]) -> None:
 
 
 def _shares(
-    shape: ModelShape, usable: Sequence[Offer], wanted: Wanted, found: Found, *, must_go: bool, here: bool
+    shape: ModelShape, usable: Sequence[Offer], needs: ServingNeeds, found: Found, *, must_go: bool, here: bool
 ) -> tuple[Share, ...]:
     """Return what was found, with bytes and seconds."""
     shares: list[Share] = []
@@ -213,8 +214,8 @@ def _shares(
             output=last,
             embeddings=False,
             weight_bytes=sum(layer.weight_bytes for layer in layers) + (shape.output_bytes if last else 0),
-            kv_bytes=sum(predict.layer_kv_bytes(layer, wanted) for layer in layers),
-            compute_bytes=predict.compute_bytes(shape, wanted, last=last),
+            kv_bytes=sum(predict.layer_kv_bytes(layer, needs) for layer in layers),
+            compute_bytes=predict.compute_bytes(shape, needs, last=last),
             seconds_per_token=seconds,
             overridden=offer.layers is not None,
         )
@@ -240,5 +241,5 @@ def _predictions(shares: Sequence[Share], usable: Sequence[Offer]) -> tuple[floa
     return seconds, predict.load_seconds(used)
 
 
-def _speeds(usable: Sequence[Offer]) -> dict[tuple[Endpoint, int], predict.Speed]:
+def _speeds(usable: Sequence[Offer]) -> dict[tuple[WorkerName, int], predict.Speed]:
     return {(offer.endpoint, offer.device): predict.speed_of(offer) for offer in usable}

@@ -16,12 +16,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from synaptic.backends.distributed.placement.types import PlannedWorker
 from synaptic.backends.distributed.workers import Measurement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from synaptic.backends.distributed.placement.types import Offer, Placement, Wanted
+    from synaptic.backends.distributed.placement.types import Offer, Placement, ServingNeeds
     from synaptic.models import LayerShape, ModelShape
 
 MIB: Final = 1024 * 1024
@@ -94,7 +95,8 @@ class Speed:
 
 def speed_of(offer: Offer) -> Speed:
     """Return what is believed of a device; what was not measured is assumed."""
-    local = offer.managed or offer.endpoint.host == "localhost" or offer.endpoint.host.startswith("127.")
+    host = "" if isinstance(offer.endpoint, PlannedWorker) else offer.endpoint.host
+    local = offer.managed or host == "localhost" or host.startswith("127.")
     known = offer.measurement or (ASSUMED_LOCAL if local else ASSUMED_REMOTE)
     reading = known.weight_reading[offer.device] if offer.device < len(known.weight_reading) else None
     return Speed(
@@ -106,9 +108,9 @@ def speed_of(offer: Offer) -> Speed:
     )
 
 
-def context_per_slot(wanted: Wanted) -> int:
+def context_per_slot(needs: ServingNeeds) -> int:
     """Return the tokens of context that a slot really gets."""
-    return -(-wanted.context // CONTEXT_UNIT) * CONTEXT_UNIT
+    return -(-needs.context // CONTEXT_UNIT) * CONTEXT_UNIT
 
 
 # --- seconds
@@ -195,17 +197,17 @@ def load_seconds(sent: Iterable[tuple[int, Speed]]) -> float:
 # --- bytes
 
 
-def layer_bytes(layer: LayerShape, wanted: Wanted) -> int:
+def layer_bytes(layer: LayerShape, needs: ServingNeeds) -> int:
     """Return what a layer takes on its worker: weights, and keys and values of all slots."""
-    return layer.weight_bytes + layer_kv_bytes(layer, wanted)
+    return layer.weight_bytes + layer_kv_bytes(layer, needs)
 
 
-def layer_kv_bytes(layer: LayerShape, wanted: Wanted) -> int:
+def layer_kv_bytes(layer: LayerShape, needs: ServingNeeds) -> int:
     """Return what keys and values, and recurrent states, of all slots take in a layer."""
-    return wanted.slots * (layer.kv_bytes_per_token * context_per_slot(wanted) + layer.state_bytes)
+    return needs.slots * (layer.kv_bytes_per_token * context_per_slot(needs) + layer.state_bytes)
 
 
-def compute_bytes(shape: ModelShape, wanted: Wanted, *, last: bool) -> int:
+def compute_bytes(shape: ModelShape, needs: ServingNeeds, *, last: bool) -> int:
     """Return an estimate of a stage's scratch memory, in bytes.
 
     ggml reuses the memory of intermediate results, so that a stage needs about what is alive at once in its largest
@@ -214,10 +216,10 @@ def compute_bytes(shape: ModelShape, wanted: Wanted, *, last: bool) -> int:
     token of the micro-batch and of a slot's context. Of logits there is one row a slot, in the last stage. This holds
     without the copies of pipeline parallelism, which :mod:`server_arguments` turns off.
     """
-    context = context_per_slot(wanted)
+    context = context_per_slot(needs)
     states = 16 * FLOAT * shape.embedding_length
-    logits = FLOAT * shape.vocabulary * wanted.slots if last else 0
-    return _batch(wanted) * (states + HALF * context) + logits
+    logits = FLOAT * shape.vocabulary * needs.slots if last else 0
+    return _batch(needs) * (states + HALF * context) + logits
 
 
 def margin_bytes(memory_bytes: int) -> int:
@@ -239,7 +241,7 @@ def kept_bytes(shape: ModelShape, *, embeddings: bool, output: bool) -> int:
     return (shape.input_bytes if embeddings else 0) + (shape.output_bytes if output and not shape.tied else 0)
 
 
-def coordinator_bytes(shape: ModelShape, wanted: Wanted, *, embeddings: bool, output: bool = False) -> int:
+def coordinator_bytes(shape: ModelShape, needs: ServingNeeds, *, embeddings: bool, output: bool = False) -> int:
     """Return what the coordinator holds once the model is loaded, in bytes; an estimate.
 
     Token embeddings unless a worker has them, the inputs of a micro-batch (masks, embeddings), one row of logits a
@@ -247,17 +249,17 @@ def coordinator_bytes(shape: ModelShape, wanted: Wanted, *, embeddings: bool, ou
 
     Args:
         shape: The model.
-        wanted: What it is to be served with.
+        needs: What it is to be served with.
         embeddings: Whether it keeps the token embeddings.
         output: Whether it has norm and head.
 
     """
-    inputs = _batch(wanted) * (2 * FLOAT * shape.embedding_length + HALF * context_per_slot(wanted))
-    logits = FLOAT * shape.vocabulary * wanted.slots
+    inputs = _batch(needs) * (2 * FLOAT * shape.embedding_length + HALF * context_per_slot(needs))
+    logits = FLOAT * shape.vocabulary * needs.slots
     vocabulary = VOCABULARY_BYTES * shape.vocabulary
     return kept_bytes(shape, embeddings=embeddings, output=output) + inputs + logits + vocabulary + COORDINATOR_FLOOR
 
 
-def _batch(wanted: Wanted) -> int:
+def _batch(needs: ServingNeeds) -> int:
     """Return how many tokens are computed at once."""
-    return min(wanted.ubatch, context_per_slot(wanted) * wanted.slots)
+    return min(needs.ubatch, context_per_slot(needs) * needs.slots)

@@ -31,7 +31,7 @@ _LEAST_TO_GIVE: Final = 2  # layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class SearchDevice:
     """A device as the search sees it.
 
     Attributes:
@@ -72,12 +72,12 @@ class Found(NamedTuple):
     stages: tuple[Stage, ...]
 
 
-def fits_alone(candidate: Candidate, layer_bytes: Sequence[int]) -> bool:
+def fits_alone(candidate: SearchDevice, layer_bytes: Sequence[int]) -> bool:
     """Return whether a device can take the whole model, and may."""
     return candidate.exact in (None, len(layer_bytes)) and sum(layer_bytes) <= candidate.room_alone
 
 
-def search(candidates: Sequence[Candidate], layer_bytes: Sequence[int]) -> Found | None:
+def search(candidates: Sequence[SearchDevice], layer_bytes: Sequence[int]) -> Found | None:
     """Return the placement that costs least, of those alike the one of fewer devices; ``None`` if nothing fits.
 
     A device that can take the whole model is only ever used alone.
@@ -105,7 +105,7 @@ def search(candidates: Sequence[Candidate], layer_bytes: Sequence[int]) -> Found
     return best
 
 
-def _balanced(candidates: Sequence[Candidate], layer_bytes: Sequence[int], found: Found) -> Found:
+def _balanced(candidates: Sequence[SearchDevice], layer_bytes: Sequence[int], found: Found) -> Found:
     """Return the placement with layers moved from fuller devices to emptier neighbours, where that costs nothing.
 
     Which of several equally fast devices has more is all the same to a token, but not to what is left of the model
@@ -143,7 +143,7 @@ def _balanced(candidates: Sequence[Candidate], layer_bytes: Sequence[int], found
     return Found(found.cost, tuple(stages))
 
 
-def _search_several(candidates: Sequence[Candidate], layer_bytes: Sequence[int]) -> Found | None:
+def _search_several(candidates: Sequence[SearchDevice], layer_bytes: Sequence[int]) -> Found | None:
     """Return the best placement of two devices or more."""
     tables = [_Table(candidate, layer_bytes) for candidate in candidates]
     if len(tables) <= EXACT_DEVICES:
@@ -163,7 +163,7 @@ def _search_several(candidates: Sequence[Candidate], layer_bytes: Sequence[int])
     return None
 
 
-def _selections(candidates: Sequence[Candidate]) -> Iterator[list[int]]:
+def _selections(candidates: Sequence[SearchDevice]) -> Iterator[list[int]]:
     """Yield which devices to try, at most as many as may be used: the fastest, then ever larger ones instead."""
     forced = [index for index, candidate in enumerate(candidates) if candidate.exact is not None]
     free = sorted(set(range(len(candidates))) - set(forced), key=lambda index: (_speed(candidates[index]), index))
@@ -177,7 +177,7 @@ def _selections(candidates: Sequence[Candidate]) -> Iterator[list[int]]:
             yield sorted(forced + kept)
 
 
-def _speed(candidate: Candidate) -> float:
+def _speed(candidate: SearchDevice) -> float:
     return sum(candidate.layer_cost)
 
 
@@ -194,7 +194,7 @@ def _better(a: Found | None, b: Found) -> Found:
 class _Table:
     """A candidate with sums over the layers in front of each, so that a range costs one subtraction."""
 
-    def __init__(self, candidate: Candidate, layer_bytes: Sequence[int]) -> None:
+    def __init__(self, candidate: SearchDevice, layer_bytes: Sequence[int]) -> None:
         self.candidate = candidate
         self.count = len(layer_bytes)
         self.cost = list(accumulate(candidate.layer_cost, initial=0.0))

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Final
 from synaptic.backends.distributed.placement.predict import context_per_slot
 
 if TYPE_CHECKING:
-    from synaptic.backends.distributed.placement.types import Placement, Share
-    from synaptic.backends.distributed.workers import Endpoint
+    from synaptic.backends.distributed.placement.types import Placement, Share, WorkerName
 
 _NO_PIPELINE: Final = "^no-tensor-has-this-name$=CPU"
 """Any override turns pipeline parallelism off. It would keep every input four times, which doubles scratch memory and
@@ -25,7 +24,7 @@ def server_arguments(placement: Placement) -> list[str]:
     one micro-batch, so that progress through a prompt is told often; the token that proves a load warms it up.
     ``-lv 4`` has it tell the sizes of its buffers (:mod:`buffer_report`).
     """
-    wanted = placement.wanted
+    needs = placement.needs
     return [
         "--model",
         str(placement.shape.file),
@@ -50,13 +49,13 @@ def server_arguments(placement: Placement) -> list[str]:
         "--cache-ram",
         "0",
         "--ctx-size",
-        str(context_per_slot(wanted) * wanted.slots),
+        str(context_per_slot(needs) * needs.slots),
         "--parallel",
-        str(wanted.slots),
+        str(needs.slots),
         "--batch-size",
-        str(wanted.ubatch),
+        str(needs.ubatch),
         "--ubatch-size",
-        str(wanted.ubatch),
+        str(needs.ubatch),
         "--no-warmup",
         "--threads",
         "1",
@@ -87,12 +86,12 @@ def _device_names(placement: Placement) -> list[str]:
 
     A worker's devices that are not used count as well; each of them has a verdict.
     """
-    counts: dict[Endpoint, int] = {}
+    counts: dict[WorkerName, int] = {}
     devices = {(share.endpoint, share.device) for share in placement.shares}
     devices |= {(verdict.endpoint, verdict.device) for verdict in placement.verdicts}
     for endpoint, device in devices:
         counts[endpoint] = max(counts.get(endpoint, 0), device + 1)
-    firsts: dict[Endpoint, int] = {}
+    firsts: dict[WorkerName, int] = {}
     total = 0
     for endpoint in placement.endpoints:
         firsts[endpoint] = total

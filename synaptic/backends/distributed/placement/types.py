@@ -1,16 +1,26 @@
-"""The words of a placement: what workers offer, what is wanted, and which worker gets which layers, and why."""
+"""The words of a placement: what workers offer, what the model needs, and which worker gets which layers, and why."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from synaptic.backends.distributed.workers import Endpoint, Measurement
     from synaptic.models import ModelShape
 
-_LOOPBACK: Final = "127.0.0.1"
-_MOST_PLACEHOLDERS: Final = 15  # llama.cpp takes no more devices
+
+class PlannedWorker(NamedTuple):
+    """A worker of this machine that does not run yet: it has a number and no address."""
+
+    number: int
+
+    def __str__(self) -> str:
+        return f"local-{self.number}"
+
+
+WorkerName: TypeAlias = "Endpoint | PlannedWorker"
+"""What a placement calls a worker: its address, or its number if it does not run yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +28,7 @@ class Offer:
     """One device of one worker.
 
     Attributes:
-        endpoint: The worker.
+        endpoint: The worker, by its address if it runs.
         device: Its number there.
         memory_bytes: What layers may take, before any margin.
         memory_source: Who says so: ``settings``, ``worker``, ``system`` (a managed worker's real available memory).
@@ -28,7 +38,7 @@ class Offer:
         refusal: Why it cannot be used (held, unreachable, another version); "" if it can.
     """
 
-    endpoint: Endpoint
+    endpoint: WorkerName
     device: int
     memory_bytes: int
     memory_source: str
@@ -39,7 +49,7 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class ServingNeeds:
     """What a model is to be served with.
 
     Attributes:
@@ -71,7 +81,7 @@ class Share:
         overridden: Whether a person chose the number of layers.
     """
 
-    endpoint: Endpoint
+    endpoint: WorkerName
     device: int
     first: int
     layers: int
@@ -90,10 +100,10 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class DeviceVerdict:
     """Why a device is, or is not, part of a placement."""
 
-    endpoint: Endpoint
+    endpoint: WorkerName
     device: int
     used: bool
     reason: str
@@ -114,20 +124,24 @@ class Placement:
     """
 
     shape: ModelShape
-    wanted: Wanted
+    needs: ServingNeeds
     shares: tuple[Share, ...]
     coordinator_bytes: int
     tokens_per_second: float | None
     load_seconds: float | None
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[DeviceVerdict, ...]
     output_here: bool = False
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """The workers, each once, in the order of their first share."""
-        return tuple(dict.fromkeys(share.endpoint for share in self.shares))
+        """The workers, each once, in the order of their first share.
 
+        Raises:
+            ValueError: If one of them is only planned; such a placement can be shown and not be started.
 
-def is_placeholder(endpoint: Endpoint) -> bool:
-    """Return whether an endpoint stands for a local worker that does not run yet: loopback and its number as port."""
-    return endpoint.host == _LOOPBACK and endpoint.port <= _MOST_PLACEHOLDERS
+        """
+        found = dict.fromkeys(share.endpoint for share in self.shares)
+        running = tuple(endpoint for endpoint in found if not isinstance(endpoint, PlannedWorker))
+        if len(running) < len(found):
+            raise ValueError("a worker of this placement does not run")
+        return running

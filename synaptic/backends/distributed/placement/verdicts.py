@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from synaptic.backends.distributed.placement import predict
 from synaptic.backends.distributed.placement.search import MOST_DEVICES
-from synaptic.backends.distributed.placement.types import Verdict, is_placeholder
+from synaptic.backends.distributed.placement.types import DeviceVerdict, PlannedWorker
 from synaptic.errors import NoPlacement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synaptic.backends.distributed.placement.types import Offer, Placement, Share, Wanted
-    from synaptic.backends.distributed.workers import Endpoint
+    from synaptic.backends.distributed.placement.types import Offer, Placement, ServingNeeds, Share, WorkerName
     from synaptic.models import ModelShape
 
 _TENTH = 0.1
@@ -24,21 +23,20 @@ _HINT = (
 )
 
 
-def verdicts(placement: Placement, offers: Sequence[Offer]) -> tuple[Verdict, ...]:
+def verdicts(placement: Placement, offers: Sequence[Offer]) -> tuple[DeviceVerdict, ...]:
     """Return why each device is part of a placement or not, in the order in which they were offered."""
     shares = {(share.endpoint, share.device): share for share in placement.shares}
     return tuple(
-        Verdict(endpoint=offer.endpoint, device=offer.device, used=share is not None, reason=reason)
+        DeviceVerdict(endpoint=offer.endpoint, device=offer.device, used=share is not None, reason=reason)
         for offer in offers
         for share in [shares.get((offer.endpoint, offer.device))]
         for reason in [_why_not(placement, offer) if share is None else _why(placement, share)]
     )
 
 
-def device_name(endpoint: Endpoint, device: int) -> str:
+def device_name(endpoint: WorkerName, device: int) -> str:
     """Return how a device is called: by its worker alone, if it is its first; ``local-1`` if it does not run yet."""
-    name = f"local-{endpoint.port}" if is_placeholder(endpoint) else str(endpoint)
-    return f"{name} device {device}" if device else name
+    return f"{endpoint} device {device}" if device else str(endpoint)
 
 
 def gib(count: float) -> str:
@@ -52,7 +50,7 @@ def gib(count: float) -> str:
 def usable_offers(offers: Sequence[Offer]) -> list[Offer]:
     """Return the devices that may be used, in an order that does not depend on the one they came in."""
     usable = [offer for offer in offers if not offer.refusal and offer.layers != 0]
-    return sorted(usable, key=lambda offer: (offer.endpoint, offer.device))
+    return sorted(usable, key=lambda offer: (isinstance(offer.endpoint, PlannedWorker), offer.endpoint, offer.device))
 
 
 def no_workers(shape: ModelShape, offers: Sequence[Offer]) -> NoPlacement:
@@ -80,27 +78,27 @@ class _Need(NamedTuple):
     compute: int
 
 
-def no_room(shape: ModelShape, offers: Sequence[Offer], wanted: Wanted, away: int) -> NoPlacement:
+def no_room(shape: ModelShape, offers: Sequence[Offer], needs: ServingNeeds, away: int) -> NoPlacement:
     """Return the error of a model that does not fit its workers: what it needs, what there is, what is missing.
 
     Args:
         shape: The model.
         offers: The devices, of which at least one may be used.
-        wanted: What it is to be served with.
+        needs: What it is to be served with.
         away: What of it the workers have to hold besides layers and output, in bytes.
 
     """
     usable = usable_offers(offers)
-    too_much = _order_too_large(shape, usable, wanted)
+    too_much = _order_too_large(shape, usable, needs)
     if too_much is not None:
         return too_much
     need = _Need(
         weights=sum(layer.weight_bytes for layer in shape.layers) + shape.output_bytes + away,
-        kv=sum(predict.layer_kv_bytes(layer, wanted) for layer in shape.layers),
-        compute=predict.compute_bytes(shape, wanted, last=True),
+        kv=sum(predict.layer_kv_bytes(layer, needs) for layer in shape.layers),
+        compute=predict.compute_bytes(shape, needs, last=True),
     )
     largest = sorted(usable, key=lambda offer: offer.memory_bytes, reverse=True)[:MOST_DEVICES]
-    missing = _left_over(shape, largest, wanted) + away
+    missing = _left_over(shape, largest, needs) + away
     orders = ", ".join(f"{offer.endpoint}={offer.layers}" for offer in usable if offer.layers is not None)
     if not missing and orders:
         return NoPlacement(
@@ -108,8 +106,8 @@ def no_room(shape: ModelShape, offers: Sequence[Offer], wanted: Wanted, away: in
             hint="ask for fewer layers there, or leave a number out; the last worker has the output besides its layers",
         )
     # Enough in bytes, but layers are whole and stay in their order: one of them finds no place.
-    missing = missing or min(predict.layer_bytes(layer, wanted) for layer in shape.layers)
-    calls = "one call" if wanted.slots == 1 else f"{wanted.slots} calls"
+    missing = missing or min(predict.layer_bytes(layer, needs) for layer in shape.layers)
+    calls = "one call" if needs.slots == 1 else f"{needs.slots} calls"
     offered = ", ".join(
         f"{device_name(offer.endpoint, offer.device)} {gib(predict.room_bytes(offer.memory_bytes))}"
         f" of {gib(offer.memory_bytes)}"
@@ -120,17 +118,17 @@ def no_room(shape: ModelShape, offers: Sequence[Offer], wanted: Wanted, away: in
     offered += f"; others cannot be used: {'; '.join(refusals)}" if refusals else ""
     return NoPlacement(
         f"{shape.name} does not fit: about {gib(missing)} are missing. It needs {gib(sum(need))}: "
-        f"{gib(need.weights)} of weights, {gib(need.kv)} for keys and values of {calls} of {wanted.context} tokens, "
+        f"{gib(need.weights)} of weights, {gib(need.kv)} for keys and values of {calls} of {needs.context} tokens, "
         f"and {gib(need.compute)} of scratch memory on each worker. A margin apart, the workers offer: {offered}",
         missing_bytes=missing,
         hint=_HINT,
     )
 
 
-def _order_too_large(shape: ModelShape, usable: Sequence[Offer], wanted: Wanted) -> NoPlacement | None:
+def _order_too_large(shape: ModelShape, usable: Sequence[Offer], needs: ServingNeeds) -> NoPlacement | None:
     """Return the error of a device that was ordered to take more layers than it has room for, if there is one."""
-    sizes = sorted(predict.layer_bytes(layer, wanted) for layer in shape.layers)
-    compute = predict.compute_bytes(shape, wanted, last=False)
+    sizes = sorted(predict.layer_bytes(layer, needs) for layer in shape.layers)
+    compute = predict.compute_bytes(shape, needs, last=False)
     for offer in usable:
         room = predict.room_bytes(offer.memory_bytes) - compute
         least = sum(sizes[: offer.layers or 0])
@@ -158,14 +156,14 @@ def _most_layers(sizes: Sequence[int], room: int) -> int:
     return count
 
 
-def _left_over(shape: ModelShape, largest: Sequence[Offer], wanted: Wanted) -> int:
+def _left_over(shape: ModelShape, largest: Sequence[Offer], needs: ServingNeeds) -> int:
     """Return the bytes of what finds no place if devices are filled in order of their size, the output first.
 
     Whole layers are placed, so that it is what lacks even where bytes would do.
     """
-    sizes = [predict.layer_bytes(layer, wanted) for layer in reversed(shape.layers)]
-    head = shape.output_bytes + predict.compute_bytes(shape, wanted, last=True)
-    compute = predict.compute_bytes(shape, wanted, last=False)
+    sizes = [predict.layer_bytes(layer, needs) for layer in reversed(shape.layers)]
+    head = shape.output_bytes + predict.compute_bytes(shape, needs, last=True)
+    compute = predict.compute_bytes(shape, needs, last=False)
     room = 0
     for number, offer in enumerate(largest):
         room = predict.room_bytes(offer.memory_bytes) - (compute if number else head)
@@ -200,15 +198,15 @@ def _why(placement: Placement, share: Share) -> str:
 
 def _why_not(placement: Placement, offer: Offer) -> str:
     """Return why a device is not used."""
-    shape, wanted = placement.shape, placement.wanted
+    shape, needs = placement.shape, placement.needs
     if offer.refusal:
         ordered = f" (you asked for {offer.layers} layers there; others have them)" if offer.layers else ""
         return offer.refusal + ordered
     if offer.layers == 0:
         return "left out, as you asked for"
-    middle = predict.compute_bytes(shape, wanted, last=False)
-    last = middle if placement.output_here else predict.compute_bytes(shape, wanted, last=True) + shape.output_bytes
-    layers = [predict.layer_bytes(layer, wanted) for layer in shape.layers]
+    middle = predict.compute_bytes(shape, needs, last=False)
+    last = middle if placement.output_here else predict.compute_bytes(shape, needs, last=True) + shape.output_bytes
+    layers = [predict.layer_bytes(layer, needs) for layer in shape.layers]
     room = predict.room_bytes(offer.memory_bytes)
     least = min(last, middle + min(layers))
     if room < least:

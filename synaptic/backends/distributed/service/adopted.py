@@ -133,7 +133,7 @@ class AdoptedBackend:
             ModelInfo(
                 name=self.record.model,
                 size_bytes=placement.shape.weight_bytes if placement else None,
-                context_length=placement.wanted.context if placement else None,
+                context_length=placement.needs.context if placement else None,
                 quantization=placement.shape.quantization if placement else None,
                 loaded=self.record.ready,
             )

@@ -36,7 +36,7 @@ _DIGEST_CHARACTERS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class ServiceFailure:
     """Why a service could not do its work: one of our errors, as it can be written down."""
 
     kind: str
@@ -44,7 +44,7 @@ class Failure:
     hint: str | None = None
 
     @classmethod
-    def of(cls, error: SynapticError) -> Failure:
+    def of(cls, error: SynapticError) -> ServiceFailure:
         """Return what is to be written down of an error."""
         return cls(kind=type(error).__name__, message=error.message, hint=error.hint)
 
@@ -85,7 +85,7 @@ class ServiceRecord:
     foreground: bool = False
     status: CoordinatorStatus | None = None
     api_key: str | None = field(default=None, repr=False)
-    failure: Failure | None = None
+    failure: ServiceFailure | None = None
 
     @property
     def state(self) -> CoordinatorState:
@@ -319,7 +319,7 @@ def _is_file(model: str) -> bool:
     return model.lower().endswith(".gguf") or model.startswith(("/", "./", "../", "~"))
 
 
-def _failure_json(failure: Failure) -> dict[str, Any]:
+def _failure_json(failure: ServiceFailure) -> dict[str, Any]:
     return {"kind": failure.kind, "message": failure.message, "hint": failure.hint}
 
 
@@ -334,7 +334,7 @@ def _read(file: Path) -> ServiceRecord | None:
             **document,
             "log_file": Path(document["log_file"]),
             "status": None if status is None else status_from_json(status),
-            "failure": None if failure is None else Failure(**failure),
+            "failure": None if failure is None else ServiceFailure(**failure),
         }
         return ServiceRecord(**values)
     except (LookupError, TypeError, ValueError, AttributeError):

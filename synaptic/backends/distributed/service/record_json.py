@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synaptic.backends.distributed.coordinator import CoordinatorState, CoordinatorStatus, LoadProgress, WorkerStanding
-from synaptic.backends.distributed.placement import Placement, Share, Verdict, Wanted
+from synaptic.backends.distributed.placement import DeviceVerdict, Placement, ServingNeeds, Share
 from synaptic.backends.distributed.workers import Endpoint
 from synaptic.models import LayerShape, ModelShape
 
@@ -71,9 +71,9 @@ def _placement(document: Mapping[str, Any]) -> Placement:
         **{
             **document,
             "shape": _shape(document["shape"]),
-            "wanted": Wanted(**document["wanted"]),
+            "needs": ServingNeeds(**document["needs"]),
             "shares": tuple(Share(**_placed(share)) for share in document["shares"]),
-            "verdicts": tuple(Verdict(**_placed(verdict)) for verdict in document["verdicts"]),
+            "verdicts": tuple(DeviceVerdict(**_placed(verdict)) for verdict in document["verdicts"]),
         }
     )
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from synaptic.backends.distributed.coordinator import CoordinatorState, CoordinatorStatus
 from synaptic.backends.distributed.service.record import (
-    Failure,
+    ServiceFailure,
     ServiceRecord,
     new_record,
     remove,
@@ -111,7 +111,7 @@ class Service:
         except SynapticError as error:
             self._say(f"given up: {error}")
             await backend.aclose()
-            self._publish(replace(self.record, status=None, api_key=None, failure=Failure.of(error)))
+            self._publish(replace(self.record, status=None, api_key=None, failure=ServiceFailure.of(error)))
             raise
         finally:
             await backend.aclose()
@@ -136,7 +136,7 @@ class Service:
         reason = status.reason or f"the coordinator of {status.model} failed"
         error = EngineUnavailable(reason, hint=f"it is tried again in {RETRY_SECONDS:g} s", backend="distributed")
         self._say(f"the coordinator was given up: {error}")
-        self._publish(replace(self.record, failure=Failure.of(error)))
+        self._publish(replace(self.record, failure=ServiceFailure.of(error)))
 
     async def _again(self, backend: Keeper) -> None:
         self._say("trying again")
@@ -266,7 +266,7 @@ def _obey(order: dict[str, Any]) -> int:
             traceback.print_exception(error)
             text = f"the service of {record.model} failed: {type(error).__name__}: {error}"
             bug = EngineUnavailable(text, hint=f"this is a bug; its traceback is in {record.log_file}")
-            write(replace(service.record, status=None, api_key=None, failure=Failure.of(bug)))
+            write(replace(service.record, status=None, api_key=None, failure=ServiceFailure.of(bug)))
             return int(ExitCode.FAILED)
     return 0
 

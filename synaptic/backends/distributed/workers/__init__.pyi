@@ -1,11 +1,11 @@
 from .check import check_workers as check_workers
+from .facts import LocalKey as LocalKey
 from .facts import recall as recall
 from .facts import remember as remember
 from .fleet import Fleet as Fleet
 from .managed import ManagedWorker as ManagedWorker
 from .measure import Measurement as Measurement
-from .offers import local_key as local_key
-from .probe import Limits as Limits
+from .probe import ProbeLimits as ProbeLimits
 from .probe import resolve as resolve
 from .protocol import Endpoint as Endpoint
 from .protocol import ProtocolVersion as ProtocolVersion

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from synaptic.backends.distributed.workers.facts import KnownWorker
-    from synaptic.backends.distributed.workers.probe import Limits, WorkerFacts
+    from synaptic.backends.distributed.workers.probe import ProbeLimits, WorkerFacts
     from synaptic.backends.distributed.workers.protocol import Endpoint, ProtocolVersion
 
 PATIENCE_SECONDS: Final = 30.0
@@ -71,7 +71,7 @@ class WorkerLook:
 
 @asynccontextmanager
 async def held_for_check(
-    endpoint: Endpoint, *, registry: WorkerRegistry, limits: Limits = DEFAULT_LIMITS
+    endpoint: Endpoint, *, registry: WorkerRegistry, limits: ProbeLimits = DEFAULT_LIMITS
 ) -> AsyncIterator[Worker]:
     """Make sure that nobody holds a worker, and keep it so for the time of a block.
 
@@ -101,7 +101,7 @@ async def check_worker(
     *,
     registry: WorkerRegistry | None = None,
     measuring: asyncio.Lock | None = None,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: ProbeLimits = DEFAULT_LIMITS,
 ) -> WorkerLook:
     """Return what a check of a worker tells, and keep it in the cache. Whatever is wrong with it is part of that.
 
@@ -139,7 +139,7 @@ async def check_workers(
     engine: ProtocolVersion | None = None,
     measured: bool = False,
     registry: WorkerRegistry | None = None,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: ProbeLimits = DEFAULT_LIMITS,
 ) -> list[WorkerLook]:
     """Return what a check of each worker tells, in their order; all are asked at once, and measured one by one.
 

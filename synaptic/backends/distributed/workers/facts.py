@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from synaptic import paths
 from synaptic.backends.distributed.workers.measure import Measurement
@@ -17,12 +17,34 @@ from synaptic.backends.distributed.workers.protocol import ProtocolVersion
 from synaptic.processes import only_one, read_json, replace_json
 
 if TYPE_CHECKING:
+    from synaptic.backends.distributed.engine import Engine
     from synaptic.backends.distributed.workers.protocol import Endpoint
+
+
+class LocalKey(NamedTuple):
+    """What decides about the speed of a worker of this machine; its port changes from start to start.
+
+    Attributes:
+        engine: The build that it is of, as :attr:`Engine.short_identity` says it.
+        threads: How many compute.
+
+    """
+
+    engine: str
+    threads: int
+
+    @classmethod
+    def of(cls, engine: Engine, threads: int) -> LocalKey:
+        """Return the key of the workers of an engine with so many threads."""
+        return cls(engine.short_identity, threads)
+
+    def __str__(self) -> str:
+        return f"local {self.engine} threads:{self.threads}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownWorker:
-    """What is known of the worker at an address.
+    """What is known of a worker.
 
     Attributes:
         facts: What it said when it was last checked.
@@ -38,16 +60,16 @@ class KnownWorker:
     measured_at: float | None = None
 
 
-def recall(endpoint: Endpoint) -> KnownWorker | None:
-    """Return what is known of the worker at ``endpoint``."""
-    entry = _read().get(str(endpoint))
+def recall(worker: Endpoint | LocalKey) -> KnownWorker | None:
+    """Return what is known of the worker at an address, or of the workers of this machine with a key."""
+    entry = _read().get(str(worker))
     try:
         return None if entry is None else _known(entry)
     except (LookupError, TypeError, ValueError, AttributeError):
         return None
 
 
-def remember(endpoint: Endpoint, facts: WorkerFacts, measurement: Measurement | None = None) -> KnownWorker:
+def remember(worker: Endpoint | LocalKey, facts: WorkerFacts, measurement: Measurement | None = None) -> KnownWorker:
     """Keep what was just learned, and return all that is known now.
 
     An older measurement stays if it seems to be the same worker: the same version, the same devices.
@@ -61,10 +83,10 @@ def remember(endpoint: Endpoint, facts: WorkerFacts, measurement: Measurement | 
     )
     file = paths.worker_facts_file()
     with suppress(OSError), only_one(file):  # a cache that cannot be written is no failure
-        before = recall(endpoint)
+        before = recall(worker)
         if measurement is None and before is not None and _alike(before.facts, facts):
             known = replace(known, measurement=before.measurement, measured_at=before.measured_at)
-        replace_json(file, {**_read(), str(endpoint): asdict(known)})
+        replace_json(file, {**_read(), str(worker): asdict(known)})
     return known
 
 

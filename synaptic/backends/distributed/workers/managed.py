@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from synaptic import paths
-from synaptic.backends.distributed.coordinator import Change
+from synaptic.backends.distributed.coordinator import ChangeSignal
 from synaptic.backends.distributed.workers.machine import available_bytes, cpu_name, parse_devices
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.backends.embedded import SPIN_COUNT
@@ -162,7 +162,7 @@ class ManagedWorker:
         self._asked: str | None = None
         self._threads: set[asyncio.Future[Any]] = set()
         self._wake = asyncio.Event()
-        self._change = Change()
+        self._change = ChangeSignal()
         self._said: deque[str] = deque(maxlen=TAIL_LINES)
         self._clients = 0
 
@@ -458,10 +458,10 @@ class ManagedWorker:
             self._said.append(line)
             if line.startswith("Accepted client connection"):
                 self._clients += 1
-                self._change.tell()
+                self._change.notify()
             elif line.startswith("Client connection closed"):
                 self._clients = max(0, self._clients - 1)
-                self._change.tell()
+                self._change.notify()
 
     async def _end_child(self) -> None:
         """Kill and reap the process, if there is one. It has nothing to say at its end, so it gets no time."""
@@ -553,7 +553,7 @@ class ManagedWorker:
 
     def _set(self, phase: WorkerPhase) -> None:
         self.phase = phase
-        self._change.tell()
+        self._change.notify()
 
     async def _change_while_kept(self) -> None:
         if self.phase is WorkerPhase.FAILED:

@@ -17,7 +17,7 @@ from synaptic.backends.distributed.workers.protocol import ProtocolVersion, Tens
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from synaptic.backends.distributed.workers.probe import Conversation, Device
+    from synaptic.backends.distributed.workers.probe import Device, RpcConnection
 
 MIB: Final = 1024 * 1024
 ROUND_TRIPS: Final = 32
@@ -63,7 +63,7 @@ class Measurement:
     weight_reading: tuple[float | None, ...]
 
 
-async def measure(talk: Conversation, devices: tuple[Device, ...]) -> Measurement:
+async def measure(talk: RpcConnection, devices: tuple[Device, ...]) -> Measurement:
     """Return what the worker at the other end, and the way to it, can do.
 
     Args:
@@ -91,7 +91,7 @@ class _Buffer(NamedTuple):
 
 
 @asynccontextmanager
-async def _buffer(talk: Conversation, device: Device, size: int) -> AsyncIterator[_Buffer | None]:
+async def _buffer(talk: RpcConnection, device: Device, size: int) -> AsyncIterator[_Buffer | None]:
     """Allocate a buffer, ``None`` if there is no room, and free it after."""
     name, _ = decode_pair(await talk.ask(talk.dialect.alloc_buffer(device.index, size)))
     if name == 0:
@@ -103,12 +103,12 @@ async def _buffer(talk: Conversation, device: Device, size: int) -> AsyncIterato
     await _settled(talk)
 
 
-async def _settled(talk: Conversation) -> None:
+async def _settled(talk: RpcConnection) -> None:
     """Return once the worker has done all that it was asked for: it does one thing after the other."""
     await talk.ask(talk.dialect.alignment(0))
 
 
-async def _round_trip(talk: Conversation) -> float:
+async def _round_trip(talk: RpcConnection) -> float:
     """Return the median of some round trips, in seconds; fewer where they are long."""
     for _ in range(WARM_UP):
         await _settled(talk)
@@ -138,7 +138,7 @@ def _without(round_trip: float, took: float) -> float:
     return max(took - round_trip, took / 2)
 
 
-async def _upload(talk: Conversation, buffer: _Buffer, size: int) -> None:
+async def _upload(talk: RpcConnection, buffer: _Buffer, size: int) -> None:
     block = min(size, BLOCK_BYTES)
     request = talk.dialect.set_tensor(_vector(1, buffer, 0, block // _F32_BYTES), bytes(block))
     for _ in range(size // block):
@@ -146,7 +146,7 @@ async def _upload(talk: Conversation, buffer: _Buffer, size: int) -> None:
     await _settled(talk)
 
 
-async def _download(talk: Conversation, buffer: _Buffer, size: int) -> None:
+async def _download(talk: RpcConnection, buffer: _Buffer, size: int) -> None:
     block = min(size, BLOCK_BYTES)
     request = talk.dialect.get_tensor(_vector(1, buffer, 0, block // _F32_BYTES), block)
     count = size // block
@@ -156,7 +156,7 @@ async def _download(talk: Conversation, buffer: _Buffer, size: int) -> None:
         await talk.answer(request, keep=False)
 
 
-async def _weight_reading(talk: Conversation, device: Device, round_trip: float) -> float | None:
+async def _weight_reading(talk: RpcConnection, device: Device, round_trip: float) -> float | None:
     operation = _MUL_MAT.get(talk.version)
     if operation is None:
         return None

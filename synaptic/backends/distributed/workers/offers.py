@@ -11,9 +11,9 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.placement import Offer
+from synaptic.backends.distributed.placement import Offer, PlannedWorker
 from synaptic.backends.distributed.workers.check import WorkerState, check_worker, check_workers
-from synaptic.backends.distributed.workers.facts import recall, remember
+from synaptic.backends.distributed.workers.facts import LocalKey, recall, remember
 from synaptic.backends.distributed.workers.local import GIB, local_worker_memory, local_worker_threads
 from synaptic.backends.distributed.workers.machine import available_bytes
 from synaptic.backends.distributed.workers.protocol import Endpoint, ProtocolVersion
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from synaptic.backends.distributed.workers.probe import Device
     from synaptic.settings import RpcBackendSettings, Settings
 
-LOOPBACK: Final = "127.0.0.1"
 MEASURED_FOR_SECONDS: Final = 7 * 24 * 3600.0
 """A measurement older than that is taken again, if it may be."""
 
@@ -54,7 +53,7 @@ async def gather_offers(
         managed: Our own workers, started or not.
         measure: Whether workers of which no recent measurement is known are measured, some seconds each.
         registry: Who holds which worker; that of this person unless given.
-        planned_local: How many further local workers would be started; see :func:`.placement_types.is_placeholder`.
+        planned_local: How many further local workers would be started; offers of :class:`PlannedWorker`.
 
     Raises:
         UsageError: If it cannot be told or recorded who holds a worker.
@@ -140,7 +139,7 @@ async def _managed_offers(
     worker: ManagedWorker, facts: ManagedFacts, share: int, registry: WorkerRegistry, *, measure: bool
 ) -> list[Offer]:
     refusal = _managed_refusal(worker, registry)
-    known = recall(local_key(worker.engine, worker.threads))
+    known = recall(LocalKey.of(worker.engine, worker.threads))
     usable = not refusal and not worker.serving
     if usable and ((measure and not _is_measured(known)) or facts.devices):
         # What a device beside the processor has free changes, and only the worker knows.
@@ -198,20 +197,15 @@ async def _asked(worker: ManagedWorker, registry: WorkerRegistry, *, measure: bo
     if look.state is not WorkerState.OK or look.known is None:
         return None
     # Ports change from start to start; what is kept is known by what decides about speed.
-    return remember(local_key(worker.engine, worker.threads), look.known.facts, look.known.measurement)
-
-
-def local_key(engine: Engine, threads: int) -> Endpoint:
-    """Return the name under which it is kept what a local worker with this engine and so many threads can do."""
-    return Endpoint(f"local {engine.short_identity} threads", threads)
+    return remember(LocalKey.of(worker.engine, worker.threads), look.known.facts, look.known.measurement)
 
 
 def _planned_offers(settings: Settings, engine: Engine, count: int, share: int) -> Iterator[Offer]:
     bound = local_worker_memory(settings)
-    known = recall(local_key(engine, local_worker_threads(settings, count)))
+    known = recall(LocalKey.of(engine, local_worker_threads(settings, count)))
     for number in range(1, count + 1):
         yield Offer(
-            endpoint=Endpoint(LOOPBACK, number),
+            endpoint=PlannedWorker(number),
             device=0,
             memory_bytes=share if bound is None else min(share, bound),
             memory_source=_source(bound, share, system=True),

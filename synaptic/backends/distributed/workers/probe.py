@@ -35,7 +35,7 @@ from synaptic.errors import BackendBusy, BackendUnavailable, ProtocolError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from synaptic.backends.distributed.workers.protocol import Request
+    from synaptic.backends.distributed.workers.protocol import RpcRequest
 
 MAX_DEVICES: Final = 64
 """More than a coordinator can use (15); a worker that claims more is not believed."""
@@ -49,7 +49,7 @@ _SCRATCH_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ProbeLimits:
     """How long is waited, in seconds.
 
     Attributes:
@@ -66,7 +66,7 @@ class Limits:
     whole: float = 20.0
 
 
-DEFAULT_LIMITS: Final = Limits()
+DEFAULT_LIMITS: Final = ProbeLimits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ class WorkerFacts:
     round_trip: float
 
 
-async def probe(endpoint: Endpoint, *, limits: Limits = DEFAULT_LIMITS) -> WorkerFacts:
+async def probe(endpoint: Endpoint, *, limits: ProbeLimits = DEFAULT_LIMITS) -> WorkerFacts:
     """Return what the worker at ``endpoint`` is.
 
     Never call it for a worker that somebody may hold; ``worker_check.check_worker`` sees to that.
@@ -125,7 +125,7 @@ async def probe(endpoint: Endpoint, *, limits: Limits = DEFAULT_LIMITS) -> Worke
         return await ask_facts(talk)
 
 
-async def ask_facts(talk: Conversation) -> WorkerFacts:
+async def ask_facts(talk: RpcConnection) -> WorkerFacts:
     """Return what the worker at the other end is.
 
     Raises:
@@ -145,7 +145,7 @@ async def ask_facts(talk: Conversation) -> WorkerFacts:
         ) from error
 
 
-async def _ask_all(talk: Conversation) -> WorkerFacts:
+async def _ask_all(talk: RpcConnection) -> WorkerFacts:
     if talk.version.major > NEWEST_MAJOR:
         return WorkerFacts(version=talk.version, devices=(), round_trip=talk.round_trip)
     count = decode_count(await talk.ask(talk.dialect.device_count())) if talk.dialect.counts_devices else 1
@@ -155,7 +155,7 @@ async def _ask_all(talk: Conversation) -> WorkerFacts:
     return WorkerFacts(version=talk.version, devices=devices, round_trip=talk.round_trip)
 
 
-async def _ask_device(talk: Conversation, index: int) -> Device:
+async def _ask_device(talk: RpcConnection, index: int) -> Device:
     dialect = talk.dialect
     free, total = decode_pair(await talk.ask(dialect.device_memory(index)))
     return Device(
@@ -167,7 +167,7 @@ async def _ask_device(talk: Conversation, index: int) -> Device:
     )
 
 
-class Conversation:
+class RpcConnection:
     """A connection to a worker, one request after the other.
 
     Attributes:
@@ -178,7 +178,7 @@ class Conversation:
 
     """
 
-    def __init__(self, endpoint: Endpoint, sock: socket.socket, limits: Limits) -> None:
+    def __init__(self, endpoint: Endpoint, sock: socket.socket, limits: ProbeLimits) -> None:
         self.endpoint = endpoint
         self.version = ProtocolVersion(0, 0, 0)
         self.round_trip = float("inf")
@@ -194,7 +194,7 @@ class Conversation:
         return Dialect(self.version)
 
     @classmethod
-    async def open(cls, endpoint: Endpoint, address: str, limits: Limits) -> Conversation:
+    async def open(cls, endpoint: Endpoint, address: str, limits: ProbeLimits) -> RpcConnection:
         """Connect to a worker.
 
         Raises:
@@ -216,7 +216,7 @@ class Conversation:
             raise
         return cls(endpoint, sock, limits)
 
-    async def ask(self, request: Request) -> bytes:
+    async def ask(self, request: RpcRequest) -> bytes:
         """Send a request and return its reply, b"" if it has none.
 
         Raises:
@@ -232,7 +232,7 @@ class Conversation:
         self.round_trip = min(self.round_trip, time.perf_counter() - began)
         return reply
 
-    async def send(self, request: Request) -> None:
+    async def send(self, request: RpcRequest) -> None:
         """Send a request; whoever calls this reads the answer, too.
 
         Raises:
@@ -251,7 +251,7 @@ class Conversation:
         if request.reply_bytes is None:
             self._outstanding -= 1
 
-    async def answer(self, request: Request, *, keep: bool = True) -> bytes:
+    async def answer(self, request: RpcRequest, *, keep: bool = True) -> bytes:
         """Return the reply to a request that was sent; nothing of it unless it is to be kept.
 
         Raises:
@@ -311,7 +311,7 @@ class Conversation:
         self._received += count
         return count
 
-    def _silent(self, request: Request) -> BackendBusy:
+    def _silent(self, request: RpcRequest) -> BackendBusy:
         return BackendBusy(
             f"{self.endpoint} takes the connection and does not answer {request.command.name} "
             f"within {self.limits.answer:g} s",
@@ -321,13 +321,13 @@ class Conversation:
             node=str(self.endpoint),
         )
 
-    def _broken(self, request: Request, got: int) -> ProtocolError:
+    def _broken(self, request: RpcRequest, got: int) -> ProtocolError:
         due = "" if request.reply_bytes is None else f" of the {LENGTH.size + request.reply_bytes} that had to come"
         after = f"after {got} bytes{due}" if got else "without an answer"
         error = self.wrong(f"closed the connection at {request.command.name}, {after}")
         return _Hangup(error.message, hint=error.hint, backend=_BACKEND, node=error.node, empty=not got)
 
-    def _not_this_protocol(self, request: Request, head: bytes) -> ProtocolError:
+    def _not_this_protocol(self, request: RpcRequest, head: bytes) -> ProtocolError:
         text = head[:QUOTED_BYTES].decode("ascii", errors="replace")
         if text.isascii() and text.rstrip("\r\n").isprintable():
             return self.wrong(
@@ -351,8 +351,8 @@ class _Hangup(ProtocolError):
 
 @asynccontextmanager
 async def conversation(
-    endpoint: Endpoint, *, address: str | None = None, limits: Limits = DEFAULT_LIMITS
-) -> AsyncIterator[Conversation]:
+    endpoint: Endpoint, *, address: str | None = None, limits: ProbeLimits = DEFAULT_LIMITS
+) -> AsyncIterator[RpcConnection]:
     """Connect to a worker, greet it, and close the connection at the end, whatever happens.
 
     Args:
@@ -374,9 +374,9 @@ async def conversation(
         talk.close()
 
 
-async def _greet(endpoint: Endpoint, address: str, limits: Limits) -> Conversation:
+async def _greet(endpoint: Endpoint, address: str, limits: ProbeLimits) -> RpcConnection:
     for greeting in greetings():
-        talk = await Conversation.open(endpoint, address, limits)
+        talk = await RpcConnection.open(endpoint, address, limits)
         try:
             talk.version = await _version(talk, greeting)
         except _Hangup as hangup:
@@ -396,7 +396,7 @@ async def _greet(endpoint: Endpoint, address: str, limits: Limits) -> Conversati
     )
 
 
-async def _version(talk: Conversation, greeting: Request) -> ProtocolVersion:
+async def _version(talk: RpcConnection, greeting: RpcRequest) -> ProtocolVersion:
     reply = await talk.ask(greeting)
     version = greeted_version(greeting, reply)
     if version is None:
@@ -448,7 +448,7 @@ def _unresolved(endpoint: Endpoint, message: str, hint: str) -> BackendUnavailab
     return BackendUnavailable(f"{endpoint}: {message}", hint=hint, backend=_BACKEND, node=str(endpoint))
 
 
-def _not_connected(endpoint: Endpoint, error: OSError, limits: Limits) -> BackendUnavailable:
+def _not_connected(endpoint: Endpoint, error: OSError, limits: ProbeLimits) -> BackendUnavailable:
     if isinstance(error, ConnectionRefusedError):
         message, hint = f"{endpoint} refuses the connection: no worker listens there", START_HINT
     elif isinstance(error, TimeoutError):

@@ -33,7 +33,7 @@ _TENSOR: Final = struct.Struct("<QIQ4I4II64si10QQQQ64si")
 _VERSION: Final = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})")
 
 
-class Command(IntEnum):
+class RpcCommand(IntEnum):
     """The first byte of a request."""
 
     ALLOC_BUFFER = 0
@@ -97,7 +97,7 @@ class Endpoint(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RpcRequest:
     """What is sent.
 
     Attributes:
@@ -107,7 +107,7 @@ class Request:
 
     """
 
-    command: Command
+    command: RpcCommand
     payload: bytes
     reply_bytes: int | None
 
@@ -178,52 +178,52 @@ class Dialect:
         """Whether a worker may have several devices; before version 3 each had one, and was not asked."""
         return self._many_devices
 
-    def device_count(self) -> Request:
+    def device_count(self) -> RpcRequest:
         """Ask for the number of devices (u32)."""
-        return Request(Command.DEVICE_COUNT, b"", 4)
+        return RpcRequest(RpcCommand.DEVICE_COUNT, b"", 4)
 
-    def device_memory(self, device: int) -> Request:
+    def device_memory(self, device: int) -> RpcRequest:
         """Ask for a device's free and total memory (two u64, bytes)."""
-        return Request(Command.GET_DEVICE_MEMORY, self._device(device), 16)
+        return RpcRequest(RpcCommand.GET_DEVICE_MEMORY, self._device(device), 16)
 
-    def alignment(self, device: int) -> Request:
+    def alignment(self, device: int) -> RpcRequest:
         """Ask for the alignment of a device's buffers (u64, bytes). It costs the worker next to nothing."""
-        return Request(Command.GET_ALIGNMENT, self._device(device), 8)
+        return RpcRequest(RpcCommand.GET_ALIGNMENT, self._device(device), 8)
 
-    def max_size(self, device: int) -> Request:
+    def max_size(self, device: int) -> RpcRequest:
         """Ask for the largest buffer of a device (u64, bytes)."""
-        return Request(Command.GET_MAX_SIZE, self._device(device), 8)
+        return RpcRequest(RpcCommand.GET_MAX_SIZE, self._device(device), 8)
 
-    def alloc_buffer(self, device: int, size: int) -> Request:
+    def alloc_buffer(self, device: int, size: int) -> RpcRequest:
         """Ask for a buffer: its name, 0 if there is no room, and its real size (two u64)."""
         payload = _ALLOCATION.pack(device, size) if self._many_devices else _U64.pack(size)
-        return Request(Command.ALLOC_BUFFER, payload, 16)
+        return RpcRequest(RpcCommand.ALLOC_BUFFER, payload, 16)
 
-    def buffer_base(self, buffer: int) -> Request:
+    def buffer_base(self, buffer: int) -> RpcRequest:
         """Ask where a buffer begins (u64)."""
-        return Request(Command.BUFFER_GET_BASE, _U64.pack(buffer), 8)
+        return RpcRequest(RpcCommand.BUFFER_GET_BASE, _U64.pack(buffer), 8)
 
-    def free_buffer(self, buffer: int) -> Request:
+    def free_buffer(self, buffer: int) -> RpcRequest:
         """Give a buffer back; a worker also frees what a client left when it went."""
-        return Request(Command.FREE_BUFFER, _U64.pack(buffer), None if self._quiet else 0)
+        return RpcRequest(RpcCommand.FREE_BUFFER, _U64.pack(buffer), None if self._quiet else 0)
 
-    def clear_buffer(self, buffer: int) -> Request:
+    def clear_buffer(self, buffer: int) -> RpcRequest:
         """Fill a buffer with zeros."""
-        return Request(Command.BUFFER_CLEAR, _CLEAR.pack(buffer, 0), None if self._quiet else 0)
+        return RpcRequest(RpcCommand.BUFFER_CLEAR, _CLEAR.pack(buffer, 0), None if self._quiet else 0)
 
-    def set_tensor(self, tensor: Tensor, data: bytes) -> Request:
+    def set_tensor(self, tensor: Tensor, data: bytes) -> RpcRequest:
         """Write ``data`` into a tensor, from its beginning. The worker keeps no copy in its tensor cache."""
         # Before version 7 there was no flag for that; the cache then took what was larger than 10 MiB.
         flag = b"\0" if self.version.major >= 7 else b""  # noqa: PLR2004
         answered = self.version.major < 2  # noqa: PLR2004
         payload = b"".join((tensor.pack(), flag, _U64.pack(0), data))
-        return Request(Command.SET_TENSOR, payload, 0 if answered else None)
+        return RpcRequest(RpcCommand.SET_TENSOR, payload, 0 if answered else None)
 
-    def get_tensor(self, tensor: Tensor, size: int) -> Request:
+    def get_tensor(self, tensor: Tensor, size: int) -> RpcRequest:
         """Ask for the first ``size`` bytes of a tensor."""
-        return Request(Command.GET_TENSOR, tensor.pack() + _PAIR.pack(0, size), size)
+        return RpcRequest(RpcCommand.GET_TENSOR, tensor.pack() + _PAIR.pack(0, size), size)
 
-    def graph_compute(self, device: int, nodes: tuple[int, ...], tensors: tuple[Tensor, ...]) -> Request:
+    def graph_compute(self, device: int, nodes: tuple[int, ...], tensors: tuple[Tensor, ...]) -> RpcRequest:
         """Compute a graph; versions 7 only (its layout changed twice before)."""
         payload = b"".join(
             (
@@ -233,32 +233,32 @@ class Dialect:
                 *(tensor.pack() for tensor in tensors),
             )
         )
-        return Request(Command.GRAPH_COMPUTE, payload, None)
+        return RpcRequest(RpcCommand.GRAPH_COMPUTE, payload, None)
 
-    def graph_recompute(self, device: int) -> Request:
+    def graph_recompute(self, device: int) -> RpcRequest:
         """Compute the same graph again; versions 7 only."""
-        return Request(Command.GRAPH_RECOMPUTE, _DEVICE.pack(device), None)
+        return RpcRequest(RpcCommand.GRAPH_RECOMPUTE, _DEVICE.pack(device), None)
 
     def _device(self, device: int) -> bytes:
         return _DEVICE.pack(device) if self._many_devices else b""
 
 
-def greetings() -> tuple[Request, ...]:
+def greetings() -> tuple[RpcRequest, ...]:
     """Return the first requests to try, each on a connection of its own, the newest first.
 
     A worker closes the connection at a greeting that is not its own: that of versions 4 and later, that of 1 to 3,
     and, before there were greetings, any request at all.
     """
     return (
-        Request(Command.HELLO, _CAPABILITIES, HELLO_REPLY_BYTES),
-        Request(Command.HELLO, b"", OLD_HELLO_REPLY_BYTES),
+        RpcRequest(RpcCommand.HELLO, _CAPABILITIES, HELLO_REPLY_BYTES),
+        RpcRequest(RpcCommand.HELLO, b"", OLD_HELLO_REPLY_BYTES),
         Dialect(BEFORE_HELLO).alignment(0),
     )
 
 
-def greeted_version(greeting: Request, reply: bytes) -> ProtocolVersion | None:
+def greeted_version(greeting: RpcRequest, reply: bytes) -> ProtocolVersion | None:
     """Return the version in the reply to one of :func:`greetings`, ``None`` if no worker of that kind says that."""
-    if greeting.command is not Command.HELLO:
+    if greeting.command is not RpcCommand.HELLO:
         return BEFORE_HELLO
     version = ProtocolVersion(*reply[:3])
     newer = greeting.reply_bytes == HELLO_REPLY_BYTES

@@ -12,14 +12,14 @@ from placement_support import GIB, MEASURED, MIB, make_offer, make_shape
 
 from synaptic.backends.distributed.placement import predict
 from synaptic.backends.distributed.placement.plan import place
-from synaptic.backends.distributed.placement.search import EXACT_DEVICES, Candidate, fits_alone, search
-from synaptic.backends.distributed.placement.types import Offer, Placement, Wanted
+from synaptic.backends.distributed.placement.search import EXACT_DEVICES, SearchDevice, fits_alone, search
+from synaptic.backends.distributed.placement.types import Offer, Placement, ServingNeeds
 from synaptic.backends.distributed.workers.measure import Measurement
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.errors import ExitCode, NoPlacement, UsageError
 from synaptic.models.layers import LayerShape, ModelShape
 
-WANTED = Wanted(context=4096, slots=2)
+WANTED = ServingNeeds(context=4096, slots=2)
 
 
 def reasons(placement: Placement) -> dict[str, str]:
@@ -388,7 +388,7 @@ def test_fifteen_workers_and_a_hundred_and_thirty_layers_take_no_minute():
         make_offer(number, 1 + 2 * random.random(), reading=1e9 * random.randint(2, 40)) for number in range(1, 16)
     ]
     began = time.monotonic()
-    placement = place(make_shape(130), offers, Wanted(context=2048, slots=1))
+    placement = place(make_shape(130), offers, ServingNeeds(context=2048, slots=1))
     assert time.monotonic() - began < 60
     assert sum(share.layers for share in placement.shares) == 130
 
@@ -415,7 +415,9 @@ MEASUREMENTS = st.builds(
     download=st.sampled_from([1e6, 117e6, 1e9]),
     weight_reading=st.tuples(st.sampled_from([1e9, 5e9, 20e9, 400e9])),
 )
-WANTS = st.builds(Wanted, context=st.sampled_from([256, 4096]), slots=st.sampled_from([1, 4]), ubatch=st.just(128))
+WANTS = st.builds(
+    ServingNeeds, context=st.sampled_from([256, 4096]), slots=st.sampled_from([1, 4]), ubatch=st.just(128)
+)
 
 
 @st.composite
@@ -430,7 +432,7 @@ def offer_lists(draw: st.DrawFn, most: int = 4) -> list[Offer]:
     ]
 
 
-def attempt(shape: ModelShape, offers: list[Offer], wanted: Wanted) -> Placement | None:
+def attempt(shape: ModelShape, offers: list[Offer], wanted: ServingNeeds) -> Placement | None:
     try:
         return place(shape, offers, wanted)
     except (NoPlacement, UsageError):
@@ -439,7 +441,7 @@ def attempt(shape: ModelShape, offers: list[Offer], wanted: Wanted) -> Placement
 
 @settings(max_examples=300, deadline=None)
 @given(SHAPES, offer_lists(), WANTS)
-def test_every_layer_once_in_order_within_memory(shape: ModelShape, offers: list[Offer], wanted: Wanted):
+def test_every_layer_once_in_order_within_memory(shape: ModelShape, offers: list[Offer], wanted: ServingNeeds):
     placement = attempt(shape, offers, wanted)
     if placement is None:
         return
@@ -474,7 +476,7 @@ def predicted(placement: Placement) -> float:
 @settings(max_examples=300, deadline=None)
 @given(SHAPES, offer_lists(), WANTS, st.randoms(use_true_random=False))
 def test_the_order_of_the_offers_does_not_matter(
-    shape: ModelShape, offers: list[Offer], wanted: Wanted, random: Random
+    shape: ModelShape, offers: list[Offer], wanted: ServingNeeds, random: Random
 ):
     mixed = random.sample(offers, len(offers))
     first, second = attempt(shape, offers, wanted), attempt(shape, mixed, wanted)
@@ -485,7 +487,7 @@ def test_the_order_of_the_offers_does_not_matter(
 
 @settings(max_examples=300, deadline=None)
 @given(SHAPES, offer_lists(most=5), WANTS)
-def test_a_further_worker_never_makes_it_slower(shape: ModelShape, offers: list[Offer], wanted: Wanted):
+def test_a_further_worker_never_makes_it_slower(shape: ModelShape, offers: list[Offer], wanted: ServingNeeds):
     offers = [replace(offer, layers=None) for offer in offers]
     without, with_it = attempt(shape, offers[:-1], wanted), attempt(shape, offers, wanted)
     if without is not None:
@@ -497,7 +499,7 @@ def test_a_further_worker_never_makes_it_slower(shape: ModelShape, offers: list[
 
 @settings(max_examples=300, deadline=None)
 @given(SHAPES, offer_lists(), WANTS)
-def test_one_that_fits_alone_never_shares(shape: ModelShape, offers: list[Offer], wanted: Wanted):
+def test_one_that_fits_alone_never_shares(shape: ModelShape, offers: list[Offer], wanted: ServingNeeds):
     offers = [replace(offer, layers=None) for offer in offers]
     placement = attempt(shape, offers, wanted)
     if placement is None or len(placement.shares) == 1:
@@ -510,11 +512,11 @@ def test_one_that_fits_alone_never_shares(shape: ModelShape, offers: list[Offer]
 
 
 @st.composite
-def candidates(draw: st.DrawFn, layers: int) -> Candidate:
+def candidates(draw: st.DrawFn, layers: int) -> SearchDevice:
     rate = draw(st.integers(1, 9))
     sizes = draw(st.lists(st.integers(1, 4), min_size=layers, max_size=layers))
     room = draw(st.integers(0, 12))
-    return Candidate(
+    return SearchDevice(
         layer_cost=tuple(float(rate * size) for size in sizes),
         fixed=draw(st.integers(0, 9)),
         first=draw(st.integers(0, 9)),
@@ -528,7 +530,7 @@ def candidates(draw: st.DrawFn, layers: int) -> Candidate:
 
 
 @st.composite
-def problems(draw: st.DrawFn, most: int, *, alike: bool) -> tuple[list[Candidate], list[int]]:
+def problems(draw: st.DrawFn, most: int, *, alike: bool) -> tuple[list[SearchDevice], list[int]]:
     count = draw(st.integers(1, 5))
     sizes = (
         [draw(st.integers(1, 4))] * count
@@ -541,7 +543,7 @@ def problems(draw: st.DrawFn, most: int, *, alike: bool) -> tuple[list[Candidate
     return found, sizes
 
 
-def brute_force(devices: list[Candidate], sizes: list[int]) -> float | None:
+def brute_force(devices: list[SearchDevice], sizes: list[int]) -> float | None:
     """The cheapest of all sets, orders and cuts, by the same rules."""
     forced = {index for index, device in enumerate(devices) if device.exact is not None}
     costs = []
@@ -557,11 +559,11 @@ def brute_force(devices: list[Candidate], sizes: list[int]) -> float | None:
     return min(costs, default=None)
 
 
-def _shares_needlessly(devices: list[Candidate], sizes: list[int], order: tuple[int, ...], forced: set[int]) -> bool:
+def _shares_needlessly(devices: list[SearchDevice], sizes: list[int], order: tuple[int, ...], forced: set[int]) -> bool:
     return len(order) > 1 and any(fits_alone(devices[index], sizes) and forced <= {index} for index in order)
 
 
-def _cost(devices: list[Candidate], sizes: list[int], order: tuple[int, ...], cuts: list[int]) -> float | None:
+def _cost(devices: list[SearchDevice], sizes: list[int], order: tuple[int, ...], cuts: list[int]) -> float | None:
     cost = 0.0
     for place_, index in enumerate(order):
         device, start, end = devices[index], cuts[place_], cuts[place_ + 1]
@@ -583,7 +585,7 @@ def _cost(devices: list[Candidate], sizes: list[int], order: tuple[int, ...], cu
 
 @settings(max_examples=600, deadline=None)
 @given(problems(4, alike=False))
-def test_the_search_finds_the_best_there_is(problem: tuple[list[Candidate], list[int]]):
+def test_the_search_finds_the_best_there_is(problem: tuple[list[SearchDevice], list[int]]):
     devices, sizes = problem
     found = search(devices, sizes)
     assert (None if found is None else found.cost) == pytest.approx(brute_force(devices, sizes))
@@ -599,7 +601,7 @@ def test_the_search_finds_the_best_there_is(problem: tuple[list[Candidate], list
 @settings(max_examples=200, deadline=None)
 @given(problems(4, alike=True))
 def test_beyond_the_exact_search_layers_that_are_alike_are_placed_best_as_well(
-    problem: tuple[list[Candidate], list[int]],
+    problem: tuple[list[SearchDevice], list[int]],
 ):
     """With enough devices that nothing fits on, the search of the fixed order has to do it."""
     devices, sizes = problem

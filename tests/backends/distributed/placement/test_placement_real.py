@@ -15,7 +15,7 @@ from synaptic.backends.distributed.engine.engine import Engine
 from synaptic.backends.distributed.engine.store import look_at
 from synaptic.backends.distributed.placement.plan import place
 from synaptic.backends.distributed.placement.server_arguments import buffer_name, server_arguments
-from synaptic.backends.distributed.placement.types import Offer, Placement, Wanted
+from synaptic.backends.distributed.placement.types import Offer, Placement, ServingNeeds
 from synaptic.backends.distributed.workers.managed import ManagedWorker
 from synaptic.messages import ignore_report
 from synaptic.models.download import ensure_model
@@ -25,7 +25,7 @@ from synaptic.processes.ports import free_port
 
 pytestmark = pytest.mark.real_model
 
-WANTED = Wanted(context=1000, slots=2, ubatch=128)
+WANTED = ServingNeeds(context=1000, slots=2, ubatch=128)
 
 
 @pytest.fixture(name="engine")
@@ -145,7 +145,7 @@ async def test_embeddings_that_the_head_does_not_share_are_on_the_first_worker(
     model = write_synthetic(tmp_path / "untied.gguf", gigabytes=0.04, layers=6)
     shape = await open_model(str(model))
     assert not shape.tied
-    placement = place(shape, offers_of(workers, [2, None]), Wanted(context=256, slots=1))
+    placement = place(shape, offers_of(workers, [2, None]), ServingNeeds(context=256, slots=1))
     assert placement.shares[0].embeddings
     lines = await loaded(engine, placement, tmp_path)
     weights = parse_buffer_sizes(lines)
@@ -168,7 +168,7 @@ async def test_an_output_that_stays_is_with_the_coordinator(
         shape = await open_model(str(write_synthetic(tmp_path / "untied.gguf", gigabytes=0.4, layers=6)))
     assert shape.tied == tied
     offers = [replace(one, measurement=replace(MEASURED, download=1e5)) for one in offers_of(workers, [2, None])]
-    placement = place(shape, offers, Wanted(context=256, slots=1))
+    placement = place(shape, offers, ServingNeeds(context=256, slots=1))
     assert placement.output_here
     lines = await loaded(engine, placement, tmp_path)
     weights = parse_buffer_sizes(lines)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from synaptic import errors
 from synaptic.backends.distributed.coordinator.types import CoordinatorState
 from synaptic.backends.distributed.service.record import (
-    Failure,
+    ServiceFailure,
     ServiceRecord,
     current,
     last_words,
@@ -75,7 +75,9 @@ def test_equal_layers_are_written_once():
 
 @pytest.mark.parametrize("status", [None, LOADING, READY])
 def test_a_record_is_read_as_it_was_written(status):
-    record = written(status=status, api_key="secret", failure=Failure(kind="ModelNotFound", message="no", hint=None))
+    record = written(
+        status=status, api_key="secret", failure=ServiceFailure(kind="ModelNotFound", message="no", hint=None)
+    )
     assert record_of(MODEL) == record
     assert read_records() == [record]
     assert "secret" not in repr(record)
@@ -200,7 +202,7 @@ def test_errors_of_the_caller_are_the_callers():
 @pytest.mark.parametrize("name", [name for name in vars(errors) if name.endswith("Error")] + ["EngineCrashed", "Odd"])
 def test_a_failure_keeps_the_family_of_its_error(name: str):
     kind = getattr(errors, name, None)
-    error = Failure(kind=name, message="m", hint="h").error()
+    error = ServiceFailure(kind=name, message="m", hint="h").error()
     assert (error.message, error.hint) == ("m", "h")
     usage = isinstance(kind, type) and issubclass(kind, UsageError)
     assert isinstance(error, UsageError) == usage
@@ -209,14 +211,14 @@ def test_a_failure_keeps_the_family_of_its_error(name: str):
 
 def test_a_failure_of_an_error():
     error = ModelNotFound("no such model", hint="pull it")
-    again = Failure.of(error).error()
+    again = ServiceFailure.of(error).error()
     assert isinstance(again, ModelNotFound)
     assert str(again) == str(error)
 
 
 def test_a_failure_is_over_when_the_coordinator_is_built_again():
     failed = with_status(written(), replace(READY, state=CoordinatorState.FAILED), None)
-    failed = replace(failed, failure=Failure(kind="BackendError", message="lost"))
+    failed = replace(failed, failure=ServiceFailure(kind="BackendError", message="lost"))
     assert with_status(failed, replace(READY, state=CoordinatorState.FAILED), None).failure is not None
     assert with_status(failed, LOADING, None).failure is None
 
@@ -251,7 +253,7 @@ async def test_wait_for_too_long():
 
 
 async def test_wait_for_what_has_failed():
-    written(failure=Failure(kind="ModelNotFound", message="there is no such model"))
+    written(failure=ServiceFailure(kind="ModelNotFound", message="there is no such model"))
     with pytest.raises(ModelNotFound, match="no such model"):
         await wait_until_ready(MODEL, 30)
 
@@ -275,7 +277,7 @@ def test_last_words_are_heard(sleeper: subprocess.Popen[bytes]):
     record = written(sleeper.pid)
     sleeper.kill()
     sleeper.wait()
-    write(replace(record, failure=Failure(kind="BackendError", message="the worker said no")))
+    write(replace(record, failure=ServiceFailure(kind="BackendError", message="the worker said no")))
     with pytest.raises(SynapticError, match="the worker said no"):
         current(record)
 

@@ -10,7 +10,7 @@ from managed_worker_support import installed_engine, managed, within  # noqa: F4
 from rpc_support import stand_in_process
 
 from synaptic.backends.distributed.engine.engine import Engine
-from synaptic.backends.distributed.placement.types import is_placeholder
+from synaptic.backends.distributed.placement.types import PlannedWorker
 from synaptic.backends.distributed.workers import offers
 from synaptic.backends.distributed.workers.check import WorkerLook, WorkerState
 from synaptic.backends.distributed.workers.facts import KnownWorker, recall
@@ -117,7 +117,7 @@ async def test_own_workers_are_measured_once_for_all_with_the_same_engine_and_th
         after = await gather_offers(Settings(local_worker_threads=1), engine, [one, two], measure=True, planned_local=2)
         assert len({offer.measurement for offer in after}) == 1
         assert after[0].measurement is not None
-        assert [is_placeholder(offer.endpoint) for offer in after] == [False, False, True, True]
+        assert [isinstance(offer.endpoint, PlannedWorker) for offer in after] == [False, False, True, True]
         assert len({offer.endpoint for offer in after}) == 4
         assert all(offer.managed and offer.memory_source == "system" and not offer.refusal for offer in after)
         whole = psutil.virtual_memory().total

@@ -13,7 +13,7 @@ from synaptic.backends.distributed.workers.measure import BLOCK_BYTES, Measureme
 from synaptic.backends.distributed.workers.probe import (
     DEFAULT_LIMITS,
     Device,
-    Limits,
+    ProbeLimits,
     WorkerFacts,
     ask_facts,
     conversation,
@@ -24,7 +24,7 @@ from synaptic.errors import BackendBusy, ProtocolError
 TEN_MIB = 10 * 1024 * 1024  # what is larger goes into a worker's tensor cache, before version 7
 
 
-async def measured(worker: RpcWorker, limits: Limits = DEFAULT_LIMITS) -> Measurement:
+async def measured(worker: RpcWorker, limits: ProbeLimits = DEFAULT_LIMITS) -> Measurement:
     async with conversation(local(worker.port), limits=limits) as talk:
         measurement = await measure(talk, (await ask_facts(talk)).devices)
         assert worker.buffers == {}, "freed, and not only because the connection has ended"

@@ -10,7 +10,7 @@ import pytest
 from rpc_support import HELLO, PATIENCE, QUICK, free_port, holding, local, stand_in_process
 from rpc_worker import GIB, RpcWorker
 
-from synaptic.backends.distributed.workers.probe import DEFAULT_LIMITS, Device, Limits, probe
+from synaptic.backends.distributed.workers.probe import DEFAULT_LIMITS, Device, ProbeLimits, probe
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.errors import BackendBusy, BackendError, BackendUnavailable, ProtocolError
 
@@ -57,7 +57,7 @@ async def test_a_worker_is_there_for_the_next_one_after():
 # -- what is no worker -------------------------------------------------------------------------------------------------
 
 
-async def failure(endpoint: Endpoint, kind: type[BackendError], limits: Limits = QUICK) -> BackendError:
+async def failure(endpoint: Endpoint, kind: type[BackendError], limits: ProbeLimits = QUICK) -> BackendError:
     with pytest.raises(kind) as caught:
         await probe(endpoint, limits=limits)
     assert caught.value.message.startswith(str(endpoint))
@@ -93,7 +93,7 @@ async def test_a_queue_that_is_full_is_a_connection_that_does_not_come():
         error = await failure(
             local(listener.getsockname()[1]),
             BackendError,
-            Limits(connect=0.3, answer=0.3),  # Linux answers some of them
+            ProbeLimits(connect=0.3, answer=0.3),  # Linux answers some of them
         )
         for client in waiting:
             client.close()
@@ -149,7 +149,7 @@ async def test_a_number_of_devices_that_cannot_be(count: int):
 async def test_a_worker_that_answers_slowly_has_an_end():
     devices = ((GIB, GIB),) * 60
     with RpcWorker(devices=devices, faults={"GET_MAX_SIZE": "slow"}) as worker:
-        error = await failure(local(worker.port), BackendBusy, Limits(answer=PATIENCE, whole=0.5))
+        error = await failure(local(worker.port), BackendBusy, ProbeLimits(answer=PATIENCE, whole=0.5))
     assert "0.5 s were not enough" in error.message
 
 
@@ -196,7 +196,7 @@ async def test_a_held_worker_survives_a_prober_that_is_killed(end: signal.Signal
         "import asyncio, sys\n"
         "from synaptic.backends.distributed.workers import probe as p\n"
         "from synaptic.backends.distributed.workers.protocol import Endpoint\n"
-        "asyncio.run(p.probe(Endpoint('127.0.0.1', int(sys.argv[1])), limits=p.Limits(answer=60)))\n"
+        "asyncio.run(p.probe(Endpoint('127.0.0.1', int(sys.argv[1])), limits=p.ProbeLimits(answer=60)))\n"
     )
     with stand_in_process() as worker:
         with holding(worker.port):

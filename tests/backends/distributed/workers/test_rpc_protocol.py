@@ -10,7 +10,7 @@ from synaptic.backends.distributed.workers.protocol import (
     Endpoint,
     Party,
     ProtocolVersion,
-    Request,
+    RpcRequest,
     Tensor,
     compatible,
     decode_count,
@@ -27,7 +27,7 @@ ALL = (BEFORE_HELLO, V1, V2, V3, V4, V5, V6, V7)
 VECTOR = Tensor(identity=1, kind=0, shape=(4, 1), strides=(4, 16), buffer=0xB0, address=0xDA7A)
 
 
-def frames(request: Request) -> tuple[str, int | None]:
+def frames(request: RpcRequest) -> tuple[str, int | None]:
     return request.frame().hex(), request.reply_bytes
 
 

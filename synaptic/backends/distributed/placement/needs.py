@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from synaptic.backends.distributed.placement.slots import slot_count
-from synaptic.backends.distributed.placement.types import Wanted
+from synaptic.backends.distributed.placement.types import ServingNeeds
 from synaptic.errors import UsageError
 
 if TYPE_CHECKING:
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from synaptic.settings import Settings
 
 
-def wanted_of(
+def serving_needs(
     shape: ModelShape, settings: Settings, *, context: int | None = None, slots: int | None = None, width: int = 0
-) -> Wanted:
+) -> ServingNeeds:
     """Return what the model is to be served with; what is not given comes from the settings.
 
     Args:
@@ -35,4 +35,4 @@ def wanted_of(
             f"--context {context}: {shape.name} was trained for {most} tokens", hint=f"write --context {most} or less"
         )
     tokens = context or settings.distributed_context
-    return Wanted(context=min(tokens, most) if most else tokens, slots=slots or slot_count(settings, width))
+    return ServingNeeds(context=min(tokens, most) if most else tokens, slots=slots or slot_count(settings, width))

@@ -1,18 +1,18 @@
-"""Waiting for the next change of something, whatever it is."""
+"""Waiting for the next change of something."""
 
 from __future__ import annotations
 
 import asyncio
 
 
-class Change:
-    """Something that changes now and then; everybody who waits is told of the next time."""
+class ChangeSignal:
+    """Wakes all tasks that wait for a change each time there is one. A task that starts to wait later gets the next."""
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
 
-    def tell(self) -> None:
-        """Wake everybody who waits now."""
+    def notify(self) -> None:
+        """Wake all tasks that wait now."""
         before, self._next = self._next, asyncio.Event()
         before.set()
 
