@@ -8,8 +8,14 @@ ROOM ?=
 # A file of tests stays with one process, those that take longest first (tests/conftest.py).
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+LOCK := .venv-lock/bin/uv pip compile --quiet pyproject.toml --group build --universal --python-version 3.11 \
+	--generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock" $(RENEW)
+LOGIC = timeout 600 $(BIN)/python -m pytest -q -n 2 -m "not real_model" \
+	tests/text tests/settings tests/agents tests/models tests/pipeline tests/runtime
+
 .DEFAULT_GOAL := help
-.PHONY: help ask test quick lint engine bench clean
+.PHONY: help ask test quick logic newest lint engine bench lock clean
 
 help:  ## Show what there is.
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,23 +38,38 @@ lint: $(VENV)/.dev  ## Run ruff and mypy.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+logic: $(VENV)/.dev  ## Run the tests that start no model and no engine, for example: make logic PYTHON=python3.13 VENV=.venv-3.13
+	$(LOGIC)
+
+newest: $(VENV)/bin/python  ## Run them on the newest versions that pyproject.toml allows; .ci/run does it in .venv-newest.
+	@$(INSTALL) --upgrade --upgrade-strategy eager --editable '.[local,dev]'
+	@$(BIN)/python .ci/newer.py requirements/dev.txt
+	$(LOGIC)
+
+lock:  ## Write requirements/*.txt from pyproject.toml; RENEW=--upgrade takes the newest versions.
+	@test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv; }
+	$(LOCK) --extra local --extra dev --output-file requirements/dev.txt
+	$(LOCK) --extra local --constraints requirements/dev.txt --output-file requirements/run.txt
+
 bench: $(VENV)/.dev  ## Run every benchmark; each prints JSON.
 	@for script in benchmarks/*.py; do echo "# $$script" >&2; $(BIN)/python $$script || exit 1; done
 
 clean:  ## Remove what was built here (never the user's cache).
-	rm -rf $(VENV) build dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.run: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.run: pyproject.toml requirements/run.txt | $(VENV)/bin/python
 	@echo "setting up (once): the program and its embedded engine" >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[local]'
+	@$(INSTALL) --require-hashes --requirement requirements/run.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[local,dev]'
+$(VENV)/.dev: pyproject.toml requirements/dev.txt | $(VENV)/bin/python
+	@$(INSTALL) --require-hashes --requirement requirements/dev.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.run
 
 export Q

@@ -31,6 +31,7 @@ _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": 
 _NULLS = {"", "~", "null", "Null", "NULL"}
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_OPENING = re.compile(r"[\[{]")
 _LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 _STANDARD_TAG = "tag:yaml.org,2002:"
 _SHARING = "merge keys (<<), anchors (&name) and aliases (*name) are not read"
@@ -136,6 +137,10 @@ def parse_yaml(text: str, source: str, error: type[UsageError], *, first_line: i
     import yaml  # noqa: PLC0415  (start-up: a REPL prompt needs no YAML)
 
     text = text.removeprefix("\ufeff")
+    if any(len(_OPENING.findall(line)) > MAX_DEPTH for line in text.split("\n")):  # the parser looks a line ahead
+        from synaptic.text.yaml_depth import cut_where_too_deep  # noqa: PLC0415  (rare, and imports PyYAML)
+
+        text = cut_where_too_deep(text, MAX_DEPTH)  # what is left ends where the reader stops
     reader = _Reader(source, first_line)
     take: dict[type[yaml.Event], Callable[[Any], None]] = {
         yaml.ScalarEvent: reader.scalar,
@@ -274,6 +279,9 @@ class _Reader:
             self._put(here, None)
 
     def _begin(self, items: dict[str, Any] | list[Any], event: yaml.CollectionStartEvent) -> None:
+        if len(self._stack) + self._passing >= MAX_DEPTH:
+            self._refuse(f"nested more than {MAX_DEPTH} levels deep", event)
+            raise _Stop
         if self._passing:
             self._passing += 1
             return
@@ -289,9 +297,6 @@ class _Reader:
         if path is None:
             self._passing = 1
             return
-        if len(self._stack) >= MAX_DEPTH:
-            self._refuse(f"nested more than {MAX_DEPTH} levels deep", event)
-            raise _Stop
         self.values[path] = self._position(event)
         if event.anchor is not None or event.tag is not None:
             self._refuse_properties(event)

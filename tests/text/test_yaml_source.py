@@ -1,10 +1,14 @@
 """YAML with positions: what is read, what is refused, and where."""
 
+from contextlib import nullcontext, suppress
+
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from synaptic.errors import PipelineError
+from synaptic.text.yaml_depth import cut_where_too_deep
 from synaptic.text.yaml_positions import MAX_DEPTH, parse_yaml, read_text
 
 SHARING = "merge keys (<<), anchors (&name) and aliases (*name) are not read; write the values out"
@@ -110,6 +114,107 @@ def test_an_alias_bomb_is_refused_at_once():
 def test_too_deep_a_nesting_is_refused():
     assert problems_of("[" * 100_000) == [f"x.yaml:1:{MAX_DEPTH + 1}: nested more than {MAX_DEPTH} levels deep"]
     assert parse_yaml("[" * MAX_DEPTH + "]" * MAX_DEPTH, "x", PipelineError).value != []
+
+
+TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        ("a: 1\nb: " + "[" * 3000, 2, 3 + MAX_DEPTH),
+        ("b: " + "{a: " * 3000, 1, 4 + 4 * (MAX_DEPTH - 1)),
+        ("[\n" * 3000, MAX_DEPTH + 1, 1),
+        ("- " * 3000 + "x", 1, 2 * MAX_DEPTH + 1),
+        ("\n".join(" " * level + "a:" for level in range(1500)), MAX_DEPTH + 1, MAX_DEPTH + 1),
+        ("a: 'it''s [' # [\nb: " + "[" * 3000, 2, 3 + MAX_DEPTH),
+        ("b: [é, ['" + "[" * 100 + "', " + "[" * 3000, 1, 113 + MAX_DEPTH - 3),
+        ("b: " + "[" * 3000 + "\x00", 1, 3 + MAX_DEPTH),
+    ],
+    ids=[
+        "lists",
+        "mappings",
+        "a line each",
+        "block lists",
+        "block mappings",
+        "after quotes",
+        "inside",
+        "odd character",
+    ],
+)
+def test_the_place_of_too_deep_a_nesting_does_not_depend_on_the_parser(text: str, line: int, column: int):
+    assert problems_of(text) == [f"x.yaml:{line}:{column}: {TOO_DEEP}"]
+
+
+def test_too_deep_a_nesting_below_a_refused_key_is_refused():
+    assert problems_of("? [1]\n: " + "- " * 3000)[-1].endswith(TOO_DEEP)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: |\n  " + "[{ " * 2000,
+        "a:\n- - b: >-\n     " + "[{ " * 2000 + "\n    c: [1]",
+        "a: '" + "[{ " * 2000 + "'",
+        'a: "' + r"[{\" " * 2000 + '"',
+        "a: x" + "[{ " * 2000,
+        "a: b  # " + "[{ " * 2000,
+        "a: [" + "[1], {b: 2}, " * 2000 + "]",
+        "a: " + "{{ x }} ".join(["text "] * 2000),
+    ],
+    ids=["literal", "folded", "single quotes", "double quotes", "plain", "comment", "side by side", "templates"],
+)
+def test_a_long_text_with_many_brackets_is_not_deep(text: str):
+    assert parse_yaml(text, "x", PipelineError).value
+
+
+PIECES = st.sampled_from([*"[[[{{]},'\"#a\n ", ": ", "- ", "? ", "\n  ", " #", "|\n", ">\n", "é", "!t "])
+IN_BRACKETS = st.recursive(
+    st.sampled_from(["a", "b c", "'[{ it''s'", '"[\\"{"', "é", "'['\n    "]),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]"),
+        st.lists(inner, max_size=3).map(lambda items: f"{{{', '.join(f'k{i}: {v}' for i, v in enumerate(items))}}}"),
+        st.lists(inner, max_size=3).map(lambda items: f"[ # {{[\n    {', '.join(items)}\n    ]"),
+    ),
+    max_leaves=8,
+)
+VALUES = st.one_of(
+    IN_BRACKETS,
+    st.sampled_from(["b [{ [c", "|\n    [[{ x\n\n    [", ">-\n     [{\n\n     [", "c # [[[", "'[[\n    [['", "[[]]"]),
+)
+TEXTS = st.lists(st.tuples(st.sampled_from(["", "- "]), VALUES), min_size=1, max_size=5).map(
+    lambda entries: "".join(f"k{number}:\n  {dash}{value}\n" for number, (dash, value) in enumerate(entries))
+)
+
+
+@given(st.lists(PIECES, max_size=60).map(lambda pieces: "".join(pieces) + " x"), st.integers(0, 3))
+def test_what_is_not_cut_is_not_deeper_to_the_parser(text: str, depth: int):
+    cut = cut_where_too_deep(text, depth)
+
+    assert text.startswith(cut)
+    assert deepest(cut[:-1]) <= depth
+
+
+@given(TEXTS, st.integers(0, 3))
+def test_brackets_are_counted_as_the_parser_counts_them(text: str, depth: int):
+    cut = cut_where_too_deep(text, depth)
+
+    assert (cut != text) == (deepest(text, strict=True) > depth)
+    assert deepest(cut) == min(deepest(text), depth + 1)
+
+
+def deepest(text: str, *, strict: bool = False) -> int:
+    """How many brackets are open at once by PyYAML's own events, as far as it reads; all of it, if strict."""
+    most = 0
+    open_brackets: list[bool] = []
+    with nullcontext() if strict else suppress(yaml.YAMLError):
+        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+            if isinstance(event, yaml.CollectionStartEvent):
+                open_brackets.append(text[event.start_mark.index] in "[{")
+                most = max(most, sum(open_brackets))
+            elif isinstance(event, yaml.CollectionEndEvent):
+                open_brackets.pop()
+    return most
 
 
 @given(st.text(max_size=200))
