@@ -20,10 +20,10 @@ from synaptic.settings.model import (
     field_kind,
 )
 from synaptic.settings.nodes import SECRET_KEYS
-from synaptic.text import JsonDocument, KeyPath, did_you_mean, excerpt
+from synaptic.text import JsonDocument, KeyPath, did_you_mean, excerpt, explain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 ENV_PREFIX = "SYNAPTIC_"
 
 _ITEMS: dict[str, type[BaseModel]] = {"nodes": NodeSettings, "rpc_backends": RpcBackendSettings}
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list"}
 _USERINFO = re.compile(r"[^\s\"']*@")
 
 
@@ -221,13 +220,13 @@ def _explain(given: Given, error: ErrorDetails, where: KeyPath) -> tuple[str, st
         return f"must be a duration, not {shown(value)}", instead + ', or "1h30m", or "-1" for ever'
     if kind == "string_too_short":
         return "must not be empty", instead
-    bound = _BOUNDS.get(kind)
-    if bound is not None:
-        return bound(context, value), _another_number(given, where, instead)
-    wanted = _TYPES.get(kind)
-    if wanted is None:
+    demand = explain(error, mapping="an object")
+    if demand is None:
         return error["msg"], instead
-    return f"must be {wanted}, not {shown(value)}", _retyped(given, where, kind, value) or instead
+    message = demand if kind == "finite_number" else f"{demand}, not {shown(value)}"
+    if kind in _BOUNDS:
+        return message, _another_number(given, where, instead)
+    return message, _retyped(given, where, kind, value) or instead
 
 
 def _another_number(given: Given, where: KeyPath, instead: str) -> str:
@@ -257,21 +256,4 @@ BOOLEANS: Mapping[str, bool] = {
 
 _NUMERAL = {"int_type": re.compile(r"-?[0-9]{1,18}"), "float_type": re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?")}
 
-_BOUNDS: Mapping[str, Callable[[Mapping[str, Any], Any], str]] = {
-    "greater_than": lambda context, value: f"must be greater than {context['gt']:g}, not {shown(value)}",
-    "greater_than_equal": lambda context, value: f"must be at least {context['ge']:g}, not {shown(value)}",
-    "less_than_equal": lambda context, value: f"must be at most {context['le']:g}, not {shown(value)}",
-    "finite_number": lambda _context, _value: "must be a finite number",
-}
-
-_TYPES: Mapping[str, str] = {
-    "bool_type": _WORDS[bool],
-    "dict_type": "an object",
-    "float_type": _WORDS[float],
-    "int_from_float": _WORDS[int],
-    "int_parsing_size": "a smaller number",
-    "int_type": _WORDS[int],
-    "list_type": _WORDS[list],
-    "model_type": "an object",
-    "string_type": _WORDS[str],
-}
+_BOUNDS = frozenset({"finite_number", "greater_than", "greater_than_equal", "less_than_equal"})

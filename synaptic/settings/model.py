@@ -9,8 +9,15 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from synaptic.errors import ConfigError
-from synaptic.settings.addresses import COORDINATOR_PORT
-from synaptic.settings.nodes import PLAIN_ERROR, Frozen, NodeSettings, RpcBackendSettings, address, custom
+from synaptic.settings.nodes import (
+    COORDINATOR_PORT,
+    PLAIN_ERROR,
+    Frozen,
+    NodeSettings,
+    RpcBackendSettings,
+    address,
+    custom,
+)
 
 __all__ = [
     "DUPLICATE_ERROR",

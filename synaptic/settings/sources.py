@@ -1,4 +1,7 @@
-"""What each source gives: a file, the environment, ``--set``, flags. Every mistake is collected, none raised."""
+"""What each source gives: a file, the environment, ``--set``, flags, and what its text means by the field's type.
+
+Every mistake is collected, none raised.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import ConfigError, Problem
-from synaptic.settings.check import ENV_PREFIX, Form, Given, problem_at, problems_of
+from synaptic.settings.check import BOOLEANS, ENV_PREFIX, Form, Given, problem_at, problems_of
 from synaptic.settings.legacy import ALIASES, IGNORED, LegacyValues, legacy_values, successor_name
-from synaptic.settings.model import Settings, table_fields
-from synaptic.settings.values import decode_entry, decode_setting
-from synaptic.text import did_you_mean, excerpt, is_unicode, nearest
+from synaptic.settings.model import FieldKind, Settings, field_kind, table_fields
+from synaptic.text import did_you_mean, excerpt, is_unicode, nearest, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -181,3 +183,57 @@ def _contradictions(givens: list[Given]) -> list[Problem]:
             message = f"{alias} is the older name of {name}, and the two contradict each other here"
             problems.append(problem_at(by_alias[-1], message, f"remove {alias}"))
     return problems
+
+
+_NOTHING = {"", "none", "null"}
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(?:[eE][+-]?[0-9]{1,3})?")
+
+
+def decode_setting(name: str, text: str) -> Any:
+    """Return what ``text`` means for the setting ``name``.
+
+    Text that does not mean anything of the right type is returned as it is: validation then says what was expected.
+
+    Raises:
+        ConfigError: If it begins like a JSON list or object and is broken.
+
+    """
+    kind = field_kind(Settings.model_fields[name].annotation)
+    word = text.strip().lower()
+    if kind.optional and (word in _NOTHING or (word == "off" and kind.base in {int, float})):
+        return None
+    if kind.base is str:
+        return text
+    return _decode(kind, text.strip())
+
+
+def decode_entry(table: str, text: str) -> Any:
+    """Return what ``text`` means for an entry: text for ``agent_models``, else JSON where it is JSON."""
+    if table == "agent_models":
+        return text
+    try:
+        return _json(text)
+    except ConfigError:
+        return text
+
+
+def _json(text: str) -> Any:
+    document = parse_json(text, "")
+    if document.problems:
+        raise ConfigError.of(document.problems)
+    return document.value
+
+
+def _decode(kind: FieldKind, text: str) -> Any:
+    if kind.base is bool:
+        return BOOLEANS.get(text.lower(), text)
+    if kind.base in {int, float} and _INTEGER.fullmatch(text):
+        return int(text)
+    if kind.base is float:
+        return float(text) if _NUMBER.fullmatch(text) else text
+    if text.startswith(("[", "{")):
+        return _json(text)
+    if kind.base is list:
+        return [item.strip() for item in text.split(",") if item.strip()]
+    return text

@@ -4,6 +4,7 @@ from .json_positions import is_unicode as is_unicode
 from .json_positions import parse_json as parse_json
 from .problems import KeyPath as KeyPath
 from .problems import did_you_mean as did_you_mean
+from .problems import explain as explain
 from .problems import nearest as nearest
 from .words import one_line as one_line
 from .words import plural as plural

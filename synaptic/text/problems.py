@@ -1,15 +1,37 @@
-"""One located mistake in something a person wrote, and the nearest thing they may have meant."""
+"""Mistakes in something a person wrote: what pydantic's errors demand in plain words, and the nearest thing meant."""
 
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pydantic_core import ErrorDetails
+
 KeyPath: TypeAlias = tuple[str | int, ...]
 """The keys and list positions that lead to a value, from the outside in."""
+
+
+_TYPES: Final = {
+    "bool_type": "true or false",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_parsing_size": "a smaller number",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "string_type": "text",
+}
+_MAPPINGS: Final = frozenset({"dataclass_type", "dict_type", "model_attributes_type", "model_type"})
+_BOUNDS: Final = {
+    "greater_than": ("gt", "greater than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+_COUNTS: Final = {"too_short": ("min_length", "at least"), "too_long": ("max_length", "at most")}
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -25,3 +47,29 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if match is not None:
         return f"did you mean {match!r}?"
     return f"known: {', '.join(candidates)}" if candidates else "there are no others"
+
+
+def explain(error: ErrorDetails, *, mapping: str = "a mapping") -> str | None:
+    """Return what a value must be: ``must be a whole number``, ``must be at least 1``, ``must have at most 3 entries``.
+
+    Args:
+        error: One of a ``ValidationError``'s errors.
+        mapping: What a mapping is called where the value was written: ``an object`` in JSON.
+
+    Returns:
+        ``None`` for an error that is not about a type or a bound.
+
+    """
+    kind, context = error["type"], error.get("ctx", {})
+    if kind in _MAPPINGS:
+        return f"must be {mapping}"
+    if kind in _TYPES:
+        return f"must be {_TYPES[kind]}"
+    if kind in _BOUNDS:
+        key, words = _BOUNDS[kind]
+        return f"must be {words} {context[key]:g}"
+    if kind in _COUNTS:
+        key, words = _COUNTS[kind]
+        count = context[key]
+        return f"must have {words} {count} {'entry' if count == 1 else 'entries'}"
+    return None

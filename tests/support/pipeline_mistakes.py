@@ -160,7 +160,7 @@ VALUES = [
     in_step("an unclear cache", EDITOR + "cache: §tomorrow", "12h"),
     in_step("an unclear approval", EDITOR + "approve: §outptu", "did you mean 'output'?"),
     in_step("one sample", EDITOR + "samples: §1", "at least 2"),
-    in_step("a negative timeout", EDITOR + "timeout: §-1", "more than 0"),
+    in_step("a negative timeout", EDITOR + "timeout: §-1", "greater than 0"),
     in_step("text for a timeout", EDITOR + "timeout: §soon", "a number of seconds"),
     in_step(
         "a wrong type of max", "repeat: {max: §[1], steps: {b: {agent: editor, prompt: x}}}", "whole number, or an expr"

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from synaptic.pipeline.spec.keys import advice_for
-from synaptic.text import did_you_mean, nearest
+from synaptic.text import did_you_mean, explain, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,27 +21,9 @@ MAX_TRANSLATED = 500
 
 _NAME_RULE = "use small letters, digits and _, beginning with a letter, at most 64"
 _AGENT_RULE = "use small letters, digits, - and _, beginning with a letter, at most 64"
-_EXPECTED = {
-    "string_type": "text",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "dict_type": "a mapping (key: value lines)",
-    "list_type": "a list",
-    "model_type": "a mapping (key: value lines)",
-    "model_attributes_type": "a mapping (key: value lines)",
-    "finite_number": "a finite number",
-}
 _SHORT_FORMS = {
     "timeout": "a number of seconds, or a mapping of total, idle and first_token",
     "retry": "a mapping, such as {attempts: 3}",
-}
-_BOUNDS = {
-    "greater_than_equal": ("ge", "at least"),
-    "less_than_equal": ("le", "at most"),
-    "greater_than": ("gt", "more than"),
-    "less_than": ("lt", "less than"),
 }
 _TYPE_WORDS = {
     "str": "string",
@@ -123,20 +105,11 @@ def _explain(error: ErrorDetails, name: str, path: KeyPath) -> tuple[str, str | 
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     if tuple(error["loc"]) != path or (kind == "string_type" and path[-1:] == ("max",) and "repeat" in path):
         return f"{name!r} must be a whole number, or an expression that gives one, not {_describe(value)}", None
-    if kind in _EXPECTED:
-        expected = _SHORT_FORMS.get(name, _EXPECTED[kind]) if "model" in kind else _EXPECTED[kind]
-        if "model" in kind and len(path) > 1 and path[-2] == "options":
-            expected = "text that describes the option, or a mapping of description and steps"
-        suggestion = f"put it in quotes: '{_plain(value)}'" if kind == "string_type" and _is_number(value) else None
-        return f"{name!r} must be {expected}, not {_describe(value)}", suggestion
     if kind == "literal_error":
         return _literal(name, value, str(context.get("expected", "")))
-    if kind in _BOUNDS:
-        key, bound = _BOUNDS[kind]
-        return f"{name!r} must be {bound} {context[key]:g}, not {value:g}", None
-    if kind in {"too_short", "too_long"}:
-        bound, count = ("least", context["min_length"]) if kind == "too_short" else ("most", context["max_length"])
-        return f"{name!r} must have at {bound} {count} {'entry' if count == 1 else 'entries'}", None
+    demand = explain(error, mapping="a mapping (key: value lines)")
+    if demand is not None:
+        return _demanded(demand, error, name, path)
     if kind in {"on_error", "approve"}:
         words = re.findall(r"[a-z]+", error["msg"].partition("must be")[2].partition("{")[0])
         match = nearest(value, [word for word in words if word != "or"]) if isinstance(value, str) else None
@@ -145,6 +118,20 @@ def _explain(error: ErrorDetails, name: str, path: KeyPath) -> tuple[str, str | 
         return f"{name!r} is no time: {_describe(value)}", error["msg"]
     message = error["msg"].removeprefix("Value error, ")
     return f"{name!r}: {message[:1].lower()}{message[1:]}", None
+
+
+def _demanded(demand: str, error: ErrorDetails, name: str, path: KeyPath) -> tuple[str, str | None]:
+    kind, value = error["type"], error["input"]
+    if "model" in kind:
+        demand = f"must be {_SHORT_FORMS[name]}" if name in _SHORT_FORMS else demand
+        if len(path) > 1 and path[-2] == "options":
+            demand = "must be text that describes the option, or a mapping of description and steps"
+    if kind in {"too_short", "too_long"}:
+        return f"{name!r} {demand}", None
+    if "than" in kind:
+        return f"{name!r} {demand}, not {value:g}", None
+    suggestion = f"put it in quotes: '{_plain(value)}'" if kind == "string_type" and _is_number(value) else None
+    return f"{name!r} {demand}, not {_describe(value)}", suggestion
 
 
 def _literal(name: str, value: Any, expected: str) -> tuple[str, str | None]:

@@ -21,6 +21,7 @@ from synaptic.pipeline.templates import (
     StaticType,
     Text,
 )
+from synaptic.text import explain
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -29,16 +30,6 @@ if TYPE_CHECKING:
 _DEEPEST: Final = 8
 """Levels of a result's type that are looked at; a type that holds itself ends there."""
 _SHOWN: Final = 40
-_EXPECTED: Final = {
-    "string_type": "text",
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "list_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-    "dataclass_type": "a mapping",
-}
 _WORDS: Final = {
     "string": "text",
     "integer": "a whole number",
@@ -137,7 +128,7 @@ class Parameter:
             return f"argument {where!r} lacks {str(first['loc'][-1])!r}"
         here = [error for error in errors if error["loc"][: len(place)] == place]
         wanted = " or ".join(dict.fromkeys(_wanted(error) for error in here)).replace(" or must be ", " or ")
-        kind = any(error["type"] in _EXPECTED for error in here)
+        kind = any(error["type"].endswith("_type") for error in here)
         return f"argument {where!r} {wanted}, not {described(found) if kind else shown(found)}"
 
 
@@ -258,9 +249,9 @@ def _walk(path: tuple[int | str, ...], value: Any) -> tuple[tuple[int | str, ...
 
 
 def _wanted(error: ErrorDetails) -> str:
-    expected = _EXPECTED.get(error["type"])
-    if expected:
-        return f"must be {expected}"
+    demand = explain(error)
+    if demand:
+        return demand
     text = error["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
     return text[:1].lower() + text[1:]
 
