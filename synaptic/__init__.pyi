@@ -1,5 +1,8 @@
 from .agents.agent import Agent as Agent
 from .backends.base import Backend as Backend
+from .backends.base import BackendContext as BackendContext
+from .backends.base import BackendKind as BackendKind
+from .backends.base import Capabilities as Capabilities
 from .backends.pool.library import Pool as Pool
 from .backends.pool.library import PoolReply as PoolReply
 from .backends.scripted import Failure as Failure

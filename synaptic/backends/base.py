@@ -1,12 +1,13 @@
-"""The backend seam: one protocol, one context, and the registry of names."""
+"""The backend seam: the protocol, what a backend may offer beyond it, and the table of backends by name."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from synaptic.errors import UsageError
 from synaptic.messages import ChatRequest, Chunk, ModelInfo, Reporter, ignore_report
@@ -20,96 +21,17 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "synaptic.backends"
 
 BUILT_IN = {
-    "scripted": "synaptic.backends.scripted:from_context",
-    "embedded": "synaptic.backends.embedded.backend:from_context",
-    "ollama": "synaptic.backends.ollama.backend:from_context",
-    "distributed": "synaptic.backends.distributed.backend:from_context",
-    "llama-server": "synaptic.backends.llama_server:from_context",
+    "scripted": "synaptic.backends.scripted:KIND",
+    "embedded": "synaptic.backends.embedded.backend:KIND",
+    "ollama": "synaptic.backends.ollama.kind:KIND",
+    "distributed": "synaptic.backends.distributed.kind:KIND",
+    "llama-server": "synaptic.backends.llama_server:KIND",
 }
+"""Where the :class:`BackendKind` of each backend of ours is; a module is imported when its backend is asked for."""
 
 
-@runtime_checkable
-class Backend(Protocol):
-    """Something that serves chat requests.
-
-    Obligations of an implementation:
-
-    - ``stream`` is an async generator. It ends with one chunk that has ``finish_reason``, or raises a
-      :class:`~synaptic.errors.BackendError`; it never ends silently after a cut connection.
-    - Closing the generator, or cancelling the task that iterates it, closes the connection to the server.
-    - ``aclose`` frees everything, also when it is called twice.
-    """
-
-    name: str
-
-    def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
-        """Yield the reply to ``request`` as it is generated."""
-        ...
-
-    async def models(self) -> list[ModelInfo]:
-        """Return the models that can be asked for."""
-        ...
-
-    async def aclose(self) -> None:
-        """Free connections and child processes."""
-        ...
-
-
-@runtime_checkable
-class Startable(Protocol):
-    """A backend that has long work to do before its first call: a download, a child process."""
-
-    async def start(self) -> None:
-        """Do that work; whoever calls meanwhile joins in. Calls start it, too, but bounded by their timeouts."""
-        ...
-
-
-@runtime_checkable
-class ChoosesModel(Protocol):
-    """A backend with several models that knows which one to take where none is named."""
-
-    async def default_model(self) -> str:
-        """Return the model's name; raises :class:`~synaptic.errors.ModelNotFound` if there is none."""
-        ...
-
-
-@runtime_checkable
-class KnowsContext(Protocol):
-    """A backend that can tell how long the context is that a request would be served with."""
-
-    async def context_length(self, request: ChatRequest) -> int | None:
-        """Return the tokens of one call's context, prompt and reply together; ``None`` where that is not known."""
-        ...
-
-
-@runtime_checkable
-class SizesToWidth(Protocol):
-    """A backend that serves as many calls at once as the work asks for, if it knows that before it starts."""
-
-    def expect(self, calls: int) -> int:
-        """Take note of how many calls will come at once; return how many it will take."""
-        ...
-
-
-@runtime_checkable
-class KeepsTimeouts(Protocol):
-    """A backend that keeps ``request.timeouts`` itself, because a call may wait inside it before it is sent."""
-
-    keeps_timeouts: bool
-
-
-@runtime_checkable
-class PreparesModels(Protocol):
-    """A backend that can load a model ahead of its first call."""
-
-    def prepare(self, request: ChatRequest) -> None:
-        """Begin to load the model of a request that will follow, where that disturbs nobody; returns at once."""
-        ...
-
-
-@runtime_checkable
 class ShowsNodes(Protocol):
-    """A backend with several nodes, that can tell how each stands and why calls went where they went."""
+    """What a backend with several nodes tells of them."""
 
     def statuses(self) -> list[NodeStatus]:
         """Return how each node stands."""
@@ -120,9 +42,8 @@ class ShowsNodes(Protocol):
         ...
 
 
-@runtime_checkable
 class ShowsCoordinators(Protocol):
-    """A backend that spreads the layers of models over workers, and can tell how each model stands."""
+    """What a backend that spreads the layers of models over workers tells of them, and does with them."""
 
     def coordinators(self) -> list[CoordinatorStatus]:
         """Return how the coordinator of each model stands; none is contacted."""
@@ -137,29 +58,146 @@ class ShowsCoordinators(Protocol):
         ...
 
 
-@runtime_checkable
-class CountsTokens(Protocol):
-    """A backend that has the tokenizer of the model that it serves."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a backend can do beyond streaming; the default is nothing. What is ``None`` the backend cannot do.
 
-    async def count_tokens(self, text: str) -> int:
-        """Return how many tokens ``text`` is; raises :class:`~synaptic.errors.BackendError` if that fails."""
+    A wrapper forwards the capabilities of the backend inside it, and replaces those that it provides itself.
+
+    Attributes:
+        capacity: Calls that it serves at once; further ones wait before they are sent. ``None``: it takes every call.
+        place: Where it serves, as people are shown it: an address, "3 nodes". Calls to one place share its capacity.
+        longer_context: What a person does to have calls served with a longer context.
+        keeps_deadlines: Whether it keeps ``request.timeouts`` itself, because a call may wait inside it before it is
+            sent.
+        check: Raises a :class:`~synaptic.errors.SynapticError` that says why it cannot serve a model, or with ``None``
+            any model; takes two seconds at most, and is awaited before calls are routed there.
+        start: Does what takes long before the first call: a download, a child process. Several callers share one
+            start. The first call starts the backend, too, but bounded by the timeouts of the call.
+        resize: Takes how many calls will come at once; returns how many the backend will take. Called before ``start``.
+        default_model: Returns the model that serves a request without one; raises
+            :class:`~synaptic.errors.ModelNotFound` if there is none.
+        context_length: Returns the tokens of one call's context, prompt and reply together, that a request is served
+            with; ``None`` where the backend cannot tell.
+        count_tokens: Returns how many tokens of its model a text is; raises :class:`~synaptic.errors.BackendError`.
+        prepare: Begins to load the model of a request that will follow, unless a loaded one would have to go; returns
+            at once.
+        forget: Drops the kept reply to a request, because the caller could not use it.
+        nodes: Tells how its nodes stand.
+        coordinators: Tells how its coordinators stand, loads models and ends them.
+
+    """
+
+    capacity: int | None = None
+    place: str | None = None
+    longer_context: str = "raise num_ctx"
+    keeps_deadlines: bool = False
+    check: Callable[[str | None], Awaitable[None]] | None = None
+    start: Callable[[], Awaitable[None]] | None = None
+    resize: Callable[[int], int] | None = None
+    default_model: Callable[[], Awaitable[str]] | None = None
+    context_length: Callable[[ChatRequest], Awaitable[int | None]] | None = None
+    count_tokens: Callable[[str], Awaitable[int]] | None = None
+    prepare: Callable[[ChatRequest], None] | None = None
+    forget: Callable[[ChatRequest], Awaitable[None]] | None = None
+    nodes: ShowsNodes | None = None
+    coordinators: ShowsCoordinators | None = None
+
+
+NO_CAPABILITIES = Capabilities()
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Something that serves chat requests. A class that inherits from it has no capabilities unless it names some.
+
+    Obligations of an implementation:
+
+    - ``stream`` is an async generator. It ends with one chunk that has ``finish_reason``, or raises a
+      :class:`~synaptic.errors.BackendError`; it never ends silently after a cut connection.
+    - Closing the generator, or cancelling the task that iterates it, closes the connection to the server.
+    - ``aclose`` frees everything, also when it is called twice.
+    """
+
+    name: str
+    capabilities: Capabilities = NO_CAPABILITIES
+
+    def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+        """Yield the reply to ``request`` as it is generated."""
         ...
+
+    async def models(self) -> list[ModelInfo]:
+        """Return the models that can be asked for."""
+        ...
+
+    async def aclose(self) -> None:
+        """Free connections and child processes."""
+        ...
+
+
+def capabilities_of(backend: Backend) -> Capabilities:
+    """Return what a backend can do beyond streaming; nothing if its class was written without the attribute."""
+    return getattr(backend, "capabilities", NO_CAPABILITIES)
 
 
 @dataclass(frozen=True, slots=True)
 class BackendContext:
-    """What a backend is made from: the settings, an address where it needs one, and somebody to report to."""
+    """What a backend is made from.
+
+    Attributes:
+        url: Its server's address, where the caller names one.
+        report: Hears of downloads, starts, losses.
+        environ: Where secrets and addresses are that the settings do not have.
+
+    """
 
     settings: Settings
     url: str | None = None
     report: Reporter = ignore_report
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
 BackendFactory = Callable[[BackendContext], Backend]
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that ``synaptic doctor`` has looked at.
+
+    Attributes:
+        status: ``missing`` stands in the way of answers, ``problem`` is a file that is wrong.
+        fix: What to do where it is not as it should be.
+        answers: Whether questions can be answered thanks to it.
+
+    """
+
+    name: str
+    status: Literal["ok", "note", "missing", "problem"]
+    detail: str
+    fix: str | None = None
+    answers: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendKind:
+    """What the program knows of a kind of backend before one is opened.
+
+    Attributes:
+        name: As settings and pipelines name it.
+        summary: What it is, in one line.
+        open: Makes one; nothing is contacted or started.
+        examine: Looks for what it needs, for ``synaptic doctor``; ``None`` needs nothing.
+
+    """
+
+    name: str
+    summary: str
+    open: BackendFactory
+    examine: Callable[[BackendContext], Awaitable[list[Finding]]] | None = None
+
+
 def known_backends() -> dict[str, str]:
-    """Return name -> ``module:callable`` of every backend, built in or installed by a third party."""
+    """Return name -> ``module:attribute`` of every backend, built in or installed by a third party."""
     installed = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
     return {**installed, **BUILT_IN}
 
@@ -177,8 +215,8 @@ class BackendNames(Collection[str]):
         return len(known_backends())
 
 
-def create_backend(name: str, context: BackendContext) -> Backend:
-    """Return the backend called ``name``; its module is imported now and not before.
+def backend_kind(name: str) -> BackendKind:
+    """Return the kind called ``name``; its module is imported now. A third party may offer a bare callable instead.
 
     Raises:
         UsageError: If there is no backend of that name.
@@ -188,5 +226,17 @@ def create_backend(name: str, context: BackendContext) -> Backend:
     if target is None:
         raise UsageError(f"there is no backend {name!r}", hint=did_you_mean(name, known_backends()))
     module, _, attribute = target.partition(":")
-    factory = cast("BackendFactory", getattr(importlib.import_module(module), attribute))
-    return factory(context)
+    offered: BackendKind | BackendFactory = getattr(importlib.import_module(module), attribute)
+    if isinstance(offered, BackendKind):
+        return offered
+    return BackendKind(name=name, summary=f"from {module}", open=offered)
+
+
+def create_backend(name: str, context: BackendContext) -> Backend:
+    """Return the backend called ``name``; nothing is contacted or started.
+
+    Raises:
+        UsageError: If there is no backend of that name.
+
+    """
+    return backend_kind(name).open(context)

@@ -6,6 +6,7 @@ import json
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+from synaptic.backends.base import BackendContext, BackendKind, Capabilities, Finding
 from synaptic.backends.http import (
     JsonObject,
     Origin,
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     import httpx
-
-    from synaptic.backends.base import BackendContext
 
 DEFAULT_NAME = "llama-server"
 ASK_TIMEOUT = 10.0  # seconds for a question that needs no model
@@ -76,6 +75,12 @@ class LlamaServerBackend:
         self._given_client = client
         self._own_client: httpx.AsyncClient | None = None
         self._closed = False
+        self.capabilities = Capabilities(
+            place=self._node,
+            longer_context="start the server with a longer context",
+            context_length=self.context_length,
+            count_tokens=self.count_tokens,
+        )
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Yield the reply as it is generated; the server stops generating when the stream is closed.
@@ -263,6 +268,29 @@ def from_context(context: BackendContext) -> LlamaServerBackend:
             hint='set coordinator_url, for example "http://127.0.0.1:8080"',
         )
     return LlamaServerBackend(url)
+
+
+async def examine(context: BackendContext) -> list[Finding]:
+    """Return whether the server answers, and what it has loaded."""
+    try:
+        server = from_context(context)
+    except ConfigError as exc:
+        return [Finding(DEFAULT_NAME, "missing", exc.message, exc.hint)]
+    try:
+        names = ", ".join(model.name for model in await server.models())
+    except BackendError as exc:
+        return [Finding(DEFAULT_NAME, "missing", exc.message, exc.hint)]
+    finally:
+        await server.aclose()
+    return [Finding(DEFAULT_NAME, "ok", f"{server.url} has {names}", answers=True)]
+
+
+KIND = BackendKind(
+    name=DEFAULT_NAME,
+    summary="a llama-server, or another server with its API, at `coordinator_url`",
+    open=from_context,
+    examine=examine,
+)
 
 
 def headers(api_key: str | None) -> dict[str, str]:

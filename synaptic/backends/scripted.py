@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
+from synaptic.backends.base import BackendContext, BackendKind, Capabilities
 from synaptic.backends.schema_sample import sample_value
 from synaptic.errors import (
     BackendBusy,
@@ -33,8 +34,6 @@ from synaptic.messages import ChatRequest, Chunk, FinishReason, ModelInfo, Timin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-
-    from synaptic.backends.base import BackendContext
 
 NAME = "scripted"
 
@@ -168,6 +167,9 @@ class ScriptedBackend:
         self.active = 0
         self.max_active = 0
         self.closed = False
+        self.capabilities = Capabilities(
+            default_model=self.default_model, context_length=self.context_length, count_tokens=self.count_tokens
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -284,6 +286,9 @@ class ScriptedBackend:
 def from_context(context: BackendContext) -> ScriptedBackend:
     """Return a backend that echoes; the settings name its model."""
     return ScriptedBackend(model=context.settings.model or "scripted")
+
+
+KIND = BackendKind(name=NAME, summary="no model: echoes, or answers from a script", open=from_context)
 
 
 def default_answer(request: ChatRequest) -> str:

@@ -11,5 +11,6 @@ from .gguf_header import read_header as read_header
 from .layers import LayerShape as LayerShape
 from .layers import ModelShape as ModelShape
 from .names import full_name as full_name
+from .names import has_model as has_model
 from .source import list_models as list_models
 from .source import open_model as open_model

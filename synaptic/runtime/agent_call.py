@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from synaptic.agents import is_complete_json
+from synaptic.backends import capabilities_of
 from synaptic.errors import OutputError, OutputTruncated, StreamTruncated
 from synaptic.messages import ChatRequest, Chunk, FinishReason, Message, Timeouts, Timings, Usage
 from synaptic.runtime.events import EventHandler, PromptShortened, StepContinued, StepRepaired, StepRetried, TokenDelta
-from synaptic.runtime.policies import Remembers, as_generator
+from synaptic.runtime.policies import as_generator
 
 if TYPE_CHECKING:
     from synaptic.agents import Shape
@@ -91,8 +92,9 @@ async def call_agent(
         try:
             return _checked(text, shape, record.finish_reason, request.max_tokens)
         except OutputError as exc:
-            if isinstance(backend, Remembers):
-                await backend.forget(request)
+            forget = capabilities_of(backend).forget
+            if forget is not None:
+                await forget(request)
             if repairs == 0:
                 raise
             repairs -= 1

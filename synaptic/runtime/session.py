@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -12,10 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 from synaptic.backends import (
     BackendContext,
     BackendNames,
-    PreparesModels,
     Routed,
-    SizesToWidth,
-    Startable,
+    capabilities_of,
     create_backend,
     open_backend,
 )
@@ -98,6 +95,7 @@ class Session:
         self._priority = priority
         self._listeners: list[EventHandler] = [on_event] if on_event else []
         self._routed: Routed | None = None
+        self._capacity: int | None = None
         self._stacks: Stacks | None = None
         self._routing = asyncio.Lock()
 
@@ -200,10 +198,11 @@ class Session:
             if self._approver is None:
                 refuse_approvals(plan.compiled.graph)
             routed = await self._open()
-            if self._stacks is None and isinstance(routed.backend, SizesToWidth):
-                routed = self._routed = replace(routed, capacity=routed.backend.expect(width(plan.compiled)))
-            if isinstance(routed.backend, Startable):
-                await routed.backend.start()
+            can = capabilities_of(routed.backend)
+            if self._stacks is None and can.resize is not None:
+                self._capacity = can.resize(width(plan.compiled))
+            if can.start is not None:
+                await can.start()
             executor = Executor(
                 plan,
                 self._backends(routed),
@@ -212,7 +211,7 @@ class Session:
                 emit=self._emit,
                 conversation=conversation_text(conversation),
                 approver=self._approver,
-                prepare=routed.backend.prepare if isinstance(routed.backend, PreparesModels) else None,
+                prepare=can.prepare,
             )
             return await executor.run()
 
@@ -237,7 +236,7 @@ class Session:
         models = await self._given.models()
         model = self.settings.model or (models[0].name if models else None)
         route = Route(self._given.name, None, model, "given by the caller")
-        return Routed(self._given, route, None)
+        return Routed(self._given, route)
 
     def _backends(self, routed: Routed) -> Stacks:
         """Return the backends with their policies; the same ones for every run, so that limits hold over all."""
@@ -245,7 +244,7 @@ class Session:
             self._stacks = Stacks(
                 routed.backend,
                 self.settings,
-                capacity=routed.capacity,
+                capacity=self._capacity,
                 node=routed.route.node,
                 open_backend=self._open_named,
                 report=self._report,
@@ -254,10 +253,6 @@ class Session:
 
     def _open_named(self, name: str) -> Backend:
         """Return the backend that a step names, opened beside the one of the route."""
-        if name == "ollama" and self.settings.nodes:
-            from synaptic.backends.pool import open_client  # noqa: PLC0415  (most runs need it never)
-
-            return open_client(self.settings, self.settings.nodes[0], os.environ)
         return create_backend(name, BackendContext(self.settings, None, self._report))
 
     def _defaults(self, route: Route) -> ChatRequest:

@@ -79,7 +79,7 @@ class Settings(Frozen):
     backend: str | None = Field(
         default=None,
         min_length=1,
-        description="Use this backend whatever else is set: `embedded`, `ollama`, `scripted` or an installed one.",
+        description="Use the backend of this name whatever else is set; see the table of backends.",
         examples=["embedded"],
     )
     task_distribution_enabled: bool = Field(

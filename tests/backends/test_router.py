@@ -1,15 +1,18 @@
 """The routing table, row by row, against real sockets."""
 
+from pathlib import Path
+
 import pytest
 from fault_server import FaultServer, before_headers, hang, html, json_reply
 
-from synaptic.backends.base import Backend, BackendContext, create_backend, known_backends
+from synaptic.backends.base import BUILT_IN, Backend, BackendContext, backend_kind, create_backend, known_backends
 from synaptic.backends.ollama.api import full_name
 from synaptic.backends.pool.backend import PoolBackend
-from synaptic.backends.router import Row, has_model, open_backend, table_row
+from synaptic.backends.router import Row, considered, open_backend, table_row
 from synaptic.backends.scripted import ScriptedBackend
 from synaptic.errors import BackendUnavailable, ConfigError, EngineUnavailable, ModelNotFound, ProtocolError, UsageError
 from synaptic.messages import BackendNotice, ModelInfo
+from synaptic.models.names import has_model
 from synaptic.settings.load import Settings
 
 
@@ -49,6 +52,20 @@ def test_the_row_of_the_table(options: dict, row: Row):
 
 
 @pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, ("ollama", "embedded")),
+        ({"nodes": [{"url": "http://a"}]}, ("ollama", "embedded")),
+        ({"distributed_inference_enabled": True}, ("ollama", "distributed", "embedded")),
+        ({"distributed_inference_enabled": True, "task_distribution_enabled": False}, ("distributed", "embedded")),
+        ({"backend": "scripted", "distributed_inference_enabled": True}, ("scripted",)),
+    ],
+)
+def test_the_backends_that_are_considered(options: dict, names: tuple):
+    assert considered(Settings(**options)) == names
+
+
+@pytest.mark.parametrize(
     ("name", "full"),
     [("llama3", "llama3:latest"), ("llama3:8b", "llama3:8b"), ("host:5000/me/x", "host:5000/me/x:latest")],
 )
@@ -71,7 +88,7 @@ async def test_nothing_named_uses_a_local_ollama_that_answers():
 
     assert (route.backend, route.node, route.model) == ("ollama", server.url, "small:latest")
     assert "answers" in route.reason
-    assert routed.capacity == 1
+    assert routed.backend.capabilities.capacity == 1
 
 
 async def test_with_nothing_loaded_the_largest_installed_model_is_taken():
@@ -86,7 +103,7 @@ async def test_nothing_named_and_no_ollama_is_the_embedded_model():
 
     assert (route.backend, route.node, route.model) == ("embedded", None, "smollm2:135m")
     assert "no Ollama answers" in route.reason
-    assert routed.capacity == 3
+    assert routed.backend.capabilities.capacity == 3
     assert reports == []
 
 
@@ -119,7 +136,7 @@ async def test_several_nodes_are_one_pool():
         routed, route, reports = await opened(Settings(model="llama3", nodes=nodes))
 
     assert (route.backend, route.node) == ("ollama", "3 nodes")
-    assert routed.capacity is None  # the pool keeps its nodes' limits itself
+    assert routed.backend.capabilities.capacity is None  # the pool keeps its nodes' limits itself
     assert isinstance(routed.backend, PoolBackend)
     assert "node http://127.0.0.1:9 is down" in reports[0].message
 
@@ -247,7 +264,7 @@ async def test_a_forced_backend_is_used():
 
     assert (named.node, local.node) == (node.url, node.url)
     assert (embedded.backend, scripted.backend) == ("embedded", "scripted")
-    assert routed.capacity is None
+    assert routed.backend.capabilities.capacity is None
     with pytest.raises(ConfigError, match="coordinator_url"):
         await opened(Settings(backend="llama-server"))
 
@@ -258,9 +275,26 @@ async def test_the_capacity_is_the_nodes_whatever_a_run_may_use():
         alone, _, _ = await opened(Settings(nodes=nodes, max_parallel=2, task_distribution_enabled=False))
         pooled, _, _ = await opened(Settings(nodes=nodes, max_parallel=2))
 
-    assert alone.capacity == 3
+    assert alone.backend.capabilities.capacity == 3
     assert isinstance(pooled.backend, PoolBackend)
     assert [member.state.limit for member in pooled.backend.members.values()] == [3]
+
+
+@pytest.mark.parametrize("value", ["synaptic.backends.scripted:from_context", "synaptic.backends.scripted:KIND"])
+async def test_an_installed_package_offers_a_kind_of_backend_or_a_callable(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    package = tmp_path / "theirs-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text(f"[synaptic.backends]\ntheirs = {value}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    routed, route, _ = await opened(Settings(backend="theirs", model="tiny"))
+
+    assert isinstance(routed.backend, ScriptedBackend)
+    assert route.model == "tiny"
+    assert backend_kind("theirs").summary
 
 
 def test_a_backend_that_does_not_exist_names_the_nearest():
@@ -269,7 +303,9 @@ def test_a_backend_that_does_not_exist_names_the_nearest():
 
 
 def test_every_built_in_backend_is_known_and_is_one():
-    for name in ("scripted", "embedded", "ollama", "llama-server", "distributed"):
+    assert set(BUILT_IN) == {"scripted", "embedded", "ollama", "llama-server", "distributed"}
+    for name in BUILT_IN:
         assert name in known_backends()
+        assert backend_kind(name).name == name
         assert isinstance(create_backend(name, BackendContext(Settings(), "http://127.0.0.1:9")), Backend)
     assert isinstance(create_backend("scripted", BackendContext(Settings())), ScriptedBackend)

@@ -8,7 +8,7 @@ from fault_server import FaultServer, json_reply, ollama_reply, sse_reply
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synaptic.backends.base import Backend, CountsTokens, KnowsContext
+from synaptic.backends.base import Backend, Capabilities
 from synaptic.backends.embedded.backend import EmbeddedBackend
 from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.backends.ollama.backend import OllamaBackend
@@ -60,7 +60,7 @@ async def test_a_prompt_that_fits_passes_as_it_is():
     inner = ScriptedBackend(["fine"], context=200)
     request = asking(words(50))
 
-    chunks = await chunks_of(Fitting(inner, inner, "truncate_oldest"), request)
+    chunks = await chunks_of(Fitting(inner, "truncate_oldest"), request)
 
     assert chunks[0].text == "fine"
     assert inner.requests == [request]
@@ -70,7 +70,7 @@ async def test_a_prompt_that_does_not_fit_is_refused_before_anything_is_sent():
     inner = ScriptedBackend(context=200)
 
     with pytest.raises(ContextOverflow) as caught:
-        await chunks_of(Fitting(inner, inner), asking(words(200)))
+        await chunks_of(Fitting(inner), asking(words(200)))
 
     assert inner.requests == []
     assert caught.value.message == (
@@ -84,7 +84,7 @@ async def test_a_prompt_that_does_not_fit_is_refused_before_anything_is_sent():
 async def test_the_oldest_words_of_the_data_are_left_out_and_that_is_said():
     inner = ScriptedBackend(["fine"], context=200)
 
-    chunks = await chunks_of(Fitting(inner, inner, "truncate_oldest"), asking(words(1000)))
+    chunks = await chunks_of(Fitting(inner, "truncate_oldest"), asking(words(1000)))
 
     prompt = prompt_of(inner)
     left_out = 1000 - len([word for word in prompt.split() if word.startswith("w")])
@@ -99,7 +99,7 @@ async def test_the_longest_values_lose_most_and_short_ones_nothing():
     inner = ScriptedBackend(context=300)
     long, longer, short = words(300, "a"), words(600, "b"), words(20, "c")
 
-    await chunks_of(Fitting(inner, inner, "truncate_oldest"), asking(long, short, longer))
+    await chunks_of(Fitting(inner, "truncate_oldest"), asking(long, short, longer))
 
     prompt = prompt_of(inner)
     kept = {name: sum(word.startswith(name) and word[1:].isdigit() for word in prompt.split()) for name in "abc"}
@@ -113,7 +113,7 @@ async def test_only_data_is_cut_and_never_the_steps_own_words():
     request = ChatRequest(messages=(Message("user", words(500)),), max_tokens=10)
 
     with pytest.raises(ContextOverflow, match="500 tokens and does not fit even without the data in it") as caught:
-        await chunks_of(Fitting(inner, inner, "truncate_oldest"), request)
+        await chunks_of(Fitting(inner, "truncate_oldest"), request)
 
     assert "overflow" not in str(caught.value.hint)
 
@@ -121,7 +121,7 @@ async def test_only_data_is_cut_and_never_the_steps_own_words():
 async def test_a_budget_for_the_reply_is_no_more_than_half_the_context():
     inner = ScriptedBackend(["fine"], context=200)
 
-    await chunks_of(Fitting(inner, inner), asking(words(50), max_tokens=10_000))
+    await chunks_of(Fitting(inner), asking(words(50), max_tokens=10_000))
 
     assert len(inner.requests) == 1
 
@@ -144,7 +144,7 @@ class Summarising(ScriptedBackend):
 async def test_a_value_is_summarised_in_pieces_that_fit():
     inner = Summarising(context=300)
 
-    *_, last = chunks = await chunks_of(Fitting(inner, inner, "summarise"), asking(words(800)))
+    *_, last = chunks = await chunks_of(Fitting(inner, "summarise"), asking(words(800)))
 
     prompt = prompt_of(inner)
     assert chunks[0].shortened is not None
@@ -161,7 +161,7 @@ async def test_a_value_is_summarised_in_pieces_that_fit():
 async def test_a_summary_that_is_still_too_long_is_summarised_again():
     inner = Summarising(context=200)
 
-    chunks = await chunks_of(Fitting(inner, inner, "summarise"), asking(words(3000)))
+    chunks = await chunks_of(Fitting(inner, "summarise"), asking(words(3000)))
 
     assert "tokens summarised ...]" in prompt_of(inner)
     assert chunks[0].shortened is not None
@@ -172,7 +172,7 @@ async def test_summaries_that_do_not_shorten_end_in_an_overflow():
     inner = ScriptedBackend(context=200)  # it echoes
 
     with pytest.raises(ContextOverflow, match="does not fit after the data in it was summarised"):
-        await chunks_of(Fitting(inner, inner, "summarise"), asking(words(400)))
+        await chunks_of(Fitting(inner, "summarise"), asking(words(400)))
 
     assert inner.requests
 
@@ -182,7 +182,7 @@ async def test_a_prompt_with_no_data_cannot_be_summarised():
     request = ChatRequest(messages=(Message("user", words(500)),))
 
     with pytest.raises(ContextOverflow, match="summarised"):
-        await chunks_of(Fitting(inner, inner, "summarise"), request)
+        await chunks_of(Fitting(inner, "summarise"), request)
 
     assert inner.requests == []
 
@@ -192,7 +192,7 @@ async def test_summaries_have_the_retries_of_every_call():
     answers = iter([Failure("crash")])
     inner = ScriptedBackend(lambda request: next(answers, None) or summarising.answer(request), context=300)
 
-    chunks = await chunks_of(Fitting(Retrying(inner, 1, Backoff((0.0,))), inner, "summarise"), asking(words(800)))
+    chunks = await chunks_of(Fitting(Retrying(inner, 1, Backoff((0.0,))), "summarise"), asking(words(800)))
 
     assert chunks[-2].text == "answer"
 
@@ -204,7 +204,7 @@ async def test_a_summary_that_fails_fails_the_call(failure: Failure, error: type
     inner = ScriptedBackend(lambda _: failure, context=300)
 
     with pytest.raises(error):
-        await chunks_of(Fitting(inner, inner, "summarise"), asking(words(800)))
+        await chunks_of(Fitting(inner, "summarise"), asking(words(800)))
 
     assert inner.active == 0
 
@@ -214,7 +214,7 @@ async def test_summaries_use_the_budget():
     metered = Metered(inner, Meter(BudgetSpec(calls=2)))
 
     with pytest.raises(BudgetExceeded, match="2 calls"):
-        await chunks_of(Fitting(metered, inner, "summarise"), asking(words(800)))
+        await chunks_of(Fitting(metered, "summarise"), asking(words(800)))
 
     assert inner.active == 0
 
@@ -228,6 +228,7 @@ class NoTokenizer:
         self.context = context
         self.asked = 0
         self.requests: list[ChatRequest] = []
+        self.capabilities = Capabilities(context_length=self.context_length)
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
         self.requests.append(request)
@@ -242,7 +243,7 @@ async def test_without_a_tokenizer_what_is_clearly_too_long_is_refused():
     backend = NoTokenizer(1000)
 
     with pytest.raises(ContextOverflow, match="the prompt is about"):
-        await chunks_of(Fitting(backend, backend), asking(words(2500)))
+        await chunks_of(Fitting(backend), asking(words(2500)))
 
     assert backend.requests == []
 
@@ -252,14 +253,14 @@ async def test_without_a_tokenizer_what_may_fit_is_left_to_the_server():
     request = asking("some English words " * 150)
 
     assert not surely_fits(request, 1000)
-    await chunks_of(Fitting(backend, backend), request)
+    await chunks_of(Fitting(backend), request)
 
     assert backend.requests == [request]
 
 
 async def test_without_a_tokenizer_data_is_cut_by_a_careful_estimate():
     backend = NoTokenizer(1000)
-    await chunks_of(Fitting(backend, backend, "truncate_oldest"), asking("some English words " * 1000))
+    await chunks_of(Fitting(backend, "truncate_oldest"), asking("some English words " * 1000))
 
     (request,) = backend.requests
     assert estimated_tokens("\n".join(message.content for message in request.messages)) <= 1000 - 20
@@ -267,7 +268,7 @@ async def test_without_a_tokenizer_data_is_cut_by_a_careful_estimate():
 
 async def test_without_a_known_context_nothing_is_done():
     backend = NoTokenizer(None)
-    fitting = Fitting(backend, backend)
+    fitting = Fitting(backend)
     request = asking(words(100_000))
 
     for _ in range(3):
@@ -284,7 +285,7 @@ async def test_the_context_is_asked_for_once_and_anew_after_an_overflow():
             yield Chunk()
 
     backend = Refusing(1000)
-    fitting = Fitting(backend, backend, "error", contexts := ContextLengths(backend))
+    fitting = Fitting(backend, "error", contexts := ContextLengths(backend.capabilities))
     request = asking("short")
     await contexts.of(request)
     for _ in range(2):
@@ -342,10 +343,9 @@ def test_which_backends_can_say_what():
     scripted, llama, ollama = ScriptedBackend(), LlamaServerBackend("http://x"), OllamaBackend("http://x")
     embedded = EmbeddedBackend(Settings())
 
-    assert all(isinstance(backend, KnowsContext) for backend in (scripted, llama, ollama, embedded))
-    assert [isinstance(backend, CountsTokens) for backend in (scripted, llama, embedded, ollama)] == [True] * 3 + [
-        False
-    ]
+    everyone = [backend.capabilities for backend in (scripted, llama, embedded, ollama)]
+    assert all(can.context_length is not None for can in everyone)
+    assert [can.count_tokens is not None for can in everyone] == [True, True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ async def test_a_llama_server_says_its_context(answer: object, length: int | Non
 async def test_a_server_that_counts_wrongly_is_not_asked_again():
     async with FaultServer({"/tokenize": json_reply({"error": "no"}, 404)}) as server:
         backend = LlamaServerBackend(server.url)
-        counter = TokenCounter(backend)
+        counter = TokenCounter(backend.capabilities)
         assert [await counter.count("three short words") for _ in range(2)] == [
             estimated_tokens("three short words")
         ] * 2
@@ -411,7 +411,7 @@ async def test_an_older_ollama_that_shows_nothing_has_the_context_that_is_asked_
 async def test_a_long_prompt_for_ollama_is_refused_here_and_not_cut_there():
     answers = {"/api/show": json_reply({}), "/api/chat": ollama_reply(["fine"])}
     async with FaultServer(answers) as server, OllamaBackend(server.url) as backend:
-        fitting = Fitting(backend, backend)
+        fitting = Fitting(backend)
         with pytest.raises(ContextOverflow, match="512 tokens"):
             await chunks_of(fitting, asking("word " * 5000, model="m", num_ctx=512))
         assert [request.path for request in server.requests] == ["/api/show"]
@@ -429,7 +429,7 @@ async def test_a_llama_server_counts_what_is_sent_to_it():
     }
     async with FaultServer(answers) as server:
         backend = LlamaServerBackend(server.url)
-        fitting = Fitting(backend, backend)
+        fitting = Fitting(backend)
         await chunks_of(fitting, asking("short"))
         await chunks_of(fitting, asking(words(80)))
         await backend.aclose()
@@ -457,7 +457,7 @@ async def test_the_real_model_a_long_prompt_is_refused_with_its_real_length(smal
     tokens = await small.count_tokens("\n".join(message.content for message in request.messages))
 
     with pytest.raises(ContextOverflow, match=f"the prompt is {tokens} tokens") as caught:
-        await chunks_of(Fitting(small, small), request)
+        await chunks_of(Fitting(small), request)
 
     assert tokens > 512
     assert "raise embedded_context" in str(caught.value.hint)
@@ -467,7 +467,7 @@ async def test_the_real_model_a_long_prompt_is_refused_with_its_real_length(smal
 async def test_the_real_model_answers_from_the_end_of_a_text_that_was_too_long(small: EmbeddedBackend):
     request = asking("\n\n".join(PARAGRAPHS), max_tokens=24, temperature=0.0)
 
-    *_, last = chunks = await chunks_of(Fitting(small, small, "truncate_oldest"), request)
+    *_, last = chunks = await chunks_of(Fitting(small, "truncate_oldest"), request)
 
     shortened = chunks[0].shortened
     assert shortened is not None
@@ -481,7 +481,7 @@ async def test_the_real_model_answers_from_the_end_of_a_text_that_was_too_long(s
 async def test_the_real_model_summarises_a_text_that_is_too_long(small: EmbeddedBackend):
     request = asking("\n\n".join(PARAGRAPHS[:24]), max_tokens=24, temperature=0.0, seed=1)
 
-    *_, last = chunks = await chunks_of(Fitting(small, small, "summarise"), request)
+    *_, last = chunks = await chunks_of(Fitting(small, "summarise"), request)
 
     shortened = chunks[0].shortened
     assert shortened is not None

@@ -9,7 +9,7 @@ from typing import get_args
 
 import pytest
 
-from synaptic.backends.base import Backend
+from synaptic.backends.base import Backend, Capabilities, capabilities_of
 from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
 from synaptic.errors import (
     BackendBusy,
@@ -28,6 +28,8 @@ from synaptic.pipeline.graph import PLAIN, CallPolicy
 from synaptic.pipeline.spec.spec import BudgetSpec, RetryCause
 from synaptic.runtime.policies import BackendWrapper, Retrying, Timed
 from synaptic.runtime.policies.budget import Meter
+from synaptic.runtime.policies.call_cache import Cached, CallCache
+from synaptic.runtime.policies.reply_store import ReplyStore
 from synaptic.runtime.policies.retrying import CAUSES, wait_after
 from synaptic.runtime.policies.slots import Limited, Slots
 from synaptic.runtime.policies.stacks import Bounds, Stacks
@@ -340,6 +342,29 @@ async def test_a_wrapper_hands_everything_on():
         await wrapper.aclose()
 
 
+async def test_a_wrapper_has_the_capabilities_of_what_it_wraps_but_for_what_it_does_itself(tmp_path: Path):
+    inner = ScriptedBackend()
+    cache = CallCache(ReplyStore(tmp_path / "replies", lambda _: None))
+
+    timed = Timed(inner).capabilities
+    cached = Cached(Retrying(Timed(inner), 1), cache, 60.0)
+
+    assert timed == replace(inner.capabilities, keeps_deadlines=True)
+    assert cached.capabilities == replace(timed, forget=cached.forget)
+    assert inner.capabilities.count_tokens is not None
+    await cache.store.aclose()
+
+
+async def test_a_backend_that_says_nothing_of_its_capabilities_has_none():
+    class Inherits(Backend):
+        name = "inherits"
+
+    assert not hasattr(Silent(), "capabilities")
+    assert capabilities_of(Silent()) == Capabilities()
+    assert Inherits().capabilities == Capabilities()
+    assert Timed(Silent()).capabilities == Capabilities(keeps_deadlines=True)
+
+
 # All together.
 
 
@@ -464,6 +489,15 @@ async def test_all_backends_are_closed_although_one_fails_to():
     with pytest.raises(ModelNotFound, match="cannot close"):
         await stacks.aclose()
     assert (opened["b"].closed, opened["c"].closed) == (True, True)
+
+
+async def test_a_backend_says_itself_how_many_calls_it_takes():
+    named = ScriptedBackend(lambda _: Reply(text="a b", token_delay=0.002))
+    named.capabilities = replace(named.capabilities, capacity=2)
+    stacks = Stacks(Silent(), Settings(), open_backend=lambda _: named)
+
+    assert await most_at_once(named, stacks.of(CallPolicy(backend="named"), Bounds(Meter()))) == 2
+    assert await most_at_once(named, Stacks(named, Settings()).of(PLAIN, Bounds(Meter()))) == 2
 
 
 async def test_a_cached_reply_takes_no_place_and_costs_nothing(tmp_path: Path):

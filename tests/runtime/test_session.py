@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -25,6 +26,7 @@ from synaptic import (
 from synaptic.backends.scripted import Failure
 from synaptic.errors import BackendUnavailable, PipelineError
 from synaptic.messages import BackendNotice, Chunk, Reporter
+from synaptic.runtime.policies import BackendWrapper
 from synaptic.runtime.report import run_document
 from synaptic.runtime.session import conversation_text
 
@@ -181,6 +183,7 @@ class Slow(ScriptedBackend):
         super().__init__()
         self.report = report
         self.started = 0
+        self.capabilities = replace(self.capabilities, start=self.start)
 
     async def start(self) -> None:
         self.started += 1
@@ -252,6 +255,21 @@ async def test_a_backend_that_is_not_there_is_raised_before_the_run():
 
     with pytest.raises(BackendUnavailable):
         await run("why", settings=settings)
+
+
+async def test_a_wrapped_backend_is_started_and_sized_and_prepared_as_if_it_stood_alone():
+    sized, prepared = [], []
+    backend = Slow(lambda _: None)
+    backend.capabilities = replace(
+        backend.capabilities, resize=lambda calls: sized.append(calls) or 2, prepare=prepared.append
+    )
+
+    await Session(SCRIPTED, backend=BackendWrapper(backend)).run("why", pipeline="research")
+
+    assert backend.started == 1
+    assert len(sized) == 1
+    assert backend.max_active <= 2
+    assert prepared
 
 
 async def test_settings_are_loaded_when_none_are_given(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from distributed_support import LOADING, READY
 
+from synaptic.backends.base import Capabilities
 from synaptic.backends.scripted import ScriptedBackend
 from synaptic.errors import EngineUnavailable
 from synaptic.runtime.session import Session
@@ -29,6 +30,7 @@ class CoordinatorsBackend(ScriptedBackend):
     def __init__(self, *statuses: CoordinatorStatus) -> None:
         super().__init__()
         self.known = {status.model: status for status in statuses}
+        self.capabilities = Capabilities(coordinators=self)
 
     def coordinators(self) -> list[CoordinatorStatus]:
         self.known = {model: further(status) for model, status in self.known.items()}

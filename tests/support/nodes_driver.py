@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from synaptic.backends.base import Capabilities
 from synaptic.backends.pool.node.status import Candidate, Decision, ModelStatus, NodeStatus
 from synaptic.backends.scripted import ScriptedBackend
 from synaptic.runtime.session import Session
@@ -52,6 +53,7 @@ class NodesBackend(ScriptedBackend):
         super().__init__(script)
         self.looks = 0
         self.decided: list[Decision] = []
+        self.capabilities = Capabilities(nodes=self)
 
     def statuses(self) -> list[NodeStatus]:
         self.looks += 1

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 import synaptic
 from synaptic.agents.agent import discover_agents
+from synaptic.backends.base import BUILT_IN, backend_kind
 from synaptic.pipeline.compiler import CompileContext, compile_pipeline
 from synaptic.pipeline.loader import Pipeline, builtin_pipelines
 from synaptic.pipeline.spec import spec as language
@@ -134,6 +135,27 @@ def test_every_shipped_agent_is_named_with_its_fields():
     for name in book:
         shape = book[name].output
         assert re.findall(r"`(\w+)`", rows[name]) == (list(shape.field_names()) if shape else []), name
+
+
+def test_every_backend_is_in_the_table():
+    rows = re.findall(r"^\| `([\w-]+)` \| ([^|]*) \|$", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE)
+
+    assert [row for row in rows if row[0] in BUILT_IN] == [(name, backend_kind(name).summary) for name in BUILT_IN]
+
+
+def test_the_backend_of_ones_own_answers():
+    names: dict[str, object] = {"synaptic": synaptic}
+    for block in blocks("library.md", "python"):
+        if "Parrot" in block:
+            exec(compile(block, "library.md", "exec"), names)
+    kind, busy = names["kind"], names["Busy"]
+    assert isinstance(kind, synaptic.BackendKind)
+
+    backend = kind.open(synaptic.BackendContext(synaptic.Settings()))
+    result = synaptic.run_sync("hello", pipeline="answer", settings=synaptic.Settings(), backend=backend)
+
+    assert result.answer == "hello"
+    assert busy().capabilities.capacity == 2
 
 
 def test_the_example_of_a_test_runs():

@@ -6,16 +6,18 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
+from synaptic.backends.base import Capabilities
 from synaptic.backends.distributed.coordinator import Coordinator, Coordinators, DistributedCall
+from synaptic.backends.distributed.engine import chosen_files
 from synaptic.backends.distributed.placement import slot_count
 from synaptic.errors import BackendUnavailable, ModelNotFound
 from synaptic.messages import ModelInfo, Reporter, ignore_report
 from synaptic.models import list_models, open_model
+from synaptic.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
-    from synaptic.backends.base import BackendContext
     from synaptic.backends.distributed.coordinator import CoordinatorStatus, Transition
     from synaptic.messages import ChatRequest, Chunk
     from synaptic.models import ModelShape
@@ -36,7 +38,6 @@ class DistributedBackend:
     """
 
     name = NAME
-    keeps_timeouts = True
 
     def __init__(
         self, settings: Settings, report: Reporter = ignore_report, *, environ: Mapping[str, str] | None = None
@@ -49,6 +50,27 @@ class DistributedBackend:
         self._coordinators: dict[str, Coordinator] = {}
         self._opening = asyncio.Lock()
         self._closed = False
+        self.capabilities = Capabilities(
+            capacity=slot_count(settings),
+            place=_place(settings),
+            longer_context="raise distributed_context",
+            keeps_deadlines=True,
+            check=self.check,
+            start=self.start,
+            resize=self.resize,
+            default_model=self.default_model,
+            context_length=self.context_length,
+            coordinators=self,
+        )
+
+    async def check(self, model: str | None) -> None:  # noqa: ARG002  (the engine serves every model)
+        """Check that an engine is installed.
+
+        Raises:
+            EngineUnavailable: If there is none.
+
+        """
+        await asyncio.to_thread(chosen_files)
 
     async def start(self) -> None:
         """Load the models that the settings name, ``prewarm`` first, then ``model``.
@@ -61,8 +83,8 @@ class DistributedBackend:
         for model in dict.fromkeys(wanted):
             await self.load(model)
 
-    def expect(self, calls: int) -> int:
-        """Take note of how many calls will come at once; return how many a coordinator that is loaded now takes.
+    def resize(self, calls: int) -> int:
+        """Size coordinators that are loaded from now on for so many calls at once; return how many one will take.
 
         A model that is loaded already keeps the slots that it has.
         """
@@ -188,6 +210,6 @@ class DistributedBackend:
         del self.transitions[:-KEPT_TRANSITIONS]
 
 
-def from_context(context: BackendContext) -> DistributedBackend:
-    """Return the distributed backend; nothing is started yet."""
-    return DistributedBackend(context.settings, context.report)
+def _place(settings: Settings) -> str:
+    workers = len(settings.rpc_backends)
+    return plural(workers, "RPC worker") if workers else "workers of this machine"

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synaptic import paths
+from synaptic.backends.base import BackendContext, BackendKind, Capabilities, Finding
 from synaptic.backends.embedded.child import Parameters
 from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.errors import (
     BackendUnavailable,
+    ConfigError,
     EngineCrashed,
     EngineUnavailable,
     ModelNotFound,
@@ -33,7 +35,6 @@ from synaptic.waiting import Rules
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
-    from synaptic.backends.base import BackendContext
     from synaptic.settings import Settings
 
 NAME = "embedded"
@@ -90,6 +91,13 @@ class EmbeddedBackend:
         self._crashes: deque[float] = deque(maxlen=Rules.EMBEDDED.most + 1)
         self._introduced = False
         self._closed = False
+        self.capabilities = Capabilities(
+            capacity=settings.embedded_parallel,
+            longer_context="raise embedded_context",
+            start=self.start,
+            context_length=self.context_length,
+            count_tokens=self.count_tokens,
+        )
 
     @property
     def slots(self) -> int:
@@ -257,6 +265,36 @@ class EmbeddedBackend:
 def from_context(context: BackendContext) -> EmbeddedBackend:
     """Return the embedded backend; nothing is started yet."""
     return EmbeddedBackend(context.settings, context.report)
+
+
+async def examine(context: BackendContext) -> list[Finding]:
+    """Return whether the engine is installed and which model it will serve; nothing is downloaded."""
+    try:
+        require_engine()
+    except EngineUnavailable as exc:
+        return [Finding("engine", "missing", exc.message, exc.hint)]
+    engine = Finding("engine", "ok", "the embedded engine is installed", answers=True)
+    return [engine, _model_finding(context.settings.embedded_model)]
+
+
+def _model_finding(own: str | None) -> Finding:
+    if own is not None:
+        try:
+            return Finding("model", "ok", str(check_model_file(own)))
+        except ConfigError as exc:
+            return Finding("model", "problem", exc.message.replace("\n", "; "), exc.hint or "correct embedded_model")
+    store = ModelStore()
+    if store.has_model():
+        return Finding("model", "ok", str(store.path))
+    return Finding("model", "note", f"{store.artifact.title} is fetched by the first question", "synaptic models pull")
+
+
+KIND = BackendKind(
+    name=NAME,
+    summary="a small model in a child process; nothing else has to be installed",
+    open=from_context,
+    examine=examine,
+)
 
 
 async def launch(

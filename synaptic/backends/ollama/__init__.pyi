@@ -6,4 +6,5 @@ from .api import is_loopback as is_loopback
 from .api import merge_models as merge_models
 from .api import trained_context as trained_context
 from .backend import OllamaBackend as OllamaBackend
+from .kind import local_node as local_node
 from .pull import pull_model as pull_model

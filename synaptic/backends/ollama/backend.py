@@ -7,6 +7,7 @@ import os
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Self
 
+from synaptic.backends.base import Capabilities
 from synaptic.backends.http import (
     JsonObject,
     Origin,
@@ -21,6 +22,7 @@ from synaptic.backends.http import (
 )
 from synaptic.backends.ollama.api import (
     NAME,
+    SUGGESTED_MODEL,
     Defaults,
     Installed,
     chat_payload,
@@ -34,8 +36,8 @@ from synaptic.backends.ollama.api import (
     status_error,
     trained_context,
 )
-from synaptic.errors import ModelNotFound, ProtocolError, RequestRejected, StreamTruncated
-from synaptic.models import full_name
+from synaptic.errors import BackendUnavailable, ModelNotFound, ProtocolError, RequestRejected, StreamTruncated
+from synaptic.models import full_name, has_model
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from synaptic.backends.base import BackendContext
     from synaptic.messages import ChatRequest, Chunk, ModelInfo
     from synaptic.settings import Settings
 
@@ -52,7 +53,10 @@ LISTING_SECONDS = 10.0
 LOAD_SECONDS = 600.0
 """Twice what Ollama itself allows a load (``OLLAMA_LOAD_TIMEOUT``, 5 minutes): it may have to wait for its turn."""
 
-__all__ = ["OllamaBackend", "default_url", "from_context"]
+CHECK_SECONDS = 2.0
+"""A server that has accepted a connection and not named its models by then is not waited for."""
+
+__all__ = ["OllamaBackend", "default_url"]
 
 
 class OllamaBackend:
@@ -66,6 +70,7 @@ class OllamaBackend:
         temperature: For requests that do not say; ``None`` leaves it to the model.
         headers: Sent with every request; the way to send credentials.
         ca_file: Certificates in PEM that are believed instead of the system's.
+        parallel: Calls that are sent at once; ``None`` sends every call.
         client: Used instead of an own one, and left open.
 
     """
@@ -82,6 +87,7 @@ class OllamaBackend:
         temperature: float | None = None,
         headers: Mapping[str, str] | None = None,
         ca_file: Path | None = None,
+        parallel: int | None = None,
         client: httpx.AsyncClient | None = None,
     ) -> None:
         self.url = default_url(os.environ) if url is None else url.rstrip("/") if "://" in url else host_url(url)
@@ -94,6 +100,13 @@ class OllamaBackend:
         self._closed = False
         self._default_model: str | None = None
         self._trained: dict[str, int | None] = {}
+        self.capabilities = Capabilities(
+            capacity=parallel,
+            place=self.node,
+            check=self.check,
+            default_model=self.default_model,
+            context_length=self.context_length,
+        )
 
     @classmethod
     def from_settings(cls, settings: Settings, url: str | None = None) -> Self:
@@ -104,6 +117,7 @@ class OllamaBackend:
             keep_alive=settings.keep_alive,
             think=settings.think,
             temperature=settings.temperature,
+            parallel=1,
         )
 
     async def __aenter__(self) -> Self:
@@ -149,6 +163,29 @@ class OllamaBackend:
     async def models(self) -> list[ModelInfo]:
         """Return the installed models, with what is known of those that are loaded."""
         return [entry.info for entry in await self._installed()]
+
+    async def check(self, model: str | None) -> None:
+        """Check that the server answers and has ``model``, or with ``None`` any model.
+
+        Raises:
+            ModelNotFound: If it has not.
+            BackendError: If the server does not answer in time, or something else does.
+
+        """
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                models = await self.models()
+        except TimeoutError as error:
+            text = f"{self.node} accepts connections but did not answer in {CHECK_SECONDS:g} s"
+            raise BackendUnavailable(text, backend=NAME, node=self.node) from error
+        if not has_model(models, model):
+            missing = f"does not have {model!r}" if model else "has no model"
+            raise ModelNotFound(
+                f"no node can serve {model or 'a model'} ({self.node}: {missing})",
+                hint=f"run: ollama pull {model or SUGGESTED_MODEL}",
+                backend=NAME,
+                node=self.node,
+            )
 
     async def default_model(self) -> str:
         """Return the model for requests that name none; it is chosen once.
@@ -284,11 +321,6 @@ class OllamaBackend:
     async def _installed(self) -> list[Installed]:
         """Merge what is installed with what is loaded."""
         return merge_models(*await self.listings())
-
-
-def from_context(context: BackendContext) -> OllamaBackend:
-    """Return a backend with the settings' defaults, at the context's address or where ``OLLAMA_HOST`` points."""
-    return OllamaBackend.from_settings(context.settings, context.url)
 
 
 def _memory_bytes() -> int:

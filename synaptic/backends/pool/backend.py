@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from synaptic.backends.base import Capabilities
 from synaptic.backends.ollama import NAME, Installed, choose_model
 from synaptic.backends.pool.calls import Call, Parts, RetryBudget, Sentinel
 from synaptic.backends.pool.dispatch import Dispatcher, Limits
@@ -87,7 +88,6 @@ class PoolBackend:
     """
 
     name = NAME
-    keeps_timeouts = True
 
     def __init__(
         self,
@@ -129,6 +129,14 @@ class PoolBackend:
         self._started: asyncio.Task[None] | None = None
         self._default_model: str | None = None
         self._closed = False
+        self.capabilities = Capabilities(
+            keeps_deadlines=True,
+            start=self.start,
+            default_model=self.default_model,
+            context_length=self.context_length,
+            prepare=self.prepare,
+            nodes=self,
+        )
 
     async def __aenter__(self) -> Self:
         return self

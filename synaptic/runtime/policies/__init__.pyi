@@ -4,5 +4,4 @@ from .stacks import Bounds as Bounds
 from .stacks import Stacks as Stacks
 from .timed import Timed as Timed
 from .wrapper import BackendWrapper as BackendWrapper
-from .wrapper import Remembers as Remembers
 from .wrapper import as_generator as as_generator

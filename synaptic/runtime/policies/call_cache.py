@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from synaptic.messages import Chunk, Usage
@@ -58,6 +59,7 @@ class Cached(BackendWrapper):
 
     def __init__(self, inner: Backend, cache: CallCache, max_age: float, origin: tuple[object, ...] = ()) -> None:
         super().__init__(inner)
+        self.capabilities = replace(self.capabilities, forget=self.forget)
         self._cache = cache
         self._max_age = max_age
         self._origin = origin
@@ -94,7 +96,7 @@ class Cached(BackendWrapper):
             await chunks.aclose()
 
     async def forget(self, request: ChatRequest) -> None:
-        """Drop the reply to the request: whoever got it could not use it."""
+        """Drop the reply to the request: the caller could not use it."""
         await self._cache.store.remove(request_key(request, self._origin))
 
 

@@ -30,11 +30,6 @@ if TYPE_CHECKING:
     from synaptic.messages import ChatRequest
     from synaptic.pipeline import Overflow
 
-_LONGER_CONTEXT = {
-    "embedded": "raise embedded_context",
-    "llama-server": "start the server with a longer context",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class _Fitted:
@@ -49,20 +44,16 @@ class Fitting(BackendWrapper):
     """Sees to it that every prompt fits.
 
     Args:
-        inner: What is asked, also for summaries.
-        backend: The backend itself, which knows its context and may have the tokenizer.
+        inner: What is asked, also for summaries; it can tell its context, and may have the tokenizer.
         overflow: What happens to a prompt that does not fit.
         contexts: What is known of the backend's contexts; one object for all wrappers of one backend.
 
     """
 
-    def __init__(
-        self, inner: Backend, backend: Backend, overflow: Overflow = "error", contexts: ContextLengths | None = None
-    ) -> None:
+    def __init__(self, inner: Backend, overflow: Overflow = "error", contexts: ContextLengths | None = None) -> None:
         super().__init__(inner)
-        self._backend = backend
         self._overflow = overflow
-        self._contexts = contexts or ContextLengths(backend)
+        self._contexts = contexts or ContextLengths(self.capabilities)
 
     def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
         """Yield the reply; if the prompt was shortened, a chunk with ``shortened`` comes first.
@@ -97,7 +88,7 @@ class Fitting(BackendWrapper):
             await chunks.aclose()
 
     async def _fit(self, request: ChatRequest, context: int) -> _Fitted:
-        counter = TokenCounter(self._backend)
+        counter = TokenCounter(self.capabilities)
         room = room_for_prompt(request, context)
         text = prompt_text(request.messages)
         tokens = await counter.count(text)
@@ -126,8 +117,7 @@ class Fitting(BackendWrapper):
         kept = reply_tokens(request, context)
         room = max(0, room_for_prompt(request, context))
         count = f"{tokens}" if exact else f"about {tokens}"
-        longer = _LONGER_CONTEXT.get(self.name, "raise num_ctx")
-        ways = [longer, "lower max_tokens"]
+        ways = [self.capabilities.longer_context, "lower max_tokens"]
         what = ""
         if self._overflow == "error":
             ways.insert(0, "write overflow: truncate_oldest or overflow: summarise in the step")

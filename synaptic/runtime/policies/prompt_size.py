@@ -8,13 +8,12 @@ import re
 import time
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends import CountsTokens, KnowsContext
 from synaptic.errors import BackendError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synaptic.backends import Backend
+    from synaptic.backends import Capabilities
     from synaptic.messages import ChatRequest, Message
 
 DEFAULT_REPLY_TOKENS = 256
@@ -27,10 +26,10 @@ MESSAGE_TOKENS = 8
 """Kept for what the chat template puts around each message."""
 
 CONTEXT_HOLDS_SECONDS = 60.0
-"""How long a backend's word on its context counts; a server may be started anew with another one."""
+"""How long a backend's answer about its context holds; a server may be restarted with another context."""
 
 UNKNOWN: Final = -1
-"""Stands for a context that nobody has asked for yet."""
+"""Stands for a context that the backend has not been asked for yet."""
 
 _LETTERS = re.compile(r"[A-Za-z\s]+")
 
@@ -86,13 +85,13 @@ def least_tokens(text: str) -> int:
 class ContextLengths:
     """What a backend has said about its contexts."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend if isinstance(backend, KnowsContext) else None
+    def __init__(self, capabilities: Capabilities) -> None:
+        self._ask = capabilities.context_length
         self._known: dict[tuple[str | None, int | None], tuple[float, int | None]] = {}
         self._asking = asyncio.Lock()
 
     def known(self, request: ChatRequest) -> int | None:
-        """Return the context without asking: ``UNKNOWN`` if nobody has asked, ``None`` if the backend cannot tell."""
+        """Return the context without asking: ``UNKNOWN`` before it was asked, ``None`` if the backend cannot tell."""
         found = self._known.get((request.model, request.num_ctx))
         return UNKNOWN if found is None or found[0] < time.monotonic() else found[1]
 
@@ -103,14 +102,14 @@ class ContextLengths:
             if known != UNKNOWN:
                 return known
             try:
-                length = None if self._backend is None else await self._backend.context_length(request)
+                length = None if self._ask is None else await self._ask(request)
             except BackendError:
                 return None  # the call itself says what is wrong, and is tried again where that helps
             self._known[request.model, request.num_ctx] = (time.monotonic() + CONTEXT_HOLDS_SECONDS, length)
             return length
 
     def forget(self, request: ChatRequest) -> None:
-        """Ask anew next time."""
+        """Ask the backend again next time."""
         self._known.pop((request.model, request.num_ctx), None)
 
 
@@ -122,15 +121,15 @@ class TokenCounter:
 
     """
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend if isinstance(backend, CountsTokens) else None
-        self.exact = self._backend is not None
+    def __init__(self, capabilities: Capabilities) -> None:
+        self._tokenizer = capabilities.count_tokens
+        self.exact = self._tokenizer is not None
 
     async def count(self, text: str) -> int:
         """Return how many tokens ``text`` is."""
-        if self._backend is not None and self.exact:
+        if self._tokenizer is not None and self.exact:
             try:
-                return await self._backend.count_tokens(text)
+                return await self._tokenizer(text)
             except BackendError:
                 self.exact = False
         return estimated_tokens(text)

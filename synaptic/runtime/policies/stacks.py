@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from synaptic import paths
-from synaptic.backends import KeepsTimeouts, KnowsContext
+from synaptic.backends import capabilities_of
 from synaptic.messages import Reporter, ignore_report
 from synaptic.runtime.policies.budget import Meter, Metered
 from synaptic.runtime.policies.fitting import Fitting
@@ -62,8 +62,8 @@ class Stacks:
     Args:
         backend: The one that the session was routed to; its owner closes it.
         settings: ``retries``, ``max_parallel`` (of one run) and ``model_parallel`` are used.
-        capacity: Calls that ``backend`` takes at once; ``None`` is no limit.
-        node: Where it serves: calls to one place share its capacity.
+        capacity: Calls that ``backend`` takes at once, where it was sized for this session; else it says so itself.
+        node: Where it serves, where it does not say so itself: calls to one place share its capacity.
         open_backend: Makes a backend that a step names; it is asked once for each name.
         report: Hears of trouble with the cache.
         cache_file: Where replies are kept; ``None`` is the user's cache.
@@ -87,7 +87,7 @@ class Stacks:
         self._cache_file = cache_file
         self._cache: CallCache | None = None
         self._slots = Slots()
-        self._routed = _served(backend, node or backend.name, capacity)
+        self._routed = _served(backend, node, capacity)
         self._opened: dict[str, _Served] = {}
         # A run's stacks end with its bounds.
         self._stacks: WeakKeyDictionary[Bounds, dict[CallPolicy, Backend]] = WeakKeyDictionary()
@@ -129,8 +129,8 @@ class Stacks:
             stack = Metered(stack, bounds.meter)
         if attempts > 1:
             stack = Retrying(stack, attempts - 1, causes=policy.retry_on)
-        if isinstance(served.backend, KnowsContext):
-            stack = Fitting(stack, served.backend, policy.overflow, served.contexts)
+        if capabilities_of(stack).context_length is not None:
+            stack = Fitting(stack, policy.overflow, served.contexts)
         if policy.fallback_models:
             from synaptic.runtime.policies.fallback import FallingBack  # noqa: PLC0415  (most runs need it never)
 
@@ -148,16 +148,8 @@ class Stacks:
         served = self._opened.get(name)
         if served is None:
             backend = self._open_backend(name)
-            served = self._opened[name] = _served(backend, name, self._capacity(name))
+            served = self._opened[name] = _served(backend)
         return served
-
-    def _capacity(self, name: str) -> int | None:
-        """Return how many calls a backend that a step names takes at once, as far as the settings say."""
-        if name == "embedded":
-            return self._settings.embedded_parallel
-        if name == "ollama":
-            return self._settings.nodes[0].parallel if self._settings.nodes else 1
-        return None
 
     def _places(self, served: _Served, bounds: Bounds) -> Places:
         run = bounds.meter.root
@@ -177,9 +169,15 @@ class Stacks:
         return self._cache
 
 
-def _served(backend: Backend, node: str, capacity: int | None) -> _Served:
-    timed = backend if isinstance(backend, KeepsTimeouts) else Timed(backend)
-    return _Served(timed, backend, node, capacity, ContextLengths(backend))
+def _served(backend: Backend, node: str | None = None, capacity: int | None = None) -> _Served:
+    can = capabilities_of(backend)
+    return _Served(
+        timed=backend if can.keeps_deadlines else Timed(backend),
+        backend=backend,
+        node=node or can.place or backend.name,
+        capacity=can.capacity if capacity is None else capacity,
+        contexts=ContextLengths(can),
+    )
 
 
 async def _close_all(backends: list[Backend]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import types
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import CallTimeout, FirstTokenTimeout, IdleTimeout, StreamError
@@ -13,6 +14,7 @@ from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Generator
 
+    from synaptic.backends import Backend
     from synaptic.messages import ChatRequest, Chunk
 
 _UNBOUNDED = Timeouts()
@@ -20,6 +22,10 @@ _UNBOUNDED = Timeouts()
 
 class Timed(BackendWrapper):
     """Bounds the wait for the first chunk, for each later one, and for the whole call (``request.timeouts``)."""
+
+    def __init__(self, inner: Backend) -> None:
+        super().__init__(inner)
+        self.capabilities = replace(self.capabilities, keeps_deadlines=True)
 
     def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
         """Yield the reply.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, cast
+
+from synaptic.backends import capabilities_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -16,21 +18,13 @@ def as_generator(stream: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk]:
     return cast("AsyncGenerator[Chunk]", stream)
 
 
-@runtime_checkable
-class Remembers(Protocol):
-    """A policy that keeps replies, and can be told that one was of no use."""
-
-    async def forget(self, request: ChatRequest) -> None:
-        """Drop the reply to the request."""
-        ...
-
-
 class BackendWrapper:
-    """A backend that hands everything to another one. Policies override ``stream``."""
+    """A backend that hands everything to another one, and has its capabilities. Policies override ``stream``."""
 
     def __init__(self, inner: Backend) -> None:
         self.inner = inner
         self.name = inner.name
+        self.capabilities = capabilities_of(inner)
 
     def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
         """Yield what the inner backend yields."""

@@ -1,7 +1,6 @@
 from . import nodes as nodes
 from .nodes import check as check
 from .nodes import discover as discover
-from .nodes import local_node as local_node
 from .nodes import mention_origin as mention_origin
 from .nodes import named_nodes as named_nodes
 from .nodes import show_settings as show_settings

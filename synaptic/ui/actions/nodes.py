@@ -5,8 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Protocol
 
-from synaptic.backends.http import without_password
-from synaptic.backends.ollama import default_url
+from synaptic.backends.ollama import local_node
 from synaptic.backends.pool import FoundNode, Inspection, inspect_node, inspect_nodes, scan
 from synaptic.errors import BackendUnavailable, ConfigError, ExitCode
 from synaptic.settings import NodeSettings, add_node, find_node, read_node, refuse_twin, remove_node, written_url
@@ -44,19 +43,6 @@ class Voice(Protocol):
 def named_nodes(settings: Settings, environ: Mapping[str, str]) -> list[NodeSettings]:
     """Return the nodes of the settings; where there are none, the local one that is used instead."""
     return list(settings.nodes) or [local_node(environ)]
-
-
-def local_node(environ: Mapping[str, str]) -> NodeSettings:
-    """Return what is used where no node is named: what ``OLLAMA_HOST`` says, else the usual port of this machine.
-
-    Raises:
-        ConfigError: If that variable has no address.
-
-    """
-    try:
-        return read_node({"url": without_password(default_url(environ))})
-    except ConfigError as exc:
-        raise ConfigError("OLLAMA_HOST holds no address", hint="write a host, such as 127.0.0.1:11434") from exc
 
 
 def chosen_nodes(settings: Settings, which: Sequence[str], environ: Mapping[str, str]) -> list[NodeSettings]:

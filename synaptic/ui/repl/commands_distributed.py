@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends import ShowsCoordinators
+from synaptic.backends import capabilities_of
 from synaptic.backends.distributed import (
     Endpoint,
     WorkerRegistry,
@@ -36,6 +36,7 @@ from synaptic.ui.screen import (
 )
 
 if TYPE_CHECKING:
+    from synaptic.backends import ShowsCoordinators
     from synaptic.backends.distributed import CoordinatorStatus, ServiceRecord
     from synaptic.ui.repl.registry import Call
     from synaptic.ui.repl.state import Repl
@@ -193,8 +194,8 @@ async def _backend(repl: Repl) -> ShowsCoordinators | None:
         await repl.sessions.ask_route(repl.settings)
     except BackendError as error:
         repl.screen.note(f"nothing can serve a call: {error.message}")
-    backend: object = (await repl.session()).routed_backend
-    return backend if isinstance(backend, ShowsCoordinators) else None
+    backend = (await repl.session()).routed_backend
+    return None if backend is None else capabilities_of(backend).coordinators
 
 
 def _print(repl: Repl, status: CoordinatorStatus) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from synaptic.backends import ShowsNodes, Startable
+from synaptic.backends import Capabilities, capabilities_of
 from synaptic.backends.pool import addresses
 from synaptic.errors import BackendError, ConfigError, ExitCode, UsageError
 from synaptic.settings import settings_path, stored_nodes
@@ -50,7 +50,7 @@ async def explain_command(repl: Repl, call: Call) -> None:
     if not number.isdecimal() or not 1 <= int(number) <= _MOST_DECISIONS:
         raise call.wrong(f"{number!r} is no number of calls")
     route = await repl.sessions.ask_route(repl.settings)
-    pool = await _open_pool(repl)
+    pool = (await _capabilities(repl)).nodes
     if pool is None:
         where = " ".join(part for part in (route.backend, route.node) if part)
         repl.screen.say(f"there is nothing to choose: all calls go to {where} ({route.reason})")
@@ -74,12 +74,13 @@ async def _show(repl: Repl) -> None:
         await repl.sessions.ask_route(repl.settings)
     except BackendError as exc:
         repl.screen.note(f"nothing can serve a call: {exc.message}")
-    pool = await _open_pool(repl)
+    can = await _capabilities(repl)
+    pool = can.nodes
     if pool is None:
         await check(repl.screen, repl.settings, (), os.environ)
         return
-    if isinstance(pool, Startable):
-        await pool.start()
+    if can.start is not None:
+        await can.start()
     if repl.screen.live:
         await watch_nodes(repl.screen, pool.statuses)
     else:
@@ -140,10 +141,10 @@ async def _discover(repl: Repl, values: dict[str, Any]) -> None:
 _ACTION_HANDLERS: Final = {"list": _list, "add": _add, "remove": _remove, "check": _check, "discover": _discover}
 
 
-async def _open_pool(repl: Repl) -> ShowsNodes | None:
-    """Return the pool of the session, if there is one and it was chosen."""
-    backend: object = (await repl.session()).routed_backend
-    return backend if isinstance(backend, ShowsNodes) else None
+async def _capabilities(repl: Repl) -> Capabilities:
+    """Return what the backend of the session can do; nothing before it was chosen."""
+    backend = (await repl.session()).routed_backend
+    return Capabilities() if backend is None else capabilities_of(backend)
 
 
 async def _agreed(repl: Repl) -> bool:

@@ -7,6 +7,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from synaptic.backends.base import Capabilities
 from synaptic.backends.distributed.coordinator import NAME, DistributedCall
 from synaptic.backends.distributed.placement import UNKNOWN_TOKEN_SECONDS, token_seconds
 from synaptic.backends.distributed.service.record import ServiceRecord, current, wait_until_ready
@@ -105,14 +106,20 @@ class AdoptedBackend:
 
     Args:
         record: Which.
+        parallel: Calls that are sent at once; ``None`` sends every call.
 
     """
 
     name = NAME
-    keeps_timeouts = True
 
-    def __init__(self, record: ServiceRecord) -> None:
+    def __init__(self, record: ServiceRecord, parallel: int | None = None) -> None:
         self.record = record
+        self.capabilities = Capabilities(
+            capacity=parallel,
+            longer_context="raise distributed_context and start the service again",
+            keeps_deadlines=True,
+            context_length=self.context_length,
+        )
         self._coordinator = AdoptedCoordinator(record.model)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:

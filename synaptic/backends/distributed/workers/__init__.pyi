@@ -1,8 +1,10 @@
+from .check import WorkerState as WorkerState
 from .check import check_workers as check_workers
 from .facts import LocalKey as LocalKey
 from .facts import recall as recall
 from .facts import remember as remember
 from .fleet import Fleet as Fleet
+from .local import local_worker_count as local_worker_count
 from .managed import ManagedWorker as ManagedWorker
 from .measure import Measurement as Measurement
 from .probe import ProbeLimits as ProbeLimits

@@ -61,6 +61,7 @@ def open_client(settings: Settings, node: NodeSettings, environ: Mapping[str, st
         temperature=settings.temperature,
         headers=node_headers(node, environ),
         ca_file=certificates(node),
+        parallel=node.parallel,
     )
 
 

@@ -1,0 +1,62 @@
+"""Distributed inference as the settings describe it: opened, and looked at for ``synaptic doctor``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from synaptic.backends.base import BackendContext, BackendKind, Finding
+from synaptic.backends.distributed.backend import NAME, DistributedBackend
+from synaptic.backends.distributed.engine import current_engine
+from synaptic.backends.distributed.workers import (
+    Endpoint,
+    ProtocolVersion,
+    WorkerState,
+    check_workers,
+    local_worker_count,
+)
+from synaptic.errors import BackendError
+from synaptic.models import open_model
+
+
+def from_context(context: BackendContext) -> DistributedBackend:
+    """Return the distributed backend; nothing is started yet."""
+    return DistributedBackend(context.settings, context.report)
+
+
+async def examine(context: BackendContext) -> list[Finding]:
+    """Return whether an engine is installed, the workers answer, and the model is on this machine."""
+    settings = context.settings
+    try:
+        engine = await current_engine()
+    except BackendError as exc:
+        return [Finding("llama.cpp", "missing", exc.message, exc.hint)]
+    rpc = engine.facts.rpc_version
+    findings = [Finding("llama.cpp", "ok", f"{engine.files.directory} speaks RPC {rpc}", answers=True)]
+    endpoints = [Endpoint(worker.host, worker.port) for worker in settings.rpc_backends]
+    for look in await check_workers(endpoints, engine=ProtocolVersion.parse(rpc)):
+        if look.well:
+            findings.append(Finding("workers", "ok", str(look.endpoint)))
+        else:
+            status: Literal["note", "missing"] = "note" if look.state is WorkerState.HELD else "missing"
+            findings.append(Finding("workers", status, look.reason, look.hint))
+    if count := local_worker_count(settings):
+        findings.append(Finding("workers", "ok", f"{count} of this machine will be started"))
+    if settings.model is not None:
+        findings.append(await _model_finding(settings.model))
+    return findings
+
+
+async def _model_finding(model: str) -> Finding:
+    try:
+        shape = await open_model(model)
+    except BackendError as exc:
+        return Finding("model", "missing", exc.message, exc.hint)
+    return Finding("model", "ok", f"{shape.name}: {shape.file}")
+
+
+KIND = BackendKind(
+    name=NAME,
+    summary="a model's layers over the RPC workers of `rpc_backends`, or of this machine",
+    open=from_context,
+    examine=examine,
+)

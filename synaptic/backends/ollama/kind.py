@@ -1,0 +1,65 @@
+"""One Ollama node as the settings describe it: opened, and looked at for ``synaptic doctor``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from synaptic.backends.base import BackendContext, BackendKind, Finding
+from synaptic.backends.http import without_password
+from synaptic.backends.ollama.api import NAME, SUGGESTED_MODEL, default_url
+from synaptic.backends.ollama.backend import OllamaBackend
+from synaptic.backends.pool import inspect_nodes, open_client
+from synaptic.errors import BackendUnavailable, ConfigError
+from synaptic.settings import read_node
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from synaptic.settings import NodeSettings
+
+
+def from_context(context: BackendContext) -> OllamaBackend:
+    """Return a client of the address in the context, else of the first node, else of the local server."""
+    settings = context.settings
+    if context.url is None and settings.nodes:
+        return open_client(settings, settings.nodes[0], context.environ)
+    return OllamaBackend.from_settings(settings, context.url or default_url(context.environ))
+
+
+def local_node(environ: Mapping[str, str]) -> NodeSettings:
+    """Return what is used where no node is named: what ``OLLAMA_HOST`` says, else the usual port of this machine.
+
+    Raises:
+        ConfigError: If that variable has no address.
+
+    """
+    try:
+        return read_node({"url": without_password(default_url(environ))})
+    except ConfigError as exc:
+        raise ConfigError("OLLAMA_HOST holds no address", hint="write a host, such as 127.0.0.1:11434") from exc
+
+
+async def examine(context: BackendContext) -> list[Finding]:
+    """Return for each node of the settings, or for the local server, whether it answers and has a model."""
+    nodes, environ = context.settings.nodes, context.environ
+    findings = []
+    for look in await inspect_nodes(nodes or [local_node(environ)], environ):
+        if look.well:
+            names = ", ".join(model.name for model in look.models)
+            findings.append(Finding(NAME, "ok", f"{look.node.url} has {names}", answers=True))
+        elif look.error is None:
+            text = f"{look.node.url} answers, but has no model"
+            findings.append(Finding(NAME, "missing", text, f"ollama pull {SUGGESTED_MODEL}"))
+        else:
+            start = "start it (ollama serve), or correct the address"
+            fix = start if isinstance(look.error, BackendUnavailable) else look.hint or start
+            findings.append(Finding(NAME, "missing", look.reason, fix if nodes else None))
+    return findings
+
+
+KIND = BackendKind(
+    name=NAME,
+    summary="the first of `nodes`, else an Ollama on this machine",
+    open=from_context,
+    examine=examine,
+)
