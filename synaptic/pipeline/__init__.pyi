@@ -28,10 +28,10 @@ from .plan import limits as limits
 from .plan import overview as overview
 from .plan_rows import NAMED_BACKEND as NAMED_BACKEND
 from .plan_rows import planned_steps as planned_steps
+from .spec.parts import InputSpec as InputSpec
+from .spec.parts import Overflow as Overflow
+from .spec.parts import RetryCause as RetryCause
 from .spec.schema import pipeline_schema as pipeline_schema
-from .spec.spec import InputSpec as InputSpec
-from .spec.spec import Overflow as Overflow
-from .spec.spec import RetryCause as RetryCause
 from .survey import named_models as named_models
 from .survey import refuse_approvals as refuse_approvals
 from .templates.expressions import SKIPPED as SKIPPED

@@ -8,7 +8,7 @@ from synaptic.errors import PipelineError
 from synaptic.pipeline.documents import Repeated
 from synaptic.pipeline.inputs import bind_inputs, bind_values, check_default
 from synaptic.pipeline.loader import Pipeline
-from synaptic.pipeline.spec.spec import InputSpec
+from synaptic.pipeline.spec.parts import InputSpec
 from synaptic.pipeline.templates.values import SKIPPED
 
 HEAD = """\

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from synaptic.agents.notation import parse_notation
 from synaptic.errors import PipelineError
 from synaptic.paths import builtin_pipelines_dir
-from synaptic.pipeline.compiler.step_kind import kind_of, misfits
+from synaptic.pipeline.compiler.step_kind import key_problems, kind_of
 from synaptic.pipeline.spec.schema import DIALECT, documented, pipeline_schema
 from synaptic.pipeline.spec.spec import PipelineSpec, StepSpec
 from synaptic.text.yaml_positions import parse_yaml
@@ -284,7 +284,7 @@ def the_loader_accepts(data: Any) -> bool:
     for one in steps_of(spec.steps):
         outputs.append(one.output)
         kind, _ = kind_of("step", one)
-        if kind is None or misfits(one, kind):
+        if kind is None or key_problems(one, kind):
             return False
     return all(not parse_notation(output)[1] for output in outputs if output is not None)
 

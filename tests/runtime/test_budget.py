@@ -6,7 +6,7 @@ from synaptic.backends.base import Backend
 from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
 from synaptic.errors import BudgetExceeded
 from synaptic.messages import ChatRequest, Chunk, Message
-from synaptic.pipeline.spec.spec import BudgetSpec
+from synaptic.pipeline.spec.parts import BudgetSpec
 from synaptic.runtime.policies import Retrying
 from synaptic.runtime.policies.budget import Meter, Metered
 from synaptic.runtime.policies.fallback import FallingBack

@@ -15,7 +15,7 @@ from synaptic.backends.ollama.backend import OllamaBackend
 from synaptic.backends.scripted import Failure, ScriptedBackend
 from synaptic.errors import BudgetExceeded, ContextOverflow, EngineCrashed
 from synaptic.messages import ChatRequest, Chunk, Message, Shortened, Usage
-from synaptic.pipeline.spec.spec import BudgetSpec
+from synaptic.pipeline.spec.parts import BudgetSpec
 from synaptic.runtime.policies import Retrying
 from synaptic.runtime.policies.budget import Meter, Metered
 from synaptic.runtime.policies.fitting import Fitting

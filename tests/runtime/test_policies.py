@@ -25,7 +25,7 @@ from synaptic.errors import (
 )
 from synaptic.messages import ChatRequest, Chunk, Message, ModelInfo, Timeouts
 from synaptic.pipeline.graph import PLAIN, CallPolicy
-from synaptic.pipeline.spec.spec import BudgetSpec, RetryCause
+from synaptic.pipeline.spec.parts import BudgetSpec, RetryCause
 from synaptic.runtime.policies import BackendWrapper, Retrying, Timed
 from synaptic.runtime.policies.budget import Meter
 from synaptic.runtime.policies.call_cache import Cached, CallCache

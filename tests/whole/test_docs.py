@@ -12,9 +12,10 @@ import synaptic
 from synaptic.agents.agent import discover_agents
 from synaptic.backends.base import BUILT_IN, backend_kind
 from synaptic.pipeline.compiler import CompileContext, compile_pipeline
+from synaptic.pipeline.kinds import KINDS
 from synaptic.pipeline.loader import Pipeline, builtin_pipelines
-from synaptic.pipeline.spec import spec as language
-from synaptic.pipeline.spec.types import OptionSpec, TimeoutSpec
+from synaptic.pipeline.spec import parts, spec
+from synaptic.pipeline.spec.types import TimeoutSpec
 from synaptic.pipeline.tools import Tool
 
 ROOT = Path(__file__).parents[2]
@@ -84,9 +85,10 @@ def test_most_examples_are_there():
     assert sum(source.startswith("version: 1") for source in found) >= 7
 
 
+OF_KINDS = [model for kind in KINDS.values() for model in kind.models]
 MODELS = [
     model
-    for model in (*vars(language).values(), TimeoutSpec, OptionSpec)
+    for model in (*vars(parts).values(), *vars(spec).values(), *OF_KINDS, TimeoutSpec)
     if isinstance(model, type) and issubclass(model, BaseModel) and model.__name__.endswith("Spec")
 ]
 
@@ -102,7 +104,7 @@ def test_every_key_is_named(model: type[BaseModel]):
 
 @pytest.mark.parametrize("name", ["InputType", "Join", "Select", "Overflow", "RetryCause"])
 def test_every_value_of_an_enumeration_is_named(name: str):
-    for value in get_args(getattr(language, name)):
+    for value in get_args(getattr(parts, name)):
         assert f"`{value}`" in PIPELINES, value
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import ChainMap
+from functools import partial
 from typing import TYPE_CHECKING
 
 from synaptic.errors import PipelineError
+from synaptic.pipeline.checking import RUN, CompileContext, SourceFile, Used, View, inner_steps, type_at
 from synaptic.pipeline.compiler.inputs import check_inputs, input_types, local_agents
 from synaptic.pipeline.compiler.outlines import outline_scope, types_of
-from synaptic.pipeline.compiler.scope import RUN, View, inner_steps, type_at
-from synaptic.pipeline.compiler.source_file import CompileContext, Unit
 from synaptic.pipeline.compiler.steps import Steps
-from synaptic.pipeline.compiler.used_pipelines import Library, Used
+from synaptic.pipeline.compiler.used_pipelines import Library
 from synaptic.pipeline.graph import CompiledPipeline
 from synaptic.pipeline.loader import MAX_PIPELINE_BYTES, find_file
 from synaptic.pipeline.salvage import salvage
@@ -79,32 +79,36 @@ def _compile(
     problems: list[Problem] = []
 
     def build(part: Pipeline) -> Used:
-        return _build(Unit(part, context, library, problems, broken if part is pipeline else {}))
+        omitted = broken if part is pipeline else {}
+        use = partial(library.use, user=part)
+        return _build(
+            part,
+            SourceFile(part.document, context, use, defaults=part.spec.defaults, problems=problems, broken=omitted),
+        )
 
     library = Library(build, problems)
     compiled = library.compile(pipeline).compiled
     return compiled, _in_order(problems, pipeline.document.source)
 
 
-def _build(unit: Unit) -> Used:
+def _build(pipeline: Pipeline, file: SourceFile) -> Used:
     """Return the pipeline of one file, after reporting what is wrong in it."""
-    pipeline = unit.pipeline
     spec = pipeline.spec
-    check_inputs(pipeline, unit.report)
-    unit.local = local_agents(spec.agents, unit.report)
-    unit.local = {**dict.fromkeys(unit.broken.get(("agents",), ())), **unit.local}
-    outlines = outline_scope(unit, spec.steps, ("steps",))
+    check_inputs(pipeline, file.report)
+    file.local = local_agents(spec.agents, file.report)
+    file.local = {**dict.fromkeys(file.broken.get(("agents",), ())), **file.local}
+    outlines = outline_scope(file, spec.steps, ("steps",))
     own: dict[str, StaticType] = types_of(outlines)
-    inputs = input_types(spec.inputs, unit.broken.get(("inputs",), ()))
+    inputs = input_types(spec.inputs, file.broken.get(("inputs",), ()))
     view = View(own, ChainMap(), {"inputs": inputs, "run": RUN}, inner_steps(spec.steps))
-    steps = Steps(unit, outlines, ("steps",), view)
-    result = unit.texts.template(spec.result, ("result",), view)
+    steps = Steps(file, outlines, ("steps",), view)
+    result = file.texts.template(spec.result, ("result",), view)
     if not spec.result.strip():
-        unit.report.at_value("the result is empty", ("result",), "write for example '{{ steps.NAME }}'")
+        file.report.at_value("the result is empty", ("result",), "write for example '{{ steps.NAME }}'")
     needed = frozenset(result.steps) if result is not None else frozenset()
     graph = steps.finish(needed)
-    if graph is None or result is None or unit.report.count:
-        return Used(spec, None)
+    if graph is None or result is None or file.report.count:
+        return Used(spec.name, spec.inputs)
     compiled = CompiledPipeline(
         pipeline=pipeline,
         graph=graph,
@@ -113,7 +117,7 @@ def _build(unit: Unit) -> Used:
         budget=spec.budget,
         concurrency=spec.concurrency,
     )
-    return Used(spec, compiled, type_at(view, result.code.sole_reference))
+    return Used(spec.name, spec.inputs, compiled, type_at(view, result.code.sole_reference))
 
 
 def _in_order(problems: list[Problem], source: str) -> list[Problem]:

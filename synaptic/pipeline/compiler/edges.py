@@ -11,9 +11,8 @@ from synaptic.pipeline.graph_theory import circles
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from synaptic.pipeline.compiler.scope import View
-    from synaptic.pipeline.compiler.source_file import Unit
-    from synaptic.pipeline.compiler.steps import Draft
+    from synaptic.pipeline.checking import SourceFile, View
+    from synaptic.pipeline.compiler.draft import Draft
     from synaptic.text import KeyPath
 
 
@@ -29,9 +28,9 @@ class Edges:
     """
 
     def __init__(
-        self, unit: Unit, path: KeyPath, view: View, drafts: Mapping[str, Draft], wanted: Iterable[str]
+        self, file: SourceFile, path: KeyPath, view: View, drafts: Mapping[str, Draft], wanted: Iterable[str]
     ) -> None:
-        self._unit = unit
+        self._file = file
         self._path = path
         self._view = view
         self._drafts = drafts
@@ -69,21 +68,18 @@ class Edges:
             if self.fallbacks.get(name) == after and after not in self.needs[name]:
                 message = f"the fallback {after!r} waits for the step that it should replace: {chain}"
                 path = (*self._path, name, "on_error", "use")
-                self._unit.report.at_value(message, path, "use a step that does not need it")
+                self._file.report.at_value(message, path, "use a step that does not need it")
                 return
-        self._unit.report.at_key(f"these steps wait for each other: {chain}", (*self._path, circle[0]))
+        self._file.report.at_key(f"these steps wait for each other: {chain}", (*self._path, circle[0]))
 
     def _read_options(self, name: str, draft: Draft) -> None:
-        choose = draft.outline.spec.choose
-        if choose is None or draft.outline.kind != "choose":
-            return
-        for label, option in choose.options.items():
+        for label, steps in draft.outline.options.items():
             path = (*draft.outline.path, "choose", "options", label, "steps")
-            for index, step in enumerate(option.steps):
+            for index, step in enumerate(steps):
                 if step not in self._drafts or step == name:
-                    self._unit.report.at_value(*self._view.no_need(step, name, (*path, index)))
-                elif step in option.steps[:index]:
-                    self._unit.report.at_value(f"the step {step!r} stands here twice", (*path, index), "keep one")
+                    self._file.report.at_value(*self._view.no_need(step, name, (*path, index)))
+                elif step in steps[:index]:
+                    self._file.report.at_value(f"the step {step!r} stands here twice", (*path, index), "keep one")
                 else:
                     gate = self.gates.setdefault(step, {})
                     gate[name] = (*gate.get(name, ()), label)
@@ -94,9 +90,9 @@ class Edges:
             return
         path = (*draft.outline.path, "on_error", "use")
         if fallback == name:
-            self._unit.report.at_value(f"the step {name!r} cannot take its own place", path, "name another step")
+            self._file.report.at_value(f"the step {name!r} cannot take its own place", path, "name another step")
         elif fallback not in self._drafts:
-            self._unit.report.at_value(*self._view.no_need(fallback, name, path))
+            self._file.report.at_value(*self._view.no_need(fallback, name, path))
         else:
             self.fallbacks[name] = fallback
 
@@ -109,8 +105,8 @@ class Edges:
         path = (*outline.path, "join")
         if gates:
             message = f"'join: {join}' does not go with being an option of {next(iter(gates))!r}, which it waits for"
-            self._unit.report.at_key(message, path, "remove it, or list a step before this one as the option")
+            self._file.report.at_key(message, path, "remove it, or list a step before this one as the option")
         elif len(self.needs[outline.name]) < 2:  # noqa: PLR2004  (one need is no race)
             found = ", ".join(self.needs[outline.name]) or "none"
             message = f"'join: {join}' needs two steps or more to wait for, and has {found}"
-            self._unit.report.at_key(message, path, "name them with 'needs', or remove it")
+            self._file.report.at_key(message, path, "name them with 'needs', or remove it")

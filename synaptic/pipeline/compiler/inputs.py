@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from synaptic.agents import Agent, Shape
+from synaptic.agents import Agent
 from synaptic.errors import AgentError
-from synaptic.pipeline.compiler.used_pipelines import UnusablePath, inside_folder
-from synaptic.pipeline.inputs import check_default, convert
+from synaptic.pipeline.checking import UnusablePath, parse_shape
+from synaptic.pipeline.compiler.used_pipelines import inside_folder
+from synaptic.pipeline.inputs import check_default
 from synaptic.pipeline.templates import BOOLEAN, NUMBER, TEXT, UNKNOWN, ListOf, Number, Record, StaticType, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from synaptic.pipeline.compiler.report import Report
+    from synaptic.pipeline.checking import Report
     from synaptic.pipeline.loader import Pipeline
     from synaptic.pipeline.spec import AgentSpec, InputSpec
     from synaptic.text import KeyPath
@@ -137,30 +138,3 @@ def _agent(name: str, spec: AgentSpec, path: KeyPath, report: Report) -> Agent |
     if spec.output is not None:
         shape = parse_shape(spec.output, (*path, "output"), report)
     return Agent(name=name, output=shape, **values) if report.count == count else None
-
-
-def parse_shape(notation: Mapping[str, Any], path: KeyPath, report: Report) -> Shape | None:
-    """Return an output shape that is written in the pipeline, or ``None`` after reporting what is wrong with it."""
-    try:
-        return Shape.parse(notation, locate=report.in_notation(path))
-    except AgentError as exc:
-        report.extend(exc.problems)
-        return None
-
-
-def wrong_literal(value: object, spec: InputSpec) -> str | None:
-    """Return what is wrong with a literal value for an input, as a clause; ``None`` if it will do."""
-    try:
-        convert(value, spec)
-    except ValueError as exc:
-        return str(exc)
-    return None
-
-
-def fits(kind: StaticType, spec: InputSpec) -> bool:
-    """Return whether a value of this type may be given for an input; in doubt it may."""
-    if isinstance(kind, Record):
-        return spec.type in {"file", "files"}
-    if isinstance(kind, ListOf):
-        return spec.type in {"list", "files"}
-    return True

@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from synaptic.errors import PipelineError, Problem
+from synaptic.pipeline.checking import UnusablePath, Used
 from synaptic.pipeline.loader import Pipeline, builtin_pipelines, looks_like_path
-from synaptic.pipeline.templates import UNKNOWN, StaticType
 from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from synaptic.pipeline.graph import CompiledPipeline
-    from synaptic.pipeline.spec import PipelineSpec
 
 MAX_DEPTH = 12
 """Pipelines that use each other in a chain; more is a mistake, and every one of them is read."""
 
 _INSIDE = "write a path inside the folder of this file, or the name of a built-in pipeline"
-
-
-class UnusablePath(Exception):
-    """A path in a pipeline is not one that may be read."""
-
-    def __init__(self, message: str, suggestion: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.suggestion = suggestion
-
-
-@dataclass(frozen=True, slots=True)
-class Used:
-    """A pipeline that another one uses.
-
-    Attributes:
-        spec: Its form; ``None`` where the file could not be read or has mistakes.
-        compiled: ``None`` where something in it is wrong; its problems are reported already.
-        result: The type of its result.
-
-    """
-
-    spec: PipelineSpec | None
-    compiled: CompiledPipeline | None
-    result: StaticType = UNKNOWN
 
 
 class Library:
@@ -91,7 +63,7 @@ class Library:
             pipeline = Pipeline.load(path)
         except PipelineError as exc:
             self._problems += exc.problems
-            return Used(None, None)
+            return Used()
         return self._enter(pipeline, key)
 
     def _enter(self, pipeline: Pipeline, key: Path | None) -> Used:

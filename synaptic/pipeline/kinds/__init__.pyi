@@ -1,6 +1,13 @@
 from .agent import CompiledAgent as CompiledAgent
 from .choose import CompiledChoose as CompiledChoose
+from .kind import Built as Built
+from .kind import KeyProblem as KeyProblem
+from .kind import Kind as Kind
+from .kind import Outline as Outline
 from .kind import Picture as Picture
+from .kind import present as present
+from .kind import words as words
+from .repeat import LOOP_FIELDS as LOOP_FIELDS
 from .repeat import CompiledRepeat as CompiledRepeat
 from .table import KINDS as KINDS
 from .tool import CompiledTool as CompiledTool

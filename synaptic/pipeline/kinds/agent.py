@@ -1,15 +1,36 @@
-"""A step with ``agent``: one call of a model, whose output is text or a value of a shape."""
+"""A step with ``agent``: one call of a model, whose output is text or a value of a shape; or several samples of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from synaptic.pipeline.checking import parse_shape
 from synaptic.pipeline.graph import Work
-from synaptic.pipeline.kinds.kind import Kind, Picture
+from synaptic.pipeline.kinds.calls import compile_call, compile_samples
+from synaptic.pipeline.kinds.kind import CALL_KEYS, Built, KeyProblem, Kind, Picture, words
+from synaptic.pipeline.spec import Strict
+from synaptic.pipeline.templates import TEXT, of_field
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from synaptic.pipeline.checking import SourceFile, View
     from synaptic.pipeline.graph import CompiledCall
+    from synaptic.pipeline.kinds.kind import Outline
+
+
+class AgentKeys(Strict):
+    """The keys of a call.
+
+    Attributes:
+        agent: The agent that is called with ``prompt``.
+        prompt: What the agent is asked; a template such as ``{{ steps.plan.questions }}``.
+
+    """
+
+    agent: str | None = None
+    prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,4 +55,47 @@ class AgentKind(Kind):
     """The kind ``agent``."""
 
     name = "agent"
+    key = "agent"
+    keys = AgentKeys
+    other_words = words(
+        agent="role assistant actor",
+        prompt="message messages template text question instruction instructions task",
+    )
+    takes = CALL_KEYS | {"prompt", "output", "samples"}
+    needs = "prompt"
+    elsewhere: ClassVar = {"inputs": "write the values into the prompt, as in {{ inputs.NAME }}"}
+    calls_model = True
     picture = Picture(fill="#e3f0fb", radius=6.0)
+
+    def problems(self, spec: AgentKeys) -> Iterator[KeyProblem]:
+        """Return what is wrong with the prompt."""
+        if spec.prompt is None:
+            yield KeyProblem("a step with an agent needs a 'prompt'", (), "add 'prompt: …'")
+        elif not spec.prompt.strip():
+            yield KeyProblem("the prompt is empty", ("prompt",), "write what the agent is asked", at_value=True)
+
+    def outline(self, file: SourceFile, outline: Outline) -> None:
+        """Look up the agent; the output has the step's shape, else the agent's, else it is text."""
+        spec = outline.spec
+        outline.agent_path = (*outline.path, "agent")
+        outline.agent, known = file.find_agent(spec.agent or "", outline.agent_path)
+        if spec.output is not None:
+            outline.shape = parse_shape(spec.output, (*outline.path, "output"), file.report)
+            known = outline.shape is not None
+        elif outline.agent is not None:
+            outline.shape = outline.agent.output
+        if known:
+            shape = outline.shape
+            outline.single = of_field(shape.root, f"the output of {outline.name!r}") if shape else TEXT
+
+    def compile(self, file: SourceFile, outline: Outline, view: View) -> Built:
+        """Return the call with its prompt, and how one answer comes of its samples."""
+        prompt = None
+        if outline.spec.prompt is not None:
+            prompt = file.texts.template(outline.spec.prompt, (*outline.path, "prompt"), view)
+        parts = () if prompt is None else (prompt,)
+        call = None
+        if outline.agent is not None and prompt is not None:
+            call = compile_call(file, outline, outline.agent, prompt.code, outline.shape)
+        samples = compile_samples(file, outline, call)
+        return Built(None if call is None else CompiledAgent(call=call), parts, samples)

@@ -1,4 +1,7 @@
-"""A step with ``repeat``: a bounded loop over steps of its own, or over the step's own work."""
+"""A step with ``repeat``: a bounded loop over steps of its own, or over the step's own work.
+
+The compiler reads the steps of a loop, and what ends it: they make a scope of their own.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from synaptic.pipeline.graph import Inside, Work
-from synaptic.pipeline.kinds.kind import Kind, Picture
-from synaptic.pipeline.templates import Expression
+from synaptic.pipeline.kinds.kind import Built, Json, Kind, Picture, present, words
+from synaptic.pipeline.spec import RepeatSpec
+from synaptic.pipeline.templates import TEXT, Expression, Number, Record, StaticType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from synaptic.pipeline.checking import SourceFile, View
     from synaptic.pipeline.graph import CompiledStep, Graph
+    from synaptic.pipeline.kinds.kind import Outline
+    from synaptic.pipeline.spec import StepKeys
+
+LOOP_FIELDS: dict[str, StaticType] = {"rounds": Number(whole=True), "stop_reason": TEXT}
+"""What a loop's output has beside the outputs of its steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +67,49 @@ class CompiledRepeat(Work):
 
 
 class RepeatKind(Kind):
-    """The kind ``repeat``."""
+    """The kind ``repeat``: a loop over steps of its own. One over itself is of the kind of its work."""
 
     name = "repeat"
+    key = "repeat"
+    other_words = words(repeat="while until repeat_until")
+    models: ClassVar = {
+        RepeatSpec: words(
+            max="max_iterations max_rounds iterations rounds times limit max_attempts count",
+            until="while stop_when condition break_when exit_when",
+            steps="body nodes tasks do",
+            plateau="patience",
+        )
+        | {"itself": "self"}
+    }
+    advice = "give it to a step inside the loop"
+    elsewhere: ClassVar = {"output": "its output is that of its steps"}
     picture = Picture(label="loop", fill="#f3e6ee", radius=10.0)
+
+    def claims(self, spec: StepKeys) -> bool:
+        """Return whether the loop has steps of its own."""
+        return spec.repeat is not None and not spec.repeat.itself
+
+    def outline(self, file: SourceFile, outline: Outline) -> None:  # noqa: ARG002
+        """Note that the output has the outputs of the steps."""
+        types = {name: step.output for name, step in outline.body.items()}
+        outline.single = Record(types | LOOP_FIELDS, f"the output of {outline.name!r} has no {{name}}")
+
+    def compile(self, file: SourceFile, outline: Outline, view: View) -> Built:  # noqa: ARG002
+        """Return nothing: the compiler makes the loop once it knows the graph of its steps."""
+        return Built(None)
+
+    def present(self) -> Json:
+        """Return what holds for a loop with steps; one without repeats the step's own work, and is none itself."""
+        return present("repeat", {"type": "object", **present("steps")})
+
+    def refine(self, definitions: Mapping[str, Json]) -> None:
+        """Say that a loop goes over its own steps or over the step itself, and what needs a score."""
+        repeat = definitions["RepeatSpec"]
+        itself = {"properties": {"self": {"const": True}}, "required": ["self"]}
+        alone = {"properties": {"self": {"const": False}}}
+        repeat["oneOf"] = [{"allOf": [present("steps"), alone]}, {"allOf": [itself, {"not": present("steps")}]}]
+        repeat["allOf"] = [
+            {"if": present("plateau"), "then": present("score")},
+            {"if": present("keep", {"const": "best"}), "then": present("score")},
+            {"properties": {"max": {"minimum": 1}}},
+        ]

@@ -5,15 +5,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from synaptic.pipeline.checking import bind_all, parse_shape, parts_of
 from synaptic.pipeline.graph import Work
-from synaptic.pipeline.kinds.kind import Kind, Picture
+from synaptic.pipeline.kinds.kind import Built, Kind, Picture, words
+from synaptic.pipeline.spec import Strict
+from synaptic.pipeline.templates import UNKNOWN, of_field
+from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from synaptic.agents import Shape
+    from synaptic.pipeline.checking import SourceFile, View
     from synaptic.pipeline.graph import Binding
+    from synaptic.pipeline.kinds.kind import Outline
     from synaptic.pipeline.tools import Tool
+
+
+class ToolKeys(Strict):
+    """The key of a tool.
+
+    Attributes:
+        tool: The Python function that is called, by its registered name, with the arguments in ``with``.
+
+    """
+
+    tool: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,4 +52,43 @@ class ToolKind(Kind):
     """The kind ``tool``."""
 
     name = "tool"
+    key = "tool"
+    keys = ToolKeys
+    other_words = words(tool="function call run action")
+    takes = frozenset({"inputs", "output"})
+    advice = "a tool calls no model: remove it"
+    elsewhere: ClassVar = {"prompt": "a tool gets its arguments with 'with'"}
+    default_timeout = True
     picture = Picture(label="tool ", fill="#e2f3e3", outline="barred", mermaid=("[[", "]]"), dot="shape=component")
+
+    def outline(self, file: SourceFile, outline: Outline) -> None:
+        """Look up the tool; the output has the step's shape, else what the function says that it returns."""
+        spec, tools = outline.spec, file.context.tools
+        tool = outline.found = tools.get(spec.tool)
+        if tool is None:
+            advice = did_you_mean(spec.tool, tools) if tools else "register one with --tools MODULE or an entry point"
+            file.report.at_value(f"there is no tool {spec.tool!r}", (*outline.path, "tool"), advice)
+        if spec.output is not None:
+            shape = outline.shape = parse_shape(spec.output, (*outline.path, "output"), file.report)
+            outline.single = of_field(shape.root, f"the output of {outline.name!r}") if shape else UNKNOWN
+        elif tool is not None:
+            outline.single = tool.returns
+
+    def compile(self, file: SourceFile, outline: Outline, view: View) -> Built:
+        """Return the call, after reporting arguments that the function does not take."""
+        bound = bind_all(file, outline.spec.inputs, (*outline.path, "with"), view)
+        tool: Tool | None = outline.found
+        if tool is None:
+            return Built(None, parts_of(bound))
+        from synaptic.pipeline.tools import LATER  # noqa: PLC0415  (only pipelines with tools need it)
+
+        known = {name: LATER if value is None else value.known for name, value in bound.items()}
+        for argument, message, suggestion in tool.complaints(known):
+            if argument is None:
+                file.report.at_value(message, (*outline.path, "tool"), suggestion)
+            elif argument in tool.parameters:
+                file.report.at_value(message, (*outline.path, "with", argument), suggestion)
+            else:
+                file.report.at_key(message, (*outline.path, "with", argument), suggestion)
+        arguments = {name: value.binding for name, value in bound.items() if value is not None}
+        return Built(CompiledTool(tool=tool, arguments=arguments, shape=outline.shape), parts_of(bound))

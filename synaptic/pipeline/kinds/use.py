@@ -5,14 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from synaptic.pipeline.checking import UnusablePath, bind_all, parts_of
 from synaptic.pipeline.graph import Inside, Work
-from synaptic.pipeline.kinds.kind import Kind, Picture
-from synaptic.pipeline.templates import Expression, Template
+from synaptic.pipeline.inputs import convert
+from synaptic.pipeline.kinds.kind import Built, Kind, Picture, words
+from synaptic.pipeline.spec import Strict
+from synaptic.pipeline.templates import Expression, ListOf, Record, Template, describe
+from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from synaptic.pipeline.checking import Bound, SourceFile, Used, View
     from synaptic.pipeline.graph import Binding, CompiledPipeline
+    from synaptic.pipeline.kinds.kind import Outline
+    from synaptic.pipeline.spec import InputSpec
+    from synaptic.pipeline.templates import StaticType
+
+
+class UseKeys(Strict):
+    """The key of another pipeline.
+
+    Attributes:
+        use: Another pipeline: a built-in one by name, or a file beside this one.
+
+    """
+
+    use: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,4 +77,76 @@ class UseKind(Kind):
     """The kind ``use``, which events call ``pipeline``."""
 
     name = "pipeline"
+    key = "use"
+    keys = UseKeys
+    other_words = words(use="uses pipeline workflow include subgraph")
+    takes = frozenset({"inputs"})
+    advice = "write it into that pipeline"
+    elsewhere: ClassVar = {
+        "prompt": "a pipeline gets its inputs with 'with'",
+        "output": "its output is the result of that pipeline",
+    }
     picture = Picture(label="pipeline ", fill="#eee7fa")
+
+    def outline(self, file: SourceFile, outline: Outline) -> None:
+        """Compile the pipeline; the output is its result."""
+        try:
+            outline.found = file.use(outline.spec.use)
+        except UnusablePath as exc:
+            file.report.at_value(exc.message, (*outline.path, "use"), exc.suggestion)
+        else:
+            outline.single = outline.found.result
+
+    def compile(self, file: SourceFile, outline: Outline, view: View) -> Built:
+        """Return the pipeline with its inputs, after reporting inputs that it does not take."""
+        bound = bind_all(file, outline.spec.inputs, (*outline.path, "with"), view)
+        used: Used | None = outline.found
+        if used is None or used.inputs is None:
+            return Built(None, parts_of(bound))
+        _check_inputs(file, outline, bound, used)
+        if used.compiled is None:
+            return Built(None, parts_of(bound))
+        inputs = {name: value.binding for name, value in bound.items() if value is not None}
+        return Built(CompiledUse(pipeline=used.compiled, inputs=inputs), parts_of(bound))
+
+
+def _check_inputs(file: SourceFile, outline: Outline, bound: dict[str, Bound | None], used: Used) -> None:
+    path = (*outline.path, "with")
+    declared_inputs = used.inputs or {}
+    for name, value in bound.items():
+        declared = declared_inputs.get(name)
+        if declared is None:
+            message = f"the pipeline {used.name!r} has no input {name!r}"
+            file.report.at_key(message, (*path, name), did_you_mean(name, declared_inputs))
+        elif value is not None and value.literal and value.binding is not None:
+            wrong = _wrong_literal(value.binding, declared)
+            if wrong is not None:
+                what, _, suggestion = wrong.partition("; ")
+                file.report.at_value(f"the input {name!r} {what}", (*path, name), suggestion or None)
+        elif value is not None and not _fits(value.type, declared):
+            message = f"the input {name!r} is a {declared.type}, and this is {describe(value.type)}"
+            file.report.at_value(message, (*path, name))
+    for name, declared in declared_inputs.items():
+        given = bound.get(name)
+        absent = name not in bound or (given is not None and given.literal and given.binding is None)
+        if declared.required and absent:
+            message = f"the pipeline {used.name!r} needs the input {name!r}"
+            file.report.at_value(message, (*outline.path, "use"), f"write it under 'with', as in {name}: …")
+
+
+def _wrong_literal(value: object, spec: InputSpec) -> str | None:
+    """Return what is wrong with a literal value for an input, as a clause; ``None`` if it will do."""
+    try:
+        convert(value, spec)
+    except ValueError as exc:
+        return str(exc)
+    return None
+
+
+def _fits(kind: StaticType, spec: InputSpec) -> bool:
+    """Return whether a value of this type may be given for an input; in doubt it may."""
+    if isinstance(kind, Record):
+        return spec.type in {"file", "files"}
+    if isinstance(kind, ListOf):
+        return spec.type in {"list", "files"}
+    return True

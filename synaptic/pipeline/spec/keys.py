@@ -7,18 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, get_args, get_origin
 
 import pydantic
 
-from synaptic.pipeline.spec.spec import (
-    AgentSpec,
-    BudgetSpec,
-    ChooseSpec,
-    DefaultsSpec,
-    InputSpec,
-    PipelineSpec,
-    RepeatSpec,
-    RetrySpec,
-    StepSpec,
-)
-from synaptic.pipeline.spec.types import OnErrorSpec, OptionSpec, TimeoutSpec
+from synaptic.pipeline.kinds import KINDS, words
+from synaptic.pipeline.spec.parts import AgentSpec, BudgetSpec, DefaultsSpec, InputSpec, RetrySpec
+from synaptic.pipeline.spec.spec import KIND_KEYS, PipelineSpec, StepSpec
+from synaptic.pipeline.spec.types import OnErrorSpec, TimeoutSpec
 from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -30,13 +22,8 @@ _FREE = "free"
 """Stands for a mapping whose keys are the person's own."""
 
 
-def _words(**meanings: str) -> dict[str, str]:
-    """Return word -> key from key -> words."""
-    return {word: key for key, words in meanings.items() for word in words.split()}
-
-
 _OTHER_WORDS: dict[Model, dict[str, str]] = {
-    PipelineSpec: _words(
+    PipelineSpec: words(
         steps="nodes tasks stages jobs graph workflow",
         result="output outputs answer return returns response",
         inputs="input variables vars parameters params args arguments",
@@ -45,20 +32,14 @@ _OTHER_WORDS: dict[Model, dict[str, str]] = {
         defaults="default settings config",
         name="id title",
     ),
-    StepSpec: _words(
+    StepSpec: words(
         needs="depends_on depends dependencies after requires wait_for",
         foreach="loop map for_each for each with_items items over",
-        repeat="while until repeat_until",
         when="if condition only_if",
-        prompt="message messages template text question instruction instructions task",
-        tool="function call run action",
-        use="uses pipeline workflow include subgraph",
-        choose="branch switch router route classify",
         join="wait_mode",
         concurrency="parallel max_parallel max_concurrency parallelism",
         output="output_schema schema response_format format output_shape",
         model="llm model_name",
-        agent="role assistant actor",
         retry="retries max_retries attempts",
         timeout="timeout_seconds max_time deadline",
         fallback_models="fallback fallbacks fallback_model",
@@ -70,39 +51,34 @@ _OTHER_WORDS: dict[Model, dict[str, str]] = {
         max_tokens="num_predict max_output_tokens",
     )
     | {"params": "with", "args": "with", "arguments": "with", "inputs": "with", "input": "with", "parameters": "with"}
-    | {"item_name": "as", "item": "as", "var": "as", "loop_var": "as"},
-    RepeatSpec: _words(
-        max="max_iterations max_rounds iterations rounds times limit max_attempts count",
-        until="while stop_when condition break_when exit_when",
-        steps="body nodes tasks do",
-        plateau="patience",
-    )
-    | {"itself": "self"},
-    AgentSpec: _words(
+    | {"item_name": "as", "item": "as", "var": "as", "loop_var": "as"}
+    | {word: key for kind in KINDS.values() for word, key in kind.other_words.items()},
+    AgentSpec: words(
         prompt="system instructions instruction role system_prompt system_message goal backstory persona",
         output="output_schema schema response_format format",
         model="llm model_name",
         max_tokens="num_predict max_output_tokens",
         temperature="temp",
     ),
-    InputSpec: _words(
+    InputSpec: words(
         choices="enum options values allowed one_of",
         minimum="min ge gte",
         maximum="max le lte",
         description="help doc title",
         default="value",
     ),
-    RetrySpec: _words(attempts="max max_attempts max_retries retries count times tries", on="when causes errors"),
-    TimeoutSpec: _words(total="seconds max call all", idle="stall", first_token="first ttft connect"),  # noqa: S106  (the first token of a reply)
-    BudgetSpec: _words(
+    RetrySpec: words(attempts="max max_attempts max_retries retries count times tries", on="when causes errors"),
+    TimeoutSpec: words(total="seconds max call all", idle="stall", first_token="first ttft connect"),  # noqa: S106  (the first token of a reply)
+    BudgetSpec: words(
         tokens="max_tokens token", calls="max_calls requests max_requests", seconds="time timeout max_seconds duration"
     ),
-    ChooseSpec: _words(options="choices branches cases routes labels", prompt="question instructions message"),
-    OptionSpec: _words(steps="then goto next run step", description="when text label help"),
-    DefaultsSpec: _words(
+    DefaultsSpec: words(
         num_ctx="context context_length ctx", model="llm", max_tokens="num_predict", retry="retries", temperature="temp"
     ),
 }
+
+for _kind in KINDS.values():
+    _OTHER_WORDS.update((model, dict(others)) for model, others in _kind.models.items())
 
 _SENTENCES: dict[tuple[Model, str], str] = {
     (StepSpec, "parallel"): (
@@ -115,7 +91,7 @@ _SENTENCES: dict[tuple[Model, str], str] = {
     (StepSpec, "system_prompt"): "a system message is the prompt of the step's agent, under 'agents'",
     (StepSpec, "name"): "a step's name is its key under 'steps'",
     (StepSpec, "id"): "a step's name is its key under 'steps'",
-    (StepSpec, "type"): "a step's kind is the key that it has: agent, use, tool, choose or repeat",
+    (StepSpec, "type"): f"a step's kind is the key that it has: {', '.join(KIND_KEYS[:-1])} or {KIND_KEYS[-1]}",
     (StepSpec, "ignore_errors"): "write 'on_error: skip'",
     (StepSpec, "continue_on_error"): "write 'on_error: skip'",
     (StepSpec, "retries"): "write 'retry: {attempts: N}'",

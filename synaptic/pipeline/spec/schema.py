@@ -11,12 +11,11 @@ import re
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from synaptic.agents import FIELD_LIMIT
-from synaptic.pipeline.spec import spec
+from synaptic.pipeline.kinds import KINDS, present
+from synaptic.pipeline.spec import parts, spec
 from synaptic.pipeline.spec import types as spec_types
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pydantic
 
 Json: TypeAlias = dict[str, Any]
@@ -24,45 +23,30 @@ Json: TypeAlias = dict[str, Any]
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 IDENTIFIER: Final = "urn:synapticllamas:pipeline:1"
 
-WORKS: Final = ("agent", "use", "tool", "choose", "repeat")
-_CALLS: Final = ("agent", "choose")
-_FITS: Final[dict[str, tuple[str, ...]]] = {
-    "prompt": ("agent",),
-    "with": ("use", "tool"),
-    "output": ("agent", "tool"),
-    "samples": ("agent",),
-    **dict.fromkeys(
-        ("model", "backend", "fallback_models", "temperature", "max_tokens", "overflow", "cache", "retry"), _CALLS
-    ),
-}
-"""The kinds of work that take a key; keys that are not here go with every kind (``compiler/fit.py`` says the same)."""
 _GO_TOGETHER: Final = {
-    "agent": "prompt",
+    **{kind.key: kind.needs for kind in KINDS.values() if kind.needs is not None},
     "as": "foreach",
     "concurrency": "foreach",
     "select": "samples",
     "judge": "samples",
 }
+_WRITTEN: Final = {"inputs": "with"}
 _ROOTS: Final = ("inputs", "steps", "run", "previous")
 
-_MODELS: Final[dict[str, type[pydantic.BaseModel]]] = {
-    model.__name__: model
-    for model in (
-        spec.PipelineSpec,
-        spec.InputSpec,
-        spec.RetrySpec,
-        spec.DefaultsSpec,
-        spec.AgentSpec,
-        spec.BudgetSpec,
-        spec.ChooseSpec,
-        spec.RepeatSpec,
-        spec.StepSpec,
-        spec_types.TimeoutSpec,
-        spec_types.OptionSpec,
-    )
-}
+_LISTED: Final[tuple[type[pydantic.BaseModel], ...]] = (
+    spec.PipelineSpec,
+    parts.InputSpec,
+    parts.RetrySpec,
+    parts.DefaultsSpec,
+    parts.AgentSpec,
+    parts.BudgetSpec,
+    spec.StepSpec,
+    spec_types.TimeoutSpec,
+    *(model for kind in KINDS.values() for model in kind.models),
+)
+_MODELS: Final = {model.__name__: model for model in _LISTED}
 
-# Keys that explain themselves to a reader of the models, but not to somebody who meets them in an editor.
+# Keys that explain themselves to a reader of the models, but not to a person who meets them in an editor.
 _DESCRIPTIONS: Final[dict[str, str]] = {
     "description": "One line for people who read it.",
     "model": "Name of the model, as the backend calls it.",
@@ -86,10 +70,6 @@ _DESCRIPTIONS: Final[dict[str, str]] = {
     "ChooseSpec.agent": "The agent that chooses.",
     "RepeatSpec.steps": "The steps of a round; they see `previous`, the outputs of the round before.",
     "RepeatSpec.keep": "Which round is the result: the one with the best `score`, or the last.",
-    "StepSpec.agent": "The agent that is called with `prompt`.",
-    "StepSpec.prompt": "What the agent is asked; a template such as `{{ steps.plan.questions }}`.",
-    "StepSpec.tool": "The Python function that is called, by its registered name, with the arguments in `with`.",
-    "StepSpec.choose": "A classifying call: its output is one option's label, and steps of the others are skipped.",
     "StepSpec.repeat": "A bounded loop: over steps of its own, or over this step (`self: true`).",
     "StepSpec.backend": "The backend that serves this step's calls.",
     "StepSpec.fallback_models": "Asked in this order once the model has failed for good.",
@@ -116,7 +96,7 @@ _NAME: Final[Json] = {"type": "string", "pattern": spec_types.IDENTIFIER, "maxLe
 _TYPE_PATTERN: Final = (
     r"^\s*(?:(?:string|integer|number)\s*(?:\([^()\[\]{}]*\))?\s*$|boolean\s*$|list\s*\[|enum\s*\(|\{)"
 )
-_WRITTEN: Final = re.compile(r"[;,] written `[^`]*`")  # the schema has the key as it is written
+_HOW_WRITTEN: Final = re.compile(r"[;,] written `[^`]*`")  # the schema has the key as it is written
 _FIELD_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_]{0,63}\??$"
 
 
@@ -127,7 +107,8 @@ def pipeline_schema() -> Json:
     definitions["PipelineSpec"] = raw
     clean = {name: _definition(name, found) for name, found in definitions.items() if name in _MODELS}
     _restrict_step(clean["StepSpec"])
-    _restrict_repeat(clean["RepeatSpec"])
+    for kind in KINDS.values():
+        kind.refine(clean)
     root = clean.pop("PipelineSpec")
     named: Json = {_short(name): clean[name] for name in sorted(clean)} | {"output": _output()}
     return {
@@ -209,19 +190,19 @@ def _or_null(value: Json) -> Json:
 
 
 def _restrict_step(step: Json) -> None:
-    """Say that a step has exactly one kind of work. A key that is there but empty (``agent:``) counts as absent.
-
-    A ``repeat`` without ``steps`` repeats the step's own work, and is none itself.
-    """
-    kinds = [_present(key) for key in WORKS if key != "repeat"]
-    kinds.append(_present("repeat", {"type": "object", **_present("steps")}))
-    step["oneOf"] = kinds
-    no_call = {"not": {"anyOf": [_present(key) for key in _CALLS]}}
+    """Say that a step has exactly one kind of work. A key that is there but empty (``agent:``) counts as absent."""
+    kinds = KINDS.values()
+    step["oneOf"] = [kind.present() for kind in kinds]
+    no_call = {"not": {"anyOf": [present(kind.key) for kind in kinds if kind.calls_model]}}
     total_only = {"properties": {"idle": {"type": "null"}, "first_token": {"type": "null"}}}
+    takers = {field: [kind.key for kind in kinds if field in kind.takes] for kind in kinds for field in kind.takes}
     step["allOf"] = [
-        *(_if(key, {"anyOf": [_present(work) for work in works]}) for key, works in _FITS.items()),
-        *(_if(key, _present(other)) for key, other in _GO_TOGETHER.items()),
-        _if("choose", {"not": _present("repeat")}),
+        *(
+            _if(_WRITTEN.get(field, field), {"anyOf": [present(key) for key in keys]})
+            for field, keys in sorted(takers.items())
+        ),
+        *(_if(key, present(other)) for key, other in _GO_TOGETHER.items()),
+        *(rule for kind in kinds for rule in kind.rules()),
         _if("judge", {"properties": {"select": {"not": {"const": "vote"}}}}),
         {"if": no_call, "then": {"properties": {"timeout": total_only, "approve": {"enum": [True, False, "output"]}}}},
         {"properties": {"as": {"not": {"enum": list(_ROOTS)}}, "retry": {"properties": {"on": {"minItems": 1}}}}},
@@ -229,25 +210,8 @@ def _restrict_step(step: Json) -> None:
     ]
 
 
-def _restrict_repeat(repeat: Json) -> None:
-    """Say that a loop goes over its own steps or over the step itself, and what needs a score."""
-    itself = {"properties": {"self": {"const": True}}, "required": ["self"]}
-    alone = {"properties": {"self": {"const": False}}}
-    repeat["oneOf"] = [{"allOf": [_present("steps"), alone]}, {"allOf": [itself, {"not": _present("steps")}]}]
-    repeat["allOf"] = [
-        _if("plateau", _present("score")),
-        {"if": _present("keep", {"const": "best"}), "then": _present("score")},
-        {"properties": {"max": {"minimum": 1}}},
-    ]
-
-
 def _if(key: str, then: Json) -> Json:
-    return {"if": _present(key), "then": then}
-
-
-def _present(key: str, kind: Mapping[str, Any] | None = None) -> Json:
-    """Return what holds where the key is there and not empty; or is what ``kind`` says."""
-    return {"properties": {key: kind or {"not": {"type": "null"}}}, "required": [key]}
+    return {"if": present(key), "then": then}
 
 
 def _output() -> Json:
@@ -267,14 +231,18 @@ def _output() -> Json:
 
 
 def documented(model: type[pydantic.BaseModel]) -> tuple[str, dict[str, str]]:
-    """Return what a model's docstring says of the whole, and of each field under ``Attributes``; as Markdown."""
-    text = inspect.cleandoc(model.__doc__ or "").replace("``", "`")
-    about, _, attributes = text.partition("\nAttributes:\n")
-    found: dict[str, str] = {}
-    for part in re.split(r"\n {4}(?! )", "\n" + attributes.rstrip()):
-        name, colon, meaning = part.partition(":")
-        if colon:
-            found[name.strip()] = _WRITTEN.sub("", " ".join(meaning.split()))
+    """Return what a model's docstring says of the whole, and of each field under ``Attributes``; as Markdown.
+
+    The fields that a model has from others are described there.
+    """
+    about, found = "", {}
+    for owner in reversed(model.__mro__[: model.__mro__.index(spec_types.Strict)]):
+        text = inspect.cleandoc(vars(owner).get("__doc__") or "").replace("``", "`")
+        about, _, attributes = text.partition("\nAttributes:\n")
+        for part in re.split(r"\n {4}(?! )", "\n" + attributes.rstrip()):
+            name, colon, meaning = part.partition(":")
+            if colon:
+                found[name.strip()] = _HOW_WRITTEN.sub("", " ".join(meaning.split()))
     return " ".join(about.split()), found
 
 

@@ -1,189 +1,33 @@
-"""The pipeline file as data: what may be written, and of which type. It knows nothing of agents or models."""
+"""The pipeline file as data: its parts, and steps with the keys of every kind of step."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, create_model
 
-from synaptic.agents import ENUM_LIMIT
-from synaptic.pipeline.spec.types import (
-    Approve,
-    CacheSeconds,
-    Identifier,
-    OnError,
-    OnErrorSpec,
-    Option,
-    Seconds,
-    Strict,
-    Timeout,
-    TimeoutSpec,
-    Version,
+from synaptic.pipeline.kinds import KINDS
+from synaptic.pipeline.spec.parts import (
+    AgentName,
+    AgentSpec,
+    BudgetSpec,
+    Count,
+    DefaultsSpec,
+    InputSpec,
+    RepeatSpec,
+    StepKeys,
 )
+from synaptic.pipeline.spec.types import Identifier, Strict, Version
 
-InputType: TypeAlias = Literal["string", "integer", "number", "boolean", "list", "file", "files"]
-Join: TypeAlias = Literal["all", "any", "first"]
-Select: TypeAlias = Literal["best", "vote", "merge"]
-Overflow: TypeAlias = Literal["error", "truncate_oldest", "summarise"]
-RetryCause: TypeAlias = Literal["unavailable", "busy", "server", "stream", "timeout", "crash"]
+KIND_KEYS = tuple(kind.key for kind in KINDS.values())
 
-AgentName: TypeAlias = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
-Count: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000)]
-Temperature: TypeAlias = Annotated[float, Field(ge=0, le=2)]
-
-MAX_SAMPLES = 64
-MAX_ATTEMPTS = 20
-
-
-class InputSpec(Strict):
-    """One input of the pipeline.
-
-    Attributes:
-        choices: The only values that are allowed, of a string.
-        type: ``file`` and ``files`` are read when the run begins; each is a mapping of ``name`` and ``text``.
-
-    """
-
-    type: InputType = "string"
-    description: str = ""
-    required: bool = False
-    default: Any = None
-    choices: list[str] | None = Field(default=None, min_length=1)
-    minimum: float | None = None
-    maximum: float | None = None
-
-
-class RetrySpec(Strict):
-    """How often a call is tried.
-
-    Attributes:
-        attempts: Most requests for one call and one model, the first one included.
-        on: After which failures; left out: after those that may pass.
-        repairs: How often an output of the wrong shape is asked for again; a budget of its own.
-
-    """
-
-    attempts: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)] | None = None
-    on: list[RetryCause] | None = None
-    repairs: Annotated[int, Field(ge=0, le=MAX_ATTEMPTS)] | None = None
-
-
-class DefaultsSpec(Strict):
-    """What holds for every step of the pipeline that does not say otherwise itself, nor does its agent."""
-
-    model: str | None = None
-    temperature: Temperature | None = None
-    max_tokens: Count | None = None
-    num_ctx: Count | None = None
-    timeout: Timeout = TimeoutSpec()
-    retry: RetrySpec = RetrySpec()
-    overflow: Overflow = "error"
-
-
-class AgentSpec(Strict):
-    """An agent of this pipeline alone; the fields are those of an agent's Markdown file."""
-
-    prompt: str
-    description: str = ""
-    model: str | None = None
-    temperature: Temperature | None = None
-    max_tokens: Count | None = None
-    output: dict[str, Any] | None = None
-
-
-class BudgetSpec(Strict):
-    """What one run may use at most; reaching it ends the run with what there is.
-
-    Attributes:
-        tokens: Prompt and completion together.
-        calls: Requests, retries and repairs included.
-
-    """
-
-    tokens: Count | None = None
-    calls: Count | None = None
-    seconds: Seconds | None = None
-
-
-class ChooseSpec(Strict):
-    """A classifying call: the output is one of the options, and steps of the others are skipped."""
-
-    prompt: str
-    options: dict[Identifier, Option] = Field(min_length=2, max_length=ENUM_LIMIT)
-    agent: str = "classifier"
-
-
-class RepeatSpec(Strict):
-    """A bounded loop over its own steps, or over the step itself; it always ends with a result.
-
-    Attributes:
-        itself: Repeat the step's own call, written ``self: true``.
-        until: Condition, evaluated after each round; true ends the loop.
-        max: Most rounds; a number, or an expression.
-        score: Expression that rates a round; with ``keep: best`` the highest-rated round is the result.
-        plateau: End after so many rounds in a row without a better score.
-
-    """
-
-    steps: dict[Identifier, StepSpec] | None = Field(default=None, min_length=1)
-    itself: bool = Field(default=False, alias="self")
-    until: str | None = None
-    max: int | str = 3
-    score: str | None = None
-    plateau: Count | None = None
-    keep: Literal["best", "last"] = "last"
-
-
-class StepSpec(Strict):
-    """One step: exactly one of ``agent``, ``use``, ``tool``, ``choose``, ``repeat``; the rest modifies it.
-
-    Attributes:
-        use: Another pipeline: a built-in one by name, or a file beside this one.
-        inputs: Inputs of ``use``, arguments of ``tool``; written ``with``.
-        foreach: Expression that gives a list; the step runs once per item, in parallel.
-        item_name: What the item is called in the prompt, beside ``item``.
-        concurrency: Most items of the map at once.
-        when: Condition; where it is false the step is skipped.
-        needs: Steps to wait for that are not referred to.
-        join: Wait for all that it needs, for any one, or for the first and cancel the others.
-        output: Output shape, in place of the agent's own.
-        samples: Ask so many times and select: the best by a judge, the most frequent, or a merged one.
-        judge: The agent that rates the samples of ``select: best``; its output has a number ``score``.
-        cache: Seconds that an answer to the same request is kept; 0 is off.
-        approve: What a person confirms or edits before the run goes on.
-
-    """
-
-    description: str = ""
-    agent: str | None = None
-    prompt: str | None = None
-    use: str | None = None
-    tool: str | None = None
-    inputs: dict[str, Any] | None = Field(default=None, alias="with")
-    choose: ChooseSpec | None = None
-    repeat: RepeatSpec | None = None
-    when: str | None = None
-    needs: list[str] = Field(default_factory=list)
-    join: Join = "all"
-    foreach: str | None = None
-    item_name: Identifier | None = Field(default=None, alias="as")
-    concurrency: Count | None = None
-    output: dict[str, Any] | None = None
-    model: str | None = None
-    backend: str | None = None
-    fallback_models: list[str] = Field(default_factory=list)
-    temperature: Temperature | None = None
-    max_tokens: Count | None = None
-    timeout: Timeout = TimeoutSpec()
-    retry: RetrySpec = RetrySpec()
-    overflow: Overflow | None = None
-    samples: Annotated[int, Field(ge=2, le=MAX_SAMPLES)] | None = None
-    select: Select | None = None
-    judge: str | None = None
-    cache: CacheSeconds = 0.0
-    approve: Approve = ""
-    priority: Annotated[int, Field(ge=-100, le=100)] = 0
-    on_error: OnError = OnErrorSpec()
+if TYPE_CHECKING:
+    StepSpec: TypeAlias = StepKeys
+else:
+    _own = tuple(kind.keys for kind in KINDS.values() if kind.keys is not None)
+    StepSpec = create_model("StepSpec", __base__=(*reversed(_own), StepKeys), __module__=__name__)
+    _works = ", ".join(f"``{key}``" for key in KIND_KEYS)
+    StepSpec.__doc__ = f"One step: exactly one of {_works}; the rest modifies it."
 
 
 class PipelineSpec(Strict):
@@ -207,4 +51,7 @@ class PipelineSpec(Strict):
     result: str
 
 
-RepeatSpec.model_rebuild()
+if not TYPE_CHECKING:
+    RepeatSpec.model_rebuild(_types_namespace={"StepSpec": StepSpec})
+    StepSpec.model_rebuild(force=True)
+    PipelineSpec.model_rebuild(force=True)

@@ -15,7 +15,7 @@ from synaptic.text import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from synaptic.pipeline.spec import StepSpec
+    from synaptic.pipeline.spec import StepKeys
     from synaptic.pipeline.templates import Reference
     from synaptic.text import KeyPath
 
@@ -132,7 +132,7 @@ class View:
         return message, did_you_mean(name, known)
 
 
-def inner_steps(steps: Mapping[str, StepSpec], loops: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
+def inner_steps(steps: Mapping[str, StepKeys], loops: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
     """Return for each step inside a loop the loops that lead to it."""
     found: dict[str, tuple[str, ...]] = {}
     for name, step in steps.items():

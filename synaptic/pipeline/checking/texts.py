@@ -23,8 +23,8 @@ from synaptic.pipeline.templates import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from synaptic.pipeline.compiler.report import Report
-    from synaptic.pipeline.compiler.scope import View
+    from synaptic.pipeline.checking.report import Report
+    from synaptic.pipeline.checking.view import View
     from synaptic.pipeline.templates import Reference
     from synaptic.text import KeyPath
 

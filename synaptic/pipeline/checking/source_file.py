@@ -5,20 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from synaptic.agents import Shape
+from synaptic.errors import AgentError
 from synaptic.models import full_name
-from synaptic.pipeline.compiler.report import Report
-from synaptic.pipeline.compiler.texts import Texts
+from synaptic.pipeline.checking.report import Report
+from synaptic.pipeline.checking.texts import Texts
+from synaptic.pipeline.templates import UNKNOWN, StaticType
 from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
+    from typing import Any
 
     from synaptic.agents import Agent
     from synaptic.errors import Problem
-    from synaptic.pipeline.compiler.used_pipelines import Library
-    from synaptic.pipeline.loader import Pipeline
+    from synaptic.pipeline.graph import CompiledPipeline
+    from synaptic.pipeline.spec import DefaultsSpec, InputSpec
     from synaptic.pipeline.tools import Tool
-    from synaptic.text import KeyPath
+    from synaptic.text import KeyPath, YamlDocument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +46,41 @@ class CompileContext:
     model: str | None = None
 
 
-class Unit:
+class UnusablePath(Exception):
+    """A path in a pipeline is not one that may be read."""
+
+    def __init__(self, message: str, suggestion: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.suggestion = suggestion
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """A pipeline that another one uses.
+
+    Attributes:
+        name: What it calls itself.
+        inputs: What it declares; ``None`` where the file could not be read or has mistakes.
+        compiled: ``None`` where something in it is wrong; its problems are reported already.
+        result: The type of its result.
+
+    """
+
+    name: str = ""
+    inputs: Mapping[str, InputSpec] | None = None
+    compiled: CompiledPipeline | None = None
+    result: StaticType = UNKNOWN
+
+
+class SourceFile:
     """One pipeline file.
 
     Args:
-        pipeline: Of the right form.
+        document: Knows where things stand in it.
         context: What it may name.
-        library: Finds and compiles the pipelines that it uses.
+        use: Returns a pipeline that it uses, by the name under ``use``, compiled; raises :class:`UnusablePath`.
+        defaults: What holds for every step that does not say otherwise.
         problems: Where mistakes are added, those of all files of one compilation.
         broken: Steps whose form was refused, by the path of their scope: their names are known, no more.
 
@@ -56,16 +88,18 @@ class Unit:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        document: YamlDocument,
         context: CompileContext,
-        library: Library,
+        use: Callable[[str], Used],
+        *,
+        defaults: DefaultsSpec,
         problems: list[Problem],
         broken: Mapping[KeyPath, Collection[str]],
     ) -> None:
-        self.pipeline = pipeline
+        self.defaults = defaults
         self.context = context
-        self.library = library
-        self.report = Report(pipeline.document, problems)
+        self.use = use
+        self.report = Report(document, problems)
         self.texts = Texts(self.report)
         self.broken = broken
         self.local: Mapping[str, Agent | None] = {}
@@ -113,3 +147,12 @@ class Unit:
         if full_name(model) in self._models:
             return None
         return f"there is no model {model!r}", did_you_mean(model, self.context.models)
+
+
+def parse_shape(notation: Mapping[str, Any], path: KeyPath, report: Report) -> Shape | None:
+    """Return an output shape that is written in the pipeline, or ``None`` after reporting what is wrong with it."""
+    try:
+        return Shape.parse(notation, locate=report.in_notation(path))
+    except AgentError as exc:
+        report.extend(exc.problems)
+        return None

@@ -1,0 +1,17 @@
+from .bindings import Bound as Bound
+from .bindings import bind as bind
+from .bindings import bind_all as bind_all
+from .bindings import parts_of as parts_of
+from .report import Report as Report
+from .source_file import CompileContext as CompileContext
+from .source_file import SourceFile as SourceFile
+from .source_file import UnusablePath as UnusablePath
+from .source_file import Used as Used
+from .source_file import parse_shape as parse_shape
+from .texts import Checked as Checked
+from .texts import constant as constant
+from .view import RUN as RUN
+from .view import View as View
+from .view import inner_steps as inner_steps
+from .view import same_type as same_type
+from .view import type_at as type_at
