@@ -241,4 +241,4 @@ Reporter: TypeAlias = Callable[[BackendReport], None]
 
 
 def ignore_report(report: BackendReport) -> None:
-    """Take a report and do nothing: the default where nobody listens."""
+    """Take a report and do nothing: the default."""

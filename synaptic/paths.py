@@ -1,4 +1,4 @@
-"""Where things live on this machine. Every function asks the environment anew, so tests can move home."""
+"""Where things live on this machine. Every function asks the environment at each call, so tests can move home."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class StringType:
 
 @dataclass(frozen=True, slots=True)
 class IntegerType:
-    """A whole number; ``None`` is no bound."""
+    """A whole number; ``None`` for no bound."""
 
     minimum: int | None = None
     maximum: int | None = None
@@ -52,7 +52,7 @@ class IntegerType:
 
 @dataclass(frozen=True, slots=True)
 class NumberType:
-    """Any finite number; ``None`` is no bound."""
+    """Any finite number; ``None`` for no bound."""
 
     minimum: float | None = None
     maximum: float | None = None

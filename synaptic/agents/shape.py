@@ -116,7 +116,7 @@ class Shape:
         """Parse ``text`` as JSON and return it validated, as ``validate`` does.
 
         Raises:
-            OutputInvalid: If it is no JSON or does not have this shape; its ``text`` is the text.
+            OutputInvalid: If it is not JSON or does not have this shape; its ``text`` is the text.
 
         """
         try:

@@ -302,7 +302,7 @@ def remove_stale(directory: Path) -> None:
 
 
 def is_stale(name: str, age: float) -> bool:
-    """Say whether nobody works in the working directory of that name any more.
+    """Say whether the process that had the working directory of that name has ended.
 
     Args:
         name: As :func:`staging_prefix` began it.

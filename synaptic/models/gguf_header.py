@@ -1,9 +1,9 @@
 """The header of one GGUF file: its metadata and where its tensors lie. No tensor's data is read.
 
 The ``gguf`` library's own reader makes several objects of every token of the vocabulary: it took 23 seconds and 750 MB
-for 150 000 tokens with their merges. This one steps over what nobody asks for, and takes from the library what changes
-with every release: the tensor types, the kinds of values, the architectures. It reads nothing that it has not found
-to lie within the file, and keeps nothing large, so that no file, however wrong, makes it hang or take memory.
+for 150 000 tokens with their merges. This one steps over what no caller asks for, and takes from the library what
+changes with every release: the tensor types, the kinds of values, the architectures. It reads nothing that it has not
+found to lie within the file, and keeps nothing large, so that no file, however wrong, makes it hang or take memory.
 
 The layout is in the GGUF specification (``docs/gguf.md`` of ggml): little-endian, magic ``GGUF``, version 2 or 3,
 number of tensors, number of values, the values, the tensors' descriptions, then, aligned, the data.
@@ -98,7 +98,7 @@ def read_header(path: Path, *, whole: bool = False) -> Header:
             take as much memory as the header is long.
 
     Raises:
-        ModelFileError: If it cannot be read, is no GGUF file that llama.cpp loads, or is cut off or damaged.
+        ModelFileError: If it cannot be read, is not a GGUF file that llama.cpp loads, or is cut off or damaged.
 
     """
     try:
@@ -174,7 +174,7 @@ class _HeaderReader:
         if version not in VERSIONS:
             raise ModelFileError(
                 f"{self.path} is GGUF version {version}; versions {VERSIONS[0]} and {VERSIONS[1]} can be read",
-                hint="convert the model anew with a llama.cpp of this year" if version < VERSIONS[0] else None,
+                hint="convert the model again with a llama.cpp of this year" if version < VERSIONS[0] else None,
             )
 
     def read_value(self, key: str, values: dict[str, Value], lengths: dict[str, int]) -> None:
@@ -269,7 +269,7 @@ class _HeaderReader:
         except (ValueError, KeyError):
             raise ModelFileError(
                 f"{self.path}: tensor {name} is of type {kind}, which the gguf library here does not know",
-                hint="llama.cpp dropped that type, or it is newer than this program: quantize anew, or update",
+                hint="llama.cpp dropped that type, or it is newer than this program: quantize again, or update",
             ) from None
         elements = 1
         for dimension in dimensions:

@@ -69,7 +69,7 @@ class Metadata:
         """Return a whole number.
 
         Raises:
-            ModelFileError: If it is no such number, or missing and there is no default.
+            ModelFileError: If it is not such a number, or missing and there is no default.
 
         """
         value = self._found(key, default)

@@ -68,7 +68,7 @@ def describe_exit(returncode: int) -> str:
 class ChildProcess(asyncio.SubprocessProtocol):
     """A running child. Made by :meth:`start`, in a session of its own, ended by :meth:`stop`.
 
-    A Ctrl-C in the terminal does not reach it: whoever started it decides when it ends. A child that is still
+    A Ctrl-C in the terminal does not reach it: the caller that started it decides when it ends. A child that is still
     there when the interpreter exits is killed then; that it also dies when we are killed is its own work, see
     :mod:`synaptic.processes.lifeline`.
     """
@@ -262,7 +262,7 @@ class _LogFile(logging.handlers.RotatingFileHandler):
     """A log file that is turned over at its bound, once."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the signature is inherited
-        """Do nothing: a full disk is no reason to write over somebody's terminal."""
+        """Do nothing: what is on the terminal stays, even if the disk is full."""
 
     def close(self) -> None:
         """Close the file; what a full disk did not take is lost."""
@@ -288,6 +288,6 @@ def _kill_group(leader: int) -> None:
 @atexit.register
 def _kill_what_is_left() -> None:
     for pid in ChildProcess._alive:  # noqa: SLF001 - the class keeps the list for this function
-        with contextlib.suppress(ChildProcessError):  # not ours any more: the number may be somebody else's by now
+        with contextlib.suppress(ChildProcessError):  # not ours any more: another process may have the number by now
             if os.waitpid(pid, os.WNOHANG) == (0, 0):
                 _kill_group(pid)

@@ -16,7 +16,7 @@ def process_mark(pid: int) -> str | None:
     """Return what tells a living process from every other with its number, ``None`` if there is none (or a zombie).
 
     On Linux that is when it was started, counted from the boot, and which boot: unlike a time of day, it stays the
-    same when somebody sets the clock.
+    same when the clock is set.
     """
     return _linux_mark(pid) if sys.platform == "linux" else _other_mark(pid)
 

@@ -75,7 +75,7 @@ def read_json(file: Path, *, missing: Any) -> Any:
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is no JSON, or far larger than it may be.
+        ValueError: If it is not JSON, or far larger than it may be.
 
     """
     try:

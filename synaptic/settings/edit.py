@@ -254,7 +254,7 @@ def written_url(text: str) -> str:
     """Return the address that a person typed in its one form; ``desk`` and ``10.0.0.2:11434`` mean http.
 
     Raises:
-        ConfigError: If it is no address.
+        ConfigError: If it is not an address.
 
     """
     full = text if "://" in text or not text.strip() else f"http://{text.strip()}"

@@ -117,7 +117,7 @@ def load_settings(
 def describe(loaded: LoadedSettings) -> list[tuple[str, Any, str]]:
     """Return (setting, value as JSON has it, origin) of every setting, in the order of the reference."""
     values = loaded.settings.model_dump(mode="json")
-    # Of a machine, what is not set says nothing; of the settings themselves, it does.
+    # For a node or worker only the keys that are set are listed; for the settings themselves, all of them.
     machines = {"nodes", "rpc_backends"}
     values |= loaded.settings.model_dump(mode="json", include=machines, exclude_none=True)
     return [(name, values[name], loaded.origins[name]) for name in Settings.model_fields]

@@ -232,7 +232,7 @@ class NodeSettings(Frozen):
     @field_validator("token_env", "password_env")
     @classmethod
     def _variable_name(cls, value: str | None) -> str | None:
-        # Never shown: what is no name may be the secret itself.
+        # Never shown: a value that is not a name may be the secret itself.
         if value is not None and not _VARIABLE.fullmatch(value):
             raise plain("must be the name of an environment variable", "write its name alone, such as DESK_TOKEN")
         if value is not None and value.startswith(OWN_VARIABLES):

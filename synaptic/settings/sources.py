@@ -58,7 +58,7 @@ def legacy_layer(source: str, values: LegacyValues) -> Layer:
 
 
 def environment_layer(environ: Mapping[str, str]) -> Layer:
-    """Return what the ``SYNAPTIC_*`` variables give; one that is no setting is a mistake."""
+    """Return what the ``SYNAPTIC_*`` variables give; one that is not a setting is a mistake."""
     givens: list[Given] = []
     problems: list[Problem] = []
     for variable in sorted(environ):

@@ -262,7 +262,7 @@ async def _refusals(request: web.Request, handler: Handler) -> web.StreamRespons
 
 @web.middleware
 async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Say no as Gin, the router of Ollama, says it; and only answer to whoever runs on this machine."""
+    """Say no as Gin, the router of Ollama, says it; and only answer programs of this machine."""
     if not is_allowed(request.headers.get("host", ""), request.headers.get("origin")):
         return web.Response(status=errors.FORBIDDEN)
     try:

@@ -172,7 +172,7 @@ class Engine:
         if isinstance(error, StreamFailed):
             return runner_failed(error.message)
         broken = isinstance(error, (StreamError, BackendUnavailable, ProtocolError))
-        # Whoever asks next must find a dead child dead.
+        # The next caller must find a dead child dead.
         dead = broken and await self._child.exited_within(CRASH_NOTICE)
         return runner_stopped() if dead and not answered else runner_failed("unexpected EOF")
 

@@ -1,9 +1,9 @@
 """Which models are in memory, and who may use them: Ollama's scheduler (``server/sched.go``).
 
-What a pool has to cope with is kept: one loop decides for one request after the other, so that whoever waits for a
-model to load or to leave holds up everybody behind him, also those whose model is there; only that queue is bounded
-(``OLLAMA_MAX_QUEUE``); requests for a model that is loaded wait for one of its places in the order of their arrival,
-however many they are; a request that is cancelled while it loads a model ends the loading.
+What a pool has to cope with is kept: one loop decides for one request after the other, so that a request that waits
+for a model to load or to leave holds up all that came later, also those whose model is loaded; only that queue is
+bounded (``OLLAMA_MAX_QUEUE``); requests for a model that is loaded wait for one of its places in the order of their
+arrival, however many they are; a request that is cancelled while it loads a model ends the loading.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Runner:
 
     @property
     def engine(self) -> Engine:
-        """The engine; whoever got the runner from :meth:`Scheduler.claim` may use it."""
+        """The engine; the request that got the runner from :meth:`Scheduler.claim` may use it."""
         assert self.engine_or_none is not None
         return self.engine_or_none
 
@@ -179,7 +179,7 @@ class Scheduler:
             self._unload(runner)
 
     def _crashed(self, runner: Runner) -> None:
-        """Forget an engine that died while nobody used it; one that is in use goes when its users are gone."""
+        """Forget an engine that died while it was idle; one that is in use goes when its last request has ended."""
         if runner.users <= 0:
             self._unload(runner)
 

@@ -1,4 +1,4 @@
-"""``options`` of a request: which of them shape the reply, and which make Ollama load the model anew."""
+"""``options`` of a request: which of them shape the reply, and which make Ollama load the model again."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _wrong(name: str, kind: str, *, of: bool = False) -> Refusal:
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """How a model is, or is to be, loaded. ``context`` is in tokens for each call; ``auto`` if nobody asked for it."""
+    """How a model is, or is to be, loaded. ``context`` is in tokens for each call; ``auto`` if no request named one."""
 
     context: int
     auto: bool
@@ -116,7 +116,7 @@ def load_options(options: Options, *, default_context: int, trained_context: int
 
 
 def needs_reload(loaded: LoadOptions, wanted: LoadOptions) -> bool:
-    """Tell whether a model that was loaded in one way must be loaded anew for another (``needsReload``)."""
+    """Tell whether a model that was loaded in one way must be loaded again for another (``needsReload``)."""
     if loaded.auto and wanted.auto:
         wanted = replace(wanted, context=loaded.context)
     if wanted.num_gpu < 0:

@@ -59,7 +59,7 @@ class Body:
         """Return ``keep_alive`` in seconds; ``None`` where it is not given.
 
         Raises:
-            Refusal: If it is no duration.
+            Refusal: If it is not a duration.
 
         """
         try:

@@ -58,7 +58,7 @@ def check_host(host: str) -> str:
         loopback = False
     if not loopback:
         raise UsageError(
-            f"--host {host}: this server asks nobody for a password, so it listens on this machine only",
+            f"--host {host}: this server has no passwords, so it listens on this machine only",
             hint="use 127.0.0.1, ::1 or localhost; from elsewhere, reach it through an SSH tunnel",
         )
     return host.strip("[]")
@@ -80,7 +80,7 @@ def check_keep_alive(text: str) -> float:
     """Return the seconds of ``--keep-alive``; a bare number is seconds, a negative one for ever.
 
     Raises:
-        UsageError: If it is no duration.
+        UsageError: If it is not a duration.
 
     """
     try:
