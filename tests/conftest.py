@@ -3,16 +3,21 @@
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import platformdirs
 import pytest
+import pytest_asyncio
 
 from synaptic.backends.embedded.backend import EmbeddedBackend
+from synaptic.messages import ChatRequest, Chunk
 from synaptic.settings.load import Settings
 
 REAL_MODELS = Path(platformdirs.user_cache_dir("synapticllamas")) / "models"
 NOBODY = "127.0.0.1:9"  # the discard port: nothing listens there
+THOROUGH = os.environ.get("TESTS") == "thorough"
+"""Whether there is time to try everything in every combination, as at night."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -32,9 +37,12 @@ def open_path() -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Move home to an empty place; of the cache, only the embedded model is there."""
-    home = tmp_path_factory.mktemp("home")
+    return _move_home(tmp_path_factory.mktemp("home"), monkeypatch)
+
+
+def _move_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in [name for name in os.environ if name.startswith("SYNAPTIC_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
@@ -49,10 +57,22 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     return home
 
 
-@pytest.fixture
-async def real_backend() -> AsyncIterator[EmbeddedBackend]:
-    """The embedded model, started."""
-    backend = EmbeddedBackend(Settings())
-    await backend.start()
+class SeededBackend(EmbeddedBackend):
+    """The embedded backend, one thread of it, with a seed for every call: an answer is the same in each run."""
+
+    def __init__(self) -> None:
+        super().__init__(Settings(embedded_threads=1))
+
+    def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+        return super().stream(replace(request, seed=1))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def real_backend(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedBackend]:
+    """The embedded model, started once a module, whose tests run in its loop: ``asyncio(loop_scope="module")``."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _move_home(tmp_path_factory.mktemp("home of the engine"), monkeypatch)
+        backend = SeededBackend()
+        await backend.start()
     yield backend
     await backend.aclose()

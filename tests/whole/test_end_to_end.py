@@ -1,15 +1,16 @@
 """Questions answered by a real model: the embedded one, in its child process."""
 
-import os
+from itertools import cycle
 
 import psutil
 import pytest
+from conftest import THOROUGH
 
-from synaptic import Pipeline, RunFinished, Session, Settings, StepStarted, TokenDelta
+from synaptic import Event, Pipeline, RunFinished, Session, Settings, StepStarted, TokenDelta, paths
 from synaptic.agents.agent import discover_agents
 from synaptic.backends.embedded.backend import EmbeddedBackend
 
-pytestmark = [pytest.mark.real_model, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.real_model, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
 
 QUERIES = (
     "Explain how a heat pump works",
@@ -35,10 +36,19 @@ QUERIES = (
 )
 
 
-@pytest.mark.parametrize("pipeline", ["answer", "parallel", "research"])
-async def test_each_built_in_pipeline_answers(pipeline: str, real_backend: EmbeddedBackend):
-    events = []
-    async with Session(Settings(), backend=real_backend) as session:
+@pytest.fixture
+def brief_editor() -> None:
+    """The shipped editor, who stops sooner: an editor of 512 tokens shows nothing that one of 96 does not."""
+    text = (paths.shipped_agents_dir() / "editor.md").read_text()
+    assert "max_tokens: 512" in text
+    paths.user_agents_dir().mkdir(parents=True)
+    (paths.user_agents_dir() / "editor.md").write_text(text.replace("max_tokens: 512", "max_tokens: 96"))
+
+
+async def events_of(pipeline: str, backend: EmbeddedBackend) -> list[Event]:
+    """Run a built-in pipeline; what it yields is an answer, streamed as it came, from the embedded model alone."""
+    events: list[Event] = []
+    async with Session(Settings(), backend=backend) as session:
         result = await session.run("Explain how a heat pump works", pipeline=pipeline, on_event=events.append)
 
     assert result.status == "succeeded", result.error
@@ -49,12 +59,16 @@ async def test_each_built_in_pipeline_answers(pipeline: str, real_backend: Embed
     assert streamed.strip() == result.answer
     assert isinstance(events[-1], RunFinished)
     assert {step.node for step in result.steps if step.kind == "agent"} == {"embedded"}
+    return events
 
 
-async def test_parallel_agents_are_under_way_at_once(real_backend: EmbeddedBackend):
-    events = []
-    async with Session(Settings(), backend=real_backend) as session:
-        await session.run("Why is the sky blue?", pipeline="parallel", on_event=events.append)
+@pytest.mark.parametrize("pipeline", ["answer", "research"])
+async def test_each_built_in_pipeline_answers(pipeline: str, brief_editor: None, real_backend: EmbeddedBackend):
+    await events_of(pipeline, real_backend)
+
+
+async def test_parallel_agents_answer_and_are_under_way_at_once(brief_editor: None, real_backend: EmbeddedBackend):
+    events = await events_of("parallel", real_backend)
 
     started = [event.path for event in events if isinstance(event, StepStarted)]
     first_token = next(index for index, event in enumerate(events) if isinstance(event, TokenDelta))
@@ -62,31 +76,38 @@ async def test_parallel_agents_are_under_way_at_once(real_backend: EmbeddedBacke
     assert sum(isinstance(event, StepStarted) for event in events[:first_token]) == 3
 
 
-STRUCTURED = Pipeline.parse("""\
-version: 1
-name: structured
-inputs: {query: {required: true}}
-steps:
-  plan: {agent: planner, prompt: "{{ inputs.query }}"}
-  research: {agent: researcher, prompt: "{{ inputs.query }}"}
-  critique: {agent: critic, prompt: "Question: {{ inputs.query }} Findings: I do not know."}
-result: "{{ [steps.plan, steps.research, steps.critique] | json }}"
-""")
+PROMPTS = {
+    "planner": "{{ inputs.query }}",
+    "researcher": "{{ inputs.query }}",
+    "critic": "Question: {{ inputs.query }} Findings: I do not know.",
+}
+
+
+def structured(agents: list[str]) -> Pipeline:
+    """A pipeline that asks each agent the question."""
+    return Pipeline.parse(
+        "version: 1\nname: structured\ninputs: {query: {required: true}}\nsteps:\n"
+        + "".join(f'  ask_{agent}: {{agent: {agent}, prompt: "{PROMPTS[agent]}"}}\n' for agent in agents)
+        + f'result: "{{{{ [{", ".join(f"steps.ask_{agent}" for agent in agents)}] | json }}}}"\n'
+    )
 
 
 async def test_every_structured_step_gives_valid_json_over_varied_questions(real_backend: EmbeddedBackend):
     """Planner, researcher and critic over twenty questions: constrained decoding, and hardly ever a repair.
 
-    In scripts of several tokens a character, this model's endless lists can meet the token limit before the bound on
-    their length: such a text is asked for once more.
+    Each question goes to one of them in turn; where there is time, to all three. In scripts of several tokens a
+    character, this model's endless lists can meet the token limit before the bound on their length: such a text is
+    asked for once more.
     """
     book = discover_agents()
     repaired = []
+    turns = cycle([list(PROMPTS)] if THOROUGH else [[agent] for agent in PROMPTS])
     async with Session(Settings(), backend=real_backend) as session:
-        for query in QUERIES:
-            result = await session.run(query, pipeline=STRUCTURED)
+        for query, agents in zip(QUERIES, turns, strict=False):
+            result = await session.run(query, pipeline=structured(agents))
 
             assert result.status == "succeeded", (query, result.error)
+            assert [step.agent for step in result.steps] == agents
             for step in result.steps:
                 shape = book[step.agent or ""].output
                 assert shape is not None
@@ -97,9 +118,11 @@ async def test_every_structured_step_gives_valid_json_over_varied_questions(real
 
 
 async def test_the_session_that_opened_the_engine_ends_it():
-    async with Session(Settings(backend="embedded", pipeline="answer")) as session:
+    before = {child.pid for child in psutil.Process().children()}
+    settings = Settings(backend="embedded", pipeline="answer", embedded_threads=1)
+    async with Session(settings) as session:
         result = await session.run("Say hello")
-        (child,) = psutil.Process(os.getpid()).children()
+        (child,) = [child for child in psutil.Process().children() if child.pid not in before]
         assert result.status == "succeeded"
 
     assert not psutil.pid_exists(child.pid)
