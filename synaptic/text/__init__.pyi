@@ -6,11 +6,17 @@ from .problems import KeyPath as KeyPath
 from .problems import did_you_mean as did_you_mean
 from .problems import explain as explain
 from .problems import nearest as nearest
+from .words import ago as ago
+from .words import cut as cut
+from .words import gib as gib
+from .words import latency as latency
 from .words import one_line as one_line
 from .words import plural as plural
 from .words import printable as printable
+from .words import rough_seconds as rough_seconds
 from .words import seconds as seconds
 from .words import size as size
+from .words import whole_seconds as whole_seconds
 from .yaml_positions import YamlDocument as YamlDocument
 from .yaml_positions import parse_yaml as parse_yaml
 from .yaml_positions import read_text as read_text

@@ -1,4 +1,4 @@
-"""Small formatters that everything on the screen shares. Pure functions over text and numbers."""
+"""How durations, sizes and texts are written for people. Pure functions over text and numbers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import Final
 _CONTROL: Final = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)))
 del _CONTROL[ord("\n")], _CONTROL[ord("\t")]
 
-_MINUTE: Final = 60.0
+_MINUTE: Final = 60
+_HOUR: Final = 60 * _MINUTE
+_DAY: Final = 24 * _HOUR
 _KILO: Final = 1000
+_MIB: Final = 1024**2
+_GIB: Final = 1024**3
 
 
 def printable(text: str) -> str:
@@ -17,28 +21,74 @@ def printable(text: str) -> str:
     return text if text.isprintable() else text.translate(_CONTROL)
 
 
+def cut(text: str, limit: int) -> str:
+    """Return ``text``, or its first ``limit - 1`` characters and an ellipsis where it is longer than ``limit``."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
 def one_line(text: str, limit: int = 200) -> str:
     """Return ``text`` printable, its white space collapsed, cut to ``limit`` characters."""
-    flat = printable(" ".join(text.split()))
-    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+    return cut(printable(" ".join(text.split())), limit)
 
 
 def seconds(value: float) -> str:
-    """Return a duration as people write it: ``0.9 s``, ``2 min 5 s``."""
-    if round(value, 1) < _MINUTE:
-        return f"{max(value, 0.0):.1f} s"
-    minutes, rest = divmod(round(value), int(_MINUTE))
-    return f"{minutes} min {rest} s"
+    """Return a duration to a tenth of a second: ``0.9 s``, ``2 min 5 s``, ``3 h 5 min``."""
+    return f"{max(value, 0.0):.1f} s" if round(value, 1) < _MINUTE else whole_seconds(value)
+
+
+def whole_seconds(value: float) -> str:
+    """Return a duration to the second: ``4 s``, ``12 min 3 s``, ``3 h 5 min``."""
+    whole = max(round(value), 0)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE} s"
+    return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
+
+
+def rough_seconds(value: float) -> str:
+    """Return a guessed or long duration in one unit: ``40 s``, ``4 min``, ``3 h``, ``12 d``."""
+    if value < _MINUTE:
+        return f"{max(10 * round(value / 10), 10)} s"
+    for unit, name in ((_DAY, "d"), (_HOUR, "h")):
+        if value >= unit:
+            return f"{value // unit:.0f} {name}"
+    return f"{round(value / _MINUTE)} min"
+
+
+def ago(value: float) -> str:
+    """Return how long ago something was: ``now``, ``5 min ago``, ``3 h ago``, ``12 d ago``."""
+    return "now" if value < _MINUTE else f"{rough_seconds(value)} ago"
+
+
+def latency(value: float) -> str:
+    """Return a short time in seconds with two digits: ``28 µs``, ``0.31 ms``, ``42 ms``; from a second on ``3.1 s``."""
+    if value <= 0:
+        return "0"
+    milliseconds = value * 1e3
+    if milliseconds < 0.1:  # noqa: PLR2004
+        return f"{value * 1e6:.0f} µs"
+    if milliseconds < 10:  # noqa: PLR2004
+        return f"{milliseconds:.2g} ms"
+    return f"{milliseconds:.0f} ms" if round(milliseconds) < _KILO else seconds(value)
 
 
 def size(count: float) -> str:
-    """Return a number of bytes in decimal units: ``94 MB``, ``4.7 GB``."""
+    """Return a number of bytes in decimal units, as files and networks have them: ``94 MB``, ``4.7 GB``."""
     value = float(count)
     for unit in ("B", "kB", "MB"):
         if round(value) < _KILO:
             return f"{value:.0f} {unit}"
         value /= _KILO
     return f"{value:.1f} GB"
+
+
+def gib(count: float) -> str:
+    """Return a number of bytes in binary units, as memory has them: ``3.4 GiB``, ``0.34 GiB``, ``34 MiB``."""
+    value = count / _GIB
+    if value < 0.1:  # noqa: PLR2004
+        return f"{count / _MIB:.0f} MiB"
+    return f"{value:.1f} GiB" if value >= 1 else f"{value:.2f} GiB"
 
 
 def plural(count: int, noun: str) -> str:

@@ -19,7 +19,6 @@ from synaptic.ui.screen.coordinator_view import (
     ASCII,
     SHARE_HEADERS,
     Segment,
-    age,
     free_worker_row,
     headline,
     layer_bar,
@@ -151,13 +150,6 @@ def test_before_the_first_preflight_there_is_a_headline_and_no_more():
 
 def test_headline_of_many_restarts():
     assert headline(replace(LOADING, restarts=3), 900.0).endswith("loading for 0 s, restarted 3 times")
-
-
-@pytest.mark.parametrize(
-    ("value", "words"), [(0.2, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (90, "1 min 30 s"), (7500, "2 h 5 min")]
-)
-def test_age(value: float, words: str):
-    assert age(value) == words
 
 
 def test_single_layers_outputs_alone_and_workers_that_nobody_knows():

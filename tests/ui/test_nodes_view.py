@@ -10,7 +10,7 @@ from synaptic.backends.pool.node.status import Candidate, Decision, ModelStatus,
 from synaptic.errors import BackendUnavailable
 from synaptic.settings.load import NodeSettings
 from synaptic.ui.screen.explain_view import MOST_CANDIDATES, candidate_rows, headline, latest
-from synaptic.ui.screen.nodes_view import NODE_HEADERS, check_lines, duration, status_table
+from synaptic.ui.screen.nodes_view import NODE_HEADERS, check_lines, status_table
 from synaptic.ui.screen.output import table_lines
 
 
@@ -191,19 +191,3 @@ def test_the_latest_are_read_from_old_to_new():
     assert [decision.tag for decision in latest(decisions, 2)] == ["3", "4"]
     assert latest([], 3) == []
     assert len(latest(decisions, 99)) == 5
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (0.0, "0"),
-        (0.0004, "0"),
-        (0.042, "42 ms"),
-        (0.999, "999 ms"),
-        (0.9999, "1.0 s"),
-        (3.14, "3.1 s"),
-        (125.0, "2 min 5 s"),
-    ],
-)
-def test_durations_of_tables(value: float, shown: str):
-    assert duration(value) == shown

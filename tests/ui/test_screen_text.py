@@ -2,16 +2,78 @@
 
 import pytest
 
-from synaptic.text.words import one_line, plural, printable, seconds, size
+from synaptic.text.words import (
+    ago,
+    cut,
+    gib,
+    latency,
+    one_line,
+    plural,
+    printable,
+    rough_seconds,
+    seconds,
+    size,
+    whole_seconds,
+)
 from synaptic.ui.screen.wrap import WordWrapper
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.04, "0.0 s"), (0.94, "0.9 s"), (59.94, "59.9 s"), (59.96, "1 min 0 s"), (125, "2 min 5 s"), (-1, "0.0 s")],
+    [
+        (0.04, "0.0 s"),
+        (0.94, "0.9 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 0 s"),
+        (125, "2 min 5 s"),
+        (3599.6, "1 h 0 min"),
+        (7500, "2 h 5 min"),
+        (-1, "0.0 s"),
+    ],
 )
 def test_durations(value: float, text: str):
     assert seconds(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(-1, "0 s"), (0.2, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (90, "1 min 30 s"), (7500, "2 h 5 min")],
+)
+def test_durations_to_the_second(value: float, text: str):
+    assert whole_seconds(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "10 s"), (14, "10 s"), (44, "40 s"), (61, "1 min"), (200, "3 min"), (3 * 3600, "3 h"), (12 * 86400, "12 d")],
+)
+def test_guessed_durations_have_one_unit(value: float, text: str):
+    assert rough_seconds(value) == text
+    assert ago(value) == ("now" if value < 60 else f"{text} ago")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (28e-6, "28 µs"),
+        (0.00031, "0.31 ms"),
+        (0.014, "14 ms"),
+        (0.999, "999 ms"),
+        (0.9999, "1.0 s"),
+        (3.14, "3.1 s"),
+        (125.0, "2 min 5 s"),
+    ],
+)
+def test_latencies_have_two_digits(value: float, text: str):
+    assert latency(value) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(34 << 20, "34 MiB"), (350 << 20, "0.34 GiB"), (3 << 30, "3.0 GiB"), (80 << 30, "80.0 GiB")]
+)
+def test_sizes_of_memory(count: int, text: str):
+    assert gib(count) == text
 
 
 @pytest.mark.parametrize(
@@ -23,6 +85,8 @@ def test_sizes(count: int, text: str):
 
 def test_text_for_the_screen():
     assert printable("a\x1b[1mb\x9bc\x07\r\nd\te") == "a[1mbc\nd\te"
+    assert cut("abcdef", 6) == "abcdef"
+    assert cut("abcdefg", 6) == "abcde…"
     assert one_line("a\n  b") == "a b"
     assert one_line("x" * 300).endswith("x…")
     assert plural(1, "call") == "1 call"

@@ -31,7 +31,6 @@ from synaptic.messages import ignore_report
 from synaptic.models.download import ModelStore
 from synaptic.ui.actions.serve_worker import Serving, public_warning, serve_worker, settings_line
 from synaptic.ui.cli import run
-from synaptic.ui.screen.workers_view import ago, duration
 from synaptic.waiting import Rules
 
 
@@ -362,15 +361,3 @@ async def test_a_measured_worker_shows_what_it_can_do(engine: Engine, capsys: py
 def test_what_is_no_address_is_told(capsys: pytest.CaptureFixture[str]):
     assert run(["workers", "check", "http://x:1"]) == ExitCode.USAGE
     assert "'http://x:1' has a scheme" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("value", "text"), [(28e-6, "28 µs"), (0.00031, "0.31 ms"), (0.014, "14 ms"), (1.24, "1.2 s")])
-def test_a_round_trip_is_shown_as_people_write_it(value: float, text: str):
-    assert duration(value) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(5, "now"), (300, "5 min ago"), (3 * 3600, "3 h ago"), (12 * 86400, "12 d ago")]
-)
-def test_ages_are_shown_as_people_say_them(seconds: float, text: str):
-    assert ago(seconds) == text

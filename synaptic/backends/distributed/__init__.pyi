@@ -25,7 +25,6 @@ from .placement.types import PlannedWorker as PlannedWorker
 from .placement.types import Share as Share
 from .placement.types import WorkerName as WorkerName
 from .placement.verdicts import device_name as device_name
-from .placement.verdicts import gib as gib
 from .service.adopted import AdoptedBackend as AdoptedBackend
 from .service.control import follow as follow
 from .service.control import launch as launch

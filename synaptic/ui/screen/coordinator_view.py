@@ -12,8 +12,8 @@ import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from synaptic.backends.distributed import CoordinatorState, PlannedWorker, gib
-from synaptic.text import one_line, plural, seconds
+from synaptic.backends.distributed import CoordinatorState, PlannedWorker
+from synaptic.text import gib, one_line, plural, rough_seconds, whole_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,8 +35,6 @@ _NOTHING: Final = "–"
 _WIDEST_BAR: Final = 100
 _NAME_CELLS: Final = 60
 _DIRECTORIES: Final = re.compile(r"(?<= )/(?:[^/]*/)*(?=[^/]+\.gguf)")
-_MINUTE: Final = 60.0
-_HOUR: Final = 3600.0
 _LOADED: Final = frozenset(
     {CoordinatorState.READY, CoordinatorState.DEGRADED, CoordinatorState.SLEEPING},
 )
@@ -102,7 +100,7 @@ def picture(
 
 def headline(status: CoordinatorStatus, now: float) -> str:
     """Return ``llama3.1:70b: ready for 4 min 2 s, 12.3 tok/s, 2 calls and 1 waiting, restarted once``."""
-    for_how_long = age(max(now - status.since, 0.0))
+    for_how_long = whole_seconds(max(now - status.since, 0.0))
     parts = [f"{status.state} for {for_how_long}"]
     if status.tokens_per_second is not None:
         parts.append(f"{status.tokens_per_second:.1f} tok/s")
@@ -133,18 +131,8 @@ def progress_words(progress: LoadProgress) -> str:
     """Return ``42 % (18.2 GiB of 43.0 GiB), about 40 s left``."""
     parts = [f"{100 * progress.fraction:.0f} % ({gib(progress.bytes_done)} of {gib(progress.bytes_total)})"]
     if progress.seconds_left is not None:
-        parts.append(f"about {age(progress.seconds_left)} left")
+        parts.append(f"about {rough_seconds(progress.seconds_left)} left")
     return ", ".join(parts)
-
-
-def age(value: float) -> str:
-    """Return a duration without pretending to precision: ``4 s``, ``12 min``, ``3 h 5 min``."""
-    if round(value) < _MINUTE:
-        return f"{value:.0f} s"
-    if value < _HOUR:
-        return seconds(round(value))
-    hours, rest = divmod(value, _HOUR)
-    return f"{hours:.0f} h {int(rest // _MINUTE)} min"
 
 
 def segments(status: CoordinatorStatus) -> list[Segment]:

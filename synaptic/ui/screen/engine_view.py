@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, TextIO
 
-from synaptic.text import seconds, size
+from synaptic.text import rough_seconds, size, whole_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from synaptic.backends.distributed import Engine, EngineProgress, Installed
 
 _QUARTER = 25
-_MINUTE = 60.0
 _STAGES = {
     "fetching": "fetching the source of llama.cpp",
     "unpacking": "unpacking",
@@ -68,17 +67,10 @@ def progress_line(progress: EngineProgress) -> str:
         return f"{title} …"
     parts = [f"{100 * progress.share:.0f} %" + (f" ({progress.detail})" if progress.detail else "")]
     if progress.elapsed >= 1:
-        parts.append(seconds(round(progress.elapsed)) if progress.elapsed >= _MINUTE else f"{progress.elapsed:.0f} s")
+        parts.append(whole_seconds(progress.elapsed))
     if progress.remaining is not None:
-        parts.append(f"about {rough(progress.remaining)} left")
+        parts.append(f"about {rough_seconds(progress.remaining)} left")
     return f"{title}: " + ", ".join(parts)
-
-
-def rough(value: float) -> str:
-    """Return a guessed duration without pretending to precision: ``40 s``, ``4 min``."""
-    if value < _MINUTE:
-        return f"{max(10 * round(value / 10), 10)} s"
-    return f"{round(value / _MINUTE)} min"
 
 
 def engine_rows(engine: Engine) -> Iterator[tuple[str, str]]:

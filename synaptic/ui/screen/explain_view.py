@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from synaptic.text import one_line, plural
-from synaptic.ui.screen.nodes_view import duration
+from synaptic.text import latency, one_line, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +27,8 @@ def headline(decision: Decision) -> str:
     attempt = f", attempt {decision.attempt}" if decision.attempt > 1 else ""
     what = f"{one_line(decision.tag or 'a call', _NAME_CELLS)}{attempt}: {one_line(decision.model, _NAME_CELLS)}"
     if decision.node is None:
-        return f"{clock}  {what} left waiting, {duration(decision.waited)} so far"
-    waited = f" after {duration(decision.waited)} in the queue" if decision.waited >= _AT_ONCE_SECONDS else " at once"
+        return f"{clock}  {what} left waiting, {latency(decision.waited)} so far"
+    waited = f" after {latency(decision.waited)} in the queue" if decision.waited >= _AT_ONCE_SECONDS else " at once"
     return f"{clock}  {what} to {one_line(decision.node.removeprefix('http://'), _NAME_CELLS)}{waited}"
 
 
@@ -56,7 +55,7 @@ def _row(candidate: Candidate, decision: Decision) -> tuple[str, ...]:
         return (mark, name, _OUT_OF_QUESTION, "", "", "", "", why)
     cached = plural(candidate.cached_tokens, "token") if candidate.cached_tokens else ""
     parts = (candidate.seconds, candidate.wait, candidate.load, candidate.run)
-    return (mark, name, *(duration(part) for part in parts), cached, why)
+    return (mark, name, *(latency(part) for part in parts), cached, why)
 
 
 def _rank(candidate: Candidate, decision: Decision) -> tuple[bool, bool, float, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from synaptic.text import one_line, plural, seconds, size
+from synaptic.text import latency, one_line, plural, seconds, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,7 +35,6 @@ _ABOUT_CELLS: Final = 24
 _NAME_CELLS: Final = 40
 _REASON_CELLS: Final = 200
 _NOTHING: Final = "–"
-_A_SECOND: Final = 0.9995
 
 
 def status_table(statuses: Sequence[NodeStatus], width: int | None = None) -> tuple[tuple[str, ...], Rows]:
@@ -66,7 +65,7 @@ def check_lines(inspection: Inspection) -> Iterator[str]:
         inspection.reason,
         f"Ollama {inspection.version}" if inspection.version else "",
         plural(len(inspection.models), "model") if inspection.models else "",
-        f"answers in {inspection.seconds * 1000:.0f} ms" if inspection.seconds is not None else "",
+        f"answers in {latency(inspection.seconds)}" if inspection.seconds is not None else "",
     ]
     yield f"{word:<8}{name}: {', '.join(fact for fact in facts if fact)}"
     for model in inspection.models:
@@ -79,13 +78,6 @@ def models_word(inspection: Inspection) -> str:
     """Return what models a node has, in a few words."""
     names = [model.name for model in inspection.models]
     return ", ".join(names) if names else inspection.reason
-
-
-def duration(value: float) -> str:
-    """Return seconds as a table has them: ``0``, ``42 ms``, ``3.1 s``, ``2 min 5 s``."""
-    if 0 <= value < _A_SECOND:
-        return f"{value * 1000:.0f} ms" if value * 1000 >= 1 else "0"
-    return seconds(value)
 
 
 def loaded_share(model: ModelStatus) -> str:
@@ -120,7 +112,7 @@ def _model_cells(model: ModelStatus) -> tuple[str, ...]:
     return (
         one_line(model.name, _NAME_CELLS) if model.loaded else f"({one_line(model.name, _NAME_CELLS)})",
         loaded_share(model),
-        duration(model.first_token) if model.first_token is not None else "",
+        latency(model.first_token) if model.first_token is not None else "",
         f"{model.output_rate:.1f}" if model.output_rate is not None else "",
         f"{model.name}: {one_line(model.note)}" if model.note else "",
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from synaptic.backends.distributed import PlannedWorker, device_name, gib, kept_bytes
-from synaptic.text import one_line, plural
-from synaptic.ui.screen.coordinator_view import UNICODE, Glyphs, Segment, age, layer_bar
+from synaptic.backends.distributed import PlannedWorker, device_name, kept_bytes
+from synaptic.text import gib, one_line, plural, rough_seconds
+from synaptic.ui.screen.coordinator_view import UNICODE, Glyphs, Segment, layer_bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -92,7 +92,9 @@ def predicted(placement: Placement) -> str:
     """Return the predicted speed and load time, or what has to be done to know them."""
     if placement.tokens_per_second is None or placement.load_seconds is None:
         return "nothing, because a worker was never measured; --measure does that"
-    return f"{placement.tokens_per_second:.1f} tok/s for one call, loaded in about {age(placement.load_seconds)}"
+    return (
+        f"{placement.tokens_per_second:.1f} tok/s for one call, loaded in about {rough_seconds(placement.load_seconds)}"
+    )
 
 
 def verdict_rows(placement: Placement) -> list[str]:

@@ -8,12 +8,11 @@ import time
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from synaptic.backends.distributed import CoordinatorState
-from synaptic.text import printable
+from synaptic.text import printable, whole_seconds
 from synaptic.ui.screen.coordinator_view import (
     ASCII,
     UNICODE,
     Glyphs,
-    age,
     holder_words,
     model_words,
     picture,
@@ -160,7 +159,7 @@ def record_lines(record: ServiceRecord, width: int, now: float, drawn_with: Glyp
 
     """
     where = "in the foreground" if record.foreground else "in the background"
-    runs = f"  process {record.pid}, {where}, started {age(max(now - record.started_at, 0.0))} ago"
+    runs = f"  process {record.pid}, {where}, started {whole_seconds(max(now - record.started_at, 0.0))} ago"
     if record.status is None:
         lines = [f"{model_words(record.model)}: {'failed' if record.failure else 'starting'}"]
     else:
@@ -196,7 +195,7 @@ def holder_rows(holders: Sequence[Holder], now: float) -> Iterator[tuple[str, ..
 
     """
     for holder in holders:
-        yield f"{holder.host}:{holder.port}", age(max(now - holder.since, 0.0)), holder_words(holder)
+        yield f"{holder.host}:{holder.port}", whole_seconds(max(now - holder.since, 0.0)), holder_words(holder)
 
 
 def holder_document(holder: Holder) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from synaptic.text import one_line, plural, size
+from synaptic.text import ago, gib, latency, one_line, plural, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,11 +18,7 @@ CPU_NOTE: Final = (
 )
 
 _NOTHING: Final = "–"
-_GIB: Final = 1024**3
 _MINUTE: Final = 60
-_HOUR: Final = 3600
-_DAY: Final = 86400
-_MILLISECOND: Final = 1e-3
 _LABEL: Final = 8
 _NAME_CELLS: Final = 60
 
@@ -91,7 +87,7 @@ def look_lines(look: WorkerLook, now: float) -> Iterator[str]:
         yield f"{look.state:<{_LABEL - 1}} {look.reason}"
     elif known is not None:
         devices = plural(len(known.facts.devices), "device")
-        answers = f"answers in {duration(known.facts.round_trip)}"
+        answers = f"answers in {latency(known.facts.round_trip)}"
         yield f"{look.state:<{_LABEL - 1}} {look.endpoint}: RPC {known.facts.version}, {devices}, {answers}"
     if known is not None:
         measured = known.measurement
@@ -123,26 +119,9 @@ def needs_cpu_note(looks: Sequence[WorkerLook]) -> bool:
     return any(device.memory_is_doubtful for one in known for device in one.facts.devices)
 
 
-def duration(value: float) -> str:
-    """Return a round trip as people write it: ``28 µs``, ``0.31 ms``, ``14 ms``, ``1.2 s``."""
-    if value < _MILLISECOND / 10:
-        return f"{value * 1e6:.0f} µs"
-    if value < _MILLISECOND * 10:
-        return f"{value * 1e3:.2g} ms"
-    return f"{value * 1e3:.0f} ms" if value < 1 else f"{value:.1f} s"
-
-
 def measurement_words(measured: Measurement) -> str:
     """Return ``round trip 28 µs, 940 MB/s up, 1.1 GB/s down``."""
-    return f"round trip {duration(measured.round_trip)}, {_rate(measured.upload)} up, {_rate(measured.download)} down"
-
-
-def ago(seconds: float) -> str:
-    """Return how long ago something was: ``now``, ``5 min ago``, ``3 h ago``, ``12 d ago``."""
-    for unit, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
-        if seconds >= unit:
-            return f"{seconds // unit:.0f} {name} ago"
-    return "now"
+    return f"round trip {latency(measured.round_trip)}, {_rate(measured.upload)} up, {_rate(measured.download)} down"
 
 
 def _known_cells(known: KnownWorker | None, now: float) -> tuple[str, ...]:
@@ -151,8 +130,8 @@ def _known_cells(known: KnownWorker | None, now: float) -> tuple[str, ...]:
     measured = known.measurement
     return (
         str(known.facts.version),
-        " + ".join(_gib(device.memory_total) for device in known.facts.devices) or _NOTHING,
-        duration(known.facts.round_trip if measured is None else measured.round_trip),
+        " + ".join(gib(device.memory_total) for device in known.facts.devices) or _NOTHING,
+        latency(known.facts.round_trip if measured is None else measured.round_trip),
         _NOTHING if measured is None else _rate(measured.upload),
         _NOTHING if measured is None else _rate(measured.download),
         ago(now - known.checked_at),
@@ -160,9 +139,9 @@ def _known_cells(known: KnownWorker | None, now: float) -> tuple[str, ...]:
 
 
 def _device_words(device: Device, measured: Measurement | None) -> str:
-    free = f"{_gib(device.memory_free)} free of {_gib(device.memory_total)}"
+    free = f"{gib(device.memory_free)} free of {gib(device.memory_total)}"
     if device.memory_is_doubtful:
-        free = f"{_gib(device.memory_total)}, all of it free as it says (as every CPU does)"
+        free = f"{gib(device.memory_total)}, all of it free as it says (as every CPU does)"
     reading = None
     if measured is not None and device.index < len(measured.weight_reading):
         reading = measured.weight_reading[device.index]
@@ -189,10 +168,6 @@ def _known_json(known: KnownWorker | None) -> dict[str, Any]:
         "measurement": None if known.measurement is None else asdict(known.measurement),
         "measured_at": known.measured_at,
     }
-
-
-def _gib(count: int) -> str:
-    return f"{count / _GIB:.1f} GiB"
 
 
 def _rate(value: float) -> str:

@@ -8,6 +8,7 @@ from synaptic.backends.distributed.placement import predict
 from synaptic.backends.distributed.placement.search import MOST_DEVICES
 from synaptic.backends.distributed.placement.types import DeviceVerdict, PlannedWorker
 from synaptic.errors import NoPlacement
+from synaptic.text import gib
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from synaptic.backends.distributed.placement.types import Offer, Placement, ServingNeeds, Share, WorkerName
     from synaptic.models import ModelShape
 
-_TENTH = 0.1
 _CLEARLY = 1.05
 _HINT = (
     "ask for a shorter context (--context) or fewer calls at once (--slots), take a smaller quantisation of the model, "
@@ -37,14 +37,6 @@ def verdicts(placement: Placement, offers: Sequence[Offer]) -> tuple[DeviceVerdi
 def device_name(endpoint: WorkerName, device: int) -> str:
     """Return how a device is called: by its worker alone, if it is its first; ``local-1`` if it does not run yet."""
     return f"{endpoint} device {device}" if device else str(endpoint)
-
-
-def gib(count: float) -> str:
-    """Return bytes as ``3.4 GiB``, ``0.34 GiB``, and below a tenth ``34 MiB``."""
-    value = count / predict.GIB
-    if value < _TENTH:
-        return f"{count / predict.MIB:.0f} MiB"
-    return f"{value:.1f} GiB" if value >= 1 else f"{value:.2f} GiB"
 
 
 def usable_offers(offers: Sequence[Offer]) -> list[Offer]:
