@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from synaptic.text import did_you_mean
+from synaptic.text import cut, did_you_mean
 
 MAX_FILE_BYTES: Final = 8 << 20
 MAX_FILES: Final = 1000
@@ -226,5 +226,4 @@ def _near(place: Path) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+    return cut(repr(value), _SHOWN)

@@ -28,6 +28,7 @@ from synaptic.errors import (
     StreamFailed,
     StreamTruncated,
 )
+from synaptic.text import one_line
 
 QUOTE_CHARACTERS = 80
 MESSAGE_CHARACTERS = 300
@@ -59,17 +60,15 @@ def without_password(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def printable(text: str | bytes, limit: int = MESSAGE_CHARACTERS) -> str:
+def server_text(text: str | bytes, limit: int = MESSAGE_CHARACTERS) -> str:
     """Return what a server said as one line of at most ``limit`` characters, control characters removed."""
-    raw = text[: limit * 8].decode(errors="replace") if isinstance(text, bytes) else text[: limit * 8]
-    spaced = " ".join(raw.split())
-    clean = "".join(character for character in spaced if character.isprintable())
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+    start = text[: limit * 8]
+    return one_line(start.decode(errors="replace") if isinstance(start, bytes) else start, limit)
 
 
 def error_text(body: bytes) -> str:
     """Return the message in an error's body: Ollama's ``error`` string, OpenAI's ``error.message``, else its start."""
-    return _message(_error_field(body)) or printable(body)
+    return _message(_error_field(body)) or server_text(body)
 
 
 def error_in_stream(value: Mapping[str, object], origin: Origin) -> BackendError | None:
@@ -130,17 +129,17 @@ def from_httpx(error: Exception, origin: Origin, *, answered: bool) -> BackendEr
     if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol)):
         return no_address(error, origin)
     if isinstance(error, httpx.LocalProtocolError):
-        message = f"the request to {node} is not valid HTTP: {printable(str(error))}"
+        message = f"the request to {node} is not valid HTTP: {server_text(str(error))}"
         return RequestRejected(message, backend=origin.backend, node=node)
     if isinstance(error, (httpx.DecodingError, httpx.TooManyRedirects, httpx.CookieConflict)) or _is_nonsense(error):
         return ProtocolError(
-            f"{node} does not speak proper HTTP: {printable(str(error), QUOTE_CHARACTERS)}",
+            f"{node} does not speak proper HTTP: {server_text(str(error), QUOTE_CHARACTERS)}",
             hint=OTHER_PROGRAM,
             backend=origin.backend,
             node=node,
         )
     if answered:
-        reason = printable(str(error)) or type(error).__name__
+        reason = server_text(str(error)) or type(error).__name__
         message = f"the connection to {node} was cut before the reply was complete ({reason})"
         return StreamTruncated(message, backend=origin.backend, node=node)
     return _not_reached(error, origin)
@@ -148,7 +147,7 @@ def from_httpx(error: Exception, origin: Origin, *, answered: bool) -> BackendEr
 
 def no_address(error: Exception, origin: Origin) -> BackendError:
     """Return the error for an address that cannot be one of a server."""
-    message = f"{origin.node} is no address of a server: {printable(str(error))}"
+    message = f"{origin.node} is no address of a server: {server_text(str(error))}"
     return _unavailable(message, origin, hint="write http://host:port")
 
 
@@ -164,7 +163,7 @@ def no_answer_within(seconds: float | None, origin: Origin) -> BackendError:
 
 def not_json(text: bytes, origin: Origin) -> ProtocolError:
     """Return the error for a body or a line that is no JSON object."""
-    start = printable(text, QUOTE_CHARACTERS)
+    start = server_text(text, QUOTE_CHARACTERS)
     kind = "a web page" if start.lower().startswith(("<!doctype", "<html")) else "something else"
     return ProtocolError(
         f"{origin.node} sent {kind} instead of a JSON object: {start!r}",
@@ -182,7 +181,7 @@ def _usual_error(status: int, body: bytes, origin: Origin, *, html: bool) -> Bac
     if status >= 500:  # noqa: PLR2004 - the classes of statuses are known by their numbers
         return ServerError(said)
     if status < 400 or html:  # noqa: PLR2004 - as above
-        start = printable(body, QUOTE_CHARACTERS)
+        start = server_text(body, QUOTE_CHARACTERS)
         return ProtocolError(
             f"{origin.node} answered {status} with {start!r} where JSON was expected", hint=OTHER_PROGRAM
         )
@@ -200,7 +199,7 @@ def _is_context_overflow(error: object) -> bool:
 
 def _message(error: object) -> str:
     message = error.get("message") if isinstance(error, Mapping) else error
-    return printable(message) if isinstance(message, str) else ""
+    return server_text(message) if isinstance(message, str) else ""
 
 
 def _error_field(body: bytes) -> object:
@@ -225,7 +224,7 @@ def _not_reached(error: Exception, origin: Origin) -> BackendError:
         return _unavailable(f"the name {name!r} does not resolve", origin, hint=f"check the address {node}")
     if any(isinstance(cause, ssl.SSLError) for cause in causes):
         return _unavailable(
-            f"no secure connection to {node}: {printable(str(error))}",
+            f"no secure connection to {node}: {server_text(str(error))}",
             origin,
             hint="does the server speak https, with a certificate this machine trusts? Else write http://",
         )
@@ -233,7 +232,7 @@ def _not_reached(error: Exception, origin: Origin) -> BackendError:
         number = next((cause.errno for cause in causes if isinstance(cause, OSError) and cause.errno), None)
         why = f" ({os.strerror(number).lower()})" if number else ""
         return _unavailable(f"nothing answers at {node}{why}", origin, hint="is the server running there?")
-    reason = printable(str(error)) or type(error).__name__
+    reason = server_text(str(error)) or type(error).__name__
     return _unavailable(f"{node} closed the connection without an answer ({reason})", origin)
 
 

@@ -13,6 +13,7 @@ from synaptic.pipeline.graph_theory import implied, layers, leads_to
 from synaptic.pipeline.kinds import KINDS, Picture
 from synaptic.pipeline.plan import default_inputs
 from synaptic.pipeline.plan_rows import run_count
+from synaptic.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -177,18 +178,12 @@ def _lines(step: CompiledStep, worker: CompiledStep, inputs: Mapping[str, Any]) 
     what = f"{PICTURES[worker.kind].label}{worker.work.name}".strip()
     yield " ".join(part for part in (what, times if times != "1" else "") if part)
     if step.when is not None:
-        yield f"when {shortened(step.when.source, _MOST_CONDITION)}"
+        yield f"when {one_line(step.when.source, _MOST_CONDITION)}"
     approve = step.approve or worker.approve
     if approve:
         yield f"a person confirms {'prompt and output' if approve == 'both' else f'the {approve}'}"
     if step.on_error == "skip":
         yield "left out on error"
-
-
-def shortened(text: str, limit: int) -> str:
-    """Return the text on one line, cut to ``limit`` characters."""
-    flat = " ".join(text.split())
-    return flat if len(flat) <= limit else f"{flat[: limit - 1]}…"
 
 
 def layered(paths: Iterable[str], edges: Collection[Edge]) -> dict[str, int]:

@@ -21,7 +21,7 @@ from synaptic.pipeline.templates import (
     StaticType,
     Text,
 )
-from synaptic.text import explain
+from synaptic.text import cut, explain
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -146,8 +146,7 @@ def described(value: object) -> str:
 
 def shown(value: object) -> str:
     """Return a value as it is written, cut short."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+    return cut(repr(value), _SHOWN)
 
 
 def annotation_text(annotation: Any) -> str:

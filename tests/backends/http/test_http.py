@@ -43,7 +43,7 @@ from synaptic.backends.http.client import (
     sse,
     stream_request,
 )
-from synaptic.backends.http.errors import Origin, error_text, printable, retry_after_seconds, without_password
+from synaptic.backends.http.errors import Origin, error_text, retry_after_seconds, server_text, without_password
 from synaptic.errors import (
     BackendBusy,
     BackendError,
@@ -326,8 +326,8 @@ async def test_an_error_whose_body_never_ends_is_still_that_error(body: bytes) -
 
 
 def test_what_a_server_says_is_cut_and_cleaned() -> None:
-    assert printable("a\x1b[31m\x00b\n\n c" + "d" * 400) == ("a[31mb c" + "d" * 291 + "…")
-    assert printable(b"\xff\xfeok") == "��ok"
+    assert server_text("a\x1b[31m\x00b\n\n c" + "d" * 400) == ("a[31mb c" + "d" * 291 + "…")
+    assert server_text(b"\xff\xfeok") == "��ok"
     assert error_text(b'{"error":{"message":7}}') == '{"error":{"message":7}}'
     assert error_text(b"[1]") == "[1]"
 
