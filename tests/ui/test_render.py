@@ -32,7 +32,7 @@ from synaptic.runtime.events import (
     TokenDelta,
 )
 from synaptic.ui.screen.render import make_renderer
-from synaptic.ui.screen.render_live import ASCII, MOST_CHILDREN, UNICODE, LiveStatus, bar, layout
+from synaptic.ui.screen.render_live import ASCII, MOST_CHILDREN, LiveStatus, bar, layout
 from synaptic.ui.screen.run_view import RunView, parent, place
 
 WHOLE_RUN = [
@@ -348,8 +348,21 @@ def test_an_empty_table_has_no_lines():
 
 def test_glyphs_without_unicode():
     assert {ASCII.of(state, 0.0) for state in ("running", "failed", "waiting")} == {"|", "x", "."}
-    assert bar(BackendProgress("e", "x", 5, 10), ASCII).plain.count("#") == 12
-    assert bar(BackendProgress("e", "x", 5, None), UNICODE).plain == "x  5 B"
+
+
+@pytest.mark.parametrize(("encoding", "sign"), [("utf-8", "━"), ("ascii", "-")])
+def test_the_bar_of_a_download(encoding: str, sign: str):
+    out = io.TextIOWrapper(io.BytesIO(), encoding)
+    console = Console(file=out, width=60, color_system=None)
+
+    with console.capture() as shown:
+        console.print(bar(BackendProgress("e", "x [b]", 5, 10)))
+        console.print(bar(BackendProgress("e", "y", 5, None)))
+
+    assert [line.rstrip() for line in shown.get().splitlines()] == [
+        f"x [b]  {sign * 12:24}  5 B of 10 B  50%",
+        "y  5 B",
+    ]
 
 
 def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch):

@@ -65,10 +65,9 @@ class Screen:
             self.note(f"hint: {error.hint}")
 
     def table(self, rows: Sequence[Sequence[str]], headers: Sequence[str] = ()) -> None:
-        """Print rows in aligned columns; on a terminal the last column is wrapped."""
+        """Print rows in aligned columns, folded to the width of a terminal."""
         clean = [[printable(cell) for cell in row] for row in rows]
-        lines = screen.table_lines(headers or [""] * len(rows[0]), clean, self._width())
-        for line in lines if headers else lines[1:]:
+        for line in screen.table_lines(headers, clean, self._width()):
             self.say(line)
 
     def clear(self) -> None:

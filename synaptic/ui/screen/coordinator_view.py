@@ -12,11 +12,12 @@ import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from synaptic.backends.distributed import CoordinatorState, PlannedWorker
+from synaptic.backends.distributed import CoordinatorState, PlannedWorker, recall
 from synaptic.text import gib, one_line, plural, rough_seconds, whole_seconds
+from synaptic.ui.screen.output import table_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from synaptic.backends.distributed import (
         CoordinatorStatus,
@@ -40,7 +41,7 @@ _LOADED: Final = frozenset(
 )
 
 
-class Glyphs(NamedTuple):
+class BarGlyphs(NamedTuple):
     """What the bar is drawn with; each is one cell wide."""
 
     edge: str
@@ -49,8 +50,8 @@ class Glyphs(NamedTuple):
     lost: str
 
 
-UNICODE: Final = Glyphs("┃", "━", "─", "✗")
-ASCII: Final = Glyphs("|", "=", "-", "x")
+UNICODE: Final = BarGlyphs("┃", "━", "─", "✗")
+ASCII: Final = BarGlyphs("|", "=", "-", "x")
 
 
 class Segment(NamedTuple):
@@ -71,7 +72,7 @@ class Segment(NamedTuple):
 
 
 def picture(
-    status: CoordinatorStatus, width: int, now: float, glyphs: Glyphs = UNICODE, *, api_key: bool = False
+    status: CoordinatorStatus, width: int, now: float, glyphs: BarGlyphs = UNICODE, *, api_key: bool = False
 ) -> list[str]:
     """Return the lines that show a coordinator: how it is, its layers as a bar, and who has which of them.
 
@@ -154,7 +155,7 @@ def segments(status: CoordinatorStatus) -> list[Segment]:
     return found
 
 
-def layer_bar(parts: Sequence[Segment], width: int, glyphs: Glyphs = UNICODE) -> str:
+def layer_bar(parts: Sequence[Segment], width: int, glyphs: BarGlyphs = UNICODE) -> str:
     """Return the bar, at most ``width`` cells wide; "" where that is too narrow for the segments."""
     room = min(width, _WIDEST_BAR) - len(parts) - 1
     if not parts or room < len(parts):
@@ -176,17 +177,14 @@ def shared_out(weights: Sequence[int], cells: int) -> list[int]:
     return [count + 1 for count in counts]
 
 
-def legend(status: CoordinatorStatus) -> Iterator[str]:
-    """Yield a line a share: ``1  10.0.0.4:50052  0-39  18.2 GiB  alive``."""
-    if status.placement is None:
-        return
+def legend(status: CoordinatorStatus) -> list[str]:
+    """Return a line a share: ``1  10.0.0.4:50052  0-39  18.2 GiB  alive``."""
+    shares = () if status.placement is None else status.placement.shares
     rows = [
         (str(number), _endpoint(share), _layers(share), gib(share.weight_bytes), _standing_words(status, share))
-        for number, share in enumerate(status.placement.shares, start=1)
+        for number, share in enumerate(shares, start=1)
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        yield "  ".join((*(cell.ljust(cells) for cell, cells in zip(row, widths, strict=False)), row[-1])).rstrip()
+    return table_lines((), rows)
 
 
 def share_rows(statuses: Sequence[CoordinatorStatus], holders: Sequence[Holder]) -> list[tuple[str, ...]]:
@@ -216,8 +214,6 @@ def share_rows(statuses: Sequence[CoordinatorStatus], holders: Sequence[Holder])
 
 def free_worker_row(endpoint: Endpoint, holders: Sequence[Holder]) -> tuple[str, ...]:
     """Return the row of a worker of the settings that has no layers of ours."""
-    from synaptic.backends.distributed import recall  # noqa: PLC0415 - a file is read only for these
-
     known, holder = recall(endpoint), _holder_words(endpoint, holders)
     free = "" if known is None else "; ".join(gib(device.memory_total) for device in known.facts.devices)
     words = f"has {free} (synaptic workers check)" if free else "never checked: /rpc check"
@@ -281,11 +277,11 @@ def _loaded_part(status: CoordinatorStatus) -> float:
     return 0.0
 
 
-def _segment(part: Segment, cells: int, glyphs: Glyphs) -> str:
+def _segment(part: Segment, cells: int, glyphs: BarGlyphs) -> str:
     full = round(part.filled * cells)
     line = glyphs.lost * cells if part.lost else glyphs.loaded * full + glyphs.missing * (cells - full)
     for label in part.labels:
-        # A cell of the line has to be left on both sides, or nobody sees how far it is loaded.
+        # A cell of the line has to be left on both sides, or one cannot see how far it is loaded.
         if len(label) + 4 <= cells:
             start = (cells - len(label) - 2) // 2
             return f"{line[:start]} {label} {line[start + len(label) + 2 :]}"

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, TextIO
 
 from synaptic.text import rough_seconds, size, whole_seconds
+from synaptic.ui.screen.output import terminal_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,8 +55,6 @@ class BuildView:
             self._dirty = False
 
     def _cut(self, line: str) -> str:
-        from synaptic.ui.screen.output import terminal_width  # noqa: PLC0415
-
         assert self._err is not None
         return line[: terminal_width(self._err) - 1]
 

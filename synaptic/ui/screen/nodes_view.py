@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rich.cells import cell_len
+
 from synaptic.text import latency, one_line, plural, seconds, size
 
 if TYPE_CHECKING:
@@ -153,6 +155,4 @@ def _model_facts(model: ModelStatus) -> str:
 
 def _cells(headers: Sequence[str], rows: Rows) -> int:
     """Return the width of all columns but the last, with the gaps after them."""
-    from rich.cells import cell_len  # noqa: PLC0415 - the prompt's start does without
-
     return sum(max(cell_len(row[index]) for row in (tuple(headers), *rows)) + 2 for index in range(len(headers) - 1))

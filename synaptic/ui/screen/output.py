@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any, TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from synaptic.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_GAP = "  "
-_NARROWEST_LAST_COLUMN = 12
+_GAP = 2
+_NARROWEST = 12
+_UNLIMITED = 1_000_000
 _LABEL = 10
 _USUAL_WIDTH = 80
 
@@ -34,7 +40,7 @@ def write_paragraph(label: str, text: str, out: TextIO | None = None) -> None:
     """Print a text behind its label, if it has one; on a terminal it is wrapped."""
     out = out or sys.stdout
     indent = " " * _LABEL if label else ""
-    width = max(terminal_width(out) - len(indent), _NARROWEST_LAST_COLUMN) if out.isatty() else None
+    width = max(terminal_width(out) - len(indent), _NARROWEST) if out.isatty() else None
     first, *others = _wrapped(printable(text), width)
     print(f"{label:<{len(indent)}}{first}", file=out)
     for other in others:
@@ -50,32 +56,32 @@ def terminal_width(out: TextIO) -> int:
 
 
 def write_table(headers: Sequence[str], rows: Iterable[Sequence[str]], out: TextIO | None = None) -> None:
-    """Print aligned columns; on a terminal the last one is wrapped, elsewhere every row is one line."""
+    """Print aligned columns, folded to the width of a terminal; elsewhere every row is one line."""
     out = out or sys.stdout
     width = terminal_width(out) if out.isatty() else None
     for line in table_lines(headers, [[printable(cell) for cell in row] for row in rows], width):
         print(line, file=out)
 
 
-def table_lines(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
-    """Return the lines of a table; ``width`` is in cells, ``None`` does not wrap."""
-    from rich.cells import cell_len, set_cell_size  # noqa: PLC0415 - the help prints no tables
+def table_lines(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
+    """Return the lines of a table, aligned in columns.
 
-    table = [[title.upper() for title in headers], *(["\n".join(cell.splitlines()) for cell in row] for row in rows)]
-    sizes = [max(cell_len(row[index]) for row in table) for index in range(len(headers) - 1)]
-    indent = sum(sizes) + len(_GAP) * len(sizes)
-    lines: list[str] = []
-    for row in table:
-        start = "".join(set_cell_size(cell, cells) + _GAP for cell, cells in zip(row, sizes, strict=False))
-        first, *others = _wrapped(row[-1], None if width is None else max(width - indent, _NARROWEST_LAST_COLUMN))
-        lines.append((start + first).rstrip())
-        lines += [" " * indent + other for other in others]
-    return lines
+    Args:
+        headers: One a column, or none at all.
+        rows: Texts; markup in them is text.
+        width: In cells: what is wider is folded, the widest column first. ``None`` keeps every row on one line.
+
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), show_header=bool(headers))
+    for title in headers or ("",) * max((len(row) for row in rows), default=0):
+        table.add_column(Text(title.upper()), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell if width else " ".join(cell.splitlines())) for cell in row))
+    console = Console(width=width or _UNLIMITED, color_system=None)
+    with console.capture() as captured:
+        console.print(table)
+    return [line.rstrip() for line in captured.get().splitlines()]
 
 
 def _wrapped(text: str, width: int | None) -> list[str]:
-    if width is None:
-        return [" ".join(text.split())]
-    import textwrap  # noqa: PLC0415
-
-    return textwrap.wrap(text, width) or [""]
+    return [" ".join(text.split())] if width is None else textwrap.wrap(text, width) or [""]

@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from synaptic.backends.distributed import PlannedWorker, device_name, kept_bytes
 from synaptic.text import gib, one_line, plural, rough_seconds
-from synaptic.ui.screen.coordinator_view import UNICODE, Glyphs, Segment, layer_bar
+from synaptic.ui.screen.coordinator_view import UNICODE, BarGlyphs, Segment, layer_bar
+from synaptic.ui.screen.output import table_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from synaptic.backends.distributed import Placement, Share
 
 _NAME_CELLS = 60
 _INDENT = "  "
-_GAP = "  "
 _MILLISECONDS = 1000
 
 
-def placement_lines(placement: Placement, width: int, glyphs: Glyphs = UNICODE) -> list[str]:
+def placement_lines(placement: Placement, width: int, glyphs: BarGlyphs = UNICODE) -> list[str]:
     """Return the lines that show a placement.
 
     Args:
@@ -67,7 +65,7 @@ def share_rows(placement: Placement) -> list[str]:
         )
         for number, share in enumerate(placement.shares, start=1)
     ]
-    return list(_aligned(rows))
+    return table_lines((), rows)
 
 
 def held(share: Share) -> str:
@@ -107,7 +105,7 @@ def verdict_rows(placement: Placement) -> list[str]:
         )
         for verdict in placement.verdicts
     ]
-    return list(_aligned(rows))
+    return table_lines((), rows)
 
 
 def placement_document(placement: Placement) -> dict[str, Any]:
@@ -157,9 +155,3 @@ def _name(share: Share) -> str:
 def _labels(number: int, share: Share) -> tuple[str, ...]:
     name = _name(share)
     return (f"{number}: {name}, {plural(share.layers, 'layer')}", f"{number}: {name}", str(number))
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(len(rows[0]) - 1 if rows else 0)]
-    for row in rows:
-        yield _GAP.join((*(cell.ljust(cells) for cell, cells in zip(row, widths, strict=False)), row[-1])).rstrip()

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from rich.cells import cell_len, set_cell_size
 from rich.console import Group
 from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 from synaptic.messages import BackendProgress
@@ -54,7 +56,7 @@ _WORDS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Glyphs:
+class StateGlyphs:
     """The signs that a terminal can show."""
 
     spinner: str
@@ -66,8 +68,6 @@ class Glyphs:
     asking: str
     branch: str
     last: str
-    full: str
-    empty: str
 
     def of(self, state: str, now: float) -> str:
         """Return the sign of a state; that of a running step turns."""
@@ -83,8 +83,8 @@ class Glyphs:
         return signs.get(state, self.failed)
 
 
-UNICODE: Final = Glyphs("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "·", "✓", "✗", "–", "▸", "?", "├ ", "└ ", "━", "─")
-ASCII: Final = Glyphs("|/-\\", ".", "+", "x", "-", ">", "?", "|-", "`-", "#", "-")
+UNICODE: Final = StateGlyphs("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "·", "✓", "✗", "–", "▸", "?", "├ ", "└ ")
+ASCII: Final = StateGlyphs("|/-\\", ".", "+", "x", "-", ">", "?", "|-", "`-")
 
 
 class LiveStatus(PlainStatus):
@@ -158,11 +158,9 @@ class LiveStatus(PlainStatus):
         super().close()
 
     def lines(self, width: int, now: float) -> list[Text]:
-        """Return the tree and the downloads as lines of at most ``width`` cells."""
+        """Return the tree as lines of at most ``width`` cells."""
         with self._lock:
-            table = [_row(step, guide, now, self) for guide, step in self._walk()]
-            downloads = list(self._downloads.values())
-        return [*layout(table, width), *(bar(report, self._glyphs) for report in downloads)]
+            return layout([_row(step, guide, now, self) for guide, step in self._walk()], width)
 
     def glyph(self, step: StepView, now: float) -> str:
         """Return the sign of a step's state."""
@@ -210,7 +208,9 @@ class LiveStatus(PlainStatus):
             live.stop()
 
     def _frame(self) -> RenderableType:
-        return Group(*self.lines(self._console.width, time.time()))
+        with self._lock:
+            downloads = list(self._downloads.values())
+        return Group(*self.lines(self._console.width, time.time()), *map(bar, downloads))
 
     def _walk(self) -> Iterator[tuple[str, StepView]]:
         for step in list(self.view.steps.values()):
@@ -301,13 +301,13 @@ def _pad(cell: str, cells: int, column: int) -> str:
     return " " * (cells - cell_len(cell)) + cell if column in _NUMBERS else set_cell_size(cell, cells)
 
 
-def bar(report: BackendProgress, glyphs: Glyphs) -> Text:
+def bar(report: BackendProgress) -> RenderableType:
     """Return the progress of a download as one line."""
-    label = printable(report.label)
+    label = Text(printable(report.label), no_wrap=True, overflow="ellipsis")
     if not report.total:
-        return Text(f"{label}  {size(report.done)}", no_wrap=True, overflow="ellipsis")
+        return label.append(f"  {size(report.done)}")
     share = min(report.done / report.total, 1.0)
-    full = round(share * _BAR_CELLS)
-    line = Text(f"{label}  ", no_wrap=True, overflow="ellipsis")
-    line.append(glyphs.full * full, "cyan").append(glyphs.empty * (_BAR_CELLS - full), "dim")
-    return line.append(f"  {size(report.done)} of {size(report.total)}  {share:.0%}")
+    line = Table.grid(padding=(0, len(_GAP)))
+    how_far = f"{size(report.done)} of {size(report.total)}  {share:.0%}"
+    line.add_row(label, ProgressBar(report.total, report.done, width=_BAR_CELLS), Text(how_far, no_wrap=True))
+    return line

@@ -7,12 +7,16 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from synaptic.backends.distributed import CoordinatorState
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from synaptic.backends.distributed import CoordinatorState, read_records
 from synaptic.text import printable, whole_seconds
 from synaptic.ui.screen.coordinator_view import (
     ASCII,
     UNICODE,
-    Glyphs,
+    BarGlyphs,
     holder_words,
     model_words,
     picture,
@@ -22,8 +26,6 @@ from synaptic.ui.screen.coordinator_view import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from rich.live import Live
 
     from synaptic.backends.distributed import Holder, ServiceRecord
 
@@ -67,9 +69,6 @@ class LoadView:
 
     def _draw(self) -> None:
         if self._live is None:
-            from rich.console import Console  # noqa: PLC0415 - on a terminal only
-            from rich.live import Live  # noqa: PLC0415 - the same
-
             console = Console(file=self._err, highlight=False)
             self._live = Live(
                 console=console,
@@ -82,21 +81,16 @@ class LoadView:
             )
             self._live.start()
 
-    def _text(self, width: int, *, ascii_only: bool) -> Any:
+    def _text(self, width: int, *, ascii_only: bool) -> Text:
         lines = [] if self._record is None else record_lines(self._record, width, time.time(), glyphs(ascii_only))
         return _text([*lines, *([self._last_line] if self._last_line else [])])
 
 
 def watch_services(out: TextIO) -> None:
-    """Show all services on a terminal, drawn anew until Ctrl-C; what was last seen stays."""
-    from rich.console import Console  # noqa: PLC0415 - on a terminal only
-    from rich.live import Live  # noqa: PLC0415 - the same
-
-    from synaptic.backends.distributed import read_records  # noqa: PLC0415 - the same
-
+    """Show all services on a terminal, redrawn until Ctrl-C; what was last seen stays."""
     console = Console(file=out, highlight=False)
 
-    def text() -> Any:
+    def text() -> Text:
         drawn_with = glyphs(console.options.ascii_only)
         groups = [record_lines(record, console.width, time.time(), drawn_with) for record in read_records()]
         return _text([line for group in groups for line in group] or ["no service runs"])
@@ -115,13 +109,11 @@ def watch_services(out: TextIO) -> None:
             time.sleep(1 / _REFRESHES)
 
 
-def _text(lines: Sequence[str]) -> Any:
-    from rich.text import Text  # noqa: PLC0415 - on a terminal only
-
+def _text(lines: Sequence[str]) -> Text:
     return Text("\n".join(printable(line) for line in lines), no_wrap=True, overflow="ellipsis")
 
 
-def glyphs(ascii_only: bool) -> Glyphs:  # noqa: FBT001 - it is the whole question
+def glyphs(ascii_only: bool) -> BarGlyphs:  # noqa: FBT001 - it is the whole question
     """Return what a bar is drawn with."""
     return ASCII if ascii_only else UNICODE
 
@@ -148,7 +140,7 @@ def step_line(record: ServiceRecord) -> str:
     return f"{model}: {status.state}{reason}"
 
 
-def record_lines(record: ServiceRecord, width: int, now: float, drawn_with: Glyphs) -> list[str]:
+def record_lines(record: ServiceRecord, width: int, now: float, drawn_with: BarGlyphs) -> list[str]:
     """Return the lines that show a service.
 
     Args:
@@ -187,7 +179,7 @@ def record_document(record: ServiceRecord) -> dict[str, Any]:
 
 
 def holder_rows(holders: Sequence[Holder], now: float) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each worker that somebody holds.
+    """Yield a row for each worker that is held.
 
     Args:
         holders: By the registry of workers.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rich.cells import cell_len
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -52,7 +54,7 @@ class WordWrapper:
         else:
             self._word += character
             self._line += character
-            if ord(character) >= _ASCII_END and _cells(character) > 1:
+            if ord(character) >= _ASCII_END and cell_len(character) > 1:
                 yield from self._place_word()
 
     def _place_word(self) -> Iterator[str]:
@@ -60,7 +62,7 @@ class WordWrapper:
         word, self._word = self._word, ""
         if not word:
             return
-        cells = _cells(word)
+        cells = cell_len(word)
         breaks = self._limit is not None and self._column + len(self._space) + cells > self._limit
         if breaks and self._column and not self._verbatim:
             self._space, self._column = "", 0
@@ -82,11 +84,3 @@ class WordWrapper:
             self._fenced = not self._fenced
         self._line, self._column = "", 0
         self._limit = self._width()
-
-
-def _cells(text: str) -> int:
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len  # noqa: PLC0415 - rich is loaded by whoever shows an answer
-
-    return cell_len(text)
