@@ -16,8 +16,7 @@ from synaptic.messages import Usage
 from synaptic.pipeline import named_tools
 from synaptic.runtime import RunFinished, RunResult, Session, run_document
 from synaptic.ui.commands import load
-from synaptic.ui.question import compose, parse_inputs, piped_text
-from synaptic.ui.root import mistaken_command
+from synaptic.ui.question import compose, mistaken_command, parse_inputs, piped_text
 from synaptic.ui.screen import (
     make_approver,
     make_renderer,

@@ -1,7 +1,11 @@
-"""The root of the command line: which words are a question, which a subcommand. Imports click and no more."""
+"""The root of the command line: which words are a question, which a subcommand, and how it ends.
+
+The help needs click and no more: commands are imported when they are called, rich when an error is shown.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from importlib import import_module
@@ -9,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from synaptic.errors import SynapticError
+from synaptic.ui import screen
 from synaptic.ui.options import Options, question_options
 
 if TYPE_CHECKING:
@@ -49,9 +55,6 @@ Examples:
 Exit codes: 0 answered, 1 the run failed, 2 wrong usage or settings,
 3 nothing can serve the request, 130 interrupted."""
 
-_CLOSE_ENOUGH = 0.72
-_MOST_WORDS = 3
-
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
@@ -81,6 +84,40 @@ class LazyGroup(click.Group):
         """Write the examples with the name that the program was called by."""
         self.epilog = _EPILOG.format(prog=ctx.command_path)
         super().format_epilog(ctx, formatter)
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Carry out one command line and return its exit code; every error but an interruption has then been shown.
+
+    Raises:
+        KeyboardInterrupt: If the person broke it off.
+
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A lone surrogate in a model's JSON, or an ASCII terminal, must not end the run.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    try:
+        root = build_root()
+        result = root.main(rewrite(root, arguments), prog_name=program_name(sys.argv[0]), standalone_mode=False)
+    except click.exceptions.Exit as exc:
+        return exc.exit_code
+    except SystemExit:
+        # `synaptic ... | head -1`: the reader has what it wanted, and click ends with this.
+        return 0
+    except click.Abort as exc:
+        raise KeyboardInterrupt from exc
+    except click.ClickException as exc:
+        message, hint = usage_message(exc)
+        print(f"error: {message}", *([f"hint: {hint}"] if hint else []), sep="\n", file=sys.stderr)
+        return exc.exit_code
+    except SynapticError as exc:
+        screen.show_error(screen.stderr_console(), exc)
+        return int(exc.exit_code)
+    except Exception as exc:  # noqa: BLE001 - the end of the line: a person gets a sentence, -v the traceback
+        screen.show_bug(exc, verbose=any(word in {"-v", "--verbose"} for word in arguments))
+        return 1
+    return result if isinstance(result, int) else 0
 
 
 def build_root() -> click.Group:
@@ -165,18 +202,6 @@ def _refuse_question_options(context: click.Context, options: Options) -> None:
     if wrong and name not in {QUESTION_COMMAND, CHAT_COMMAND}:
         message = f"{wrong} is for questions, and {name!r} is a command; to ask it, write -- before it"
         raise click.UsageError(message, context)
-
-
-def mistaken_command(words: Sequence[str]) -> str | None:
-    """Return the subcommand that a question of few words may have been meant to be."""
-    if not words or len(words) > _MOST_WORDS or not words[0].isalpha():
-        return None
-    from difflib import SequenceMatcher  # noqa: PLC0415 - for questions only, not for the help
-
-    typed = words[0].lower()
-    ratios = {name: SequenceMatcher(None, typed, name).ratio() for name in SUBCOMMANDS if name[0] == typed[0]}
-    best = max(ratios, key=lambda name: ratios[name], default=None)
-    return best if best is not None and ratios[best] >= _CLOSE_ENOUGH else None
 
 
 def usage_message(error: click.ClickException) -> tuple[str, str | None]:

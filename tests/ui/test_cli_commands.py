@@ -13,8 +13,9 @@ from cli_support import ECHO, MAIN, NOTHING_THERE, PATIENCE, SCRIPTED, Outcome, 
 from fault_server import Script, json_reply, respond, stream
 
 from synaptic.ui import cli
-from synaptic.ui.question import MAX_PIPED_BYTES, compose, decode
-from synaptic.ui.root import SUBCOMMANDS, build_root, mistaken_command, program_name, rewrite
+from synaptic.ui.question import MAX_PIPED_BYTES, compose, decode, mistaken_command
+from synaptic.ui.root import SUBCOMMANDS, build_root, program_name, rewrite
+from synaptic.ui.screen.console import show_bug
 from synaptic.ui.screen.output import table_lines
 
 
@@ -154,13 +155,23 @@ def test_every_mistake_is_a_line_of_its_own(run):
 def test_a_bug_is_a_sentence_and_a_traceback_only_on_request(capfd: pytest.CaptureFixture[str]):
     error = ZeroDivisionError("division\x1b by zero")
 
-    assert cli._crash(error, ["hello"]) == 1
+    show_bug(error, verbose=False)
     assert capfd.readouterr().err.splitlines() == [
         "error: this is a bug: ZeroDivisionError: division by zero",
         "hint: run it again with -v for the traceback, and please report it",
     ]
-    assert cli._crash(error, ["-v", "hello"]) == 1
+    show_bug(error, verbose=True)
     assert "Traceback" in capfd.readouterr().err or error.__traceback__ is None
+
+
+def test_a_bug_ends_with_exit_code_1(run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(SUBCOMMANDS, "agents", ("json:no_such_command", ""))
+
+    outcome = run("agents", "list")
+
+    assert outcome.code == 1
+    assert outcome.err.startswith("error: this is a bug: AttributeError: ")
+    assert outcome.out == ""
 
 
 # -- words -------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from synaptic import runtime
 from synaptic.errors import ConfigError, ExitCode, SynapticError
 from synaptic.messages import Usage
 from synaptic.settings import LoadedSettings, Settings, load_settings
+from synaptic.ui import screen
 from synaptic.ui.repl.conversation import Conversation, Turn
 from synaptic.ui.repl.registry import Call
 from synaptic.ui.repl.sessions import serves
@@ -251,7 +252,7 @@ class Repl:
         """Show a bug of ours; its traceback with ``-v``."""
         if self.screen.verbose:
             self.screen.note("".join(traceback.format_exception(error)).rstrip())
-        self.screen.error(SynapticError(f"this is a bug: {type(error).__name__}: {error}", hint="please report it"))
+        self.screen.error(SynapticError(screen.bug_message(error), hint="please report it"))
         self.last_exit = ExitCode.FAILED
 
 

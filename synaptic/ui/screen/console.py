@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.text import Text
 
 from synaptic.errors import SynapticError, UsageError
-from synaptic.text import printable
+from synaptic.text import one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,6 +31,20 @@ def show_error(console: Console, error: SynapticError) -> None:
         _labelled(console, "error", text, "bold red")
     if error.hint:
         _labelled(console, "hint", error.hint, "dim")
+
+
+def show_bug(error: Exception, *, verbose: bool) -> None:
+    """Print a bug of ours on standard error, or, if ``verbose``, its traceback first. The console may be the bug."""
+    if verbose:
+        traceback.print_exception(error)
+    print(f"error: {bug_message(error)}", file=sys.stderr)
+    if not verbose:
+        print("hint: run it again with -v for the traceback, and please report it", file=sys.stderr)
+
+
+def bug_message(error: Exception) -> str:
+    """Return what a person is told of an exception that nothing in the program expects."""
+    return f"this is a bug: {type(error).__name__}: {one_line(str(error), 500)}"
 
 
 def show_notices(console: Console, notices: Iterable[str]) -> None:
