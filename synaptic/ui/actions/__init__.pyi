@@ -1,4 +1,8 @@
 from . import nodes as nodes
+from . import workers as workers
+from .lists import agent_origin as agent_origin
+from .lists import show_agents as show_agents
+from .lists import show_models as show_models
 from .nodes import check as check
 from .nodes import discover as discover
 from .nodes import mention_origin as mention_origin
@@ -7,3 +11,6 @@ from .nodes import show_settings as show_settings
 from .nodes import show_statuses as show_statuses
 from .serve_worker import Serving as Serving
 from .serve_worker import serve_worker as serve_worker
+from .workers import given_workers as given_workers
+from .workers import named_workers as named_workers
+from .workers import show_looks as show_looks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from synaptic.backends.ollama import local_node
 from synaptic.backends.pool import FoundNode, Inspection, inspect_node, inspect_nodes, scan
@@ -18,26 +18,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends.pool import AddressRange, NodeStatus
     from synaptic.settings import AddedNode, LoadedSettings, Settings
-
-
-class Voice(Protocol):
-    """Where an action speaks."""
-
-    def say(self, text: str = "") -> None:
-        """Print what was asked for."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Print what is good to know."""
-        ...
-
-    def warn(self, text: str) -> None:
-        """Print what a person should know."""
-        ...
-
-    def table(self, rows: Sequence[Sequence[str]], headers: Sequence[str] = ()) -> None:
-        """Print aligned columns."""
-        ...
+    from synaptic.ui.actions.voice import Voice
 
 
 def named_nodes(settings: Settings, environ: Mapping[str, str]) -> list[NodeSettings]:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from synaptic.agents import discover_agents
+from synaptic.ui.actions import show_agents
+from synaptic.ui.commands.support import CliVoice
 from synaptic.ui.options import given, json_option
-from synaptic.ui.screen import write_json, write_table, write_text
+from synaptic.ui.screen import write_json, write_text
 
 if TYPE_CHECKING:
     from synaptic.agents import AgentEntry
@@ -28,12 +30,12 @@ def agents() -> None:
 @click.pass_context
 def list_agents(context: click.Context, /, **values: Any) -> None:
     """List the agents: where each comes from, and what it overrides."""
+    options = given(context, **values)
     entries = discover_agents().entries()
-    if given(context, **values).json:
+    if options.json:
         write_json([_data(entry) for entry in entries])
-        return
-    rows = [(entry.agent.name, origin(entry), entry.agent.description) for entry in entries]
-    write_table(("name", "origin", "description"), rows)
+    else:
+        show_agents(CliVoice(options), entries)
 
 
 @agents.command()
@@ -50,13 +52,6 @@ def show(context: click.Context, /, name: str, **values: Any) -> None:
         write_json({**_data(entry), "prompt": entry.agent.prompt})
     elif entry.path is not None:
         write_text(entry.path.read_text(encoding="utf-8"))
-
-
-def origin(entry: AgentEntry) -> str:
-    """Return where an agent comes from and what it overrides: ``project (overrides shipped)``."""
-    if not entry.overrides:
-        return entry.origin
-    return f"{entry.origin}, overrides {', '.join(str(path) for path in entry.overrides)}"
 
 
 def _data(entry: AgentEntry) -> dict[str, Any]:

@@ -25,9 +25,9 @@ from synaptic.backends.distributed import (
 )
 from synaptic.backends.distributed import stop as end
 from synaptic.errors import UsageError
-from synaptic.text import did_you_mean, printable, seconds
+from synaptic.text import did_you_mean, seconds
 from synaptic.ui.commands.distributed_plan import plan
-from synaptic.ui.commands.support import load_with_notices
+from synaptic.ui.commands.support import load_with_notices, named_model, note
 from synaptic.ui.options import given, json_option, settings_options
 from synaptic.ui.screen import (
     HOLDER_HEADERS,
@@ -127,7 +127,7 @@ def start(context: click.Context, /, model: str | None, *, foreground: bool, **v
     """
     options = given(context, **values)
     settings = load_with_notices(options).settings
-    chosen = _chosen(model, settings)
+    chosen = named_model(model, settings, "distributed start")
     view = LoadView(sys.stderr, quiet=options.quiet, last_line="Ctrl-C ends it" if foreground else "")
     try:
         asyncio.run(_here(chosen, settings, view, options) if foreground else _away(chosen, settings, view, options))
@@ -140,13 +140,13 @@ async def _away(model: str, settings: Settings, view: Any, options: Options) -> 
     began = time.monotonic()
     launched = launch(model, settings)
     if launched.was_running:
-        _note(options, f"{launched.record.model} is loaded or being loaded already (process {launched.record.pid})")
+        note(options, f"{launched.record.model} is loaded or being loaded already (process {launched.record.pid})")
     record = await follow(launched, view)
     view.close()
     if not launched.was_running:
-        _note(options, f"loaded in {seconds(time.monotonic() - began)}")
+        note(options, f"loaded in {seconds(time.monotonic() - began)}")
     _announce(record, settings, options)
-    _note(options, f"stop it with: synaptic distributed stop {record.model}")
+    note(options, f"stop it with: synaptic distributed stop {record.model}")
 
 
 async def _here(model: str, settings: Settings, view: Any, options: Options) -> None:
@@ -159,11 +159,11 @@ async def _here(model: str, settings: Settings, view: Any, options: Options) -> 
         if record.ready and not announced and not view.drawn_in_place:
             announced = True
             _announce(record, settings, options)
-            _note(options, "Ctrl-C ends it")
+            note(options, "Ctrl-C ends it")
 
     running = await run_here(model, settings, shown=shown)
     if running is not None:
-        _note(options, f"{running.model} is loaded or being loaded already (process {running.pid})")
+        note(options, f"{running.model} is loaded or being loaded already (process {running.pid})")
         _announce(running, settings, options)
 
 
@@ -182,13 +182,13 @@ def stop(context: click.Context, /, model: str | None, *, everything: bool) -> N
         async with asyncio.TaskGroup() as group:
             ends = {record.model: group.create_task(end(record)) for record in records}
         for name, ended in ends.items():
-            _note(
+            note(
                 options, f"{name} is stopped" + ("" if ended.result() else "; it did not end by itself, and was killed")
             )
 
     asyncio.run(run())
     if not records:
-        _note(options, "no service runs")
+        note(options, "no service runs")
 
 
 @distributed.command(epilog=_STATUS_EPILOG, short_help="Show which models are loaded, and who holds which worker.")
@@ -233,20 +233,6 @@ async def _follow(reader: LogReader, width: int) -> None:
         sys.stdout.flush()
 
 
-def _chosen(model: str | None, settings: Settings) -> str:
-    """Return the model to load: the one that was given, else that of the settings.
-
-    Raises:
-        UsageError: If there is none, or it is not a name.
-
-    """
-    found = (model if model is not None else settings.model) or ""
-    if not found.strip():
-        said = "the model's name is empty" if model is not None else "no model is named, here or in the settings"
-        raise UsageError(said, hint="as in: synaptic distributed start llama3.1:70b, or the path of a GGUF file")
-    return found
-
-
 def _announce(record: ServiceRecord, settings: Settings, options: Options) -> None:
     """Print where a service serves, and what a run needs to find it."""
     if options.json:
@@ -257,7 +243,7 @@ def _announce(record: ServiceRecord, settings: Settings, options: Options) -> No
         _show_records([record])
         write_text(f"  its API key is in {record.file}")
         if not settings.distributed_inference_enabled:
-            _note(options, "runs use it with: synaptic config set distributed_inference_enabled true")
+            note(options, "runs use it with: synaptic config set distributed_inference_enabled true")
 
 
 def _records(model: str | None, *, at_most: int | None) -> list[ServiceRecord]:
@@ -283,7 +269,7 @@ def _records(model: str | None, *, at_most: int | None) -> list[ServiceRecord]:
 def _show(records: Sequence[ServiceRecord], options: Options) -> None:
     _show_records(records)
     if not records:
-        _note(options, "no service runs; synaptic distributed start loads a model")
+        note(options, "no service runs; synaptic distributed start loads a model")
     if holders := WorkerRegistry().holders():
         if records:
             write_text("")
@@ -340,8 +326,3 @@ def _readable_logs() -> Iterator[None]:
 
 def _print_line(line: Line, width: int) -> None:
     write_text(f"{line.process:<{width}} | {line.text}")
-
-
-def _note(options: Options, text: str) -> None:
-    if not options.quiet:
-        click.echo(printable(text), err=True)

@@ -23,7 +23,7 @@ from synaptic.errors import ConfigError, UsageError
 from synaptic.messages import ignore_report
 from synaptic.models import open_model
 from synaptic.text import did_you_mean
-from synaptic.ui.commands.support import load_with_notices
+from synaptic.ui.commands.support import load_with_notices, named_model
 from synaptic.ui.options import given, json_option, settings_options
 from synaptic.ui.screen import (
     ascii_only,
@@ -86,7 +86,7 @@ def plan(
     """Show which worker would hold which layers of MODEL, how fast that would be, and why; nothing is started."""
     options = given(context, **values)
     settings = load_with_notices(options).settings
-    name = _chosen(model, settings)
+    name = named_model(model, settings, "distributed plan")
     ordered = parse_orders(orders)
 
     async def run() -> Placement:
@@ -147,20 +147,6 @@ def with_orders(offers: Sequence[Offer], orders: Mapping[WorkerName, int]) -> li
         else replace(offer, layers=orders[offer.endpoint] if offer.device == firsts[offer.endpoint] else 0)
         for offer in offers
     ]
-
-
-def _chosen(model: str | None, settings: Settings) -> str:
-    """Return the model to plan for.
-
-    Raises:
-        UsageError: If none is named.
-
-    """
-    found = (model if model is not None else settings.model) or ""
-    if not found.strip():
-        said = "the model's name is empty" if model is not None else "no model is named, here or in the settings"
-        raise UsageError(said, hint="as in: synaptic distributed plan llama3.1:70b, or the path of a GGUF file")
-    return found
 
 
 async def _offers(settings: Settings, *, measure: bool) -> list[Offer]:

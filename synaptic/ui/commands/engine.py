@@ -20,7 +20,8 @@ from synaptic.backends.distributed import (
 )
 from synaptic.backends.distributed import install as build
 from synaptic.errors import EngineUnavailable, ExitCode, UsageError
-from synaptic.text import printable, seconds
+from synaptic.text import seconds
+from synaptic.ui.commands.support import note
 from synaptic.ui.options import given, json_option
 from synaptic.ui.screen import (
     BuildView,
@@ -86,9 +87,9 @@ def install(
         write_json({**engine_json(done.engine), "was_there": done.was_there, "build_seconds": done.build_seconds})
         return
     if done.was_there:
-        _note(options, "this engine is installed already; to build it anew: synaptic engine install --force")
+        note(options, "this engine is installed already; to build it anew: synaptic engine install --force")
     else:
-        _note(options, f"built in {seconds(done.build_seconds)}")
+        note(options, f"built in {seconds(done.build_seconds)}")
     _show(done.engine, options)
     _mention_adopted(done.engine, options)
 
@@ -141,7 +142,7 @@ def status(context: click.Context, /, **values: Any) -> int:
     _show(current, options)
     others = [one["directory"] for one in installed if one["directory"] != str(current.files.directory)]
     if others:
-        _note(options, "also built here: " + ", ".join(others) + " (synaptic engine use DIR takes one)")
+        note(options, "also built here: " + ", ".join(others) + " (synaptic engine use DIR takes one)")
     return 0
 
 
@@ -162,9 +163,4 @@ def _show(one: Engine, options: Options) -> None:
 def _mention_adopted(built: Engine, options: Options) -> None:
     """Say so where another engine than the one that was just built is in use."""
     if (adopted := adopted_directory()) is not None and adopted != built.files.directory:
-        _note(options, f"in use is the one in {adopted}; to use this one: synaptic engine use --none")
-
-
-def _note(options: Options, text: str) -> None:
-    if not options.quiet:
-        click.echo(printable(text), err=True)
+        note(options, f"in use is the one in {adopted}; to use this one: synaptic engine use --none")

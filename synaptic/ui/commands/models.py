@@ -14,10 +14,10 @@ from synaptic.backends.ollama import default_url, pull_model
 from synaptic.backends.pool import certificates, node_headers
 from synaptic.models import MODEL_NAME, ensure_model
 from synaptic.runtime import BackendReported, Session
-from synaptic.text import size
-from synaptic.ui.commands.support import load_with_notices
+from synaptic.ui.actions import show_models
+from synaptic.ui.commands.support import CliVoice, load_with_notices
 from synaptic.ui.options import given, json_option, settings_options
-from synaptic.ui.screen import make_renderer, place, show_hint, stderr_console, write_json, write_table
+from synaptic.ui.screen import make_renderer, place, show_hint, stderr_console, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +42,7 @@ def list_models(context: click.Context, /, **values: Any) -> None:
     if options.json:
         write_json({"route": asdict(route), "models": [asdict(model) for model in found]})
         return
-    headers = ("model", "size", "parameters", "quantization", "context", "loaded")
-    write_table(headers, [_row(model, route) for model in found])
+    show_models(CliVoice(options), found, route.model)
     if not options.quiet:
         show_hint(stderr_console(), f"questions go to {place(route.backend, route.model, route.node)}: {route.reason}")
 
@@ -88,15 +87,3 @@ async def _fetch_ollama(name: str, settings: Settings, report: Callable[[Backend
     url = node.url
     await pull_model(url, name, report, headers=node_headers(node, os.environ), ca_file=certificates(node))
     return f"{name} is on {url}"
-
-
-def _row(model: ModelInfo, route: Route) -> tuple[str, ...]:
-    mark = "*" if model.name == route.model else ""
-    return (
-        f"{model.name}{mark}",
-        size(model.size_bytes) if model.size_bytes is not None else "",
-        model.parameter_size or "",
-        model.quantization or "",
-        str(model.context_length or ""),
-        "yes" if model.loaded else "no",
-    )

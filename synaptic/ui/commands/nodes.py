@@ -9,20 +9,20 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from synaptic.backends.pool import addresses, inspect_nodes
 from synaptic.errors import ConfigError, UsageError
 from synaptic.settings import settings_path, stored_nodes
-from synaptic.text import printable
 from synaptic.ui.actions import discover as search
 from synaptic.ui.actions import mention_origin, named_nodes, show_settings, show_statuses
 from synaptic.ui.actions import nodes as actions
-from synaptic.ui.commands.support import load, load_with_notices
+from synaptic.ui.commands.support import CliVoice, load, load_with_notices
 from synaptic.ui.options import Options, config_option, given, json_option, settings_options
-from synaptic.ui.screen import show_notices, stderr_console, terminal_width, write_json, write_table, write_text
+from synaptic.ui.screen import stderr_console, terminal_width, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from synaptic.backends.pool import AddressRange, FoundNode, Inspection
@@ -69,7 +69,7 @@ def list_nodes(context: click.Context, /, *, check: bool, **values: Any) -> None
     """List the nodes of the settings; with --check, also how each of them is."""
     options = given(context, **values)
     loaded = load_with_notices(options)
-    voice = CliVoice(quiet=options.quiet)
+    voice = CliVoice(options)
     if check:
         looks = _look(named_nodes(loaded.settings, os.environ))
         if options.json:
@@ -103,7 +103,7 @@ def add(context: click.Context, /, *, no_check: bool, config: str | None, **entr
     """Add a node to the settings file, after a look at whether an Ollama answers at URL."""
     options = given(context, config=config)
     path = settings_path(options.config_path)
-    voice = CliVoice(quiet=options.quiet)
+    voice = CliVoice(options)
     added = asyncio.run(actions.add(voice, path, absolute(entry), os.environ, look=not no_check))
     actions.mention_local(voice, added, os.environ)
     _mention_origin(voice, path, options)
@@ -117,7 +117,7 @@ def remove(context: click.Context, /, which: str, **values: Any) -> None:
     """Remove a node from the settings file."""
     options = given(context, **values)
     path = settings_path(options.config_path)
-    voice = CliVoice(quiet=options.quiet)
+    voice = CliVoice(options)
     try:
         actions.remove(voice, path, which)
     finally:
@@ -138,7 +138,7 @@ def check(context: click.Context, /, which: tuple[str, ...], **values: Any) -> i
         looks = _look(actions.chosen_nodes(settings, which, os.environ))
         write_json([_as_json(look) for look in looks])
         return int(actions.verdict(looks))
-    _, code = asyncio.run(actions.check(CliVoice(quiet=options.quiet), settings, which, os.environ))
+    _, code = asyncio.run(actions.check(CliVoice(options), settings, which, os.environ))
     return int(code)
 
 
@@ -156,7 +156,7 @@ def discover(context: click.Context, /, cidr: str, *, port: int, yes: bool, want
     found_in = addresses(cidr)
     path = settings_path(options.config_path)
     known = stored_nodes(path)
-    voice = CliVoice(quiet=options.quiet)
+    voice = CliVoice(options)
     if not _may(voice, actions.announcement(found_in, port), yes=yes):
         voice.note("nothing was contacted")
         return 1
@@ -173,31 +173,6 @@ def discover(context: click.Context, /, cidr: str, *, port: int, yes: bool, want
     elif not options.json:
         voice.note(f"to use one: synaptic nodes add {found[0][0].url}; to use all of them: the same command with --add")
     return 0
-
-
-class CliVoice:
-    """Speaks as the other commands do: what was asked for on stdout, the rest labelled on stderr."""
-
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._quiet = quiet
-
-    def say(self, text: str = "") -> None:
-        """Print what was asked for."""
-        write_text(text)
-
-    def note(self, text: str) -> None:
-        """Print what is good to know, unless that is not wanted."""
-        if not self._quiet:
-            click.echo(printable(text), err=True)
-
-    def warn(self, text: str) -> None:
-        """Print what a person should know."""
-        if not self._quiet:
-            show_notices(stderr_console(), [text])
-
-    def table(self, rows: Sequence[Sequence[str]], headers: Sequence[str] = ()) -> None:
-        """Print aligned columns."""
-        write_table(headers, rows)
 
 
 def absolute(entry: dict[str, Any]) -> dict[str, Any]:
@@ -223,7 +198,7 @@ def _may(voice: CliVoice, announcement: str, *, yes: bool) -> bool:
     """Say what would be contacted, and return whether it may be.
 
     Raises:
-        UsageError: If there is nobody to ask.
+        UsageError: If there is no terminal to ask at.
 
     """
     if yes:
@@ -236,29 +211,12 @@ def _may(voice: CliVoice, announcement: str, *, yes: bool) -> bool:
 
 
 def _search(found_in: AddressRange, port: int) -> list[tuple[FoundNode, Inspection]]:
-    show, clear = progress_line(len(found_in))
-    try:
-        return asyncio.run(search(found_in, port, os.environ, show))
-    finally:
-        clear()
-
-
-def progress_line(total: int) -> tuple[Callable[[int], None], Callable[[], None]]:
-    """Return what shows how far a search is, on a terminal, and what takes that away again."""
-    err = sys.stderr
-    watched = err is not None and err.isatty() and os.environ.get("TERM") != "dumb"
-
-    def show(done: int) -> None:
-        if watched:
-            err.write(f"\r{done} of {total} asked")
-            err.flush()
-
-    def clear() -> None:
-        if watched:
-            err.write("\r\x1b[K")
-            err.flush()
-
-    return show, clear
+    console = stderr_console()
+    watched = console.is_terminal and not console.is_dumb_terminal
+    columns = TextColumn("addresses asked"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, console=console, transient=True, disable=not watched) as progress:
+        task = progress.add_task("", total=len(found_in))
+        return asyncio.run(search(found_in, port, os.environ, lambda done: progress.update(task, completed=done)))
 
 
 def _as_json(look: Inspection) -> dict[str, Any]:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import click
+
+from synaptic.errors import UsageError
 from synaptic.settings import LoadedSettings, load_settings
+from synaptic.text import printable
 from synaptic.ui import screen
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from synaptic.settings import Settings
     from synaptic.ui.options import Options
 
 
@@ -32,3 +39,47 @@ def load_with_notices(options: Options) -> LoadedSettings:
     if loaded.notices and not options.quiet:
         screen.show_notices(screen.stderr_console(), loaded.notices)
     return loaded
+
+
+class CliVoice:
+    """Speaks as commands do: what was asked for on stdout, the rest on stderr unless ``--quiet`` was given."""
+
+    def __init__(self, options: Options) -> None:
+        self._quiet = options.quiet
+
+    def say(self, text: str = "") -> None:
+        """Print what was asked for."""
+        screen.write_text(text)
+
+    def note(self, text: str) -> None:
+        """Print what is good to know."""
+        if not self._quiet:
+            click.echo(printable(text), err=True)
+
+    def warn(self, text: str) -> None:
+        """Print what a person should know."""
+        if not self._quiet:
+            screen.show_notices(screen.stderr_console(), [text])
+
+    def table(self, rows: Sequence[Sequence[str]], headers: Sequence[str] = ()) -> None:
+        """Print aligned columns."""
+        screen.write_table(headers, rows)
+
+
+def note(options: Options, text: str) -> None:
+    """Print what is good to know on stderr, unless ``--quiet`` was given."""
+    CliVoice(options).note(text)
+
+
+def named_model(model: str | None, settings: Settings, command: str) -> str:
+    """Return the model that a command is for: the one that was given, else that of the settings.
+
+    Raises:
+        UsageError: If there is none, or its name is empty.
+
+    """
+    found = (model if model is not None else settings.model) or ""
+    if not found.strip():
+        said = "the model's name is empty" if model is not None else "no model is named, here or in the settings"
+        raise UsageError(said, hint=f"as in: synaptic {command} llama3.1:70b, or the path of a GGUF file")
+    return found

@@ -12,43 +12,34 @@ import click
 from synaptic import paths
 from synaptic.backends.distributed import (
     Endpoint,
-    ProtocolVersion,
     Worker,
     WorkerRegistry,
     cache_limit,
-    check_workers,
-    current_engine,
     end,
     recall,
     served_workers,
     verdict,
 )
-from synaptic.errors import ConfigError, EngineUnavailable, UsageError
-from synaptic.text import printable
-from synaptic.ui.actions import Serving, serve_worker
-from synaptic.ui.commands.support import load_with_notices
+from synaptic.errors import UsageError
+from synaptic.ui.actions import Serving, given_workers, named_workers, serve_worker, show_looks
+from synaptic.ui.actions import workers as worker_actions
+from synaptic.ui.commands.support import CliVoice, load_with_notices, note
 from synaptic.ui.options import given, json_option, settings_options
 from synaptic.ui.screen import (
-    CPU_NOTE,
     WORKER_HEADERS,
     look_json,
-    look_lines,
-    needs_cpu_note,
     served_json,
     served_line,
     worker_json,
     worker_rows,
     write_json,
     write_table,
-    write_text,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synaptic.backends.distributed import Holder, WorkerLook
-    from synaptic.settings import Settings
-    from synaptic.ui.options import Options
+    from synaptic.backends.distributed import Holder
 
 _CHECK_EPILOG = """\b
 As in:
@@ -88,7 +79,7 @@ def workers() -> None:
 def list_workers(context: click.Context, /, **values: Any) -> None:
     """List the workers of the settings and those that run here for others; none is contacted."""
     options = given(context, **values)
-    named = _named(load_with_notices(options).settings)
+    named = named_workers(load_with_notices(options).settings)
     served = {worker.endpoint: worker for worker in served_workers()}
     endpoints = list(dict.fromkeys([*named, *served]))
     known = [recall(endpoint) for endpoint in endpoints]
@@ -100,9 +91,9 @@ def list_workers(context: click.Context, /, **values: Any) -> None:
     if endpoints:
         write_table(WORKER_HEADERS, worker_rows(endpoints, known, holders, time.time()))
     for worker in served.values():
-        _note(options, served_line(worker, time.time()))
+        note(options, served_line(worker, time.time()))
     if not endpoints:
-        _note(options, f"the settings name no workers; to name one: {_NAME_ONE}")
+        note(options, f"the settings name no workers; to name one: {_NAME_ONE}")
 
 
 @workers.command(epilog=_CHECK_EPILOG, short_help="Ask each worker how it is.")
@@ -115,22 +106,17 @@ def check(context: click.Context, /, which: tuple[str, ...], *, measure: bool, *
     """Ask each worker, or those given, how it is: version, devices, memory, latency."""
     options = given(context, **values)
     settings = load_with_notices(options).settings
-    endpoints = given_workers(which) if which else _named(settings)
+    endpoints = given_workers(which) if which else named_workers(settings)
     if not endpoints:
         raise UsageError(
             "there is no worker to check",
             hint=f"name one: synaptic workers check HOST:PORT, or in the settings: {_NAME_ONE}",
         )
 
-    async def run() -> tuple[ProtocolVersion | None, list[WorkerLook]]:
-        engine = await engine_version()
-        return engine, await check_workers(endpoints, engine=engine, measured=measure)
-
-    engine, looks = asyncio.run(run())
-    if options.json:
-        write_json([look_json(look) for look in looks])
-    else:
-        _show(options, engine, looks)
+    engine, looks = asyncio.run(worker_actions.check(endpoints, measured=measure))
+    if not options.json:
+        return int(show_looks(CliVoice(options), engine, looks))
+    write_json([look_json(look) for look in looks])
     return int(verdict(looks))
 
 
@@ -159,7 +145,7 @@ def start(context: click.Context, /, **values: Any) -> None:
         cache_bytes=limit,
         model=values["prefill"],
     )
-    asyncio.run(serve_worker(serving, lambda text: _note(options, text)))
+    asyncio.run(serve_worker(serving, lambda text: note(options, text)))
 
 
 @workers.command(short_help="End workers that run on this machine.")
@@ -181,9 +167,9 @@ def stop(context: click.Context, /, which: tuple[str, ...], **values: Any) -> No
     ending = [worker for worker in served if not chosen or worker.endpoint in chosen]
     killed = end(ending)
     for worker in ending:
-        _note(options, f"{worker.endpoint} was {'killed: it did not end by itself' if worker in killed else 'ended'}")
+        note(options, f"{worker.endpoint} was {'killed: it did not end by itself' if worker in killed else 'ended'}")
     if not ending:
-        _note(options, "no worker was started here")
+        note(options, "no worker was started here")
 
 
 def _address(text: str) -> str:
@@ -204,57 +190,9 @@ def _address(text: str) -> str:
         ) from error
 
 
-def _show(options: Options, engine: ProtocolVersion | None, looks: Sequence[WorkerLook]) -> None:
-    now = time.time()
-    for look in looks:
-        for line in look_lines(look, now):
-            write_text(line)
-    if needs_cpu_note(looks):
-        _note(options, f"memory: {CPU_NOTE}")
-    if engine is None and any(look.well for look in looks):
-        _note(
-            options,
-            "no engine works on this machine (synaptic engine status), so the workers were compared with each other",
-        )
-
-
-async def engine_version() -> ProtocolVersion | None:
-    """Return the version that the engine of this machine speaks, ``None`` where there is none that works."""
-    try:
-        engine = await current_engine()
-    except EngineUnavailable:
-        return None
-    return ProtocolVersion.parse(engine.facts.rpc_version)
-
-
-def _named(settings: Settings) -> list[Endpoint]:
-    return [Endpoint(worker.host, worker.port) for worker in settings.rpc_backends]
-
-
-def given_workers(words: Sequence[str]) -> list[Endpoint]:
-    """Return the workers that were written on the command line, each once.
-
-    Raises:
-        UsageError: If one of them is no address.
-
-    """
-    found: list[Endpoint] = []
-    for word in words:
-        try:
-            found.append(Endpoint.parse(word))
-        except ConfigError as error:
-            raise UsageError(f"{word!r} {error.message}", hint=error.hint) from error
-    return list(dict.fromkeys(found))
-
-
 def _holders(endpoints: Sequence[Endpoint]) -> list[Holder | None]:
     """Return who is recorded as the holder of each worker; names are not resolved for that."""
     holders = WorkerRegistry().holders()
     # An IP address is its own address: it is found even if the holder knows the worker by name.
     workers = [Worker(endpoint, (endpoint.host,)) for endpoint in endpoints]
     return [next((holder for holder in holders if holder.holds(worker)), None) for worker in workers]
-
-
-def _note(options: Options, text: str) -> None:
-    if not options.quiet:
-        click.echo(printable(text), err=True)

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 from synaptic.backends import capabilities_of
 from synaptic.backends.distributed import (
-    Endpoint,
     WorkerRegistry,
-    check_workers,
     follow,
     is_called,
     launch,
     read_records,
     stop,
-    verdict,
 )
 from synaptic.errors import BackendError, ExitCode
-from synaptic.ui.commands import engine_version, given_workers
+from synaptic.ui.actions import given_workers, named_workers, show_looks
+from synaptic.ui.actions import workers as worker_actions
 from synaptic.ui.repl.arguments import take_word
 from synaptic.ui.repl.candidates import COORDINATOR_ACTIONS
 from synaptic.ui.repl.watching_lines import draw_while, watch_lines
@@ -28,7 +26,6 @@ from synaptic.ui.screen import (
     ascii_only,
     free_worker_row,
     glyphs,
-    look_lines,
     picture,
     record_lines,
     share_rows,
@@ -163,7 +160,7 @@ async def _list_workers(repl: Repl) -> None:
     placed = {
         endpoint for status in statuses if status.placement is not None for endpoint in status.placement.endpoints
     }
-    rows += [free_worker_row(endpoint, holders) for endpoint in _named(repl) if endpoint not in placed]
+    rows += [free_worker_row(endpoint, holders) for endpoint in named_workers(repl.settings) if endpoint not in placed]
     if rows:
         repl.screen.table(rows, SHARE_HEADERS)
     else:
@@ -176,14 +173,10 @@ async def _list_workers(repl: Repl) -> None:
 async def _check(repl: Repl, call: Call, rest: str) -> None:
     """Ask workers how they are; a held one is not contacted."""
     words = rest.split()
-    endpoints = given_workers(words) if words else _named(repl)
+    endpoints = given_workers(words) if words else named_workers(repl.settings)
     if not endpoints:
         raise call.wrong("the settings name no workers, and none is given")
-    looks = await check_workers(endpoints, engine=await engine_version())
-    for look in looks:
-        for line in look_lines(look, time.time()):
-            repl.screen.say(line)
-    code = verdict(looks)
+    code = show_looks(repl.screen, *await worker_actions.check(endpoints))
     if code is not ExitCode.ANSWERED:
         repl.last_exit = code
 
@@ -212,10 +205,6 @@ def _say_what_to_do(repl: Repl) -> None:
     repl.screen.say("no model is spread over workers")
     model = repl.settings.model or "MODEL"
     repl.screen.note(f"to load one: /coordinator start {model}; what it would take: synaptic distributed plan {model}")
-
-
-def _named(repl: Repl) -> list[Endpoint]:
-    return [Endpoint(worker.host, worker.port) for worker in repl.settings.rpc_backends]
 
 
 def _width(repl: Repl) -> int:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from synaptic.agents import discover_agents
+from synaptic.ui.actions import agent_origin, show_agents
 from synaptic.ui.repl.arguments import take_word
 from synaptic.ui.screen import print_plan
 
@@ -25,10 +26,7 @@ async def agents_command(repl: Repl, call: Call) -> None:
     if words:
         _show_agent(repl, book.entry(words[0]))
         return
-    repl.screen.table(
-        [(entry.agent.name, _origin(entry), entry.agent.description) for entry in book.entries()],
-        ("agent", "found", "description"),
-    )
+    show_agents(repl.screen, book.entries())
 
 
 async def plan_command(repl: Repl, call: Call) -> None:
@@ -74,7 +72,7 @@ def _show_agent(repl: Repl, entry: AgentEntry) -> None:
     agent = entry.agent
     facts = [
         ("description", agent.description),
-        ("found", f"{_origin(entry)}, {entry.path}" if entry.path else _origin(entry)),
+        ("found", f"{agent_origin(entry)}, {entry.path}" if entry.path else agent_origin(entry)),
         ("model", repl.settings.agent_models.get(agent.name) or agent.model or "the one that is set"),
         ("temperature", "" if agent.temperature is None else f"{agent.temperature:g}"),
         ("max_tokens", "" if agent.max_tokens is None else str(agent.max_tokens)),
@@ -84,7 +82,3 @@ def _show_agent(repl: Repl, entry: AgentEntry) -> None:
     repl.screen.table([(f"  {name}", value) for name, value in facts if value])
     repl.screen.say()
     repl.screen.say(agent.prompt)
-
-
-def _origin(entry: AgentEntry) -> str:
-    return f"{entry.origin} (overrides {entry.overrides[-1]})" if entry.overrides else entry.origin

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from synaptic.errors import BackendError, UsageError
 from synaptic.pipeline import Pipeline, builtin_pipelines
 from synaptic.settings import describe, set_value, settings_path
-from synaptic.text import nearest, size
+from synaptic.text import nearest
+from synaptic.ui.actions import show_models
 from synaptic.ui.repl.arguments import quoted, take_word
 
 if TYPE_CHECKING:
@@ -110,9 +111,7 @@ async def _show_models(repl: Repl) -> None:
     route = await repl.sessions.ask_route(repl.settings)
     current = repl.settings.model or route.model
     if models:
-        repl.screen.table(
-            [(_mark(model.name, current), model.name, _facts(model)) for model in models], ("", "model", "about")
-        )
+        show_models(repl.screen, models, current)
     else:
         repl.screen.say(f"{route.backend} names no models")
     repl.screen.note(f"{route.backend}: {route.reason}")
@@ -137,19 +136,8 @@ async def _check_model(repl: Repl, name: str) -> None:
     raise UsageError(f"the backend has no model {name!r}", hint=f"{meant} To set it all the same: /set model {name}")
 
 
-def _facts(model: ModelInfo) -> str:
-    parts = [
-        size(model.size_bytes) if model.size_bytes else "",
-        model.parameter_size or "",
-        model.quantization or "",
-        f"context {model.context_length}" if model.context_length else "",
-        "loaded" if model.loaded else "",
-    ]
-    return ", ".join(part for part in parts if part)
-
-
 def _mark(name: str, current: str | None) -> str:
-    return _CURRENT if current in {name, name.removesuffix(_LATEST)} else _OTHER
+    return _CURRENT if current == name else _OTHER
 
 
 def _model_name(repl: Repl) -> str:

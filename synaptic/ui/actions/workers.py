@@ -1,0 +1,71 @@
+"""What can be done with RPC workers, for the command line and for the prompt alike."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from synaptic.backends.distributed import Endpoint, ProtocolVersion, check_workers, current_engine, verdict
+from synaptic.errors import ConfigError, EngineUnavailable, UsageError
+from synaptic.ui.screen import CPU_NOTE, look_lines, needs_cpu_note
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from synaptic.backends.distributed import WorkerLook
+    from synaptic.errors import ExitCode
+    from synaptic.settings import Settings
+    from synaptic.ui.actions.voice import Voice
+
+
+def named_workers(settings: Settings) -> list[Endpoint]:
+    """Return the workers of the settings."""
+    return [Endpoint(worker.host, worker.port) for worker in settings.rpc_backends]
+
+
+def given_workers(words: Sequence[str]) -> list[Endpoint]:
+    """Return the workers that a person wrote, each once.
+
+    Raises:
+        UsageError: If one of the words is no address.
+
+    """
+    found: list[Endpoint] = []
+    for word in words:
+        try:
+            found.append(Endpoint.parse(word))
+        except ConfigError as error:
+            raise UsageError(f"{word!r} {error.message}", hint=error.hint) from error
+    return list(dict.fromkeys(found))
+
+
+async def engine_version() -> ProtocolVersion | None:
+    """Return the version that the engine of this machine speaks, ``None`` where there is none that works."""
+    try:
+        engine = await current_engine()
+    except EngineUnavailable:
+        return None
+    return ProtocolVersion.parse(engine.facts.rpc_version)
+
+
+async def check(
+    endpoints: Sequence[Endpoint], *, measured: bool = False
+) -> tuple[ProtocolVersion | None, list[WorkerLook]]:
+    """Ask workers how they are; return the version of this machine's engine, too. A held one is not contacted."""
+    engine = await engine_version()
+    return engine, await check_workers(endpoints, engine=engine, measured=measured)
+
+
+def show_looks(voice: Voice, engine: ProtocolVersion | None, looks: Sequence[WorkerLook]) -> ExitCode:
+    """Print what a check told, and return the exit code for it."""
+    now = time.time()
+    for look in looks:
+        for line in look_lines(look, now):
+            voice.say(line)
+    if needs_cpu_note(looks):
+        voice.note(f"memory: {CPU_NOTE}")
+    if engine is None and any(look.well for look in looks):
+        voice.note(
+            "no engine works on this machine (synaptic engine status), so the workers were compared with each other"
+        )
+    return verdict(looks)
