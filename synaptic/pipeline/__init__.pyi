@@ -15,9 +15,6 @@ from .graph import WorkKind as WorkKind
 from .inputs import bind_inputs as bind_inputs
 from .inputs import bind_values as bind_values
 from .kinds import KINDS as KINDS
-from .kinds import CompiledRepeat as CompiledRepeat
-from .kinds import CompiledTool as CompiledTool
-from .kinds import CompiledUse as CompiledUse
 from .loader import Pipeline as Pipeline
 from .loader import builtin_pipelines as builtin_pipelines
 from .plan import Plan as Plan

@@ -1,13 +1,19 @@
 """The executor: order, maps, loops, conditions, failures, cancellation; on the scripted backend."""
 
 import asyncio
+import inspect
+from pathlib import Path
 
 import pytest
 from run_support import Run
 
 from synaptic.backends.scripted import Failure, Reply
 from synaptic.errors import PipelineError, RunError, StreamFailed
+from synaptic.pipeline import kinds as pipeline_kinds
+from synaptic.pipeline.kinds import KINDS
+from synaptic.runtime import kinds as runtime_kinds
 from synaptic.runtime.events import RunFinished, RunStarted, StepStarted, TokenDelta
+from synaptic.runtime.kinds import RUNS
 
 CHAIN = """\
   first: {agent: writer, prompt: "{{ inputs.query }}"}
@@ -376,3 +382,13 @@ async def test_a_bug_in_a_backend_is_not_taken_for_a_failed_step():
 
     assert run.finished.status == "failed"
     assert isinstance(run.finished.error, ZeroDivisionError)
+
+
+def test_every_kind_of_step_has_a_twin_that_runs_it():
+    folders = [Path(package.__file__ or "").parent for package in (pipeline_kinds, runtime_kinds)]
+
+    assert list(RUNS) == list(KINDS)
+    for kind in KINDS.values():
+        assert all((folder / f"{kind.key}.py").is_file() for folder in folders)
+        assert list(inspect.signature(RUNS[kind.name]).parameters) == ["runner", "step", "place"]
+        assert inspect.iscoroutinefunction(RUNS[kind.name])

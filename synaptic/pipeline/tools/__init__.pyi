@@ -1,10 +1,10 @@
+from .discovery import discover_tools as discover_tools
+from .discovery import named_tools as named_tools
 from .functions import LATER as LATER
 from .functions import TEXT_LATER as TEXT_LATER
 from .functions import Complaint as Complaint
 from .functions import Later as Later
-from .functions import Parameter as Parameter
 from .functions import Tool as Tool
-from .functions import discover_tools as discover_tools
-from .functions import named_tools as named_tools
 from .functions import tool as tool
 from .functions import tool_name as tool_name
+from .types import Parameter as Parameter

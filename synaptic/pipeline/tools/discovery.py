@@ -26,6 +26,34 @@ GROUP: Final = "synaptic.tools"
 _PRIVATE: Final = "_synaptic_tools_"
 
 
+def discover_tools(
+    modules: Sequence[str] = (), given: Mapping[str, Tool | Callable[..., Any]] | None = None
+) -> Mapping[str, Tool]:
+    """Return the tools there are: those given, those of ``modules``, and those of installed packages.
+
+    What an installed package offers (entry-point group ``synaptic.tools``) is imported when it is first asked for.
+
+    Args:
+        modules: Importable names, or paths of ``.py`` files; every ``@tool`` function in them is a tool.
+        given: Tools, or functions, by name.
+
+    Raises:
+        UsageError: If a module cannot be found or imported, or has no tools; or two tools have one name.
+
+    """
+    return ToolBook(modules, given or {})
+
+
+def named_tools(modules: Sequence[str]) -> dict[str, Tool]:
+    """Return the tools of ``modules`` alone: what a person adds to the installed ones.
+
+    Raises:
+        UsageError: As :func:`discover_tools` does.
+
+    """
+    return collect(modules, {})
+
+
 class ToolBook(Mapping[str, Tool]):
     """The tools by name. Modules that are named are imported at once, installed packages when they are asked for."""
 

@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, TypeAlias, TypeVar, overload
@@ -21,19 +21,6 @@ from synaptic.pipeline.templates import UNKNOWN, StaticType
 from synaptic.pipeline.tools.threads import Raised, in_thread
 from synaptic.pipeline.tools.types import Parameter, UnusableType, hints_of, static_type
 from synaptic.text import did_you_mean, nearest
-
-__all__ = [
-    "LATER",
-    "TEXT_LATER",
-    "Complaint",
-    "Later",
-    "Parameter",
-    "Tool",
-    "discover_tools",
-    "named_tools",
-    "tool",
-    "tool_name",
-]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Complaint: TypeAlias = tuple[str | None, str, str | None]
@@ -235,38 +222,6 @@ def tool_name(value: object) -> str | None:
     """Return the name that ``@tool`` gave to a function; ``None`` for anything else."""
     name = getattr(value, "__dict__", {}).get(MARK)
     return name if isinstance(name, str) else None
-
-
-def discover_tools(
-    modules: Sequence[str] = (), given: Mapping[str, Tool | Callable[..., Any]] | None = None
-) -> Mapping[str, Tool]:
-    """Return the tools there are: those given, those of ``modules``, and those of installed packages.
-
-    What an installed package offers (entry-point group ``synaptic.tools``) is imported when it is first asked for.
-
-    Args:
-        modules: Importable names, or paths of ``.py`` files; every ``@tool`` function in them is a tool.
-        given: Tools, or functions, by name.
-
-    Raises:
-        UsageError: If a module cannot be found or imported, or has no tools; or two tools have one name.
-
-    """
-    from synaptic.pipeline.tools.discovery import ToolBook  # noqa: PLC0415  (a file of tools does without)
-
-    return ToolBook(modules, given or {})
-
-
-def named_tools(modules: Sequence[str]) -> dict[str, Tool]:
-    """Return the tools of ``modules`` alone: what a person adds to the installed ones.
-
-    Raises:
-        UsageError: As :func:`discover_tools` does.
-
-    """
-    from synaptic.pipeline.tools.discovery import collect  # noqa: PLC0415  (a file of tools does without)
-
-    return collect(modules, {})
 
 
 def plain(value: Any, depth: int = 0) -> Any:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import BudgetExceeded, PipelineError, StepTimeout
-from synaptic.pipeline import SKIPPED, CompiledRepeat, Expression
+from synaptic.pipeline import SKIPPED, Expression
+from synaptic.pipeline.kinds.repeat import CompiledRepeat
 from synaptic.runtime.failure import StepFailed, within
 from synaptic.runtime.scope import Place
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from synaptic.runtime.kinds import agent, choose, repeat, tool, use
+from synaptic.pipeline import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -29,9 +30,6 @@ class Run(Protocol):
 
 
 RUNS: Final[Mapping[WorkKind, Run]] = {
-    "agent": agent.run,
-    "choose": choose.run,
-    "tool": tool.run,
-    "pipeline": use.run,
-    "repeat": repeat.run,
+    kind.name: import_module(f"synaptic.runtime.kinds.{kind.key}").run for kind in KINDS.values()
 }
+"""By the kind's name; the file of a kind is called as its key in ``synaptic.pipeline.kinds`` is."""

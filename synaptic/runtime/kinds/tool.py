@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import OutputInvalid, ToolError
-from synaptic.pipeline import CompiledTool
+from synaptic.pipeline.kinds.tool import CompiledTool
 from synaptic.runtime.caller import values_of
 from synaptic.runtime.kinds.whole_step import run_whole
 

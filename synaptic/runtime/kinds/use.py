@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from synaptic.pipeline import CompiledUse, bind_values
+from synaptic.pipeline import bind_values
+from synaptic.pipeline.kinds.use import CompiledUse
 from synaptic.runtime.caller import values_of
 from synaptic.runtime.kinds.whole_step import run_whole
 from synaptic.runtime.scope import bounds_of
