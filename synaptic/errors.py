@@ -309,7 +309,7 @@ class StepTimeout(SynapticError):
 
 
 class NotApproved(SynapticError):
-    """A person refused a step's prompt or output."""
+    """A person refused a step's prompt or output, or did not answer its question."""
 
 
 class RunError(SynapticError):

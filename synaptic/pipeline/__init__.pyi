@@ -30,7 +30,7 @@ from .spec.parts import Overflow as Overflow
 from .spec.parts import RetryCause as RetryCause
 from .spec.schema import pipeline_schema as pipeline_schema
 from .survey import named_models as named_models
-from .survey import refuse_approvals as refuse_approvals
+from .survey import refuse_unattended as refuse_unattended
 from .templates.expressions import SKIPPED as SKIPPED
 from .templates.expressions import Expression as Expression
 from .templates.expressions import Template as Template

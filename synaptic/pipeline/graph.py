@@ -155,6 +155,11 @@ class Work:
         return False
 
     @property
+    def unanswered(self) -> bool:
+        """Whether only a person can give its output: it asks, and proposes no answer."""
+        return False
+
+    @property
     def answer(self) -> str | None:
         """The path, below the step's own, of the text that its output is, once written; "" is the step itself."""
         return None

@@ -28,16 +28,27 @@ def named_models(graph: Graph) -> bool:
     return any(call and call.policy.backend is None and (call.model or call.policy.fallback_models) for call in calls)
 
 
-def refuse_approvals(graph: Graph) -> None:
-    """Refuse a pipeline that needs a person where nobody can be asked.
+def refuse_unattended(graph: Graph, *, accepted: bool) -> None:
+    """Refuse a pipeline that needs a person where no person can be asked.
+
+    Args:
+        graph: The steps.
+        accepted: Whether everything is accepted unseen; what remains are questions without a proposed answer.
 
     Raises:
         UsageError: Naming the steps; nothing was called.
 
     """
-    asking = [path for path, step in every_step(graph) if step.approve]
+    steps = list(every_step(graph))
+    approving = [] if accepted else [path for path, step in steps if step.approve]
+    if approving:
+        raise UsageError(
+            f"a person has to approve {', '.join(approving)}, and nobody can be asked here",
+            hint="run it on a terminal, accept everything with --yes, or give the session an approver",
+        )
+    asking = [path for path, step in steps if step.worker.work.unanswered]
     if asking:
         raise UsageError(
-            f"a person has to approve {', '.join(asking)}, and nobody can be asked here",
-            hint="run it on a terminal, accept everything with --yes, or give the session an approver",
+            f"a person has to answer {', '.join(asking)}, and no person can be asked here",
+            hint="run it on a terminal without --yes, write a 'default', or give the session an approver",
         )

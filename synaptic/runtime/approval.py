@@ -1,4 +1,4 @@
-"""A person in the loop: what is asked, and what may be answered. Who asks the person is the caller's business."""
+"""A person in the loop: what is asked, and what may be answered. How the person is asked is the caller's business."""
 
 from __future__ import annotations
 
@@ -9,27 +9,39 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     from synaptic.agents import Shape
 
+Subject: TypeAlias = Literal["prompt", "output", "answer"]
+"""What a person decides on: a prompt before it is sent, an output before the run goes on, a question's answer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalRequest:
-    """A step's prompt before it is sent, or its output before the run goes on with it.
+    """What a person is asked: to approve a step's prompt or output, or to answer its question.
 
     Attributes:
         path: The step's path.
-        value: The prompt (text), or the output (text, or a value of ``shape``).
-        shape: What an edited output must fit; ``None`` is free text.
+        value: The prompt (text), or the output (text, or a value of ``shape``); of a question the answer that is
+            proposed, ``None`` where there is none.
+        shape: What an edited output, or an answer, must fit; ``None`` is free text.
+        question: What is asked, where ``what`` is ``answer``.
+        problem: What was wrong with the answer before this one; "" the first time.
 
     """
 
     path: str
-    what: Literal["prompt", "output"]
+    what: Subject
     value: Any
     shape: Shape | None = None
+    question: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """The decision. ``value`` replaces the prompt or output where ``edited``; it is checked against the shape."""
+    """The decision: go on with the request's value (``accepted``), with another one (``edited``), or not at all.
+
+    ``value`` is the other one; it is checked against the shape. The answer to a question is always an edited one,
+    unless the proposed answer is accepted.
+    """
 
     decision: Literal["accepted", "edited", "refused"]
     value: Any = None

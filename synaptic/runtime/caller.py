@@ -1,13 +1,13 @@
-"""One step's call of a model, from its template to its event; a person may be asked before and after."""
+"""One step's call of a model, from its template to its event; and what a person is asked meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from synaptic.errors import BudgetExceeded, NotApproved, SynapticError
+from synaptic.errors import BudgetExceeded, NotApproved, OutputInvalid, SynapticError
 from synaptic.runtime.agent_call import REPAIRS, CallRecord, build_request, call_agent
 from synaptic.runtime.approval import Approval, ApprovalRequest
 from synaptic.runtime.events import ApprovalAsked, ApprovalGiven
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from synaptic.runtime.list_feed import ListFeed
     from synaptic.runtime.policies import Bounds
     from synaptic.runtime.scope import Place, Scope
+
+
+ANSWERS: Final = 5
+"""How often a question is asked: an answer that does not fit is asked for again, but a program may never learn."""
 
 
 class Backends(Protocol):
@@ -154,6 +158,39 @@ class Caller:
             return output
         return await self._approved(ApprovalRequest(path=path, what="output", value=output, shape=shape))
 
+    async def answer(self, path: str, question: str, *, proposed: Any = None, shape: Shape | None = None) -> Any:
+        """Return the person's answer to a question, the ``proposed`` one where no person can be asked.
+
+        An answer that does not fit is asked for again.
+
+        Raises:
+            NotApproved: If the person refused to answer, or accepted an answer that is not there.
+            OutputInvalid: If the answer did not fit, also the last of :data:`ANSWERS`.
+
+        """
+        if self._approver is None:
+            if proposed is None:
+                raise NotApproved(f"{path} needs an answer, and no person can be asked here")
+            return _fitting(proposed, shape)
+        self.ledger.emit(ApprovalAsked(path, "answer", question))
+        request = ApprovalRequest(path=path, what="answer", value=proposed, shape=shape, question=question)
+        for left in reversed(range(ANSWERS)):
+            given = await self._approver(request)
+            if given.decision == "refused" or (given.decision == "accepted" and proposed is None):
+                self.ledger.emit(ApprovalGiven(path, "answer", "refused"))
+                reason = f": {given.reason}" if given.reason else ""
+                raise NotApproved(f"the question of {path} was not answered{reason}")
+            try:
+                value = _fitting(proposed if given.decision == "accepted" else given.value, shape)
+            except OutputInvalid as exc:
+                if not left or given.decision == "accepted":
+                    raise
+                request = replace(request, problem=exc.message)
+            else:
+                self.ledger.emit(ApprovalGiven(path, "answer", given.decision))
+                return value
+        raise AssertionError("the last answer fits, or raises")
+
     async def _approved(self, request: ApprovalRequest) -> Any:
         """Return the value as the person wants it; raises as :meth:`approved_output` does."""
         self.ledger.emit(ApprovalAsked(request.path, request.what))
@@ -167,6 +204,23 @@ class Caller:
         if answer.decision == "accepted":
             return request.value
         return answer.value if request.shape is None else request.shape.validate(answer.value)
+
+
+def _fitting(answer: Any, shape: Shape | None) -> Any:
+    """Return an answer that fits.
+
+    Raises:
+        OutputInvalid: If it does not.
+
+    """
+    if shape is not None:
+        try:
+            return shape.validate(answer)
+        except OutputInvalid as exc:
+            raise OutputInvalid(exc.message.replace("the reply", "the answer"), text=exc.text) from exc
+    if isinstance(answer, str) and answer.strip():
+        return answer.strip()
+    raise OutputInvalid(f"the answer must be text, not {answer!r}" if answer != "" else "the answer is empty")
 
 
 def values_of(bindings: Mapping[str, Any], place: Place) -> dict[str, Any]:

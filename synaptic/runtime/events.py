@@ -16,6 +16,7 @@ from synaptic.quick_init import quick_init
 
 if TYPE_CHECKING:
     from synaptic.pipeline import Plan, StepKind
+    from synaptic.runtime.approval import Subject
 
 StepStatus = Literal["succeeded", "failed", "skipped", "cancelled"]
 RunStatus = Literal["succeeded", "stopped", "failed", "cancelled"]
@@ -164,10 +165,11 @@ class PromptShortened:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalAsked:
-    """The run waits for a person to confirm or edit a step's prompt or output."""
+    """The run waits for a person: to confirm or edit a step's prompt or output, or to answer its ``question``."""
 
     path: str
-    what: Literal["prompt", "output"]
+    what: Subject
+    question: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,7 @@ class ApprovalGiven:
     """The person has decided."""
 
     path: str
-    what: Literal["prompt", "output"]
+    what: Subject
     decision: Literal["accepted", "edited", "refused"]
 
 

@@ -39,7 +39,7 @@ class Executor:
         run_id: Names the run in events and in the result.
         emit: Gets every event, in order; must return at once.
         conversation: Earlier turns as text, for ``{{ run.conversation }}``.
-        approver: Asks a person about steps with ``approve``; ``None`` refuses them.
+        approver: Asks a person to approve or to answer; ``None`` where no person can be asked.
         prepare: Begins to load the model of a request that will follow, where the backend can do that.
 
     """

@@ -36,9 +36,10 @@ from synaptic.pipeline import (
     discover_tools,
     examine,
     named_models,
-    refuse_approvals,
+    refuse_unattended,
     width,
 )
+from synaptic.runtime.approval import approve_all
 from synaptic.runtime.events import BackendReported, Event, EventHandler, RunResult
 from synaptic.runtime.executor import Executor
 from synaptic.runtime.policies import Stacks
@@ -65,7 +66,7 @@ class Session:
         backend: Used as it is, instead of routing; the caller closes it.
         agents: Added to the ones that are found, by name.
         tools: Python functions that pipelines may call, added to the installed ones.
-        approver: Asks a person about steps with ``approve``; without one, a pipeline with such steps is refused.
+        approver: Asks a person to approve or to answer; without one, a pipeline that cannot do without is refused.
         priority: Of the session's calls, among all that wait for a node: a person who waits goes before a run, and a
             run before a batch.
         on_event: Gets every event of every run, and reports of the backend between runs.
@@ -195,8 +196,8 @@ class Session:
         """
         with self._listening(on_event):
             plan = await self.plan(query, pipeline=pipeline, inputs=inputs, model=model)
-            if self._approver is None:
-                refuse_approvals(plan.compiled.graph)
+            if self._approver is None or self._approver is approve_all:
+                refuse_unattended(plan.compiled.graph, accepted=self._approver is approve_all)
             routed = await self._open()
             can = capabilities_of(routed.backend)
             if self._stacks is None and can.resize is not None:

@@ -255,3 +255,57 @@ def test_data_without_a_shape_may_become_any_data():
     request = ApprovalRequest(path="a", what="output", value=[1])
 
     assert check('{"a": 2}', request) == ({"a": 2}, None)
+
+
+def test_a_question_is_answered_with_a_line(home: Path):
+    with asking(home, "question") as terminal:
+        text = terminal.wait("confirm: Which [31mcity?", "\n>")
+        assert "Enter alone" not in text and "<paused>" in text
+        terminal.type("  Bern ", ENTER)
+        assert decision(terminal) == ["edited", "Bern", ""]
+
+
+def test_an_empty_answer_is_asked_for_again(home: Path):
+    with asking(home, "question") as terminal:
+        terminal.wait("\n>")
+        terminal.type(ENTER)
+        terminal.wait("the answer is empty")
+        terminal.type("Bern", ENTER)
+        assert decision(terminal) == ["edited", "Bern", ""]
+
+
+@pytest.mark.parametrize(("name", "shown"), [("proposal", "      Berlin"), ("filled", "      size: big")])
+def test_enter_alone_takes_the_proposed_answer(name: str, shown: str, home: Path):
+    with asking(home, name) as terminal:
+        terminal.wait("Enter alone answers:", shown)
+        terminal.type(ENTER)
+        assert decision(terminal) == ["accepted", None, ""]
+
+
+def test_a_shape_is_asked_for_field_by_field_and_again_with_what_is_wrong(home: Path):
+    with asking(home, "form") as terminal:
+        terminal.wait("name (string(1..20)) >")
+        terminal.type("P2", ENTER)
+        terminal.wait("size (enum(small, big)) >")
+        terminal.type("huge", ENTER)
+        terminal.wait("parts (list[integer]")
+        terminal.type("1, 2", ENTER)
+        terminal.wait("new? (boolean) >")
+        terminal.type(ENTER)
+        terminal.wait("the answer", "size")
+        assert "the reply" not in terminal.text
+        for line in ("P2", "big", "[1, 2]", "yes"):
+            terminal.type(line, ENTER)
+        assert decision(terminal) == ["edited", {"name": "P2", "size": "big", "parts": [1, 2], "new": True}, ""]
+
+
+def test_what_was_wrong_with_the_answer_before_is_said(home: Path):
+    with asking(home, "wrong") as terminal:
+        terminal.wait("wrong: Which?", "no such city", "\n>")
+
+
+def test_a_terminal_that_is_closed_answers_nothing(home: Path):
+    with asking(home, "question") as terminal:
+        terminal.wait("\n>")
+        terminal.type(CTRL_D)
+        assert decision(terminal) == ["refused", None, "the terminal was closed"]

@@ -134,6 +134,21 @@ def test_a_step_that_waits_for_a_person_says_so():
     assert row.endswith("prompt edited")
 
 
+@pytest.mark.parametrize(
+    ("decision", "said"),
+    [("edited", "answered"), ("accepted", "answered with the default"), ("refused", "not answered")],
+)
+def test_a_step_that_asks_says_so_and_what_came_of_it(decision: str, said: str):
+    asked = [BEGIN, started("plan"), ApprovalAsked("plan", "answer", "Which city?")]
+    given = [*asked, ApprovalGiven("plan", "answer", decision)]
+
+    assert in_pipes(given)[1][1:] == ["plan: waits for an answer", f"plan: {said}"]
+    (row,) = [line for line in on_terminal(asked).screen() if "plan" in line]
+    assert row.endswith("waits for an answer")
+    (row,) = [line for line in on_terminal([*given, finished("plan")]).screen() if "plan" in line]
+    assert row.endswith(said)
+
+
 def test_accepting_needs_no_remark():
     events = [BEGIN, started("plan"), ApprovalAsked("plan", "output"), ApprovalGiven("plan", "output", "accepted")]
 

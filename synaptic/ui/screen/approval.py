@@ -1,4 +1,4 @@
-"""Asks a person on the terminal to accept, edit or refuse a step's prompt or output."""
+"""Asks a person on the terminal to accept, edit or refuse a step's prompt or output, or to answer a question."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from synaptic.runtime import Approval, approve_all
 from synaptic.text import printable
 from synaptic.ui.screen.editor import EditorFailed, edit, editor_command
 from synaptic.ui.screen.keyboard import Keyboard, persons_keyboard
+from synaptic.ui.screen.question import ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from synaptic.runtime import ApprovalRequest, Approver
 
 Paused: TypeAlias = "Callable[[], AbstractContextManager[None]]"
-"""Returns a context in which the terminal belongs to whoever entered it."""
+"""Returns a context in which the terminal belongs to the one who entered it."""
 
 QUESTION: Final = "[a]ccept, [e]dit or [r]efuse? "
 _MARGIN: Final = "    "
@@ -37,7 +38,7 @@ _ANSWERS: Final = {
 
 
 def make_approver(*, accept_all: bool, paused: Paused = nullcontext) -> Approver | None:
-    """Return who decides: everything is accepted, or the person at the terminal; ``None`` where there is nobody.
+    """Return who decides: everything is accepted, or the person at the terminal; ``None`` without a terminal.
 
     Args:
         accept_all: What ``--yes`` says.
@@ -64,7 +65,14 @@ class TerminalApprover:
         with self._paused():
             async with self._turn:
                 with self._keyboard.ready():
-                    return await self._ask(request)
+                    return await (self._question(request) if request.what == "answer" else self._ask(request))
+
+    async def _question(self, request: ApprovalRequest) -> Approval:
+        try:
+            return await ask(request, self._keyboard, self._say, outline(request.value))
+        except asyncio.CancelledError:
+            self._say()
+            raise
 
     async def _ask(self, request: ApprovalRequest) -> Approval:
         draft = as_text(request.value)

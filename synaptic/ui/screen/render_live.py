@@ -249,7 +249,8 @@ class Row(NamedTuple):
 def _row(step: StepView, guide: str, now: float, status: LiveStatus) -> Row:
     tokens, rate, elapsed = step.total_tokens, step.rate(now), step.elapsed(now)
     name = " ".join(part for part in (step.path, step.count()) if part)
-    remark = [_WORDS.get(step.state, step.state), measurements(step) if status.verbose else "", step.note]
+    state = "waits for an answer" if step.state == "asking" and step.question else _WORDS.get(step.state, step.state)
+    remark = [state, measurements(step) if status.verbose else "", step.note]
     columns = [
         f"{guide}{status.glyph(step, now)} {name}",
         step.what,

@@ -23,7 +23,7 @@ from synaptic.runtime import (
     TokenDelta,
 )
 from synaptic.text import one_line, plural, printable, seconds, size
-from synaptic.ui.screen.run_view import CALLING, RunView, continuation, place, retry, shortening
+from synaptic.ui.screen.run_view import CALLING, RunView, continuation, decided, place, retry, shortening
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -175,9 +175,10 @@ def incident(
         case PromptShortened():
             what = shortening(event)
         case ApprovalAsked():
-            what = f"waits for approval of its {event.what}"
+            asks = event.what == "answer"
+            what = "waits for an answer" if asks else f"waits for approval of its {event.what}"
         case ApprovalGiven():
-            what = f"{event.what} {event.decision}"
+            what = decided(event)
     return f"{event.path}: {what}"
 
 

@@ -50,6 +50,7 @@ class StepView:
         generation_seconds: How long the server generated, where it says.
         width: How many instances a map has, how many samples are taken, how many rounds a loop may have (they count
             from one).
+        question: What a person is asked, or was asked last.
         note: What else is to be said now: a retry, an error.
         remarks: What stays worth a word when the step has ended.
 
@@ -68,6 +69,7 @@ class StepView:
     generation_seconds: float | None = None
     width: int | None = None
     note: str = ""
+    question: str = ""
     remarks: list[str] = field(default_factory=list)
     children: dict[str, StepView] = field(default_factory=dict)
 
@@ -100,6 +102,13 @@ class StepView:
         return ""
 
 
+def decided(event: ApprovalGiven) -> str:
+    """Return what a person has decided: ``prompt edited``, ``answered``."""
+    if event.what != "answer":
+        return f"{event.what} {event.decision}"
+    return {"accepted": "answered with the default", "edited": "answered", "refused": "not answered"}[event.decision]
+
+
 class RunView:
     """The rows of one run, kept up to date by its events."""
 
@@ -128,7 +137,8 @@ class RunView:
         elif isinstance(event, PromptShortened):
             self.get(event.path).remarks.append(shortening(event))
         elif isinstance(event, ApprovalAsked):
-            self.get(event.path).state = "asking"
+            step = self.get(event.path)
+            step.state, step.question = "asking", event.question
         elif isinstance(event, ApprovalGiven):
             self._approve(event)
         elif isinstance(event, StepFinished):
@@ -194,8 +204,8 @@ class RunView:
     def _approve(self, event: ApprovalGiven) -> None:
         step = self.get(event.path)
         step.state = "running"
-        if event.decision != "accepted":
-            step.remarks.append(f"{event.what} {event.decision}")
+        if event.decision != "accepted" or event.what == "answer":
+            step.remarks.append(decided(event))
 
     def _finish(self, result: StepResult) -> None:
         step = self.get(result.id)
