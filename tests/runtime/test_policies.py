@@ -121,7 +121,7 @@ class Pausing(ScriptedBackend):
                 yield chunk
 
 
-@pytest.mark.parametrize(("backend", "most"), [(ScriptedBackend, 0), (Pausing, 3)])
+@pytest.mark.parametrize(("backend", "most"), [(ScriptedBackend, 2), (Pausing, 2)])
 async def test_many_chunks_need_few_timers(backend: type[ScriptedBackend], most: int, monkeypatch: pytest.MonkeyPatch):
     loop = asyncio.get_running_loop()
     set_timers: list[object] = []

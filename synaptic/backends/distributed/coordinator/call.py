@@ -12,17 +12,15 @@ from synaptic.backends.distributed.coordinator.continuation import Continuation,
 from synaptic.errors import (
     BackendError,
     BackendUnavailable,
-    CallTimeout,
     CoordinatorFailed,
-    FirstTokenTimeout,
-    IdleTimeout,
     ProtocolError,
     RequestRejected,
     ServerError,
     StreamFailed,
     StreamTruncated,
 )
-from synaptic.messages import Chunk, Continued, Restart
+from synaptic.messages import Chunk, Continued, Restart, Timeouts
+from synaptic.waiting import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -91,7 +89,8 @@ class DistributedCall:
         total = self._request.timeouts.total
         end = None if total is None else asyncio.get_running_loop().time() + total
         while True:
-            serving = await self._serving(end)
+            with self._deadline(Timeouts(total=total), end) as deadline:
+                serving = await deadline.wait(self._coordinator.ready())
             try:
                 async with contextlib.aclosing(self._attempt(serving, end)) as chunks:
                     async for chunk in chunks:
@@ -146,52 +145,23 @@ class DistributedCall:
         self._continuation.forget()
         return Chunk(restart=Restart(self._breaks + 1, reason))
 
-    async def _serving(self, end: float | None) -> Any:
-        try:
-            async with asyncio.timeout_at(end):
-                return await self._coordinator.ready()
-        except TimeoutError as error:
-            raise self._too_long() from error
-
     async def _attempt(self, serving: Any, end: float | None) -> AsyncGenerator[Chunk, None]:
         """Yield what is new of what serves now, and the last chunk of the whole call."""
-        limits = self._request.timeouts
-        bound, late = limits.first_token, FirstTokenTimeout
         chunks = self._coordinator.stream(serving, self._continuation.request())
         async with contextlib.aclosing(chunks):
-            while True:
-                chunk = await self._next(chunks, bound, late, end)
-                if chunk.finish_reason is not None:
-                    yield self._last(chunk)
-                    return
-                bound, late = limits.idle, IdleTimeout  # type: ignore[assignment]  # two classes of one family
-                new = self._continuation.take(chunk)
-                if new is not None:
-                    yield new
+            with self._deadline(self._request.timeouts, end) as deadline:
+                while True:
+                    chunk = await deadline.next(chunks)
+                    if chunk.finish_reason is not None:
+                        yield self._last(chunk)
+                        return
+                    new = self._continuation.take(chunk)
+                    if new is not None:
+                        yield new
 
-    async def _next(
-        self,
-        chunks: AsyncGenerator[Chunk, None],
-        bound: float | None,
-        late: type[FirstTokenTimeout | IdleTimeout],
-        end: float | None,
-    ) -> Chunk:
-        """Return the next chunk, within a bound in seconds and before the end of the whole call."""
-        loop = asyncio.get_running_loop()
-        bounds = [when for when in (end, None if bound is None else loop.time() + bound) if when is not None]
-        try:
-            async with asyncio.timeout_at(min(bounds, default=None)):
-                return await anext(chunks)
-        except TimeoutError as error:
-            if end is not None and loop.time() >= end:
-                raise self._too_long() from error
-            raise late(f"{self._coordinator.model}: nothing came for {bound:g} s", backend=NAME, node=NAME) from error
+    def _deadline(self, limits: Timeouts, end: float | None) -> Deadline:
+        return Deadline(limits, backend=NAME, node=NAME, source=self._coordinator.model, end=end)
 
     def _last(self, chunk: Chunk) -> Chunk:
         usage = self._continuation.usage(chunk.usage)
         return replace(chunk, usage=usage, model=self._coordinator.model, node=NAME)
-
-    def _too_long(self) -> CallTimeout:
-        total = self._request.timeouts.total
-        message = f"{self._coordinator.model}: the call took longer than {total:g} s"
-        return CallTimeout(message, backend=NAME, node=NAME)

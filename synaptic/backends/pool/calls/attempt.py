@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from synaptic.backends.pool.calls.lease import Lease
-    from synaptic.backends.pool.calls.sentinel import Flight, Sentinel
+    from synaptic.backends.pool.calls.sentinel import SilentCall
     from synaptic.backends.pool.node import Member
     from synaptic.messages import ChatRequest, Chunk
 
@@ -26,20 +26,16 @@ class Attempt:
 
     """
 
-    __slots__ = ("_chunks", "_flight", "_sentinel", "first_at", "lease", "member", "request", "sent_at")
+    __slots__ = ("_chunks", "_deadline", "first_at", "lease", "member", "request", "sent_at")
 
-    def __init__(
-        self, member: Member, lease: Lease, request: ChatRequest, flight: Flight, sentinel: Sentinel, *, now: float
-    ) -> None:
+    def __init__(self, member: Member, lease: Lease, request: ChatRequest, deadline: SilentCall, *, now: float) -> None:
         self.member = member
         self.lease = lease
         self.request = request
         self.sent_at = now
         self.first_at: float | None = None
-        self._flight = flight
-        self._sentinel = sentinel
+        self._deadline = deadline
         self._chunks: AsyncGenerator[Chunk, None] = member.client.stream(request)
-        sentinel.begin(flight)
 
     async def next(self) -> Chunk:
         """Return the next chunk.
@@ -50,13 +46,12 @@ class Attempt:
 
         """
         try:
-            chunk = await self._flight.next(self._chunks)
+            chunk = await self._deadline.next(self._chunks)
         except StopAsyncIteration as exc:
             name = self.member.state.name
             raise StreamTruncated(f"{name} ended the stream without its end", node=self.member.url) from exc
         if self.first_at is None:
             self.first_at = asyncio.get_running_loop().time()
-            self._sentinel.first_chunk(self._flight)
         return chunk
 
     def sample(self, last: Chunk, tokens: int) -> Sample:
@@ -75,7 +70,7 @@ class Attempt:
 
     async def aclose(self) -> None:
         """Close the connection, then give the place back: only now is the node free again."""
-        self._sentinel.end(self._flight)
+        self._deadline.close()
         try:
             await self._chunks.aclose()
         finally:

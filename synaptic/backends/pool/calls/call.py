@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from synaptic.backends.pool.calls.attempt import Attempt
 from synaptic.backends.pool.calls.hedging import first_of_two
 from synaptic.backends.pool.calls.progress import Progress
-from synaptic.backends.pool.calls.sentinel import SUSPICIOUS_SILENCE, Flight
+from synaptic.backends.pool.calls.sentinel import SUSPICIOUS_SILENCE, SilentCall
 from synaptic.backends.pool.calls.waiter import Waiter
 from synaptic.backends.pool.learned import COLD_LOAD_SECONDS, OutputSizes, prompt_tokens
 from synaptic.backends.pool.node import CallShape, PastError, judge
@@ -161,12 +161,12 @@ class Call:
         state = lease.node.models.get(self._model)
         usual = state.rates.first_token if state is not None else 0.0
         patience = max(SUSPICIOUS_SILENCE, PATIENCE_FACTOR * usual)
-        flight = Flight(member, limits, now=now, end=self._end, patience=patience)
+        deadline = SilentCall(member, limits, parts.sentinel, end=self._end, patience=patience)
         if lease.cold and state is not None:
             state.loading_until = max(state.loading_until, now + lease.pick.load)
         parts.prefixes.note(lease.node.key, self._model, self._chain, kept=lease.node.limit)
         parts.bound()
-        return Attempt(member, lease, self._progress.request(), flight, parts.sentinel, now=now)
+        return Attempt(member, lease, self._progress.request(), deadline, now=now)
 
     def _completed(self, attempt: Attempt, last: Chunk) -> Chunk:
         """Learn from a complete call, and return its last chunk."""

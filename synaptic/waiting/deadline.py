@@ -1,0 +1,267 @@
+"""Deadlines of streams: for the first item, between two items, and for the whole of a call.
+
+A deadline that has passed cancels the task that waits, as :func:`asyncio.timeout` does, and the wait raises the error
+that fits. A cancellation from outside always wins: where both come in one turn of the loop, the task stays cancelled.
+
+One timer serves all deadlines that share a :class:`Deadlines`. A wait notes when it began and sets no timer; the timer
+looks at the waits when the earliest of them could be over. So a stream of a thousand tokens costs two timers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from synaptic.errors import BackendError, CallTimeout, FirstTokenTimeout, IdleTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Iterator
+
+    from synaptic.messages import Timeouts
+
+T = TypeVar("T")
+
+LATE_SECONDS = 0.2
+"""A timer that rings later than this was held up by our own loop: the server is not to blame for that silence, and
+what has arrived meanwhile is read first."""
+
+GRACE_SECONDS = 0.1
+SHORTEST_SECONDS = 0.01
+
+
+class Deadline:
+    """Bounds the waits for one stream.
+
+    Args:
+        limits: The bounds.
+        backend: For the errors.
+        node: The same.
+        source: What the stream comes from, for the errors' texts; "" leaves it out.
+        end: When the whole call must have ended, by the clock of the event loop; ``None`` counts ``limits.total`` from
+            now.
+        timers: Several streams that share one timer; ``None`` is a timer of its own.
+
+    Attributes:
+        begun: Whether the first item has come: from then on the idle limit holds.
+        waiting: Whether a task waits for an item.
+        since: When the current wait began.
+
+    """
+
+    __slots__ = (
+        "_cancelling",
+        "_error",
+        "_rang",
+        "_task",
+        "_timers",
+        "backend",
+        "begun",
+        "end",
+        "limits",
+        "node",
+        "since",
+        "source",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        limits: Timeouts,
+        *,
+        backend: str,
+        node: str | None = None,
+        source: str = "",
+        end: float | None = None,
+        timers: Deadlines[Any] | None = None,
+    ) -> None:
+        now = asyncio.get_running_loop().time()
+        self.limits = limits
+        self.backend = backend
+        self.node = node
+        self.source = source
+        self.end = end if end is not None else inf if limits.total is None else now + limits.total
+        self.begun = False
+        self.waiting = False
+        self.since = now
+        self._timers: Deadlines[Any] = Deadlines() if timers is None else timers
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelling = 0
+        self._error: BackendError | None = None
+        self._rang = False
+        self._timers.add(self, now)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def next(self, items: AsyncIterator[T]) -> T:
+        """Return the next item.
+
+        Raises:
+            StopAsyncIteration: At the end.
+            FirstTokenTimeout: If the first item did not come in time.
+            IdleTimeout: If a later one did not.
+            CallTimeout: If the whole call took too long.
+            BackendError: If the call was given up; else what the stream raises.
+
+        """
+        if self._error is not None:
+            raise self._error
+        item = await self.wait(anext(items))
+        if not self.begun:
+            self.begun = True
+            now = asyncio.get_running_loop().time()
+            self._timers.ring_by(self.due(now))
+        return item
+
+    async def wait(self, work: Awaitable[T]) -> T:
+        """Return the result of ``work``; a deadline that passes meanwhile cancels it.
+
+        Raises:
+            BackendError: As :meth:`next` does.
+
+        """
+        task = asyncio.current_task()
+        assert task is not None, "runs in a task"
+        self._task = task
+        self._cancelling = task.cancelling()
+        self.since = now = asyncio.get_running_loop().time()
+        self.waiting = True
+        if now >= self.end or not self._timers.is_set:
+            self._timers.ring_by(self.due(now))
+        try:
+            result = await work
+        except BaseException as exc:
+            if self._was_ours(task) and isinstance(exc, asyncio.CancelledError) and self._error is not None:
+                raise self._error from exc
+            raise
+        if self._was_ours(task):
+            self._error = None  # the work took our cancellation for nothing, and came to its end
+        return result
+
+    def give_up(self, error: BackendError) -> None:
+        """Have the task that waits for the next item get ``error``, now or when it asks."""
+        if self._error is not None:
+            return
+        self._error = error
+        if self.waiting and self._task is not None:
+            self._rang = True
+            self._task.cancel()
+
+    def close(self) -> None:
+        """Take it off its timer."""
+        self._timers.remove(self)
+
+    def due(self, now: float) -> float:
+        """Return when to look at it again, if nothing comes."""
+        if self._error is not None:
+            return inf
+        limit = self._limit
+        if not self.waiting:
+            later = now + (inf if limit is None else max(limit, SHORTEST_SECONDS))
+            return min(later, self.end) if now < self.end else later
+        return min(self.end, inf if limit is None else self.since + limit)
+
+    def look(self, now: float) -> None:
+        """Give up the wait if it is over."""
+        if (error := self._late(now)) is not None:
+            self.give_up(error)
+
+    def held_up(self, now: float) -> None:
+        """Count the silence from now: our own loop was held up."""
+        self.since = now
+
+    @property
+    def _limit(self) -> float | None:
+        return self.limits.idle if self.begun else self.limits.first_token
+
+    def _late(self, now: float) -> BackendError | None:
+        where = {"backend": self.backend, "node": self.node}
+        source = f" from {self.source}" if self.source else ""
+        if now >= self.end:
+            at = f" (at {self.source})" if self.source else ""
+            text = f"the call took longer than {self.limits.total or 0:g} s{at}"
+            return CallTimeout(text, hint="raise call_timeout, or set it to null", **where)
+        limit = self._limit
+        if limit is None or now < self.since + limit:
+            return None
+        if self.begun:
+            text = f"the stream{source} stalled for {limit:g} s"
+            return IdleTimeout(text, hint="raise idle_timeout, or set it to null", **where)
+        hint = "a big model may still be loading: raise first_token_timeout, or set it to null"
+        return FirstTokenTimeout(f"no token came{source} within {limit:g} s", hint=hint, **where)
+
+    def _was_ours(self, task: asyncio.Task[Any]) -> bool:
+        """End the wait, and take our cancellation back; return whether there was one, and none from outside."""
+        self.waiting = False
+        if not self._rang:
+            return False
+        self._rang = False
+        return task.uncancel() <= self._cancelling
+
+
+DeadlineT = TypeVar("DeadlineT", bound=Deadline)
+
+
+class Deadlines(Generic[DeadlineT]):
+    """The deadlines that share one timer."""
+
+    def __init__(self) -> None:
+        self._deadlines: set[DeadlineT] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __iter__(self) -> Iterator[DeadlineT]:
+        return iter(tuple(self._deadlines))
+
+    def __len__(self) -> int:
+        return len(self._deadlines)
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the timer runs."""
+        return self._timer is not None
+
+    def add(self, deadline: DeadlineT, now: float) -> None:
+        """Watch a deadline from now on."""
+        self._deadlines.add(deadline)
+        self.ring_by(deadline.due(now))
+
+    def remove(self, deadline: DeadlineT) -> None:
+        """Watch it no longer."""
+        self._deadlines.discard(deadline)
+        if not self._deadlines:
+            self.stop()
+
+    def stop(self) -> None:
+        """Take the timer away."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def ring_by(self, when: float) -> None:
+        """Look at the deadlines at the time ``when``, if not before."""
+        if when == inf or (self._timer is not None and self._timer.when() <= when):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        due = now if self._timer is None else self._timer.when()
+        self._timer = None
+        if now - due > LATE_SECONDS:
+            for deadline in self._deadlines:
+                deadline.held_up(now)
+            self._timer = loop.call_at(now + GRACE_SECONDS, self._ring)
+            return
+        again = inf
+        for deadline in self:
+            if deadline.waiting:
+                deadline.look(now)
+            again = min(again, deadline.due(now))
+        self.ring_by(again)
