@@ -2,6 +2,9 @@ from .backoff import Backoff as Backoff
 from .backoff import RestartRule as RestartRule
 from .backoff import Restarts as Restarts
 from .backoff import Rules as Rules
+from .continuation import Continuation as Continuation
+from .continuation import Departed as Departed
+from .continuation import Way as Way
 from .deadline import Deadline as Deadline
 from .deadline import Deadlines as Deadlines
 from .priority_queue import PATIENCE as PATIENCE

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synaptic.backends.distributed.coordinator.continuation import REPLAY_SECONDS, Continuation, Departed, Way
 from synaptic.backends.distributed.coordinator.diagnosis import Cause, diagnose
 from synaptic.backends.distributed.coordinator.failure import given_up, may_pass
 from synaptic.backends.distributed.coordinator.life import Life, Transition
@@ -19,7 +18,6 @@ from synaptic.backends.distributed.coordinator.types import FOLLOWERS, Coordinat
 from synaptic.backends.distributed.coordinator.watchdog import SHORTEST, TIMES_PREDICTED, SlotWatch, Watchdog
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.errors import BackendUnavailable, CoordinatorFailed, EngineUnavailable, UsageError
-from synaptic.messages import ChatRequest, Chunk, Message, Usage
 
 S = CoordinatorState
 
@@ -267,133 +265,3 @@ def test_connections_that_the_peer_has_closed_are_found_in_the_table():
     row = f"   0: 0100007F:9999 {address} 08 00000000:00000001 00:00000000 00000000     0        0 4711 1"
     other = row.replace(" 08 ", " 01 ").replace("4711", "4712")
     assert list(closed_by_peer(f"{header}\n{row}\n{other}\nbroken")) == [(("127.0.0.2", 50052), "4711")]
-
-
-# Continuation
-
-
-def request(limit: int | None = None, **options: object) -> ChatRequest:
-    return ChatRequest(messages=(Message("user", "count"),), max_tokens=limit, **options)  # type: ignore[arg-type]
-
-
-def told(continuation: Continuation, *texts: str) -> list[str]:
-    chunks = [continuation.take(Chunk(text=text)) for text in texts]
-    return [chunk.text for chunk in chunks if chunk is not None]
-
-
-def test_a_call_that_has_said_nothing_begins_again():
-    call = Continuation(request())
-    assert call.break_off(1.0) is Way.BEGIN
-    assert call.request() == request()
-
-
-def test_a_text_that_is_dear_goes_on_by_prefill_and_the_echo_is_taken_off():
-    call = Continuation(request(10))
-    assert told(call, "one ", "two ") == ["one ", "two "]
-    assert call.break_off(REPLAY_SECONDS) is Way.PREFILL
-    asked = call.request()
-    assert asked.messages[-1] == Message("assistant", "one two ")
-    assert asked.max_tokens == 8
-    assert told(call, "one two ", "one ") == ["one "]
-    assert call.text == "one two one "
-    assert call.usage(Usage(30, 8)) == Usage(30, 10)
-    assert call.break_off(REPLAY_SECONDS) is Way.PREFILL
-    assert call.request().max_tokens == 7
-
-
-def test_an_echo_with_more_behind_it_and_a_server_without_one():
-    for first, expected in (("abc", "c"), ("cd", "cd")):
-        call = Continuation(request())
-        told(call, "ab")
-        call.break_off(REPLAY_SECONDS + 1)
-        call.request()
-        assert told(call, first) == [expected]
-
-
-def test_who_thinks_again_before_going_on_is_not_heard():
-    call = Continuation(request())
-    call.take(Chunk(thinking="hm"))
-    told(call, "ab")
-    call.break_off(REPLAY_SECONDS + 1)
-    call.request()
-    assert call.take(Chunk(thinking="hm")) is None
-    assert told(call, "abc") == ["c"]
-
-
-def test_a_text_that_is_cheap_is_repeated_and_goes_on_where_it_broke():
-    call = Continuation(request(10))
-    call.take(Chunk(thinking="hm"))
-    assert told(call, "one ", "two ") == ["one ", "two "]
-    assert call.break_off(0.1) is Way.REPLAY
-    assert call.request() == request(10)
-    assert call.take(Chunk(thinking="h")) is None
-    assert call.take(Chunk(thinking="m")) is None
-    assert told(call, "one", " two thr", "ee") == ["thr", "ee"]
-    assert call.text == "one two three"
-    assert call.usage(Usage(30, 9)) == Usage(30, 9)
-
-
-def test_a_call_that_breaks_while_it_is_repeated_has_lost_nothing():
-    call = Continuation(request(10))
-    told(call, "a", "b", "c")
-    call.break_off(0.1)
-    assert told(call, "a") == []
-    assert call.break_off(100.0) is Way.PREFILL
-    assert call.request().max_tokens == 7
-    assert told(call, "abc", "d") == ["d"]
-
-
-@pytest.mark.parametrize("texts", [("x",), ("a", "x"), ("ax",), ("ab", "cx", "y", "zz")])
-def test_a_replay_that_departs_is_given_up(texts: tuple[str, ...]):
-    call = Continuation(request())
-    told(call, "ab", "cd")
-    call.break_off(0.1)
-    with pytest.raises(Departed):
-        told(call, *texts)
-    assert call.break_off(0.1, replay=False) is Way.PREFILL
-    assert call.request().messages[-1].content == "abcd"
-
-
-def test_what_a_schema_constrains_is_repeated_or_begun_again_but_never_prefilled():
-    call = Continuation(request(schema={"type": "object"}))
-    told(call, '{"a": ')
-    assert call.break_off(1e6) is Way.REPLAY
-    assert call.break_off(1e6, replay=False) is Way.BEGIN
-    assert not call.delivered
-
-
-def test_thoughts_without_a_text_cannot_be_prefilled():
-    call = Continuation(request())
-    call.take(Chunk(thinking="hm"))
-    assert call.break_off(1e6) is Way.BEGIN
-    assert not call.delivered
-
-
-def test_a_call_that_broke_at_its_limit_is_complete():
-    call = Continuation(request(2))
-    told(call, "a", "b")
-    call.break_off(1e6)
-    assert call.is_exhausted
-
-
-@given(st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=8), st.data())
-def test_however_often_it_breaks_the_text_is_whole(pieces: list[str], data: st.DataObject):
-    whole = "".join(pieces)
-    call = Continuation(request())
-    heard = ""
-
-    def attempt(upto: int) -> str:
-        """Return what is heard of an attempt that comes to some place of the whole text, from the server's view."""
-        call.request()
-        if call.way is Way.PREFILL:
-            echo = call.text
-            return "".join(told(call, echo, whole[len(echo) : max(upto, len(echo) + 1)] or whole[len(echo) :]))
-        return "".join(told(call, *whole[:upto]))
-
-    for _ in range(data.draw(st.integers(0, 4))):
-        heard += attempt(data.draw(st.integers(0, len(whole))))
-        if call.break_off(0.1 if data.draw(st.booleans()) else 1e6) is Way.BEGIN:
-            heard = ""
-    heard += attempt(len(whole))
-    assert call.text == whole
-    assert heard == whole

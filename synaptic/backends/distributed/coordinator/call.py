@@ -8,7 +8,6 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from synaptic.backends.distributed.coordinator.continuation import Continuation, Departed, Way
 from synaptic.errors import (
     BackendError,
     BackendUnavailable,
@@ -20,7 +19,7 @@ from synaptic.errors import (
     StreamTruncated,
 )
 from synaptic.messages import Chunk, Continued, Restart, Timeouts
-from synaptic.waiting import Deadline
+from synaptic.waiting import Continuation, Deadline, Departed, Way
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -75,7 +74,7 @@ class DistributedCall:
         # With a seed of ours it can be repeated exactly, should it break.
         seed = secrets.randbelow(SEEDS) if request.seed is None and request.temperature != 0 else request.seed
         self._request = replace(request, model=None, seed=seed)
-        self._continuation = Continuation(self._request)
+        self._continuation = Continuation(self._request, echoes=True)
         self._breaks = 0
 
     async def stream(self) -> AsyncGenerator[Chunk, None]:
@@ -132,7 +131,7 @@ class DistributedCall:
 
     def _depart(self) -> Chunk | None:
         """Go on after a replay that became another text: from what was delivered, or from the beginning."""
-        if self._continuation.break_off(self._coordinator.token_seconds, replay=False) is Way.BEGIN:
+        if self._continuation.break_off() is Way.BEGIN:
             return Chunk(restart=Restart(self._breaks + 1, "it could not be repeated as it was"))
         return None if not self._continuation.is_exhausted else self._continued("")
 

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 from synaptic.backends.pool.calls.attempt import Attempt
 from synaptic.backends.pool.calls.hedging import first_of_two
-from synaptic.backends.pool.calls.progress import Progress
 from synaptic.backends.pool.calls.sentinel import SUSPICIOUS_SILENCE, SilentCall
 from synaptic.backends.pool.calls.waiter import Waiter
 from synaptic.backends.pool.learned import COLD_LOAD_SECONDS, OutputSizes, prompt_tokens
 from synaptic.backends.pool.node import CallShape, PastError, judge
 from synaptic.errors import BackendError, ModelNotFound
 from synaptic.messages import Chunk, Continued, Restart
-from synaptic.waiting import Rules
+from synaptic.waiting import Continuation, Rules, Way
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -74,7 +73,7 @@ class Call:
         self._request = replace(request, num_ctx=length) if length != request.num_ctx else request
         self._model = model
         self._chain = chain
-        self._progress = Progress(self._request)
+        self._continuation = Continuation(self._request)
         self._shape = CallShape(
             model,
             prompt_tokens=prompt_tokens(request),
@@ -107,8 +106,8 @@ class Call:
                 else:
                     return
                 failure = self._failed(error)
-                stays = failure.delivered and self._progress.break_off()
-                if self._progress.is_exhausted:
+                stays = failure.delivered and self._continuation.break_off() is Way.PREFILL
+                if self._continuation.is_exhausted:
                     yield Chunk(finish_reason="length", model=self._model, node=lease.node.name)
                     return
                 lease = await self._next_lease(failure, error)
@@ -140,7 +139,7 @@ class Call:
                 chunk = await attempt.next()
             self._leave_the_budget()
             while chunk.finish_reason is None:
-                fresh = self._progress.take(chunk)
+                fresh = self._continuation.take(chunk)
                 if fresh is not None:
                     yield fresh
                 chunk = await attempt.next()
@@ -166,15 +165,15 @@ class Call:
             state.loading_until = max(state.loading_until, now + lease.pick.load)
         parts.prefixes.note(lease.node.key, self._model, self._chain, kept=lease.node.limit)
         parts.bound()
-        return Attempt(member, lease, self._progress.request(), deadline, now=now)
+        return Attempt(member, lease, self._continuation.request(), deadline, now=now)
 
     def _completed(self, attempt: Attempt, last: Chunk) -> Chunk:
         """Learn from a complete call, and return its last chunk."""
         parts, member = self._parts, attempt.member
         now = asyncio.get_running_loop().time()
-        fresh = self._progress.take(last) if last.text or last.thinking else None
-        sample = attempt.sample(last, self._progress.chunks)
-        parts.sizes.learn(self._model, self._request, sample.output_tokens + self._progress.tokens)
+        fresh = self._continuation.take(last) if last.text or last.thinking else None
+        sample = attempt.sample(last, self._continuation.chunks)
+        parts.sizes.learn(self._model, self._request, sample.output_tokens + self._continuation.before)
         state = member.state.models.get(self._model)
         if state is not None:
             self._learn(member, state, sample.load)
@@ -184,7 +183,7 @@ class Call:
         if member.health.succeeded(now):
             member.health.apply(member.state, now)
             parts.dispatcher.touched(member.state)
-        usage = self._progress.usage(last.usage)
+        usage = self._continuation.usage(last.usage)
         text = fresh.text if fresh is not None else ""
         return replace(last, text=text, usage=usage, model=last.model or self._model, node=member.url)
 
@@ -201,7 +200,7 @@ class Call:
         parts, member = self._parts, self._member
         assert member is not None, "some node has failed"
         failure = judge(error)
-        if self._progress.chunks:
+        if self._continuation.chunks:
             failure = replace(failure, delivered=True)  # whatever it says now, it had begun
         self._leave_the_budget()
         self._hold_to_account(member, failure)

@@ -1,0 +1,200 @@
+"""How a text that broke off goes on, at another server or at the same one: pure decisions over the text so far.
+
+*Prefill*: the text so far is given as the beginning of the assistant's turn, and the model goes on from there. It costs
+the reading of a prompt. Reading and generating round differently, so that a model which hesitates between two words may
+now take the other: the text is as good, but not the one that would have come. Two things are taken off what comes back:
+
+- the *echo*: ``llama-server`` repeats the given text at the beginning of its reply, in one piece;
+- the white space at the *seam*: chat templates may trim the end of the turn, and then the model says it again. So it is
+  left out of the prefill, and what was delivered of it already is not delivered twice.
+
+*Replay*: the call is sent again as it was, with the seed that it had, and what comes is swallowed as long as it is what
+was delivered. It costs the generating of all that again, and gives exactly the text that would have come, also where a
+schema constrains it; but only on the same machines. If it departs from what was delivered, the call goes on by prefill.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from synaptic.messages import Message, Usage
+
+if TYPE_CHECKING:
+    from synaptic.messages import ChatRequest, Chunk
+
+REPLAY_SECONDS: Final = 5.0
+"""What can be generated again in about this time is; above it, an answer soon is worth more than the very same one."""
+
+
+class Way(Enum):
+    """How a call goes on."""
+
+    BEGIN = "begin"
+    REPLAY = "replay"
+    PREFILL = "prefill"
+
+
+class Departed(Exception):
+    """A replay does not repeat what was delivered."""
+
+
+class Continuation:
+    """One call's text up to now.
+
+    Args:
+        request: The call; with a seed, if it samples and is to be replayed.
+        echoes: Whether the server repeats a prefilled text at the beginning of its reply.
+
+    Attributes:
+        way: How the present attempt produces the text.
+        before: Tokens of the text that the present attempt continues; a chunk counts as one.
+        chunks: Chunks that the present attempt has generated.
+
+    """
+
+    __slots__ = (
+        "_echo",
+        "_echoes",
+        "_replayed_text",
+        "_replayed_thinking",
+        "_request",
+        "_seam",
+        "_thinking",
+        "_tokens",
+        "before",
+        "chunks",
+        "text",
+        "way",
+    )
+
+    def __init__(self, request: ChatRequest, *, echoes: bool = False) -> None:
+        self.way = Way.BEGIN
+        self.text = ""
+        self.before = 0
+        self.chunks = 0
+        self._request = request
+        self._echoes = echoes
+        self._thinking = ""
+        self._tokens = 0
+        self._replayed_text = self._replayed_thinking = ""
+        self._echo = self._seam = ""
+
+    @property
+    def delivered(self) -> bool:
+        """Whether anything was delivered that still holds."""
+        return bool(self.text or self._thinking)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the token limit was reached just where the call broke off."""
+        limit = self._request.max_tokens
+        return self.way is Way.PREFILL and limit is not None and self.before >= limit
+
+    def break_off(self, token_seconds: float | None = None) -> Way:
+        """Note that the attempt failed; return how the call goes on. With ``BEGIN``, what was delivered is void.
+
+        Args:
+            token_seconds: What generating a token takes; ``None`` where a replay would not give the same text.
+
+        """
+        self._replayed_text = self._replayed_thinking = self._echo = self._seam = ""
+        self.chunks = 0
+        constrained = self._request.schema is not None
+        replay = token_seconds is not None and (constrained or self._tokens * token_seconds <= REPLAY_SECONDS)
+        if self.delivered and replay:
+            self.way = Way.REPLAY
+        elif not constrained and self.text.strip():
+            self.way = Way.PREFILL
+        else:
+            self.forget()
+        self.before = self._tokens if self.way is Way.PREFILL else 0
+        return self.way
+
+    def forget(self) -> None:
+        """Start over: what was delivered is void."""
+        self.way = Way.BEGIN
+        self.text = self._thinking = self._echo = self._seam = ""
+        self._tokens = self.chunks = self.before = 0
+
+    def request(self) -> ChatRequest:
+        """Return what to send next."""
+        if self.way is not Way.PREFILL:
+            return self._request
+        prefill = self.text.rstrip()
+        self._seam = self.text[len(prefill) :]
+        self._echo = prefill if self._echoes else ""
+        limit = self._request.max_tokens
+        return replace(
+            self._request,
+            messages=(*self._request.messages, Message("assistant", prefill)),
+            max_tokens=None if limit is None else max(1, limit - self.before),
+        )
+
+    def take(self, chunk: Chunk) -> Chunk | None:
+        """Note a chunk; return what of it is new to the reader of the call.
+
+        Raises:
+            Departed: If a replay is not what was delivered.
+
+        """
+        self.chunks += 1
+        if self.way is Way.PREFILL:
+            new = self._past_the_seam(chunk)
+            self._tokens = max(self._tokens, self.before + self.chunks)
+            return new
+        if self.way is Way.REPLAY:
+            return self._past_the_replayed(chunk)
+        return self._deliver(chunk)
+
+    def usage(self, last: Usage | None) -> Usage | None:
+        """Return the whole call's usage from that of its last attempt."""
+        if last is None or not self.before:
+            return last
+        return Usage(last.prompt_tokens, last.completion_tokens + self.before, last.cached_tokens)
+
+    def _deliver(self, chunk: Chunk) -> Chunk:
+        self.text += chunk.text
+        self._thinking += chunk.thinking
+        self._tokens = max(self._tokens, self.before + self.chunks)
+        return chunk
+
+    def _past_the_seam(self, chunk: Chunk) -> Chunk | None:
+        """Take the echo and the white space that was delivered off the beginning of a continued text."""
+        text = chunk.text
+        if chunk.thinking and not text:
+            return None  # a model that thinks again before it goes on: that was said
+        if self._echo and text:
+            echo, self._echo = self._echo, ""
+            if text.startswith(echo):
+                text = text[len(echo) :]
+                if not text:
+                    self.chunks -= 1
+                    return None
+        if self._seam and text:
+            while self._seam and text and text[0] == self._seam[0]:
+                self._seam, text = self._seam[1:], text[1:]
+            if not text:
+                return None
+            self._seam = ""
+        return self._deliver(chunk if text == chunk.text else replace(chunk, text=text))
+
+    def _past_the_replayed(self, chunk: Chunk) -> Chunk | None:
+        self._replayed_text, text = _beyond(self.text, self._replayed_text, chunk.text)
+        self._replayed_thinking, thinking = _beyond(self._thinking, self._replayed_thinking, chunk.thinking)
+        if not text and not thinking:
+            return None
+        return self._deliver(replace(chunk, text=text, thinking=thinking))
+
+
+def _beyond(delivered: str, replayed: str, more: str) -> tuple[str, str]:
+    """Return what is replayed now, and what of ``more`` goes beyond what was delivered."""
+    now = replayed + more
+    if len(now) <= len(delivered):
+        if not delivered.startswith(now):
+            raise Departed
+        return now, ""
+    if not now.startswith(delivered):
+        raise Departed
+    return now, now[len(delivered) :]
