@@ -15,7 +15,7 @@ LOGIC = timeout 600 $(BIN)/python -m pytest -q -n 2 -m "not real_model" \
 	tests/text tests/settings tests/agents tests/models tests/pipeline tests/runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help ask test quick logic newest lint engine bench lock clean
+.PHONY: help ask test quick logic newest lint docs engine bench lock clean
 
 help:  ## Show what there is.
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -46,16 +46,20 @@ newest: $(VENV)/bin/python  ## Run them on the newest versions that pyproject.to
 	@$(BIN)/python .ci/newer.py requirements/dev.txt
 	$(LOGIC)
 
+docs: $(VENV)/.docs  ## Build the site of docs/ in site/, strictly: a link that leads nowhere is an error.
+	PYTHONPATH=.ci $(BIN)/zensical build --clean --strict
+
 lock:  ## Write requirements/*.txt from pyproject.toml; RENEW=--upgrade takes the newest versions.
 	@test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv; }
 	$(LOCK) --extra local --extra dev --output-file requirements/dev.txt
 	$(LOCK) --extra local --constraints requirements/dev.txt --output-file requirements/run.txt
+	$(LOCK) --group docs --constraints requirements/dev.txt --output-file requirements/docs.txt
 
 bench: $(VENV)/.dev  ## Run every benchmark; each prints JSON.
 	@for script in benchmarks/*.py; do echo "# $$script" >&2; $(BIN)/python $$script || exit 1; done
 
 clean:  ## Remove what was built here (never the user's cache).
-	rm -rf .venv .venv-* build dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build dist site .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
@@ -71,5 +75,9 @@ $(VENV)/.dev: pyproject.toml requirements/dev.txt | $(VENV)/bin/python
 	@$(INSTALL) --require-hashes --requirement requirements/dev.txt
 	@$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.run
+
+$(VENV)/.docs: requirements/docs.txt | $(VENV)/.dev
+	@$(INSTALL) --require-hashes --requirement requirements/docs.txt
+	@touch $@
 
 export Q

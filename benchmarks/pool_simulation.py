@@ -2,8 +2,9 @@
 
 Prints one JSON document; progress goes to standard error. Discrete events, no sockets, no waiting: a run is the same
 each time, but for the times of this process. What decides is the pool's own code: picker, shortlist, reservations,
-queue, learned rates, prefixes; ``sides/pool_sim_scheduler.py`` ties it together. docs/pool-simulation.md says what is
-simulated, and what is not. It fails if a node ever has more calls than it may, or a call is not served exactly once.
+queue, learned rates, prefixes; ``sides/pool_sim_scheduler.py`` ties it together. docs/internals/pool-simulation.md
+says what is simulated, and what is not. It fails if a node ever has more calls than it may, or a call is not served
+exactly once.
 
 ``--quick`` does all of it with few nodes and calls; ``--plots DIR`` also draws the figures as SVG, in an environment of
 its own (``requirements-simulation.txt``); ``--from FILE`` draws those of an earlier run.

@@ -359,7 +359,7 @@ def test_the_shipped_agents_have_the_fields_that_the_built_in_pipelines_use() ->
 
 # --- the documentation ----------------------------------------------------------------------------------------------
 
-DOCS = (ROOT / "docs/agents.md").read_text(encoding="utf-8")
+DOCS = (ROOT / "docs/reference/agents.md").read_text(encoding="utf-8")
 
 
 def examples(language: str) -> list[str]:

@@ -654,7 +654,7 @@ def test_the_example_loads_without_a_notice(home: Path) -> None:
 
 
 def test_the_reference_has_every_setting_older_key_and_variable() -> None:
-    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
     lines = text.splitlines()
     assert [row for row in all_rows() if row not in lines] == []
     assert [name for name in (*MAPPED, *ALIASES, *IGNORED) if f"`{name}`" not in text] == []

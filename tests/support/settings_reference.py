@@ -1,4 +1,4 @@
-"""The rows of the settings reference in docs/configuration.md, as the models have them."""
+"""The rows of the settings reference in docs/reference/settings.md, as the models have them."""
 
 from __future__ import annotations
 

@@ -1,11 +1,15 @@
 """What the documentation says is true: its examples work, its tables are complete, its links lead somewhere."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
 import pytest
 import yaml
+from aiohttp.test_utils import TestClient, TestServer
 from pydantic import BaseModel
 
 import synaptic
@@ -19,12 +23,14 @@ from synaptic.pipeline.spec.types import TimeoutSpec
 from synaptic.pipeline.tools import Tool
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-PIPELINES = (ROOT / "docs" / "pipelines.md").read_text()
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+LANGUAGE = [f"reference/language/{name}.md" for name in ("basics", "flow", "parts", "bounds", "keys", "built-in")]
+PIPELINES = "\n".join((DOCS / page).read_text() for page in LANGUAGE)
 
 
 def blocks(page: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
 
 
 def anchor(heading: str) -> str:
@@ -32,7 +38,7 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_to_a_file_leads_somewhere(page: Path):
     prose = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.DOTALL)
     for target, section in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", prose):
@@ -46,7 +52,27 @@ def test_every_link_to_a_file_leads_somewhere(page: Path):
             assert section in [anchor(heading) for heading in headings], section
 
 
-# -- docs/pipelines.md ---------------------------------------------------------------------------------------------
+def test_every_page_is_in_the_site():
+    listed = re.findall(r"^ *- (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+
+    assert sorted(listed) == [str(path.relative_to(DOCS)) for path in sorted(DOCS.rglob("*.md"))]
+
+
+def test_every_public_name_has_its_entry_in_the_reference():
+    entries = re.findall(r"^::: synaptic\.(\w+)$", (DOCS / "reference/api.md").read_text(), re.MULTILINE)
+
+    assert sorted([*entries, "__version__"]) == sorted(synaptic.__all__)
+    assert [name for name in entries if not getattr(synaptic, name).__doc__] == []
+
+
+def test_files_of_the_source_that_are_named_are_there():
+    files = [str(path.relative_to(ROOT)) for path in ROOT.glob("synaptic/**/*.py")]
+    for page in (ROOT / "CONTRIBUTING.md", *(DOCS / "internals").glob("*.md")):
+        for name in re.findall(r"`([\w/]+\.py)`", page.read_text()):
+            assert any(f"/{file}".endswith(f"/{name}") for file in files) or (ROOT / name).exists(), (page.name, name)
+
+
+# -- docs/reference/language -------------------------------------------------------------------------------------------
 
 COUNT_WORDS = """
 def count_words(text: str) -> int:
@@ -57,9 +83,9 @@ def count_words(text: str) -> int:
 
 def context() -> CompileContext:
     book = discover_agents()
-    (program,) = blocks("pipelines.md", "python")
+    (program,) = blocks("reference/language/parts.md", "python")
     names: dict[str, object] = {}
-    exec(compile(program, "pipelines.md", "exec"), names)
+    exec(compile(program, "parts.md", "exec"), names)
     tool = Tool.of(names["count_words"])
     return CompileContext(agents={name: book[name] for name in book}, tools={tool.name: tool})
 
@@ -73,13 +99,16 @@ def whole(source: str) -> Pipeline:
     return Pipeline.parse(source, path=ROOT / "examples" / "block.yaml")
 
 
-@pytest.mark.parametrize("source", blocks("pipelines.md", "yaml"))
+LANGUAGE_BLOCKS = [source for page in LANGUAGE for source in blocks(page, "yaml")]
+
+
+@pytest.mark.parametrize("source", LANGUAGE_BLOCKS)
 def test_every_example_compiles(source: str):
     assert compile_pipeline(whole(source), context()).graph.steps
 
 
 def test_most_examples_are_there():
-    found = blocks("pipelines.md", "yaml")
+    found = LANGUAGE_BLOCKS
 
     assert len(found) >= 20
     assert sum(source.startswith("version: 1") for source in found) >= 7
@@ -128,28 +157,30 @@ steps:
         Pipeline.parse(source, "mine.yaml")
 
 
-# -- docs/agents.md, docs/library.md -------------------------------------------------------------------------------
+# -- docs/reference, docs/how-to/library.md ----------------------------------------------------------------------------
 
 
 def test_every_shipped_agent_is_named_with_its_fields():
     book = discover_agents([("shipped", ROOT / "agents")])
-    rows = dict(re.findall(r"^\| `([\w-]+)` \|[^|]*\|([^|]*)\|$", (ROOT / "docs/agents.md").read_text(), re.MULTILINE))
+    rows = dict(
+        re.findall(r"^\| `([\w-]+)` \|[^|]*\|([^|]*)\|$", (ROOT / "docs/reference/agents.md").read_text(), re.MULTILINE)
+    )
     for name in book:
         shape = book[name].output
         assert re.findall(r"`(\w+)`", rows[name]) == (list(shape.field_names()) if shape else []), name
 
 
 def test_every_backend_is_in_the_table():
-    rows = re.findall(r"^\| `([\w-]+)` \| ([^|]*) \|$", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `([\w-]+)` \| ([^|]*) \|$", (ROOT / "docs/reference/settings.md").read_text(), re.MULTILINE)
 
     assert [row for row in rows if row[0] in BUILT_IN] == [(name, backend_kind(name).summary) for name in BUILT_IN]
 
 
 def test_the_backend_of_ones_own_answers():
     names: dict[str, object] = {"synaptic": synaptic}
-    for block in blocks("library.md", "python"):
+    for block in blocks("how-to/library.md", "python"):
         if "Parrot" in block:
-            exec(compile(block, "library.md", "exec"), names)
+            exec(compile(block, "how-to/library.md", "exec"), names)
     kind, busy = names["kind"], names["Busy"]
     assert isinstance(kind, synaptic.BackendKind)
 
@@ -161,6 +192,64 @@ def test_the_backend_of_ones_own_answers():
 
 
 def test_the_example_of_a_test_runs():
-    (example,) = [block for block in blocks("library.md", "python") if "ScriptedBackend(" in block]
+    (example,) = [block for block in blocks("how-to/library.md", "python") if "ScriptedBackend(" in block]
 
-    exec(compile(example, "library.md", "exec"), {})
+    exec(compile(example, "how-to/library.md", "exec"), {})
+
+
+# -- the tutorial and the how-tos ----------------------------------------------------------------------------------
+
+GUIDES = [*sorted(DOCS.glob("tutorial/*.md")), *(DOCS / f"how-to/{name}.md" for name in ("files", "batch", "web-app"))]
+SCRIPTED = synaptic.Settings(backend="scripted", retries=0)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [source for page in GUIDES for source in blocks(str(page.relative_to(DOCS)), "yaml")],
+    ids=lambda source: source[:20],
+)
+async def test_every_pipeline_of_a_guide_runs(source: str, tmp_path: Path):
+    (tmp_path / "notes.md").write_text("The pump is loud.")
+    inputs = {"files": [str(tmp_path / "notes.md")]} if "files:" in source else {}
+
+    result = await synaptic.run(
+        "Porto", pipeline=Pipeline.parse(source, "weekend.yaml"), inputs=inputs, settings=SCRIPTED
+    )
+
+    assert (result.status, result.error) == ("succeeded", None)
+    assert result.answer
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in GUIDES if page.stem in {"files", "batch"}], ids=lambda page: page.stem
+)
+def test_every_program_of_a_guide_runs(page: Path, tmp_path: Path):
+    (program,) = blocks(str(page.relative_to(DOCS)), "python")
+    environment = os.environ | {"SYNAPTIC_BACKEND": "scripted", "SYNAPTIC_CONFIG_FILE": os.devnull}
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip()
+
+
+async def test_the_web_app_answers(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SYNAPTIC_BACKEND", "scripted")
+    (program,) = blocks("how-to/web-app.md", "python")
+    names = {"__name__": "page"}
+    exec(compile(program, "web-app.md", "exec"), names)
+
+    async with TestServer(names["app"]) as server, TestClient(server) as client:
+        reply = await client.get("/", params={"q": "Why is the sky blue?"})
+        assert (reply.status, "Why is the sky blue?" in await reply.text()) == (200, True)
+
+
+def test_the_mistake_that_the_tutorial_makes_is_found():
+    source = blocks("tutorial/first-pipeline.md", "yaml")[1].replace("key_facts", "facts")
+    (shown,) = re.findall(r"^weekend.yaml:.*$", (DOCS / "tutorial/first-pipeline.md").read_text(), re.MULTILINE)
+
+    with pytest.raises(synaptic.PipelineError) as caught:
+        compile_pipeline(Pipeline.parse(source, "weekend.yaml"), context())
+
+    assert [str(problem) for problem in caught.value.problems] == [shown]

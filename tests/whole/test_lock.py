@@ -12,6 +12,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 RUN = PROJECT["project"]["dependencies"] + EXTRAS["local"]
 BUILD = PROJECT["dependency-groups"]["build"] + PROJECT["build-system"]["requires"]
+DOCS = PROJECT["dependency-groups"]["docs"]
 PYTHONS = [
     classifier.rpartition(" ")[2]
     for classifier in PROJECT["project"]["classifiers"]
@@ -39,7 +40,9 @@ def locked(name: str, python: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize(
-    ("name", "asked"), [("run.txt", RUN + BUILD), ("dev.txt", RUN + BUILD + EXTRAS["dev"])], ids=["run", "dev"]
+    ("name", "asked"),
+    [("run.txt", RUN + BUILD), ("dev.txt", RUN + BUILD + EXTRAS["dev"]), ("docs.txt", DOCS)],
+    ids=["run", "dev", "docs"],
 )
 def test_a_lock_file_has_every_dependency_at_a_version_in_its_range(name: str, asked: list[str], python: str):
     versions = locked(name, python)
@@ -54,11 +57,14 @@ def test_a_lock_file_has_every_dependency_at_a_version_in_its_range(name: str, a
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_the_two_lock_files_agree(python: str):
-    assert locked("run.txt", python).items() <= locked("dev.txt", python).items()
+def test_the_lock_files_agree(python: str):
+    dev, docs = locked("dev.txt", python), locked("docs.txt", python)
+
+    assert locked("run.txt", python).items() <= dev.items()
+    assert [name for name in docs.keys() & dev.keys() if docs[name] != dev[name]] == []
 
 
-@pytest.mark.parametrize("name", ["run.txt", "dev.txt"])
+@pytest.mark.parametrize("name", ["run.txt", "dev.txt", "docs.txt"])
 def test_a_lock_file_is_versions_with_hashes_and_nothing_else(name: str):
     packages = re.split(r"\n(?=\S)", re.sub(r"^#.*\n", "", text_of(name), flags=re.MULTILINE).strip())
 

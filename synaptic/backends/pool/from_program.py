@@ -41,4 +41,4 @@ def pool_settings(
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{where}: {first['msg']}", hint="see docs/configuration.md for the settings") from exc
+        raise ConfigError(f"{where}: {first['msg']}", hint="see docs/reference/settings.md for the settings") from exc

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-MANUAL = Path(__file__).parents[3] / "docs" / "repl.md"
+MANUAL = Path(__file__).parents[3] / "docs" / "reference" / "prompt.md"
 
 
 @pytest.fixture(autouse=True)
@@ -170,7 +170,7 @@ def test_only_commands_have_completions() -> None:
 
 
 def test_the_manual_lists_exactly_the_commands() -> None:
-    """The table in docs/repl.md has each command's usage and help line, in order."""
+    """The table in docs/reference/prompt.md has each command's usage and help line, in order."""
     rows = re.findall(r"^\| `(/[^`]*)` \| (.*?) \|$", MANUAL.read_text(encoding="utf-8"), re.MULTILINE)
     expected = [
         (", ".join([command.usage, *(f"/{alias}" for alias in command.aliases)]), command.help) for command in REGISTRY

@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 MAX_DEVICES: Final = 64
 """More than a coordinator can use (15); a worker that claims more is not believed."""
 QUOTED_BYTES: Final = 8
-START_HINT: Final = "start one there: synaptic workers start --host ADDRESS --port PORT (docs/distributed-inference.md)"
+START_HINT: Final = (
+    "start one there: synaptic workers start --host ADDRESS --port PORT (docs/how-to/distributed-inference.md)"
+)
 
 _BACKEND = "distributed"
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
