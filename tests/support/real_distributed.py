@@ -45,7 +45,7 @@ TOKENS = 40
 LISTENING = "LISTEN"
 
 _known: dict[str, bytes] = {}
-"""What one test learned of the engine and of the workers' speed, and what it compiled. Each has an empty home."""
+"""What one test learned of the engine and of the workers' speed. Each has an empty home."""
 
 
 # --- the home of a test
@@ -65,23 +65,18 @@ def engine_in_home(own_home: Path) -> Iterator[Path]:
     yield directory
     left = [child for child in psutil.Process().children() if child not in before]
     assert not left, [(child.pid, child.status(), child.name()) for child in left]
-    for file in [*_kept(), *paths.tensor_cache_dir().glob("fnv-*.so")]:
+    for file in _kept():
         if file.exists() and _about_this_machine(file):
             _known[file.name] = file.read_bytes()
 
 
 def _kept() -> list[Path]:
-    compiled = [paths.tensor_cache_dir() / name for name in _known if name.startswith("fnv-")]
-    return [paths.engine_dir() / "known.json", paths.worker_facts_file(), *compiled]
+    return [paths.engine_dir() / "known.json", paths.worker_facts_file()]
 
 
 def _about_this_machine(file: Path) -> bool:
     """Whether a file is worth keeping: an external worker on the same port may be another one the next time."""
-    return (
-        file.suffix == ".so"
-        or file.name == "known.json"
-        or not any("127.0.0." in name for name in json.loads(file.read_text()))
-    )
+    return file.name == "known.json" or not any("127.0.0." in name for name in json.loads(file.read_text()))
 
 
 # --- what the engine says without any worker

@@ -12,7 +12,6 @@ import os
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from synaptic import paths
@@ -51,7 +50,7 @@ HEARTBEAT_SECONDS: Final = 0.5
 LISTEN_SECONDS: Final = 30.0
 """How long a start may take; half a second is usual, and the machine may be busy."""
 SLOW_SECONDS: Final = 3.0
-"""After that long the verification of the tensor cache is worth a word; about a gigabyte is read in it."""
+"""After that long the verification of the tensor cache is worth a notice."""
 CACHE_SECONDS: Final = 5.0
 THREAD_SECONDS: Final = 1.0
 """How long a stop waits for work on the cache that it interrupts."""
@@ -280,14 +279,10 @@ class ManagedWorker:
     async def check_cache(self) -> None:
         """Verify what it has written into its tensor cache, so that the next client gets nothing that is damaged.
 
-        Call it before a coordinator is started while this worker runs on. It takes a second at most; files that would
-        take longer are verified at the next start and are not used until then.
+        Call it before a coordinator is started while this worker runs on. It takes some seconds at most; files that
+        would take longer are verified while the worker runs, and are not used until then.
         """
-        if (
-            self._caching
-            and self._view is not None
-            and not await self._in_thread(partial(self._view.prepare, quick=True))
-        ):
+        if self._caching and self._view is not None and not await self._in_thread(self._view.prepare):
             await self.restart("its tensor cache cannot be verified")
 
     def facts(self) -> ManagedFacts:
@@ -382,7 +377,7 @@ class ManagedWorker:
         self._set(WorkerPhase.STARTING)
         if self._view is not None:
             with self._told_if_slow():
-                self._caching = await self._in_thread(partial(self._view.prepare, quick=self.generation > 0))
+                self._caching = await self._in_thread(self._view.prepare)
         for attempt in range(_PORTS_TRIED):
             self._find_port(fixed=fixed)
             try:
@@ -505,18 +500,15 @@ class ManagedWorker:
         cache = TensorCache(self._cache_root, limit_bytes=self._cache_bytes)
         opening = asyncio.ensure_future(asyncio.to_thread(cache.open_view, self.name))
         try:
-            with self._told_if_slow():
-                self._view = await asyncio.shield(opening)
+            self._view = await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # A thread cannot be stopped: its compiler and its lock must not outlive us.
-            with contextlib.suppress(SynapticError, OSError):
+            # A thread cannot be stopped: its lock must not outlive this worker.
+            with contextlib.suppress(OSError):
                 (await opening).release()
             raise
-        except (SynapticError, OSError) as error:
-            reason = error.message if isinstance(error, SynapticError) else f"{error.filename}: {error.strerror}"
-            self._report(
-                BackendNotice(BACKEND, f"the local worker {self.name} keeps no tensors on disk: {reason}", "warning")
-            )
+        except OSError as error:
+            said = f"the local worker {self.name} keeps no tensors on disk: {error.filename}: {error.strerror}"
+            self._report(BackendNotice(BACKEND, said, "warning"))
 
     @contextlib.contextmanager
     def _told_if_slow(self) -> Iterator[None]:

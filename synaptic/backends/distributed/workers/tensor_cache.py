@@ -2,49 +2,72 @@
 
 llama.cpp's RPC server believes the name of a file in its cache, and writes files in place, so that a crash or a full
 disk leaves short ones. Therefore each worker gets a directory of its own (a view) in which it finds, as hard links,
-only tensors whose bytes were read and found to be what their names say; what it writes there comes into the common
-store once that has been verified, too. Verified bytes are not read again while size and time of the file stay the same.
+only the tensors of a common store. A file that a worker wrote comes into the store once its bytes have been found to be
+what its name says. A manifest keeps its size and time from then on: while both stay the same, it is not read again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
+import re
 import shutil
 import threading
 import time
 import uuid
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from synaptic.backends.distributed.workers.fnv import Fnv
-from synaptic.backends.distributed.workers.tensor_cache_files import (
-    THRESHOLD,
-    Books,
-    Entry,
-    copy_range,
-    files_in,
-    is_tensor_name,
-    last_read,
-    mark_unread,
-    new_entry,
-    remove,
-    status_of,
-    to_evict,
-)
+from synaptic.backends.distributed.workers.tensor_digest import file_digest
+from synaptic.processes import lock, only_one, read_json, replace_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-QUICK_BYTES: Final = 1 << 30
-"""What a start in a hurry verifies, about a second of work; the rest waits for the next one that has time."""
+THRESHOLD: Final = 10 * 1024 * 1024
+"""llama.cpp caches tensors that are larger than this (``HASH_THRESHOLD`` in ggml-rpc.cpp)."""
+VERIFIED_AT_ONCE: Final = 1 << 30
+"""Bytes that a worker's start verifies, some seconds of work of all cores; the rest is verified while it runs."""
 SETTLED_SECONDS: Final = 2.0
 """A file that was not written to for so long is probably whole; one that is not is recognised by its digest."""
 VIEWS_OF_A_NAME: Final = 64
+LOCK_SECONDS: Final = 60.0
+LEFTOVER_SECONDS: Final = 3600.0
+"""No copy into the store takes so long; an older unfinished one was left by a process that was killed."""
 
-_STORE, _VIEWS, _RPC, _LATER, _COMING = "store", "views", "rpc", "later", ".coming-"
+_STORE, _VIEWS, _RPC, _UNVERIFIED, _COMING = "store", "views", "rpc", "unverified", ".coming-"
+_NAME: Final = re.compile("[0-9a-f]{16}")
+
+
+class Stamp(NamedTuple):
+    """What the system says of a file; while it says the same, the bytes are the same."""
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, file: Path) -> Stamp | None:
+        """Return the stamp of a file, ``None`` if there is none."""
+        status = _status(file)
+        return None if status is None else cls(status.st_size, status.st_mtime_ns)
+
+
+@dataclass
+class Manifest:
+    """What the store holds.
+
+    Attributes:
+        tensors: The stamp of each file that was verified, by its name.
+        sources: Names of tensors, by the model's file and the place in it that they were copied from.
+
+    """
+
+    tensors: dict[str, Stamp] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
 
 
 class TensorCache:
@@ -64,21 +87,18 @@ class TensorCache:
         self.root = root
         self.limit_bytes = limit_bytes
         self._store = root / _STORE
-        self._books = Books(self._store)
-        self._hasher: Fnv | None = None
+        self._file = self._store / "manifest.json"
 
     def open_view(self, name: str) -> TensorView:
-        """Return a directory for one worker, which nobody else uses until it is released.
+        """Return a directory for one worker, which no other uses until it is released.
 
-        What views of processes that have ended still hold is verified and kept.
+        It takes over what is left in the views of processes that have ended.
 
         Raises:
-            EngineUnavailable: If there is no C compiler to verify tensors with.
             OSError: If the directory cannot be written.
 
         """
         self._store.mkdir(parents=True, exist_ok=True)
-        self._fnv()
         view = self._lock_view(name)
         try:
             self._take_over(view)
@@ -87,23 +107,14 @@ class TensorCache:
             raise
         return view
 
-    def size_bytes(self) -> int:
-        """Return what the store holds.
-
-        Raises:
-            OSError: If its index cannot be read.
-
-        """
-        return sum(entry.size for entry in self._books.read()[0].values())
-
     def names(self) -> frozenset[str]:
         """Return the digests of the tensors in the store.
 
         Raises:
-            OSError: If its index cannot be read.
+            OSError: If its manifest cannot be read.
 
         """
-        return frozenset(self._books.read()[0])
+        return frozenset(self._read().tensors)
 
     def prefill(self, tensors: Iterable[tuple[str, int, int, Path]]) -> int:
         """Take tensors from a model on this machine into the store, so that no coordinator has to send them.
@@ -116,56 +127,45 @@ class TensorCache:
             How many bytes were added.
 
         Raises:
-            EngineUnavailable: If there is no C compiler.
             OSError: If a file cannot be read or the store not be written; what came before stays.
 
         """
         self._store.mkdir(parents=True, exist_ok=True)
-        hasher, added = self._fnv(), 0
+        wanted: dict[str, Callable[[], int]] = {}
         for _, offset, size, file in tensors:
-            if size <= THRESHOLD:
-                continue
-            status = file.stat()
-            source = f"{file.absolute()} {status.st_size} {status.st_mtime_ns} {offset} {size}"
-            entries, sources = self._books.read()
-            name = sources.get(source) or hasher.of_range(file, offset, size)
-            if name is None:
-                raise OSError(5, "ends before its last tensor does", str(file))
-            if name not in entries:
-                added += self._copy(name, offset, size, file)
-            if source not in sources:
-                with self._books.changed() as (_, sources):
-                    sources[source] = name
+            if size > THRESHOLD:
+                stamp = file.stat()
+                source = f"{file.absolute()} {stamp.st_size} {stamp.st_mtime_ns} {offset} {size}"
+                wanted[source] = partial(self._copy, source, offset, size, file)
+        manifest, trusted = self._read(), self.trusted()
+        missing = [copy for source, copy in wanted.items() if manifest.sources.get(source) not in trusted]
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            added: int = sum(threads.map(lambda copy: copy(), missing))
         self.tidy()
         return added
 
-    def admit(self, files: Iterable[Path]) -> None:
+    def admit(self, files: Iterable[Path], stop: threading.Event | None = None) -> None:
         """Take files into the store whose bytes are what their names say; remove all others.
 
+        Args:
+            files: Of a view, or of the store itself.
+            stop: Ends the work early; the file that it meets stays as it is.
+
         Raises:
-            OSError: If a file cannot be read or the index not be written.
+            InterruptedError: If ``stop`` was set.
+            OSError: If a file cannot be read or the manifest not be written.
 
         """
-        found: dict[str, tuple[Path, Entry]] = {}
-        for file in files:
-            entry = self._verified(file)
-            if entry is None:
-                remove([file])
-            else:
-                found[file.name] = (file, entry)
-        if not found:
+        found = list(files)
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            whole = dict(zip(found, threads.map(partial(_verified, stop=stop), found), strict=True))
+        _remove(file for file, stamp in whole.items() if stamp is None)
+        if not any(whole.values()):
             return
-        with self._books.changed() as (entries, _):
-            for name, (file, entry) in found.items():
-                place = self._store / name
-                if name in entries and place.exists():
-                    remove([file])  # somebody else had it first; the view gets a link to that one
-                    self._link(place, file)
-                else:
-                    remove([place])
-                    file.chmod(0o444)
-                    os.link(file, place)
-                    entries[name] = entry
+        with self._changed() as manifest:
+            for file, stamp in whole.items():
+                if stamp is not None:
+                    self._keep(file, stamp, manifest)
 
     def tidy(self) -> None:
         """Verify what has changed in the store, forget what is gone, and remove what is too much.
@@ -174,169 +174,169 @@ class TensorCache:
             OSError: If something cannot be read or written.
 
         """
-        known, _ = self._books.read()
-        revised: dict[str, Entry | None] = {}
-        for file in files_in(self._store):
-            if file.name.startswith(_COMING):
-                self._remove_leftover(file)
-            elif is_tensor_name(file.name):
-                status, entry = status_of(file), known.get(file.name)
-                if status is not None and (entry is None or not entry.fits(status)):
-                    revised[file.name] = self._verified(file)
-        with self._books.changed() as (entries, sources):
-            for name, fresh in revised.items():
-                if fresh is None:
-                    self._drop(name, entries)
-                else:
-                    entries[name] = fresh
-            self._note_reads(entries)
-            for name in to_evict(entries, self.limit_bytes):
-                self._drop(name, entries)
-            for source in [source for source, name in sources.items() if name not in entries]:
-                del sources[source]
+        known = self._read().tensors
+        files = _files_in(self._store)
+        _remove(file for file in files if file.name.startswith(_COMING) and _age(file) > LEFTOVER_SECONDS)
+        changed = [file for file in files if _is_tensor(file) and Stamp.of(file) != known.get(file.name)]
+        self.admit(_at_once(changed))  # the others are not trusted until their turn comes
+        with self._changed() as manifest:
+            for name in [name for name in manifest.tensors if not (self._store / name).exists()]:
+                self._drop(name, manifest)
+            for name in self._excess(manifest):
+                self._drop(name, manifest)
+            manifest.sources = {key: name for key, name in manifest.sources.items() if name in manifest.tensors}
 
     def trusted(self) -> dict[str, Path]:
         """Return the files of the store that are as they were when they were verified, by name.
 
         Raises:
-            OSError: If the index cannot be read.
+            OSError: If the manifest cannot be read.
 
         """
-        found = {}
-        for name, entry in self._books.read()[0].items():
-            file = self._store / name
-            status = status_of(file)
-            if status is not None and entry.fits(status):
-                found[name] = file
-        return found
+        files = {name: self._store / name for name in self._read().tensors}
+        return {name: files[name] for name, stamp in self._read().tensors.items() if Stamp.of(files[name]) == stamp}
 
-    def _fnv(self) -> Fnv:
-        if self._hasher is None:
-            self._hasher = Fnv(self.root)
-        return self._hasher
-
-    def _verified(self, file: Path) -> Entry | None:
-        """Return the entry of a file, ``None`` if it is not what its name says, or changes while it is read."""
-        before = status_of(file)
-        if before is None or not is_tensor_name(file.name) or not file.is_file() or before.st_size <= THRESHOLD:
-            return None
-        if self._fnv().of_range(file, 0, before.st_size) != file.name:
-            return None
-        after = status_of(file)
-        entry = new_entry(before)
-        if after is None or not entry.fits(after):
-            return None
-        mark_unread(file, after)
-        return entry
-
-    def _copy(self, name: str, offset: int, size: int, file: Path) -> int:
+    def _copy(self, source: str, offset: int, size: int, file: Path) -> int:
+        """Copy a tensor of a model into the store; return how many bytes are new in it."""
         coming = self._store / f"{_COMING}{os.getpid()}-{uuid.uuid4().hex}"
         try:
-            copied = copy_range(file, offset, size, coming)
-            if not copied or self._fnv().of_range(coming, 0, size) != name:
-                raise OSError(5, "changes while it is read", str(file))
+            _copy_range(file, offset, size, coming)
+            name = file_digest(coming, 0, size)
+            if name is None:
+                raise OSError(5, "ends before its last tensor does", str(coming))
             coming.chmod(0o444)
-            status = coming.stat()
-            mark_unread(coming, status)
-            with self._books.changed() as (entries, _):
-                coming.replace(self._store / name)
-                entries[name] = new_entry(status)
+            stamp = Stamp.of(coming)
+            assert stamp is not None
+            with self._changed() as manifest:
+                new = name not in self.trusted()
+                if new:
+                    coming.replace(self._store / name)
+                    manifest.tensors[name] = stamp
+                manifest.sources[source] = name
         finally:
-            remove([coming])
-        return size
+            _remove([coming])
+        return size if new else 0
 
-    def _note_reads(self, entries: dict[str, Entry]) -> None:
-        for name, entry in list(entries.items()):
-            file = self._store / name
-            status = status_of(file)
-            if status is None:
-                del entries[name]
-            elif (read := last_read(status)) is not None:
-                entries[name] = replace(entry, used_at=max(entry.used_at, read))
-                mark_unread(file, status)
+    def _keep(self, file: Path, stamp: Stamp, manifest: Manifest) -> None:
+        """Take a verified file into the store; a file that the store has already becomes a link to that one."""
+        place = self._store / file.name
+        if file != place and file.name in manifest.tensors and place.exists():
+            _remove([file])
+            _link(place, file)
+            return
+        if file != place:
+            _remove([place])
+            file.chmod(0o444)
+            os.link(file, place)
+        manifest.tensors[file.name] = stamp
 
-    def _drop(self, name: str, entries: dict[str, Entry]) -> None:
+    def _excess(self, manifest: Manifest) -> list[str]:
+        """Return the names that have to go for the limit, those first that were not read for the longest time.
+
+        When a file was read is what the system notes: within a day, mostly.
+        """
+        if self.limit_bytes is None:
+            return []
+        status = {name: (self._store / name).stat() for name in manifest.tensors}
+        excess = sum(one.st_size for one in status.values()) - self.limit_bytes
+        gone: list[str] = []
+        for name, one in sorted(status.items(), key=lambda item: (max(item[1].st_atime, item[1].st_mtime), item[0])):
+            if excess <= 0:
+                break
+            gone.append(name)
+            excess -= one.st_size
+        return gone
+
+    def _drop(self, name: str, manifest: Manifest) -> None:
         """Remove a tensor from the store and from every view; a worker that has it open keeps it until it is done."""
-        entries.pop(name, None)
-        remove([self._store / name, *(self.root / _VIEWS).glob(f"*/{_RPC}/{name}")])
+        del manifest.tensors[name]
+        _remove([self._store / name, *(self.root / _VIEWS).glob(f"*/{_RPC}/{name}")])
 
-    @staticmethod
-    def _link(source: Path, target: Path) -> None:
-        # Where the file system has no links, or the file has just gone: the worker is sent the tensor.
-        with contextlib.suppress(OSError):
-            os.link(source, target)
+    def _read(self) -> Manifest:
+        """Return the manifest; a damaged one counts as empty, and all is verified once more."""
+        try:
+            document = read_json(self._file, missing={})
+            tensors = {str(name): Stamp(*map(int, stamp)) for name, stamp in document.get("tensors", {}).items()}
+            return Manifest(tensors, {str(key): str(name) for key, name in document.get("sources", {}).items()})
+        except (ValueError, TypeError, AttributeError):
+            return Manifest()
 
-    @staticmethod
-    def _remove_leftover(file: Path) -> None:
-        status = status_of(file)
-        if status is not None and time.time() - status.st_mtime > 3600:  # noqa: PLR2004 - nobody copies for an hour
-            remove([file])
+    @contextlib.contextmanager
+    def _changed(self) -> Iterator[Manifest]:
+        """Hand out the manifest for a change, under a lock, and write it.
+
+        Raises:
+            OSError: If that cannot be; the file stays as it was.
+
+        """
+        with only_one(self._file, patience=LOCK_SECONDS):
+            manifest = self._read()
+            yield manifest
+            replace_json(self._file, {"tensors": manifest.tensors, "sources": manifest.sources})
 
     def _lock_view(self, name: str) -> TensorView:
         views = self.root / _VIEWS
         views.mkdir(parents=True, exist_ok=True)
         for number in range(1, VIEWS_OF_A_NAME + 1):
             directory = views / f"{name}-{number}"
-            lock = _locked(directory)
-            if lock is not None:
-                (directory / _RPC).mkdir(parents=True, exist_ok=True)
-                return TensorView(self, directory, lock)
+            descriptor = _locked(directory)
+            if descriptor is not None:
+                for part in (_RPC, _UNVERIFIED):
+                    (directory / part).mkdir(parents=True, exist_ok=True)
+                return TensorView(self, directory, descriptor)
         raise OSError(11, f"{VIEWS_OF_A_NAME} workers of this name use it", str(views))
 
     def _take_over(self, own: TensorView) -> None:
-        for directory in files_in(self.root / _VIEWS):
+        """Move what is left in the views of processes that have ended into one that is ours."""
+        for directory in _files_in(self.root / _VIEWS):
             if directory == own.directory or not directory.is_dir():
                 continue
-            lock = _locked(directory)
-            if lock is None:
+            descriptor = _locked(directory)
+            if descriptor is None:
                 continue
             try:
-                known = self.trusted()
-                self.admit(file for file in _contents(directory) if not _same(file, known.get(file.name)))
+                for file in [*_files_in(directory / _RPC), *_files_in(directory / _UNVERIFIED)]:
+                    if file.is_file():
+                        file.replace(own.directory / _UNVERIFIED / file.name)
                 shutil.rmtree(directory, ignore_errors=True)
             finally:
-                os.close(lock)
+                os.close(descriptor)
 
 
 class TensorView:
     """What one worker sees of the cache: ``directory`` is its ``LLAMA_CACHE``. Everything here blocks."""
 
-    def __init__(self, cache: TensorCache, directory: Path, lock: int) -> None:
+    def __init__(self, cache: TensorCache, directory: Path, descriptor: int) -> None:
         """Take over a locked directory; use :meth:`TensorCache.open_view`."""
         self.directory = directory
         self._cache = cache
-        self._lock: int | None = lock
+        self._lock = descriptor
+        self._released = threading.Event()
         self._busy = threading.Lock()
 
-    def prepare(self, *, quick: bool) -> bool:
-        """Make sure that the worker finds whole tensors only; return whether it may use the directory.
+    def prepare(self) -> bool:
+        """See to it that the worker finds whole tensors only; return whether it may use the directory.
 
-        Call it while the worker does not run, or nobody is connected to it.
-
-        Args:
-            quick: Somebody waits: verify no more than a second's worth of new tensors now.
-
+        Call it while the worker does not run, or no client is connected to it. Files beyond what can be verified at
+        once are put out of the worker's sight until :meth:`adopt` comes to them.
         """
         with self._busy:
-            return self._prepared(quick=quick)
-
-    def _prepared(self, *, quick: bool) -> bool:
-        try:
-            files = self._foreign()
-            if quick:
-                files = self._put_off(files)
-            else:
-                files += files_in(self.directory / _LATER)
-            self._cache.admit(self._while_ours(files))
-            if not quick:
+            try:
+                files = self._unverified()
+                now = _at_once(files)
+                for file in files[len(now) :]:
+                    file.replace(self.directory / _UNVERIFIED / file.name)
+                self._cache.admit(now, self._released)
                 self._cache.tidy()
-            self._show()
-        except OSError:  # a full disk, somebody who keeps the lock: begin with nothing
-            return self._emptied()
-        return True
+                self._show()
+            except InterruptedError:
+                return False
+            except OSError:  # a full disk, a process that keeps the lock: the worker begins with an empty directory
+                return self._emptied()
+            return True
 
     def adopt(self, *, settled: float = SETTLED_SECONDS) -> None:
-        """Take into the store what the worker has written since, as far as it is whole; the worker may run meanwhile.
+        """Verify what the worker has written since and what was put off; the worker may run meanwhile.
 
         Args:
             settled: For how many seconds a file must not have been written to.
@@ -345,79 +345,127 @@ class TensorView:
             OSError: If something cannot be read or written.
 
         """
-        until = time.time() - settled
-        with self._busy:
-            files = [file for file in self._foreign() if (status := status_of(file)) and status.st_mtime <= until]
-            if files:
-                self._cache.admit(self._while_ours(files))
+        files = [file for file in self._unverified() if file.parent.name == _UNVERIFIED or _age(file) >= settled]
+        for file in files:
+            with self._busy, contextlib.suppress(InterruptedError):
+                self._cache.admit([file], self._released)
+        if files and not self._released.is_set():
+            with self._busy:
                 self._cache.tidy()
+                self._show()
 
     def release(self) -> None:
         """Let others use the directory; what is in it is verified when it is used again."""
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            os.close(lock)
+        if not self._released.is_set():
+            self._released.set()
+            os.close(self._lock)
 
-    def _while_ours(self, files: Iterable[Path]) -> Iterator[Path]:
-        """Yield files until the directory is released: nobody shall wait at the end for gigabytes to be read."""
-        for file in files:
-            if self._lock is None:
-                return
-            yield file
-
-    def _foreign(self) -> list[Path]:
-        """Return the files of the worker's directory that are not links to what the store holds verified."""
+    def _unverified(self) -> list[Path]:
+        """Return the files that are not links to what the store holds, those that the worker sees first."""
         known = self._cache.trusted()
-        return [file for file in files_in(self.directory / _RPC) if not _same(file, known.get(file.name))]
-
-    def _put_off(self, files: list[Path]) -> list[Path]:
-        """Move what would take too long out of the worker's sight; return the rest."""
-        now: list[Path] = []
-        total = 0
-        for file in files:
-            status = status_of(file)
-            total += 0 if status is None else status.st_size
-            if total <= QUICK_BYTES:
-                now.append(file)
-            else:
-                (self.directory / _LATER).mkdir(exist_ok=True)
-                file.replace(self.directory / _LATER / file.name)
-        return now
+        seen = [file for file in _files_in(self.directory / _RPC) if not _same(file, known.get(file.name))]
+        return seen + _files_in(self.directory / _UNVERIFIED)
 
     def _show(self) -> None:
+        """Link what the store holds into the worker's directory, and remove what was put off and is there by now."""
         place = self.directory / _RPC
-        place.mkdir(exist_ok=True)
-        there = {file.name for file in files_in(place)}
+        there = {file.name for file in _files_in(place)}
         for name, file in self._cache.trusted().items():
             if name not in there:
-                self._cache._link(file, place / name)  # noqa: SLF001 - one module
+                _link(file, place / name)
+            _remove([self.directory / _UNVERIFIED / name])
 
     def _emptied(self) -> bool:
         try:
-            remove(files_in(self.directory / _RPC))
+            _remove(_files_in(self.directory / _RPC))
         except OSError:
             return False
         return True
 
 
+def _at_once(files: list[Path]) -> list[Path]:
+    """Return the first of some files: as many as are verified at once."""
+    sizes = [0 if (status := _status(file)) is None else status.st_size for file in files]
+    return [file for file, total in zip(files, accumulate(sizes), strict=True) if total <= VERIFIED_AT_ONCE]
+
+
+def _verified(file: Path, *, stop: threading.Event | None) -> Stamp | None:
+    """Return the stamp of a file, ``None`` if it is not what its name says, or changes while it is read."""
+    before = Stamp.of(file)
+    if before is None or not _is_tensor(file) or before.size <= THRESHOLD:
+        return None
+    if file_digest(file, 0, before.size, stop) != file.name or Stamp.of(file) != before:
+        return None
+    return before
+
+
 def _locked(directory: Path) -> int | None:
-    """Return a descriptor that keeps others out of a view until it is closed, ``None`` if somebody is in it."""
-    lock = directory.with_name(f".{directory.name}.lock")
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    """Return a descriptor that keeps others out of a view until it is closed, ``None`` if a process is in it."""
+    path = directory.with_name(f".{directory.name}.lock")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if not lock(descriptor):
         os.close(descriptor)
         return None
     return descriptor
 
 
-def _contents(directory: Path) -> list[Path]:
-    return [*files_in(directory / _RPC), *files_in(directory / _LATER)]
+def _is_tensor(file: Path) -> bool:
+    return _NAME.fullmatch(file.name) is not None and file.is_file()
+
+
+def _files_in(directory: Path) -> list[Path]:
+    """Return what is in a directory, an empty list if it does not exist."""
+    try:
+        return sorted(directory.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _status(file: Path) -> os.stat_result | None:
+    try:
+        return file.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _age(file: Path) -> float:
+    """Return how many seconds ago a file was written to."""
+    status = _status(file)
+    return 0.0 if status is None else time.time() - status.st_mtime
 
 
 def _same(file: Path, other: Path | None) -> bool:
-    if other is None:
-        return False
-    one, two = status_of(file), status_of(other)
+    one, two = _status(file), None if other is None else _status(other)
     return one is not None and two is not None and os.path.samestat(one, two)
+
+
+def _link(source: Path, target: Path) -> None:
+    # Where the file system has no links, or the file has just gone: the worker is sent the tensor.
+    with contextlib.suppress(OSError):
+        os.link(source, target)
+
+
+def _remove(files: Iterable[Path]) -> None:
+    """Remove files, as far as they are there."""
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):
+            file.unlink()
+
+
+def _copy_range(source: Path, offset: int, size: int, target: Path) -> None:
+    """Write a part of a file into a new one, and onto the disk.
+
+    Raises:
+        OSError: If it cannot be read to its end or not be written.
+
+    """
+    with source.open("rb") as reader, target.open("wb") as writer:
+        reader.seek(offset)
+        while size:
+            block = reader.read(min(size, 4 * 1024 * 1024))
+            if not block:
+                raise OSError(5, "ends before its last tensor does", str(source))
+            writer.write(block)
+            size -= len(block)
+        writer.flush()
+        os.fsync(writer.fileno())
