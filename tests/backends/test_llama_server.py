@@ -241,7 +241,7 @@ async def test_cancelling_a_call_closes_its_connection() -> None:
                 started.set()
 
         task = asyncio.ensure_future(read())
-        await asyncio.wait_for(started.wait(), 10)
+        await asyncio.wait_for(started.wait(), 60)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

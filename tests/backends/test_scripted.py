@@ -211,7 +211,7 @@ async def test_leaving_early_frees_the_slot() -> None:
     await anext(stream)
     await stream.aclose()
     assert backend.active == 0
-    assert await asyncio.wait_for(text_of(backend), 5) == "hello there"
+    assert await asyncio.wait_for(text_of(backend), 20) == "hello there"
 
 
 async def test_delays_are_kept() -> None:

@@ -196,7 +196,7 @@ async def test_cancelling_a_fetch_ends_the_installer_and_leaves_nothing(tmp_path
 
     cache = tmp_path / "cache"
     task = asyncio.ensure_future(store(cache, installer).ensure(listen))
-    await asyncio.wait_for(started.wait(), 30)
+    await asyncio.wait_for(started.wait(), 60)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-GONE_WITHIN = 20.0  # seconds; the machine may be busy
+GONE_WITHIN = 60.0  # seconds; the machine may be busy
 
 
 def python(code: str) -> list[str]:

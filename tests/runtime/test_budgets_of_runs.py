@@ -1,7 +1,6 @@
 """Budgets end a run while it streams, with what there is."""
 
 import asyncio
-import time
 
 from run_support import Run
 
@@ -35,18 +34,17 @@ async def test_calls_run_out():
 
 
 async def test_seconds_run_out():
-    run = Run(STEPS, {"end": Reply(text=LONG, token_delay=0.02)}, head="budget: {seconds: 0.3}")
-    begun = time.perf_counter()
+    run = Run(STEPS, {"end": Reply(text=LONG * 20, token_delay=0.02)}, head="budget: {seconds: 1}")
     result = await run()
     assert (result.status, result.stop_reason) == ("stopped", "budget: seconds")
     assert result.answer.startswith("word")
-    assert time.perf_counter() - begun < 3
+    assert len(result.answer.split()) < 4000
     assert run.backend.active == 0
 
 
 async def test_a_run_that_has_nothing_when_its_budget_ends_has_failed():
-    run = Run(STEPS, first_token_delay=5, head="budget: {seconds: 0.05}")
-    result = await asyncio.wait_for(run(), 2)
+    run = Run(STEPS, first_token_delay=100, head="budget: {seconds: 0.05}")
+    result = await asyncio.wait_for(run(), 20)
     assert result.status == "failed"
     assert isinstance(result.error, BudgetExceeded)
     assert result.stop_reason == "budget: seconds"

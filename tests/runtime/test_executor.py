@@ -62,7 +62,7 @@ async def test_a_step_starts_when_it_can_not_when_its_stage_does():
         return "x"
 
     run = Run(steps, answer)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         result = await run()
 
     assert result.status == "succeeded"

@@ -84,8 +84,8 @@ async def test_a_failure_inside_is_the_steps_failure(tmp_path: Path):
 
 
 async def test_a_used_pipeline_may_take_only_so_long(tmp_path: Path):
-    slow = {"look.tell": Reply(text="a b c d", token_delay=1)}
-    result, backend = await asyncio.wait_for(run_files(tmp_path, slow, options=", timeout: 0.1"), 2)
+    slow = {"look.tell": Reply(text="a b c d", token_delay=30)}
+    result, backend = await asyncio.wait_for(run_files(tmp_path, slow, options=", timeout: 0.1"), 20)
     assert result.status == "failed"
     assert "longer than 0.1 s" in str(result.error)
     assert backend.active == 0

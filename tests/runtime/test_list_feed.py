@@ -64,11 +64,11 @@ async def test_everybody_who_waits_learns_of_a_change():
     waiting = [asyncio.create_task(made.changed()) for _ in range(2)]
     await asyncio.sleep(0)
     made.write('"one"')
-    await asyncio.wait_for(asyncio.gather(*waiting), 1)
+    await asyncio.wait_for(asyncio.gather(*waiting), 20)
     final = asyncio.create_task(made.changed())
     await asyncio.sleep(0)
     made.finish(["one"])
-    await asyncio.wait_for(final, 1)
+    await asyncio.wait_for(final, 20)
     assert made.final == ["one"]
 
 

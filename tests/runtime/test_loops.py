@@ -64,16 +64,16 @@ async def test_a_loop_that_takes_too_long_keeps_what_it_has():
     steps = ITSELF % "keep: last" + "    timeout: {total: 0.2}\n"
     run = Run(
         steps.replace("    agent: judge", "    agent: writer").replace("previous.score", "previous"),
-        {"end[1]": "one", "end[2]": Reply(text="two two two", token_delay=0.5)},
+        {"end[1]": "one", "end[2]": Reply(text="two two two", token_delay=30)},
     )
-    result = await asyncio.wait_for(run(), 2)
+    result = await asyncio.wait_for(run(), 20)
     assert result.status == "succeeded"
 
 
 async def test_a_cancelled_run_shows_the_best_round():
     run = Run(
         LOOP % "score: steps.rate.score\n      keep: best",
-        {"end[1].draft": "first", "end[1].rate": {"score": 0.5}, "end[2].draft": Reply(text="x y z", token_delay=1.0)},
+        {"end[1].draft": "first", "end[1].rate": {"score": 0.5}, "end[2].draft": Reply(text="x y z", token_delay=30)},
         result="{{ steps.end.draft }}",
     )
     task = asyncio.create_task(run())

@@ -11,12 +11,12 @@ RACE = """\
   quick: {agent: writer, prompt: quick}
   end: {agent: writer, join: %s, needs: [slow, quick], prompt: "{{ steps.slow }}|{{ steps.quick }}"}
 """
-SLOW = {"slow": Reply(text="s s s s s s", token_delay=0.2)}
+SLOW = {"slow": Reply(text="s s s s s s", token_delay=30)}
 
 
 async def test_first_cancels_the_loser_and_goes_on_without_it():
     run = Run(RACE % "first", SLOW)
-    result = await asyncio.wait_for(run(), 1)
+    result = await asyncio.wait_for(run(), 20)
     assert result.answer == "|quick"
     assert run.statuses() == {"slow": "cancelled", "quick": "succeeded", "end": "succeeded"}
     assert run.backend.active == 0
@@ -52,8 +52,8 @@ async def test_what_only_the_loser_needs_is_cancelled_too():
   quick: {agent: writer, prompt: quick}
   end: {agent: writer, join: first, needs: [slow, quick], prompt: "{{ steps.quick }}"}
 """
-    run = Run(steps, {"long": Reply(text="l l l l l l", token_delay=0.2)})
-    result = await asyncio.wait_for(run(), 1)
+    run = Run(steps, {"long": Reply(text="l l l l l l", token_delay=30)})
+    result = await asyncio.wait_for(run(), 20)
     assert result.answer == "quick"
     assert run.statuses() == {"long": "cancelled", "slow": "skipped", "quick": "succeeded", "end": "succeeded"}
     assert run.result_of("slow").stop_reason == "lost the race"

@@ -50,7 +50,7 @@ async def test_items_that_stay_the_same_are_not_asked_for_twice():
 
 async def test_a_writer_that_fails_takes_the_map_with_it():
     run = Run(STEPS, {"plan": Failure("truncated", text='{"items": ["a", "b"', after_tokens=3)})
-    result = await asyncio.wait_for(run(), 2)
+    result = await asyncio.wait_for(run(), 20)
     assert result.status == "failed"
     assert run.backend.active == 0
 

@@ -44,7 +44,7 @@ def chats(nodes, model):
 
 
 async def until(condition):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not (met := condition()):
             await asyncio.sleep(0.005)
         return met

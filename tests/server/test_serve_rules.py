@@ -383,7 +383,7 @@ async def test_whoever_leaves_during_a_pull_ends_it(tmp_path: Path) -> None:
             await reply.content.readline()
             assert list(tmp_path.iterdir())
             reply.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while list(tmp_path.iterdir()):
                 await asyncio.sleep(0.02)
 

@@ -89,11 +89,11 @@ class FaultServer:
             connection.transport.abort()
         await self.wait_until_idle()
 
-    async def wait_until_idle(self, seconds: float = 5.0) -> None:
+    async def wait_until_idle(self, seconds: float = 60.0) -> None:
         """Return once no client is connected; fail after ``seconds``."""
         await self.wait_for(lambda: not self._live, seconds)
 
-    async def wait_for(self, condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    async def wait_for(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
         """Return once ``condition`` holds; it is asked whenever a client comes, asks or leaves."""
         async with asyncio.timeout(seconds):
             while not condition():

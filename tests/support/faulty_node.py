@@ -63,6 +63,9 @@ class FaultyNode:
         self.counters = Counters()
         self.asked: deque[Asked] = deque(maxlen=20_000)
         self.memory: Memory
+        self.gate = asyncio.Event()
+        """While it is not set, no call gets further than its arrival."""
+        self.gate.set()
         self._fault = Fault()
         self._random = random.Random(0)
         self._struck = 0
@@ -124,7 +127,7 @@ class FaultyNode:
         await self.wait_for(lambda: not self._connections and not self._accepting)
         await self.memory.close()
 
-    async def wait_for(self, condition: Callable[[], object], seconds: float = 10.0) -> None:
+    async def wait_for(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
         """Return once ``condition`` holds; it is asked whenever a client comes, asks or leaves and when a call ends."""
         async with asyncio.timeout(seconds):
             while not condition():
@@ -165,6 +168,7 @@ class FaultyNode:
         self.asked.append(call)
         self.counters.enter(call.model)
         try:
+            await self.gate.wait()
             await self._call(connection, call)
         except Refused as refusal:
             call.outcome = "failed"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MODEL = "smollm2:135m"
 START_WITHIN = 60.0  # seconds; the machine may be busy
-STOP_WITHIN = 20.0
+STOP_WITHIN = 60.0
 SERVING = "serving at "
 
 
@@ -87,7 +87,7 @@ class RealNode:
             code = await self._process.wait()
         if self._reader is not None:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):  # an engine that still dies may hold the pipe for a moment
+                async with asyncio.timeout(20):  # an engine that still dies may hold the pipe for a moment
                     await asyncio.shield(self._reader)
         return code
 

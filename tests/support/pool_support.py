@@ -102,7 +102,7 @@ class Trial:
 
     async def settled(self) -> None:
         """Check that nothing is left of the calls, within a few seconds."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.pool.dispatcher.in_flight or len(self.pool.dispatcher.waiting):
                 await asyncio.sleep(0.01)
         for member in self.pool.members.values():

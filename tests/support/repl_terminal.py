@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 DRIVER = ROOT / "tests" / "support" / "repl_driver.py"
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds that are waited for anything before a test fails."""
 
 CTRL_C, CTRL_D, CTRL_R, ENTER, TAB, UP, ALT_ENTER = "\x03", "\x04", "\x12", "\r", "\t", "\x1b[A", "\x1b\r"
@@ -105,8 +106,19 @@ class Terminal:
             data = self.program.read_nonblocking(65536, timeout=0.2)
         except pexpect.TIMEOUT:
             return
+        except pexpect.EOF:
+            # pexpect looks for data, then whether the program runs: what was written between the two is still there.
+            data = self._rest()
+            if not data:
+                raise
         self.raw += data
         self._stream.feed(data)
+
+    def _rest(self) -> bytes:
+        with suppress(OSError):
+            if select.select([self.program.child_fd], [], [], 0)[0]:
+                return os.read(self.program.child_fd, 65536)
+        return b""
 
 
 @contextmanager

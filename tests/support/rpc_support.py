@@ -15,7 +15,7 @@ from synaptic.backends.distributed.workers.probe import ProbeLimits
 from synaptic.backends.distributed.workers.protocol import Endpoint
 
 QUICK = ProbeLimits(resolve=5.0, connect=5.0, answer=0.3, whole=5.0)
-PATIENCE = 30.0
+PATIENCE = 60.0
 HELLO = b"\x0e" + struct.pack("<Q", 24) + bytes(24)
 HELLO_REPLY_BYTES = 36
 NO_BACKTRACE = {"GGML_NO_BACKTRACE": "1"}

@@ -290,7 +290,7 @@ def test_no_arguments_on_a_terminal_open_the_prompt(own_home: Path):
 
 @pytest.mark.real_model
 def test_ctrl_c_ends_the_engine(own_home: Path):
-    """The whole way: the embedded engine is a child, and gone within two seconds."""
+    """The whole way: the embedded engine is a child, and gone with the program."""
     env = {"XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"]}
     arguments = [MAIN, "-p", "answer", "--set", "backend=embedded", "Write a very long story"]
     with open_terminal(arguments, ROOT, environment(own_home, **env)) as terminal:
@@ -298,7 +298,7 @@ def test_ctrl_c_ends_the_engine(own_home: Path):
         children = psutil.Process(terminal.program.pid).children(recursive=True)
         terminal.type(CTRL_C)
         assert terminal.wait_for_end() == 130
-        _, alive = psutil.wait_procs(children, timeout=2)
+        _, alive = psutil.wait_procs(children, timeout=30)
 
     assert children
     assert not alive

@@ -10,7 +10,7 @@ from synaptic import Event, Pipeline, RunFinished, Session, Settings, StepStarte
 from synaptic.agents.agent import discover_agents
 from synaptic.backends.embedded.backend import EmbeddedBackend
 
-pytestmark = [pytest.mark.real_model, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.real_model, pytest.mark.timeout(1200), pytest.mark.asyncio(loop_scope="module")]
 
 QUERIES = (
     "Explain how a heat pump works",

@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).resolve().parents[3] / "benchmarks"))
 
 from sides.links import Link
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 MEGABYTE = 1_000_000
 
 

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends.llama_server import LlamaServerBackend
 
-GONE_WITHIN = 20.0  # seconds; the machine may be busy
+GONE_WITHIN = 60.0  # seconds; the machine may be busy
 SCHEMA = {
     "type": "object",
     "properties": {

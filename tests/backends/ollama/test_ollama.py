@@ -202,7 +202,7 @@ async def test_a_last_line_without_message_is_an_end() -> None:
 
 async def test_done_is_the_end_even_if_the_server_hangs_after_it() -> None:
     async with FaultServer(ollama_reply(["x"], then=hang)) as server:
-        assert text_of(await asyncio.wait_for(ask(server.url), 5)) == "x"
+        assert text_of(await asyncio.wait_for(ask(server.url), 20)) == "x"
         await server.wait_until_idle()
 
 

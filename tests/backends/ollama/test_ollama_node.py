@@ -34,7 +34,7 @@ class Together(FaultyNode):
 
 async def test_listings_are_asked_for_at_once():
     async with Together(loaded=("m",)) as node, OllamaBackend(node.url) as backend:
-        tags, loaded = await asyncio.wait_for(backend.listings(), 5)
+        tags, loaded = await asyncio.wait_for(backend.listings(), 20)
         assert (tags["models"][0]["name"], loaded["models"][0]["name"]) == ("m:latest", "m:latest")
 
 

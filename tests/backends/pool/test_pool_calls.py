@@ -146,7 +146,7 @@ async def test_random_faults_cancellations_and_readers(seed):
                 if rng.random() < 0.3:
                     disturbing.append(asyncio.create_task(disturb(tasks[-1], rng)))
                 await asyncio.sleep(rng.choice([0.0, 0.0, 0.02]))
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(60):
                 results = await asyncio.gather(*tasks, return_exceptions=True)
                 await asyncio.gather(*disturbing)
             faults.cancel()
@@ -215,11 +215,11 @@ async def test_a_pool_that_is_closed_ends_what_runs_and_what_waits():
         nodes[0].fail("hang_before_headers")
         nodes[1].fail("hang_after_n", after=2)
         tasks = [asyncio.create_task(ask(trial.pool, question(f"{n}"))) for n in range(20)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while trial.pool.dispatcher.in_flight < 4:
                 await asyncio.sleep(0.01)
         await trial.pool.aclose()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             answers = await asyncio.gather(*tasks)
         assert {type(answer.error) for answer in answers} == {BackendUnavailable}
         assert all("closed" in answer.error.message for answer in answers)
@@ -247,7 +247,7 @@ async def test_all_who_wait_are_told_when_nobody_comes_back():
     async with nodes_of(2) as nodes, pool_over(nodes, recovery=0.5) as trial:
         for node in nodes:
             node.fail("refuse")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             answers = await ask_many(trial.pool, 300)
         assert {type(answer.error) for answer in answers} == {BackendUnavailable}
 
@@ -271,7 +271,7 @@ async def test_time_spent_waiting_for_another_node_is_not_the_calls():
         await asyncio.sleep(1.5)
         trial.state(1).cap = 1
         trial.pool.dispatcher.touched(trial.state(1))
-        answer = await asyncio.wait_for(task, 10)
+        answer = await asyncio.wait_for(task, 60)
         assert (answer.error, answer.text) == (None, whole_text(nodes[1], question()))
         nodes[0].heal()
 
@@ -280,7 +280,7 @@ async def test_the_total_timeout_goes_on_over_failovers():
     async with nodes_of(3, seconds_per_token=0.02) as nodes, pool_over(nodes, failovers=9) as trial:
         for node in nodes:
             node.fail("drop_after_n", after=20)
-        answer = await asyncio.wait_for(ask(trial.pool, question(tokens=400, timeouts=Timeouts(total=1.0))), 10)
+        answer = await asyncio.wait_for(ask(trial.pool, question(tokens=400, timeouts=Timeouts(total=1.0))), 60)
         assert isinstance(answer.error, CallTimeout)
         assert len(answer.continued) >= 1
         for node in nodes:
@@ -291,7 +291,7 @@ async def test_each_node_has_the_whole_time_to_its_first_token():
     async with nodes_of(3) as nodes, pool_over(nodes, failovers=1) as trial:
         for node in nodes:
             node.fail("hang_before_headers")
-        answer = await asyncio.wait_for(ask(trial.pool, question(timeouts=Timeouts(first_token=0.3))), 10)
+        answer = await asyncio.wait_for(ask(trial.pool, question(timeouts=Timeouts(first_token=0.3))), 60)
         assert isinstance(answer.error, FirstTokenTimeout)
         assert sum(len(node.asked) for node in nodes) == 2
         for node in nodes:
@@ -304,7 +304,7 @@ async def test_a_text_that_reached_its_limit_needs_no_other_node():
         task = asyncio.create_task(ask(trial.pool, question(tokens=5)))
         await nodes[0].wait_for(lambda: nodes[0].asked and nodes[0].counters.in_flight == 0)
         nodes[0].fail("refuse")
-        answer = await asyncio.wait_for(task, 3)
+        answer = await asyncio.wait_for(task, 20)
         assert (answer.error, answer.finish, answer.ends) == (None, "length", 1)
         assert answer.text == whole_text(nodes[0], question(tokens=5))
         nodes[0].heal()
@@ -313,14 +313,21 @@ async def test_a_text_that_reached_its_limit_needs_no_other_node():
 async def test_a_node_that_fails_a_hedged_call_is_held_to_account():
     async with nodes_of(2, loaded=["m"]) as nodes, pool_over(nodes, hedge=True, parallel=4) as trial:
         assert all(answer.error is None for answer in await ask_many(trial.pool, 60))
-        nodes[0].fail("error", seconds=0.2)
-        nodes[1].config.seconds_per_call = 0.5
+        for node in nodes:
+            node.gate.clear()
+        nodes[0].fail("error")
         trial.state(1).cap = 0
         task = asyncio.create_task(ask(trial.pool, question("hedged")))
-        await nodes[0].wait_for(lambda: nodes[0].asked[-1].messages[0]["content"] == "hedged")
-        trial.state(1).cap = 4
-        trial.pool.dispatcher.touched(trial.state(1))
-        answer = await asyncio.wait_for(task, 10)
+        for node in nodes:
+            await node.wait_for(lambda node=node: node.asked[-1].messages[0]["content"] == "hedged")
+            trial.state(1).cap = 4
+            trial.pool.dispatcher.touched(trial.state(1))
+        nodes[0].gate.set()
+        await nodes[0].wait_until_idle()
+        for _ in range(100):  # turns of the loop, which reads what has arrived in the first
+            await asyncio.sleep(0)
+        nodes[1].gate.set()
+        answer = await asyncio.wait_for(task, 60)
         assert (answer.error, answer.node, answer.restarts) == (None, nodes[1].url, [])
         assert trial.pool.members[0].errors == 1
         nodes[0].heal()

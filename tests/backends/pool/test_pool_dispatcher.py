@@ -98,7 +98,7 @@ async def test_calls_of_a_model_that_cannot_go_do_not_hold_up_those_of_another()
     held = await pool.acquire(call(model="a"))
     stuck = [asyncio.create_task(pool.acquire(call(model="a", priority=9))) for _ in range(200)]
     await turns()
-    lease = await asyncio.wait_for(pool.acquire(call(model="b")), 2)
+    lease = await asyncio.wait_for(pool.acquire(call(model="b")), 20)
     assert lease.node is attic
     for task in stuck:
         task.cancel()
@@ -145,7 +145,7 @@ async def test_while_all_are_down_calls_wait_for_one_to_come_back():
     assert not waiting.done()
     desk.cap = 1
     pool.touched(desk)
-    (await asyncio.wait_for(waiting, 2)).release()
+    (await asyncio.wait_for(waiting, 20)).release()
 
 
 async def test_but_not_for_ever():
@@ -153,7 +153,7 @@ async def test_but_not_for_ever():
     desk.cap, desk.why_closed = 0, "nothing answers there"
     pool = dispatcher(desk, recovery=0.05)
     with pytest.raises(BackendUnavailable, match=r"came back within 0\.05 s \(node0: nothing answers there\)"):
-        await asyncio.wait_for(pool.acquire(call()), 5)
+        await asyncio.wait_for(pool.acquire(call()), 20)
     assert len(pool.waiting) == 0
 
 
@@ -183,7 +183,7 @@ async def test_a_place_that_is_granted_to_a_cancelled_call_goes_to_the_next():
     held.release()
     await asyncio.sleep(0)  # the pass is made: the first has its place, and does not know it yet
     first.cancel()
-    lease = await asyncio.wait_for(second, 2)
+    lease = await asyncio.wait_for(second, 20)
     assert desk.in_flight == 1
     lease.release()
     assert first.cancelled() or isinstance(first.exception(), asyncio.CancelledError)
@@ -255,7 +255,7 @@ def test_caps_hold_and_every_call_ends_once_whatever_happens(data):
         for task, cancelled in tasks:
             if cancelled:
                 task.cancel()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             results = await asyncio.gather(*(task for task, _ in tasks), return_exceptions=True)
         assert all(result is None or isinstance(result, asyncio.CancelledError) for result in results), results
         assert len(ended) == len(set(ended)) == sum(result is None for result in results)

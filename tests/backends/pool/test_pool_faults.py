@@ -76,7 +76,7 @@ async def test_a_failure_before_the_first_token_goes_elsewhere(fault):
         await asyncio.sleep(0.05)
         trial.state(1).cap = 1
         trial.pool.dispatcher.touched(trial.state(1))
-        answer = await asyncio.wait_for(task, 15)
+        answer = await asyncio.wait_for(task, 60)
         assert answer.error is None
         assert (answer.text, answer.node, answer.ends) == (whole_text(nodes[1], question()), nodes[1].url, 1)
         nodes[0].heal()
@@ -92,7 +92,7 @@ async def test_a_text_that_breaks_off_is_continued_without_a_word_twice_or_missi
         await nodes[0].wait_for(lambda: nodes[0].asked)
         trial.state(1).cap = 1
         trial.pool.dispatcher.touched(trial.state(1))
-        answer = await asyncio.wait_for(task, 15)
+        answer = await asyncio.wait_for(task, 60)
         assert answer.error is None
         assert answer.text == whole_text(nodes[1], question())
         assert (answer.ends, len(answer.continued), answer.restarts) == (1, 1, [])
@@ -111,7 +111,7 @@ async def test_an_answer_with_a_schema_begins_anew_and_says_so():
         await nodes[0].wait_for(lambda: nodes[0].asked)
         trial.state(1).cap = 1
         trial.pool.dispatcher.touched(trial.state(1))
-        answer = await asyncio.wait_for(task, 15)
+        answer = await asyncio.wait_for(task, 60)
         assert answer.error is None
         assert (len(answer.restarts), answer.continued) == (1, [])
         assert "n1 takes over" in answer.restarts[0].reason
@@ -152,7 +152,7 @@ async def test_a_dead_node_costs_no_error_and_is_used_again_when_it_is_back():
         assert trial.pool.statuses()[0].condition == "down"
         asked = len(nodes[0].asked)
         nodes[0].heal()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(nodes[0].asked) == asked:
                 await ask_many(trial.pool, 8)
                 await asyncio.sleep(0.05)
@@ -206,7 +206,7 @@ async def test_a_loop_that_was_blocked_is_nobodys_silence():
         task = asyncio.create_task(ask(trial.pool, question(timeouts=Timeouts(first_token=0.8, idle=0.8))))
         await nodes[0].wait_for(lambda: nodes[0].asked)
         time.sleep(1.2)  # noqa: ASYNC251  (that is the point)
-        answer = await asyncio.wait_for(task, 10)
+        answer = await asyncio.wait_for(task, 60)
         assert answer.error is None
 
 
@@ -217,7 +217,7 @@ async def test_all_down_and_one_back_loses_nothing():
         task = asyncio.create_task(ask_many(trial.pool, 20))
         await asyncio.sleep(0.5)
         nodes[1].heal()
-        answers = await asyncio.wait_for(task, 20)
+        answers = await asyncio.wait_for(task, 60)
         assert [answer.error for answer in answers] == [None] * 20
         assert {answer.node for answer in answers} == {nodes[1].url}
         for node in nodes:
@@ -228,7 +228,7 @@ async def test_all_down_for_good_is_an_error_that_says_why_for_each():
     async with nodes_of(2) as nodes, pool_over(nodes, recovery=0.5) as trial:
         for node in nodes:
             node.fail("refuse")
-        answer = await asyncio.wait_for(ask(trial.pool, question()), 10)
+        answer = await asyncio.wait_for(ask(trial.pool, question()), 60)
         assert isinstance(answer.error, BackendUnavailable)
         assert "n0: " in answer.error.message
         assert "n1: " in answer.error.message
@@ -283,7 +283,7 @@ async def test_hedging_takes_the_tail_away_and_closes_the_slower_connection():
     async with nodes_of(2, seconds_per_call=0.01) as nodes, pool_over(nodes, parallel=8, hedge=True) as trial:
         await ask_many(trial.pool, 60)
         nodes[0].fail("hang_before_headers", times=3)
-        answers = await asyncio.wait_for(ask_many(trial.pool, 40), 10)
+        answers = await asyncio.wait_for(ask_many(trial.pool, 40), 60)
         assert [answer.error for answer in answers] == [None] * 40
         assert all(answer.restarts == [] for answer in answers)
         await trial.settled()
@@ -312,7 +312,7 @@ async def test_a_model_that_the_only_node_cannot_load_is_an_error_at_once_and_fo
     async with nodes_of(1) as nodes, pool_over(nodes) as trial:
         nodes[0].fail("not_found")
         for _ in range(2):
-            answer = await asyncio.wait_for(ask(trial.pool, question()), 10)
+            answer = await asyncio.wait_for(ask(trial.pool, question()), 60)
             assert isinstance(answer.error, ModelNotFound)
         assert len(nodes[0].asked) == 1  # the second call was told why without asking again
         nodes[0].heal()
@@ -325,7 +325,7 @@ async def test_a_node_that_says_it_is_busy_in_mid_stream_had_begun_all_the_same(
         await busy.wait_for(lambda: any(request.path == "/api/chat" for request in busy.requests))
         trial.state(1).cap = 1
         trial.pool.dispatcher.touched(trial.state(1))
-        answer = await asyncio.wait_for(task, 15)
+        answer = await asyncio.wait_for(task, 60)
         assert answer.error is None
         assert answer.text.startswith("so far ")
         assert (len(answer.continued), answer.ends) == (1, 1)

@@ -85,7 +85,7 @@ async def test_a_fifth_of_many_calls_may_be_sent_again_at_once():
     budget = RetryBudget()
     budget.active = 100
     for _ in range(20):
-        await asyncio.wait_for(budget.enter(), 1)
+        await asyncio.wait_for(budget.enter(), 20)
     late = asyncio.create_task(budget.enter())
     await asyncio.sleep(0)
     assert not late.done()
@@ -99,5 +99,5 @@ async def test_a_turn_that_is_cancelled_as_it_comes_is_passed_on():
     await asyncio.sleep(0)
     budget.leave()
     first.cancel()
-    await asyncio.wait_for(second, 1)
+    await asyncio.wait_for(second, 20)
     assert budget.retrying == 1

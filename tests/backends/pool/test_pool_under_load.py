@@ -66,7 +66,7 @@ class Load:
     async def more(self, count=AT_ONCE):
         """Return after so many further answers."""
         until = len(self.answers) + count
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(60):
             while len(self.answers) < until:
                 await asyncio.sleep(0.01)
 
@@ -97,7 +97,7 @@ async def load_on(pool, *, at_once=AT_ONCE, timeouts=PATIENT):
         yield load
         await load.more()
         load.ending = True
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(60):
             await asyncio.gather(*workers)
     finally:
         for worker in workers:
@@ -119,7 +119,7 @@ async def neighbours(count=3, **config):
         yield [await stack.enter_async_context(FaultyNode(**{**NODE, **config})) for _ in range(count)]
 
 
-async def until(condition, seconds=20.0):
+async def until(condition, seconds=60.0):
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)

@@ -44,7 +44,7 @@ class Kitchen:
         update(self.member.state, read_facts(*await self.member.client.listings()), asyncio.get_running_loop().time())
 
     async def done(self):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.warmer.loading:
                 await asyncio.sleep(0.01)
 
@@ -185,7 +185,7 @@ async def test_closing_gives_up_what_is_being_loaded():
     async with kitchen_with(load_seconds=0.3) as kitchen:
         assert kitchen.prepare("a:latest")
         await kitchen.node.wait_for(lambda: kitchen.node.asked)
-        await asyncio.wait_for(kitchen.warmer.aclose(), 1)
+        await asyncio.wait_for(kitchen.warmer.aclose(), 20)
         assert kitchen.warmer.loading == {}
         assert (kitchen.loaded, kitchen.model("a").loading_until) == ([], 0.0)
         await kitchen.node.wait_until_idle()

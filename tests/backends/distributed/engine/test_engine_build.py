@@ -17,7 +17,7 @@ from synaptic.backends.distributed.engine.store import current_engine, installed
 from synaptic.errors import EngineUnavailable, UsageError
 
 pytestmark = NEEDS_CMAKE
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def order(small: Sdist, **values) -> BuildOrder:
