@@ -118,15 +118,23 @@ EXTRA
 """
 
 # A compilation that never ends: it says who it is, and waits for what never comes.
-ENDLESS = """
-add_custom_command(OUTPUT endless COMMAND sh ${CMAKE_SOURCE_DIR}/compile.sh ${CMAKE_SOURCE_DIR}/../../compiler.pid)
+_COMPILATION = """
+add_custom_command(OUTPUT endless COMMAND sh ${CMAKE_SOURCE_DIR}/SCRIPT ${CMAKE_SOURCE_DIR}/../..)
 add_custom_target(endless_target DEPENDS endless)
 add_dependencies(endless_target ggml)
 add_dependencies(ggml-rpc-server endless_target)
 """
-COMPILE = """echo $$ > "$1.part"
-mv "$1.part" "$1"
+ENDLESS = _COMPILATION.replace("SCRIPT", "compile.sh")
+# One that ends when there is a file "go" beside the builds.
+WAITS = _COMPILATION.replace("SCRIPT", "wait.sh")
+COMPILE = """echo $$ > "$1/compiler.part"
+mv "$1/compiler.part" "$1/compiler.pid"
 exec sleep 1000
+"""
+WAIT = """echo $$ > "$1/compiler.part"
+mv "$1/compiler.part" "$1/compiler.pid"
+until test -e "$1/go"; do sleep 0.05; done
+touch endless
 """
 
 
@@ -153,6 +161,7 @@ def sdist(
         f"{tree}/CMakeLists.txt": CMAKE_LISTS.replace("EXTRA", extra),
         f"{tree}/ggml.c": code,
         f"{tree}/compile.sh": COMPILE,
+        f"{tree}/wait.sh": WAIT,
         f"{tree}/llama-server": server or llama_server(),
         f"{tree}/ggml-rpc-server": rpc_server(),
         f"{tree}/docs/large.md": "not needed",

@@ -3,13 +3,18 @@
 import io
 import json
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
-from cli_support import run_process
+from cli_support import MAIN, PATIENCE, run_process
 from engine_support import NEEDS_CMAKE, SIGILL, VERSION, real_files, sdist, stand_in
 
 from synaptic import paths
-from synaptic.backends.distributed.engine.progress import EngineProgress
+from synaptic.backends.distributed.engine.build import BuildOrder
+from synaptic.backends.distributed.engine.builds import builder, running_builds
+from synaptic.backends.distributed.engine.progress import EngineProgress, ignore_progress
 from synaptic.backends.distributed.engine.store import Manifest, write_manifest
 from synaptic.ui.screen.engine_view import BuildView, progress_line
 
@@ -56,6 +61,54 @@ def test_status_starts_the_engine_even_if_it_is_known():
     os.utime(program, ns=(before.st_atime_ns, before.st_mtime_ns))  # the file looks as it did
     outcome = run_process("engine", "status")
     assert outcome.code == 3 and "SIGILL" in outcome.err and directory in outcome.err
+
+
+def test_status_says_that_a_build_runs():
+    built()
+    with builder("2.0-cpu", ignore_progress) as publish:
+        assert publish is not None
+        publish(progress(0.42, detail="42 of 100 steps", elapsed=30.0, remaining=60.0))
+        outcome = run_process("engine", "status")
+        document = json.loads(run_process("engine", "status", "--json").out)
+    said = f"2.0-cpu: process {os.getpid()} builds this engine: building llama.cpp: 42 % (42 of 100 steps), 30 s"
+    assert outcome.code == 0 and said in " ".join(outcome.out.split())
+    assert document["works"] is True and document["building"] == [
+        {
+            "engine": "2.0-cpu",
+            "process": os.getpid(),
+            "stage": "building",
+            "share": 0.42,
+            "detail": "42 of 100 steps",
+            "elapsed_seconds": 30.0,
+            "remaining_seconds": 60.0,
+        }
+    ]
+    assert json.loads(run_process("engine", "status", "--json").out)["building"] == []
+
+
+def test_status_says_that_the_first_engine_is_being_built():
+    with builder("2.0-cpu", ignore_progress) as publish:
+        assert publish is not None
+        outcome = run_process("engine", "status")
+        assert outcome.code == 3 and "2.0-cpu: starting" in outcome.out and "no engine is installed" in outcome.err
+        publish(progress(None, "configuring"))
+        document = json.loads(run_process("engine", "status", "--json").out)
+    assert document["works"] is False and document["building"][0]["stage"] == "configuring"
+
+
+@NEEDS_CMAKE
+def test_an_installation_that_waits_shows_the_other_one_and_can_be_interrupted():
+    with builder(BuildOrder().key, ignore_progress) as publish:
+        assert publish is not None
+        publish(progress(0.42))
+        command = [sys.executable, MAIN, "engine", "install"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
+            assert waiting.stdout is not None and waiting.stderr is not None
+            said = f"process {os.getpid()} builds this engine: building llama.cpp: 42 %\n"
+            assert waiting.stderr.readline() == said
+            waiting.send_signal(signal.SIGINT)
+            assert waiting.wait(PATIENCE) == 130 and waiting.stdout.read() == ""
+        assert [build.engine for build in running_builds()] == [BuildOrder().key]
 
 
 def test_an_engine_is_adopted_and_given_up(tmp_path):

@@ -4,6 +4,8 @@ from .coordinator.types import LoadProgress as LoadProgress
 from .coordinator.types import WorkerStanding as WorkerStanding
 from .engine.build import BuildOrder as BuildOrder
 from .engine.build import install as install
+from .engine.builds import RunningBuild as RunningBuild
+from .engine.builds import running_builds as running_builds
 from .engine.engine import Engine as Engine
 from .engine.engine import EngineFiles as EngineFiles
 from .engine.progress import EngineProgress as EngineProgress

@@ -17,6 +17,7 @@ from synaptic.backends.distributed import (
     forget_adopted,
     installed_engines,
     look_at,
+    running_builds,
 )
 from synaptic.backends.distributed import install as build
 from synaptic.errors import EngineUnavailable, ExitCode, UsageError
@@ -28,6 +29,8 @@ from synaptic.ui.screen import (
     engine_json,
     engine_rows,
     installed_json,
+    running_json,
+    running_row,
     write_json,
     write_paragraph,
     write_text,
@@ -44,7 +47,8 @@ As in:
 
 \b
 It takes CMake, a C++ compiler and some minutes, once per machine. Ctrl-C ends it; the
-same command goes on from there."""
+same command goes on from there. Where another process builds this engine already, it
+shows how far that is, waits for it, and goes on with the build if that one ends."""
 
 _USE_EPILOG = """\b
 As in:
@@ -65,7 +69,7 @@ def engine() -> None:
 @click.option("--vulkan", "acceleration", flag_value="vulkan", help="Also for GPUs with Vulkan.")
 @click.option("--metal", "acceleration", flag_value="metal", help="Also for the GPU of a Mac.")
 @click.option("--jobs", type=click.IntRange(1, 512), help="Compilations at once. [as CPUs and memory allow]")
-@click.option("--force", is_flag=True, help="Build it anew, even if it is installed.")
+@click.option("--force", is_flag=True, help="Build it from nothing, even if it is installed.")
 @click.option("--source", metavar="FILE", help="The source distribution of llama-cpp-python, fetched elsewhere.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the engine's directory and errors.")
 @json_option
@@ -86,8 +90,10 @@ def install(
     if options.json:
         write_json({**engine_json(done.engine), "was_there": done.was_there, "build_seconds": done.build_seconds})
         return
-    if done.was_there:
-        note(options, "this engine is installed already; to build it anew: synaptic engine install --force")
+    if done.waited:
+        note(options, "another process has built it")
+    elif done.was_there:
+        note(options, "this engine is installed already; to build it again: synaptic engine install --force")
     else:
         note(options, f"built in {seconds(done.build_seconds)}")
     _show(done.engine, options)
@@ -125,20 +131,25 @@ def use(context: click.Context, /, directory: str | None, *, back: bool, **value
 @json_option
 @click.pass_context
 def status(context: click.Context, /, **values: Any) -> int:
-    """Start the programs of the engine in use, and show what they are."""
+    """Start the programs of the engine in use, and show what they are and which builds run."""
     options = given(context, **values)
+    running = running_builds()
+    if not options.json:
+        for build in running:
+            write_paragraph(*running_row(build))
     try:
         current = asyncio.run(_current())
     except EngineUnavailable as error:
         if not options.json:
             raise
-        installed = [installed_json(one) for one in installed_engines()]
-        write_json({"works": False, "reason": error.message, "hint": error.hint, "installed": installed})
-        return int(ExitCode.NO_BACKEND)
+        here = {"works": False, "reason": error.message, "hint": error.hint}
+        code = int(ExitCode.NO_BACKEND)
+    else:
+        here, code = {"works": True, **engine_json(current)}, 0
     installed = [installed_json(one) for one in installed_engines()]
     if options.json:
-        write_json({"works": True, **engine_json(current), "installed": installed})
-        return 0
+        write_json({**here, "installed": installed, "building": [running_json(build) for build in running]})
+        return code
     _show(current, options)
     others = [one["directory"] for one in installed if one["directory"] != str(current.files.directory)]
     if others:

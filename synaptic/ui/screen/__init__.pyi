@@ -13,6 +13,8 @@ from .engine_view import BuildView as BuildView
 from .engine_view import engine_json as engine_json
 from .engine_view import engine_rows as engine_rows
 from .engine_view import installed_json as installed_json
+from .engine_view import running_json as running_json
+from .engine_view import running_row as running_row
 from .explain_view import CANDIDATE_HEADERS as CANDIDATE_HEADERS
 from .explain_view import candidate_rows as candidate_rows
 from .explain_view import headline as headline

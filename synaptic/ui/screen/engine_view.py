@@ -11,10 +11,11 @@ from synaptic.ui.screen.output import terminal_width
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from synaptic.backends.distributed import Engine, EngineProgress, Installed
+    from synaptic.backends.distributed import Engine, EngineProgress, Installed, RunningBuild
 
 _QUARTER = 25
 _STAGES = {
+    "starting": "starting",
     "fetching": "fetching the source of llama.cpp",
     "unpacking": "unpacking",
     "configuring": "configuring",
@@ -29,7 +30,7 @@ class BuildView:
     def __init__(self, err: TextIO | None, *, quiet: bool = False) -> None:
         self._err = None if quiet else err
         self._live = err is not None and err.isatty() and os.environ.get("TERM") != "dumb"
-        self._shown: tuple[str, int] | None = None
+        self._shown: tuple[int | None, str, int] | None = None
         self._dirty = False
 
     def __call__(self, progress: EngineProgress) -> None:
@@ -42,7 +43,7 @@ class BuildView:
             self._dirty = True
             return
         percent = 0 if progress.share is None else int(100 * progress.share)
-        step = (progress.stage, percent - percent % _QUARTER)
+        step = (progress.process, progress.stage, percent - percent % _QUARTER)
         if step != self._shown:
             self._shown = step
             print(progress_line(progress), file=self._err, flush=True)
@@ -62,6 +63,8 @@ class BuildView:
 def progress_line(progress: EngineProgress) -> str:
     """Return ``building llama.cpp: 42 % (193 of 459 steps), 3 min 2 s, about 4 min left``."""
     title = _STAGES.get(progress.stage, progress.stage)
+    if progress.process is not None:
+        title = f"process {progress.process} builds this engine: {title}"
     if progress.share is None:
         return f"{title} …"
     parts = [f"{100 * progress.share:.0f} %" + (f" ({progress.detail})" if progress.detail else "")]
@@ -104,6 +107,25 @@ def engine_json(engine: Engine) -> dict[str, Any]:
         "cpu_variants": list(files.cpu_variants),
         "devices": list(facts.devices),
         "size_bytes": files.size_bytes,
+    }
+
+
+def running_row(build: RunningBuild) -> tuple[str, str]:
+    """Return what is to be said of a build that another process runs: a title and a text."""
+    return "building", f"{build.engine}: {progress_line(build.progress)}"
+
+
+def running_json(build: RunningBuild) -> dict[str, Any]:
+    """Return a build that another process runs as a JSON object; seconds, and shares from 0 to 1."""
+    progress = build.progress
+    return {
+        "engine": build.engine,
+        "process": progress.process,
+        "stage": progress.stage,
+        "share": progress.share,
+        "detail": progress.detail or None,
+        "elapsed_seconds": progress.elapsed,
+        "remaining_seconds": progress.remaining,
     }
 
 

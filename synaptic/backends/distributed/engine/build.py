@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 from synaptic import paths
 from synaptic.backends.distributed.engine import source as engine_source
 from synaptic.backends.distributed.engine import tools as engine_tools
+from synaptic.backends.distributed.engine.builds import builder, progress_of
 from synaptic.backends.distributed.engine.engine import is_library, locate
 from synaptic.backends.distributed.engine.examine import examine
 from synaptic.backends.distributed.engine.progress import BuildMeter, EngineProgress, ignore_progress
@@ -29,10 +29,10 @@ from synaptic.errors import EngineUnavailable, UsageError
 from synaptic.processes import ChildProcess, python_command, tied
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from synaptic.backends.distributed.engine.engine import Engine, EngineFiles
+    from synaptic.backends.distributed.engine.engine import Engine
     from synaptic.backends.distributed.engine.progress import EngineReporter
     from synaptic.backends.distributed.engine.source import EngineSource
     from synaptic.backends.distributed.engine.tools import Tools
@@ -72,30 +72,50 @@ class BuildOrder:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """An engine, and whether it had to be built."""
+    """An engine, and where it came from.
+
+    Attributes:
+        engine: It works: its programs were started.
+        was_there: Whether it was not built by this call.
+        waited: Whether another process built it while this call waited.
+        build_seconds: How long this call built.
+
+    """
 
     engine: Engine
     was_there: bool
+    waited: bool = False
     build_seconds: float = 0.0
 
 
 async def install(order: BuildOrder, report: EngineReporter = ignore_progress) -> Installation:
     """Make sure that an engine is installed.
 
+    Where another process builds the same engine, wait for it and report its progress. If that process ends without
+    an engine, this one goes on with the build.
+
     Raises:
         UsageError: If the archive cannot be read, or this kind of machine has no such acceleration.
-        EngineUnavailable: If it cannot be fetched or built, does not work, or another process is building it.
+        EngineUnavailable: If it cannot be fetched or built, or does not work.
 
     """
     place = paths.engine_dir() / order.key
-    if not order.force and (place / MANIFEST).is_file():
-        with contextlib.suppress(UsageError):  # files are missing: it is built anew
-            return Installation(await _look_again(locate(place)), was_there=True)
+    if not order.force and (there := await _installed(place)) is not None:
+        return Installation(there, was_there=True)
     tools = engine_tools.find_tools(order.acceleration, os.environ)
+    waited = False
     try:
-        paths.engine_dir().mkdir(parents=True, exist_ok=True)
-        with _locked(paths.engine_dir() / f".{order.key}.lock"):
-            return await Build(order, tools, report).run(place)
+        while True:
+            with builder(order.key, report) as publish:
+                if publish is not None:
+                    # The process that built it until now may have finished between the last look and the lock.
+                    if (waited or not order.force) and (there := await _installed(place)) is not None:
+                        return Installation(there, was_there=True, waited=waited)
+                    return await Build(order, tools, publish).run(place)
+            waited = True
+            if (progress := progress_of(order.key)).process is not None:
+                report(progress)
+            await asyncio.sleep(TICK)
     except OSError as error:
         raise EngineUnavailable(
             f"the engine could not be installed: {error.strerror or error} ({error.filename or paths.engine_dir()})",
@@ -278,13 +298,23 @@ class Build:
         )
 
 
-async def _look_again(files: EngineFiles) -> Engine:
+async def _installed(place: Path) -> Engine | None:
+    """Return the engine in a directory, if there is one whose files are all there.
+
+    Raises:
+        EngineUnavailable: If it does not work.
+
+    """
+    if not (place / MANIFEST).is_file():
+        return None
     try:
-        return await look_at(files, BUILT, afresh=True)
+        return await look_at(locate(place), BUILT, afresh=True)
+    except UsageError:  # files are missing: it is built again
+        return None
     except EngineUnavailable as error:
         raise EngineUnavailable(
             f"the engine is installed, but does not work: {error.message}",
-            hint="build it anew: synaptic engine install --force",
+            hint="build it again: synaptic engine install --force",
         ) from error
 
 
@@ -306,30 +336,6 @@ async def _next_line(child: ChildProcess) -> str | None:
             return await child.read_line()
     except TimeoutError:
         return ""
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock on an engine, which ends with this process.
-
-    Raises:
-        EngineUnavailable: If another process has it.
-
-    """
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            holder = file.read().strip()
-            raise EngineUnavailable(
-                "this engine is being built already" + (f" (process {holder})" if holder else ""),
-                hint="wait for it, or end it; what it has built is kept",
-            ) from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
 
 
 def _stopwatch() -> Callable[[], float]:

@@ -23,6 +23,7 @@ class EngineProgress:
         detail: ``193 of 459 files``; "" where there is nothing to count.
         elapsed: Seconds since the stage began.
         remaining: Seconds that it will still take, guessed; ``None`` while there is too little to guess from.
+        process: The process that builds, where it is not this one.
 
     """
 
@@ -31,13 +32,14 @@ class EngineProgress:
     detail: str = ""
     elapsed: float = 0.0
     remaining: float | None = None
+    process: int | None = None
 
 
 EngineReporter: TypeAlias = Callable[[EngineProgress], None]
 
 
 def ignore_progress(progress: EngineProgress) -> None:
-    """Take a report and do nothing: the default where nobody listens."""
+    """Take a report and do nothing."""
 
 
 @dataclass(slots=True)

@@ -1,18 +1,22 @@
 """Installing an engine with the real CMake, ninja and compiler, from a source of a few lines."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
 import pytest
-from engine_support import ENDLESS, NEEDS_CMAKE, SIGILL, Sdist, sdist, starts, use_only, write_program
+from engine_support import ENDLESS, NEEDS_CMAKE, SIGILL, WAITS, Sdist, sdist, starts, use_only, write_program
 
 from synaptic import paths
 from synaptic.backends.distributed.engine.build import BuildOrder, install
+from synaptic.backends.distributed.engine.builds import running_builds
+from synaptic.backends.distributed.engine.progress import EngineProgress
 from synaptic.backends.distributed.engine.store import current_engine, installed_engines
 from synaptic.errors import EngineUnavailable, UsageError
 
@@ -163,15 +167,104 @@ async def test_a_killed_installer_takes_the_compiler_with_it(tmp_path, how):
     assert not (await install(order(small))).was_there
 
 
-async def test_two_builds_of_one_engine_do_not_run_at_once(tmp_path):
+@asynccontextmanager
+async def installer(small: Sdist):
+    """Another process that installs the same engine."""
+    driver = Path(__file__).parents[3] / "support" / "engine_build_driver.py"
+    with subprocess.Popen(  # noqa: ASYNC220 - it returns at once
+        [sys.executable, driver, small.archive, "1"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+async def reports(process: subprocess.Popen[str]) -> list[list]:
+    """What an installer said from now on until its end."""
+    assert process.stdout is not None
+    async with asyncio.timeout(PATIENCE):
+        return [json.loads(line) for line in await asyncio.to_thread(process.stdout.readlines)]
+
+
+async def first_report(process: subprocess.Popen[str]) -> list:
+    assert process.stdout is not None
+    async with asyncio.timeout(PATIENCE):
+        return json.loads(await asyncio.to_thread(process.stdout.readline))
+
+
+async def waiter(small: Sdist, builder: int, seen: list[EngineProgress]) -> asyncio.Task:
+    """An installation in this process that has seen the other one build."""
+    task = asyncio.create_task(install(order(small), seen.append))
+    await until(lambda: ("building", builder) in [(one.stage, one.process) for one in seen], "the other's progress")
+    return task
+
+
+async def test_an_installation_waits_for_the_one_that_builds_and_shows_its_progress(tmp_path):
+    small = sdist(tmp_path, extra=WAITS)
+    async with installer(small) as other:
+        await compiler()
+        seen: list[EngineProgress] = []
+        waiting = await waiter(small, other.pid, seen)
+        assert [(one.engine, one.progress.process) for one in running_builds()] == [(place(small).name, other.pid)]
+        (staging(small).parent / "go").touch()
+        done = await waiting
+        said = await reports(other)
+    assert done.was_there and done.waited and done.engine.files.directory == place(small)
+    assert all(one.process == other.pid for one in seen)  # it built nothing itself
+    assert said[-1] == ["done", False, False]
+    assert running_builds() == [] and list(paths.engine_dir().glob(".*.progress.json")) == []
+
+
+async def test_an_installation_takes_over_when_the_process_that_builds_is_killed(tmp_path):
     small = sdist(tmp_path, extra=ENDLESS)
+    async with installer(small) as other:
+        await compiler()
+        seen: list[EngineProgress] = []
+        waiting = await waiter(small, other.pid, seen)
+        mend(small)
+        other.kill()
+        done = await waiting
+    assert not done.was_there and not done.waited and place(small).is_dir()
+    own = [one.stage for one in seen if one.process is None]
+    assert "building" in own and "unpacking" not in own  # it went on from what was there
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+async def test_ending_the_one_that_waits_does_no_harm_to_the_build(tmp_path, how):
+    small = sdist(tmp_path, extra=WAITS)
+    building = asyncio.create_task(install(order(small)))
+    pid = await compiler(building)
+    async with installer(small) as other:
+        assert (await first_report(other))[1] == os.getpid()
+        other.send_signal(how)
+        await until(lambda: other.poll() is not None, "the one that waits to end")
+    assert not gone(pid) and [one.progress.process for one in running_builds()] == [os.getpid()]
+    (staging(small).parent / "go").touch()
+    assert not (await building).was_there
+
+
+async def test_a_forced_installation_takes_what_another_process_just_built(tmp_path):
+    small = sdist(tmp_path, extra=WAITS)
     first = asyncio.create_task(install(order(small)))
     await compiler(first)
-    with pytest.raises(EngineUnavailable, match=rf"being built already \(process {os.getpid()}\)"):
-        await install(order(small))
-    first.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await first
+    seen: list[EngineProgress] = []
+    second = asyncio.create_task(install(order(small, force=True), seen.append))
+    await until(lambda: bool(seen), "the other's progress")
+    (staging(small).parent / "go").touch()
+    assert not (await first).was_there
+    assert (await second).waited
+
+
+async def test_what_a_killed_build_said_of_itself_counts_no_more(tmp_path):
+    small = sdist(tmp_path)
+    (paths.engine_dir()).mkdir(parents=True)
+    (paths.engine_dir() / f".{place(small).name}.lock").touch()
+    (paths.engine_dir() / f".{place(small).name}.progress.json").write_text('{"stage": "building", "process": 1}')
+    assert running_builds() == []
+    seen: list[EngineProgress] = []
+    await install(order(small), seen.append)
+    assert all(one.process is None for one in seen)
 
 
 async def test_another_configuration_does_not_go_on_from_the_old_one(tmp_path):
