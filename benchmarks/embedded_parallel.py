@@ -15,7 +15,7 @@ import sys
 import time
 
 from synaptic.backends.embedded.backend import EmbeddedBackend, usable_threads
-from synaptic.messages import BackendNotice, BackendReport, ChatRequest, Message
+from synaptic.messages import BackendNotice, BackendReport, ChatRequest, Finished, Message
 from synaptic.settings.load import Settings
 
 CALLS = 4
@@ -42,7 +42,7 @@ async def generate(backend: EmbeddedBackend, request: ChatRequest) -> int:
     """Return how many tokens the call generated."""
     tokens = 0
     async for chunk in backend.stream(request):
-        if chunk.usage is not None:
+        if isinstance(chunk, Finished) and chunk.usage is not None:
             tokens = chunk.usage.completion_tokens
     return tokens
 

@@ -13,7 +13,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
-from synaptic import ChatRequest, Chunk, Pipeline, Session, Settings
+from synaptic import ChatRequest, Chunk, Finished, Pipeline, Session, Settings
 from synaptic.backends.embedded.backend import EmbeddedBackend
 from synaptic.runtime.policies import BackendWrapper
 
@@ -51,7 +51,7 @@ class Recorder(BackendWrapper):
 async def bare(backend: EmbeddedBackend, requests: list[ChatRequest]) -> int:
     """Make the calls one after the other and return how many tokens came."""
     chunks: list[Chunk] = [chunk for request in requests async for chunk in backend.stream(request)]
-    return sum(chunk.usage.completion_tokens for chunk in chunks if chunk.usage)
+    return sum(chunk.usage.completion_tokens for chunk in chunks if isinstance(chunk, Finished) and chunk.usage)
 
 
 async def timed(work: Awaitable[object]) -> tuple[float, float]:

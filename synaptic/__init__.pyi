@@ -44,8 +44,14 @@ from .errors import ToolError as ToolError
 from .errors import UsageError as UsageError
 from .messages import ChatRequest as ChatRequest
 from .messages import Chunk as Chunk
+from .messages import Continued as Continued
+from .messages import Delta as Delta
+from .messages import Finished as Finished
 from .messages import Message as Message
 from .messages import ModelInfo as ModelInfo
+from .messages import Restarted as Restarted
+from .messages import Shortened as Shortened
+from .messages import Timings as Timings
 from .messages import Usage as Usage
 from .pipeline.loader import Pipeline as Pipeline
 from .pipeline.plan import Plan as Plan

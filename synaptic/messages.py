@@ -118,9 +118,18 @@ class Timings:
     generation_seconds: float | None = None
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
-class Restart:
-    """A call is being sent again; what it yielded so far is void.
+class Delta:
+    """What a reply has grown by: text, or a reasoning model's thinking. Either may be empty."""
+
+    text: str = ""
+    thinking: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """A call is being sent again; every delta before this is void, and the text begins from nothing.
 
     Attributes:
         attempt: The attempt that now begins; the first one was 1.
@@ -137,10 +146,10 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Continued:
-    """A call broke in mid-stream and goes on elsewhere from the text that it has produced, which stays valid.
+    """A call broke in mid-stream and another server goes on from the text so far, which stays valid.
 
     Attributes:
-        node: Who goes on.
+        node: The server that goes on.
 
     """
 
@@ -150,7 +159,7 @@ class Continued:
 
 @dataclass(frozen=True, slots=True)
 class Shortened:
-    """A prompt did not fit the context and was shortened as its step says; counts are tokens."""
+    """A prompt did not fit the context and was shortened as its step says; counts are tokens. Precedes the reply."""
 
     how: Literal["truncate_oldest", "summarise"]
     tokens_before: int
@@ -159,28 +168,32 @@ class Shortened:
 
 @quick_init
 @dataclass(frozen=True, slots=True)
-class Chunk:
-    """A piece of a reply.
+class Finished:
+    """The end of a complete reply, and its last chunk; a stream that ends without it was cut.
 
-    Only the last chunk of a complete reply has ``finish_reason``; a stream that ends without one was cut.
-    The last chunk carries ``usage``, ``timings`` and who served the call, as far as the backend knows.
-    A chunk with ``restart`` comes from a wrapper that asks again: a consumer drops what it has collected.
-    One with ``continued`` comes where another server takes a broken call over: what was collected stays.
-    A chunk with ``shortened`` comes before the reply to a prompt that did not fit. ``cached`` marks the last chunk of
-    a reply that no model was asked for.
+    Attributes:
+        finish_reason: Why it ends: the model ended it, or the token limit or the context did.
+        usage: Tokens of the whole call; ``None`` where the server does not count.
+        timings: Of the last attempt; ``None`` where the server does not measure.
+        model: That served the call.
+        node: Where it was served.
+        cached: Whether the reply was kept from an earlier call, and no model was asked.
+
     """
 
-    text: str = ""
-    thinking: str = ""
-    finish_reason: FinishReason | None = None
+    finish_reason: FinishReason
     usage: Usage | None = None
     timings: Timings | None = None
     model: str | None = None
     node: str | None = None
-    restart: Restart | None = None
-    continued: Continued | None = None
-    shortened: Shortened | None = None
     cached: bool = False
+
+
+Chunk: TypeAlias = Delta | Restarted | Continued | Shortened | Finished
+"""A piece of the stream of one call. Handle every member: ``match``, and ``assert_never`` for what is left over."""
+
+ReplyChunk: TypeAlias = Delta | Finished
+"""What a server's own reply consists of. The other chunks come from wrappers, and from backends of several servers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

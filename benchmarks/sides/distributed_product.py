@@ -15,7 +15,7 @@ from synaptic.backends.distributed.placement.plan import place
 from synaptic.backends.distributed.placement.types import Offer, ServingNeeds
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.errors import NoPlacement
-from synaptic.messages import ChatRequest, Message
+from synaptic.messages import ChatRequest, Continued, Delta, Finished, Message, Restarted, Timings, Usage
 from synaptic.models.source import open_model
 from synaptic.settings.load import Settings
 
@@ -70,15 +70,17 @@ async def ask(backend: Backend, tokens: int, prompt: str = PROMPT) -> Answer:
     text, arrivals, continued, rate, count = "", [], 0, 0.0, 0
     async with aclosing(backend.stream(request)) as chunks:
         async for chunk in chunks:
-            if chunk.restart is not None:
-                text = ""
-            continued += chunk.continued is not None or chunk.restart is not None
-            if chunk.text:
-                text += chunk.text
-                arrivals.append(time.monotonic())
-            if chunk.usage is not None and chunk.timings is not None and chunk.timings.generation_seconds:
-                count = chunk.usage.completion_tokens
-                rate = count / chunk.timings.generation_seconds
+            match chunk:
+                case Delta() if chunk.text:
+                    text += chunk.text
+                    arrivals.append(time.monotonic())
+                case Restarted():
+                    text = ""
+                    continued += 1
+                case Continued():
+                    continued += 1
+                case Finished(usage=Usage() as usage, timings=Timings(generation_seconds=float() as seconds)):
+                    count, rate = usage.completion_tokens, usage.completion_tokens / seconds
     return Answer(text, rate, count, time.monotonic() - began, tuple(arrivals), continued)
 
 

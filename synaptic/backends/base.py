@@ -113,7 +113,7 @@ class Backend(Protocol):
 
     Obligations of an implementation:
 
-    - ``stream`` is an async generator. It ends with one chunk that has ``finish_reason``, or raises a
+    - ``stream`` is an async generator. It ends with one :class:`~synaptic.messages.Finished`, or raises a
       :class:`~synaptic.errors.BackendError`; it never ends silently after a cut connection.
     - Closing the generator, or cancelling the task that iterates it, closes the connection to the server.
     - ``aclose`` frees everything, also when it is called twice.

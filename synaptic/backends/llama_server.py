@@ -26,7 +26,7 @@ from synaptic.errors import (
     ProtocolError,
     RequestRejected,
 )
-from synaptic.messages import ChatRequest, Chunk, FinishReason, ModelInfo, Timings, Usage
+from synaptic.messages import ChatRequest, Delta, Finished, FinishReason, ModelInfo, ReplyChunk, Timings, Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -82,7 +82,7 @@ class LlamaServerBackend:
             count_tokens=self.count_tokens,
         )
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[ReplyChunk, None]:
         """Yield the reply as it is generated; the server stops generating when the stream is closed.
 
         Raises:
@@ -93,7 +93,9 @@ class LlamaServerBackend:
             async for chunk in chunks:
                 yield chunk
 
-    async def watched_stream(self, request: ChatRequest, step: Callable[[bool], None]) -> AsyncGenerator[Chunk, None]:
+    async def watched_stream(
+        self, request: ChatRequest, step: Callable[[bool], None]
+    ) -> AsyncGenerator[ReplyChunk, None]:
         """Yield the reply, and tell ``step`` of everything that shows that the server works on it.
 
         Args:
@@ -109,7 +111,9 @@ class LlamaServerBackend:
             async for chunk in chunks:
                 yield chunk
 
-    async def _stream(self, payload: JsonObject, step: Callable[[bool], None] | None) -> AsyncGenerator[Chunk, None]:
+    async def _stream(
+        self, payload: JsonObject, step: Callable[[bool], None] | None
+    ) -> AsyncGenerator[ReplyChunk, None]:
         call = stream_request(
             self._client(),
             "POST",
@@ -122,11 +126,11 @@ class LlamaServerBackend:
         reply = _Reply(self.name, self._node)
         async with call as response, aclosing(sse(response, backend=self.name, node=self._node)) as events:
             async for event in events:
-                chunk = reply.take(event)
+                delta = reply.take(event)
                 if step is not None:
                     step("prompt_progress" not in event)
-                if chunk is not None:
-                    yield chunk
+                if delta is not None:
+                    yield delta
         yield reply.last_chunk()
 
     async def models(self) -> list[ModelInfo]:
@@ -230,7 +234,7 @@ class LlamaServerBackend:
         return length if isinstance(length, int) and length > 0 else None
 
     async def aclose(self) -> None:
-        """Close the connections, unless they belong to somebody else."""
+        """Close the connections; a client that was handed in is left to its owner."""
         self._closed = True
         client, self._own_client = self._own_client, None
         if client is not None:
@@ -373,7 +377,7 @@ class _Reply:
         self._usage: Usage | None = None
         self._timings: Timings | None = None
 
-    def take(self, event: JsonObject) -> Chunk | None:
+    def take(self, event: JsonObject) -> Delta | None:
         """Note what ``event`` says; return its text, if it has some."""
         try:
             return self._take(event)
@@ -384,7 +388,7 @@ class _Reply:
                 node=self._node,
             ) from error
 
-    def _take(self, event: JsonObject) -> Chunk | None:
+    def _take(self, event: JsonObject) -> Delta | None:
         self._model = event.get("model") or self._model
         if usage := event.get("usage"):
             self._usage = read_usage(usage)
@@ -397,9 +401,9 @@ class _Reply:
             self._finish_reason = cast("FinishReason", reason) if reason in get_args(FinishReason) else "stop"
         delta = choice.get("delta") or {}
         text, thinking = delta.get("content") or "", delta.get("reasoning_content") or ""
-        return Chunk(text=str(text), thinking=str(thinking)) if text or thinking else None
+        return Delta(str(text), str(thinking)) if text or thinking else None
 
-    def last_chunk(self) -> Chunk:
+    def last_chunk(self) -> Finished:
         """Return the chunk that ends a complete reply."""
         if self._finish_reason is None:
             raise ProtocolError(
@@ -407,8 +411,8 @@ class _Reply:
                 backend=self._backend,
                 node=self._node,
             )
-        return Chunk(
-            finish_reason=self._finish_reason,
+        return Finished(
+            self._finish_reason,
             usage=self._usage,
             timings=self._timings,
             model=self._model,

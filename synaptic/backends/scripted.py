@@ -1,6 +1,6 @@
 """The backend without a model: scripted replies, an echo, delays, and every way in which a backend can fail.
 
-It ships with the package, since whoever writes a pipeline wants to try it without waiting for a model. Without a
+It ships with the package, since an author of a pipeline wants to try it without waiting for a model. Without a
 script it echoes the last user message, or makes the smallest value that fits the schema that was asked for.
 """
 
@@ -30,7 +30,7 @@ from synaptic.errors import (
     StreamFailed,
     StreamTruncated,
 )
-from synaptic.messages import ChatRequest, Chunk, FinishReason, ModelInfo, Timings, Usage
+from synaptic.messages import ChatRequest, Delta, Finished, FinishReason, ModelInfo, ReplyChunk, Timings, Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
@@ -177,7 +177,7 @@ class ScriptedBackend:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[ReplyChunk, None]:
         """Yield the scripted answer to ``request``, token by token.
 
         Raises:
@@ -202,16 +202,16 @@ class ScriptedBackend:
             at_once = delay <= 0 and pause <= 0
             started = 0.0 if at_once else time.perf_counter()
             if reply.thinking:
-                yield Chunk(thinking=reply.thinking)
+                yield Delta(thinking=reply.thinking)
             for token in tokens if failure is None else tokens[: failure.after_tokens]:
                 if pause > 0:
                     await asyncio.sleep(pause)
                 pause = delay
-                yield Chunk(text=token)
+                yield Delta(token)
             if failure is not None:
                 await _fail(failure)
-            yield Chunk(
-                finish_reason=reply.finish_reason,
+            yield Finished(
+                reply.finish_reason,
                 usage=Usage(prompt_tokens, len(tokens)),
                 timings=_NO_TIME if at_once else Timings(None, 0.0, time.perf_counter() - started),
                 model=request.model or self.model,

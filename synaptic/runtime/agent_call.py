@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
 from synaptic.agents import is_complete_json
 from synaptic.backends import capabilities_of
 from synaptic.errors import OutputError, OutputTruncated, StreamTruncated
-from synaptic.messages import ChatRequest, Chunk, FinishReason, Message, Timeouts, Timings, Usage
+from synaptic.messages import (
+    ChatRequest,
+    Continued,
+    Delta,
+    Finished,
+    FinishReason,
+    Message,
+    Restarted,
+    Shortened,
+    Timeouts,
+    Timings,
+    Usage,
+)
 from synaptic.runtime.events import EventHandler, PromptShortened, StepContinued, StepRepaired, StepRetried, TokenDelta
 from synaptic.runtime.policies import as_generator
 
@@ -129,28 +141,28 @@ async def _stream(backend: Backend, request: ChatRequest, record: CallRecord, em
     chunks = as_generator(backend.stream(request))
     try:
         async for chunk in chunks:
-            if chunk.text:
-                if record.first_token_seconds is None:
-                    record.first_token_seconds = time.perf_counter() - started
-                record.text.append(chunk.text)
-                emit(TokenDelta(request.tag, chunk.text))
-                if record.feed is not None:
-                    record.feed.write(chunk.text)
-            elif chunk.thinking and record.first_token_seconds is None:
-                record.first_token_seconds = time.perf_counter() - started
-            if chunk.finish_reason is not None:
-                _end_attempt(record, chunk)
-            elif chunk.restart is not None:
-                again = chunk.restart
-                model = again.model or model
-                emit(StepRetried(request.tag, again.attempt, again.reason, again.delay, again.model))
-                _begin_attempt(record)
-            elif chunk.continued is not None:
-                record.attempts += 1
-                emit(StepContinued(request.tag, chunk.continued.reason, chunk.continued.node))
-            elif chunk.shortened is not None:
-                how = chunk.shortened
-                emit(PromptShortened(request.tag, how.how, how.tokens_before, how.tokens_after))
+            match chunk:
+                case Delta():
+                    if record.first_token_seconds is None and (chunk.text or chunk.thinking):
+                        record.first_token_seconds = time.perf_counter() - started
+                    if chunk.text:
+                        record.text.append(chunk.text)
+                        emit(TokenDelta(request.tag, chunk.text))
+                        if record.feed is not None:
+                            record.feed.write(chunk.text)
+                case Finished():
+                    _end_attempt(record, chunk)
+                case Restarted():
+                    model = chunk.model or model
+                    emit(StepRetried(request.tag, chunk.attempt, chunk.reason, chunk.delay, chunk.model))
+                    _begin_attempt(record)
+                case Continued():
+                    record.attempts += 1
+                    emit(StepContinued(request.tag, chunk.reason, chunk.node))
+                case Shortened():
+                    emit(PromptShortened(request.tag, chunk.how, chunk.tokens_before, chunk.tokens_after))
+                case _:
+                    assert_never(chunk)
     finally:
         await chunks.aclose()
     if record.finish_reason is None:
@@ -168,7 +180,7 @@ def _begin_attempt(record: CallRecord) -> None:
             record.feed.reset()
 
 
-def _end_attempt(record: CallRecord, chunk: Chunk) -> None:
+def _end_attempt(record: CallRecord, chunk: Finished) -> None:
     record.finish_reason = chunk.finish_reason
     if chunk.usage is not None:
         record.usage = chunk.usage if record.usage is _NOTHING else record.usage + chunk.usage

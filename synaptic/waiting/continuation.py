@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from synaptic.messages import Message, Usage
 
 if TYPE_CHECKING:
-    from synaptic.messages import ChatRequest, Chunk
+    from synaptic.messages import ChatRequest, Delta
 
 REPLAY_SECONDS: Final = 5.0
 """What can be generated again in about this time is; above it, an answer soon is worth more than the very same one."""
@@ -50,7 +50,7 @@ class Continuation:
     Attributes:
         way: How the present attempt produces the text.
         before: Tokens of the text that the present attempt continues; a chunk counts as one.
-        chunks: Chunks that the present attempt has generated.
+        chunks: Deltas that the present attempt has generated.
 
     """
 
@@ -132,7 +132,7 @@ class Continuation:
             max_tokens=None if limit is None else max(1, limit - self.before),
         )
 
-    def take(self, chunk: Chunk) -> Chunk | None:
+    def take(self, chunk: Delta) -> Delta | None:
         """Note a chunk; return what of it is new to the reader of the call.
 
         Raises:
@@ -154,13 +154,13 @@ class Continuation:
             return last
         return Usage(last.prompt_tokens, last.completion_tokens + self.before, last.cached_tokens)
 
-    def _deliver(self, chunk: Chunk) -> Chunk:
+    def _deliver(self, chunk: Delta) -> Delta:
         self.text += chunk.text
         self._thinking += chunk.thinking
         self._tokens = max(self._tokens, self.before + self.chunks)
         return chunk
 
-    def _past_the_seam(self, chunk: Chunk) -> Chunk | None:
+    def _past_the_seam(self, chunk: Delta) -> Delta | None:
         """Take the echo and the white space that was delivered off the beginning of a continued text."""
         text = chunk.text
         if chunk.thinking and not text:
@@ -180,7 +180,7 @@ class Continuation:
             self._seam = ""
         return self._deliver(chunk if text == chunk.text else replace(chunk, text=text))
 
-    def _past_the_replayed(self, chunk: Chunk) -> Chunk | None:
+    def _past_the_replayed(self, chunk: Delta) -> Delta | None:
         self._replayed_text, text = _beyond(self.text, self._replayed_text, chunk.text)
         self._replayed_thinking, thinking = _beyond(self._thinking, self._replayed_thinking, chunk.thinking)
         if not text and not thinking:

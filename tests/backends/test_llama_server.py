@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from chunk_support import deltas
 from fault_server import (
     FaultServer,
     cut,
@@ -40,7 +41,7 @@ from synaptic.errors import (
     StreamFailed,
     StreamTruncated,
 )
-from synaptic.messages import ChatRequest, Chunk, Message, Timings, Usage
+from synaptic.messages import ChatRequest, Chunk, Delta, Finished, Message, Timings, Usage
 from synaptic.settings.load import Settings
 
 if TYPE_CHECKING:
@@ -82,9 +83,9 @@ async def test_text_comes_in_chunks_and_the_last_one_tells_the_rest() -> None:
     async with FaultServer(sse_reply(REPLY)) as server:
         chunks = await ask(server)
     assert chunks == [
-        Chunk(text="Hel"),
-        Chunk(text="lo"),
-        Chunk(
+        Delta("Hel"),
+        Delta("lo"),
+        Finished(
             finish_reason="stop",
             usage=Usage(prompt_tokens=31, completion_tokens=5, cached_tokens=20),
             timings=Timings(prompt_seconds=0.25, generation_seconds=1.5),
@@ -98,14 +99,16 @@ async def test_text_comes_in_chunks_and_the_last_one_tells_the_rest() -> None:
 async def test_why_a_reply_ends(said: str, meant: str) -> None:
     async with FaultServer(sse_reply([event({}, said)])) as server:
         chunks = await ask(server)
-    assert [(chunk.finish_reason, chunk.usage, chunk.timings) for chunk in chunks] == [(meant, None, None)]
+    (end,) = chunks
+    assert (end.finish_reason, end.usage, end.timings) == (meant, None, None)
 
 
 async def test_what_a_reasoning_model_thinks_is_kept_apart() -> None:
     events = [event({"reasoning_content": "Hm."}), event({"content": "Yes."}), event({}, "stop")]
     async with FaultServer(sse_reply(events)) as server:
         chunks = await ask(server)
-    assert [(chunk.thinking, chunk.text) for chunk in chunks] == [("Hm.", ""), ("", "Yes."), ("", "")]
+    assert chunks[:-1] == [Delta(thinking="Hm."), Delta("Yes.")]
+    assert isinstance(chunks[-1], Finished)
 
 
 def test_a_plain_request_leaves_to_the_server_what_was_not_said() -> None:
@@ -204,12 +207,12 @@ async def test_each_failure_has_its_own_error(behaviour: Behaviour, kind: type[E
 async def test_text_that_came_before_a_failure_was_passed_on() -> None:
     async with FaultServer(sse_reply(REPLY[:3], done=False, then=cut)) as server:
         backend = LlamaServerBackend(server.url)
-        seen: list[str] = []
+        seen: list[Chunk] = []
         with pytest.raises(StreamTruncated):
             async for chunk in backend.stream(ASK):
-                seen.append(chunk.text)  # noqa: PERF401 - a comprehension would lose what came before the error
+                seen.append(chunk)  # noqa: PERF401 - a comprehension would lose what came before the error
         await backend.aclose()
-    assert seen == ["Hel", "lo"]
+    assert deltas(seen) == ["Hel", "lo"]
 
 
 async def test_nothing_listening_is_unavailable() -> None:
@@ -225,7 +228,7 @@ async def test_leaving_a_stream_closes_its_connection() -> None:
     async with FaultServer(sse_reply(REPLY[:2], done=False, then=hang)) as server:
         backend = LlamaServerBackend(server.url)
         async with aclosing(backend.stream(ASK)) as chunks:
-            assert (await anext(chunks)).text == "Hel"
+            assert await anext(chunks) == Delta("Hel")
             assert server.open_connections == 1
         await server.wait_until_idle()
         await backend.aclose()

@@ -8,6 +8,7 @@ import time
 from typing import Any, get_args
 
 import pytest
+from chunk_support import collected, deltas, finished
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +29,7 @@ from synaptic.errors import (
     StreamFailed,
     StreamTruncated,
 )
-from synaptic.messages import ChatRequest, Chunk, Message, ModelInfo, Usage
+from synaptic.messages import ChatRequest, Chunk, Delta, Message, ModelInfo, Usage
 from synaptic.settings.load import Settings
 
 KINDS: dict[str, type[BackendError]] = {
@@ -53,13 +54,13 @@ async def chunks_of(backend: Backend, asked: ChatRequest | None = None) -> list[
 
 
 async def text_of(backend: Backend, asked: ChatRequest | None = None) -> str:
-    return "".join(chunk.text for chunk in await chunks_of(backend, asked))
+    return collected(await chunks_of(backend, asked))
 
 
 async def test_without_a_script_it_echoes_the_last_user_message() -> None:
     backend = ScriptedBackend()
     chunks = await chunks_of(backend, request("one  two\nthree "))
-    assert [chunk.text for chunk in chunks] == ["one", "  two", "\nthree", " ", ""]
+    assert deltas(chunks) == ["one", "  two", "\nthree", " "]
     assert await text_of(backend, ChatRequest(messages=())) == ""
     turns = (Message("user", "a"), Message("assistant", "b"))
     assert await text_of(backend, ChatRequest(messages=turns)) == "a"
@@ -130,8 +131,8 @@ def test_patterns_of_steps(tag: str, key: str | None) -> None:
 async def test_a_reply_says_why_it_ends_and_what_it_thought() -> None:
     reply = Reply(text="cut of", thinking="Hm.", finish_reason="length", token_delay=0.0)
     chunks = await chunks_of(ScriptedBackend([reply]))
-    assert chunks[0] == Chunk(thinking="Hm.")
-    assert chunks[-1].finish_reason == "length"
+    assert chunks[0] == Delta(thinking="Hm.")
+    assert finished(chunks).finish_reason == "length"
 
 
 def test_every_kind_of_failure_has_a_test() -> None:
@@ -141,25 +142,25 @@ def test_every_kind_of_failure_has_a_test() -> None:
 @pytest.mark.parametrize("after", [0, 2])
 @pytest.mark.parametrize("kind", KINDS)
 async def test_failures(kind: Any, after: int) -> None:
-    got: list[str] = []
+    got: list[Chunk] = []
     backend = ScriptedBackend([Failure(kind, after_tokens=after)])
 
     async def read() -> None:
         async for chunk in backend.stream(request()):
-            got.append(chunk.text)  # noqa: PERF401 - kept although the loop fails
+            got.append(chunk)  # noqa: PERF401 - kept although the loop fails
 
     with pytest.raises(KINDS[kind]) as caught:
         await read()
     assert type(caught.value) is KINDS[kind]
     assert caught.value.backend == "scripted"
-    assert got == ["one", " two"][:after]
+    assert deltas(got) == ["one", " two"][:after]
     assert backend.active == 0
 
 
 async def test_a_stall_lasts_until_it_is_cancelled() -> None:
     backend = ScriptedBackend([Failure("stall", after_tokens=1)])
     stream = backend.stream(request())
-    assert (await anext(stream)).text == "one"
+    assert await anext(stream) == Delta("one")
     stalled = asyncio.ensure_future(anext(stream))
     for _ in range(20):
         await asyncio.sleep(0)

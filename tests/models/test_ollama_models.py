@@ -6,6 +6,7 @@ from typing import Any
 
 import psutil
 import pytest
+from chunk_support import collected
 from fault_server import (
     Behaviour,
     FaultServer,
@@ -39,7 +40,7 @@ def request(**fields: Any) -> ChatRequest:
 
 
 def text_of(chunks: list[Chunk]) -> str:
-    return "".join(chunk.text for chunk in chunks)
+    return collected(chunks)
 
 
 NOT_FOUND = {"error": "model 'tiny' not found"}

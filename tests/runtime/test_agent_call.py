@@ -5,7 +5,7 @@ import pytest
 from synaptic.agents.shape import Shape
 from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
 from synaptic.errors import OutputInvalid, OutputTruncated, StreamTruncated
-from synaptic.messages import ChatRequest, Chunk, Message
+from synaptic.messages import ChatRequest, Delta, Message
 from synaptic.runtime.agent_call import CallRecord, call_agent
 from synaptic.runtime.events import StepRepaired, StepRetried, TokenDelta
 from synaptic.runtime.policies import Retrying
@@ -119,7 +119,7 @@ async def test_what_was_said_before_a_failure_is_kept_in_the_record():
 async def test_a_stream_that_just_ends_is_no_success():
     class Ends(ScriptedBackend):
         async def stream(self, request):
-            yield Chunk(text="half an answ")
+            yield Delta("half an answ")
 
     with pytest.raises(StreamTruncated):
         await call_agent(Ends(), ChatRequest(messages=(Message("user", "q"),)), None, CallRecord(), lambda _: None)

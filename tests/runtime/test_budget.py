@@ -1,11 +1,12 @@
 """Budgets: counted while they are used, ended the moment they are used up."""
 
 import pytest
+from chunk_support import finished, of_kind
 
 from synaptic.backends.base import Backend
 from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
 from synaptic.errors import BudgetExceeded
-from synaptic.messages import ChatRequest, Chunk, Message
+from synaptic.messages import ChatRequest, Chunk, Delta, Message, Restarted
 from synaptic.pipeline.spec.parts import BudgetSpec
 from synaptic.runtime.policies import Retrying
 from synaptic.runtime.policies.budget import Meter, Metered
@@ -42,7 +43,7 @@ async def test_a_stream_is_closed_at_the_token_that_is_too_many():
 
     chunks, error = await chunks_until_error(Metered(inner, meter), ask())
 
-    assert [chunk.text or chunk.thinking for chunk in chunks] == ["Hm.", "a", " b", " c"]
+    assert [chunk.text or chunk.thinking for chunk in of_kind(Delta, chunks)] == ["Hm.", "a", " b", " c"]
     assert error is not None
     assert (error.what, error.message) == ("tokens", "the budget of 4 tokens is used up")
     assert inner.active == 0
@@ -54,7 +55,7 @@ async def test_a_complete_reply_is_kept_although_its_prompt_was_too_long_for_the
 
     chunks, error = await chunks_until_error(backend, ask("a b c"))
 
-    assert (chunks[-1].finish_reason, error, meter.tokens) == ("stop", None, 6)
+    assert (finished(chunks).finish_reason, error, meter.tokens) == ("stop", None, 6)
     with pytest.raises(BudgetExceeded, match="4 tokens"):
         await anext(backend.stream(ask()))
     assert len(inner.requests) == 1
@@ -117,7 +118,7 @@ async def test_a_budget_that_is_used_up_is_neither_retried_nor_taken_to_another_
 
     assert error is not None
     assert len(inner.requests) == 1
-    assert not [chunk for chunk in chunks if chunk.restart]
+    assert not of_kind(Restarted, chunks)
 
 
 async def test_every_attempt_counts_as_a_call():

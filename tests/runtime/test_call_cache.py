@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from chunk_support import collected
 from hypothesis import given
 from hypothesis import strategies as st
 
 from synaptic.backends.base import Backend
 from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
 from synaptic.errors import EngineCrashed
-from synaptic.messages import ChatRequest, Chunk, Message, Timeouts, Usage
+from synaptic.messages import ChatRequest, Chunk, Delta, Finished, Message, Timeouts, Usage
 from synaptic.runtime.policies import Retrying, reply_store
 from synaptic.runtime.policies.call_cache import Cached, CallCache, request_key
 from synaptic.runtime.policies.reply_store import ReplyStore, StoredReply
@@ -48,7 +49,7 @@ async def chunks_of(backend: Backend, request: ChatRequest = ASK) -> list[Chunk]
 
 
 async def text_of(backend: Backend, request: ChatRequest = ASK) -> str:
-    return "".join(chunk.text for chunk in await chunks_of(backend, request))
+    return collected(await chunks_of(backend, request))
 
 
 async def test_the_same_request_is_asked_once(store: ReplyStore):
@@ -60,8 +61,8 @@ async def test_the_same_request_is_asked_once(store: ReplyStore):
 
     assert (first[-1].cached, len(inner.requests)) == (False, 1)
     assert again == [
-        Chunk(text="answer 1"),
-        Chunk(finish_reason="stop", usage=Usage(), model="m", node="scripted", cached=True),
+        Delta("answer 1"),
+        Finished("stop", usage=Usage(), model="m", node="scripted", cached=True),
     ]
 
 

@@ -3,11 +3,12 @@
 import asyncio
 
 import pytest
+from chunk_support import collected, finished, of_kind
 
 from synaptic.backends.base import Backend
 from synaptic.backends.scripted import Failure, ScriptedBackend
 from synaptic.errors import BackendBusy, ContextOverflow, EngineCrashed, ModelNotFound, RequestRejected
-from synaptic.messages import ChatRequest, Chunk, Message, Restart
+from synaptic.messages import ChatRequest, Chunk, Delta, Message, Restarted
 from synaptic.runtime.policies import Retrying
 from synaptic.runtime.policies.fallback import FallingBack
 from synaptic.waiting import Backoff
@@ -28,22 +29,22 @@ async def test_a_model_that_answers_is_the_only_one_that_is_asked():
     inner = by_model(first="fine")
     chunks = await chunks_of(FallingBack(inner, ["second"]))
 
-    assert (chunks[0].text, chunks[-1].model, len(inner.requests)) == ("fine", "first", 1)
+    assert (collected(chunks), finished(chunks).model, len(inner.requests)) == ("fine", "first", 1)
 
 
 async def test_the_next_model_is_named_and_voids_what_came_before():
     inner = by_model(first=Failure("rejected", after_tokens=2), second="fine")
     chunks = await chunks_of(FallingBack(inner, ["second"]))
 
-    assert chunks[2] == Chunk(restart=Restart(2, "the request was rejected (scripted)", 0.0, model="second"))
-    assert ("".join(chunk.text for chunk in chunks[3:]), chunks[-1].model) == ("fine", "second")
+    assert chunks[2] == Restarted(2, "the request was rejected (scripted)", 0.0, model="second")
+    assert (collected(chunks), finished(chunks).model) == ("fine", "second")
 
 
 async def test_attempts_are_counted_over_all_models():
     inner = by_model(first=Failure("crash"), second=Failure("crash"), third="fine")
     stack = FallingBack(Retrying(inner, 1, NO_WAIT), ["second", "third"])
 
-    restarts = [chunk.restart for chunk in await chunks_of(stack) if chunk.restart]
+    restarts = of_kind(Restarted, await chunks_of(stack))
 
     assert [(restart.attempt, restart.model) for restart in restarts] == [
         (2, None),
@@ -77,7 +78,7 @@ async def test_a_prompt_that_one_model_cannot_hold_goes_to_the_next():
     inner = by_model(first=ContextOverflow("too long"), second="fine")
     chunks = await chunks_of(FallingBack(inner, ["second"]))
 
-    assert chunks[-1].model == "second"
+    assert finished(chunks).model == "second"
 
 
 async def test_a_model_that_is_named_twice_is_asked_once():
@@ -111,7 +112,7 @@ async def test_cancelling_ends_it_with_no_further_model():
 async def test_leaving_early_closes_the_stream():
     inner = by_model(first=Failure("crash"), second="one two")
     stream = FallingBack(inner, ["second"]).stream(ASK)
-    while (await anext(stream)).text != "one":
+    while await anext(stream) != Delta("one"):
         pass
     await stream.aclose()
     assert inner.active == 0

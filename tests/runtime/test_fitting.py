@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
+from chunk_support import collected, finished
 from fault_server import FaultServer, json_reply, ollama_reply, sse_reply
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.backends.ollama.backend import OllamaBackend
 from synaptic.backends.scripted import Failure, ScriptedBackend
 from synaptic.errors import BudgetExceeded, ContextOverflow, EngineCrashed
-from synaptic.messages import ChatRequest, Chunk, Message, Shortened, Usage
+from synaptic.messages import ChatRequest, Chunk, Delta, Finished, Message, Shortened, Usage
 from synaptic.pipeline.spec.parts import BudgetSpec
 from synaptic.runtime.policies import Retrying
 from synaptic.runtime.policies.budget import Meter, Metered
@@ -62,7 +63,7 @@ async def test_a_prompt_that_fits_passes_as_it_is():
 
     chunks = await chunks_of(Fitting(inner, "truncate_oldest"), request)
 
-    assert chunks[0].text == "fine"
+    assert collected(chunks) == "fine"
     assert inner.requests == [request]
 
 
@@ -88,11 +89,11 @@ async def test_the_oldest_words_of_the_data_are_left_out_and_that_is_said():
 
     prompt = prompt_of(inner)
     left_out = 1000 - len([word for word in prompt.split() if word.startswith("w")])
-    assert chunks[0].shortened == Shortened("truncate_oldest", 1010, len(("Be brief.\n" + prompt).split()))
+    assert chunks[0] == Shortened("truncate_oldest", 1010, len(("Be brief.\n" + prompt).split()))
     assert prompt.startswith(f"{HEAD}[... {left_out} tokens left out ...]\nw{left_out} ")
     assert prompt.endswith(" w999" + TAIL)
-    assert 145 <= chunks[0].shortened.tokens_after <= 158
-    assert chunks[1].text == "fine"
+    assert 145 <= chunks[0].tokens_after <= 158
+    assert chunks[1] == Delta("fine")
 
 
 async def test_the_longest_values_lose_most_and_short_ones_nothing():
@@ -147,11 +148,11 @@ async def test_a_value_is_summarised_in_pieces_that_fit():
     *_, last = chunks = await chunks_of(Fitting(inner, "summarise"), asking(words(800)))
 
     prompt = prompt_of(inner)
-    assert chunks[0].shortened is not None
-    assert (chunks[0].shortened.how, chunks[0].shortened.tokens_before) == ("summarise", 810)
+    assert isinstance(chunks[0], Shortened)
+    assert (chunks[0].how, chunks[0].tokens_before) == ("summarise", 810)
     assert prompt.startswith(HEAD + "[... 800 tokens summarised ...]\nw0 w10 ")
     assert inner.summaries >= 3
-    assert "".join(chunk.text for chunk in chunks) == "answer"
+    assert collected(chunks) == "answer"
     sent = [len(f"{r.messages[0].content} {r.messages[1].content}".split()) for r in inner.requests]
     assert max(sent) <= 300
     assert last.usage is not None
@@ -164,8 +165,8 @@ async def test_a_summary_that_is_still_too_long_is_summarised_again():
     chunks = await chunks_of(Fitting(inner, "summarise"), asking(words(3000)))
 
     assert "tokens summarised ...]" in prompt_of(inner)
-    assert chunks[0].shortened is not None
-    assert chunks[0].shortened.tokens_after <= 158
+    assert isinstance(chunks[0], Shortened)
+    assert chunks[0].tokens_after <= 158
 
 
 async def test_summaries_that_do_not_shorten_end_in_an_overflow():
@@ -194,7 +195,7 @@ async def test_summaries_have_the_retries_of_every_call():
 
     chunks = await chunks_of(Fitting(Retrying(inner, 1, Backoff((0.0,))), "summarise"), asking(words(800)))
 
-    assert chunks[-2].text == "answer"
+    assert chunks[-2] == Delta("answer")
 
 
 @pytest.mark.parametrize(
@@ -232,7 +233,7 @@ class NoTokenizer:
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
         self.requests.append(request)
-        yield Chunk(finish_reason="stop")
+        yield Finished("stop")
 
     async def context_length(self, request: ChatRequest) -> int | None:
         self.asked += 1
@@ -282,7 +283,7 @@ async def test_the_context_is_asked_for_once_and_anew_after_an_overflow():
     class Refusing(NoTokenizer):
         async def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
             raise ContextOverflow("too long")
-            yield Chunk()
+            yield Delta()
 
     backend = Refusing(1000)
     fitting = Fitting(backend, "error", contexts := ContextLengths(backend.capabilities))
@@ -469,8 +470,8 @@ async def test_the_real_model_answers_from_the_end_of_a_text_that_was_too_long(s
 
     *_, last = chunks = await chunks_of(Fitting(small, "truncate_oldest"), request)
 
-    shortened = chunks[0].shortened
-    assert shortened is not None
+    shortened = chunks[0]
+    assert isinstance(shortened, Shortened)
     assert shortened.tokens_before > 512 > shortened.tokens_after > 380
     assert last.usage is not None
     assert 0 <= last.usage.prompt_tokens - shortened.tokens_after <= 32  # what the chat template adds
@@ -483,10 +484,10 @@ async def test_the_real_model_summarises_a_text_that_is_too_long(small: Embedded
 
     *_, last = chunks = await chunks_of(Fitting(small, "summarise"), request)
 
-    shortened = chunks[0].shortened
-    assert shortened is not None
+    shortened = chunks[0]
+    assert isinstance(shortened, Shortened)
     assert shortened.tokens_before > 512 > shortened.tokens_after
-    assert (last.finish_reason is not None, sum(chunk.usage is not None for chunk in chunks)) == (True, 1)
+    assert last is finished(chunks)
     assert last.usage is not None
     assert last.usage.prompt_tokens > 512  # the summaries' prompts are part of the call's usage
     assert last.usage.completion_tokens > Usage().completion_tokens + 24

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from chunk_support import collected, of_kind
 
 from synaptic.backends.base import Backend, Capabilities, capabilities_of
 from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
@@ -23,7 +24,7 @@ from synaptic.errors import (
     ModelNotFound,
     ServerError,
 )
-from synaptic.messages import ChatRequest, Chunk, Message, ModelInfo, Timeouts
+from synaptic.messages import ChatRequest, Chunk, Delta, Finished, Message, ModelInfo, Restarted, Timeouts
 from synaptic.pipeline.graph import PLAIN, CallPolicy
 from synaptic.pipeline.spec.parts import BudgetSpec, RetryCause
 from synaptic.runtime.policies import BackendWrapper, Retrying, Timed
@@ -46,10 +47,7 @@ def ask(tag: str = "", **timeouts: float) -> ChatRequest:
 
 async def text_of(backend: Backend, request: ChatRequest) -> str:
     """Return the text of a reply, as a consumer that honours restarts collects it."""
-    text = ""
-    async for chunk in backend.stream(request):
-        text = "" if chunk.restart else text + chunk.text
-    return text
+    return collected([chunk async for chunk in backend.stream(request)])
 
 
 async def test_a_reply_in_time_passes_unchanged():
@@ -103,12 +101,12 @@ async def test_a_stream_that_is_slow_but_steady_may_take_longer_than_one_pause()
 
 
 async def test_the_time_that_the_consumer_takes_is_not_the_streams():
-    text = ""
+    chunks = []
     async for chunk in Timed(ScriptedBackend([Reply(text="a b", token_delay=0.001)])).stream(ask(idle=0.5)):
-        text += chunk.text
+        chunks.append(chunk)
         await asyncio.sleep(0.6)
 
-    assert text == "a b"
+    assert collected(chunks) == "a b"
 
 
 class Pausing(ScriptedBackend):
@@ -167,8 +165,8 @@ async def test_a_backend_that_takes_a_timeout_for_nothing_leaves_the_task_as_it_
             try:
                 await asyncio.sleep(60)
             except asyncio.CancelledError:
-                yield Chunk(text="still here")
-            yield Chunk(finish_reason="stop")
+                yield Delta("still here")
+            yield Finished("stop")
 
     assert await text_of(Timed(Stubborn()), ask(first_token=SHORT)) == "still here"
     task = asyncio.current_task()
@@ -277,10 +275,10 @@ async def test_a_restart_in_the_middle_voids_what_came_before():
     inner = ScriptedBackend([Failure("crash", after_tokens=3), "fine words"])
     chunks = [chunk async for chunk in Retrying(inner, 1, NO_WAIT).stream(ask())]
 
-    (restart,) = [chunk.restart for chunk in chunks if chunk.restart]
+    (restart,) = of_kind(Restarted, chunks)
     assert restart.attempt == 2
     assert "died" in restart.reason
-    assert "".join(chunk.text for chunk in chunks[4:]) == "fine words"
+    assert collected(chunks[4:]) == "fine words"
 
 
 async def test_the_last_failure_is_raised_when_the_retries_are_used_up():

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from synaptic.messages import ChatRequest, Chunk, Message, Usage
+from synaptic.messages import ChatRequest, Delta, Finished, Message, Usage
 from synaptic.quick_init import quick_init
 
 
@@ -37,7 +37,7 @@ def test_it_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Point(1).x = 2
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Chunk(text="a").text = "b"
+        Delta("a").text = "b"
 
 
 @pytest.mark.parametrize("make", [Point, lambda: Point(1, 2, 3), lambda: Point(1, z=2), lambda: Named("a")])
@@ -46,7 +46,7 @@ def test_wrong_arguments_are_refused(make):
         make()
 
 
-@pytest.mark.parametrize("cls", [Chunk, ChatRequest, Message, Usage])
+@pytest.mark.parametrize("cls", [Delta, Finished, ChatRequest, Message, Usage])
 def test_the_signature_is_the_one_of_dataclasses(cls):
     members = [
         (each.name, each.type, dataclasses.field(default=each.default, kw_only=each.kw_only))

@@ -25,7 +25,7 @@ from synaptic import (
 )
 from synaptic.backends.scripted import Failure
 from synaptic.errors import BackendUnavailable, PipelineError
-from synaptic.messages import BackendNotice, Chunk, Reporter
+from synaptic.messages import BackendNotice, Delta, Finished, Reporter
 from synaptic.runtime.policies import BackendWrapper
 from synaptic.runtime.report import run_document
 from synaptic.runtime.session import conversation_text
@@ -289,12 +289,12 @@ def test_everything_public_is_there_and_listed():
         _ = synaptic.nothing
 
 
-async def test_a_chunk_without_anything_is_no_token():
+async def test_a_delta_without_anything_is_no_token():
     class Empty(ScriptedBackend):
         async def stream(self, request):
-            yield Chunk()
-            yield Chunk(text="x")
-            yield Chunk(finish_reason="stop")
+            yield Delta()
+            yield Delta("x")
+            yield Finished("stop")
 
     heard = []
     result = await run("why", settings=SCRIPTED, backend=Empty(), on_event=heard.append)

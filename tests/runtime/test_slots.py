@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 
 import pytest
+from chunk_support import collected
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -241,7 +242,7 @@ def ask(**fields: object) -> ChatRequest:
 
 
 async def read(backend: Limited, request: ChatRequest) -> str:
-    return "".join([chunk.text async for chunk in backend.stream(request)])
+    return collected([chunk async for chunk in backend.stream(request)])
 
 
 async def test_a_model_has_a_limit_of_its_own_under_both_of_its_names():

@@ -15,13 +15,13 @@ from faulty_node_script import write_script
 from synaptic.backends.pool.backend import PoolBackend, PoolOptions
 from synaptic.backends.pool.dispatch import Limits
 from synaptic.errors import BackendError
-from synaptic.messages import ChatRequest, Message, Timeouts
+from synaptic.messages import ChatRequest, Continued, Delta, Finished, Message, Restarted, Timeouts
 from synaptic.settings.load import NodeSettings, Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from synaptic.messages import BackendReport, Chunk, Continued, Restart
+    from synaptic.messages import BackendReport, Chunk
 
 MODEL = "m"
 OPTIONS = PoolOptions(limits=Limits(wait=30.0, recovery=20.0), num_ctx=4096, keep_alive="5m")
@@ -36,7 +36,7 @@ class Answer:
     node: str | None = None
     finish: str | None = None
     ends: int = 0
-    restarts: list[Restart] = field(default_factory=list)
+    restarts: list[Restarted] = field(default_factory=list)
     continued: list[Continued] = field(default_factory=list)
     chunks: list[Chunk] = field(default_factory=list)
     error: BackendError | None = None
@@ -61,13 +61,14 @@ async def ask(pool: PoolBackend, request: ChatRequest) -> Answer:
         async with aclosing(pool.stream(request)) as chunks:
             async for chunk in chunks:
                 answer.chunks.append(chunk)
-                if chunk.restart is not None:
-                    answer.restarts.append(chunk.restart)
+                if isinstance(chunk, Restarted):
+                    answer.restarts.append(chunk)
                     answer.text = ""
-                if chunk.continued is not None:
-                    answer.continued.append(chunk.continued)
-                answer.text += chunk.text
-                if chunk.finish_reason is not None:
+                elif isinstance(chunk, Continued):
+                    answer.continued.append(chunk)
+                elif isinstance(chunk, Delta):
+                    answer.text += chunk.text
+                elif isinstance(chunk, Finished):
                     answer.ends += 1
                     answer.finish, answer.node = chunk.finish_reason, chunk.node
     except BackendError as exc:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Self
 
 import psutil
 import pytest
+from chunk_support import collected, of_kind
 from conftest import REAL_MODELS
 from engine_support import real_files
 from rpc_support import free_port
@@ -32,7 +33,17 @@ from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.backends.distributed.workers.registry import WorkerRegistry
 from synaptic.backends.llama_server import chat_payload
 from synaptic.errors import NoPlacement
-from synaptic.messages import BackendNotice, ChatRequest, Chunk, JsonSchema, Message
+from synaptic.messages import (
+    BackendNotice,
+    ChatRequest,
+    Chunk,
+    Continued,
+    Delta,
+    Finished,
+    JsonSchema,
+    Message,
+    Restarted,
+)
 from synaptic.models.layers import ModelShape
 from synaptic.models.source import open_model
 from synaptic.processes.child import tied
@@ -269,18 +280,15 @@ class Answer:
     @property
     def text(self) -> str:
         """What holds in the end: a restart voids what came before."""
-        text = ""
-        for chunk in self.chunks:
-            text = "" if chunk.restart is not None else text + chunk.text
-        return text
+        return collected(self.chunks)
 
     @property
     def breaks(self) -> int:
-        return sum(chunk.continued is not None or chunk.restart is not None for chunk in self.chunks)
+        return len(of_kind(Continued, self.chunks)) + len(of_kind(Restarted, self.chunks))
 
     @property
     def ends(self) -> list[str]:
-        return [chunk.finish_reason for chunk in self.chunks if chunk.finish_reason is not None]
+        return [chunk.finish_reason for chunk in of_kind(Finished, self.chunks)]
 
 
 @dataclass
@@ -380,7 +388,7 @@ class Watched:
         async with asyncio.timeout(PATIENCE), aclosing(self.backend.stream(ask(prompt, **options))) as chunks:
             async for chunk in chunks:
                 answer.chunks.append(chunk)
-                pieces += bool(chunk.text)
+                pieces += isinstance(chunk, Delta) and bool(chunk.text)
                 if hurt is not None and pieces == after:
                     hurt()
                     hurt = None

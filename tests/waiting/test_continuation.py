@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synaptic.messages import ChatRequest, Chunk, Message, Usage
+from synaptic.messages import ChatRequest, Delta, Message, Usage
 from synaptic.waiting import Continuation, Departed, Way
 from synaptic.waiting.continuation import REPLAY_SECONDS
 
@@ -12,7 +12,7 @@ ASK = ChatRequest(messages=(Message("user", "Say it."),), model="m", max_tokens=
 
 
 def fed(call, *texts):
-    return [taken.text for text in texts if (taken := call.take(Chunk(text=text))) is not None]
+    return [taken.text for text in texts if (taken := call.take(Delta(text=text))) is not None]
 
 
 def test_a_text_is_continued_from_what_was_said():
@@ -78,11 +78,11 @@ def test_what_a_schema_constrains_begins_again():
 
 def test_thoughts_alone_begin_again_and_not_repeated_after_text():
     call = Continuation(ASK)
-    assert call.take(Chunk(thinking="hm")) is not None
+    assert call.take(Delta(thinking="hm")) is not None
     assert call.break_off() is Way.BEGIN
     fed(call, "Yes")
     assert call.break_off() is Way.PREFILL
-    assert call.take(Chunk(thinking="hm again")) is None
+    assert call.take(Delta(thinking="hm again")) is None
 
 
 def test_the_token_limit_may_be_reached_where_it_broke_off():
@@ -139,7 +139,7 @@ def request(limit: int | None = None, **options: object) -> ChatRequest:
 
 
 def told(continuation: Continuation, *texts: str) -> list[str]:
-    chunks = [continuation.take(Chunk(text=text)) for text in texts]
+    chunks = [continuation.take(Delta(text=text)) for text in texts]
     return [chunk.text for chunk in chunks if chunk is not None]
 
 
@@ -174,22 +174,22 @@ def test_an_echo_with_more_behind_it_and_a_server_without_one():
 
 def test_who_thinks_again_before_going_on_is_not_heard():
     call = Continuation(request(), echoes=True)
-    call.take(Chunk(thinking="hm"))
+    call.take(Delta(thinking="hm"))
     told(call, "ab")
     call.break_off(REPLAY_SECONDS + 1)
     call.request()
-    assert call.take(Chunk(thinking="hm")) is None
+    assert call.take(Delta(thinking="hm")) is None
     assert told(call, "abc") == ["c"]
 
 
 def test_a_text_that_is_cheap_is_repeated_and_goes_on_where_it_broke():
     call = Continuation(request(10), echoes=True)
-    call.take(Chunk(thinking="hm"))
+    call.take(Delta(thinking="hm"))
     assert told(call, "one ", "two ") == ["one ", "two "]
     assert call.break_off(0.1) is Way.REPLAY
     assert call.request() == request(10)
-    assert call.take(Chunk(thinking="h")) is None
-    assert call.take(Chunk(thinking="m")) is None
+    assert call.take(Delta(thinking="h")) is None
+    assert call.take(Delta(thinking="m")) is None
     assert told(call, "one", " two thr", "ee") == ["thr", "ee"]
     assert call.text == "one two three"
     assert call.usage(Usage(30, 9)) == Usage(30, 9)
@@ -226,7 +226,7 @@ def test_what_a_schema_constrains_is_repeated_or_begun_again_but_never_prefilled
 
 def test_thoughts_without_a_text_cannot_be_prefilled():
     call = Continuation(request(), echoes=True)
-    call.take(Chunk(thinking="hm"))
+    call.take(Delta(thinking="hm"))
     assert call.break_off(1e6) is Way.BEGIN
     assert not call.delivered
 

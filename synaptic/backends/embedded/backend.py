@@ -27,7 +27,7 @@ from synaptic.errors import (
     ProtocolError,
     StreamTruncated,
 )
-from synaptic.messages import BackendNotice, ChatRequest, Chunk, ModelInfo, Reporter, ignore_report
+from synaptic.messages import BackendNotice, ChatRequest, ModelInfo, ReplyChunk, Reporter, ignore_report
 from synaptic.models import MODEL_NAME, ModelStore, check_model_file
 from synaptic.processes import ChildProcess, describe_exit, python_command
 from synaptic.waiting import Rules
@@ -125,7 +125,7 @@ class EmbeddedBackend:
         """
         await self._running_engine()
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[ReplyChunk, None]:
         """Yield the reply as it is generated.
 
         Raises:

@@ -29,7 +29,7 @@ from synaptic.errors import (
     RequestRejected,
     StreamFailed,
 )
-from synaptic.messages import ChatRequest, Chunk, FinishReason, ModelInfo, Timings, Usage
+from synaptic.messages import ChatRequest, Delta, Finished, FinishReason, ModelInfo, Timings, Usage
 from synaptic.models import full_name
 
 if TYPE_CHECKING:
@@ -132,8 +132,8 @@ def keep_alive_value(text: str | None) -> str | int | float | None:
     return int(number) if number.is_integer() else number
 
 
-def read_line(line: JsonObject, request: ChatRequest, *, model: str, node: str) -> Chunk:
-    """Return the chunk that one line of ``/api/chat`` is.
+def read_line(line: JsonObject, request: ChatRequest, *, model: str, node: str) -> tuple[Delta | None, Finished | None]:
+    """Return what one line of ``/api/chat`` adds to the reply, and the reply's end if the line announces it.
 
     Raises:
         StreamFailed: If the line reports an error that has no better name.
@@ -151,12 +151,13 @@ def read_line(line: JsonObject, request: ChatRequest, *, model: str, node: str) 
         raise ProtocolError(f"{node} sent a line without 'message' or 'done'", backend=NAME, node=node)
     parts = message if isinstance(message, dict) else {}
     text, thinking = _text(parts.get("content")), _text(parts.get("thinking"))
-    if not done:
-        return Chunk(text=text, thinking=thinking)
-    return Chunk(
-        text=text,
-        thinking=thinking,
-        finish_reason=finish_reason(line, request, model=model, node=node),
+    delta = Delta(text, thinking) if text or thinking else None
+    return delta, _finished(line, request, model=model, node=node) if done else None
+
+
+def _finished(line: JsonObject, request: ChatRequest, *, model: str, node: str) -> Finished:
+    return Finished(
+        finish_reason(line, request, model=model, node=node),
         usage=Usage(_count(line.get("prompt_eval_count")), _count(line.get("eval_count"))),
         timings=Timings(
             load_seconds=_seconds(line.get("load_duration")),

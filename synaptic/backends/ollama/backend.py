@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from synaptic.messages import ChatRequest, Chunk, ModelInfo
+    from synaptic.messages import ChatRequest, ModelInfo, ReplyChunk
     from synaptic.settings import Settings
 
 PROBE_SECONDS = 1.0
@@ -126,7 +126,7 @@ class OllamaBackend:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[ReplyChunk, None]:
         """Yield the reply to ``request``; the last chunk has the reason why it ends.
 
         Raises:
@@ -148,13 +148,13 @@ class OllamaBackend:
         try:
             async with call as reply, aclosing(ndjson(reply, backend=NAME, node=self.node)) as lines:
                 async for line in lines:
-                    chunk = read_line(line, request, model=model, node=self.node)
-                    if chunk.finish_reason is not None:
+                    delta, finished = read_line(line, request, model=model, node=self.node)
+                    if delta is not None:
+                        yield delta
+                    if finished is not None:
                         await drain(lines)
-                        yield chunk
+                        yield finished
                         return
-                    if chunk.text or chunk.thinking:
-                        yield chunk
         except ModelNotFound:
             self._default_model = None
             raise

@@ -14,10 +14,23 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import CancelledError
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, assert_never
 
 from synaptic.errors import BackendUnavailable, StreamTruncated, UsageError
-from synaptic.messages import PRIORITIES, ChatRequest, Message, Timeouts, Timings, Usage, ignore_report
+from synaptic.messages import (
+    PRIORITIES,
+    ChatRequest,
+    Continued,
+    Delta,
+    Finished,
+    Message,
+    Restarted,
+    Shortened,
+    Timeouts,
+    Timings,
+    Usage,
+    ignore_report,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
@@ -378,25 +391,29 @@ class _Collected:
         self._text: list[str] = []
         self._thinking: list[str] = []
         self._nodes = 1
-        self._last: Chunk | None = None
+        self._last: Finished | None = None
 
     def take(self, chunk: Chunk) -> None:
-        if chunk.restart is not None:
-            self._text.clear()
-            self._thinking.clear()
-            self._nodes += 1
-        if chunk.continued is not None:
-            self._nodes += 1
-        if chunk.text:
-            self._text.append(chunk.text)
-        if chunk.thinking:
-            self._thinking.append(chunk.thinking)
-        if chunk.finish_reason is not None:
-            self._last = chunk
+        match chunk:
+            case Delta():
+                self._text.append(chunk.text)
+                self._thinking.append(chunk.thinking)
+            case Restarted():
+                self._text.clear()
+                self._thinking.clear()
+                self._nodes += 1
+            case Continued():
+                self._nodes += 1
+            case Finished():
+                self._last = chunk
+            case Shortened():
+                pass
+            case _:
+                assert_never(chunk)
 
     def reply(self) -> PoolReply:
         last = self._last
-        if last is None or last.finish_reason is None:
+        if last is None:
             raise StreamTruncated("the reply ended before its end was announced")
         return PoolReply(
             text="".join(self._text),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, assert_never
 
 from synaptic.errors import BudgetExceeded
+from synaptic.messages import Continued, Delta, Finished, Restarted, Shortened
 from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Meter:
 class Metered(BackendWrapper):
     """Counts calls and tokens, and ends a stream the moment the budget is used up.
 
-    A chunk of a reply counts as one token until its last chunk says how many there were in the prompt and in the
+    A delta counts as one token until the end of the reply says how many there were in the prompt and in the
     reply. A reply that is complete is never thrown away for the tokens of its prompt: the next call is refused.
     """
 
@@ -137,11 +138,16 @@ class Metered(BackendWrapper):
         chunks = as_generator(self.inner.stream(request))
         try:
             async for chunk in chunks:
-                if chunk.finish_reason is not None and chunk.usage is not None:
-                    meter.correct_tokens(chunk.usage.total_tokens - counted)
-                elif chunk.text or chunk.thinking:
-                    counted += 1
-                    meter.add_tokens(1)
+                match chunk:
+                    case Delta() if chunk.text or chunk.thinking:
+                        counted += 1
+                        meter.add_tokens(1)
+                    case Finished() if chunk.usage is not None:
+                        meter.correct_tokens(chunk.usage.total_tokens - counted)
+                    case Delta() | Finished() | Restarted() | Continued() | Shortened():
+                        pass
+                    case _:
+                        assert_never(chunk)
                 yield chunk
         finally:
             await chunks.aclose()

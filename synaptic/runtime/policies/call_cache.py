@@ -6,17 +6,17 @@ import asyncio
 import hashlib
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
-from synaptic.messages import Chunk, Usage
+from synaptic.messages import Continued, Delta, Finished, Restarted, Shortened, Usage
 from synaptic.runtime.policies.reply_store import ReplyStore, StoredReply
 from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Iterator
 
     from synaptic.backends import Backend
-    from synaptic.messages import ChatRequest
+    from synaptic.messages import ChatRequest, Chunk, ReplyChunk
 
 
 class CallCache:
@@ -43,7 +43,7 @@ class CallCache:
 
 
 class Cached(BackendWrapper):
-    """Gives a known reply to the same request, in one chunk and a last one with ``cached`` and no usage.
+    """Gives a known reply to the same request, in one delta and an end with ``cached`` and no usage.
 
     Requests are the same if everything is that the reply depends on: messages, model, schema, sampling, context, and
     who serves them; not their tag, priority, rank and timeouts. Only replies that the model ended itself are kept, and
@@ -69,9 +69,8 @@ class Cached(BackendWrapper):
         key = request_key(request, self._origin)
         known = await self._cache.find(key, self._max_age)
         if known is not None:
-            if known.text:
-                yield Chunk(text=known.text)
-            yield Chunk(finish_reason="stop", usage=Usage(), model=known.model, node=known.node, cached=True)
+            for kept in _chunks(known):
+                yield kept
             return
         reply: asyncio.Future[StoredReply | None] = asyncio.get_running_loop().create_future()
         if key not in self._cache.under_way:
@@ -80,13 +79,9 @@ class Cached(BackendWrapper):
         parts: list[str] = []
         try:
             async for chunk in chunks:
-                if chunk.restart is not None:
-                    parts.clear()
-                parts.append(chunk.text)
-                if chunk.finish_reason == "stop" and not reply.done() and _is_usable(request, text := "".join(parts)):
-                    stored = StoredReply(text, chunk.model, chunk.node)
-                    reply.set_result(stored)
-                    await self._cache.store.put(key, stored)
+                _collect(chunk, parts)
+                if isinstance(chunk, Finished):
+                    await self._keep(key, request, chunk, "".join(parts), reply)
                 yield chunk
         finally:
             if not reply.done():
@@ -94,6 +89,15 @@ class Cached(BackendWrapper):
             if self._cache.under_way.get(key) is reply:
                 del self._cache.under_way[key]
             await chunks.aclose()
+
+    async def _keep(
+        self, key: str, request: ChatRequest, end: Finished, text: str, reply: asyncio.Future[StoredReply | None]
+    ) -> None:
+        """Store a complete reply that may stand for another one, and hand it to the calls that wait for it."""
+        if _is_usable(request, end, text):
+            stored = StoredReply(text, end.model, end.node)
+            reply.set_result(stored)
+            await self._cache.store.put(key, stored)
 
     async def forget(self, request: ChatRequest) -> None:
         """Drop the reply to the request: the caller could not use it."""
@@ -117,9 +121,27 @@ def request_key(request: ChatRequest, origin: tuple[object, ...] = ()) -> str:
     return hashlib.sha256(json.dumps(parts, default=dict).encode()).hexdigest()
 
 
-def _is_usable(request: ChatRequest, text: str) -> bool:
-    if request.schema is None:
-        return True
+def _collect(chunk: Chunk, parts: list[str]) -> None:
+    match chunk:
+        case Delta():
+            parts.append(chunk.text)
+        case Restarted():
+            parts.clear()
+        case Finished() | Continued() | Shortened():
+            pass
+        case _:
+            assert_never(chunk)
+
+
+def _chunks(reply: StoredReply) -> Iterator[ReplyChunk]:
+    if reply.text:
+        yield Delta(reply.text)
+    yield Finished("stop", usage=Usage(), model=reply.model, node=reply.node, cached=True)
+
+
+def _is_usable(request: ChatRequest, end: Finished, text: str) -> bool:
+    if end.finish_reason != "stop" or request.schema is None:
+        return end.finish_reason == "stop"
     try:
         json.loads(text)
     except (ValueError, RecursionError):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from synaptic.errors import BackendError
-from synaptic.messages import Chunk, Restart
+from synaptic.messages import Continued, Delta, Finished, Restarted, Shortened
 from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from synaptic.backends import Backend
-    from synaptic.messages import ChatRequest
+    from synaptic.messages import ChatRequest, Chunk
 
 
 class FallingBack(BackendWrapper):
@@ -34,7 +34,7 @@ class FallingBack(BackendWrapper):
         self._models = tuple(models)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
-        """Yield the reply of the first model that gives one; a chunk with ``restart`` names the next model.
+        """Yield the reply of the first model that gives one; a ``Restarted`` names the next model.
 
         Raises:
             BackendError: The last model's, if all of them fail; its message says which were asked.
@@ -46,12 +46,17 @@ class FallingBack(BackendWrapper):
             chunks = as_generator(self.inner.stream(replace(request, model=model)))
             try:
                 async for chunk in chunks:
-                    if chunk.restart is None:
-                        attempt += chunk.continued is not None
-                        yield chunk
-                    else:
-                        attempt += 1
-                        yield replace(chunk, restart=replace(chunk.restart, attempt=attempt))
+                    match chunk:
+                        case Delta() | Shortened() | Finished():
+                            yield chunk
+                        case Continued():
+                            attempt += 1
+                            yield chunk
+                        case Restarted():
+                            attempt += 1
+                            yield replace(chunk, attempt=attempt)
+                        case _:
+                            assert_never(chunk)
             except BackendError as exc:
                 if len(models) == 1:
                     raise
@@ -63,7 +68,7 @@ class FallingBack(BackendWrapper):
             finally:
                 await chunks.aclose()
             attempt += 1
-            yield Chunk(restart=Restart(attempt, reason, 0.0, model=models[number]))
+            yield Restarted(attempt, reason, 0.0, model=models[number])
 
 
 def _saying_who_was_asked(error: BackendError, models: Sequence[str | None]) -> BackendError:

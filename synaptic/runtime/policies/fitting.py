@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from synaptic.errors import ContextOverflow
-from synaptic.messages import Chunk, Shortened, Usage
+from synaptic.messages import Finished, Shortened, Usage
 from synaptic.runtime.policies.prompt_size import (
     UNKNOWN,
     ContextLengths,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
     from synaptic.backends import Backend
-    from synaptic.messages import ChatRequest
+    from synaptic.messages import ChatRequest, Chunk
     from synaptic.pipeline import Overflow
 
 
@@ -41,7 +41,7 @@ class _Fitted:
 
 
 class Fitting(BackendWrapper):
-    """Sees to it that every prompt fits.
+    """Makes every prompt fit the context, or refuses it.
 
     Args:
         inner: What is asked, also for summaries; it can tell its context, and may have the tokenizer.
@@ -56,7 +56,7 @@ class Fitting(BackendWrapper):
         self._contexts = contexts or ContextLengths(self.capabilities)
 
     def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
-        """Yield the reply; if the prompt was shortened, a chunk with ``shortened`` comes first.
+        """Yield the reply; if the prompt was shortened, a :class:`~synaptic.messages.Shortened` comes first.
 
         Raises:
             ContextOverflow: If the prompt does not fit; before anything is sent.
@@ -73,11 +73,11 @@ class Fitting(BackendWrapper):
         if context is not None and not surely_fits(request, context):
             fitted = await self._fit(request, context)
         if fitted.shortened is not None:
-            yield Chunk(shortened=fitted.shortened)
+            yield fitted.shortened
         chunks = as_generator(self.inner.stream(fitted.request))
         try:
             async for chunk in chunks:
-                if chunk.finish_reason is not None and fitted.usage.total_tokens:
+                if isinstance(chunk, Finished) and fitted.usage.total_tokens:
                     yield replace(chunk, usage=fitted.usage + (chunk.usage or Usage()))
                 else:
                     yield chunk

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from synaptic.errors import (
     BackendBusy,
@@ -20,7 +20,7 @@ from synaptic.errors import (
     StreamFailed,
     StreamTruncated,
 )
-from synaptic.messages import Chunk, Restart
+from synaptic.messages import Continued, Delta, Finished, Restarted, Shortened
 from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
 from synaptic.waiting import Backoff, Rules
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection
 
     from synaptic.backends import Backend
-    from synaptic.messages import ChatRequest
+    from synaptic.messages import ChatRequest, Chunk
     from synaptic.pipeline import RetryCause
 
 CAUSES: dict[RetryCause, tuple[type[BackendError], ...]] = {
@@ -43,7 +43,7 @@ CAUSES: dict[RetryCause, tuple[type[BackendError], ...]] = {
 
 
 class Retrying(BackendWrapper):
-    """Asks again after a failure that may pass. A chunk with ``restart`` says so and voids what came before.
+    """Asks again after a failure that may pass. A ``Restarted`` says so and voids what came before.
 
     Args:
         inner: What is asked.
@@ -73,24 +73,29 @@ class Retrying(BackendWrapper):
             chunks = as_generator(self.inner.stream(request))
             try:
                 async for chunk in chunks:
-                    if chunk.restart is None:
-                        attempt += chunk.continued is not None
-                        yield chunk
-                    else:
-                        attempt += 1
-                        yield replace(chunk, restart=replace(chunk.restart, attempt=attempt))
+                    match chunk:
+                        case Delta() | Shortened() | Finished():
+                            yield chunk
+                        case Continued():
+                            attempt += 1
+                            yield chunk
+                        case Restarted():
+                            attempt += 1
+                            yield replace(chunk, attempt=attempt)
+                        case _:
+                            assert_never(chunk)
             except BackendError as exc:
                 failures += 1
                 if failures > self._retries or not self._may_pass(exc):
                     raise
                 delay = wait_after(failures, exc, self._backoff)
                 attempt += 1
-                restart = Restart(attempt, exc.message, delay)
+                restart = Restarted(attempt, exc.message, delay)
             else:
                 return
             finally:
                 await chunks.aclose()
-            yield Chunk(restart=restart)
+            yield restart
             await asyncio.sleep(restart.delay)
 
     def _may_pass(self, error: BackendError) -> bool:

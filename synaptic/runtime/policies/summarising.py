@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
-from synaptic.messages import Message, Usage
+from synaptic.messages import Continued, Delta, Finished, Message, Restarted, Shortened, Usage
 from synaptic.runtime.policies.prompt_size import prompt_text, room_for_prompt
 from synaptic.runtime.policies.prompt_values import TakenApart, Value, cut_after
 from synaptic.runtime.policies.wrapper import as_generator
@@ -121,13 +121,18 @@ class Summariser:
         chunks = as_generator(self.inner.stream(request))
         try:
             async for chunk in chunks:
-                if chunk.restart is not None:
-                    parts.clear()
-                parts.append(chunk.text)
-                if chunk.usage is not None:
-                    self.usage += chunk.usage
-                if chunk.finish_reason == "length":
-                    parts.append(" …")
+                match chunk:
+                    case Delta():
+                        parts.append(chunk.text)
+                    case Restarted():
+                        parts.clear()
+                    case Finished():
+                        self.usage += chunk.usage or Usage()
+                        parts += [" …"] if chunk.finish_reason == "length" else []
+                    case Continued() | Shortened():
+                        pass
+                    case _:
+                        assert_never(chunk)
         finally:
             await chunks.aclose()
         return "".join(parts).strip()

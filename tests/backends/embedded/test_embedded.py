@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from chunk_support import collected, finished
 from fault_server import FaultServer, cut, html, sse_reply
 
 from synaptic import paths
@@ -40,7 +41,7 @@ from synaptic.errors import (
     ModelNotFound,
     StreamTruncated,
 )
-from synaptic.messages import BackendNotice, BackendReport, ChatRequest, Chunk, Message, ignore_report
+from synaptic.messages import BackendNotice, BackendReport, ChatRequest, Finished, Message, ignore_report
 from synaptic.models.download import SMOLLM2, ensure_model
 from synaptic.processes.child import ChildProcess, python_command
 from synaptic.settings.load import Settings
@@ -68,10 +69,10 @@ def asking(text: str = "Say hello.", **options: Any) -> ChatRequest:
     return ChatRequest(messages=(Message("user", text),), **{"max_tokens": 8, "temperature": 0.0, **options})
 
 
-async def answer(backend: EmbeddedBackend, request: ChatRequest) -> tuple[str, Chunk]:
+async def answer(backend: EmbeddedBackend, request: ChatRequest) -> tuple[str, Finished]:
     """Return the whole text and the last chunk."""
     chunks = [chunk async for chunk in backend.stream(request)]
-    return "".join(chunk.text for chunk in chunks), chunks[-1]
+    return collected(chunks), finished(chunks)
 
 
 def wait_until_gone(pid: int) -> None:
@@ -359,9 +360,9 @@ async def wait_for_busy_slots(server: LlamaServerBackend, low: int, high: int) -
 @pytest.mark.real_model
 async def test_text_is_streamed_by_the_real_model(embedded: EmbeddedBackend) -> None:
     chunks = [chunk async for chunk in embedded.stream(asking("How does a heat pump work?", max_tokens=24))]
-    assert "heat pump" in "".join(chunk.text for chunk in chunks).lower()
+    assert "heat pump" in collected(chunks).lower()
     assert len(chunks) > 3
-    last = chunks[-1]
+    last = finished(chunks)
     assert last.finish_reason in {"stop", "length"}
     assert last.usage is not None
     assert last.usage.prompt_tokens > 5

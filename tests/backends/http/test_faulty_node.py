@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from chunk_support import collected, finished
 from faulty_node import FaultyNode
 from faulty_node_child import child_node
 from faulty_node_script import reply_text
@@ -42,14 +43,14 @@ async def answer(node: FaultyNode, request: ChatRequest | None = None) -> str:
         aclosing(backend.stream(request or question())) as chunks,
     ):
         async with asyncio.timeout(BOUND):
-            return "".join([chunk.text async for chunk in chunks])
+            return collected([chunk async for chunk in chunks])
 
 
 async def test_our_client_gets_the_whole_text_and_what_it_cost():
     async with FaultyNode(tokens=5, seconds_per_token=0.001) as node, OllamaBackend(node.url) as backend:
         chunks = [chunk async for chunk in backend.stream(question())]
-        assert "".join(chunk.text for chunk in chunks) == reply_text(QUESTION, 5)
-        last = chunks[-1]
+        assert collected(chunks) == reply_text(QUESTION, 5)
+        last = finished(chunks)
         assert (last.finish_reason, last.usage.completion_tokens) == ("stop", 5)
         assert node.counters.outcomes == {"ok": 1} and node.counters.in_flight == 0
 
@@ -201,7 +202,7 @@ async def test_a_prefix_that_was_asked_before_costs_nothing():
         seconds = []
         for text in ("word " * 100, "word " * 100 + "more"):
             chunks = [chunk async for chunk in backend.stream(question(text))]
-            seconds.append(chunks[-1].timings.prompt_seconds)
+            seconds.append(finished(chunks).timings.prompt_seconds)
         assert seconds[0] > 0.1
         assert seconds[1] < 0.05
 

@@ -8,6 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from chunk_support import collected, deltas, finished
 from fault_server import (
     Behaviour,
     FaultServer,
@@ -46,7 +47,7 @@ from synaptic.errors import (
     StreamFailed,
     StreamTruncated,
 )
-from synaptic.messages import ChatRequest, Chunk, Message, Timings, Usage
+from synaptic.messages import ChatRequest, Chunk, Delta, Finished, Message, Timings, Usage
 from synaptic.settings.load import Settings
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ async def ask(url: str, ask_for: ChatRequest | None = None, **settings: Any) -> 
 
 
 def text_of(chunks: list[Chunk]) -> str:
-    return "".join(chunk.text for chunk in chunks)
+    return collected(chunks)
 
 
 def unused_url() -> str:
@@ -85,9 +86,9 @@ def tags(*models: dict[str, Any]) -> Behaviour:
 async def test_a_reply_comes_token_by_token_and_ends_with_its_usage() -> None:
     async with FaultServer({"/api/chat": ollama_reply(["Hel", "lo", "!"])}) as server:
         chunks = await ask(server.url)
-    assert [chunk.text for chunk in chunks] == ["Hel", "lo", "!", ""]
-    assert [chunk.finish_reason for chunk in chunks] == [None, None, None, "stop"]
-    last = chunks[-1]
+    assert chunks[:-1] == [Delta("Hel"), Delta("lo"), Delta("!")]
+    last = finished(chunks)
+    assert last.finish_reason == "stop"
     assert last.usage == Usage(prompt_tokens=11, completion_tokens=7)
     assert last.timings == Timings(load_seconds=1.5, prompt_seconds=0.25, generation_seconds=2.0)
     assert (last.model, last.node) == ("tiny:latest", server.url)
@@ -158,7 +159,7 @@ async def test_thinking_is_told_from_the_reply() -> None:
     thought = json.dumps({"message": {"role": "assistant", "content": "", "thinking": "Hm."}, "done": False})
     async with FaultServer(stream([thought.encode() + b"\n", *ollama_lines(["Yes."])])) as server:
         chunks = await ask(server.url)
-    assert [(chunk.thinking, chunk.text) for chunk in chunks] == [("Hm.", ""), ("", "Yes."), ("", "")]
+    assert chunks[:-1] == [Delta(thinking="Hm."), Delta("Yes.")]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,7 @@ async def test_why_a_reply_ends(final: dict[str, Any], max_tokens: int | None, r
     """Old servers do not say why: there the token limit is compared with what came."""
     async with FaultServer(ollama_reply(["x"], **final)) as server:
         chunks = await ask(server.url, request(max_tokens=max_tokens))
-    assert chunks[-1].finish_reason == reason
+    assert finished(chunks).finish_reason == reason
 
 
 @pytest.mark.parametrize("reason", ["load", "unload"])
@@ -191,7 +192,8 @@ async def test_the_last_line_may_bring_text_and_lack_everything_else() -> None:
     async with FaultServer(stream([line, b'{"error":"never read"}\n'])) as server:
         chunks = await ask(server.url)
     assert chunks == [
-        Chunk(text="all at once", finish_reason="stop", usage=Usage(), timings=Timings(), model="tiny", node=server.url)
+        Delta("all at once"),
+        Finished("stop", usage=Usage(), timings=Timings(), model="tiny", node=server.url),
     ]
 
 
@@ -272,17 +274,17 @@ async def test_every_failure_is_a_typed_error(behaviour: Behaviour, kind: type[B
 
 
 async def test_text_before_a_failure_is_given() -> None:
-    got: list[str] = []
+    got: list[Chunk] = []
 
     async def read(url: str) -> None:
         async with OllamaBackend(url) as backend:
             async for chunk in backend.stream(request()):
-                got.append(chunk.text)  # noqa: PERF401 - kept although the loop fails
+                got.append(chunk)  # noqa: PERF401 - kept although the loop fails
 
     async with FaultServer(ollama_reply(["a", "b"], done=False, then=cut)) as server:
         with pytest.raises(StreamTruncated):
             await read(server.url)
-    assert got == ["a", "b"]
+    assert deltas(got) == ["a", "b"]
 
 
 async def test_a_missing_model_says_what_to_pull() -> None:
@@ -308,7 +310,7 @@ async def test_passwords_are_sent_but_never_shown() -> None:
     async with FaultServer(ollama_reply(["x"])) as server:
         chunks = await ask(server.url.replace("http://", "http://me:secret@"))
         assert server.requests[0].headers["authorization"].startswith("Basic ")
-    assert chunks[-1].node == server.url
+    assert finished(chunks).node == server.url
 
 
 async def test_a_backend_that_was_closed_refuses() -> None:
@@ -379,7 +381,7 @@ async def test_closing_the_generator_closes_the_connection() -> None:
         OllamaBackend(server.url) as backend,
     ):
         chunks = backend.stream(request())
-        assert (await anext(chunks)).text == "a"
+        assert await anext(chunks) == Delta("a")
         assert server.open_connections == 1
         await chunks.aclose()
         assert not other_tasks(before)

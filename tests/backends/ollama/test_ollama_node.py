@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
+from chunk_support import collected
 from faulty_node import FaultyNode
 from faulty_node_script import Model
 
@@ -88,9 +89,9 @@ async def test_a_reply_that_was_begun_is_continued():
     async with backend_of(tokens=6) as (node, backend):
         question = (Message("user", "Say it."),)
         request = ChatRequest(messages=question, model="m")
-        whole = "".join([chunk.text async for chunk in backend.stream(request)])
+        whole = collected([chunk async for chunk in backend.stream(request)])
         begun = whole[: whole.index("w2")]
         request = ChatRequest(messages=(*question, Message("assistant", begun)), model="m")
-        rest = "".join([chunk.text async for chunk in backend.stream(request)])
+        rest = collected([chunk async for chunk in backend.stream(request)])
         assert begun + rest == whole
         assert node.asked[-1].messages[-1] == {"role": "assistant", "content": begun}

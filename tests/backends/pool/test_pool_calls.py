@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import pytest
+from chunk_support import collected, finished, of_kind
 from faulty_node import FaultyNode
 from pool_support import ask, ask_many, pool_over, question, whole_text
 
@@ -18,7 +19,7 @@ from synaptic.backends.pool.node.health import Health
 from synaptic.backends.pool.node.state import NodeState
 from synaptic.backends.schema_sample import sample_value
 from synaptic.errors import BackendError, BackendUnavailable, CallTimeout, FirstTokenTimeout
-from synaptic.messages import Timeouts
+from synaptic.messages import Chunk, Continued, Finished, Restarted, Timeouts
 
 FAST = {"seconds_per_call": 0.002, "seconds_per_token": 0.001, "tokens": None}
 SHORT = Timeouts(first_token=0.5, idle=0.3)
@@ -72,9 +73,13 @@ class Reader:
     request: object
     most: int | None = None
     pause: float = 0.0
-    text: str = ""
+    chunks: list[Chunk] = field(default_factory=list)
     ends: int = 0
     after_the_end: list[object] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return collected(self.chunks)
 
     async def read(self):
         stream = self.pool.stream(self.request)
@@ -83,8 +88,8 @@ class Reader:
             async for chunk in stream:
                 if self.ends:
                     self.after_the_end.append(chunk)
-                self.text = chunk.text if chunk.restart else self.text + chunk.text
-                self.ends += chunk.finish_reason is not None
+                self.chunks.append(chunk)
+                self.ends += isinstance(chunk, Finished)
                 seen += 1
                 if self.most is not None and seen >= self.most:
                     return "left"
@@ -197,9 +202,9 @@ async def test_whoever_leaves_at_any_chunk_leaves_nothing_behind(schema):
                 member.health = Health(1)
                 member.health.answered(0.0)
                 trial.pool._changed(member)
-        assert [chunk.finish_reason for chunk in seen if chunk.finish_reason] == ["stop"]
-        assert sum(chunk.restart is not None for chunk in seen) == (schema is not None)
-        assert sum(chunk.continued is not None for chunk in seen) == (schema is None)
+        assert finished(seen).finish_reason == "stop"
+        assert len(of_kind(Restarted, seen)) == (schema is not None)
+        assert len(of_kind(Continued, seen)) == (schema is None)
 
 
 async def test_a_slow_reader_is_not_the_nodes_silence():

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
+from chunk_support import collected, finished
 from faulty_node import FaultyNode
 
 import synaptic
@@ -87,8 +88,8 @@ async def test_a_failover_counts_and_the_text_is_whole():
 async def test_a_reply_can_be_read_as_it_comes():
     async with FaultyNode(**FAST) as node, synaptic.Pool([node.url], model="m") as pool:
         chunks = [chunk async for chunk in pool.stream("go")]
-        assert "".join(chunk.text for chunk in chunks).endswith("w1 w2 w3")
-        assert [chunk.finish_reason for chunk in chunks if chunk.finish_reason] == ["stop"]
+        assert collected(chunks).endswith("w1 w2 w3")
+        assert finished(chunks).finish_reason == "stop"
 
 
 async def test_what_a_chat_is_asked_for_is_sent():

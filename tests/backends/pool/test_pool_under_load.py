@@ -16,7 +16,7 @@ from faulty_node_script import Config, Kind, write_script
 from pool_support import ask, pool_over, question
 
 from synaptic.backends.pool.node.state import NodeState
-from synaptic.messages import Timeouts
+from synaptic.messages import Finished, Timeouts
 
 PLACES = 4
 AT_ONCE = 24
@@ -76,7 +76,7 @@ def check(answers):
     for request, answer in answers:
         assert answer.error is None, answer.error
         assert answer.ends == 1
-        assert answer.chunks[-1].finish_reason is not None, "something came after the end"
+        assert isinstance(answer.chunks[-1], Finished), "something came after the end"
         assert answer.text == expected(request)
 
 

@@ -18,13 +18,13 @@ from synaptic.errors import (
     StreamFailed,
     StreamTruncated,
 )
-from synaptic.messages import Chunk, Continued, Restart, Timeouts
+from synaptic.messages import Continued, Finished, Restarted, Timeouts
 from synaptic.waiting import Continuation, Deadline, Departed, Way
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from synaptic.messages import ChatRequest
+    from synaptic.messages import ChatRequest, Chunk, ReplyChunk
 
 NAME: Final = "distributed"
 MOST_BREAKS: Final = 8
@@ -51,7 +51,7 @@ class Serves(Protocol):
         """Return what serves, once it does; raises once there is no more hope."""
         ...
 
-    def stream(self, serving: Any, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+    def stream(self, serving: Any, request: ChatRequest) -> AsyncGenerator[ReplyChunk, None]:
         """Yield the reply of what serves."""
         ...
 
@@ -111,7 +111,7 @@ class DistributedCall:
                 return
             if notice is not None:
                 yield notice
-                if notice.finish_reason is not None:
+                if isinstance(notice, Finished):
                     return
 
     def _count_break(self, reason: str, error: BackendError) -> None:
@@ -121,37 +121,37 @@ class DistributedCall:
                 f"the call broke {self._breaks} times and is given up: {reason}", backend=NAME
             ) from error
 
-    def _take_up(self, reason: str) -> Chunk | None:
+    def _take_up(self, reason: str) -> Restarted | Continued | Finished | None:
         """Decide how the call goes on; return what the reader is told."""
         delivered = self._continuation.delivered
         way = self._continuation.break_off(self._coordinator.token_seconds)
         if way is Way.BEGIN:
-            return Chunk(restart=Restart(self._breaks + 1, reason)) if delivered else None
+            return Restarted(self._breaks + 1, reason) if delivered else None
         return self._continued(reason)
 
-    def _depart(self) -> Chunk | None:
+    def _depart(self) -> Restarted | Continued | Finished | None:
         """Go on after a replay that became another text: from what was delivered, or from the beginning."""
         if self._continuation.break_off() is Way.BEGIN:
-            return Chunk(restart=Restart(self._breaks + 1, "it could not be repeated as it was"))
+            return Restarted(self._breaks + 1, "it could not be repeated as it was")
         return None if not self._continuation.is_exhausted else self._continued("")
 
-    def _continued(self, reason: str) -> Chunk:
+    def _continued(self, reason: str) -> Continued | Finished:
         if self._continuation.is_exhausted:
-            return Chunk(finish_reason="length", model=self._coordinator.model, node=NAME)
-        return Chunk(continued=Continued(reason, NAME))
+            return Finished("length", model=self._coordinator.model, node=NAME)
+        return Continued(reason, NAME)
 
-    def _start_over(self, reason: str) -> Chunk:
+    def _start_over(self, reason: str) -> Restarted:
         self._continuation.forget()
-        return Chunk(restart=Restart(self._breaks + 1, reason))
+        return Restarted(self._breaks + 1, reason)
 
-    async def _attempt(self, serving: Any, end: float | None) -> AsyncGenerator[Chunk, None]:
+    async def _attempt(self, serving: Any, end: float | None) -> AsyncGenerator[ReplyChunk, None]:
         """Yield what is new of what serves now, and the last chunk of the whole call."""
         chunks = self._coordinator.stream(serving, self._continuation.request())
         async with contextlib.aclosing(chunks):
             with self._deadline(self._request.timeouts, end) as deadline:
                 while True:
                     chunk = await deadline.next(chunks)
-                    if chunk.finish_reason is not None:
+                    if isinstance(chunk, Finished):
                         yield self._last(chunk)
                         return
                     new = self._continuation.take(chunk)
@@ -161,6 +161,6 @@ class DistributedCall:
     def _deadline(self, limits: Timeouts, end: float | None) -> Deadline:
         return Deadline(limits, backend=NAME, node=NAME, source=self._coordinator.model, end=end)
 
-    def _last(self, chunk: Chunk) -> Chunk:
+    def _last(self, chunk: Finished) -> Finished:
         usage = self._continuation.usage(chunk.usage)
         return replace(chunk, usage=usage, model=self._coordinator.model, node=NAME)

@@ -16,7 +16,7 @@ from synaptic.backends.distributed.coordinator.supervision import ServiceEnd, su
 from synaptic.backends.distributed.coordinator.types import CoordinatorState, CoordinatorStatus, LoadProgress
 from synaptic.backends.distributed.placement import token_seconds
 from synaptic.errors import BackendUnavailable, CoordinatorFailed, SynapticError
-from synaptic.messages import BackendNotice, BackendProgress
+from synaptic.messages import BackendNotice, BackendProgress, Finished
 from synaptic.waiting import Restarts, Rules
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends.distributed.coordinator.coordinators import Coordinators
     from synaptic.backends.distributed.coordinator.running_server import RunningServer
-    from synaptic.messages import ChatRequest, Chunk
+    from synaptic.messages import ChatRequest, ReplyChunk
     from synaptic.models import ModelShape
 
 NAME: Final = "distributed"
@@ -146,7 +146,7 @@ class Coordinator:
         finally:
             self._load.waiting -= 1
 
-    async def stream(self, serving: RunningServer, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, serving: RunningServer, request: ChatRequest) -> AsyncGenerator[ReplyChunk, None]:
         """Yield the reply to one call of what serves; what breaks is raised as the client sees it.
 
         Raises:
@@ -163,7 +163,7 @@ class Coordinator:
             async with contextlib.aclosing(chunks):
                 async for chunk in chunks:
                     self._generated = True
-                    if chunk.finish_reason is not None:
+                    if isinstance(chunk, Finished):
                         self._learn(chunk, alone=watchdog.calls == 1)
                     yield chunk
         finally:
@@ -274,7 +274,7 @@ class Coordinator:
         self._life.move(_S.FAILED, self._error.message)
         self._coordinators.notify()
 
-    def _learn(self, last: Chunk, *, alone: bool) -> None:
+    def _learn(self, last: Finished, *, alone: bool) -> None:
         usage, timings = last.usage, last.timings
         if not alone or usage is None or timings is None or not timings.generation_seconds:
             return

@@ -18,7 +18,7 @@ from synaptic.messages import ModelInfo
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from synaptic.messages import ChatRequest, Chunk
+    from synaptic.messages import ChatRequest, Chunk, ReplyChunk
 
 LOAD_SECONDS: Final = 3600.0
 """How long a service may load or recover; it says itself when it gives up."""
@@ -73,7 +73,7 @@ class AdoptedCoordinator:
             self._service = _Service(record, client)
         return self._service
 
-    async def stream(self, serving: _Service, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, serving: _Service, request: ChatRequest) -> AsyncGenerator[ReplyChunk, None]:
         """Yield the reply to one call."""
         async with contextlib.aclosing(serving.client.stream(request)) as chunks:
             async for chunk in chunks:

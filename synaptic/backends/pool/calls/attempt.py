@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from synaptic.backends.pool.calls.lease import Lease
     from synaptic.backends.pool.calls.sentinel import SilentCall
     from synaptic.backends.pool.node import Member
-    from synaptic.messages import ChatRequest, Chunk
+    from synaptic.messages import ChatRequest, Finished, ReplyChunk
 
 
 class Attempt:
@@ -35,9 +35,9 @@ class Attempt:
         self.sent_at = now
         self.first_at: float | None = None
         self._deadline = deadline
-        self._chunks: AsyncGenerator[Chunk, None] = member.client.stream(request)
+        self._chunks: AsyncGenerator[ReplyChunk, None] = member.client.stream(request)
 
-    async def next(self) -> Chunk:
+    async def next(self) -> ReplyChunk:
         """Return the next chunk.
 
         Raises:
@@ -54,7 +54,7 @@ class Attempt:
             self.first_at = asyncio.get_running_loop().time()
         return chunk
 
-    def sample(self, last: Chunk, tokens: int) -> Sample:
+    def sample(self, last: Finished, tokens: int) -> Sample:
         """Return what the complete call teaches of the node's speed; ``tokens`` where the server does not count."""
         now = asyncio.get_running_loop().time()
         usage, timings = last.usage, last.timings

@@ -15,7 +15,7 @@ from synaptic.backends.pool.calls.waiter import Waiter
 from synaptic.backends.pool.learned import COLD_LOAD_SECONDS, OutputSizes, prompt_tokens
 from synaptic.backends.pool.node import CallShape, PastError, judge
 from synaptic.errors import BackendError, ModelNotFound
-from synaptic.messages import Chunk, Continued, Restart
+from synaptic.messages import Continued, Delta, Finished, Restarted
 from synaptic.waiting import Continuation, Rules, Way
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from synaptic.backends.pool.dispatch import Dispatcher
     from synaptic.backends.pool.learned import ContextBook, Prefixes
     from synaptic.backends.pool.node import Failure, Member, ModelState, Watch
-    from synaptic.messages import ChatRequest
+    from synaptic.messages import ChatRequest, Chunk
 
 THINKS, NO_NEEDS = frozenset({"thinking"}), frozenset[str]()
 
@@ -90,7 +90,7 @@ class Call:
         self._member: Member | None = None
 
     async def stream(self) -> AsyncGenerator[Chunk, None]:
-        """Yield the reply, whoever it comes from."""
+        """Yield the reply, from one node or from several one after the other."""
         parts = self._parts
         parts.budget.active += 1
         lease: Lease | None = None
@@ -108,7 +108,7 @@ class Call:
                 failure = self._failed(error)
                 stays = failure.delivered and self._continuation.break_off() is Way.PREFILL
                 if self._continuation.is_exhausted:
-                    yield Chunk(finish_reason="length", model=self._model, node=lease.node.name)
+                    yield Finished("length", model=self._model, node=lease.node.name)
                     return
                 lease = await self._next_lease(failure, error)
                 if failure.delivered:
@@ -138,7 +138,7 @@ class Call:
             else:
                 chunk = await attempt.next()
             self._leave_the_budget()
-            while chunk.finish_reason is None:
+            while isinstance(chunk, Delta):
                 fresh = self._continuation.take(chunk)
                 if fresh is not None:
                     yield fresh
@@ -167,11 +167,10 @@ class Call:
         parts.bound()
         return Attempt(member, lease, self._continuation.request(), deadline, now=now)
 
-    def _completed(self, attempt: Attempt, last: Chunk) -> Chunk:
+    def _completed(self, attempt: Attempt, last: Finished) -> Finished:
         """Learn from a complete call, and return its last chunk."""
         parts, member = self._parts, attempt.member
         now = asyncio.get_running_loop().time()
-        fresh = self._continuation.take(last) if last.text or last.thinking else None
         sample = attempt.sample(last, self._continuation.chunks)
         parts.sizes.learn(self._model, self._request, sample.output_tokens + self._continuation.before)
         state = member.state.models.get(self._model)
@@ -184,8 +183,7 @@ class Call:
             member.health.apply(member.state, now)
             parts.dispatcher.touched(member.state)
         usage = self._continuation.usage(last.usage)
-        text = fresh.text if fresh is not None else ""
-        return replace(last, text=text, usage=usage, model=last.model or self._model, node=member.url)
+        return replace(last, usage=usage, model=last.model or self._model, node=member.url)
 
     def _learn(self, member: Member, state: ModelState, load: float) -> None:
         """Take note that the model is in the node's memory now; a load is looked at more closely."""
@@ -261,12 +259,12 @@ class Call:
             self._end += loop.time() - began
         return lease
 
-    def _notice(self, error: BackendError, lease: Lease, *, stays: bool) -> Chunk:
+    def _notice(self, error: BackendError, lease: Lease, *, stays: bool) -> Continued | Restarted:
         """Return the chunk that tells the reader of the call what becomes of its text."""
         name = lease.node.name
         if stays:
-            return Chunk(continued=Continued(error.message, name))
-        return Chunk(restart=Restart(self._sent + 1, f"{error.message}; {name} takes over"))
+            return Continued(error.message, name)
+        return Restarted(self._sent + 1, f"{error.message}; {name} takes over")
 
     def _leave_the_budget(self) -> None:
         if self._retries:

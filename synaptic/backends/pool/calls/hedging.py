@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from synaptic.backends.pool.calls.attempt import Attempt
-    from synaptic.messages import Chunk
+    from synaptic.messages import ReplyChunk
 
 
 async def first_of_two(
@@ -23,7 +23,7 @@ async def first_of_two(
     second: Callable[[Attempt], Attempt | None],
     after: float | None,
     lost: Callable[[Attempt, BackendError | None], None],
-) -> tuple[Attempt, Chunk]:
+) -> tuple[Attempt, ReplyChunk]:
     """Return the first chunk and the attempt that it comes from; the connection of the other one is closed.
 
     Args:
@@ -71,7 +71,7 @@ async def first_of_two(
     raise failed
 
 
-async def _drop(racing: dict[asyncio.Task[Chunk], Attempt], first: Attempt, winner: Attempt | None) -> None:
+async def _drop(racing: dict[asyncio.Task[ReplyChunk], Attempt], first: Attempt, winner: Attempt | None) -> None:
     """End what still runs, and close what lost. ``first`` is left to the caller unless another one won."""
     for task in racing:
         task.cancel()
