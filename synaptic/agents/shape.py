@@ -17,7 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError, create_model
 
 from synaptic.agents.notation import (
     BooleanType,
@@ -34,9 +36,6 @@ from synaptic.agents.notation import (
 )
 from synaptic.errors import AgentError, OutputInvalid, Problem
 from synaptic.text import did_you_mean
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel, ValidationError
 
 __all__ = ["Locate", "Shape", "is_complete_json"]
 
@@ -105,8 +104,6 @@ class Shape:
             OutputInvalid: If it does not have this shape; the message names the fields and what they should be.
 
         """
-        from pydantic import ValidationError  # noqa: PLC0415  (slow to import, and parsing a shape does not need it)
-
         try:
             return self.model.model_validate(value).model_dump(by_alias=True)
         except ValidationError as error:
@@ -315,8 +312,6 @@ def _whole(value: object) -> object:
 
 
 def _annotation(kind: FieldType, name: str) -> Any:
-    from pydantic import BeforeValidator, Field, Strict  # noqa: PLC0415  (slow to import)
-
     match kind:
         case StringType():
             return Annotated[str, Strict(), Field(min_length=kind.minimum, max_length=kind.maximum)]
@@ -335,8 +330,6 @@ def _annotation(kind: FieldType, name: str) -> Any:
 
 
 def _object_model(kind: ObjectType, name: str) -> type[BaseModel]:
-    from pydantic import BaseModel, ConfigDict, Field, create_model  # noqa: PLC0415  (slow to import)
-
     members: dict[str, Any] = {}
     for field in kind.fields:
         attribute = field.name

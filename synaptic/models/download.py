@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from synaptic import paths
 from synaptic.errors import ConfigError, DownloadError
 from synaptic.messages import BackendProgress, Reporter
@@ -321,6 +323,4 @@ def _this_machine() -> str:
 
 
 def _is_alive(pid: int) -> bool:
-    import psutil  # noqa: PLC0415 - only a fetch needs it
-
     return psutil.pid_exists(pid)

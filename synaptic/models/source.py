@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from synaptic.errors import ModelFileError, ModelNotFound, UsageError
 from synaptic.messages import ModelInfo
+from synaptic.models.download import MODEL_NAME, ModelStore
 from synaptic.models.gguf_file import part_paths, read_shape
 from synaptic.models.ollama_store import (
     Stored,
@@ -120,8 +121,6 @@ def _list(environ: Mapping[str, str]) -> list[ModelInfo]:
 
 def _embedded() -> Source:
     """Return the embedded model; without files if it was not fetched yet."""
-    from synaptic.models.download import MODEL_NAME, ModelStore  # noqa: PLC0415 - where a path is named it is not needed
-
     store = ModelStore()
     return Source(MODEL_NAME, (store.path,) if store.has_model() else ())
 

@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 _STATE: Final = 0  # of the fields behind the name in /proc/PID/stat
 _START: Final = 19
 _DEAD: Final = frozenset("ZXx")
@@ -41,8 +43,6 @@ def _boot() -> str:
 
 
 def _other_mark(pid: int) -> str | None:
-    import psutil  # noqa: PLC0415 - not needed on Linux
-
     try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import sys
 from typing import Final
+
+import psutil
 
 HEADROOM_BYTES: Final = 2 << 30
 """Beside its layers a worker needs the stacks of its threads and, for a moment, the tensor that just comes in."""
@@ -12,8 +15,6 @@ HEADROOM_BYTES: Final = 2 << 30
 
 def is_listening(pid: int, port: int) -> bool:
     """Return whether a process listens at a TCP port; false where the system does not tell."""
-    import psutil  # noqa: PLC0415 - it costs 10 ms
-
     try:
         connections = psutil.Process(pid).net_connections(kind="tcp4")
     except psutil.Error:
@@ -23,8 +24,6 @@ def is_listening(pid: int, port: int) -> bool:
 
 def connected(pid: int, port: int) -> tuple[str, ...]:
     """Return the addresses of those who are connected to a port of a process."""
-    import psutil  # noqa: PLC0415
-
     try:
         connections = psutil.Process(pid).net_connections(kind="tcp4")
     except psutil.Error:
@@ -38,8 +37,6 @@ def connected(pid: int, port: int) -> tuple[str, ...]:
 
 def is_stopped(pid: int) -> bool:
     """Return whether a process has been stopped by a signal: it lives and does nothing."""
-    import psutil  # noqa: PLC0415
-
     try:
         return psutil.Process(pid).status() in {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP}
     except psutil.Error:
@@ -48,8 +45,6 @@ def is_stopped(pid: int) -> bool:
 
 def resident_bytes(pid: int) -> int:
     """Return what a process has in memory, 0 if there is none."""
-    import psutil  # noqa: PLC0415
-
     try:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
@@ -63,8 +58,6 @@ def bound_memory(pid: int, layers_bytes: int) -> None:
     kill whatever it likes.
     """
     if sys.platform == "linux":
-        import resource  # noqa: PLC0415 - there is none on Windows
-
         limit = layers_bytes + HEADROOM_BYTES
         with contextlib.suppress(OSError, ValueError):  # it has just ended, or has a lower bound already
             resource.prlimit(pid, resource.RLIMIT_DATA, (limit, limit))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from synaptic.errors import BudgetExceeded, NotApproved, OutputInvalid, SynapticError
+from synaptic.pipeline import Expression, Template
 from synaptic.runtime.agent_call import REPAIRS, CallRecord, build_request, call_agent
 from synaptic.runtime.approval import Approval, ApprovalRequest
 from synaptic.runtime.events import ApprovalAsked, ApprovalGiven
@@ -234,8 +235,6 @@ def values_of(bindings: Mapping[str, Any], place: Place) -> dict[str, Any]:
 
 
 def _value(binding: Any, scope: Scope, where: str) -> Any:
-    from synaptic.pipeline import Expression, Template  # noqa: PLC0415  (start-up of the REPL)
-
     if isinstance(binding, Expression):
         return binding.evaluate(scope.variables, where=where)
     if isinstance(binding, Template):

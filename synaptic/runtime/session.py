@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
+from synaptic.agents import discover_agents
 from synaptic.backends import (
     BackendContext,
     BackendNames,
@@ -43,6 +44,7 @@ from synaptic.runtime.approval import approve_all
 from synaptic.runtime.events import BackendReported, Event, EventHandler, RunResult
 from synaptic.runtime.executor import Executor
 from synaptic.runtime.policies import Stacks
+from synaptic.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -85,8 +87,6 @@ class Session:
         on_event: EventHandler | None = None,
     ) -> None:
         if settings is None:
-            from synaptic.settings import load_settings  # noqa: PLC0415  (not needed when settings are given)
-
             settings = load_settings().settings
         self.settings = settings
         self._given = backend
@@ -146,8 +146,6 @@ class Session:
             BackendError: If nothing can serve the calls.
 
         """
-        from synaptic.agents import discover_agents  # noqa: PLC0415  (start-up of the REPL)
-
         book = discover_agents()
         context = CompileContext(
             agents={name: book[name] for name in book} | self._extra_agents,

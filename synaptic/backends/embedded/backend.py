@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from synaptic import paths
 from synaptic.backends.base import BackendContext, BackendKind, Capabilities, Finding
 from synaptic.backends.embedded.child import Parameters
@@ -345,8 +347,6 @@ def require_engine(module: str = ENGINE_MODULE) -> None:
 
 def usable_threads() -> int:
     """Return how many threads should compute: the cores we may use, not their hyperthreads, within our quota."""
-    import psutil  # noqa: PLC0415 - only a start of the engine needs it
-
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     physical = psutil.cpu_count(logical=False) or allowed
     try:

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
@@ -107,7 +108,6 @@ def retry_after_seconds(value: str | None) -> float | None:
         return None
     if value.strip().isdecimal():
         return float(value)
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - heavy, for a header hardly ever sent
 
     try:
         when = parsedate_to_datetime(value)

@@ -7,6 +7,8 @@ import os
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Self
 
+import psutil
+
 from synaptic.backends.base import Capabilities
 from synaptic.backends.http import (
     JsonObject,
@@ -324,6 +326,4 @@ class OllamaBackend:
 
 
 def _memory_bytes() -> int:
-    import psutil  # noqa: PLC0415 - heavy, and needed once
-
     return int(psutil.virtual_memory().total)

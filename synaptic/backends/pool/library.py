@@ -16,6 +16,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, assert_never
 
+from synaptic.backends.pool.backend import PoolBackend
+from synaptic.backends.pool.from_program import pool_settings
 from synaptic.errors import BackendUnavailable, StreamTruncated, UsageError
 from synaptic.messages import (
     PRIORITIES,
@@ -35,7 +37,6 @@ from synaptic.messages import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 
-    from synaptic.backends.pool.backend import PoolBackend
     from synaptic.backends.pool.node import Decision, NodeStatus
     from synaptic.messages import Chunk, FinishReason, ModelInfo, Reporter
     from synaptic.settings import NodeSettings, Settings
@@ -93,8 +94,6 @@ class Pool:
         report: Reporter = ignore_report,
         **options: Any,
     ) -> None:
-        from synaptic.backends.pool.from_program import pool_settings  # noqa: PLC0415  (pydantic)
-
         self.settings = pool_settings(nodes, model=model, settings=settings, options=options)
         self._report = report
         self._backend: PoolBackend | None = None
@@ -129,8 +128,6 @@ class Pool:
             if self._closed:
                 raise _closed()
             if self._backend is None:
-                from synaptic.backends.pool.backend import PoolBackend  # noqa: PLC0415  (httpx)
-
                 self._backend = PoolBackend(self.settings, report=self._report)
             return self._backend
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synaptic.pipeline.templates import TEXT, UNKNOWN, StaticType
+from synaptic.pipeline.tools import LATER, TEXT_LATER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,8 +66,6 @@ def _of_parts(items: Any) -> tuple[bool, StaticType, tuple[Checked[Any], ...]]:
 
 
 def _bind_text(file: SourceFile, text: str, path: KeyPath, view: View) -> Bound | None:
-    from synaptic.pipeline.tools import LATER, TEXT_LATER  # noqa: PLC0415  (only pipelines with 'with' need it)
-
     inner = _one_value(text)
     if inner is None:
         template = file.texts.template(text, path, view)

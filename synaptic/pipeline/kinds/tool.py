@@ -10,6 +10,7 @@ from synaptic.pipeline.graph import Work
 from synaptic.pipeline.kinds.kind import Built, Kind, Picture, words
 from synaptic.pipeline.spec import Strict
 from synaptic.pipeline.templates import UNKNOWN, of_field
+from synaptic.pipeline.tools import LATER
 from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -80,7 +81,6 @@ class ToolKind(Kind):
         tool: Tool | None = outline.found
         if tool is None:
             return Built(None, parts_of(bound))
-        from synaptic.pipeline.tools import LATER  # noqa: PLC0415  (only pipelines with tools need it)
 
         known = {name: LATER if value is None else value.known for name, value in bound.items()}
         for argument, message, suggestion in tool.complaints(known):

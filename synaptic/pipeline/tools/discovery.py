@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from functools import cached_property
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -92,8 +93,6 @@ class ToolBook(Mapping[str, Tool]):
     @cached_property
     def _points(self) -> list[EntryPoint]:
         """What installed packages offer; names only, nothing is imported."""
-        from importlib.metadata import entry_points  # noqa: PLC0415  (reads every installed package's list)
-
         return sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
 
     @cached_property

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, TypeAlias, TypeVar, overload
 
+from pydantic import BaseModel
+
 from synaptic.errors import Problem, ToolError, UsageError
 from synaptic.pipeline.templates import UNKNOWN, StaticType
 from synaptic.pipeline.tools.threads import Raised, in_thread
@@ -257,8 +259,6 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def _dumped(value: object) -> Mapping[Any, Any]:
-    from pydantic import BaseModel  # noqa: PLC0415  (whoever has called a tool has it)
-
     if isinstance(value, BaseModel):
         dumped = value.model_dump(mode="json")
         if isinstance(dumped, dict):

@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
+
 from synaptic.pipeline.templates import (
     BOOLEAN,
     NUMBER,
@@ -24,7 +27,6 @@ from synaptic.pipeline.templates import (
 from synaptic.text import cut, explain
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel, TypeAdapter, ValidationError
     from pydantic_core import ErrorDetails
 
 _DEEPEST: Final = 8
@@ -87,9 +89,6 @@ class Parameter:
             UnusableType: If no JSON-like value is one of these.
 
         """
-        from pydantic import TypeAdapter  # noqa: PLC0415  (slow to import; a file of tools is imported before it)
-        from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError  # noqa: PLC0415
-
         try:
             adapter: TypeAdapter[Any] = TypeAdapter(annotation)
             schema = adapter.json_schema()
@@ -107,8 +106,6 @@ class Parameter:
             ValueError: Saying what was expected, as in ``argument 'n' must be a whole number, not text ('3')``.
 
         """
-        from pydantic import ValidationError  # noqa: PLC0415
-
         try:
             return self._adapter.validate_json(json.dumps(value, default=_as_json), strict=True)
         except ValidationError as exc:
@@ -209,8 +206,6 @@ def _required(hint: Any) -> Any:
 
 
 def _model_fields(kind: type) -> Mapping[str, Any] | None:
-    from pydantic import BaseModel, RootModel  # noqa: PLC0415
-
     if not issubclass(kind, BaseModel) or issubclass(kind, RootModel):
         return None
     decorators = kind.__pydantic_decorators__

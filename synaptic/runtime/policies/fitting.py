@@ -21,6 +21,8 @@ from synaptic.runtime.policies.prompt_size import (
     room_for_prompt,
     surely_fits,
 )
+from synaptic.runtime.policies.summarising import Summariser
+from synaptic.runtime.policies.truncating import truncate_oldest
 from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
 
 if TYPE_CHECKING:
@@ -100,12 +102,8 @@ class Fitting(BackendWrapper):
                 return _Fitted(request)
             raise self._too_long(request, context, least, exact=counter.exact)
         if self._overflow == "truncate_oldest":
-            from synaptic.runtime.policies.truncating import truncate_oldest  # noqa: PLC0415  (most runs need it never)
-
             shorter, usage = await truncate_oldest(request, room, counter), Usage()
         else:
-            from synaptic.runtime.policies.summarising import Summariser  # noqa: PLC0415  (most runs need it never)
-
             summariser = Summariser(self.inner, request, context, counter)
             shorter, usage = await summariser.fit(room), summariser.usage
         if shorter is None:

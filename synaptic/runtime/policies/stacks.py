@@ -10,8 +10,11 @@ from synaptic import paths
 from synaptic.backends import capabilities_of
 from synaptic.messages import Reporter, ignore_report
 from synaptic.runtime.policies.budget import Meter, Metered
+from synaptic.runtime.policies.call_cache import Cached, CallCache
+from synaptic.runtime.policies.fallback import FallingBack
 from synaptic.runtime.policies.fitting import Fitting
 from synaptic.runtime.policies.prompt_size import ContextLengths
+from synaptic.runtime.policies.reply_store import ReplyStore
 from synaptic.runtime.policies.retrying import Retrying
 from synaptic.runtime.policies.slots import Limited, Places, Slots
 from synaptic.runtime.policies.timed import Timed
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 
     from synaptic.backends import Backend
     from synaptic.pipeline import CallPolicy
-    from synaptic.runtime.policies.call_cache import CallCache
     from synaptic.settings import Settings
 
 
@@ -132,12 +134,8 @@ class Stacks:
         if capabilities_of(stack).context_length is not None:
             stack = Fitting(stack, policy.overflow, served.contexts)
         if policy.fallback_models:
-            from synaptic.runtime.policies.fallback import FallingBack  # noqa: PLC0415  (most runs need it never)
-
             stack = FallingBack(stack, policy.fallback_models)
         if policy.cache_seconds > 0:
-            from synaptic.runtime.policies.call_cache import Cached  # noqa: PLC0415  (SQLite; most runs need it never)
-
             origin = (served.backend.name, served.node, policy.overflow, policy.fallback_models)
             stack = Cached(stack, self._replies(), policy.cache_seconds, origin)
         return stack
@@ -162,9 +160,6 @@ class Stacks:
 
     def _replies(self) -> CallCache:
         if self._cache is None:
-            from synaptic.runtime.policies.call_cache import CallCache  # noqa: PLC0415  (SQLite; most runs need it never)
-            from synaptic.runtime.policies.reply_store import ReplyStore  # noqa: PLC0415  (the same)
-
             self._cache = CallCache(ReplyStore(self._cache_file or paths.call_cache_file(), self._report))
         return self._cache
 

@@ -8,9 +8,15 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aiohttp import web as http
+
 from synaptic.errors import BackendUnavailable, ConfigError, UsageError
 from synaptic.models import full_name
 from synaptic.server.ollama_api import durations, names
+from synaptic.server.ollama_api.app import OllamaApi
+from synaptic.server.ollama_api.catalogue import Catalogue
+from synaptic.server.ollama_api.engine import Engine
+from synaptic.server.ollama_api.loading import Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -136,8 +142,6 @@ async def serve(settings: ServeSettings, store: ModelStore, ready: Callable[[str
         BackendUnavailable: If the port is taken.
 
     """
-    from aiohttp import web as http  # noqa: PLC0415 - heavy, and a wrong setting is told without it
-
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -166,10 +170,6 @@ async def serve(settings: ServeSettings, store: ModelStore, ready: Callable[[str
 
 def application(settings: ServeSettings, store: ModelStore) -> web.Application:
     """Return the application for ``settings``; no model is loaded yet."""
-    from synaptic.server.ollama_api.app import OllamaApi  # noqa: PLC0415 - imports aiohttp
-    from synaptic.server.ollama_api.catalogue import Catalogue  # noqa: PLC0415
-    from synaptic.server.ollama_api.engine import Engine  # noqa: PLC0415
-    from synaptic.server.ollama_api.loading import Scheduler  # noqa: PLC0415
 
     async def start(name: str, options: LoadOptions, on_exit: Callable[[ChildProcess], None]) -> Engine:
         return await Engine.start(

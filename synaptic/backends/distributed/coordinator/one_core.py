@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import psutil
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -29,8 +31,6 @@ class CoreWatch:
 
     def keep(self, pid: int) -> int | None:
         """Keep a process that has only just been started on the core with the least to do; return which that is."""
-        import psutil  # noqa: PLC0415 - it costs 10 ms
-
         try:
             allowed = psutil.Process().cpu_affinity()
             core = idlest(allowed, self._before, _idle_seconds(), _speeds(allowed))
@@ -64,8 +64,6 @@ def idlest(
 
 
 def _idle_seconds() -> dict[int, float]:
-    import psutil  # noqa: PLC0415
-
     return dict(enumerate(times.idle for times in psutil.cpu_times(percpu=True)))
 
 

@@ -16,6 +16,8 @@ from collections import deque
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+import psutil
+
 from synaptic import paths
 from synaptic.backends.distributed.engine import source as engine_source
 from synaptic.backends.distributed.engine import tools as engine_tools
@@ -349,8 +351,6 @@ def _cpus() -> int:
 
 
 def _available_memory() -> int:
-    import psutil  # noqa: PLC0415 - only a build needs it
-
     return psutil.virtual_memory().available
 
 

@@ -7,6 +7,7 @@ what is left. It ends when its standard input does, whose other end only the ins
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import signal
@@ -16,6 +17,8 @@ import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
+
+import psutil
 
 from synaptic.processes import tied
 
@@ -87,15 +90,11 @@ def _watch_input() -> None:
 
 def _adopt_orphans() -> None:
     if sys.platform == "linux":
-        import ctypes  # noqa: PLC0415 - needed on one platform only
-
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _kill_descendants() -> None:
     """Kill and reap until nothing is left; a compiler driver starts others while it is being looked at."""
-    import psutil  # noqa: PLC0415 - a build that ends well has nothing to kill, but must look
-
     end = time.monotonic() + GRACE
     while time.monotonic() < end and (left := psutil.Process().children(recursive=True)):
         for process in left:

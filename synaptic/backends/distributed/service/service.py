@@ -18,6 +18,7 @@ import traceback
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
+from synaptic.backends.distributed.backend import DistributedBackend
 from synaptic.backends.distributed.coordinator import CoordinatorState, CoordinatorStatus
 from synaptic.backends.distributed.service.record import (
     ServiceFailure,
@@ -31,6 +32,7 @@ from synaptic.backends.distributed.service.record import (
 from synaptic.errors import EngineUnavailable, ExitCode, SynapticError
 from synaptic.messages import BackendNotice
 from synaptic.processes import told_to_end
+from synaptic.settings import Settings
 from synaptic.waiting import Rules
 
 if TYPE_CHECKING:
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from synaptic.messages import BackendReport, Reporter
-    from synaptic.settings import Settings
 
 POLL_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = Rules.SERVICE.longest
@@ -192,8 +193,6 @@ async def _until(ended: asyncio.Event, *works: Coroutine[Any, Any, None]) -> Non
 
 
 def _distributed(settings: Settings, report: Reporter) -> Keeper:
-    from synaptic.backends.distributed.backend import DistributedBackend  # noqa: PLC0415 (this process only)
-
     return DistributedBackend(settings, report)
 
 
@@ -253,8 +252,6 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _obey(order: dict[str, Any]) -> int:
-    from synaptic.settings import Settings  # noqa: PLC0415 (after the parent is answered)
-
     record = new_record(order["model"], os.getpid())
     with _log(record) as say:
         service = Service(record, Settings.model_validate(order["settings"]), say=say)

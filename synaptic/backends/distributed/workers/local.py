@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from synaptic import paths
+from synaptic.backends.distributed.workers.managed import ManagedWorker
+from synaptic.backends.embedded import usable_threads
+
 if TYPE_CHECKING:
     from synaptic.backends.distributed.engine import Engine
-    from synaptic.backends.distributed.workers.managed import ManagedWorker
     from synaptic.messages import Reporter
     from synaptic.settings import Settings
 
@@ -24,7 +27,6 @@ def local_worker_threads(settings: Settings, count: int | None = None) -> int:
     """Return how many threads each of ``count`` local workers gets: as set, else its part of the cores."""
     if settings.local_worker_threads is not None:
         return settings.local_worker_threads
-    from synaptic.backends.embedded import usable_threads  # noqa: PLC0415 - it loads what HTTP needs
 
     count = local_worker_count(settings) if count is None else count
     return max(1, usable_threads() // max(1, count))
@@ -48,9 +50,6 @@ def local_workers(settings: Settings, engine: Engine, *, report: Reporter) -> li
         BackendUnavailable: If no ports are free.
 
     """
-    from synaptic import paths  # noqa: PLC0415
-    from synaptic.backends.distributed.workers.managed import ManagedWorker  # noqa: PLC0415 - it imports asyncio's parts
-
     limit = cache_limit(settings)
     count = local_worker_count(settings)
     return [

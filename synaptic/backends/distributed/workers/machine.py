@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import psutil
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -45,8 +47,6 @@ def parse_devices(lines: Iterable[str]) -> tuple[LocalDevice, ...]:
 
 def available_bytes() -> int:
     """Return the bytes that may be allocated here without swapping, within the limits of our control group."""
-    import psutil  # noqa: PLC0415 - it costs 10 ms
-
     return max(0, min([int(psutil.virtual_memory().available), *_group_rests()]))
 
 

@@ -18,6 +18,7 @@ from synaptic import paths
 from synaptic.backends.distributed.coordinator import ChangeSignal
 from synaptic.backends.distributed.workers.machine import available_bytes, cpu_name, parse_devices
 from synaptic.backends.distributed.workers.protocol import Endpoint
+from synaptic.backends.distributed.workers.tensor_cache import TensorCache
 from synaptic.backends.embedded import SPIN_COUNT
 from synaptic.errors import BackendUnavailable, SynapticError
 from synaptic.messages import BackendNotice, ignore_report
@@ -495,7 +496,6 @@ class ManagedWorker:
     async def _open_cache(self) -> None:
         if self._cache_root is None or self._view is not None or self._cache_bytes == 0:
             return
-        from synaptic.backends.distributed.workers.tensor_cache import TensorCache  # noqa: PLC0415 - only with a cache
 
         cache = TensorCache(self._cache_root, limit_bytes=self._cache_bytes)
         opening = asyncio.ensure_future(asyncio.to_thread(cache.open_view, self.name))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, NamedTuple
 
+import psutil
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
@@ -53,8 +55,6 @@ def talking(worker: Worker, links: Iterable[Link], own: Collection[str]) -> Link
 
 def open_links() -> Iterator[Link]:
     """Yield the open IPv4 connections that the system shows us; none where it shows them to root only (macOS)."""
-    import psutil  # noqa: PLC0415
-
     try:
         connections = psutil.net_connections(kind="tcp4")
     except (psutil.Error, OSError):
@@ -69,8 +69,6 @@ def open_links() -> Iterator[Link]:
 
 
 def _own_addresses() -> frozenset[str]:
-    import psutil  # noqa: PLC0415
-
     try:
         return frozenset(entry.address for entries in psutil.net_if_addrs().values() for entry in entries)
     except (psutil.Error, OSError):
@@ -82,8 +80,6 @@ def _is_own(address: str, own: Collection[str]) -> bool:
 
 
 def _words(link: Link, worker: Worker) -> str:
-    import psutil  # noqa: PLC0415
-
     if link.local[1] == worker.endpoint.port:
         host, port = link.remote
         return f"a client at {host}:{port}"

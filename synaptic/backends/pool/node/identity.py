@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import psutil
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
@@ -71,8 +73,6 @@ async def place_of(url: str, own: Collection[str]) -> Place | None:
 
 def own_addresses() -> frozenset[str]:
     """Return the addresses of this machine's interfaces."""
-    import psutil  # noqa: PLC0415 - heavy, and needed only where several nodes are named
-
     return frozenset(
         address.address.partition("%")[0] for addresses in psutil.net_if_addrs().values() for address in addresses
     )
