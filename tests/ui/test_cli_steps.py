@@ -52,6 +52,16 @@ steps:
   end: {agent: editor, prompt: "And {{ steps.draft }}", approve: output}
 result: "{{ steps.end }}"
 """
+ASKING = """\
+version: 1
+name: question
+inputs:
+  query: {type: string, required: true}
+steps:
+  which: {ask: "Which {{ inputs.query }}?"DEFAULT}
+  end: {agent: editor, prompt: "Say {{ steps.which }}"}
+result: "{{ steps.end }}"
+"""
 SPENT = """\
 version: 1
 name: spent
@@ -71,6 +81,8 @@ def folder(tmp_path: Path) -> Path:
     """A working directory with tools, pipelines and documents."""
     for name, text in (("shout", SHOUT), ("read", READ), ("approve", APPROVE)):
         (tmp_path / f"{name}.yaml").write_text(text)
+    (tmp_path / "question.yaml").write_text(ASKING.replace("DEFAULT", ""))
+    (tmp_path / "proposed.yaml").write_text(ASKING.replace("DEFAULT", ", default: any"))
     (tmp_path / "my_tools.py").write_text(TOOLS)
     (tmp_path / "a.txt").write_text("text of a")
     (tmp_path / "b.txt").write_text("text of b")
@@ -358,3 +370,52 @@ def test_a_run_names_every_mistake_of_its_pipeline(folder: Path):
 
     assert (done.code, done.out) == (2, "")
     assert all(place in done.err for place in ("bad.yaml:4:14", "bad.yaml:5:22", "bad.yaml:6:13"))
+
+
+def test_a_question_without_a_person_or_a_default_is_refused(folder: Path):
+    for arguments in ((), ("-y",)):
+        done = ask(folder, *arguments, "-p", "question.yaml", "city")
+
+        assert (done.code, done.out) == (2, "")
+        assert "error: a person has to answer which, and no person can be asked here" in done.err
+        assert "started" not in done.err
+
+
+@pytest.mark.parametrize("arguments", [(), ("-y",)])
+def test_without_a_person_the_default_is_the_answer(arguments: tuple[str, ...], folder: Path):
+    done = ask(folder, *arguments, "-p", "proposed.yaml", "city")
+
+    assert (done.code, done.out) == (0, "Say any\n")
+
+
+def test_a_question_and_its_answer_are_in_the_json(folder: Path):
+    done = ask(folder, "--json", "-p", "proposed.yaml", "city")
+    (step,) = [step for step in json.loads(done.out)["steps"] if step["id"] == "which"]
+
+    assert (step["kind"], step["status"], step["output"], step["attempts"]) == ("ask", "succeeded", "any", 0)
+
+
+def test_a_question_is_asked_in_the_middle_of_a_run(folder: Path):
+    with on_terminal(folder, "-p", "question.yaml", "city") as terminal:
+        terminal.wait("which: Which city?")
+        terminal.type("Bern", ENTER)
+        assert terminal.wait_for_end() == 0
+        assert "\nSay Bern" in terminal.text
+
+
+def test_a_question_is_asked_at_the_prompt(folder: Path):
+    with on_terminal(folder, "-p", "proposed.yaml") as terminal:
+        terminal.wait("Ask anything.", "\n>")
+        terminal.type("city", ENTER)
+        terminal.wait("which: Which city?", "Enter alone answers:")
+        terminal.type(ENTER)
+        terminal.wait("Say any")
+        terminal.type("/exit", ENTER)
+        assert terminal.wait_for_end() == 0
+
+
+def test_ctrl_c_at_a_question_of_a_step_interrupts_the_run(folder: Path):
+    with on_terminal(folder, "-p", "question.yaml", "city") as terminal:
+        terminal.wait("which: Which city?")
+        terminal.type(CTRL_C)
+        assert terminal.wait_for_end() == 130

@@ -59,6 +59,7 @@ FILES = {
     "choose.yaml": Case("route", maybe="look_up explain tell reply"),
     "fallback.yaml": Case("facts careful", "Why do leaves fall?"),
     "local_agents.yaml": Case("dish recipe", "dinner with potatoes"),
+    "question.yaml": Case("confirm tips", None, {"city": "Paris"}),
     "race.yaml": Case("answer", "Why is the sea salty?", maybe="brief thorough"),
     "refine.yaml": Case("slogan", "a bakery"),
     "reuse.yaml": Case("words explain summary", "sailing"),
@@ -197,6 +198,19 @@ async def test_approve_goes_on_with_what_the_person_made_of_it():
     assert result.answer == "Dear all"
     assert [request.messages[-1].content for request in backend.requests if request.tag == "letter"] == ["Hi."]
     assert next(step.output for step in result.steps if step.id == "points")["points"][1] == "We are sorry."
+
+
+async def test_question_goes_on_with_what_the_person_said():
+    async def person(request: ApprovalRequest) -> Approval:
+        assert request.question.startswith("There is more than one Paris.")
+        return Approval("edited", {"country": "Texas", "likes": ["steak", "hats"]})
+
+    backend = ScriptedBackend()
+    async with Session(Settings(), backend=backend, approver=person) as session:
+        await session.run(pipeline=load("question.yaml"), inputs={"city": "Paris"})
+
+    (request,) = backend.requests
+    assert "The city is Paris (Texas).\nI like steak, hats." in request.messages[-1].content
 
 
 async def test_fallback_answers_whatever_fails():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from synaptic.pipeline.kinds import agent, choose, repeat, tool, use
+from synaptic.pipeline.kinds import agent, ask, choose, repeat, tool, use
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +17,7 @@ _KINDS: Final[tuple[Kind, ...]] = (
     tool.ToolKind(),
     choose.ChooseKind(),
     repeat.RepeatKind(),
+    ask.AskKind(),
 )
 KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in _KINDS}
 """By the name that events and plans give them."""
