@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from synaptic.errors import SynapticError, UsageError
+from synaptic.messages import Usage
 from synaptic.text import one_line, plural, seconds
 from synaptic.ui.repl.conversation import Conversation, Turn, as_json, as_markdown
 from synaptic.ui.repl.saving import save
@@ -30,7 +31,7 @@ async def status_command(repl: Repl, call: Call) -> None:
     else:
         where = " ".join(part for part in (route.backend, route.node, route.model) if part)
         rows += [("backend", where), ("why", route.reason)]
-    usage = repl.usage
+    usage = repl.usage or Usage()
     rows += [
         ("turns", str(len(repl.conversation))),
         ("tokens", f"{usage.total_tokens} ({usage.prompt_tokens} in prompts, {usage.completion_tokens} generated)"),

@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from synaptic.messages import Message
+if TYPE_CHECKING:
+    from synaptic.messages import Message
 
 TurnStatus = Literal["answered", "stopped", "interrupted", "failed"]
 
@@ -71,6 +72,8 @@ class Conversation(Sequence[Turn]):
 
     def messages(self) -> tuple[Message, ...]:
         """Return the turns that have an answer, as the next run is to know them; an unfinished one says so."""
+        from synaptic.messages import Message  # noqa: PLC0415 - its classes take a twentieth of the start to make
+
         messages: list[Message] = []
         for turn in self._turns:
             if turn.answer and turn.status != "failed":

@@ -130,7 +130,7 @@ def status_line(repl: Repl) -> str:
         one_line(model, _NAME_CELLS) if model else "",
         one_line(route.backend, _NAME_CELLS) if route else "",
         plural(len(repl.conversation), "turn") if repl.conversation else "",
-        plural(repl.usage.total_tokens, "token") if repl.usage.total_tokens else "",
+        plural(repl.usage.total_tokens, "token") if repl.usage and repl.usage.total_tokens else "",
     ]
     return " · ".join(part for part in (*parts, "/help") if part)
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synaptic import runtime
 from synaptic.errors import ConfigError, ExitCode, SynapticError
-from synaptic.messages import Usage
 from synaptic.settings import LoadedSettings, Settings, load_settings
 from synaptic.ui import screen
 from synaptic.ui.repl.conversation import Conversation, Turn
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
+    from synaptic.messages import Usage
     from synaptic.pipeline import Plan
     from synaptic.runtime import Event, RunResult, RunStatus, Session
     from synaptic.ui.repl.conversation import TurnStatus
@@ -81,7 +81,7 @@ class Repl:
 
     Attributes:
         loaded: The settings that apply now.
-        usage: Tokens since the start.
+        usage: Tokens since the start; ``None`` before the first run.
         last_exit: How the last line ended.
         leaving: Whether ``/exit`` was said.
 
@@ -96,7 +96,7 @@ class Repl:
         self.registry = registry
         self.sessions = sessions
         self.conversation = Conversation()
-        self.usage = Usage()
+        self.usage: Usage | None = None
         self.last_run: RunResult | None = None
         self.last_exit = ExitCode.ANSWERED
         self.leaving = False
@@ -231,7 +231,7 @@ class Repl:
         await self.sessions.aclose()
 
     def _keep(self, result: RunResult, question: str, asked_at: float) -> None:
-        self.usage += result.usage
+        self.usage = result.usage if self.usage is None else self.usage + result.usage
         self.last_run = result
         turn = Turn(
             question=question,
