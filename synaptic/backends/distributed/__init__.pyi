@@ -7,7 +7,6 @@ from .engine.build import install as install
 from .engine.builds import RunningBuild as RunningBuild
 from .engine.builds import running_builds as running_builds
 from .engine.engine import Engine as Engine
-from .engine.engine import EngineFiles as EngineFiles
 from .engine.progress import EngineProgress as EngineProgress
 from .engine.store import Installed as Installed
 from .engine.store import adopt as adopt
@@ -42,7 +41,6 @@ from .service.record import record_of as record_of
 from .service.record import service_log as service_log
 from .service.service import run_here as run_here
 from .workers.check import WorkerLook as WorkerLook
-from .workers.check import WorkerState as WorkerState
 from .workers.check import check_workers as check_workers
 from .workers.check import verdict as verdict
 from .workers.facts import KnownWorker as KnownWorker

@@ -147,7 +147,7 @@ class BringUp:
                 try:
                     await self._load(process, placement, generations, hear)
                 except BackendError:
-                    # The workers get their time to come back from the first loss on, not from each anew.
+                    # The workers have their time to come back from the first loss on; a later one does not extend it.
                     self._lost_at = self._lost_at or time.monotonic()
                     raise
                 self.placement = placement
@@ -206,7 +206,7 @@ class BringUp:
         """Return where the layers are to be, and have those workers."""
         if self._hung:
             await self._restart_managed()
-        # One of ours that is being started again is no reason to do without it.
+        # A worker of ours that is being restarted still counts.
         await self._coordinators.fleet.settled(OWN_RETURN)
         if self._lost_at is not None and self.placement is not None:
             until = self._lost_at + self._coordinators.settings.worker_return_wait
@@ -233,7 +233,7 @@ class BringUp:
             ) from error
 
     async def _new_placement(self, missing: Collection[Endpoint]) -> Placement:
-        """Find a placement among the workers that nobody has; where there is none, wait for those of idle models."""
+        """Find a placement among the free workers; where there is none, wait for those of idle models."""
         coordinators, name = self._coordinators, self._shape.name
         until = time.monotonic() + OWN_RETURN
         while True:
@@ -277,7 +277,7 @@ class BringUp:
         return frozenset(gone | {look.endpoint for look in looks if not look.well})
 
     async def _restart_managed(self) -> None:
-        """Start our workers of the placement anew: one of them may hang, and which does not show."""
+        """Restart our workers of the placement: one of them may hang, and which does not show."""
         for endpoint in self.workers:
             worker = self._coordinators.fleet.find(endpoint)
             if worker is not None:

@@ -87,7 +87,7 @@ class Coordinator:
 
     @property
     def idle(self) -> bool:
-        """Whether it serves nobody, so that its workers may be taken for another model."""
+        """Whether it serves no call, so that its workers may be taken for another model."""
         return self._life.state in {_S.READY, _S.FAILED} and not self._load.calls and not self._load.waiting
 
     @property
@@ -125,10 +125,10 @@ class Coordinator:
         return token_seconds(self._speed, self._bring_up.placement)
 
     async def ready(self) -> RunningServer:
-        """Return what serves, once it does; whoever calls meanwhile joins in.
+        """Return the server once it is loaded; concurrent callers share one load.
 
         Raises:
-            SynapticError: Why it does not, once there is no more hope.
+            SynapticError: Why it is not loaded, once the coordinator is given up.
 
         """
         self._load.waiting += 1
@@ -176,7 +176,7 @@ class Coordinator:
         """Return why a broken call is to be continued: what served it is gone; ``None`` if it still serves."""
         if self._serving is serving and await serving.process.ended_within(NOTICE) is None and self._serving is serving:
             return None
-        while self._serving is serving:  # whoever watches it has not come to it yet, and knows why better
+        while self._serving is serving:  # its supervision will notice, and knows the reason better
             await self._life.change()
         return self._life.reason or "its coordinator was lost"
 
@@ -202,13 +202,13 @@ class Coordinator:
             try:
                 await self._serve()
             except Exception as error:
-                # Whoever waits has to learn of it, whatever it is: nobody else awaits this task before the end.
+                # The callers that wait must learn of any error: no other code awaits this task before the end.
                 logging.getLogger(__name__).exception("the coordinator of %s", self.model)
                 reason = f"{type(error).__name__}: {error}"
                 self._give_up(CoordinatorFailed(reason, backend=NAME))
 
     async def _serve(self) -> None:
-        """Serve until nobody has asked for long enough, or until there is no more hope."""
+        """Serve until the model was idle for long enough, or until it is given up."""
         restarts = Restarts(Rules.COORDINATOR, row=1)
         while True:
             self._life.move(_S.PREFLIGHT)
@@ -263,7 +263,7 @@ class Coordinator:
         self._coordinators.report(BackendProgress(NAME, label, progress.bytes_done, progress.bytes_total))
 
     def _rested(self) -> bool:
-        """Return whether nobody has asked for so long that the workers' memory is better given back."""
+        """Return whether it was idle for so long that the workers' memory is better given back."""
         bound = self._coordinators.settings.coordinator_idle
         if bound is None or self._load.calls or self._load.waiting:
             return False

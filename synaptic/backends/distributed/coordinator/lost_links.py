@@ -1,4 +1,4 @@
-"""Which workers have hung up on a ``llama-server``: seen from outside, nobody is contacted.
+"""Which workers have hung up on a ``llama-server``: seen from outside, without contacting them.
 
 It notices the loss of a worker only when it next needs it, and dies of that. But the system knows at once: the
 connection's other end is closed, and ``llama-server`` has not read that yet (``CLOSE_WAIT``).
@@ -36,7 +36,7 @@ def hung_up(pid: int, workers: Iterable[tuple[str, int]]) -> frozenset[tuple[str
         if not inodes:
             return frozenset()
         own = _sockets(pid)
-    except OSError:  # it has just ended: somebody else notices that
+    except OSError:  # it has just ended, which its supervisor notices
         return frozenset()
     return frozenset(remote for remote, inode in closed_by_peer(table) if remote in wanted and inode in own)
 

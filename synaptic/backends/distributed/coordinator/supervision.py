@@ -1,4 +1,4 @@
-"""What ends the service of a coordinator, and who is to blame: everything that is watched while it serves."""
+"""Watches everything that can end the service of a coordinator, and names the worker that ended it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ServiceEnd:
 
     Attributes:
         reason: For people; names the worker where it is known.
-        idle: Nobody needed it; nothing is wrong.
+        idle: It was idle for its time, and is healthy.
         hung: It still ran, but nothing moved.
         worker: The address of the worker that is to blame, "" if that is not known.
         line: What ``llama-server`` said of it.
@@ -50,7 +50,7 @@ async def supervise(serving: RunningServer, fleet: Fleet, rested: Callable[[], b
     Args:
         serving: What is watched.
         fleet: Whose workers it uses.
-        rested: Whether nobody has needed it for long enough.
+        rested: Whether it was idle for long enough.
 
     """
     workers = [worker for endpoint in serving.placement.endpoints if (worker := fleet.find(endpoint)) is not None]
@@ -87,7 +87,7 @@ async def _heartbeat(serving: RunningServer, rested: Callable[[], bool]) -> Serv
     while True:
         await asyncio.sleep(HEARTBEAT)
         if rested():
-            return ServiceEnd(reason="nobody has needed it for a while", idle=True)
+            return ServiceEnd(reason="it was idle for a while", idle=True)
         if is_stopped(serving.process.pid):
             return ServiceEnd(reason="llama-server was stopped by a signal")
         gone = await asyncio.to_thread(hung_up, serving.process.pid, addresses)

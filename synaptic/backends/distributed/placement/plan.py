@@ -36,7 +36,7 @@ def place(shape: ModelShape, offers: Sequence[Offer], needs: ServingNeeds) -> Pl
 
     Token embeddings go to the first worker where the head does not share them and there is room, so that the
     coordinator holds nothing of the model; shared ones stay with the coordinator (two graphs of one device would
-    displace each other, and each token would send both anew).
+    displace each other, and each token would send both again).
 
     Args:
         shape: The model.
@@ -45,7 +45,7 @@ def place(shape: ModelShape, offers: Sequence[Offer], needs: ServingNeeds) -> Pl
 
     Raises:
         NoPlacement: If it does not fit; it says what is missing.
-        UsageError: If the orders contradict themselves: too many layers, or too few and nobody for the others.
+        UsageError: If the orders contradict themselves: too many layers, or too few and no worker for the others.
 
     """
     usable = usable_offers(offers)

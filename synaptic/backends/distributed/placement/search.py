@@ -200,7 +200,7 @@ class _Table:
         self.cost = list(accumulate(candidate.layer_cost, initial=0.0))
         size = list(accumulate(layer_bytes, initial=0))
         self.earliest = self._starts(size, candidate.room)
-        """For each end of a range, the lowest start with which it fits; past the end if not even none does."""
+        """For each end of a range, the lowest start with which its layers fit; past the end where none fits."""
         self.earliest_last = self._starts(size, candidate.room_last)[-1]
         self.most_first = self._most(size, candidate.room_first)
 

@@ -1,4 +1,4 @@
-"""Start a background service, follow it until it is ready, and end it: what those do that are not the service."""
+"""Start a background service, follow it until it is ready, and end it, from another process."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ async def _ended(record: ServiceRecord, number: signal.Signals, patience: float)
         return True
     except PermissionError as error:
         raise EngineUnavailable(
-            f"process {record.pid}, the service of {record.model}, belongs to somebody else", backend="distributed"
+            f"process {record.pid}, the service of {record.model}, belongs to another user", backend="distributed"
         ) from error
     end = time.monotonic() + patience
     while record.alive:

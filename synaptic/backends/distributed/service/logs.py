@@ -65,7 +65,7 @@ class LogReader:
     """Reads several logs: what is there, then what comes; no line is lost in between, and none is read twice.
 
     Args:
-        find: Tells which logs there are, asked anew each time: a coordinator that is built anew may have another. One
+        find: Tells which logs there are, asked each time: a coordinator that is rebuilt may have another. One
             that appears later is read from its beginning.
 
     Raises:
@@ -101,7 +101,7 @@ class LogReader:
 
 
 class _Reader:
-    """Reads what is added to a file; one that is turned over (renamed, and begun anew) is read to its end first."""
+    """Reads what is added to a file; one that is turned over (rotated) is read to its end first."""
 
     def __init__(self, file: Path, *, at_end: bool) -> None:
         self._file = file
@@ -128,7 +128,7 @@ class _Reader:
             if self._inode not in {None, found.st_ino}:
                 data = self._from(self._file.with_name(f"{self._file.name}.1"), self._inode)
                 self.position = 0
-            elif found.st_size < self.position:  # begun anew in place
+            elif found.st_size < self.position:  # truncated in place
                 self.position = 0
             self._inode = found.st_ino
             data += self._from(self._file, found.st_ino)

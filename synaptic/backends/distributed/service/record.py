@@ -1,8 +1,8 @@
-"""What a background service of distributed inference says of itself: a file that everybody of this person can read.
+"""What a background service of distributed inference says of itself, in a file that its user's programs read.
 
 Each service keeps one file, ``distributed/MODEL-DIGEST.json`` in the state directory: which process it is, how its
-coordinator stands, where that listens and with which key. The file of a process that has ended counts for nothing and
-is removed by whoever finds it, so that nobody has to clean up after a crash.
+coordinator stands, where that listens and with which key. A program that finds the file of a process that has ended
+ignores and removes it, so a crash leaves nothing to clean up.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ import re
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from pydantic import TypeAdapter
 
 from synaptic import errors, paths
 from synaptic.backends.distributed.coordinator import CoordinatorState, CoordinatorStatus
-from synaptic.backends.distributed.service.record_json import status_from_json, status_json
+from synaptic.backends.distributed.placement import Placement, PlannedWorker, WorkerName
+from synaptic.backends.distributed.workers import Endpoint
 from synaptic.errors import BackendUnavailable, EngineUnavailable, SynapticError, UsageError
-from synaptic.models import full_name
+from synaptic.models import LayerShape, ModelShape, full_name
 from synaptic.processes import only_one, process_mark, read_json, replace_json, told
 
 if TYPE_CHECKING:
@@ -69,7 +73,7 @@ class ServiceRecord:
         machine: Where it runs.
         started_at: Seconds since the epoch.
         log_file: What the service itself says.
-        foreground: Whether somebody sits in front of it.
+        foreground: Whether it runs in a terminal (``--foreground``).
         status: How its coordinator stands; ``None`` until there is one.
         api_key: What its ``llama-server`` wants; ``None`` while it does not listen.
         failure: Why it ended, or why it cannot serve now.
@@ -223,18 +227,14 @@ def new_record(model: str, pid: int, *, foreground: bool = False) -> ServiceReco
 
 
 def write(record: ServiceRecord) -> None:
-    """Put a record in the place of the one before; nobody but this person may read it, for the key in it.
+    """Put a record in the place of the one before; only its user may read it (0600), for the key in it.
 
     Raises:
         UsageError: If it cannot be written.
 
     """
-    document = {name: getattr(record, name) for name in ServiceRecord.__slots__}
-    document["log_file"] = str(record.log_file)
-    document["status"] = None if record.status is None else status_json(record.status)
-    document["failure"] = None if record.failure is None else _failure_json(record.failure)
     with _mapped("written"):
-        replace_json(record.file, document)
+        replace_json(record.file, _adapter().dump_python(record, mode="json"))
 
 
 def remove(record: ServiceRecord) -> None:
@@ -319,25 +319,22 @@ def _is_file(model: str) -> bool:
     return model.lower().endswith(".gguf") or model.startswith(("/", "./", "../", "~"))
 
 
-def _failure_json(failure: ServiceFailure) -> dict[str, Any]:
-    return {"kind": failure.kind, "message": failure.message, "hint": failure.hint}
+@cache
+def _adapter() -> TypeAdapter[ServiceRecord]:
+    """Return what turns a record into JSON and back."""
+    adapter = TypeAdapter(ServiceRecord)
+    # What the modules of these types import for the type checker only.
+    types = (Endpoint, LayerShape, ModelShape, Path, Placement, PlannedWorker)
+    adapter.rebuild(_types_namespace={one.__name__: one for one in types} | {"WorkerName": WorkerName})
+    return adapter
 
 
 def _read(file: Path) -> ServiceRecord | None:
-    """Return what a file says; one that says nothing that is understood (another version's) is like none."""
+    """Return the record in a file; a file that holds none (it may be another version's) is treated as missing."""
     try:
         document = read_json(file, missing=None)
-        if document is None:
-            return None
-        status, failure = document["status"], document["failure"]
-        values = {
-            **document,
-            "log_file": Path(document["log_file"]),
-            "status": None if status is None else status_from_json(status),
-            "failure": None if failure is None else ServiceFailure(**failure),
-        }
-        return ServiceRecord(**values)
-    except (LookupError, TypeError, ValueError, AttributeError):
+        return None if document is None else _adapter().validate_python(document)
+    except ValueError:
         return None
 
 

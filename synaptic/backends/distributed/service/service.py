@@ -1,7 +1,7 @@
 """The process that keeps a model loaded over the workers, so that any later run finds it ready.
 
-It is started on purpose (``synaptic distributed start``), outlives whoever started it, and ends on SIGTERM. All that it
-starts dies with it. What it does is written to its record, see :mod:`synaptic.backends.distributed.service.record`.
+``synaptic distributed start`` starts it. It outlives the process that started it, and ends on SIGTERM; its children die
+with it. What it does is written to its record, see :mod:`synaptic.backends.distributed.service.record`.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class Service:
         self.record = record
         try:
             write(record)
-        except SynapticError as error:  # a full disk is no reason to stop serving
+        except SynapticError as error:  # serving goes on with a full disk
             self._say(f"the record was not written: {error}")
         if self._shown is not None:
             self._shown(record)
@@ -244,7 +244,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     del arguments
     line = sys.stdin.buffer.readline()
-    if not line.endswith(b"\n"):  # whoever started us died before it could say what for
+    if not line.endswith(b"\n"):  # the starter died before it gave the order
         return
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a file descriptor is wanted
         os.dup2(nothing.fileno(), 0)
@@ -259,7 +259,7 @@ def _obey(order: dict[str, Any]) -> int:
             asyncio.run(_run(service))
         except SynapticError as error:
             return int(error.exit_code)
-        except Exception as error:  # noqa: BLE001 - nobody sees the traceback but in the log, which the record names
+        except Exception as error:  # noqa: BLE001 - the traceback goes to the log, which the record names
             traceback.print_exception(error)
             text = f"the service of {record.model} failed: {type(error).__name__}: {error}"
             bug = EngineUnavailable(text, hint=f"this is a bug; its traceback is in {record.log_file}")

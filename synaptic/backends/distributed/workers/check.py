@@ -73,11 +73,11 @@ class WorkerLook:
 async def held_for_check(
     endpoint: Endpoint, *, registry: WorkerRegistry, limits: ProbeLimits = DEFAULT_LIMITS
 ) -> AsyncIterator[Worker]:
-    """Make sure that nobody holds a worker, and keep it so for the time of a block.
+    """Hold a worker that no coordinator holds, for the time of a block.
 
     Raises:
         BackendUnavailable: If its name does not resolve.
-        WorkerHeld: If somebody is recorded as its holder.
+        WorkerHeld: If another process is recorded as its holder.
         BackendBusy: If a process of this machine is connected to it.
         UsageError: If it cannot be recorded who holds it.
 

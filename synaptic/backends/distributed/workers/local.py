@@ -33,7 +33,7 @@ def local_worker_threads(settings: Settings, count: int | None = None) -> int:
 
 
 def local_worker_memory(settings: Settings) -> int | None:
-    """Return the bytes that layers may take in each local worker, ``None`` where nobody set that."""
+    """Return the bytes that layers may take in each local worker, ``None`` where the settings do not say."""
     gib = settings.local_worker_memory_gib
     return None if gib is None else int(gib * GIB)
 

@@ -85,7 +85,7 @@ class ManagedFacts:
         device: What the first of them is called, else the processor.
         threads: Threads that compute.
         alive: Whether the process runs and is not stopped.
-        serving: Whether somebody is connected to it.
+        serving: Whether a client is connected to it.
         restarts: How often it was started again.
 
     """
@@ -123,7 +123,7 @@ class ManagedWorker:
 
         Args:
             engine: Whose RPC server it is.
-            host: The IPv4 address to listen at. Whoever reaches the port can run code as this user.
+            host: The IPv4 address to listen at. A client that reaches the port can run code as this user.
             port: Where; a free one unless given.
             threads: Threads that compute.
             memory_bytes: What layers may take; ``None`` for what the machine has.
@@ -235,10 +235,10 @@ class ManagedWorker:
                     await asyncio.wait(self._threads, timeout=THREAD_SECONDS)
 
     async def restart(self, reason: str) -> None:
-        """Kill it and start it anew, now, whatever it is doing; return once it listens.
+        """Kill it and start it again at once; return once it listens.
 
         Args:
-            reason: Why, for the log and whoever reads reports.
+            reason: Why, for the log and the reports.
 
         Raises:
             BackendUnavailable: If it does not start, or is stopped meanwhile.
@@ -264,7 +264,7 @@ class ManagedWorker:
             await self._change_while_kept()
 
     async def wait_change(self, generation: int) -> None:
-        """Wait until it has ended, hangs, or was started anew since ``generation``; at once if that is so already."""
+        """Wait until it has ended, hangs, or was restarted since ``generation``; at once if that is so already."""
         while self.running and self.generation == generation:
             await self._change.wait()
 
@@ -331,10 +331,10 @@ class ManagedWorker:
                     await self._wake.wait()
 
     async def _revive(self, reason: str) -> None:
-        """Start it again, as often as has sense.
+        """Start it again, as often as its restart policy allows.
 
         Raises:
-            BackendUnavailable: If that has none any more.
+            BackendUnavailable: If the policy gives it up.
 
         """
         loop = asyncio.get_running_loop()
@@ -385,7 +385,7 @@ class ManagedWorker:
                 await self._start_child()
                 break
             except BackendUnavailable:
-                # Somebody may have taken the port between the look and the start.
+                # Another program may have taken the port between the look and the start.
                 if fixed or attempt == _PORTS_TRIED - 1 or is_free(*self.endpoint):
                     raise
         self._asked = None
@@ -539,7 +539,7 @@ class ManagedWorker:
     def _done_in_thread(self, doing: asyncio.Future[Any]) -> None:
         self._threads.discard(doing)
         if not doing.cancelled():
-            doing.exception()  # who waited for it has it; nobody else wants it
+            doing.exception()  # retrieved, so that asyncio does not log it; the caller has it already
 
     # Who waits for a change.
 

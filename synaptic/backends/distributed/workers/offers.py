@@ -192,7 +192,7 @@ def _managed_refusal(worker: ManagedWorker, registry: WorkerRegistry) -> str:
 
 
 async def _asked(worker: ManagedWorker, registry: WorkerRegistry, *, measure: bool) -> KnownWorker | None:
-    """Ask, or measure, one of our own workers; ``None`` where somebody else got to it first."""
+    """Ask, or measure, one of our own workers; ``None`` where another process got to it first."""
     look = await check_worker(worker.endpoint, registry=registry, measuring=asyncio.Lock() if measure else None)
     if look.state is not WorkerState.OK or look.known is None:
         return None

@@ -115,7 +115,7 @@ class WorkerFacts:
 async def probe(endpoint: Endpoint, *, limits: ProbeLimits = DEFAULT_LIMITS) -> WorkerFacts:
     """Return what the worker at ``endpoint`` is.
 
-    Never call it for a worker that somebody may hold; ``worker_check.check_worker`` sees to that.
+    Never call it for a worker that a coordinator may hold; ``worker_check.check_worker`` sees to that.
 
     Raises:
         BackendUnavailable: If the name does not resolve, or nothing takes the connection.
@@ -235,7 +235,7 @@ class RpcConnection:
         return reply
 
     async def send(self, request: RpcRequest) -> None:
-        """Send a request; whoever calls this reads the answer, too.
+        """Send a request; the caller has to read the answer, too.
 
         Raises:
             BackendBusy: If the worker does not take it in time.
@@ -281,7 +281,7 @@ class RpcConnection:
         """Return the error for a worker that answers what it must not; ``what`` continues its address."""
         return ProtocolError(
             f"{self.endpoint} {what}",
-            hint=hint or "is it a worker of llama.cpp? If so, start it anew",
+            hint=hint or "is it a worker of llama.cpp? If so, restart it",
             backend=_BACKEND,
             node=str(self.endpoint),
         )
@@ -317,8 +317,8 @@ class RpcConnection:
         return BackendBusy(
             f"{self.endpoint} takes the connection and does not answer {request.command.name} "
             f"within {self.limits.answer:g} s",
-            hint="is another coordinator connected to it? a worker serves one at a time (and what is no worker at all "
-            "may keep silent, too)",
+            hint="is another coordinator connected to it? a worker serves one at a time "
+            "(and a server that is not a worker may keep silent, too)",
             backend=_BACKEND,
             node=str(self.endpoint),
         )

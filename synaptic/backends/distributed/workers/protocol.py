@@ -286,7 +286,7 @@ def decode_pair(reply: bytes) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """Somebody who speaks the protocol: what messages call them, and their version."""
+    """A program that speaks the protocol: what messages call it, and its version."""
 
     name: str
     version: ProtocolVersion
@@ -323,7 +323,7 @@ def compatible(a: Party, b: Party) -> Compatibility:
         ok=False,
         message=f"{a.name} speaks RPC {_shown(a)} and {b.name} {_shown(b)}; all three numbers have to be equal",
         hint=f"{older.name} is the older: give both the same llama.cpp build (synaptic engine install on each machine, "
-        "or engine use DIR), and start the worker anew",
+        "or engine use DIR), and restart the worker",
     )
 
 

@@ -1,7 +1,7 @@
 """Who holds which worker. A worker serves one coordinator at a time, and probing a held one may kill it.
 
 A file in the person's state directory has an entry for each held worker, with the process that holds it. The entry of
-a process that has ended counts for nothing, so that nobody has to clean up after a crash. What the file cannot know,
+a process that has ended is ignored, so that a crash leaves nothing to clean up. What the file cannot know,
 a coordinator that a person started by hand, is seen by its connection, if it is on this machine (``who_talks``).
 """
 
@@ -91,7 +91,7 @@ class Worker:
 
 
 class WorkerHeld(BackendBusy):
-    """Somebody holds the worker: it is not contacted. ``holder`` says who."""
+    """Another process holds the worker, which is not contacted. ``holder`` says which process."""
 
     def __init__(self, worker: Worker, holder: Holder, file: Path) -> None:
         super().__init__(
@@ -105,7 +105,7 @@ class WorkerHeld(BackendBusy):
 
 
 class WorkerRegistry:
-    """The file of who holds which worker; every method opens it anew, and none waits for a worker."""
+    """The file of who holds which worker; every method opens it again, and none waits for a worker."""
 
     def __init__(self, file: Path | None = None) -> None:
         """Use ``file``, or the one of this person."""
@@ -142,7 +142,7 @@ class WorkerRegistry:
             What :meth:`release` takes.
 
         Raises:
-            WorkerHeld: If somebody has one of them.
+            WorkerHeld: If another process holds one of them.
             UsageError: If the file cannot be read or written.
 
         """
@@ -193,7 +193,7 @@ class WorkerRegistry:
             patience: How many seconds to wait for one that is only being checked.
 
         Raises:
-            WorkerHeld: If somebody has one of them.
+            WorkerHeld: If another process holds one of them.
             UsageError: If the file cannot be read or written.
 
         """

@@ -98,7 +98,7 @@ def end(workers: Sequence[Served]) -> list[Served]:
     A worker dies with the process that keeps it.
 
     Raises:
-        UsageError: If one of them belongs to somebody else.
+        UsageError: If one of them belongs to another user.
 
     """
     for worker in workers:

@@ -26,7 +26,7 @@ class Link(NamedTuple):
 
 
 def who_talks(worker: Worker) -> str | None:
-    """Return who is connected to a worker, in words, or ``None`` if nobody is or the system does not tell."""
+    """Return who is connected to a worker, in words, or ``None`` if no process is or the system does not tell."""
     own = _own_addresses()
     link = talking(worker, open_links(), own)
     return None if link is None else _words(link, worker)

@@ -274,7 +274,7 @@ async def test_what_belongs_to_somebody_else_is_left_alone(monkeypatch: pytest.M
         raise PermissionError
 
     monkeypatch.setattr(os, "kill", refuse)
-    with pytest.raises(EngineUnavailable, match="belongs to somebody else"):
+    with pytest.raises(EngineUnavailable, match="belongs to another user"):
         await stop(record)
 
 

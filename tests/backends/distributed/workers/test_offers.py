@@ -75,9 +75,9 @@ def test_what_the_settings_say_of_its_memory_comes_first_and_is_shared_by_its_de
 
 @pytest.mark.parametrize("before", [None, known(8 * GIB)])
 def test_one_that_is_not_well_is_refused_with_what_to_do(before: KnownWorker | None):
-    seen = look(before, WorkerState.MISMATCH, reason="speaks RPC 6.0.0 and the engine 7.0.0", hint="start it anew")
+    seen = look(before, WorkerState.MISMATCH, reason="speaks RPC 6.0.0 and the engine 7.0.0", hint="restart it")
     (offer,) = external_offers(RpcBackendSettings(host="10.0.0.4"), seen)
-    assert offer.refusal == "speaks RPC 6.0.0 and the engine 7.0.0 — start it anew"
+    assert offer.refusal == "speaks RPC 6.0.0 and the engine 7.0.0 — restart it"
     assert offer.memory_bytes == (0 if before is None else 4 * GIB)
 
 
@@ -96,7 +96,7 @@ async def test_all_three_numbers_of_the_version_have_to_be_equal(engine: Engine,
     if refused:
         assert f"speaks RPC {version}" in offer.refusal
         assert "the engine of this machine 7.0.0" in offer.refusal
-        assert "start the worker anew" in offer.refusal
+        assert "restart the worker" in offer.refusal
 
 
 async def test_one_that_somebody_holds_is_not_contacted(engine: Engine):
