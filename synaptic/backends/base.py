@@ -27,7 +27,7 @@ BUILT_IN = {
     "distributed": "synaptic.backends.distributed.kind:KIND",
     "llama-server": "synaptic.backends.llama_server:KIND",
 }
-"""Where the :class:`BackendKind` of each backend of ours is; a module is imported when its backend is asked for."""
+"""Where the ``BackendKind`` of each backend of ours is; a module is imported when its backend is asked for."""
 
 
 class ShowsNodes(Protocol):
@@ -50,7 +50,7 @@ class ShowsCoordinators(Protocol):
         ...
 
     async def load(self, model: str) -> CoordinatorStatus:
-        """Load a model and return how it stands then; raises :class:`~synaptic.errors.BackendError` if that fails."""
+        """Load a model and return how it stands then; raises ``synaptic.errors.BackendError`` if that fails."""
         ...
 
     async def unload(self, model: str) -> None:
@@ -70,16 +70,16 @@ class Capabilities:
         longer_context: What a person does to have calls served with a longer context.
         keeps_deadlines: Whether it keeps ``request.timeouts`` itself, because a call may wait inside it before it is
             sent.
-        check: Raises a :class:`~synaptic.errors.SynapticError` that says why it cannot serve a model, or with ``None``
+        check: Raises a ``synaptic.errors.SynapticError`` that says why it cannot serve a model, or with ``None``
             any model; takes two seconds at most, and is awaited before calls are routed there.
         start: Does what takes long before the first call: a download, a child process. Several callers share one
             start. The first call starts the backend, too, but bounded by the timeouts of the call.
         resize: Takes how many calls will come at once; returns how many the backend will take. Called before ``start``.
         default_model: Returns the model that serves a request without one; raises
-            :class:`~synaptic.errors.ModelNotFound` if there is none.
+            ``synaptic.errors.ModelNotFound`` if there is none.
         context_length: Returns the tokens of one call's context, prompt and reply together, that a request is served
             with; ``None`` where the backend cannot tell.
-        count_tokens: Returns how many tokens of its model a text is; raises :class:`~synaptic.errors.BackendError`.
+        count_tokens: Returns how many tokens of its model a text is; raises ``synaptic.errors.BackendError``.
         prepare: Begins to load the model of a request that will follow, unless a loaded one would have to go; returns
             at once.
         forget: Drops the kept reply to a request, because the caller could not use it.
@@ -113,8 +113,8 @@ class Backend(Protocol):
 
     Obligations of an implementation:
 
-    - ``stream`` is an async generator. It ends with one :class:`~synaptic.messages.Finished`, or raises a
-      :class:`~synaptic.errors.BackendError`; it never ends silently after a cut connection.
+    - ``stream`` is an async generator. It ends with one ``synaptic.messages.Finished``, or raises a
+      ``synaptic.errors.BackendError``; it never ends silently after a cut connection.
     - Closing the generator, or cancelling the task that iterates it, closes the connection to the server.
     - ``aclose`` frees everything, also when it is called twice.
     """

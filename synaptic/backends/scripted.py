@@ -126,7 +126,7 @@ class ScriptedBackend:
       stand for themselves); a tuple of answers is given in order, its last one from then on. A step that is not in the
       mapping is answered as if there were no script.
 
-    An answer is a text, a value that is sent as JSON, a :class:`Reply`, a :class:`Failure`, or an exception to raise.
+    An answer is a text, a value that is sent as JSON, a ``Reply``, a ``Failure``, or an exception to raise.
 
     Args:
         replies: The script; ``None`` echoes the last user message, or makes a small value of the schema.
@@ -140,7 +140,7 @@ class ScriptedBackend:
         requests: Every request so far.
         active: Calls being served now.
         max_active: The most calls that were served at once.
-        closed: Whether :meth:`aclose` was called.
+        closed: Whether ``aclose`` was called.
 
     """
 

@@ -1,4 +1,4 @@
-"""A pipeline file to a :class:`Pipeline`: every mistake of form is found here, with its place in the file."""
+"""A pipeline file to a ``Pipeline``: every mistake of form is found here, with its place in the file."""
 
 from __future__ import annotations
 

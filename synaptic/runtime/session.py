@@ -118,7 +118,7 @@ class Session:
 
     @property
     def routed_backend(self) -> Backend | None:
-        """The backend that calls go to; ``None`` before :meth:`route` or a run has chosen it."""
+        """The backend that calls go to; ``None`` before ``route`` or a run has chosen it."""
         return None if self._routed is None else self._routed.backend
 
     async def models(self) -> list[ModelInfo]:
@@ -336,7 +336,7 @@ async def run(
     conversation: Sequence[Message] = (),
     on_event: EventHandler | None = None,
 ) -> RunResult:
-    """Answer one question with a graph of agents; see :class:`Session` and :meth:`Session.run`."""
+    """Answer one question with a graph of agents; see ``Session`` and ``Session.run``."""
     async with Session(settings, backend=backend, agents=agents, tools=tools, approver=approver) as session:
         return await session.run(
             query, pipeline=pipeline, inputs=inputs, model=model, conversation=conversation, on_event=on_event
@@ -344,7 +344,7 @@ async def run(
 
 
 def run_sync(query: str | None = None, **options: Any) -> RunResult:
-    """Do what :func:`run` does, from code that is not async.
+    """Do what ``run`` does, from code that is not async.
 
     Raises:
         UsageError: If an event loop is already running here; ``await run(...)`` instead.
@@ -373,10 +373,10 @@ async def _running(
 async def stream_events(query: str | None = None, **options: Any) -> AsyncIterator[Event]:
     """Yield the events of one run as they happen; leaving the loop early cancels the run.
 
-    Takes the options of :func:`run`.
+    Takes the options of ``run``.
 
     Raises:
-        SynapticError: What :func:`run` raises. A run that fails ends with its ``RunFinished`` event instead.
+        SynapticError: What ``run`` raises. A run that fails ends with its ``RunFinished`` event instead.
 
     """
     events: asyncio.Queue[Event | None] = asyncio.Queue()

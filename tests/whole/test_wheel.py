@@ -20,7 +20,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel as it would be published."""
     target = tmp_path_factory.mktemp("dist")
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--outdir", str(target), str(ROOT)], check=True, capture_output=True
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(target), str(ROOT)],
+        check=True,
+        capture_output=True,
     )
     (built,) = target.glob("*.whl")
     return built
@@ -41,7 +43,10 @@ def test_it_works_in_an_empty_environment(wheel: Path, tmp_path: Path):
     environment = tmp_path / "env"
     venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", f"{wheel}[local]"], check=True, cwd=tmp_path)
+    pip = [python, "-m", "pip", "install", "--quiet"]
+    locked = str(ROOT / "requirements" / "run.txt")
+    subprocess.run([*pip, "--require-hashes", "--requirement", locked], check=True, cwd=tmp_path)
+    subprocess.run([*pip, "--no-index", f"{wheel}[local]"], check=True, cwd=tmp_path)  # the lock lacks nothing
     variables = {key: value for key, value in os.environ.items() if not key.startswith(("COV", "PYTHON"))}
 
     def synaptic(*arguments: str) -> str:

@@ -118,7 +118,7 @@ class Pool:
 
     @property
     def backend(self) -> PoolBackend:
-        """The pool as a backend, for a :class:`~synaptic.Session`; close the session before the pool.
+        """The pool as a backend, for a ``synaptic.Session``; close the session before the pool.
 
         Raises:
             BackendUnavailable: If the pool has been closed.
@@ -132,10 +132,10 @@ class Pool:
             return self._backend
 
     async def stream(self, prompt: Prompt, **options: Any) -> AsyncGenerator[Chunk]:
-        """Yield the reply in pieces; the arguments are those of :meth:`chat`.
+        """Yield the reply in pieces; the arguments are those of ``chat``.
 
         Raises:
-            BackendError: What :meth:`chat` raises.
+            BackendError: What ``chat`` raises.
 
         """
         request = self.request(prompt, **options)
@@ -199,19 +199,19 @@ class Pool:
             await self._close_here()
 
     def chat_sync(self, prompt: Prompt, **options: Any) -> PoolReply:
-        """Do what :meth:`chat` does, from code that is not async."""
+        """Do what ``chat`` does, from code that is not async."""
         return self._run(self.chat(prompt, **options))
 
     def chat_many_sync(self, prompts: Iterable[Prompt], **options: Any) -> list[PoolReply]:
-        """Do what :meth:`chat_many` does, from code that is not async."""
+        """Do what ``chat_many`` does, from code that is not async."""
         return self._run(self.chat_many(prompts, **options))
 
     def models_sync(self) -> list[ModelInfo]:
-        """Do what :meth:`models` does, from code that is not async."""
+        """Do what ``models`` does, from code that is not async."""
         return self._run(self.models())
 
     def close(self) -> None:
-        """Do what :meth:`aclose` does, from code that is not async.
+        """Do what ``aclose`` does, from code that is not async.
 
         Raises:
             UsageError: If the pool was used by async code.
@@ -228,7 +228,7 @@ class Pool:
             loop.close(self._close_here)
 
     def request(self, prompt: Prompt, **options: Any) -> ChatRequest:
-        """Return the request that :meth:`chat` sends.
+        """Return the request that ``chat`` sends.
 
         Raises:
             UsageError: If an option is unknown, or has a value that it cannot have.
