@@ -116,7 +116,7 @@ class Tool:
         """Return what is wrong with these arguments, as far as that is known before the pipeline runs.
 
         Args:
-            arguments: Literal values; :data:`LATER` and :data:`TEXT_LATER` stand for others, also inside lists and
+            arguments: Literal values; ``LATER`` and ``TEXT_LATER`` stand for others, also inside lists and
                 mappings.
 
         """
