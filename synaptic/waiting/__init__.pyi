@@ -8,5 +8,5 @@ from .continuation import Way as Way
 from .deadline import Deadline as Deadline
 from .deadline import Deadlines as Deadlines
 from .priority_queue import PATIENCE as PATIENCE
-from .priority_queue import Entry as Entry
 from .priority_queue import PriorityQueue as PriorityQueue
+from .priority_queue import QueueEntry as QueueEntry

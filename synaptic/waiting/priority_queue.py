@@ -21,7 +21,7 @@ PATIENCE = 32
 priorities for its sake."""
 
 
-class Entry:
+class QueueEntry:
     """What waits.
 
     Attributes:
@@ -38,11 +38,11 @@ class Entry:
         self.arrival = 0
         self.key = (-priority, -rank, 0)
 
-    def __lt__(self, other: Entry) -> bool:
+    def __lt__(self, other: QueueEntry) -> bool:
         return self.key < other.key
 
 
-EntryT = TypeVar("EntryT", bound=Entry)
+EntryT = TypeVar("EntryT", bound=QueueEntry)
 
 
 class PriorityQueue(Generic[EntryT]):
@@ -122,7 +122,7 @@ class PriorityQueue(Generic[EntryT]):
             del self._lanes[entry.lane]
         del self._arrivals[entry.arrival]
 
-    def overtaken_by(self, entry: Entry) -> None:
+    def overtaken_by(self, entry: QueueEntry) -> None:
         """Note that an entry of another queue was served with what the entries here wait for, too."""
         if self.oldest.arrival < entry.arrival:
             self._overtaken += 1

@@ -7,10 +7,10 @@ from itertools import count
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synaptic.waiting import PATIENCE, Entry, PriorityQueue
+from synaptic.waiting import PATIENCE, PriorityQueue, QueueEntry
 
 
-class Named(Entry):
+class Named(QueueEntry):
     def __init__(self, name, *, priority=0, rank=0, lane="m"):
         super().__init__(priority=priority, rank=rank, lane=lane)
         self.name = name

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from synaptic.backends.base import Capabilities
 from synaptic.backends.ollama import NAME, Installed, choose_model
-from synaptic.backends.pool.calls import Call, Parts, RetryBudget, Sentinel
+from synaptic.backends.pool.calls import PoolCall, PoolServices, RetryBudget, Sentinel
 from synaptic.backends.pool.dispatch import Dispatcher, Limits
 from synaptic.backends.pool.index import WORTHWHILE, Shortlist
 from synaptic.backends.pool.learned import ContextBook, OutputSizes, Prefixes, chain
@@ -18,16 +18,16 @@ from synaptic.backends.pool.node import (
     CallShape,
     Decision,
     Health,
-    Member,
     NodeState,
     NodeStatus,
+    PoolNode,
     Watch,
     access_notices,
     node_status,
     open_client,
 )
 from synaptic.backends.pool.policy import explain
-from synaptic.backends.pool.warm import Warmer, Wishes
+from synaptic.backends.pool.warm import Preloader, PreloadRequests
 from synaptic.errors import BackendUnavailable, ModelNotFound
 from synaptic.messages import BackendNotice, ChatRequest, ModelInfo, Reporter, ignore_report
 from synaptic.models import full_name
@@ -109,11 +109,11 @@ class PoolBackend:
         self._states = [member.state for member in members]
         self.dispatcher = Dispatcher(self._states, options.limits, shortlist=_shortlist(self._states))
         self._watch = Watch(self.members, changed=self._changed, gone=self._gone, merged=self._merged, report=report)
-        self._warmer = Warmer(changed=self._changed, loaded=self._loaded_ahead, report=report)
-        self._wishes = Wishes(self._load_ahead)
+        self._preloader = Preloader(changed=self._changed, loaded=self._loaded_ahead, report=report)
+        self._preloads = PreloadRequests(self._load_ahead)
         self._closing: list[OllamaBackend] = []
         self._sentinel = Sentinel(self._watch.suspect)
-        self._parts = Parts(
+        self._services = PoolServices(
             members=self.members,
             dispatcher=self.dispatcher,
             sentinel=self._sentinel,
@@ -124,7 +124,7 @@ class PoolBackend:
             sizes=OutputSizes(),
             failovers=options.failovers,
             hedge=options.hedge,
-            bound=self._wishes.call_was_bound,
+            bound=self._preloads.call_was_bound,
         )
         self._started: asyncio.Task[None] | None = None
         self._default_model: str | None = None
@@ -145,7 +145,7 @@ class PoolBackend:
         await self.aclose()
 
     async def start(self) -> None:
-        """Ask every node what it has; whoever calls meanwhile joins in. A node that is down is no error.
+        """Ask every node what it has; calls that come meanwhile wait for it. A node that is down does not raise.
 
         Raises:
             BackendUnavailable: If the pool was closed.
@@ -174,7 +174,7 @@ class PoolBackend:
         if request.model is None:
             request = replace(request, model=await self.default_model())
         assert request.model is not None, "chosen above"
-        call = Call(self._parts, request, full_name(request.model), chain(request.messages))
+        call = PoolCall(self._services, request, full_name(request.model), chain(request.messages))
         async with aclosing(call.stream()) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -211,7 +211,7 @@ class PoolBackend:
         await self.start()
         model = full_name(request.model or await self.default_model())
         states = [state for node in self._states if (state := node.models.get(model)) is not None]
-        return self._parts.contexts.length(model, request.num_ctx, states)
+        return self._services.contexts.length(model, request.num_ctx, states)
 
     @property
     def answers(self) -> bool:
@@ -237,11 +237,11 @@ class PoolBackend:
     def prepare(self, request: ChatRequest) -> None:
         """Have the model of a request that will follow loaded where it will be served; returns at once.
 
-        Only where it disturbs nobody: a node that serves another model keeps it. So it is begun when the next call has
-        got its node, which is that of a step before it.
+        A node that serves another model keeps it. The load begins when the next call, that of an earlier step, has got
+        its node.
         """
         if request.model is not None and not self._closed:
-            self._wishes.add(full_name(request.model), request)
+            self._preloads.add(full_name(request.model), request)
 
     def statuses(self) -> list[NodeStatus]:
         """Return how each node stands, in the order in which they were named."""
@@ -268,17 +268,17 @@ class PoolBackend:
     async def aclose(self) -> None:
         """Turn waiting calls away, stop watching, and close the connections."""
         self._closed = True
-        self._wishes.close()
+        self._preloads.close()
         self.dispatcher.close()
         started, self._started = self._started, None
         if started is not None:
             started.cancel()
-        parts: list[Any] = [self._watch, self._warmer, self._sentinel]
+        parts: list[Any] = [self._watch, self._preloader, self._sentinel]
         await _close_all([*parts, *self._closing, *(member.client for member in self.members.values())])
         if started is not None:
             await asyncio.gather(started, return_exceptions=True)
 
-    def _changed(self, member: Member) -> None:
+    def _changed(self, member: PoolNode) -> None:
         """Take note of news about a node: calls that wait may want it now."""
         if member.state.key not in self.members:
             return  # a twin, which was just being asked
@@ -289,16 +289,16 @@ class PoolBackend:
         assert request.model is not None, "only such are wished for"
         model = full_name(request.model)
         states = [state for node in self._states if (state := node.models.get(model)) is not None]
-        length = self._parts.contexts.length(model, request.num_ctx, states)
+        length = self._services.contexts.length(model, request.num_ctx, states)
         node = self.dispatcher.preview(CallShape(model, num_ctx=length))
         if node is not None:
             keep_alive = request.keep_alive or self._options.keep_alive
-            self._warmer.prepare(self.members[node.key], model, num_ctx=length, keep_alive=keep_alive)
+            self._preloader.prepare(self.members[node.key], model, num_ctx=length, keep_alive=keep_alive)
 
-    def _loaded_ahead(self, member: Member, model: str, num_ctx: int | None) -> None:
+    def _loaded_ahead(self, member: PoolNode, model: str, num_ctx: int | None) -> None:
         self._watch.loaded(member, model, num_ctx=num_ctx, cold=True)
 
-    def _merged(self, member: Member, kept: Member) -> None:
+    def _merged(self, member: PoolNode, kept: PoolNode) -> None:
         """Use a server that is listed twice once: under the name that came first, with the larger of the two caps."""
         del self.members[member.state.key]
         self._states.remove(member.state)
@@ -307,7 +307,7 @@ class PoolBackend:
         self._closing.append(member.client)
         kept.state.limit = max(kept.state.limit, member.state.limit)
 
-    def _gone(self, member: Member, why: str) -> None:
+    def _gone(self, member: PoolNode, why: str) -> None:
         """Give up the silent calls of a node that is down."""
         error = BackendUnavailable(f"{member.state.name}: {why}", backend=NAME, node=member.url)
         self._sentinel.abandon(member, error)
@@ -341,11 +341,11 @@ def from_nodes(settings: Settings, nodes: Sequence[NodeSettings], report: Report
     return PoolBackend(settings, nodes, report=report)
 
 
-def _member(key: int, node: NodeSettings, settings: Settings, environ: Mapping[str, str]) -> Member:
+def _member(key: int, node: NodeSettings, settings: Settings, environ: Mapping[str, str]) -> PoolNode:
     client = open_client(settings, node, environ)
     memory = None if node.memory_gib is None else int(node.memory_gib * GIB)
     state = NodeState(key, node.name or client.node, limit=node.parallel, cap=node.parallel, memory_bytes=memory)
-    return Member(url=client.node, client=client, state=state, health=Health(node.parallel))
+    return PoolNode(url=client.node, client=client, state=state, health=Health(node.parallel))
 
 
 def _shortlist(states: Sequence[NodeState]) -> Shortlist | None:

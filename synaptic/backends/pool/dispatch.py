@@ -57,7 +57,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class PastPick:
-    """A decision as it was made; put into words when somebody asks."""
+    """A decision as it was made; put into words on demand."""
 
     tag: str
     model: str
@@ -94,7 +94,7 @@ class Dispatcher:
         self._rng = rng or random.Random()  # noqa: S311  (a choice among equals, not a secret)
         self._peers: dict[str, tuple[float, Rates]] = {}
         self._stranded_since: dict[str, float] = {}
-        self._nobody_ahead = Reservations()
+        self._nothing_reserved = Reservations()
         self._pass_is_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -129,7 +129,7 @@ class Dispatcher:
                 waiter.timer = None
 
     def acquire_at_once(self, waiter: Waiter, *, others_wait: bool = False) -> Lease | None:
-        """Return a place if there is one now and nobody waits for it (or ``others_wait`` does not matter).
+        """Return a place if one is free and no other call waits for it (or ``others_wait`` does not matter).
 
         Raises:
             ModelNotFound: As :meth:`acquire` does.
@@ -140,7 +140,7 @@ class Dispatcher:
         waiter.since = self._now()
         if self.waiting and not others_wait:
             return None
-        chosen = self._pick(waiter.shape, self._nobody_ahead)
+        chosen = self._pick(waiter.shape, self._nothing_reserved)
         if chosen.node is not None:
             return self._claim(waiter, chosen.node, chosen)
         if not chosen.possible:
@@ -151,12 +151,12 @@ class Dispatcher:
 
     def refusals(self, shape: CallShape) -> list[str]:
         """Return for each node why it cannot serve such a call; nothing if one can."""
-        chosen = self._pick(shape, self._nobody_ahead)
+        chosen = self._pick(shape, self._nothing_reserved)
         return [] if chosen.possible else refusals_of(chosen)
 
     def preview(self, shape: CallShape) -> NodeState | None:
         """Return which node such a call would go to, or wait for; nothing is claimed."""
-        chosen = self._pick(shape, self._nobody_ahead)
+        chosen = self._pick(shape, self._nothing_reserved)
         return chosen.node or chosen.awaited
 
     def changed(self) -> None:
@@ -216,7 +216,7 @@ class Dispatcher:
         now = self._now()
         ahead = Reservations()
         granted: list[tuple[Waiter, Lease]] = []
-        somebody_waits_on_purpose = False
+        waits_on_purpose = False
         stranded: list[tuple[Waiter, Pick]] = []
         free = self._free_places()
         for waiter in self.waiting.in_order(LOOK_AHEAD):
@@ -228,7 +228,7 @@ class Dispatcher:
                 free -= 1
             elif chosen.awaited is not None:
                 ahead.reserve(chosen.awaited, now + chosen.seconds)
-                somebody_waits_on_purpose = True
+                waits_on_purpose = True
             elif not chosen.possible:
                 stranded.append((waiter, chosen))
                 continue
@@ -242,7 +242,7 @@ class Dispatcher:
             else:
                 waiter.granted.set_result(lease)
         again = self._mind_the_stranded(stranded, now)
-        if somebody_waits_on_purpose and free > 0:
+        if waits_on_purpose and free > 0:
             again = min(again, now + RECONSIDER_SECONDS)
         self._reconsider_at(again)
 
@@ -260,7 +260,7 @@ class Dispatcher:
                 waiter.stranded_at = max(waiter.since, self._stranded_since.setdefault(waiter.shape.model, now))
             end = waiter.stranded_at + self._limits.recovery
             if end <= now:
-                self._refuse(waiter, nobody_left(waiter.shape, chosen, self._limits.recovery))
+                self._refuse(waiter, all_nodes_down(waiter.shape, chosen, self._limits.recovery))
             else:
                 again = min(again, end, now + PEER_SECONDS)
         return again
@@ -342,7 +342,7 @@ def never(shape: CallShape, chosen: Pick) -> BackendError | None:
     return ModelNotFound(text, hint=hint, backend=NAME)
 
 
-def nobody_left(shape: CallShape, chosen: Pick, seconds: float) -> BackendError:
+def all_nodes_down(shape: CallShape, chosen: Pick, seconds: float) -> BackendError:
     """Return the error for a call whose nodes are all down."""
     text = f"no node that has {shape.model!r} came back within {seconds:g} s ({reasons(chosen)})"
     return BackendUnavailable(text, hint="look at them with: synaptic nodes check", backend=NAME)

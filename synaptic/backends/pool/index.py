@@ -1,7 +1,7 @@
 """Of a large pool, the few nodes that are worth looking at for a call.
 
 The picker looks at every node that it is given; ten thousand would take it ten milliseconds. The shortlist keeps, for
-each model that somebody has asked for, the nodes in groups: free or busy, with the model in memory or not, and by
+each model that was asked for, the nodes in groups: free or busy, with the model in memory or not, and by
 speed. A change of a node moves it from one group to another; a call takes a few from the fastest groups.
 """
 
@@ -38,7 +38,7 @@ FEW_LOOKS, EVERY = 12, 2**62
 Kind: TypeAlias = Literal["free", "busy", "cold", "cold busy", "doubtful", "closed"]
 
 
-class Place(NamedTuple):
+class IndexPlace(NamedTuple):
     """Where a node is in the index of a model.
 
     Attributes:
@@ -85,7 +85,7 @@ class _Drawer:
     def draw(self, rng: Random, most: int, usable: Callable[[NodeState], bool], looks: int = EVERY) -> list[NodeState]:
         """Return up to ``most`` usable ones, neighbours from a random one on; after ``looks`` looks, what was found.
 
-        The neighbours change all the time, since whoever leaves is replaced by the last one.
+        The neighbours change all the time, since a node that leaves is replaced by the last one.
         """
         items = self._items
         count = len(items)
@@ -224,9 +224,9 @@ class Shortlist:
                 if node.key in line.places:
                     line.put(node, None)
 
-    def places(self, model: str) -> dict[int, Place]:
+    def places(self, model: str) -> dict[int, IndexPlace]:
         """Return where each node that has ``model`` is in its index."""
-        return {key: Place(*place) for key, place in self._line(model).places.items()}
+        return {key: IndexPlace(*place) for key, place in self._line(model).places.items()}
 
     def groups(self, model: str) -> dict[tuple[Kind, int], frozenset[int]]:
         """Return the nodes' keys in each group of ``model``."""

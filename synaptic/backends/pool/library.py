@@ -69,7 +69,7 @@ class PoolReply:
 class Pool:
     """A pool of Ollama nodes, for async code (``async with``) and for code that is not (``with``).
 
-    It starts nothing and asks nobody until the first call. Of the sync methods, each may be called from any thread; the
+    It starts nothing and contacts no node until the first call. The sync methods may be called from any thread; the
     async ones belong to the event loop that is the first to call one. A pool is used in one of the two ways.
 
     Args:
@@ -192,7 +192,7 @@ class Pool:
         return self._here(lambda backend: backend.decisions())
 
     async def aclose(self) -> None:
-        """Close the connections; calls that wait or run fail. A closed pool takes no more."""
+        """Close the connections; calls that wait or run fail. A closed pool refuses calls."""
         if self._loop is not None:
             await asyncio.to_thread(self.close)
         else:
@@ -340,7 +340,7 @@ class _Loop:
         try:
             return future.result()
         except CancelledError as exc:
-            raise _closed() from exc  # nobody else cancels it
+            raise _closed() from exc  # only close() cancels it
         except BaseException:
             future.cancel()
             raise

@@ -103,7 +103,7 @@ class Pick:
     """A decision.
 
     Attributes:
-        node: To be claimed now; ``None``: wait, or nobody can (``possible``).
+        node: To be claimed now; ``None``: wait, or no node can (``possible``).
         seconds: Expected until the call is complete, on ``node`` or on ``awaited``.
         awaited: The busy node that is worth waiting for.
         possible: Whether a node that is open now can serve the call, at once or when it has a place.
@@ -143,14 +143,14 @@ class Pick:
 
     @property
     def hopeless(self) -> bool:
-        """Whether no node will be able to serve the call, whoever comes back."""
+        """Whether no node will be able to serve the call, even when all of them are up."""
         return not self.possible and all(raw[_WHY].lasts for raw in self._raw)
 
 
 class Reservations:
     """Places that calls further ahead in the queue wait for, during one pass over the queue.
 
-    Whoever comes behind them sees the node as free only after them.
+    The calls behind them see the node as free only after them.
 
     Attributes:
         ends: Node's key -> when its calls will end, those that wait for it included, in order.
@@ -168,8 +168,8 @@ class Reservations:
     def reserve(self, node: NodeState, end: float) -> None:
         """Take note that a call waits for ``node``, and is expected to end there at ``end``.
 
-        A call that waits for a node with a free place waits for its memory: until then nobody else gets a place there,
-        or it would never come.
+        A call that waits for a node with a free place waits for its memory: until then no other call gets a place
+        there, or it would never be free.
         """
         ends = self.ends.get(node.key)
         cap = max(node.cap, 1)
@@ -323,7 +323,7 @@ def _out_of_question(
 
 
 def _reloads(state: ModelState, num_ctx: int | None) -> bool:
-    """Tell whether the model is loaded with a shorter context than asked for, so that it would be loaded anew."""
+    """Tell whether the model is loaded with a shorter context than asked for, so that it would be reloaded."""
     loaded = state.loaded_context
     if num_ctx is None or loaded is None or loaded >= num_ctx:
         return False
@@ -399,7 +399,7 @@ def footprint(state: ModelState, num_ctx: int | None) -> float:
 def _crowded(nodes: Sequence[NodeState]) -> float:
     """Return with more than how many calls a node's cache does not count: the mean and a standard deviation (AIBrix).
 
-    Otherwise everybody who shares a prefix would crowd on the one node that has it.
+    Otherwise all calls that share a prefix would crowd on the one node that has it.
     """
     total = squares = 0
     for node in nodes:

@@ -1,4 +1,4 @@
-"""Loading a model ahead of its first call: joined, not repeated, and only where it disturbs nobody."""
+"""Loading a model ahead of its first call: joined, not repeated, and only where it evicts no model in use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from synaptic.waiting import Rules
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from synaptic.backends.pool.node import Member, ModelState
+    from synaptic.backends.pool.node import ModelState, PoolNode
     from synaptic.messages import ChatRequest, Reporter
 
 USUAL_LOAD_SECONDS = 5.0
@@ -23,46 +23,46 @@ TOGETHER_SECONDS = 0.05
 """Steps that begin together have their calls bound within this; only then it shows which nodes are left."""
 
 
-class Wishes:
-    """Models that are wanted soon, until the calls of the steps that begin now are bound to their nodes.
+class PreloadRequests:
+    """Loads that are requested, until the calls of the steps that begin now are bound to their nodes.
 
     A load that is begun before may go to the very node that the call of a running step is about to take, and push its
     model out of memory there.
 
     Args:
-        begin: Begins what one wish asks for.
+        begin: Begins one load.
 
     """
 
     def __init__(self, begin: Callable[[ChatRequest], None]) -> None:
         self._begin = begin
-        self._wishes: dict[str, ChatRequest] = {}
+        self._preloads: dict[str, ChatRequest] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, model: str, request: ChatRequest) -> None:
-        """Take note of a wish; the latest for a model counts."""
-        self._wishes[model] = request
+        """Note a request; the latest for a model counts."""
+        self._preloads[model] = request
 
     def call_was_bound(self) -> None:
-        """Take note that a node has got a call: what is wanted can be begun shortly."""
-        if self._wishes and self._timer is None:
+        """Take note that a node has got a call: the loads can begin shortly."""
+        if self._preloads and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(TOGETHER_SECONDS, self._grant)
 
     def close(self) -> None:
         """Forget them."""
-        self._wishes.clear()
+        self._preloads.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _grant(self) -> None:
         self._timer = None
-        wishes, self._wishes = self._wishes, {}
-        for request in wishes.values():
+        requests, self._preloads = self._preloads, {}
+        for request in requests.values():
             self._begin(request)
 
 
-class Warmer:
+class Preloader:
     """Loads models of one pool ahead.
 
     Args:
@@ -75,8 +75,8 @@ class Warmer:
     def __init__(
         self,
         *,
-        changed: Callable[[Member], None],
-        loaded: Callable[[Member, str, int | None], None],
+        changed: Callable[[PoolNode], None],
+        loaded: Callable[[PoolNode, str, int | None], None],
         report: Reporter,
     ) -> None:
         self._changed = changed
@@ -90,7 +90,7 @@ class Warmer:
         """Node's key -> the model that is being loaded there."""
         return {key: model for key, (model, _) in self._loads.items()}
 
-    def prepare(self, member: Member, model: str, *, num_ctx: int | None, keep_alive: str | None) -> bool:
+    def prepare(self, member: PoolNode, model: str, *, num_ctx: int | None, keep_alive: str | None) -> bool:
         """Begin to load ``model`` on a node; return whether it is, or will be, in memory.
 
         It is not begun where another load is under way, or where it could push out a model that is in use.
@@ -107,7 +107,7 @@ class Warmer:
         now = loop.time()
         if max(state.refused_until, self._not_before.get((key, model), 0.0)) > now:
             return False
-        if not _disturbs_nobody(member, state, num_ctx):
+        if not _evicts_nothing_in_use(member, state, num_ctx):
             return False
         state.loading_until = now + (state.rates.load_seconds or USUAL_LOAD_SECONDS)
         task = loop.create_task(self._load(member, state, num_ctx, keep_alive))
@@ -121,7 +121,7 @@ class Warmer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _load(self, member: Member, state: ModelState, num_ctx: int | None, keep_alive: str | None) -> None:
+    async def _load(self, member: PoolNode, state: ModelState, num_ctx: int | None, keep_alive: str | None) -> None:
         loop = asyncio.get_running_loop()
         model, began = state.name, loop.time()
         self._changed(member)
@@ -140,8 +140,8 @@ class Warmer:
             del self._loads[member.state.key]
             self._changed(member)
 
-    def _failed(self, member: Member, state: ModelState, error: BackendError) -> None:
-        """Let a model be that cannot be loaded there: calls would fare no better."""
+    def _failed(self, member: PoolNode, state: ModelState, error: BackendError) -> None:
+        """Back off from a model that cannot be loaded there: calls would fail, too."""
         until = asyncio.get_running_loop().time() + Rules.LOAD_AHEAD.longest
         self._not_before[member.state.key, state.name] = until
         if judge(error).blame == "model":
@@ -151,12 +151,12 @@ class Warmer:
 
 
 def _is_loaded_otherwise(state: ModelState, num_ctx: int | None) -> bool:
-    """Return whether a call would have the model loaded anew, since it is loaded with a shorter context."""
+    """Return whether a call would reload the model, since it is loaded with a shorter context."""
     wanted = min(num_ctx or 0, state.context_length or num_ctx or 0)
     return state.loaded_context is not None and state.loaded_context < wanted
 
 
-def _disturbs_nobody(member: Member, model: ModelState, num_ctx: int | None) -> bool:
+def _evicts_nothing_in_use(member: PoolNode, model: ModelState, num_ctx: int | None) -> bool:
     """Return whether a load leaves alone what is in use: nothing is, or memory holds both for certain."""
     state = member.state
     if model.name in state.busy_models:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Budget(Protocol):
-    """Bounds on one pipeline; ``None`` is no bound. ``tokens`` are those of prompts and replies together."""
+    """Bounds on one pipeline; ``None`` is unbounded. ``tokens`` are those of prompts and replies together."""
 
     @property
     def tokens(self) -> int | None:
@@ -37,7 +37,7 @@ class Budget(Protocol):
 class Meter:
     """Counts what one pipeline inside a run has used, and says when it is too much.
 
-    What is used is used by every pipeline around this one, too. Time is measured by whoever runs the steps: the meter
+    What is used is used by every pipeline around this one, too. Time is measured by the executor: the meter
     only knows the bound.
 
     Args:
@@ -47,7 +47,7 @@ class Meter:
     Attributes:
         tokens: Used so far.
         calls: Made so far.
-        most_tokens: How many there are; ``None`` is no bound.
+        most_tokens: How many there are; ``None`` is unbounded.
         most_calls: The same of calls.
         seconds: The same of time.
         root: The meter of the outermost pipeline: one for each run.

@@ -21,7 +21,7 @@ class FallingBack(BackendWrapper):
     """Asks the next model once the one before has failed with a :class:`~synaptic.errors.BackendError`.
 
     Every model gets the retries of its own. A prompt that does not fit one model's context may fit the next one's. A
-    budget that is used up is no failure of a model, and ends the call.
+    budget that is used up ends the call: the model did not fail.
 
     Args:
         inner: What is asked.
@@ -72,7 +72,7 @@ class FallingBack(BackendWrapper):
 
 
 def _saying_who_was_asked(error: BackendError, models: Sequence[str | None]) -> BackendError:
-    """Return a copy of the error; the error itself may belong to somebody who raises it again."""
+    """Return a copy of the error; the error itself may be raised again by its owner."""
     names = ", ".join(model or "the backend's own model" for model in models)
     told = copy.copy(error)
     told.message = f"{error.message} (models asked: {names})"

@@ -41,7 +41,7 @@ class TakenApart:
         return [part for parts in self.parts for part in parts if isinstance(part, Value)]
 
     def put_together(self, shown: Callable[[Value], str] = lambda value: value.text) -> ChatRequest:
-        """Return the request with each value as ``shown`` gives it; it has no spans any more."""
+        """Return the request with each value as ``shown`` gives it; it has no spans then."""
         messages = zip(self.request.messages, self.parts, strict=True)
         return replace(
             self.request,

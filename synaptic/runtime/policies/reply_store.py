@@ -117,7 +117,7 @@ class _Database:
                 self._move_aside(exc)
                 return work()
         except UnicodeError:
-            return None  # half a character, as a model's JSON may have it, is no text that SQLite takes
+            return None  # half a character, as a model's JSON may have it, is not a text that SQLite takes
         except (sqlite3.Error, OSError) as exc:
             self.close()
             if not self._has_complained:
@@ -167,7 +167,7 @@ class _Database:
             connection.execute(f"DELETE FROM replies WHERE key IN ({oldest})", (max(1, count // 10),))  # noqa: S608  (two constants)
 
     def _move_aside(self, damage: sqlite3.DatabaseError) -> None:
-        """Begin anew, unless another process has done so already: the file at the path is another one then."""
+        """Start an empty store, unless another process has replaced the file already."""
         self.close()
         with contextlib.suppress(FileNotFoundError):
             if self._path.stat().st_ino != self._inode:
@@ -177,7 +177,7 @@ class _Database:
             self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
             self._path.replace(aside)
-        self.complaints.append(f"the kept replies were damaged ({damage}): moved to {aside}, and begun anew")
+        self.complaints.append(f"the kept replies were damaged ({damage}): moved to {aside}, and an empty file begun")
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

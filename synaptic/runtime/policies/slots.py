@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from synaptic.models import full_name
 from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
-from synaptic.waiting import Entry, PriorityQueue
+from synaptic.waiting import PriorityQueue, QueueEntry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Iterator, Mapping
@@ -28,7 +28,7 @@ Places: TypeAlias = "tuple[tuple[Hashable, int], ...]"
 """The buckets in which a place is needed, each with how many places it has."""
 
 
-class _Waiter(Entry):
+class _Waiter(QueueEntry):
     __slots__ = ("granted",)
 
     def __init__(self, priority: int, rank: int) -> None:

@@ -22,7 +22,7 @@ async def truncate_oldest(request: ChatRequest, room: int, counter: TokenCounter
     """Return the request with its longest values cut to one length, the greatest that fits ``room`` tokens.
 
     What is oldest stands first, so a value loses its beginning; a mark says how much. Values shorter than that length
-    stay whole, and so does everything that is no value.
+    stay whole, and so does everything that is not a value.
 
     Returns:
         The request, or ``None`` if what may not be cut does not fit.

@@ -60,7 +60,7 @@ class nodes_of(AsyncExitStack):  # noqa: N801  (reads like a function)
 
 def nothing_is_left(pool):
     """Check what no call may leave behind, beside what the trial checks itself."""
-    parts = pool._parts
+    parts = pool._services
     assert (parts.budget.active, parts.budget.retrying, len(parts.budget._waiting)) == (0, 0, 0)
     assert len(parts.sentinel) == 0
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synaptic.backends.pool.node.facts import SEEN_COUNTS, LoadedModel, read_facts, read_shown, update
-from synaptic.backends.pool.node.identity import HERE, Place, own_addresses, place_of, twins
+from synaptic.backends.pool.node.identity import HERE, ServerAddress, own_addresses, place_of, twins
 from synaptic.backends.pool.node.state import ModelState, NodeState
 
 GB = 10**9
@@ -179,7 +179,7 @@ def test_numbers_that_no_machine_has_are_left_out():
 
 
 def place(*addresses, port=11434, path="", host=""):
-    return Place(frozenset(addresses), port, path, host)
+    return ServerAddress(frozenset(addresses), port, path, host)
 
 
 @pytest.mark.parametrize(

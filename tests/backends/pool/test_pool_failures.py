@@ -18,7 +18,7 @@ from synaptic.backends.http.errors import (
     status_error,
 )
 from synaptic.backends.ollama.api import status_error as ollama_error
-from synaptic.backends.pool.node.failures import Failure, judge
+from synaptic.backends.pool.node.failures import CallFailure, judge
 from synaptic.errors import BackendError
 
 ORIGIN = Origin("ollama", "http://desk:11434")
@@ -58,7 +58,7 @@ def family(kind: type[BackendError]) -> set[type[BackendError]]:
     return {kind}.union(*(family(below) for below in kind.__subclasses__() if below.__module__ == errors.__name__))
 
 
-def verdict(failure: Failure) -> tuple[str, bool, bool]:
+def verdict(failure: CallFailure) -> tuple[str, bool, bool]:
     return failure.blame, failure.down, failure.elsewhere
 
 

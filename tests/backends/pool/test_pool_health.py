@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from synaptic.backends.pool.node.failures import Failure
+from synaptic.backends.pool.node.failures import CallFailure
 from synaptic.backends.pool.node.health import (
     CALM_SECONDS,
     CALM_SUCCESSES,
@@ -24,8 +24,8 @@ from synaptic.backends.pool.node.state import NodeState
 from synaptic.waiting import Rules
 
 LONGEST_EJECTION, LONGEST_PAUSE = Rules.EJECTION.longest, Rules.BUSY_PAUSE.longest
-SOFT = Failure("node", down=False, delivered=True, elsewhere=True, why="it failed")
-HARD = Failure("node", down=True, delivered=False, elsewhere=True, why="nothing answers there")
+SOFT = CallFailure("node", down=False, delivered=True, elsewhere=True, why="it failed")
+HARD = CallFailure("node", down=True, delivered=False, elsewhere=True, why="nothing answers there")
 JITTER = 1.1
 
 
@@ -47,7 +47,7 @@ class Node:
     def condition(self) -> str:
         return self.health.condition(self.now)
 
-    def fail(self, failure: Failure = SOFT, times: int = 1, *, last_candidate: bool = False) -> None:
+    def fail(self, failure: CallFailure = SOFT, times: int = 1, *, last_candidate: bool = False) -> None:
         for _ in range(times):
             self.health.failed(failure, self.now, last_candidate=last_candidate)
 

@@ -13,9 +13,9 @@ from faulty_node import FaultyNode
 from synaptic.backends.ollama.backend import OllamaBackend
 from synaptic.backends.pool.node.facts import read_facts, update
 from synaptic.backends.pool.node.health import Health
-from synaptic.backends.pool.node.node import Member
+from synaptic.backends.pool.node.node import PoolNode
 from synaptic.backends.pool.node.state import NodeState
-from synaptic.backends.pool.warm import Warmer
+from synaptic.backends.pool.warm import Preloader
 from synaptic.waiting import Backoff, Rules
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ class Kitchen:
     """A warmer, one node, and what was heard of them."""
 
     node: FaultyNode
-    member: Member
+    member: PoolNode
     reports: list[BackendReport] = field(default_factory=list)
     loaded: list[tuple[str, int | None]] = field(default_factory=list)
     changes: int = 0
 
     def __post_init__(self) -> None:
-        self.warmer = Warmer(changed=self._changed, loaded=self._loaded, report=self.reports.append)
+        self.warmer = Preloader(changed=self._changed, loaded=self._loaded, report=self.reports.append)
 
     def prepare(self, model, num_ctx=4096, keep_alive="10m"):
         return self.warmer.prepare(self.member, model, num_ctx=num_ctx, keep_alive=keep_alive)
@@ -64,7 +64,7 @@ async def kitchen_with(**config):
     async with FaultyNode(**config) as node:
         client = OllamaBackend(node.url)
         state = NodeState(0, "desk", limit=2, cap=2)
-        kitchen = Kitchen(node, Member(url=node.url, client=client, state=state, health=Health(2)))
+        kitchen = Kitchen(node, PoolNode(url=node.url, client=client, state=state, health=Health(2)))
         try:
             await kitchen.look()
             yield kitchen

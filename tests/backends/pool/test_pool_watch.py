@@ -16,6 +16,7 @@ from synaptic.backends.pool.dispatch import Limits
 from synaptic.backends.pool.node import watch as watching
 from synaptic.errors import ModelNotFound
 from synaptic.settings.load import NodeSettings, Settings
+from synaptic.waiting import Backoff, Rules
 
 if TYPE_CHECKING:
     from faulty_node_http import Request
@@ -120,7 +121,7 @@ async def test_a_node_that_cannot_list_its_models_is_down_and_says_why():
 
 
 async def test_a_listing_that_fails_later_closes_nothing_and_is_soon_asked_for_again(monkeypatch):
-    monkeypatch.setattr(watching, "MISSED_LISTING_AGAIN", 0.1)
+    monkeypatch.setattr(Rules, "LISTING", Backoff((0.1,)))
     async with SlowListing() as node, pool_over([node]) as trial:
         node.refuses = True
         trial.pool._watch.doubted(trial.pool.members[0])

@@ -1,5 +1,5 @@
-from .call import Call as Call
-from .call import Parts as Parts
+from .call import PoolCall as PoolCall
+from .call import PoolServices as PoolServices
 from .lease import Lease as Lease
 from .retry_budget import RetryBudget as RetryBudget
 from .sentinel import Sentinel as Sentinel

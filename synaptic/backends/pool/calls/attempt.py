@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends.pool.calls.lease import Lease
     from synaptic.backends.pool.calls.sentinel import SilentCall
-    from synaptic.backends.pool.node import Member
+    from synaptic.backends.pool.node import PoolNode
     from synaptic.messages import ChatRequest, Finished, ReplyChunk
 
 
@@ -28,7 +28,9 @@ class Attempt:
 
     __slots__ = ("_chunks", "_deadline", "first_at", "lease", "member", "request", "sent_at")
 
-    def __init__(self, member: Member, lease: Lease, request: ChatRequest, deadline: SilentCall, *, now: float) -> None:
+    def __init__(
+        self, member: PoolNode, lease: Lease, request: ChatRequest, deadline: SilentCall, *, now: float
+    ) -> None:
         self.member = member
         self.lease = lease
         self.request = request

@@ -26,23 +26,23 @@ if TYPE_CHECKING:
     from synaptic.backends.pool.calls.sentinel import Sentinel
     from synaptic.backends.pool.dispatch import Dispatcher
     from synaptic.backends.pool.learned import ContextBook, Prefixes
-    from synaptic.backends.pool.node import Failure, Member, ModelState, Watch
+    from synaptic.backends.pool.node import CallFailure, ModelState, PoolNode, Watch
     from synaptic.messages import ChatRequest, Chunk
 
 THINKS, NO_NEEDS = frozenset({"thinking"}), frozenset[str]()
 
 MOST_REFUSALS = 20
-"""Nodes that refuse a call without having taken it do not count as failovers; this ends it if that never ends."""
+"""Nodes that refuse a call before they take it do not count as failovers; this bounds them."""
 
 PATIENCE_FACTOR = 3.0
 """A node is asked whether it lives when its first token takes so many times as long as usual."""
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What calls share: the pool's organs; ``bound`` hears of each call that a node has got."""
+class PoolServices:
+    """What the calls of a pool share; ``bound`` is called for each call that a node has got."""
 
-    members: Mapping[int, Member]
+    members: Mapping[int, PoolNode]
     dispatcher: Dispatcher
     sentinel: Sentinel
     watch: Watch
@@ -55,21 +55,21 @@ class Parts:
     bound: Callable[[], None]
 
 
-class Call:
+class PoolCall:
     """One request on its way.
 
     Args:
-        parts: The pool.
+        pool: What it shares with other calls.
         request: With its model.
         model: Of the request, with its tag.
         chain: The prompt's prefixes, for the nodes' caches.
 
     """
 
-    def __init__(self, parts: Parts, request: ChatRequest, model: str, chain: tuple[int, ...]) -> None:
-        states = [state for member in parts.members.values() if (state := member.state.models.get(model)) is not None]
-        length = parts.contexts.length(model, request.num_ctx, states)
-        self._parts = parts
+    def __init__(self, pool: PoolServices, request: ChatRequest, model: str, chain: tuple[int, ...]) -> None:
+        states = [state for member in pool.members.values() if (state := member.state.models.get(model)) is not None]
+        length = pool.contexts.length(model, request.num_ctx, states)
+        self._pool = pool
         self._request = replace(request, num_ctx=length) if length != request.num_ctx else request
         self._model = model
         self._chain = chain
@@ -77,22 +77,22 @@ class Call:
         self._shape = CallShape(
             model,
             prompt_tokens=prompt_tokens(request),
-            output_tokens=parts.sizes.expected(model, request),
+            output_tokens=pool.sizes.expected(model, request),
             needs=THINKS if request.think else NO_NEEDS,
             num_ctx=length,
-            cached=parts.prefixes.cached(model, chain),
+            cached=pool.prefixes.cached(model, chain),
         )
         self._waiter = Waiter(self._shape, priority=request.priority, rank=request.rank, tag=request.tag)
         self._end: float | None = None
         self._sent = 0
         self._refusals = 0
         self._retries = False
-        self._member: Member | None = None
+        self._member: PoolNode | None = None
 
     async def stream(self) -> AsyncGenerator[Chunk, None]:
         """Yield the reply, from one node or from several one after the other."""
-        parts = self._parts
-        parts.budget.active += 1
+        pool = self._pool
+        pool.budget.active += 1
         lease: Lease | None = None
         try:
             lease = await self._first_lease()
@@ -115,25 +115,25 @@ class Call:
                     yield self._notice(error, lease, stays=stays)
         finally:
             if lease is not None:
-                lease.release()  # once more does no harm: the call may have ended between two nodes
-            parts.budget.active -= 1
+                lease.release()  # idempotent: the call may have ended between two nodes
+            pool.budget.active -= 1
             self._leave_the_budget()
 
     async def _first_lease(self) -> Lease:
         """Wait for a node; a model that none is known to have may have been fetched since they were last asked."""
-        parts = self._parts
+        pool = self._pool
         try:
-            return await parts.dispatcher.acquire(self._waiter)
+            return await pool.dispatcher.acquire(self._waiter)
         except ModelNotFound:
-            if not await parts.watch.refresh():
+            if not await pool.watch.refresh():
                 raise
-        return await parts.dispatcher.acquire(self._waiter)
+        return await pool.dispatcher.acquire(self._waiter)
 
     async def _pieces(self, lease: Lease) -> AsyncGenerator[Chunk, None]:
         """Yield what the node of the lease, or one that overtakes it, has to add; its place is free before the last."""
         attempt = self._send(lease)
         try:
-            if self._parts.hedge:
+            if self._pool.hedge:
                 attempt, chunk = await first_of_two(attempt, self._twin, self._threshold(attempt), self._lost)
             else:
                 chunk = await attempt.next()
@@ -151,8 +151,8 @@ class Call:
 
     def _send(self, lease: Lease) -> Attempt:
         """Send what is still to be produced to the node of the lease."""
-        parts = self._parts
-        member = parts.members[lease.node.key]
+        pool = self._pool
+        member = pool.members[lease.node.key]
         limits = self._request.timeouts
         now = asyncio.get_running_loop().time()
         if self._end is None and limits.total is not None:
@@ -160,42 +160,42 @@ class Call:
         state = lease.node.models.get(self._model)
         usual = state.rates.first_token if state is not None else 0.0
         patience = max(SUSPICIOUS_SILENCE, PATIENCE_FACTOR * usual)
-        deadline = SilentCall(member, limits, parts.sentinel, end=self._end, patience=patience)
+        deadline = SilentCall(member, limits, pool.sentinel, end=self._end, patience=patience)
         if lease.cold and state is not None:
             state.loading_until = max(state.loading_until, now + lease.pick.load)
-        parts.prefixes.note(lease.node.key, self._model, self._chain, kept=lease.node.limit)
-        parts.bound()
+        pool.prefixes.note(lease.node.key, self._model, self._chain, kept=lease.node.limit)
+        pool.bound()
         return Attempt(member, lease, self._continuation.request(), deadline, now=now)
 
     def _completed(self, attempt: Attempt, last: Finished) -> Finished:
         """Learn from a complete call, and return its last chunk."""
-        parts, member = self._parts, attempt.member
+        pool, member = self._pool, attempt.member
         now = asyncio.get_running_loop().time()
         sample = attempt.sample(last, self._continuation.chunks)
-        parts.sizes.learn(self._model, self._request, sample.output_tokens + self._continuation.before)
+        pool.sizes.learn(self._model, self._request, sample.output_tokens + self._continuation.before)
         state = member.state.models.get(self._model)
         if state is not None:
             self._learn(member, state, sample.load)
             state.rates.learn(sample, now)
         member.served += 1
-        parts.watch.used()
+        pool.watch.used()
         if member.health.succeeded(now):
             member.health.apply(member.state, now)
-            parts.dispatcher.touched(member.state)
+            pool.dispatcher.touched(member.state)
         usage = self._continuation.usage(last.usage)
         return replace(last, usage=usage, model=last.model or self._model, node=member.url)
 
-    def _learn(self, member: Member, state: ModelState, load: float) -> None:
+    def _learn(self, member: PoolNode, state: ModelState, load: float) -> None:
         """Take note that the model is in the node's memory now; a load is looked at more closely."""
         was_resident, state.resident, state.loading_until = state.resident, True, 0.0
         state.seen_at = asyncio.get_running_loop().time()
         if load > COLD_LOAD_SECONDS or not was_resident:
-            self._parts.watch.loaded(member, self._model, num_ctx=self._shape.num_ctx, cold=load > COLD_LOAD_SECONDS)
-            self._parts.dispatcher.touched(member.state)
+            self._pool.watch.loaded(member, self._model, num_ctx=self._shape.num_ctx, cold=load > COLD_LOAD_SECONDS)
+            self._pool.dispatcher.touched(member.state)
 
-    def _failed(self, error: BackendError) -> Failure:
+    def _failed(self, error: BackendError) -> CallFailure:
         """Hold the node to account; raise the error if no other could do better."""
-        parts, member = self._parts, self._member
+        pool, member = self._pool, self._member
         assert member is not None, "some node has failed"
         failure = judge(error)
         if self._continuation.chunks:
@@ -208,51 +208,51 @@ class Call:
         now = asyncio.get_running_loop().time()
         if failure.blame == "model" and not self._could_be_served_elsewhere(key, now):
             raise error
-        if not failure.elsewhere or self._sent > parts.failovers or self._refusals > MOST_REFUSALS:
+        if not failure.elsewhere or self._sent > pool.failovers or self._refusals > MOST_REFUSALS:
             raise error
         if failure.blame != "busy":
             self._shape.tried |= {key}
         return failure
 
-    def _hold_to_account(self, member: Member, failure: Failure) -> None:
-        """Have a node's failure tell on what it gets from now on."""
-        parts, node = self._parts, member.state
+    def _hold_to_account(self, member: PoolNode, failure: CallFailure) -> None:
+        """Count a failure against what failed: the node's circuit breaker, or its model."""
+        pool, node = self._pool, member.state
         now = asyncio.get_running_loop().time()
         state = node.models.get(self._model)
         if state is not None:
             state.loading_until = 0.0
         if failure.blame == "model" and state is not None:
             state.refused_until, state.refused_why = now + Rules.REFUSED_MODEL.longest, failure.why
-            parts.watch.doubted(member)
+            pool.watch.doubted(member)
         elif failure.blame == "busy":
             member.health.busy(now, failure.retry_after)
         elif failure.blame == "node":
             member.health.failed(failure, now, last_candidate=self._is_last(node.key))
-            parts.prefixes.forget(node.key)
-            parts.watch.doubted(member)
+            pool.prefixes.forget(node.key)
+            pool.watch.doubted(member)
         if failure.blame != "call":
             member.errors += 1
             member.history.append(PastError(time.time(), failure.why))
         member.health.apply(node, now)
-        parts.dispatcher.touched(node)
+        pool.dispatcher.touched(node)
 
-    async def _next_lease(self, failure: Failure, error: BackendError) -> Lease:
+    async def _next_lease(self, failure: CallFailure, error: BackendError) -> Lease:
         """Wait for another node; a call that had reached its node counts against the budget of retries.
 
         No bound on time runs meanwhile, as none does while a call waits for its first node.
         """
-        parts, loop = self._parts, asyncio.get_running_loop()
+        pool, loop = self._pool, asyncio.get_running_loop()
         began = loop.time()
         if failure.delivered:
-            await parts.budget.enter()
+            await pool.budget.enter()
             self._retries = True
             assert self._member is not None, "some node has failed"
             if self._is_last(self._member.state.key):
                 await asyncio.sleep(Rules.SAME_NODE.delay(self._sent))
         self._waiter.attempt += 1
-        self._shape.cached = parts.prefixes.cached(self._model, self._chain)
+        self._shape.cached = pool.prefixes.cached(self._model, self._chain)
         try:
-            lease = await parts.dispatcher.acquire(self._waiter)
+            lease = await pool.dispatcher.acquire(self._waiter)
         except BackendError as none_left:
             raise none_left from error
         if self._end is not None:
@@ -269,7 +269,7 @@ class Call:
     def _leave_the_budget(self) -> None:
         if self._retries:
             self._retries = False
-            self._parts.budget.leave()
+            self._pool.budget.leave()
 
     def _lost(self, loser: Attempt, error: BackendError | None) -> None:
         """Learn from an attempt that another node outlived: it has failed, or would have taken this long at least."""
@@ -282,14 +282,14 @@ class Call:
 
     def _could_be_served_elsewhere(self, key: int, now: float) -> bool:
         """Return whether another node has the model, and is not known to refuse it; it may be down for now."""
-        states = (member.state.models.get(self._model) for other, member in self._parts.members.items() if other != key)
+        states = (member.state.models.get(self._model) for other, member in self._pool.members.items() if other != key)
         return any(state is not None and state.refused_until <= now for state in states)
 
     def _is_last(self, key: int) -> bool:
         """Return whether no other node could serve the call now."""
         return not any(
             member.state.cap > 0 and self._model in member.state.models
-            for other, member in self._parts.members.items()
+            for other, member in self._pool.members.items()
             if other != key
         )
 
@@ -298,7 +298,7 @@ class Call:
 
         That of the node itself; where it has too few samples, the best of the others.
         """
-        states = [member.state.models.get(self._model) for member in self._parts.members.values()]
+        states = [member.state.models.get(self._model) for member in self._pool.members.values()]
         own = attempt.member.state.models.get(self._model)
         known = own.rates.first_token_quantile(0.95) if own is not None else None
         if known is not None:
@@ -307,12 +307,12 @@ class Call:
         return min((quantile for quantile in others if quantile is not None), default=None)
 
     def _twin(self, first: Attempt) -> Attempt | None:
-        """Send a second copy to another node that has a place now and nobody waits for; ``None`` if there is none."""
+        """Send a second copy to another node with a free place that no call waits for; ``None`` without one."""
         key = first.lease.node.key
         shape = replace(self._shape, tried=self._shape.tried | {key})
         twin = Waiter(shape, tag=self._waiter.tag, attempt=self._waiter.attempt)
         try:
-            lease = self._parts.dispatcher.acquire_at_once(twin)
+            lease = self._pool.dispatcher.acquire_at_once(twin)
         except BackendError:
             return None
         if lease is None:

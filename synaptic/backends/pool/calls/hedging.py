@@ -27,7 +27,7 @@ async def first_of_two(
     """Return the first chunk and the attempt that it comes from; the connection of the other one is closed.
 
     Args:
-        first: Already sent. Whoever calls closes it, unless another attempt is returned: then it is closed here.
+        first: Already sent. The caller closes it, unless another attempt is returned: then it is closed here.
         second: Sends the copy, or returns ``None`` where no other node is free.
         after: Seconds without a chunk until then, and from one try to the next; ``None`` sends no copy.
         lost: Gets an attempt that another one outlived, with what it failed of; ``None`` if it was merely slower.
@@ -67,7 +67,7 @@ async def first_of_two(
                     return attempt, chunk
     finally:
         await _drop(racing, first, winner)
-    assert failed is not None, "whoever does not win has failed"
+    assert failed is not None, "an attempt that does not win has failed"
     raise failed
 
 

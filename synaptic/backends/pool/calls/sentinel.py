@@ -19,7 +19,7 @@ from synaptic.waiting import Deadline, Deadlines
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from synaptic.backends.pool.node import Member
+    from synaptic.backends.pool.node import PoolNode
     from synaptic.errors import BackendError
     from synaptic.messages import Timeouts
 
@@ -45,7 +45,7 @@ class SilentCall(Deadline):
     __slots__ = ("_asked_at", "_patience", "_sentinel", "member")
 
     def __init__(
-        self, member: Member, limits: Timeouts, sentinel: Sentinel, *, end: float | None, patience: float
+        self, member: PoolNode, limits: Timeouts, sentinel: Sentinel, *, end: float | None, patience: float
     ) -> None:
         self.member = member
         self._patience = patience
@@ -82,19 +82,19 @@ class Sentinel(Deadlines[SilentCall]):
 
     """
 
-    def __init__(self, lives: Callable[[Member], Awaitable[bool]]) -> None:
+    def __init__(self, lives: Callable[[PoolNode], Awaitable[bool]]) -> None:
         super().__init__()
         self._lives = lives
         self._asking: dict[int, asyncio.Task[None]] = {}
 
-    def abandon(self, member: Member, error: BackendError) -> None:
+    def abandon(self, member: PoolNode, error: BackendError) -> None:
         """Give up the calls of a node that have had nothing from it for a while."""
         now = asyncio.get_running_loop().time()
         for call in self:
             if call.member is member and call.waiting and now - call.since >= ABANDONED_SILENCE:
                 call.give_up(error)
 
-    def suspect(self, member: Member) -> None:
+    def suspect(self, member: PoolNode) -> None:
         """Ask a node whether it lives, unless it is being asked."""
         key = member.state.key
         if key not in self._asking:
@@ -110,7 +110,7 @@ class Sentinel(Deadlines[SilentCall]):
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
 
-    async def _ask(self, member: Member) -> None:
+    async def _ask(self, member: PoolNode) -> None:
         if not await self._lives(member):
-            text = f"{member.state.name} does not answer any more"
+            text = f"{member.state.name} has stopped answering"
             self.abandon(member, BackendUnavailable(text, backend=NAME, node=member.url))

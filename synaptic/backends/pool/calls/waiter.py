@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from synaptic.waiting import Entry
+from synaptic.waiting import QueueEntry
 
 if TYPE_CHECKING:
     import asyncio
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from synaptic.backends.pool.node import CallShape
 
 
-class Waiter(Entry):
+class Waiter(QueueEntry):
     """One call in the queue, in the lane of its model. A call that a node has failed keeps its arrival.
 
     Attributes:

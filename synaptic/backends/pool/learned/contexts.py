@@ -1,6 +1,6 @@
 """The context length that each model is asked for: one for all calls of it, so that no call forces a reload.
 
-Ollama loads a model anew whenever a request names another ``num_ctx`` than it is loaded with, and uses a default that
+Ollama reloads a model whenever a request names another ``num_ctx`` than it is loaded with, and uses a default that
 depends on the machine where a request names none. So a length is always sent, and it only ever grows.
 """
 

@@ -1,10 +1,10 @@
 from .access import access_notices as access_notices
 from .access import open_client as open_client
-from .failures import Failure as Failure
+from .failures import CallFailure as CallFailure
 from .failures import judge as judge
 from .health import Health as Health
-from .node import Member as Member
 from .node import PastError as PastError
+from .node import PoolNode as PoolNode
 from .snapshot import node_status as node_status
 from .state import NOTHING_CACHED as NOTHING_CACHED
 from .state import CallShape as CallShape

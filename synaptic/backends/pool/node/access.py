@@ -69,7 +69,7 @@ def certificates(node: NodeSettings) -> Path | None:
     """Return the file of certificates that are believed for ``node``; ``None`` is the system's.
 
     Raises:
-        ConfigError: If there is no such file.
+        ConfigError: If the file does not exist.
 
     """
     if node.ca_file is None:
@@ -125,7 +125,7 @@ def _from_file(node: NodeSettings, kind: str, name: str) -> str:
     path = _path(name)
     hint = f"write the {kind} into it, alone, or change {kind}_file of the node"
     try:
-        # A pipe would make whoever opens it wait for its other end.
+        # To open a pipe is to wait for its other end.
         if not stat.S_ISREG(path.stat().st_mode):
             _refuse(node, f"{path} is no regular file", hint)
         with path.open("rb") as file:

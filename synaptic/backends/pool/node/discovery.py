@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import httpx
 
 MAX_ADDRESSES = 1024
-"""A /22 of IPv4. Whoever has machines in more of them knows their addresses."""
+"""A /22 of IPv4. A network with more machines is one whose addresses are known."""
 
 CONCURRENCY = 64
 WITHIN_SECONDS = 1.0
@@ -90,7 +90,7 @@ def addresses(cidr: str) -> AddressRange:
     """Return the addresses that ``cidr`` names: ``192.168.1.0/24``, or one address.
 
     Raises:
-        UsageError: If it is no network, or one of more than 1024 addresses; says what to write instead.
+        UsageError: If it is not a network, or one of more than 1024 addresses; says what to write instead.
 
     """
     text = cidr.strip().strip("[]")
@@ -162,7 +162,7 @@ async def scan(
 
 
 async def _ask(url: str, within: float) -> FoundNode | None:
-    """Return what is at ``url``, if it is an Ollama or somebody who asks for credentials before saying so."""
+    """Return what is at ``url``, if it is an Ollama, or asks for credentials before it says what it is."""
     refused: list[int] = []
 
     def note_status(status: int, body: bytes) -> None:

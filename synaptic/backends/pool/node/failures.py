@@ -41,12 +41,12 @@ _NEVER_SENT = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class CallFailure:
     """What to make of one failed call.
 
     Attributes:
-        blame: Whose fault it was: the node's, of this model on this node, of nobody (the node is busy), or of the
-            call itself, which would fail anywhere.
+        blame: What failed: the node, this model on this node, nothing (the node is busy), or the call itself, which
+            would fail anywhere.
         down: The node gets no calls until a probe finds it alive.
         delivered: Whether the server may have begun to work on the call; otherwise sending it again costs nothing.
         elsewhere: Whether it is worth trying another node.
@@ -63,23 +63,25 @@ class Failure:
     retry_after: float | None = None
 
 
-def judge(error: BackendError) -> Failure:
+def judge(error: BackendError) -> CallFailure:
     """Return what ``error`` means."""
     why = error.message
     match error:
         case BackendBusy():
-            return Failure("busy", down=False, delivered=False, elsewhere=True, why=why, retry_after=error.retry_after)
+            return CallFailure(
+                "busy", down=False, delivered=False, elsewhere=True, why=why, retry_after=error.retry_after
+            )
         case BackendUnavailable():
-            return Failure("node", down=True, delivered=_NEVER_SENT.search(why) is None, elsewhere=True, why=why)
+            return CallFailure("node", down=True, delivered=_NEVER_SENT.search(why) is None, elsewhere=True, why=why)
         case ModelNotFound():
-            return Failure("model", down=False, delivered=False, elsewhere=True, why=why)
+            return CallFailure("model", down=False, delivered=False, elsewhere=True, why=why)
         case ContextOverflow() | CallTimeout():
-            return Failure("call", down=False, delivered=True, elsewhere=False, why=why)
+            return CallFailure("call", down=False, delivered=True, elsewhere=False, why=why)
         case ServerError() | StreamError() | RequestRejected() if _CANNOT_LOAD.search(why):
-            return Failure("model", down=False, delivered=True, elsewhere=True, why=why)
+            return CallFailure("model", down=False, delivered=True, elsewhere=True, why=why)
         case RequestRejected() if _NO_OLLAMA.search(why):
-            return Failure("node", down=True, delivered=False, elsewhere=True, why=why)
+            return CallFailure("node", down=True, delivered=False, elsewhere=True, why=why)
         case ServerError() | ProtocolError() | StreamError() | EngineCrashed():
-            return Failure("node", down=False, delivered=True, elsewhere=True, why=why)
+            return CallFailure("node", down=False, delivered=True, elsewhere=True, why=why)
         case _:
-            return Failure("call", down=False, delivered=True, elsewhere=False, why=why)
+            return CallFailure("call", down=False, delivered=True, elsewhere=False, why=why)

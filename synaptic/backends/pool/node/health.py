@@ -1,4 +1,4 @@
-"""When a node gets calls, how many, and when it is looked at again: a state machine that calls and probes drive.
+"""The circuit breaker of a node: when it gets calls, how many, and when it is probed. Calls and probes drive it.
 
 ::
 
@@ -8,9 +8,10 @@
      │                                      └─────────────────────────┘
      └── nothing listens, no answer ──▶ down: probed after 0.5, 1, 2, then every 3 s ── it answers ──▶ trying
 
-The shape is Envoy's outlier detection (consecutive errors, ejection times that grow, a limit on how many are ejected),
-scaled to a home: its 30 s and 300 s are long where there are two nodes. A 503 is no failure: it takes a place away, and
-at the last place it makes a pause that doubles (AIMD). All times are seconds of one clock, which is handed in.
+Ejected and down are a breaker's open state, trying is half-open. The shape is Envoy's outlier detection (consecutive
+errors, ejection times that grow, a limit on how many are ejected), scaled to a home: its 30 s and 300 s are long where
+there are two nodes. A 503 does not count as a failure: it takes a place away, and at the last place it makes a pause
+that doubles (AIMD). All times are seconds of one clock, which is handed in; the delays are in synaptic.waiting.Rules.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 from synaptic.waiting import Rules
 
 if TYPE_CHECKING:
-    from synaptic.backends.pool.node.failures import Failure
+    from synaptic.backends.pool.node.failures import CallFailure
     from synaptic.backends.pool.node.state import NodeState
     from synaptic.backends.pool.node.status import NodeCondition
 
@@ -74,7 +75,7 @@ class Health:
         self._tick(now)
         return self._condition
 
-    def failed(self, failure: Failure, now: float, *, last_candidate: bool) -> bool:
+    def failed(self, failure: CallFailure, now: float, *, last_candidate: bool) -> bool:
         """Take a failure in that is the node's fault; return whether the node stands otherwise now.
 
         Args:

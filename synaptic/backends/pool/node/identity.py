@@ -26,7 +26,7 @@ HERE = "here"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ServerAddress:
     """Where an address leads to.
 
     Attributes:
@@ -41,7 +41,7 @@ class Place:
     path: str = ""
     virtual_host: str = ""
 
-    def is_same_server(self, other: Place) -> bool:
+    def is_same_server(self, other: ServerAddress) -> bool:
         """Return whether both are one server for certain."""
         if (self.port, self.path, self.virtual_host) != (other.port, other.path, other.virtual_host):
             return False
@@ -50,7 +50,7 @@ class Place:
         return self.addresses == other.addresses or _is_one_machine(self.addresses | other.addresses)
 
 
-async def place_of(url: str, own: Collection[str]) -> Place | None:
+async def place_of(url: str, own: Collection[str]) -> ServerAddress | None:
     """Return where ``url`` leads to; ``None`` if its name does not resolve in time.
 
     Args:
@@ -68,7 +68,7 @@ async def place_of(url: str, own: Collection[str]) -> Place | None:
     shared = parts.scheme == "https" or port in DEFAULT_PORTS.values()
     host = (parts.hostname or "").rstrip(".")
     addresses = frozenset(_address(str(entry[4][0]), own) for entry in found)
-    return Place(addresses, port, parts.path.rstrip("/"), host if shared else "")
+    return ServerAddress(addresses, port, parts.path.rstrip("/"), host if shared else "")
 
 
 def own_addresses() -> frozenset[str]:
@@ -78,10 +78,10 @@ def own_addresses() -> frozenset[str]:
     )
 
 
-def twins(places: Mapping[int, Place | None]) -> dict[int, int]:
+def twins(places: Mapping[int, ServerAddress | None]) -> dict[int, int]:
     """Return key -> key of the earlier one that is the same server."""
     found: dict[int, int] = {}
-    kept: dict[int, Place] = {}
+    kept: dict[int, ServerAddress] = {}
     for key, place in places.items():
         if place is None:
             continue

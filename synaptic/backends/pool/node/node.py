@@ -23,7 +23,7 @@ class PastError:
 
 
 @dataclass(slots=True, eq=False)
-class Member:
+class PoolNode:
     """One node of the pool.
 
     Attributes:

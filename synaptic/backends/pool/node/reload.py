@@ -1,9 +1,9 @@
 """Where a model landed: in video memory, or on the processor of a machine that has better.
 
 ``/api/ps`` tells after a load how much of the model is in video memory. A model that did not get all of it because
-others lie idle there is loaded once more without them; there is no other way to help it through Ollama's API, as
+others lie idle there is loaded once more without them. Ollama's API offers nothing else, as
 ``num_gpu`` would have to be sent with every later call, or force a reload itself. Only models that this pool has used
-count as idle: whether another program needs the rest, nobody says.
+count as idle: the API does not tell whether another program needs the rest.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from synaptic.backends.pool.node.facts import LoadedModel
-    from synaptic.backends.pool.node.node import Member
+    from synaptic.backends.pool.node.node import PoolNode
     from synaptic.backends.pool.node.state import ModelState
 
 WHOLE = 0.98
@@ -48,7 +48,7 @@ class Remedy:
     idle: tuple[str, ...]
 
 
-class Placement:
+class Reloads:
     """Verifies placements.
 
     Args:
@@ -64,11 +64,11 @@ class Placement:
         self._helped: set[tuple[int, str]] = set()
         self._shares: dict[tuple[int, str], float] = {}
 
-    def expect(self, member: Member, model: str, num_ctx: int | None) -> None:
+    def expect(self, member: PoolNode, model: str, num_ctx: int | None) -> None:
         """Take note that ``model`` was loaded just now: the next look at the node verifies it."""
         self._expected[member.state.key, model] = num_ctx
 
-    def verify(self, member: Member, loaded: Mapping[str, LoadedModel]) -> list[Remedy]:
+    def verify(self, member: PoolNode, loaded: Mapping[str, LoadedModel]) -> list[Remedy]:
         """Look at where models landed that were loaded since the last time; return what can be done about it."""
         key = member.state.key
         if any(entry.size_vram for entry in loaded.values()):
@@ -89,7 +89,7 @@ class Placement:
                 remedies.append(Remedy(model, num_ctx, idle))
         return remedies
 
-    async def apply(self, member: Member, remedy: Remedy) -> None:
+    async def apply(self, member: PoolNode, remedy: Remedy) -> None:
         """Take the idle models out, and the model in again; tell what came of it."""
         model, node = remedy.model, member.state
         names = ", ".join(remedy.idle)
@@ -118,7 +118,7 @@ class Placement:
             share = round(100 * entry.vram_share)
             self._say(f"{model} was loaded again on {node.name} without {names}: {share} % is in video memory now")
 
-    def _learn(self, member: Member, model: str, share: float) -> None:
+    def _learn(self, member: PoolNode, model: str, share: float) -> None:
         """Forget what was learned of a model's speed where it lies otherwise than before."""
         before = self._shares.get((member.state.key, model))
         self._shares[member.state.key, model] = share
@@ -126,7 +126,7 @@ class Placement:
         if state is not None and before is not None and abs(share - before) > MOVED:
             state.rates = Rates(load_seconds=state.rates.load_seconds)
 
-    def _tell(self, member: Member, model: str, entry: LoadedModel, idle: tuple[str, ...]) -> None:
+    def _tell(self, member: PoolNode, model: str, entry: LoadedModel, idle: tuple[str, ...]) -> None:
         place, name = (member.state.key, model), member.state.name
         if place in self._told:
             return
@@ -141,7 +141,7 @@ class Placement:
         self._say(f"{model} runs {share} % on the processor of {name}: {advice}", warning=True)
 
 
-def _lies_idle(member: Member, name: str, loaded: LoadedModel) -> bool:
+def _lies_idle(member: PoolNode, name: str, loaded: LoadedModel) -> bool:
     """Return whether a model takes video memory and was used by this pool, but is not now."""
     state: ModelState | None = member.state.models.get(name)
     return (

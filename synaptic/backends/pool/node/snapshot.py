@@ -9,11 +9,11 @@ from synaptic.backends.pool.node.status import ModelStatus, NodeStatus
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from synaptic.backends.pool.node.node import Member
+    from synaptic.backends.pool.node.node import PoolNode
     from synaptic.backends.pool.node.state import ModelState
 
 
-def node_status(member: Member, queued: Mapping[str, int], now: float) -> NodeStatus:
+def node_status(member: PoolNode, queued: Mapping[str, int], now: float) -> NodeStatus:
     """Return how a node stands.
 
     Args:

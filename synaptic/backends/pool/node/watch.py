@@ -1,7 +1,8 @@
 """Looking after the nodes, off the calls' way: probes of those that are down, facts of those that are up.
 
-One background task decides what is due; each node is asked in a task of its own, so that one that does not answer keeps
-nobody waiting. A node gets calls only once its models are known: a call for one of them would be refused for good.
+One background task decides what is due; each node is asked in a task of its own, so that one that does not answer does
+not delay the others. A node gets calls only once its models are known: before, a call for one of them would be refused
+for good.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from synaptic.backends.ollama import NAME
 from synaptic.backends.pool.node.facts import read_facts, read_shown, update
 from synaptic.backends.pool.node.failures import judge
 from synaptic.backends.pool.node.identity import own_addresses, place_of, twins
-from synaptic.backends.pool.node.reload import Placement
+from synaptic.backends.pool.node.reload import Reloads
 from synaptic.errors import BackendError
 from synaptic.messages import BackendNotice
 from synaptic.waiting import Rules
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from synaptic.backends.pool.node.facts import NodeFacts
-    from synaptic.backends.pool.node.node import Member
+    from synaptic.backends.pool.node.node import PoolNode
     from synaptic.backends.pool.node.reload import Remedy
     from synaptic.backends.pool.node.state import ModelState
     from synaptic.messages import Reporter
@@ -41,7 +42,7 @@ long as that one took."""
 SHOW_SECONDS = 2.0
 SHOWN_AT_ONCE = 8
 IN_USE_SECONDS = 300.0
-"""A pool that nobody has used for so long leaves its nodes alone, but for those that are down."""
+"""A pool without a call for so long asks only the nodes that are down."""
 
 SOON = 0.05
 LONGEST_SLEEP = 3600.0
@@ -49,7 +50,7 @@ LONGEST_SLEEP = 3600.0
 
 @dataclass(slots=True, eq=False)
 class _Record:
-    """What the watch remembers of a node beside what everybody sees."""
+    """What the watch alone remembers of a node."""
 
     digests: dict[str, str] = field(default_factory=dict)
     down_since: float | None = None
@@ -67,7 +68,7 @@ class Watch:
     Args:
         members: The nodes; the one mapping that the pool uses, too.
         changed: Called after anything about a node that waiting calls may care for.
-        gone: Called with a node that does not answer any more, and why.
+        gone: Called with a node that has stopped answering, and why.
         merged: Called with a node that is another one's twin, and that one.
         report: Hears when nodes go down, come back, or are twins, and where models landed.
 
@@ -75,11 +76,11 @@ class Watch:
 
     def __init__(
         self,
-        members: Mapping[int, Member],
+        members: Mapping[int, PoolNode],
         *,
-        changed: Callable[[Member], None],
-        gone: Callable[[Member, str], None],
-        merged: Callable[[Member, Member], None],
+        changed: Callable[[PoolNode], None],
+        gone: Callable[[PoolNode, str], None],
+        merged: Callable[[PoolNode, PoolNode], None],
         report: Reporter,
     ) -> None:
         self._members = members
@@ -88,7 +89,7 @@ class Watch:
         self._merged = merged
         self._report = report
         self._records = {key: _Record() for key in members}
-        self._placement = Placement(self._say)
+        self._reloads = Reloads(self._say)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -113,7 +114,7 @@ class Watch:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def aclose(self) -> None:
-        """Ask nobody any more, and say nothing: that calls fail now is nobody's fault."""
+        """Stop the probes, and report nothing: calls that fail now fail because the pool is closed."""
         self._closed = True
         tasks = [*self._tasks, *([self._task] if self._task else [])]
         self._task = None
@@ -121,18 +122,18 @@ class Watch:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def doubted(self, member: Member) -> None:
+    def doubted(self, member: PoolNode) -> None:
         """Take note that a call has failed at a node: its health has changed, or what was known of it is wrong."""
         self._used_at = self._now()
         self._announce(member)
         self._records[member.state.key].listing_due = True
         self._wake.set()
 
-    def loaded(self, member: Member, model: str, *, num_ctx: int | None, cold: bool) -> None:
+    def loaded(self, member: PoolNode, model: str, *, num_ctx: int | None, cold: bool) -> None:
         """Take note that a call has found, or had, a model loaded; where it landed is looked at."""
         self._used_at = self._now()
         if cold:
-            self._placement.expect(member, model, num_ctx)
+            self._reloads.expect(member, model, num_ctx)
         self._records[member.state.key].listing_due = True
         self._wake.set()
 
@@ -143,7 +144,7 @@ class Watch:
             self._wake.set()
         self._used_at = now
 
-    async def suspect(self, member: Member) -> bool:
+    async def suspect(self, member: PoolNode) -> bool:
         """Return whether a node answers; one that does not is down from now on."""
         if self._closed:
             return True
@@ -155,8 +156,8 @@ class Watch:
     async def refresh(self) -> bool:
         """Ask the nodes that are up what they have; return whether they were asked just now.
 
-        For a call whose model no node is known to have: somebody may have fetched it a moment ago. Whoever comes
-        meanwhile joins in, and for a while after it the nodes are left alone.
+        For a call whose model is not known on any node: a user may have pulled it a moment ago. Calls that come
+        meanwhile share the answer, and for a while after it the nodes are not asked again.
         """
         at, refreshing = self._refreshed
         if refreshing is None or refreshing.done():
@@ -213,7 +214,7 @@ class Watch:
                 continue
             await asyncio.sleep(SOON)  # what happens together is attended to together
 
-    def _attend(self, member: Member, record: _Record, now: float) -> float:
+    def _attend(self, member: PoolNode, record: _Record, now: float) -> float:
         """Do what is due for one node; return when to come back."""
         before = (member.state.cap, member.state.trust)
         member.health.apply(member.state, now)
@@ -243,7 +244,7 @@ class Watch:
             return min(again, now + CHECK_SECONDS)
         return min(again, due)
 
-    def _listing_due(self, member: Member, record: _Record, now: float) -> float:
+    def _listing_due(self, member: PoolNode, record: _Record, now: float) -> float:
         if now - self._used_at > IN_USE_SECONDS:
             return now + LONGEST_SLEEP
         if record.missed_at is not None:
@@ -252,7 +253,7 @@ class Watch:
             return now
         return member.checked_at + (BUSY_LISTING_EVERY if member.state.in_flight else LISTING_EVERY)
 
-    async def _come_back(self, member: Member) -> None:
+    async def _come_back(self, member: PoolNode) -> None:
         """Ask a node that gets no calls whether it lives; it gets some again once its models are known."""
         if not await self._answers(member):
             return
@@ -262,7 +263,7 @@ class Watch:
         if facts is not None:
             await self._details(member, facts)
 
-    async def _probe(self, member: Member) -> bool:
+    async def _probe(self, member: PoolNode) -> bool:
         """Ask a node whether it lives, and take note of whether it answers."""
         if not await self._answers(member):
             return False
@@ -270,7 +271,7 @@ class Watch:
             self._changed(member)
         return True
 
-    async def _answers(self, member: Member) -> bool:
+    async def _answers(self, member: PoolNode) -> bool:
         """Ask a node for its version; one that does not tell is down."""
         try:
             member.version = await self._version(member)
@@ -281,7 +282,7 @@ class Watch:
             member.version = member.version or ""  # a server that knows no versions lives all the same
         return True
 
-    def _lost(self, member: Member, why: str) -> None:
+    def _lost(self, member: PoolNode, why: str) -> None:
         now = self._now()
         changed = member.health.silent(now, why)
         member.health.apply(member.state, now)
@@ -291,7 +292,7 @@ class Watch:
             self._changed(member)
         self._wake.set()  # it is to be probed
 
-    async def _version(self, member: Member) -> str:
+    async def _version(self, member: PoolNode) -> str:
         """Return the version; where our own loop was held up, the answer may lie there unread: ask once more."""
         began = self._now()
         try:
@@ -301,14 +302,14 @@ class Watch:
                 raise
         return await member.client.version(CHECK_SECONDS)
 
-    async def _look(self, member: Member) -> None:
+    async def _look(self, member: PoolNode) -> None:
         """Read what a node has; its health is told by probes and calls alone."""
         facts = await self._listed(member)
         if facts is not None:
             self._changed(member)
             await self._details(member, facts)
 
-    async def _listed(self, member: Member) -> NodeFacts | None:
+    async def _listed(self, member: PoolNode) -> NodeFacts | None:
         """Put what a node lists into what is known of it; ``None`` if it did not tell."""
         record = self._records[member.state.key]
         try:
@@ -324,27 +325,27 @@ class Watch:
         update(member.state, facts, now)
         return facts
 
-    async def _details(self, member: Member, facts: NodeFacts) -> None:
+    async def _details(self, member: PoolNode, facts: NodeFacts) -> None:
         """Look into what is new: models, and where they were loaded."""
         record = self._records[member.state.key]
         if await self._show_new(member, record, facts.digests):
             self._changed(member)
         if facts.loaded is None:
             return
-        remedies = self._placement.verify(member, facts.loaded)
+        remedies = self._reloads.verify(member, facts.loaded)
         self._changed(member)
         if remedies:
             record.remedy = self._spawn(self._help(member, remedies))
 
-    async def _help(self, member: Member, remedies: list[Remedy]) -> None:
+    async def _help(self, member: PoolNode, remedies: list[Remedy]) -> None:
         for remedy in remedies:
             self._changed(member)
-            await self._placement.apply(member, remedy)
+            await self._reloads.apply(member, remedy)
         self._changed(member)
         self._records[member.state.key].listing_due = True
         self._wake.set()
 
-    async def _show_new(self, member: Member, record: _Record, digests: Mapping[str, str]) -> bool:
+    async def _show_new(self, member: PoolNode, record: _Record, digests: Mapping[str, str]) -> bool:
         """Ask for the details of models that are new, or not what they were; return whether any came."""
         new = [
             model
@@ -370,7 +371,7 @@ class Watch:
             task.add_done_callback(lambda _: self._changed(member))
         return bool(done)
 
-    def _announce(self, member: Member) -> None:
+    def _announce(self, member: PoolNode) -> None:
         """Tell people of a node that went down or came back, once."""
         record = self._records[member.state.key]
         now = self._now()
