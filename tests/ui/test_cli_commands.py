@@ -528,6 +528,17 @@ def test_the_doctor_without_the_model(run, tmp_path: Path, monkeypatch: pytest.M
     assert "fix: synaptic models pull" in run("doctor").out
 
 
+def test_a_narrow_table_breaks_words_of_its_last_column_only():
+    rows = [["  a-long-name", "left out on error", "http://10.0.0.2:11434"]]
+
+    assert table_lines(["step", "notes", "needs"], rows, 36) == [
+        "STEP           NOTES       NEEDS",
+        "  a-long-name  left out    http://10.0.",
+        "               on error    0.2:11434",
+    ]
+    assert table_lines([], rows) == ["  a-long-name  left out on error  http://10.0.0.2:11434"]
+
+
 def test_a_table_wraps_its_last_column_only():
     rows = [["a", "one two three four five six seven"], ["bb", ""]]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Any, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 _GAP = 2
 _NARROWEST = 12
 _UNLIMITED = 1_000_000
+_WORDS = re.compile(r"(?<=\S)\s+")  # the indent belongs to the first
 _LABEL = 10
 _USUAL_WIDTH = 80
 
@@ -69,17 +72,21 @@ def table_lines(headers: Sequence[str], rows: Sequence[Sequence[str]], width: in
     Args:
         headers: One a column, or none at all.
         rows: Texts; markup in them is text.
-        width: In cells: what is wider is folded, the widest column first. ``None`` keeps every row on one line.
+        width: In cells: cells are wrapped to fit, the widest column first, and words broken in the last column only.
+            Lines are longer where that is not enough. ``None`` keeps every row on one line.
 
     """
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), show_header=bool(headers))
-    for title in headers or ("",) * max((len(row) for row in rows), default=0):
-        table.add_column(Text(title.upper()), overflow="fold")
+    columns = list(zip(*([headers] if headers else []), *rows, strict=True))
+    for number, cells in enumerate(columns, start=1):
+        longest_word = max((cell_len(word) for cell in cells for word in _WORDS.split(cell)), default=0)
+        narrowest = longest_word if number < len(columns) else min(longest_word, _NARROWEST)
+        table.add_column(Text(cells[0].upper() if headers else ""), overflow="fold", min_width=narrowest)
     for row in rows:
         table.add_row(*(Text(cell if width else " ".join(cell.splitlines())) for cell in row))
     console = Console(width=width or _UNLIMITED, color_system=None)
     with console.capture() as captured:
-        console.print(table)
+        console.print(table, crop=False)
     return [line.rstrip() for line in captured.get().splitlines()]
 
 
