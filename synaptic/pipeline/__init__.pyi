@@ -1,3 +1,5 @@
+from .before_run import named_models as named_models
+from .before_run import refuse_unattended as refuse_unattended
 from .compiler import CompileContext as CompileContext
 from .compiler import compile_pipeline as compile_pipeline
 from .compiler import examine as examine
@@ -29,8 +31,6 @@ from .spec.parts import InputSpec as InputSpec
 from .spec.parts import Overflow as Overflow
 from .spec.parts import RetryCause as RetryCause
 from .spec.schema import pipeline_schema as pipeline_schema
-from .survey import named_models as named_models
-from .survey import refuse_unattended as refuse_unattended
 from .templates.expressions import SKIPPED as SKIPPED
 from .templates.expressions import Expression as Expression
 from .templates.expressions import Template as Template

@@ -112,7 +112,7 @@ def find_file(name: str | Path) -> Path:
     """Return the file of a built-in pipeline by its name, or a path as it is.
 
     Raises:
-        PipelineError: If it is no path, and no built-in pipeline has that name.
+        PipelineError: If it is not a path, and no built-in pipeline has that name.
 
     """
     return Path(name) if looks_like_path(name) else _builtin_file(str(name))

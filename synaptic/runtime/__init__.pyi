@@ -18,7 +18,7 @@ from .events import StepResult as StepResult
 from .events import StepRetried as StepRetried
 from .events import StepStarted as StepStarted
 from .events import TokenDelta as TokenDelta
-from .report import run_document as run_document
+from .run_document import run_document as run_document
 from .session import Session as Session
 from .session import run as run
 from .session import run_sync as run_sync

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from synaptic.runtime.ledger import Ledger
     from synaptic.runtime.list_feed import ListFeed
     from synaptic.runtime.policies import Bounds
-    from synaptic.runtime.scope import Place, Scope
+    from synaptic.runtime.scope import Scope, StepContext
 
 
 ANSWERS: Final = 5
@@ -66,7 +66,7 @@ class Caller:
         self,
         step: CompiledStep,
         call: CompiledCall,
-        place: Place,
+        context: StepContext,
         *,
         feed: ListFeed | None = None,
         seed: int | None = None,
@@ -78,7 +78,7 @@ class Caller:
         Args:
             step: The step that the call belongs to.
             call: What is called.
-            place: Where in the run.
+            context: Where in the run, and what the templates see.
             feed: Gets a list of the output while it is written.
             seed: Tells samples of one prompt apart.
             kind: What the events call the step.
@@ -89,11 +89,11 @@ class Caller:
             BudgetExceeded: If a budget was used up meanwhile.
 
         """
-        path = place.path
+        path = context.path
         record = CallRecord(agent=call.agent.name, started_at=time.time(), feed=feed)
         try:
-            request = await self._request(step, call, place, seed)
-            backend = self._begin(call, request, record, place, kind)
+            request = await self._request(step, call, context, seed)
+            backend = self._begin(call, request, record, context, kind)
             output = await call_agent(
                 backend,
                 request,
@@ -119,8 +119,10 @@ class Caller:
         self.ledger.called(path, kind, "succeeded", output, record)
         return output
 
-    async def _request(self, step: CompiledStep, call: CompiledCall, place: Place, seed: int | None) -> ChatRequest:
-        variables, path = place.scope.variables, place.path
+    async def _request(
+        self, step: CompiledStep, call: CompiledCall, context: StepContext, seed: int | None
+    ) -> ChatRequest:
+        variables, path = context.scope.variables, context.path
         values: tuple[tuple[int, int], ...] = ()
         if call.policy.overflow == "error":
             prompt = call.prompt.render(variables, where=path)
@@ -130,20 +132,20 @@ class Caller:
             edited = await self._approved(ApprovalRequest(path=path, what="prompt", value=prompt))
             prompt, values = (prompt, values) if edited == prompt else (str(edited), ())
         request = build_request(
-            call, prompt, path, self._defaults, values=values, priority=step.priority, rank=place.rank
+            call, prompt, path, self._defaults, values=values, priority=step.priority, rank=context.rank
         )
         return request if seed is None else replace(request, seed=seed)
 
     def _begin(
-        self, call: CompiledCall, request: ChatRequest, record: CallRecord, place: Place, kind: StepKind
+        self, call: CompiledCall, request: ChatRequest, record: CallRecord, context: StepContext, kind: StepKind
     ) -> Backend:
         """Return the backend of the call, after saying that the step begins."""
-        backend = self._backends.of(call.policy, place.scope.bounds)
+        backend = self._backends.of(call.policy, context.scope.bounds)
         record.backend = backend.name
         record.model = request.model
         record.node = self._route.node if call.policy.backend is None else None
         record.started_at = self.ledger.started(
-            place.path, kind, record.agent, backend=backend.name, model=request.model
+            context.path, kind, record.agent, backend=backend.name, model=request.model
         )
         return backend
 
@@ -151,7 +153,7 @@ class Caller:
         """Return the output as the person wants it, where the step asks for that.
 
         Raises:
-            NotApproved: If the person refused, or there is nobody to ask.
+            NotApproved: If the person refused, or no person can be asked.
             OutputInvalid: If an edited output does not fit its shape.
 
         """
@@ -224,14 +226,14 @@ def _fitting(answer: Any, shape: Shape | None) -> Any:
     raise OutputInvalid(f"the answer must be text, not {answer!r}" if answer != "" else "the answer is empty")
 
 
-def values_of(bindings: Mapping[str, Any], place: Place) -> dict[str, Any]:
+def values_of(bindings: Mapping[str, Any], context: StepContext) -> dict[str, Any]:
     """Return the arguments of a tool or the inputs of a sub-pipeline, filled in.
 
     Raises:
         PipelineError: If a template has no good value.
 
     """
-    return {name: _value(binding, place.scope, f"{place.path}.with.{name}") for name, binding in bindings.items()}
+    return {name: _value(binding, context.scope, f"{context.path}.with.{name}") for name, binding in bindings.items()}
 
 
 def _value(binding: Any, scope: Scope, where: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a run tells the world: one tagged union of frozen dataclasses.
+"""The events of a run: one tagged union of frozen dataclasses.
 
 Renderers, ``--json`` and journals read events and nothing else. A step is named by its path:
 ``plan``, ``research[2]`` (the third instance of a map), ``refine[1].critique`` (a step inside the first
@@ -119,7 +119,7 @@ class StepStarted:
 @quick_init
 @dataclass(frozen=True, slots=True)
 class TokenDelta:
-    """A piece of a step's text. A step that is repaired or restarted begins anew after its event."""
+    """A piece of a step's text. The text of a step that is repaired or retried starts again after its event."""
 
     path: str
     text: str

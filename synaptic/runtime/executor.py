@@ -15,7 +15,7 @@ from synaptic.runtime.failure import StepFailed
 from synaptic.runtime.graph_run import GraphRun
 from synaptic.runtime.kinds import RUNS
 from synaptic.runtime.ledger import Ledger
-from synaptic.runtime.scope import Place, Scope, bounds_of
+from synaptic.runtime.scope import Scope, StepContext, bounds_of
 from synaptic.runtime.warm_ahead import WarmAhead
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class Executor:
 
     # -- one step ------------------------------------------------------------------------------------------
 
-    def work(self, step: CompiledStep, place: Place) -> Awaitable[Any]:
+    def work(self, step: CompiledStep, context: StepContext) -> Awaitable[Any]:
         """Do what the step does, once, and return the output.
 
         Raises:
@@ -153,4 +153,4 @@ class Executor:
             BudgetExceeded: If a budget was used up meanwhile.
 
         """
-        return RUNS[step.kind](self, step, place)
+        return RUNS[step.kind](self, step, context)

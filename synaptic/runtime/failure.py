@@ -1,4 +1,4 @@
-"""How a failure travels inside a run: with the path of the step where it happened, out of task groups unwrapped."""
+"""How a failure is raised inside a run: with the path of the step that failed, without the group of its task group."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class StepFailed(Exception):
-    """A step failed, and that was said in an event; what it means is for the step around it to decide."""
+    """A step failed, and its event was emitted; the step around it decides what that means."""
 
     def __init__(self, path: str, cause: SynapticError) -> None:
         super().__init__(path)

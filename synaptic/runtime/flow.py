@@ -197,7 +197,7 @@ class Flow:
         return True
 
     def _settle(self, name: str, outcome: Outcome, wave: _Wave) -> None:
-        """Resolve what borrowed the output of ``name``, and drop a fallback that nobody can need any more."""
+        """Resolve what borrowed the output of ``name``, and drop a fallback that no step can need any more."""
         for borrower in self._borrowers.pop(name, ()):
             if borrower in self._resolved:
                 continue

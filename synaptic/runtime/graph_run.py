@@ -12,13 +12,13 @@ from synaptic.runtime.failure import StepFailed, unwrapped
 from synaptic.runtime.flow import Flow, Moves
 from synaptic.runtime.kinds import run_map
 from synaptic.runtime.list_feed import ListFeed
-from synaptic.runtime.scope import Place
+from synaptic.runtime.scope import StepContext
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synaptic.pipeline import CompiledStep, Graph
-    from synaptic.runtime.runner import Runner
+    from synaptic.runtime.runner import StepRunner
     from synaptic.runtime.scope import Scope
 
 
@@ -37,7 +37,7 @@ class GraphRun:
 
     """
 
-    def __init__(self, runner: Runner, graph: Graph, scope: Scope, needed: frozenset[str]) -> None:
+    def __init__(self, runner: StepRunner, graph: Graph, scope: Scope, needed: frozenset[str]) -> None:
         self._runner = runner
         self._graph = graph
         self._scope = scope
@@ -140,12 +140,12 @@ class GraphRun:
                 return SKIPPED
         if step.join != "all":
             scope = scope.with_outputs({need: scope.outputs.get(need, SKIPPED) for need in step.needs})
-        place = Place(path, scope, scope.after + self._graph.ranks[step.id])
+        context = StepContext(path, scope, scope.after + self._graph.ranks[step.id])
         if self._runner.warm_ahead is not None:
             self._runner.warm_ahead.step_begins(self._graph, step)
         if step.foreach is not None:
-            return await run_map(self._runner, step, place)
-        return await self._runner.work(step, place)
+            return await run_map(self._runner, step, context)
+        return await self._runner.work(step, context)
 
     def _why_not(self, step: CompiledStep, path: str) -> str | None:
         """Return why the step is skipped, or ``None``."""

@@ -31,7 +31,7 @@ class ListFeed:
     def __init__(self, shape: Shape, field: str) -> None:
         kind = shape.lookup([field])
         if not isinstance(kind, ListType):
-            raise TypeError(f"{field!r} is no list")
+            raise TypeError(f"{field!r} is not a list")
         self._item = Shape(ObjectType((Field("item", kind.item),)))
         self._prefix = f"{field}.item"
         self.field = field
@@ -69,7 +69,7 @@ class ListFeed:
         return True
 
     def reset(self) -> None:
-        """Forget everything: the step's call begins anew."""
+        """Forget everything: the step's call starts again."""
         if self.items:
             self.items = []
             self.generation += 1

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from synaptic.runtime.caller import Caller
     from synaptic.runtime.ledger import Ledger
     from synaptic.runtime.policies import Bounds
-    from synaptic.runtime.scope import Place, Scope
+    from synaptic.runtime.scope import Scope, StepContext
     from synaptic.runtime.warm_ahead import WarmAhead
 
 
-class Runner(Protocol):
+class StepRunner(Protocol):
     """Runs steps and graphs of one run.
 
     Attributes:
@@ -29,7 +29,7 @@ class Runner(Protocol):
     caller: Caller
     warm_ahead: WarmAhead | None
 
-    def work(self, step: CompiledStep, place: Place) -> Awaitable[Any]:
+    def work(self, step: CompiledStep, context: StepContext) -> Awaitable[Any]:
         """Do what the step does, once, and return the output.
 
         Raises:

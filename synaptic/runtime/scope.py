@@ -1,4 +1,4 @@
-"""Where a step runs: the pipeline around it with its bounds, and the variables that its templates see."""
+"""What a step runs in: the pipeline around it with its bounds, and the variables that its templates see."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Scope:
 
 @quick_init
 @dataclass(frozen=True, slots=True)
-class Place:
+class StepContext:
     """One execution of a step: its path, what its templates see, and how much of the run waits for it.
 
     Attributes:
@@ -69,9 +69,9 @@ class Place:
     scope: Scope
     rank: int
 
-    def at(self, path: str, scope: Scope | None = None) -> Place:
-        """Return the place of a part of the step."""
-        return Place(path, scope or self.scope, self.rank)
+    def at(self, path: str, scope: Scope | None = None) -> StepContext:
+        """Return the context of a part of the step."""
+        return StepContext(path, scope or self.scope, self.rank)
 
 
 def bounds_of(compiled: CompiledPipeline, around: Bounds | None = None) -> Bounds:

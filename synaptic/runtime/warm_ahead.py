@@ -1,4 +1,4 @@
-"""While a step runs, the models of the steps after it are loaded: a run that changes models does not wait for them."""
+"""Loads the models of the next steps while a step runs, so that a run that changes models does not wait for them."""
 
 from __future__ import annotations
 

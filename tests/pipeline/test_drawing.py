@@ -10,7 +10,7 @@ from compiled_graphs import compiled, everything, loop, step
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synaptic.pipeline.drawing import FORMATS, RESULT, Diagram, Edge, Node, Scope, diagram, draw, layered
+from synaptic.pipeline.drawing import FORMATS, RESULT, Chart, Diagram, Edge, Node, diagram, draw, layered
 from synaptic.pipeline.drawing.layout import Box, Layout, lay_out, spread
 from synaptic.pipeline.drawing.markup import dot, mermaid
 from synaptic.pipeline.drawing.svg import svg
@@ -29,13 +29,13 @@ NASTY = '"]; } --> <b>& end %% \\" \\ #35; `x` 1. *é* 日本 \x1b[31m \u2028\n 
 def nasty() -> Diagram:
     """Return a diagram in which every text tries to be something else."""
     nodes = tuple(Node(path=path, name=NASTY, shape="agent", lines=(NASTY, "")) for path in ("a", "b", 'c"]\\'))
-    inner = Scope(nodes[2:], (), {nodes[2].path: 0})
+    inner = Chart(nodes[2:], (), {nodes[2].path: 0})
     around = Node(path="d", name=NASTY, shape="repeat", lines=(NASTY,), inside=inner)
     edges = (Edge(source="a", target="b", label=NASTY), Edge(source="b", target="d", label=NASTY, fallback=True))
-    return Diagram(NASTY, NASTY, Scope((*nodes[:2], around), edges, {"a": 0, "b": 1, "d": 2}))
+    return Diagram(NASTY, NASTY, Chart((*nodes[:2], around), edges, {"a": 0, "b": 1, "d": 2}))
 
 
-def walk(scope: Scope) -> list[Node]:
+def walk(scope: Chart) -> list[Node]:
     return [found for node in scope.nodes for found in (node, *(walk(node.inside) if node.inside else ()))]
 
 
@@ -205,7 +205,7 @@ def test_mermaid_keeps_underscores_in_words_only():
     (label,) = re.findall(_LABEL, mermaid(diagram(compiled(step("key_facts", agent="editor")))))[:1]
 
     assert label == '"key_facts<br/>editor"'
-    assert "#95;x#95;" in mermaid(Diagram("a", "", Scope((Node(path="a", name="_x_", shape="agent"),), (), {"a": 0})))
+    assert "#95;x#95;" in mermaid(Diagram("a", "", Chart((Node(path="a", name="_x_", shape="agent"),), (), {"a": 0})))
 
 
 # -- DOT -------------------------------------------------------------------------------------------------------------
@@ -298,10 +298,10 @@ def test_boxes_do_not_overlap_and_arrows_go_around_them():
 
 def test_loops_inside_loops_are_laid_out_once_each():
     """Laid out anew for each loop around them, forty levels would never be done."""
-    scope = Scope((Node(path="leaf", name="leaf", shape="agent", lines=()),), (), {"leaf": 0})
+    scope = Chart((Node(path="leaf", name="leaf", shape="agent", lines=()),), (), {"leaf": 0})
     for level in range(40):
         node = Node(path=f"l{level}", name="loop", shape="repeat", lines=(), inside=scope)
-        scope = Scope((node,), (), {node.path: 0})
+        scope = Chart((node,), (), {node.path: 0})
 
     layout = lay_out(scope)
 
@@ -310,7 +310,7 @@ def test_loops_inside_loops_are_laid_out_once_each():
 
 
 @st.composite
-def scopes(draw: st.DrawFn, depth: int = 1) -> Scope:
+def scopes(draw: st.DrawFn, depth: int = 1) -> Chart:
     count = draw(st.integers(1, 9))
     paths = [f"s{depth}{index}" for index in range(count)]
     pairs = draw(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=16, unique=True))
@@ -322,12 +322,12 @@ def scopes(draw: st.DrawFn, depth: int = 1) -> Scope:
              lines=("x",) * draw(st.integers(0, 3)), many=draw(st.booleans()), inside=draw(inside))
         for path in paths
     ]  # fmt: skip
-    return Scope(tuple(sorted(nodes, key=lambda node: layers[node.path])), edges, layers)
+    return Chart(tuple(sorted(nodes, key=lambda node: layers[node.path])), edges, layers)
 
 
 @given(scopes())
 @settings(max_examples=60, deadline=None)
-def test_no_graph_makes_boxes_overlap(scope: Scope):
+def test_no_graph_makes_boxes_overlap(scope: Chart):
     check_layout(lay_out(scope))
 
 

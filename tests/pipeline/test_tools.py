@@ -579,7 +579,7 @@ def test_a_name_is_one_word(name: str):
 
 
 def test_the_example_of_a_tool_runs():
-    page = (Path(__file__).parents[2] / "docs" / "library.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "library.md").read_text()
     (example,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "Tool.of" in block]
     scripted = "synaptic.Session(synaptic.Settings(), backend=synaptic.ScriptedBackend(), tools="
     source = "import synaptic\n" + example.replace("Session(tools=", scripted)

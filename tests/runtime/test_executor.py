@@ -390,5 +390,5 @@ def test_every_kind_of_step_has_a_twin_that_runs_it():
     assert list(RUNS) == list(KINDS)
     for kind in KINDS.values():
         assert all((folder / f"{kind.key}.py").is_file() for folder in folders)
-        assert list(inspect.signature(RUNS[kind.name]).parameters) == ["runner", "step", "place"]
+        assert list(inspect.signature(RUNS[kind.name]).parameters) == ["runner", "step", "context"]
         assert inspect.iscoroutinefunction(RUNS[kind.name])

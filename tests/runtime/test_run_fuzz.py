@@ -16,7 +16,7 @@ from synaptic.errors import SynapticError
 from synaptic.pipeline.loader import Pipeline
 from synaptic.pipeline.tools import tool
 from synaptic.runtime.events import Event, RunFinished, RunStarted, StepFinished, StepStarted
-from synaptic.runtime.report import run_document
+from synaptic.runtime.run_document import run_document
 from synaptic.runtime.session import Session
 from synaptic.settings.load import Settings
 

@@ -27,7 +27,7 @@ from synaptic.backends.scripted import Failure
 from synaptic.errors import BackendUnavailable, PipelineError
 from synaptic.messages import BackendNotice, Delta, Finished, Reporter
 from synaptic.runtime.policies import BackendWrapper
-from synaptic.runtime.report import run_document
+from synaptic.runtime.run_document import run_document
 from synaptic.runtime.session import conversation_text
 
 SCRIPTED = Settings(backend="scripted", pipeline="answer")

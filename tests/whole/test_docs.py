@@ -20,7 +20,7 @@ from synaptic.pipeline.compiler import CompileContext, compile_pipeline
 from synaptic.pipeline.kinds import KINDS
 from synaptic.pipeline.loader import Pipeline, builtin_pipelines
 from synaptic.pipeline.spec import parts, spec
-from synaptic.pipeline.spec.types import TimeoutSpec
+from synaptic.pipeline.spec.short_forms import TimeoutSpec
 from synaptic.pipeline.tools import Tool
 
 ROOT = Path(__file__).parents[2]

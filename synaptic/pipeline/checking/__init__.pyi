@@ -6,7 +6,7 @@ from .report import Report as Report
 from .source_file import CompileContext as CompileContext
 from .source_file import SourceFile as SourceFile
 from .source_file import UnusablePath as UnusablePath
-from .source_file import Used as Used
+from .source_file import UsedPipeline as UsedPipeline
 from .source_file import parse_shape as parse_shape
 from .texts import Checked as Checked
 from .texts import constant as constant

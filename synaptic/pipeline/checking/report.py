@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Report", "did_you_mean"]
 
 MAX_PROBLEMS = 500
-"""More than this are of a file that is something else."""
+"""A file with more mistakes than this is probably not a pipeline: the rest is left out."""
 
 
 class Report:

@@ -1,4 +1,4 @@
-"""One pipeline file while it is compiled: what it is checked against, and where its mistakes go."""
+"""One pipeline file while it is compiled: what it is checked against, and the report of its mistakes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class UnusablePath(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
+class UsedPipeline:
     """A pipeline that another one uses.
 
     Attributes:
@@ -90,7 +90,7 @@ class SourceFile:
         self,
         document: YamlDocument,
         context: CompileContext,
-        use: Callable[[str], Used],
+        use: Callable[[str], UsedPipeline],
         *,
         defaults: DefaultsSpec,
         problems: list[Problem],

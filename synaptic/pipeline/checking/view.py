@@ -110,7 +110,7 @@ class View:
         return self._unknown_step(name)
 
     def no_need(self, name: str, me: str, path: KeyPath) -> tuple[str, KeyPath, str | None]:
-        """Return what is wrong with a name that is no step of this scope beside ``me``, where, and what to write."""
+        """Return what is wrong with a name that is not a step of this scope beside ``me``, where, and what to write."""
         message = f"there is no step {name!r} to name here"
         if name == me:
             message = f"the step {name!r} names itself"

@@ -7,14 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from synaptic.errors import PipelineError
-from synaptic.pipeline.checking import RUN, CompileContext, SourceFile, Used, View, inner_steps, type_at
-from synaptic.pipeline.compiler.inputs import check_inputs, input_types, local_agents
+from synaptic.pipeline.checking import RUN, CompileContext, SourceFile, UsedPipeline, View, inner_steps, type_at
+from synaptic.pipeline.compiler.declarations import check_inputs, input_types, local_agents
 from synaptic.pipeline.compiler.outlines import outline_scope, types_of
+from synaptic.pipeline.compiler.salvage import salvage
 from synaptic.pipeline.compiler.steps import Steps
 from synaptic.pipeline.compiler.used_pipelines import Library
 from synaptic.pipeline.graph import CompiledPipeline
 from synaptic.pipeline.loader import MAX_PIPELINE_BYTES, find_file
-from synaptic.pipeline.salvage import salvage
 from synaptic.text import read_text
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _compile(
 ) -> tuple[CompiledPipeline | None, list[Problem]]:
     problems: list[Problem] = []
 
-    def build(part: Pipeline) -> Used:
+    def build(part: Pipeline) -> UsedPipeline:
         omitted = broken if part is pipeline else {}
         use = partial(library.use, user=part)
         return _build(
@@ -91,7 +91,7 @@ def _compile(
     return compiled, _in_order(problems, pipeline.document.source)
 
 
-def _build(pipeline: Pipeline, file: SourceFile) -> Used:
+def _build(pipeline: Pipeline, file: SourceFile) -> UsedPipeline:
     """Return the pipeline of one file, after reporting what is wrong in it."""
     spec = pipeline.spec
     check_inputs(pipeline, file.report)
@@ -108,7 +108,7 @@ def _build(pipeline: Pipeline, file: SourceFile) -> Used:
     needed = frozenset(result.steps) if result is not None else frozenset()
     graph = steps.finish(needed)
     if graph is None or result is None or file.report.count:
-        return Used(spec.name, spec.inputs)
+        return UsedPipeline(spec.name, spec.inputs)
     compiled = CompiledPipeline(
         pipeline=pipeline,
         graph=graph,
@@ -117,7 +117,7 @@ def _build(pipeline: Pipeline, file: SourceFile) -> Used:
         budget=spec.budget,
         concurrency=spec.concurrency,
     )
-    return Used(spec.name, spec.inputs, compiled, type_at(view, result.code.sole_reference))
+    return UsedPipeline(spec.name, spec.inputs, compiled, type_at(view, result.code.sole_reference))
 
 
 def _in_order(problems: list[Problem], source: str) -> list[Problem]:

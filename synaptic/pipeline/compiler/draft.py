@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from synaptic.pipeline.templates import Expression
 
 
-class Body(Protocol):
+class LoopBody(Protocol):
     """The steps of a loop, once they were read."""
 
     @property
@@ -57,7 +57,7 @@ class Draft:
     bound: Checked[Expression] | None = None
     checked: list[Checked[Any]] = field(default_factory=list)
     inside: list[str] = field(default_factory=list)
-    body: Body | None = None
+    body: LoopBody | None = None
 
     def keep(self, part: Checked[Any] | None) -> None:
         """Remember a template or expression for what it refers to."""

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from synaptic.errors import PipelineError, Problem
-from synaptic.pipeline.checking import UnusablePath, Used
+from synaptic.pipeline.checking import UnusablePath, UsedPipeline
 from synaptic.pipeline.loader import Pipeline, builtin_pipelines, looks_like_path
 from synaptic.text import did_you_mean
 
@@ -29,17 +29,17 @@ class Library:
 
     """
 
-    def __init__(self, build: Callable[[Pipeline], Used], problems: list[Problem]) -> None:
+    def __init__(self, build: Callable[[Pipeline], UsedPipeline], problems: list[Problem]) -> None:
         self._build = build
         self._problems = problems
-        self._done: dict[Path, Used] = {}
+        self._done: dict[Path, UsedPipeline] = {}
         self._open: dict[Path, str] = {}
 
-    def compile(self, pipeline: Pipeline) -> Used:
+    def compile(self, pipeline: Pipeline) -> UsedPipeline:
         """Compile the pipeline that everything begins with."""
         return self._enter(pipeline, _resolved(pipeline.path) if pipeline.path else None)
 
-    def use(self, name: str, user: Pipeline) -> Used:
+    def use(self, name: str, user: Pipeline) -> UsedPipeline:
         """Return what ``user`` means by ``use: name``, compiled.
 
         Raises:
@@ -58,15 +58,15 @@ class Library:
             self._done[key] = self._read(path, key)
         return self._done[key]
 
-    def _read(self, path: Path, key: Path) -> Used:
+    def _read(self, path: Path, key: Path) -> UsedPipeline:
         try:
             pipeline = Pipeline.load(path)
         except PipelineError as exc:
             self._problems += exc.problems
-            return Used()
+            return UsedPipeline()
         return self._enter(pipeline, key)
 
-    def _enter(self, pipeline: Pipeline, key: Path | None) -> Used:
+    def _enter(self, pipeline: Pipeline, key: Path | None) -> UsedPipeline:
         if key is None:
             return self._build(pipeline)
         self._open[key] = pipeline.path.name if pipeline.path else pipeline.name
@@ -104,7 +104,7 @@ def inside_folder(name: str, user: Pipeline) -> Path:
     """Return the path that ``name`` is, relative to the folder of ``user``, which it cannot leave.
 
     Raises:
-        UnusablePath: If it is absolute, climbs out, also through a link, or is no path at all.
+        UnusablePath: If it is absolute, climbs out, also through a link, or is not a path at all.
 
     """
     if "\0" in name or not name.strip():

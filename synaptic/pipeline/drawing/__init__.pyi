@@ -1,8 +1,8 @@
 from .diagram import RESULT as RESULT
+from .diagram import Chart as Chart
 from .diagram import Diagram as Diagram
 from .diagram import Edge as Edge
 from .diagram import Node as Node
-from .diagram import Scope as Scope
 from .diagram import diagram as diagram
 from .diagram import layered as layered
 from .draw import FORMATS as FORMATS

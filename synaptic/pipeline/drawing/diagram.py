@@ -53,7 +53,7 @@ class Node:
     critical: bool = False
     many: bool = False
     optional: bool = False
-    inside: Scope | None = None
+    inside: Chart | None = None
 
     @property
     def picture(self) -> Picture:
@@ -73,7 +73,7 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class Chart:
     """Boxes with arrows among them.
 
     Attributes:
@@ -100,7 +100,7 @@ class Diagram:
 
     name: str
     description: str
-    scope: Scope
+    scope: Chart
 
 
 def diagram(compiled: CompiledPipeline) -> Diagram:
@@ -112,11 +112,11 @@ def diagram(compiled: CompiledPipeline) -> Diagram:
     result = Node(path=RESULT, name="result", shape="result", critical=any(edge.critical for edge in edges))
     bottom = max(steps.layers.values(), default=-1) + 1
     spec = compiled.pipeline.spec
-    scope = Scope((*steps.nodes, result), (*steps.edges, *edges), {**steps.layers, RESULT: bottom})
+    scope = Chart((*steps.nodes, result), (*steps.edges, *edges), {**steps.layers, RESULT: bottom})
     return Diagram(spec.name, " ".join(spec.description.split()), scope)
 
 
-def _scope(graph: Graph, prefix: str, inputs: Mapping[str, Any], *, critical: bool) -> Scope:
+def _scope(graph: Graph, prefix: str, inputs: Mapping[str, Any], *, critical: bool) -> Chart:
     path = graph.critical_path() if critical else ()
     chain = set(pairwise(path))
     arrows = _without_implied(list(_edges(graph, prefix, chain)), graph, prefix)
@@ -128,7 +128,7 @@ def _scope(graph: Graph, prefix: str, inputs: Mapping[str, Any], *, critical: bo
         _node(step, prefix, inputs, critical=step.id in path, above=prefix + step.id in above)
         for step in graph.steps.values()
     ]
-    return Scope(tuple(sorted(nodes, key=lambda node: levels[node.path])), drawn, levels)
+    return Chart(tuple(sorted(nodes, key=lambda node: levels[node.path])), drawn, levels)
 
 
 def _without_implied(arrows: Sequence[Edge], graph: Graph, prefix: str) -> list[Edge]:

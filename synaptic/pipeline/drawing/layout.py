@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from synaptic.pipeline.drawing.diagram import Edge, Node, Scope
+    from synaptic.pipeline.drawing.diagram import Chart, Edge, Node
 
 CELL: Final = 7.3
 """Width of one character of the font, 12 pixels high; of a monospaced one, so that it holds for any text."""
@@ -76,7 +76,7 @@ class Layout:
     height: float
 
 
-def lay_out(scope: Scope, x: float = 0.0, y: float = 0.0) -> Layout:
+def lay_out(scope: Chart, x: float = 0.0, y: float = 0.0) -> Layout:
     """Return the layout of a scope whose upper left corner is at (x, y)."""
     inner = {node.path: lay_out(node.inside) for node in scope.nodes if node.inside is not None}
     sizes = {node.path: _size(node, inner.get(node.path)) for node in scope.nodes}
@@ -142,7 +142,7 @@ def _moved(layout: Layout, x: float, y: float) -> Layout:
     return replace(layout, boxes=boxes, routes=routes)
 
 
-def _slots(scope: Scope) -> list[list[Slot]]:
+def _slots(scope: Chart) -> list[list[Slot]]:
     """Return what stands in each layer, in the order of the file, arrows that pass it last."""
     rows: list[list[Slot]] = [[] for _ in range(max(scope.layers.values(), default=-1) + 1)]
     for node in scope.nodes:
@@ -153,7 +153,7 @@ def _slots(scope: Scope) -> list[list[Slot]]:
     return rows
 
 
-def _links(scope: Scope) -> dict[Slot, list[Slot]]:
+def _links(scope: Chart) -> dict[Slot, list[Slot]]:
     """Return for each slot the slots in the layers next to it that an arrow joins it with."""
     links: dict[Slot, list[Slot]] = {}
     for edge in scope.edges:
@@ -166,7 +166,7 @@ def _links(scope: Scope) -> dict[Slot, list[Slot]]:
     return links
 
 
-def _ordered(rows: list[list[Slot]], scope: Scope) -> list[list[Slot]]:
+def _ordered(rows: list[list[Slot]], scope: Chart) -> list[list[Slot]]:
     """Sort each layer by the mean position of its neighbours in the layer before, downwards and upwards in turn."""
     links = _links(scope)
     layer_of = {slot: number for number, row in enumerate(rows) for slot in row}
@@ -188,7 +188,7 @@ def _width(slot: Slot, sizes: Mapping[str, tuple[float, float]]) -> float:
     return sizes[slot][0] if isinstance(slot, str) else LANE
 
 
-def _centres(rows: Sequence[Sequence[Slot]], scope: Scope, widths: Mapping[str, float]) -> dict[Slot, float]:
+def _centres(rows: Sequence[Sequence[Slot]], scope: Chart, widths: Mapping[str, float]) -> dict[Slot, float]:
     """Return the x of the middle of each slot: near its neighbours, in the order of its layer, without overlap."""
     links = _links(scope)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from synaptic.pipeline.drawing.diagram import Diagram, Edge, Node, Scope
+    from synaptic.pipeline.drawing.diagram import Chart, Diagram, Edge, Node
 
 _INDENT: Final = "  "
 
@@ -35,7 +35,7 @@ def mermaid(diagram: Diagram) -> str:
     return "\n".join([*lines, ""])
 
 
-def _mermaid_scope(scope: Scope, names: dict[str, str], indent: str) -> Iterator[str]:
+def _mermaid_scope(scope: Chart, names: dict[str, str], indent: str) -> Iterator[str]:
     for node in scope.nodes:
         name, label = names[node.path], "<br/>".join(_entities(line) for line in (node.name, *node.lines))
         if node.inside is None:
@@ -85,7 +85,7 @@ def dot(diagram: Diagram) -> str:
     return "\n".join([*lines, ""])
 
 
-def _dot_scope(scope: Scope, indent: str) -> Iterator[str]:
+def _dot_scope(scope: Chart, indent: str) -> Iterator[str]:
     for node in scope.nodes:
         label = _quoted("\n".join((node.name, *node.lines)))
         looks = ["penwidth=2.5"] if node.critical else []
@@ -108,7 +108,7 @@ def _dot_scope(scope: Scope, indent: str) -> Iterator[str]:
         yield f"{indent}{_dot_edge(edge, inner)}"
 
 
-def _dot_edge(edge: Edge, inner: dict[str, Scope]) -> str:
+def _dot_edge(edge: Edge, inner: dict[str, Chart]) -> str:
     """Return an arrow; one to or from a cluster is tied to a node in it and cut at its border."""
     looks = [f"label={_quoted(edge.label)}"] if edge.label else []
     looks += ["style=dashed"] if edge.fallback else []
@@ -124,8 +124,8 @@ def _dot_edge(edge: Edge, inner: dict[str, Scope]) -> str:
     return f"{_quoted(tail)} -> {_quoted(head)}{attributes};"
 
 
-def _leaf(scope: Scope, index: int) -> str:
-    """Return the path of the first (0) or last (-1) node that is no cluster."""
+def _leaf(scope: Chart, index: int) -> str:
+    """Return the path of the first (0) or last (-1) node that is not a cluster."""
     node = scope.nodes[index]
     return node.path if node.inside is None else _leaf(node.inside, index)
 
@@ -137,18 +137,18 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _walk(scope: Scope) -> Iterator[Node]:
+def _walk(scope: Chart) -> Iterator[Node]:
     for node in scope.nodes:
         yield node
         if node.inside is not None:
             yield from _walk(node.inside)
 
 
-def _paths(scope: Scope) -> Iterator[str]:
+def _paths(scope: Chart) -> Iterator[str]:
     return (node.path for node in _walk(scope))
 
 
-def _all_edges(scope: Scope) -> Iterator[Edge]:
+def _all_edges(scope: Chart) -> Iterator[Edge]:
     """Yield the arrows in the order in which they are written: those of what is inside a node before its scope's."""
     for node in scope.nodes:
         if node.inside is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from synaptic.pipeline.drawing.diagram import Diagram, Node, Scope
+    from synaptic.pipeline.drawing.diagram import Chart, Diagram, Node
 
 _CRITICAL: Final = "●"
 _OTHER: Final = "○"
@@ -24,7 +24,7 @@ def text(diagram: Diagram, width: int = 80) -> str:
     return "\n".join([*head, *_scope(diagram.scope, width), "", *textwrap.wrap(_LEGEND, width), ""])
 
 
-def _scope(scope: Scope, width: int) -> Iterator[str]:
+def _scope(scope: Chart, width: int) -> Iterator[str]:
     for index, row in enumerate(scope.rows()):
         if index:
             yield "▼"
@@ -44,7 +44,7 @@ def _rails(place: int, count: int) -> tuple[str, str]:
     return ("┬ " if place == 0 else "├ "), "│ "
 
 
-def _node(node: Node, scope: Scope, width: int) -> Iterator[str]:
+def _node(node: Node, scope: Chart, width: int) -> Iterator[str]:
     mark = _CRITICAL if node.critical else _OTHER
     facts = [*node.lines, *_waits(node, scope)]
     head = f"{mark} {node.name}"
@@ -63,7 +63,7 @@ def _node(node: Node, scope: Scope, width: int) -> Iterator[str]:
         yield from ("  ┃ " + line for line in _scope(node.inside, width - 4))
 
 
-def _waits(node: Node, scope: Scope) -> Sequence[str]:
+def _waits(node: Node, scope: Chart) -> Sequence[str]:
     """Return what a step waits for, each with what is written at its arrow."""
     names = {other.path: other.name for other in scope.nodes}
     needs, fallbacks, join = [], [], ""

@@ -16,7 +16,7 @@ from synaptic.text import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from synaptic.pipeline.checking import Bound, SourceFile, Used, View
+    from synaptic.pipeline.checking import Bound, SourceFile, UsedPipeline, View
     from synaptic.pipeline.graph import Binding, CompiledPipeline
     from synaptic.pipeline.kinds.kind import Outline
     from synaptic.pipeline.spec import InputSpec
@@ -100,7 +100,7 @@ class UseKind(Kind):
     def compile(self, file: SourceFile, outline: Outline, view: View) -> Built:
         """Return the pipeline with its inputs, after reporting inputs that it does not take."""
         bound = bind_all(file, outline.spec.inputs, (*outline.path, "with"), view)
-        used: Used | None = outline.found
+        used: UsedPipeline | None = outline.found
         if used is None or used.inputs is None:
             return Built(None, parts_of(bound))
         _check_inputs(file, outline, bound, used)
@@ -110,7 +110,7 @@ class UseKind(Kind):
         return Built(CompiledUse(pipeline=used.compiled, inputs=inputs), parts_of(bound))
 
 
-def _check_inputs(file: SourceFile, outline: Outline, bound: dict[str, Bound | None], used: Used) -> None:
+def _check_inputs(file: SourceFile, outline: Outline, bound: dict[str, Bound | None], used: UsedPipeline) -> None:
     path = (*outline.path, "with")
     declared_inputs = used.inputs or {}
     for name, value in bound.items():

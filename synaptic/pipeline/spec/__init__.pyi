@@ -12,9 +12,9 @@ from .parts import RepeatSpec as RepeatSpec
 from .parts import RetryCause as RetryCause
 from .parts import Select as Select
 from .parts import StepKeys as StepKeys
+from .short_forms import Identifier as Identifier
+from .short_forms import Option as Option
+from .short_forms import OptionSpec as OptionSpec
+from .short_forms import Strict as Strict
 from .spec import PipelineSpec as PipelineSpec
 from .spec import StepSpec as StepSpec
-from .types import Identifier as Identifier
-from .types import Option as Option
-from .types import OptionSpec as OptionSpec
-from .types import Strict as Strict

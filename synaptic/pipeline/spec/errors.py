@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from synaptic.text import KeyPath, YamlDocument
 
 MAX_TRANSLATED = 500
-"""More mistakes than this are of a file that is something else."""
+"""A file with more mistakes than this is probably not a pipeline: the rest is only counted."""
 
 _NAME_RULE = "use small letters, digits and _, beginning with a letter, at most 64"
 _AGENT_RULE = "use small letters, digits, - and _, beginning with a letter, at most 64"

@@ -9,8 +9,8 @@ import pydantic
 
 from synaptic.pipeline.kinds import KINDS, words
 from synaptic.pipeline.spec.parts import AgentSpec, BudgetSpec, DefaultsSpec, InputSpec, RetrySpec
+from synaptic.pipeline.spec.short_forms import OnErrorSpec, TimeoutSpec
 from synaptic.pipeline.spec.spec import KIND_KEYS, PipelineSpec, StepSpec
-from synaptic.pipeline.spec.types import OnErrorSpec, TimeoutSpec
 from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from synaptic.pipeline.spec.types import (
+from synaptic.pipeline.spec.short_forms import (
     Approve,
     CacheSeconds,
     Identifier,

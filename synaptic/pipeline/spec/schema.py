@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from synaptic.agents import FIELD_LIMIT
 from synaptic.pipeline.kinds import KINDS, present
-from synaptic.pipeline.spec import parts, spec
-from synaptic.pipeline.spec import types as spec_types
+from synaptic.pipeline.spec import parts, short_forms, spec
 
 if TYPE_CHECKING:
     import pydantic
@@ -41,7 +40,7 @@ _LISTED: Final[tuple[type[pydantic.BaseModel], ...]] = (
     parts.AgentSpec,
     parts.BudgetSpec,
     spec.StepSpec,
-    spec_types.TimeoutSpec,
+    short_forms.TimeoutSpec,
     *(model for kind in KINDS.values() for model in kind.models),
 )
 _MODELS: Final = {model.__name__: model for model in _LISTED}
@@ -90,7 +89,7 @@ _SHORT_DEFAULTS: Final[Json] = {"on_error": "fail", "cache": False, "approve": F
 
 _NOT_BLANK: Final[Json] = {"pattern": r"\S"}
 _POSITIVE: Final[Json] = {"type": "number", "exclusiveMinimum": 0}
-_NAME: Final[Json] = {"type": "string", "pattern": spec_types.IDENTIFIER, "maxLength": 64}
+_NAME: Final[Json] = {"type": "string", "pattern": short_forms.IDENTIFIER, "maxLength": 64}
 # A scalar with its bounds, or the beginning of a list, an enum or an object. What is inside these, no regular
 # expression can tell.
 _TYPE_PATTERN: Final = (
@@ -163,7 +162,7 @@ def _value(value: Any) -> Any:
         clean["additionalProperties"] = False
     if clean.get("additionalProperties") is True:
         del clean["additionalProperties"]
-    if clean.get("pattern") == spec_types.IDENTIFIER:
+    if clean.get("pattern") == short_forms.IDENTIFIER:
         clean = {**clean, **_NAME}
     elif "[smhd]" in clean.get("pattern", ""):
         clean["pattern"] = r"^(?=[0-9]{1,9}[smhd]$)0*[1-9]"
@@ -236,7 +235,7 @@ def documented(model: type[pydantic.BaseModel]) -> tuple[str, dict[str, str]]:
     The fields that a model has from others are described there.
     """
     about, found = "", {}
-    for owner in reversed(model.__mro__[: model.__mro__.index(spec_types.Strict)]):
+    for owner in reversed(model.__mro__[: model.__mro__.index(short_forms.Strict)]):
         text = inspect.cleandoc(vars(owner).get("__doc__") or "").replace("``", "`")
         about, _, attributes = text.partition("\nAttributes:\n")
         for part in re.split(r"\n {4}(?! )", "\n" + attributes.rstrip()):

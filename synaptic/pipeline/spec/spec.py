@@ -17,7 +17,7 @@ from synaptic.pipeline.spec.parts import (
     RepeatSpec,
     StepKeys,
 )
-from synaptic.pipeline.spec.types import Identifier, Strict, Version
+from synaptic.pipeline.spec.short_forms import Identifier, Strict, Version
 
 KIND_KEYS = tuple(kind.key for kind in KINDS.values())
 

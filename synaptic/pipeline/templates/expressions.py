@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from synaptic.errors import PipelineError
-from synaptic.pipeline.templates.references import Finding, Reference, TemplateProblem
+from synaptic.pipeline.templates.references import Reference, TemplateFinding, TemplateProblem
 from synaptic.pipeline.templates.simple import NOTHING, SimpleTemplate, look_up, parse_reference, parse_simple
 from synaptic.pipeline.templates.static_access import follow
 from synaptic.pipeline.templates.static_types import TEXT, StaticType
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from synaptic.pipeline.templates.sandbox import Program
 
-__all__ = ["SKIPPED", "Expression", "Finding", "Reference", "Template", "TemplateProblem", "present"]
+__all__ = ["SKIPPED", "Expression", "Reference", "Template", "TemplateFinding", "TemplateProblem", "present"]
 
 # Jinja2 and all that needs it is imported where it is needed: 40 ms that a pipeline of plain templates need not pay.
 
@@ -88,7 +88,7 @@ class Template:
             marked = [(piece, isinstance(piece, Data)) for piece in self._pieces(variables, where)]
         return _message(marked)
 
-    def check(self, scope: Mapping[str, StaticType]) -> tuple[StaticType, list[Finding]]:
+    def check(self, scope: Mapping[str, StaticType]) -> tuple[StaticType, list[TemplateFinding]]:
         """Return the type (of a sole reference the value's, else text) and what cannot be meant.
 
         Args:
@@ -172,7 +172,7 @@ class Expression:
         except PipelineError:
             return None  # the run will say it, at the step that it belongs to
 
-    def check(self, scope: Mapping[str, StaticType]) -> tuple[StaticType, list[Finding]]:
+    def check(self, scope: Mapping[str, StaticType]) -> tuple[StaticType, list[TemplateFinding]]:
         """Return the type of the value and what cannot be meant.
 
         Args:
@@ -226,7 +226,7 @@ def _program(source: str, *, is_expression: bool = False) -> Program:
 
 def _check_references(
     references: Iterable[Reference], scope: Mapping[str, StaticType]
-) -> tuple[list[StaticType], list[Finding]]:
+) -> tuple[list[StaticType], list[TemplateFinding]]:
     results = [follow(reference, scope) for reference in references]
     findings = dict.fromkeys(finding for _, finding in results if finding is not None)
     return [kind for kind, _ in results], list(findings)

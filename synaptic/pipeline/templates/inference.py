@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from jinja2 import nodes
 
 from synaptic.pipeline.templates import static_operators as operators
-from synaptic.pipeline.templates.references import Finding
+from synaptic.pipeline.templates.references import TemplateFinding
 from synaptic.pipeline.templates.scopes import key_of, targets_of
 from synaptic.pipeline.templates.static_access import Complaint, field_of, item_of, undefined, unify, whole
 from synaptic.pipeline.templates.static_operators import LOOP, METHOD_RESULTS, NO_CONSTANT, Operand
@@ -44,7 +44,7 @@ _SIGNS = {
 }
 
 
-def check(tree: nodes.Node, scope: Mapping[str, StaticType]) -> tuple[StaticType, list[Finding]]:
+def check(tree: nodes.Node, scope: Mapping[str, StaticType]) -> tuple[StaticType, list[TemplateFinding]]:
     """Return the type of an expression (of a template: text) and what is wrong, in the order of the text.
 
     Args:
@@ -66,10 +66,10 @@ class _Inference:
     """``names`` are the types of the names that are bound at a place; statements change them."""
 
     def __init__(self) -> None:
-        self.findings: dict[Finding, None] = {}
+        self.findings: dict[TemplateFinding, None] = {}
 
     def add(self, complaint: Complaint, line: int, token: str) -> StaticType:
-        self.findings[Finding(complaint.message, line, token, complaint.suggestion)] = None
+        self.findings[TemplateFinding(complaint.message, line, token, complaint.suggestion)] = None
         return UNKNOWN
 
     def settle(self, result: StaticType | Complaint, node: nodes.Node, token: str) -> StaticType:

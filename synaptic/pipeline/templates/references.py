@@ -18,7 +18,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class TemplateFinding:
     """A template that is well formed, but cannot mean what it says.
 
     Attributes:

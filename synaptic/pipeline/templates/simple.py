@@ -1,7 +1,7 @@
 """Templates that are only text and plain references: most of them, read by one expression and filled by lookups.
 
 What they mean is what Jinja2 makes of them. Anything out of the ordinary gives ``None`` here, and Jinja2 decides:
-a missing key, a value that is no mapping on the way, a value of an unusual type, a text that is too long.
+a missing key, a value on the way that is not a mapping, a value of an unusual type, a text that is too long.
 """
 
 from __future__ import annotations

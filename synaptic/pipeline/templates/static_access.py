@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synaptic.pipeline.templates.names import TEXT_METHODS
-from synaptic.pipeline.templates.references import Finding
+from synaptic.pipeline.templates.references import TemplateFinding
 from synaptic.pipeline.templates.static_types import UNKNOWN, Boolean, ListOf, Number, Record, StaticType, Text
 from synaptic.text import did_you_mean
 
@@ -88,7 +88,7 @@ def whole(kind: StaticType, shown: str | None) -> Complaint | None:
     return None
 
 
-def follow(reference: Reference, scope: Mapping[str, StaticType]) -> tuple[StaticType, Finding | None]:
+def follow(reference: Reference, scope: Mapping[str, StaticType]) -> tuple[StaticType, TemplateFinding | None]:
     """Return the type at the end of a plain reference, and what is wrong on the way."""
     kind = scope.get(reference.root)
     shown = reference.root
@@ -104,8 +104,8 @@ def follow(reference: Reference, scope: Mapping[str, StaticType]) -> tuple[Stati
     return (UNKNOWN, _finding(complaint, shown, reference)) if complaint else (kind, None)
 
 
-def _finding(complaint: Complaint, token: str, reference: Reference) -> Finding:
-    return Finding(complaint.message, reference.line, token, complaint.suggestion)
+def _finding(complaint: Complaint, token: str, reference: Reference) -> TemplateFinding:
+    return TemplateFinding(complaint.message, reference.line, token, complaint.suggestion)
 
 
 def item_of(kind: StaticType, shown: str | None) -> StaticType | Complaint:

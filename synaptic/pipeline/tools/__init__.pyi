@@ -7,4 +7,4 @@ from .functions import Later as Later
 from .functions import Tool as Tool
 from .functions import tool as tool
 from .functions import tool_name as tool_name
-from .types import Parameter as Parameter
+from .parameters import Parameter as Parameter

@@ -20,8 +20,8 @@ from pydantic import BaseModel
 
 from synaptic.errors import Problem, ToolError, UsageError
 from synaptic.pipeline.templates import UNKNOWN, StaticType
+from synaptic.pipeline.tools.parameters import Parameter, UnusableType, hints_of, static_type
 from synaptic.pipeline.tools.threads import Raised, in_thread
-from synaptic.pipeline.tools.types import Parameter, UnusableType, hints_of, static_type
 from synaptic.text import did_you_mean, nearest
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -149,7 +149,7 @@ class Tool:
         dropped.
 
         Raises:
-            ToolError: If an argument has the wrong type, the function raises, or the result is no JSON-like data.
+            ToolError: If an argument has the wrong type, the function raises, or the result is not JSON-like data.
 
         """
         values = self._values(arguments)
@@ -212,7 +212,7 @@ def tool(function: Function | None = None, *, name: str | None = None) -> Functi
         name: What pipelines call it; default: the function's name.
 
     Raises:
-        UsageError: If it is no function, or the name is not usable.
+        UsageError: If it is not a function, or the name is not usable.
 
     """
     if function is None:

@@ -1,4 +1,4 @@
-"""Runs a plain function beside the event loop, in a thread that nobody has to wait for."""
+"""Runs a plain function beside the event loop, in a thread that the end of the program does not wait for."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def in_thread(function: Callable[[], T]) -> T:
             outcome = context.run(function)
         except BaseException as exc:  # noqa: BLE001  (it is raised again where it was called)
             outcome = Raised(exc)
-        # The loop may be closed by now: then nobody asks any more.
+        # The loop may be closed by now: then no caller waits for the result.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, outcome)
 

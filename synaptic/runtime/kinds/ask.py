@@ -10,18 +10,18 @@ from synaptic.runtime.kinds.whole_step import run_whole
 
 if TYPE_CHECKING:
     from synaptic.pipeline import CompiledStep
-    from synaptic.runtime.runner import Runner
-    from synaptic.runtime.scope import Place
+    from synaptic.runtime.runner import StepRunner
+    from synaptic.runtime.scope import StepContext
 
 
-async def run(runner: Runner, step: CompiledStep, place: Place) -> Any:
+async def run(runner: StepRunner, step: CompiledStep, context: StepContext) -> Any:
     """Return the answer; raises as :func:`run_whole` does."""
     work = step.work
     assert isinstance(work, CompiledAsk), "the compiler gives a question to the step that asks"
-    return await run_whole(runner, step, place, lambda: _ask(runner, work, place))
+    return await run_whole(runner, step, context, lambda: _ask(runner, work, context))
 
 
-async def _ask(runner: Runner, work: CompiledAsk, place: Place) -> Any:
-    question = work.question.render(place.scope.variables, where=f"{place.path}.ask")
-    proposed = values_of({"default": work.default}, place)["default"]
-    return await runner.caller.answer(place.path, question.strip(), proposed=proposed, shape=work.shape)
+async def _ask(runner: StepRunner, work: CompiledAsk, context: StepContext) -> Any:
+    question = work.question.render(context.scope.variables, where=f"{context.path}.ask")
+    proposed = values_of({"default": work.default}, context)["default"]
+    return await runner.caller.answer(context.path, question.strip(), proposed=proposed, shape=work.shape)

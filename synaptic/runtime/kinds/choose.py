@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from synaptic.pipeline import CompiledStep
-    from synaptic.runtime.runner import Runner
-    from synaptic.runtime.scope import Place
+    from synaptic.runtime.runner import StepRunner
+    from synaptic.runtime.scope import StepContext
 
 
-async def run(runner: Runner, step: CompiledStep, place: Place) -> Any:
+async def run(runner: StepRunner, step: CompiledStep, context: StepContext) -> Any:
     """Return the label; raises as :meth:`Caller.make` does."""
     assert step.call is not None, "the compiler gives a choosing step its call"
-    return await runner.caller.make(step, step.call, place, kind="choose", read=_label)
+    return await runner.caller.make(step, step.call, context, kind="choose", read=_label)
 
 
 def _label(output: Any) -> str:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from synaptic.pipeline import CompiledStep
     from synaptic.runtime.list_feed import ListFeed
-    from synaptic.runtime.runner import Runner
-    from synaptic.runtime.scope import Place, Scope
+    from synaptic.runtime.runner import StepRunner
+    from synaptic.runtime.scope import Scope, StepContext
 
 
-async def run_map(runner: Runner, step: CompiledStep, place: Place) -> list[Any]:
+async def run_map(runner: StepRunner, step: CompiledStep, context: StepContext) -> list[Any]:
     """Return the outputs in the order of the items; those of skipped items are left out.
 
     Raises:
@@ -27,12 +27,12 @@ async def run_map(runner: Runner, step: CompiledStep, place: Place) -> list[Any]
 
     """
     assert step.foreach is not None, "a map has a list"
-    path, scope = place.path, place.scope
+    path, scope = context.path, context.scope
     feed = scope.feeds.get(step.feed.step) if step.feed else None
     items: Sequence[Any] | None = None
     ledger = runner.ledger
     started = None
-    instances = _Instances(runner, step, place)
+    instances = _Instances(runner, step, context)
     try:
         if feed is None or feed.final is not None:
             items = _items(step, path, scope)
@@ -69,10 +69,10 @@ def _items(step: CompiledStep, path: str, scope: Scope) -> Sequence[Any]:
 class _Instances:
     """The instances of one map, by index."""
 
-    def __init__(self, runner: Runner, step: CompiledStep, place: Place) -> None:
+    def __init__(self, runner: StepRunner, step: CompiledStep, context: StepContext) -> None:
         self._runner = runner
         self._step = step
-        self._place = place
+        self._context = context
         self._places = asyncio.Semaphore(step.concurrency) if step.concurrency else nullcontext()
         self._items: list[Any] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -117,8 +117,8 @@ class _Instances:
     async def _run(self, index: int, item: Any) -> None:
         async with self._places:
             try:
-                scope = self._place.scope.with_item(self._step, item)
-                output = await self._runner.work(self._step, self._place.at(f"{self._place.path}[{index}]", scope))
+                scope = self._context.scope.with_item(self._step, item)
+                output = await self._runner.work(self._step, self._context.at(f"{self._context.path}[{index}]", scope))
             except StepFailed as exc:
                 if self._step.on_error != "skip":
                     raise

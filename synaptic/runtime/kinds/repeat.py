@@ -10,16 +10,16 @@ from synaptic.errors import BudgetExceeded, PipelineError, StepTimeout
 from synaptic.pipeline import SKIPPED, Expression
 from synaptic.pipeline.kinds.repeat import CompiledRepeat
 from synaptic.runtime.failure import StepFailed, within
-from synaptic.runtime.scope import Place
+from synaptic.runtime.scope import StepContext
 
 if TYPE_CHECKING:
     from synaptic.errors import SynapticError
     from synaptic.pipeline import CompiledStep
-    from synaptic.runtime.runner import Runner
+    from synaptic.runtime.runner import StepRunner
     from synaptic.runtime.scope import Scope
 
 
-async def run(runner: Runner, step: CompiledStep, place: Place) -> Any:
+async def run(runner: StepRunner, step: CompiledStep, context: StepContext) -> Any:
     """Return the kept round's outputs with ``rounds`` and ``stop_reason``; of ``self: true``, its output alone.
 
     Raises:
@@ -28,7 +28,7 @@ async def run(runner: Runner, step: CompiledStep, place: Place) -> Any:
     """
     repeat = step.work
     assert isinstance(repeat, CompiledRepeat), "the compiler gives a loop its body"
-    ledger, path, scope = runner.ledger, place.path, place.scope
+    ledger, path, scope = runner.ledger, context.path, context.scope
     rounds = _Rounds(repeat, step.id)
     started = None
     error: SynapticError | None = None
@@ -36,7 +36,7 @@ async def run(runner: Runner, step: CompiledStep, place: Place) -> Any:
         bound = _bound(repeat, path, scope)
         started = ledger.started(path, "repeat", step.agent_name, width=bound)
         async with within(step.timeout, path):
-            reason = await _run_rounds(runner, step, place, rounds, bound)
+            reason = await _run_rounds(runner, step, context, rounds, bound)
     except (asyncio.CancelledError, BudgetExceeded):
         if rounds.kept is not None:
             scope.outputs[step.id] = rounds.output("cancelled")
@@ -54,15 +54,15 @@ async def run(runner: Runner, step: CompiledStep, place: Place) -> Any:
     return output
 
 
-async def _run_rounds(runner: Runner, step: CompiledStep, place: Place, rounds: _Rounds, bound: int) -> str:
+async def _run_rounds(runner: StepRunner, step: CompiledStep, context: StepContext, rounds: _Rounds, bound: int) -> str:
     """Run round after round and return why it was the last."""
-    repeat, path = rounds.repeat, place.path
-    after = max(0, place.rank - repeat.body.length)
+    repeat, path = rounds.repeat, context.path
+    after = max(0, context.rank - repeat.body.length)
     for number in range(1, bound + 1):
-        inner = place.scope.inner(f"{path}[{number}].", after, previous=rounds.last)
+        inner = context.scope.inner(f"{path}[{number}].", after, previous=rounds.last)
         if repeat.itself:
             body = repeat.body.steps[step.id]
-            inner.outputs[step.id] = await runner.work(body, Place(f"{path}[{number}]", inner, place.rank))
+            inner.outputs[step.id] = await runner.work(body, StepContext(f"{path}[{number}]", inner, context.rank))
         else:
             await runner.graph(repeat.body, inner)
         rounds.add(inner, path)

@@ -20,13 +20,13 @@ from synaptic.runtime.failure import StepFailed, unwrapped
 if TYPE_CHECKING:
     from synaptic.pipeline import CompiledCall, CompiledSamples, CompiledStep
     from synaptic.runtime.caller import Caller
-    from synaptic.runtime.scope import Place
+    from synaptic.runtime.scope import StepContext
 
 SAMPLING_TEMPERATURE = 0.8
 """Where neither step nor agent says one: at 0, every sample would be the same."""
 
 
-async def run_samples(caller: Caller, step: CompiledStep, place: Place) -> Any:
+async def run_samples(caller: Caller, step: CompiledStep, context: StepContext) -> Any:
     """Return the answer that comes of the step's samples; a sample that fails is left out.
 
     Raises:
@@ -36,7 +36,7 @@ async def run_samples(caller: Caller, step: CompiledStep, place: Place) -> Any:
     samples, call = step.samples, step.call
     assert samples is not None, "the step has samples"
     assert call is not None, "samples are of a call"
-    ledger, path = caller.ledger, place.path
+    ledger, path = caller.ledger, context.path
     started = ledger.started(path, "samples", call.agent.name, width=samples.count)
     found: dict[int, Any] = {}
     failures: list[StepFailed] = []
@@ -44,7 +44,7 @@ async def run_samples(caller: Caller, step: CompiledStep, place: Place) -> Any:
     async def take(index: int) -> None:
         try:
             sampled = call if call.temperature is not None else replace(call, temperature=SAMPLING_TEMPERATURE)
-            found[index] = await caller.make(one, sampled, place.at(f"{path}[{index}]"), seed=index + 1)
+            found[index] = await caller.make(one, sampled, context.at(f"{path}[{index}]"), seed=index + 1)
         except StepFailed as exc:
             failures.append(exc)
 
@@ -56,7 +56,7 @@ async def run_samples(caller: Caller, step: CompiledStep, place: Place) -> Any:
                 group.create_task(take(index))
         if not found:
             raise failures[0]
-        output, reason = await _select(caller, one, samples, place, found)
+        output, reason = await _select(caller, one, samples, context, found)
         output = await caller.approved_output(step, path, output, call.shape)
     except StepFailed as exc:
         ledger.ended(path, "samples", "failed", agent=call.agent.name, started=started, error=exc.cause)
@@ -69,28 +69,28 @@ async def run_samples(caller: Caller, step: CompiledStep, place: Place) -> Any:
 
 
 async def _select(
-    caller: Caller, step: CompiledStep, samples: CompiledSamples, place: Place, found: dict[int, Any]
+    caller: Caller, step: CompiledStep, samples: CompiledSamples, context: StepContext, found: dict[int, Any]
 ) -> tuple[Any, str]:
     """Return the answer and, in a few words, how it was selected."""
     candidates = [found[index] for index in sorted(found)]
     if samples.select == "vote":
         return vote(candidates)
-    assert samples.judge is not None, "best and merge have somebody who judges"
+    assert samples.judge is not None, "best and merge have a judge"
     assert step.call is not None, "samples are of a call"
-    path = place.path
-    prompt = step.call.prompt.render(place.scope.variables, where=path)
+    path = context.path
+    prompt = step.call.prompt.render(context.scope.variables, where=path)
     if samples.select == "merge":
         texts = [present(candidate) for candidate in candidates]
-        merging = place.scope.with_variables(prompt=prompt, candidates=texts)
-        merged = await caller.make(replace(step, on_error="fail"), samples.judge, place.at(f"{path}.merge", merging))
+        merging = context.scope.with_variables(prompt=prompt, candidates=texts)
+        merged = await caller.make(replace(step, on_error="fail"), samples.judge, context.at(f"{path}.merge", merging))
         return merged, f"merged: {len(candidates)}"
     scores: dict[int, float] = {}
 
     async def rate(judge: CompiledCall, index: int) -> None:
-        judging = place.scope.with_variables(prompt=prompt, candidate=present(found[index]))
+        judging = context.scope.with_variables(prompt=prompt, candidate=present(found[index]))
         # A judge that fails rates nothing; the candidate may still be the only one.
         with suppress(StepFailed):
-            scores[index] = (await caller.make(step, judge, place.at(f"{path}.judge[{index}]", judging)))["score"]
+            scores[index] = (await caller.make(step, judge, context.at(f"{path}.judge[{index}]", judging)))["score"]
 
     async with unwrapped(), asyncio.TaskGroup() as group:
         for index in found:

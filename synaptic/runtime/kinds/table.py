@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
     from synaptic.pipeline import CompiledStep, WorkKind
-    from synaptic.runtime.runner import Runner
-    from synaptic.runtime.scope import Place
+    from synaptic.runtime.runner import StepRunner
+    from synaptic.runtime.scope import StepContext
 
 
 class Run(Protocol):
     """Does the work of a step."""
 
-    def __call__(self, runner: Runner, step: CompiledStep, place: Place) -> Awaitable[Any]:
+    def __call__(self, runner: StepRunner, step: CompiledStep, context: StepContext) -> Awaitable[Any]:
         """Return the step's output.
 
         Raises:

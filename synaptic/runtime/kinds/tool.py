@@ -11,19 +11,19 @@ from synaptic.runtime.kinds.whole_step import run_whole
 
 if TYPE_CHECKING:
     from synaptic.pipeline import CompiledStep
-    from synaptic.runtime.runner import Runner
-    from synaptic.runtime.scope import Place
+    from synaptic.runtime.runner import StepRunner
+    from synaptic.runtime.scope import StepContext
 
 
-async def run(runner: Runner, step: CompiledStep, place: Place) -> Any:
+async def run(runner: StepRunner, step: CompiledStep, context: StepContext) -> Any:
     """Return what the function returns; raises as :func:`run_whole` does."""
     work = step.work
     assert isinstance(work, CompiledTool), "the compiler gives a tool step its tool"
-    return await run_whole(runner, step, place, lambda: _call(work, place))
+    return await run_whole(runner, step, context, lambda: _call(work, context))
 
 
-async def _call(tool: CompiledTool, place: Place) -> Any:
-    output = await tool.tool.call(values_of(tool.arguments, place))
+async def _call(tool: CompiledTool, context: StepContext) -> Any:
+    output = await tool.tool.call(values_of(tool.arguments, context))
     if tool.shape is None:
         return output
     try:

@@ -12,25 +12,25 @@ from synaptic.runtime.scope import bounds_of
 
 if TYPE_CHECKING:
     from synaptic.pipeline import CompiledPipeline, CompiledStep
-    from synaptic.runtime.runner import Runner
-    from synaptic.runtime.scope import Place, Scope
+    from synaptic.runtime.runner import StepRunner
+    from synaptic.runtime.scope import Scope, StepContext
 
 
-async def run(runner: Runner, step: CompiledStep, place: Place) -> Any:
+async def run(runner: StepRunner, step: CompiledStep, context: StepContext) -> Any:
     """Return the pipeline's result; raises as :func:`run_whole` does."""
     use = step.work
     assert isinstance(use, CompiledUse), "the compiler gives a step with another pipeline that pipeline"
-    return await run_whole(runner, step, place, lambda: _run(runner, use, place))
+    return await run_whole(runner, step, context, lambda: _run(runner, use, context))
 
 
-async def _run(runner: Runner, use: CompiledUse, place: Place) -> Any:
+async def _run(runner: StepRunner, use: CompiledUse, context: StepContext) -> Any:
     compiled = use.pipeline
-    inputs = bind_values(compiled.pipeline, values_of(use.inputs, place))
-    bounds = bounds_of(compiled, place.scope.bounds)
+    inputs = bind_values(compiled.pipeline, values_of(use.inputs, context))
+    bounds = bounds_of(compiled, context.scope.bounds)
     run = runner.run_variables(compiled.pipeline.name)
-    inner = runner.scope(f"{place.path}.", inputs, run, bounds, max(0, place.rank - compiled.graph.length))
+    inner = runner.scope(f"{context.path}.", inputs, run, bounds, max(0, context.rank - compiled.graph.length))
     await runner.bounded_graph(compiled, inner)
-    return _result(compiled, inner, place.path)
+    return _result(compiled, inner, context.path)
 
 
 def _result(compiled: CompiledPipeline, scope: Scope, path: str) -> Any:

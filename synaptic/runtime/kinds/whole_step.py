@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
     from synaptic.pipeline import CompiledStep
     from synaptic.runtime.events import StepStatus
-    from synaptic.runtime.runner import Runner
-    from synaptic.runtime.scope import Place
+    from synaptic.runtime.runner import StepRunner
+    from synaptic.runtime.scope import StepContext
 
 
-async def run_whole(runner: Runner, step: CompiledStep, place: Place, work: Callable[[], Awaitable[Any]]) -> Any:
+async def run_whole(
+    runner: StepRunner, step: CompiledStep, context: StepContext, work: Callable[[], Awaitable[Any]]
+) -> Any:
     """Do the step's ``work`` within its timeout and return the output.
 
     Raises:
@@ -25,7 +27,7 @@ async def run_whole(runner: Runner, step: CompiledStep, place: Place, work: Call
         BudgetExceeded: If a budget around the step was used up.
 
     """
-    ledger, path = runner.ledger, place.path
+    ledger, path = runner.ledger, context.path
     started = ledger.started(path, step.kind)
     try:
         async with within(step.timeout, path):
@@ -35,7 +37,7 @@ async def run_whole(runner: Runner, step: CompiledStep, place: Place, work: Call
         ledger.ended(path, step.kind, "cancelled", started=started)
         raise
     except BudgetExceeded as exc:
-        if exc.meter in place.scope.bounds.meter.chain:
+        if exc.meter in context.scope.bounds.meter.chain:
             ledger.ended(path, step.kind, "cancelled", started=started)
             raise
         failed = StepFailed(path, exc)

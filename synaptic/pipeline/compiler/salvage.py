@@ -1,7 +1,7 @@
 """A pipeline file with mistakes of form, read as far as it goes, so that the rest of it can be checked too.
 
 A misspelt key is read as the one that was meant. What else is wrong is left out: a step, an input, a default. The names
-of steps, inputs and agents that are left out are kept, so that what refers to them is no second mistake.
+of steps, inputs and agents that are left out are kept, so that a reference to them is not reported as a second mistake.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Questions about a whole compiled pipeline, with what it uses and repeats."""
+"""What is asked of a whole compiled pipeline before it runs, with what it uses and repeats."""
 
 from __future__ import annotations
 
