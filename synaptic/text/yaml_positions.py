@@ -2,7 +2,7 @@
 
 PyYAML's parser gives events with marks; building the data from them ourselves, in one pass and without recursion,
 means that duplicate keys, aliases (a bomb in ten lines), tags and bottomless nesting are refused instead of obeyed.
-Scalars follow the YAML 1.2 core schema: ``yes`` and ``on`` are text, as everybody expects.
+Scalars follow the YAML 1.2 core schema: ``yes`` and ``on`` are text, as people expect.
 """
 
 from __future__ import annotations

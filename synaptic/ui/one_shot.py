@@ -123,7 +123,7 @@ class _Asking:
                     await session.run(request.query, inputs=request.inputs, model=self.options.model)
 
     def _session(self) -> Session:
-        # A plan calls nothing, so that it needs nobody's approval either.
+        # A plan calls nothing, so that it needs no approval either.
         accept_all = self.options.yes or self.options.plan
         return Session(
             self.request.loaded.settings,

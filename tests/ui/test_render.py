@@ -167,7 +167,7 @@ def test_a_restart_after_text_was_shown_is_said_and_the_answer_begins_anew():
     assert screen[:4] == [
         "Half an",
         "write: attempt 2 in 0.5 s: the stream stalled",
-        "the text above is void; the answer begins anew",
+        "the text above is void; the answer starts again",
         "Whole.",
     ]
 
@@ -181,7 +181,7 @@ def test_a_restart_is_said_even_when_quiet():
         run_finished("W"),
     ]
 
-    assert "the text above is void; the answer begins anew" in on_terminal(events, quiet=True).screen()
+    assert "the text above is void; the answer starts again" in on_terminal(events, quiet=True).screen()
 
 
 def test_other_steps_are_told_after_the_answer():

@@ -81,7 +81,7 @@ def public_warning(host: str) -> str | None:
         return None
     where = "every network of this machine" if host == ANY_ADDRESS else f"whoever reaches {host}"
     return (
-        f"the worker listens to {where}, and its protocol knows no password: whoever connects can run code as you. "
+        f"the worker listens to {where}, and its protocol knows no password: who connects can run code as you. "
         "Let a firewall admit the coordinator's machine only, or listen at 127.0.0.1 and use a tunnel (ssh -L)"
     )
 
@@ -150,7 +150,7 @@ def _introduce(worker: ManagedWorker, say: Callable[[str], None]) -> None:
 
 
 async def _tell_of_clients(worker: ManagedWorker, say: Callable[[str], None]) -> None:
-    """Say when somebody stays connected, and when they have gone; until the worker fails for good."""
+    """Say when a coordinator stays connected, and when it has gone; until the worker fails for good."""
     told = False
     while worker.failure is None:
         try:

@@ -79,7 +79,7 @@ Its workers of this machine end with it; those of other machines are free then."
 _STATUS_EPILOG = """\b
 As in:
   synaptic distributed status
-  synaptic distributed status --watch        drawn anew until Ctrl-C
+  synaptic distributed status --watch        redrawn until Ctrl-C
   synaptic distributed status --json
 
 \b
@@ -192,7 +192,7 @@ def stop(context: click.Context, /, model: str | None, *, everything: bool) -> N
 
 
 @distributed.command(epilog=_STATUS_EPILOG, short_help="Show which models are loaded, and who holds which worker.")
-@click.option("--watch", is_flag=True, help="Draw it anew until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Redraw it until Ctrl-C.")
 @json_option
 @click.pass_context
 def status(context: click.Context, /, *, watch: bool, **values: Any) -> int:

@@ -50,7 +50,7 @@ As in:
 
 \b
 MODEL is a tag of Ollama's or the path of a GGUF file; without it, the setting model.
-Nothing is loaded. Workers that nobody holds are asked what they are. What --layers says
+Nothing is loaded. Workers that no coordinator holds are asked what they are. What --layers says
 is tried here only; to have it so: write "layers" beside the worker in rpc_backends.
 
 \b

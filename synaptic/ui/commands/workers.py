@@ -61,7 +61,7 @@ As in:
   synaptic workers start --prefill llama3:70b  with its tensors at hand already
 
 \b
-Whoever reaches the port can run code as you: the RPC protocol knows no password.
+Anybody who reaches the port can run code as you: the RPC protocol knows no password.
 Ctrl-C ends the worker, and so does: synaptic workers stop"""
 
 _NAME_ONE = """synaptic config set rpc_backends '["10.0.0.4:50052"]'"""

@@ -19,7 +19,7 @@ from synaptic.ui.actions import given_workers, named_workers, show_looks
 from synaptic.ui.actions import workers as worker_actions
 from synaptic.ui.repl.arguments import take_word
 from synaptic.ui.repl.candidates import COORDINATOR_ACTIONS
-from synaptic.ui.repl.watching_lines import draw_while, watch_lines
+from synaptic.ui.repl.watching import draw_while, watch_lines
 from synaptic.ui.screen import (
     SHARE_HEADERS,
     LoadView,
@@ -122,7 +122,7 @@ async def _start(repl: Repl, call: Call, backend: ShowsCoordinators | None, mode
 
 
 async def _loaded(repl: Repl, backend: ShowsCoordinators, model: str) -> CoordinatorStatus:
-    """Load a model in the session's backend; its layers are drawn meanwhile, where somebody watches."""
+    """Load a model in the session's backend; its layers are drawn meanwhile, where a person watches."""
     if not repl.screen.live:
         return await backend.load(model)
 

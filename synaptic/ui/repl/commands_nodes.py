@@ -15,8 +15,8 @@ from synaptic.ui.actions import check, show_statuses
 from synaptic.ui.actions import nodes as node_actions
 from synaptic.ui.commands import absolute, nodes
 from synaptic.ui.repl.arguments import split_words, take_word
-from synaptic.ui.repl.watching import watch_nodes
-from synaptic.ui.screen import CANDIDATE_HEADERS, candidate_rows, headline, latest, persons_keyboard
+from synaptic.ui.repl.watching import watch_lines
+from synaptic.ui.screen import CANDIDATE_HEADERS, candidate_rows, headline, latest, persons_keyboard, status_lines
 
 if TYPE_CHECKING:
     from typing import Any
@@ -82,7 +82,7 @@ async def _show(repl: Repl) -> None:
     if can.start is not None:
         await can.start()
     if repl.screen.live:
-        await watch_nodes(repl.screen, pool.statuses)
+        await watch_lines(repl.screen, lambda cells: status_lines(pool.statuses(), cells))
     else:
         show_statuses(repl.screen, pool.statuses())
 

@@ -23,7 +23,7 @@ def converse_plainly(repl: Repl, source: BinaryIO, *, person: bool) -> ExitCode:
     Args:
         repl: What carries them out.
         source: Bytes; what is no UTF-8 is replaced.
-        person: Whether somebody types: then there is a prompt, and Ctrl-C cancels only what runs.
+        person: Whether a person types: then there is a prompt, and Ctrl-C cancels only what runs.
 
     Returns:
         How the last line that failed ended; 0 for a person, who has seen it.

@@ -37,7 +37,7 @@ PER_RUN: Final = frozenset(
         "call_timeout",
     }
 )
-"""Settings that a session reads anew for each run; every other one is built into its backend."""
+"""Settings that a session reads again for each run; every other one is built into its backend."""
 
 _NEEDED_MODULES: Final = (
     "synaptic.runtime.session",

@@ -1,4 +1,4 @@
-"""The table of nodes while somebody watches it: drawn anew in place until a key is pressed."""
+"""Lines that a person watches: redrawn in place until a key is pressed, or until some work is done."""
 
 from __future__ import annotations
 
@@ -6,58 +6,72 @@ import asyncio
 import contextlib
 import sys
 import termios
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from synaptic.text import printable
-from synaptic.ui.screen import status_table, table_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
-    from synaptic.backends.pool import NodeStatus
     from synaptic.ui.repl.screen import Screen
 
+T = TypeVar("T")
 PERIOD_SECONDS: Final = 0.5
-HOW_TO_LEAVE: Final = "Enter, or any other key, leaves the table."
+HOW_TO_LEAVE: Final = "Enter, or any other key, leaves this."
 _LOCAL_FLAGS: Final = 3
 _CONTROL_CHARACTERS: Final = 6
 
 
-async def watch_nodes(screen: Screen, statuses: Callable[[], Sequence[NodeStatus]]) -> None:
-    """Show the table, refreshed twice a second, until a key is pressed; what was last seen stays.
+async def watch_lines(screen: Screen, lines: Callable[[int], Sequence[str]]) -> None:
+    """Show lines, refreshed twice a second, until a key is pressed; what was last seen stays.
 
     Args:
         screen: Whose output is a terminal.
-        statuses: Asked anew for each refresh.
+        lines: Given the width of the terminal, in cells; asked at each refresh.
 
     """
-    console = Console(file=screen.out, highlight=False)
-    live = Live(
-        console=console,
-        auto_refresh=False,
-        redirect_stdout=False,
-        redirect_stderr=False,
-        vertical_overflow="crop",
-    )
+    console, live = _opened(screen, transient=False)
     with any_key(sys.stdin.fileno()) as pressed, live:
         try:
             while not pressed.is_set():
-                live.update(_picture(statuses(), console.width, HOW_TO_LEAVE), refresh=True)
+                live.update(_text(lines(console.width), HOW_TO_LEAVE), refresh=True)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(pressed.wait(), PERIOD_SECONDS)
         finally:
-            live.update(_picture(statuses(), console.width, ""), refresh=True)
+            live.update(_text(lines(console.width), ""), refresh=True)
+
+
+async def draw_while(screen: Screen, lines: Callable[[int], Sequence[str]], work: Coroutine[Any, Any, T]) -> T:
+    """Do some work, show lines meanwhile, take them away, and return what came of it; it is cancelled with us.
+
+    Args:
+        screen: Whose output is a terminal.
+        lines: Given the width of the terminal, in cells; asked at each refresh.
+        work: What to do.
+
+    """
+    console, live = _opened(screen, transient=True)
+    doing = asyncio.create_task(work)
+    try:
+        with live:
+            while not doing.done():
+                live.update(_text(lines(console.width), ""), refresh=True)
+                await asyncio.wait({doing}, timeout=PERIOD_SECONDS)
+    finally:
+        doing.cancel()
+        await asyncio.wait({doing})
+    return doing.result()
 
 
 @contextlib.contextmanager
 def any_key(descriptor: int) -> Iterator[asyncio.Event]:
     """Give an event that is set by the first key, or when the terminal is gone; Ctrl-C stays a signal.
 
-    What was typed before does not count, and what set the event is read by nobody else.
+    What was typed before does not count, and the key that set the event is taken away with it.
     """
     pressed = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -82,8 +96,19 @@ def any_key(descriptor: int) -> Iterator[asyncio.Event]:
             termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
 
 
-def _picture(statuses: Sequence[NodeStatus], width: int, last_line: str) -> Text:
-    headers, rows = status_table(statuses, width)
-    lines = table_lines(headers, [[printable(cell) for cell in row] for row in rows], width)
-    picture = Text("\n".join(lines), no_wrap=True, overflow="crop")
-    return picture.append(f"\n{last_line}", "dim") if last_line else picture
+def _opened(screen: Screen, *, transient: bool) -> tuple[Console, Live]:
+    console = Console(file=screen.out, highlight=False)
+    live = Live(
+        console=console,
+        auto_refresh=False,
+        transient=transient,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        vertical_overflow="crop",
+    )
+    return console, live
+
+
+def _text(lines: Sequence[str], last_line: str) -> Text:
+    text = Text("\n".join(printable(line) for line in lines), no_wrap=True, overflow="ellipsis")
+    return text.append(f"\n{last_line}", "dim") if last_line else text

@@ -22,6 +22,7 @@ from .explain_view import latest as latest
 from .keyboard import persons_keyboard as persons_keyboard
 from .nodes_view import check_lines as check_lines
 from .nodes_view import models_word as models_word
+from .nodes_view import status_lines as status_lines
 from .nodes_view import status_table as status_table
 from .output import table_lines as table_lines
 from .output import terminal_width as terminal_width

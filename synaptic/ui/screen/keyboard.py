@@ -73,7 +73,7 @@ class Keyboard:
 
 
 def persons_keyboard() -> Keyboard | None:
-    """Return the keyboard of the person who sees standard error; ``None`` where nobody does.
+    """Return the keyboard of the person who sees standard error; ``None`` where no terminal shows it.
 
     Text may be piped in: then the terminal that controls the process is read, not standard input.
     """

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len
 
-from synaptic.text import latency, one_line, plural, seconds, size
+from synaptic.text import latency, one_line, plural, printable, seconds, size
+from synaptic.ui.screen.output import table_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,6 +57,12 @@ def status_table(statuses: Sequence[NodeStatus], width: int | None = None) -> tu
         del headers[index]
         rows = [row[:index] + row[index + 1 :] for row in rows]
     return tuple(headers), rows
+
+
+def status_lines(statuses: Sequence[NodeStatus], width: int) -> list[str]:
+    """Return the lines of the table of nodes on a terminal of this width, in cells."""
+    headers, rows = status_table(statuses, width)
+    return table_lines(headers, [[printable(cell) for cell in row] for row in rows], width)
 
 
 def check_lines(inspection: Inspection) -> Iterator[str]:

@@ -64,7 +64,7 @@ class AnswerWriter:
             if self.streams:
                 self.add(result.answer.rstrip())
             elif result.answer:
-                # In one piece, newline and all: whoever reads the pipe may share our terminal.
+                # In one piece, newline and all: the program at the other end may write to our terminal, too.
                 self._write(result.answer if result.answer.endswith("\n") else f"{result.answer}\n")
         self.end_line()
         self.text = ""
@@ -91,7 +91,7 @@ class AnswerWriter:
 class Renderer:
     """Shows one run after another.
 
-    The error of a failed run is not shown: that is left to whoever started the run, who has it in the
+    The error of a failed run is not shown: the caller that started the run has it in the
     result. An interrupted run is said to be interrupted, and its partial answer is written.
     """
 
@@ -118,7 +118,7 @@ class Renderer:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave the terminal to somebody else inside the ``with``: a question to a person. Runs go on meanwhile.
+        """Leave the terminal to a question to the person inside the ``with``. Runs go on meanwhile.
 
         What happens is shown afterwards, the answer's text included. May be nested; the last one to leave resumes.
         """
@@ -167,11 +167,11 @@ class Renderer:
         self._answer.begin_anew()
         if not self._pauses:
             self._status.release()
-        self._status.say("the text above is void; the answer begins anew", "yellow")
+        self._status.say("the text above is void; the answer starts again", "yellow")
 
     def _finish(self, event: RunFinished) -> None:
         if self._pauses:
-            # Whoever was asked is not answered any more. The whole answer is written below, not what was kept of it.
+            # A question was open. The whole answer is written below, not what was kept of it.
             self._kept = []
             self._status.resume()
         self._status.settle(event)

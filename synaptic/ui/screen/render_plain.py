@@ -72,7 +72,7 @@ class QuietStatus:
             self.say(line, style)
 
     def pause(self) -> None:
-        """Give the terminal to somebody else: nothing is written until :meth:`resume`."""
+        """Give the terminal away: nothing is written until :meth:`resume`."""
         self._held_before = self.holds
         QuietStatus.hold(self)
 

@@ -233,13 +233,13 @@ def queue_of_desk(terminal: Terminal) -> int:
 def test_the_table_is_refreshed_in_place_until_a_key_is_pressed(terminal: Terminal):
     terminal.wait_for_prompt()
     terminal.type("/nodes", ENTER)
-    terminal.wait("any other key, leaves the table", lambda shown: queue_of_desk(shown) >= 3)
+    terminal.wait("any other key, leaves this", lambda shown: queue_of_desk(shown) >= 3)
     assert terminal.text.count("desk") == 1
     before = terminal.prompts
     terminal.type("x")
     terminal.wait(lambda shown: shown.prompts > before)
     text = terminal.wait_for_prompt()
-    assert "leaves the table" not in text
+    assert "leaves this" not in text
     assert text.count("desk") == 1
     assert "connection refused" in text
     terminal.ask("hello", "hello")
@@ -248,7 +248,7 @@ def test_the_table_is_refreshed_in_place_until_a_key_is_pressed(terminal: Termin
 def test_ctrl_c_leaves_the_table_and_the_terminal_as_it_was(terminal: Terminal):
     terminal.wait_for_prompt()
     terminal.type("/nodes", ENTER)
-    terminal.wait("leaves the table")
+    terminal.wait("leaves this")
     terminal.type(CTRL_C)
     terminal.wait("interrupted")
     terminal.ask("still here?", "still here?")
@@ -260,7 +260,7 @@ def test_a_terminal_that_goes_away_ends_the_program(tmp_path: Path):
     with open_terminal([DRIVER], tmp_path, environment(tmp_path)) as opened:
         opened.wait_for_prompt()
         opened.type("/nodes", ENTER)
-        opened.wait("leaves the table")
+        opened.wait("leaves this")
         opened.program.close(force=False)
         wait_until(lambda: not opened.program.isalive(), "the end of the program")
 
@@ -269,7 +269,7 @@ def test_a_narrow_terminal_is_not_overrun(tmp_path: Path):
     with open_terminal([DRIVER], tmp_path, environment(tmp_path), columns=60) as opened:
         opened.wait_for_prompt()
         opened.type("/nodes", ENTER)
-        opened.wait("leaves the table", lambda shown: opened.text.count("desk") == 1)
+        opened.wait("leaves this", lambda shown: opened.text.count("desk") == 1)
         opened.type(ENTER)
         opened.wait_for_prompt()
         assert opened.text.count("NODE") == 1
