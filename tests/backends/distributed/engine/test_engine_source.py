@@ -62,7 +62,7 @@ async def test_the_tree_is_unpacked_without_what_no_build_reads(tmp_path):
     small = sdist(tmp_path)
     await unpack(small.source, small.archive, tmp_path / "source")
     files = sorted(str(file.relative_to(tmp_path / "source")) for file in (tmp_path / "source").rglob("*"))
-    assert files == ["CMakeLists.txt", "compile.sh", "ggml-rpc-server", "ggml.c", "llama-server"]
+    assert files == ["CMakeLists.txt", "compile.sh", "ggml-rpc-server", "ggml.c", "llama-server", "wait.sh"]
     assert (tmp_path / "source/llama-server").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "source/ggml.c").stat().st_mtime == 1_700_000_000
 
