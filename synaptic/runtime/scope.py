@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from synaptic.quick_init import quick_init
-from synaptic.runtime.policies import Bounds, Meter
+from synaptic.runtime.policies import Bounds, BudgetMeter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,4 +79,4 @@ def bounds_of(compiled: CompiledPipeline, around: Bounds | None = None) -> Bound
     limits = around.limits if around else ()
     if compiled.concurrency is not None:
         limits = (*limits, (f"pipeline:{compiled.pipeline.name}", compiled.concurrency))
-    return Bounds(Meter(compiled.budget, around.meter if around else None), limits)
+    return Bounds(BudgetMeter(compiled.budget, around.meter if around else None), limits)

@@ -9,7 +9,7 @@ from synaptic.errors import BudgetExceeded
 from synaptic.messages import ChatRequest, Chunk, Delta, Message, Restarted
 from synaptic.pipeline.spec.parts import BudgetSpec
 from synaptic.runtime.policies import Retrying
-from synaptic.runtime.policies.budget import Meter, Metered
+from synaptic.runtime.policies.budget import BudgetMeter, Metered
 from synaptic.runtime.policies.fallback import FallingBack
 from synaptic.waiting import Backoff
 
@@ -31,7 +31,7 @@ async def chunks_until_error(backend: Backend, request: ChatRequest) -> tuple[li
 
 
 async def test_a_complete_reply_counts_its_prompt_and_its_tokens():
-    meter = Meter(BudgetSpec(tokens=100))
+    meter = BudgetMeter(BudgetSpec(tokens=100))
     await chunks_until_error(Metered(ScriptedBackend(["a b c d"]), meter), ask())
 
     assert (meter.tokens, meter.calls) == (7, 1)
@@ -39,7 +39,7 @@ async def test_a_complete_reply_counts_its_prompt_and_its_tokens():
 
 async def test_a_stream_is_closed_at_the_token_that_is_too_many():
     inner = ScriptedBackend([Reply(text="a b c d e f", thinking="Hm.")])
-    meter = Meter(BudgetSpec(tokens=4))
+    meter = BudgetMeter(BudgetSpec(tokens=4))
 
     chunks, error = await chunks_until_error(Metered(inner, meter), ask())
 
@@ -51,7 +51,7 @@ async def test_a_stream_is_closed_at_the_token_that_is_too_many():
 
 async def test_a_complete_reply_is_kept_although_its_prompt_was_too_long_for_the_budget():
     inner = ScriptedBackend()
-    backend = Metered(inner, meter := Meter(BudgetSpec(tokens=4)))
+    backend = Metered(inner, meter := BudgetMeter(BudgetSpec(tokens=4)))
 
     chunks, error = await chunks_until_error(backend, ask("a b c"))
 
@@ -63,7 +63,7 @@ async def test_a_complete_reply_is_kept_although_its_prompt_was_too_long_for_the
 
 async def test_calls_are_counted_when_they_begin():
     inner = ScriptedBackend(["a"] * 3)
-    backend = Metered(inner, Meter(BudgetSpec(calls=2)))
+    backend = Metered(inner, BudgetMeter(BudgetSpec(calls=2)))
     for _ in range(2):
         assert (await chunks_until_error(backend, ask()))[1] is None
 
@@ -75,7 +75,7 @@ async def test_calls_are_counted_when_they_begin():
 
 
 async def test_what_a_broken_stream_has_sent_counts():
-    meter = Meter(BudgetSpec(tokens=100))
+    meter = BudgetMeter(BudgetSpec(tokens=100))
     backend = Metered(ScriptedBackend([Failure("crash", after_tokens=3)]), meter)
 
     with pytest.raises(Exception, match="died"):
@@ -85,12 +85,12 @@ async def test_what_a_broken_stream_has_sent_counts():
 
 
 async def test_what_a_sub_pipeline_uses_is_used_by_the_one_around_it():
-    run = Meter(BudgetSpec(tokens=8))
-    inner = Meter(BudgetSpec(tokens=1000, seconds=3.0), run)
-    free = Meter(None, inner)
+    run = BudgetMeter(BudgetSpec(tokens=8))
+    inner = BudgetMeter(BudgetSpec(tokens=1000, seconds=3.0), run)
+    free = BudgetMeter(None, inner)
 
     assert (run.root, inner.root, free.root) == (run, run, run)
-    assert (run.is_limited, free.is_limited, Meter().is_limited) == (True, True, False)
+    assert (run.is_limited, free.is_limited, BudgetMeter().is_limited) == (True, True, False)
     _, error = await chunks_until_error(Metered(ScriptedBackend(["a b c d e f g h i j"]), free), ask())
 
     assert error is not None
@@ -100,8 +100,8 @@ async def test_what_a_sub_pipeline_uses_is_used_by_the_one_around_it():
 
 
 async def test_the_smaller_budget_inside_a_larger_one_ends_its_own_pipeline_only():
-    run = Meter(BudgetSpec(calls=10))
-    part = Meter(BudgetSpec(calls=1), run)
+    run = BudgetMeter(BudgetSpec(calls=10))
+    part = BudgetMeter(BudgetSpec(calls=1), run)
     backend = ScriptedBackend(["a"] * 3)
     await chunks_until_error(Metered(backend, part), ask())
 
@@ -112,7 +112,7 @@ async def test_the_smaller_budget_inside_a_larger_one_ends_its_own_pipeline_only
 
 async def test_a_budget_that_is_used_up_is_neither_retried_nor_taken_to_another_model():
     inner = ScriptedBackend(["a b c d"] * 5)
-    stack = FallingBack(Retrying(Metered(inner, Meter(BudgetSpec(tokens=2))), 3, NO_WAIT), ["other"])
+    stack = FallingBack(Retrying(Metered(inner, BudgetMeter(BudgetSpec(tokens=2))), 3, NO_WAIT), ["other"])
 
     chunks, error = await chunks_until_error(stack, ask())
 
@@ -123,7 +123,7 @@ async def test_a_budget_that_is_used_up_is_neither_retried_nor_taken_to_another_
 
 async def test_every_attempt_counts_as_a_call():
     inner = ScriptedBackend([Failure("crash")] * 5)
-    meter = Meter(BudgetSpec(calls=3))
+    meter = BudgetMeter(BudgetSpec(calls=3))
 
     _, error = await chunks_until_error(Retrying(Metered(inner, meter), 4, NO_WAIT), ask())
 
@@ -132,7 +132,7 @@ async def test_every_attempt_counts_as_a_call():
 
 
 async def test_a_large_budget_is_named_in_full():
-    meter = Meter(BudgetSpec(tokens=1_000_000))
+    meter = BudgetMeter(BudgetSpec(tokens=1_000_000))
 
     with pytest.raises(BudgetExceeded, match="the budget of 1000000 tokens"):
         meter.add_tokens(1_000_001)

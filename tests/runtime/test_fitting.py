@@ -18,7 +18,7 @@ from synaptic.errors import BudgetExceeded, ContextOverflow, EngineCrashed
 from synaptic.messages import ChatRequest, Chunk, Delta, Finished, Message, Shortened, Usage
 from synaptic.pipeline.spec.parts import BudgetSpec
 from synaptic.runtime.policies import Retrying
-from synaptic.runtime.policies.budget import Meter, Metered
+from synaptic.runtime.policies.budget import BudgetMeter, Metered
 from synaptic.runtime.policies.fitting import Fitting
 from synaptic.runtime.policies.prompt_size import (
     ContextLengths,
@@ -212,7 +212,7 @@ async def test_a_summary_that_fails_fails_the_call(failure: Failure, error: type
 
 async def test_summaries_use_the_budget():
     inner = Summarising(context=300)
-    metered = Metered(inner, Meter(BudgetSpec(calls=2)))
+    metered = Metered(inner, BudgetMeter(BudgetSpec(calls=2)))
 
     with pytest.raises(BudgetExceeded, match="2 calls"):
         await chunks_of(Fitting(metered, "summarise"), asking(words(800)))

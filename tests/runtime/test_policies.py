@@ -28,7 +28,7 @@ from synaptic.messages import ChatRequest, Chunk, Delta, Finished, Message, Mode
 from synaptic.pipeline.graph import PLAIN, CallPolicy
 from synaptic.pipeline.spec.parts import BudgetSpec, RetryCause
 from synaptic.runtime.policies import BackendWrapper, Retrying, Timed
-from synaptic.runtime.policies.budget import Meter
+from synaptic.runtime.policies.budget import BudgetMeter
 from synaptic.runtime.policies.call_cache import Cached, CallCache
 from synaptic.runtime.policies.reply_store import ReplyStore
 from synaptic.runtime.policies.retrying import CAUSES, wait_after
@@ -380,7 +380,7 @@ async def test_a_call_gets_the_layers_that_it_needs_in_their_order(tmp_path: Pat
     stacks = Stacks(
         ScriptedBackend(), Settings(max_parallel=2), capacity=3, node="here", cache_file=tmp_path / "replies"
     )
-    bounds = Bounds(Meter(BudgetSpec(tokens=100)), (("pipeline:p", 2),))
+    bounds = Bounds(BudgetMeter(BudgetSpec(tokens=100)), (("pipeline:p", 2),))
 
     assert layers(stacks.of(everything, bounds)) == [
         "Cached",
@@ -391,26 +391,30 @@ async def test_a_call_gets_the_layers_that_it_needs_in_their_order(tmp_path: Pat
         "Limited",
         "Timed",
     ]
-    assert layers(Stacks(Silent(), Settings(retries=0)).of(PLAIN, Bounds(Meter()))) == ["Timed"]
-    assert layers(Stacks(ScriptedBackend(), Settings()).of(PLAIN, Bounds(Meter()))) == ["Fitting", "Retrying", "Timed"]
+    assert layers(Stacks(Silent(), Settings(retries=0)).of(PLAIN, Bounds(BudgetMeter()))) == ["Timed"]
+    assert layers(Stacks(ScriptedBackend(), Settings()).of(PLAIN, Bounds(BudgetMeter()))) == [
+        "Fitting",
+        "Retrying",
+        "Timed",
+    ]
     await stacks.aclose()
 
 
 async def test_a_stack_is_remembered_as_long_as_its_run():
     stacks = Stacks(ScriptedBackend(), Settings())
-    bounds = Bounds(Meter())
+    bounds = Bounds(BudgetMeter())
     policy = CallPolicy(attempts=2, retry_on=frozenset({"busy"}))
 
     assert stacks.of(policy, bounds) is stacks.of(replace(policy), bounds)
     assert stacks.of(PLAIN, bounds) is not stacks.of(policy, bounds)
-    assert stacks.of(PLAIN, Bounds(Meter())) is not stacks.of(PLAIN, bounds)
+    assert stacks.of(PLAIN, Bounds(BudgetMeter())) is not stacks.of(PLAIN, bounds)
     assert len(stacks._stacks) == 1
 
 
 async def test_the_number_of_attempts_is_the_steps_else_the_settings():
     for attempts, sent in [(None, 2), (1, 1), (3, 3)]:
         inner = ScriptedBackend([BackendBusy("busy", retry_after=0.0)] * 5)
-        stack = Stacks(inner, Settings(retries=1)).of(CallPolicy(attempts=attempts), Bounds(Meter()))
+        stack = Stacks(inner, Settings(retries=1)).of(CallPolicy(attempts=attempts), Bounds(BudgetMeter()))
         with pytest.raises(BackendBusy):
             await text_of(stack, ask())
         assert len(inner.requests) == sent
@@ -440,15 +444,15 @@ async def test_the_limits_of_run_pipeline_model_and_node(
     for runs, most in ((1, one_run), (2, two_runs)):
         inner = ScriptedBackend(lambda _: Reply(text="a b", token_delay=0.002))
         stacks = Stacks(inner, Settings(**settings), capacity=capacity, node="here")
-        each = [stacks.of(PLAIN, bounds) for bounds in [Bounds(Meter(), limits) for _ in range(runs)]]
+        each = [stacks.of(PLAIN, bounds) for bounds in [Bounds(BudgetMeter(), limits) for _ in range(runs)]]
         assert await most_at_once(inner, *each) == most
 
 
 async def test_a_pipeline_inside_a_run_shares_the_runs_limit():
     inner = ScriptedBackend(lambda _: Reply(text="a b", token_delay=0.002))
     stacks = Stacks(inner, Settings(max_parallel=2))
-    run = Bounds(Meter())
-    part = Bounds(Meter(None, run.meter))
+    run = Bounds(BudgetMeter())
+    part = Bounds(BudgetMeter(None, run.meter))
 
     assert await most_at_once(inner, stacks.of(PLAIN, run), stacks.of(PLAIN, part)) == 2
 
@@ -463,7 +467,7 @@ async def test_a_backend_that_a_step_names_is_opened_once_and_closed_with_the_se
         return opened[-1]
 
     stacks = Stacks(routed, Settings(), open_backend=open_backend)
-    bounds = Bounds(Meter())
+    bounds = Bounds(BudgetMeter())
     assert not opened
     for policy in (CallPolicy(backend="other"), CallPolicy(backend="other", attempts=1)):
         assert await text_of(stacks.of(policy, bounds), ask()) == "other"
@@ -482,7 +486,7 @@ async def test_all_backends_are_closed_although_one_fails_to():
     opened = {"a": Broken(), "b": ScriptedBackend(), "c": ScriptedBackend()}
     stacks = Stacks(Silent(), Settings(), open_backend=opened.__getitem__)
     for name in opened:
-        stacks.of(CallPolicy(backend=name), Bounds(Meter()))
+        stacks.of(CallPolicy(backend=name), Bounds(BudgetMeter()))
 
     with pytest.raises(ModelNotFound, match="cannot close"):
         await stacks.aclose()
@@ -494,14 +498,14 @@ async def test_a_backend_says_itself_how_many_calls_it_takes():
     named.capabilities = replace(named.capabilities, capacity=2)
     stacks = Stacks(Silent(), Settings(), open_backend=lambda _: named)
 
-    assert await most_at_once(named, stacks.of(CallPolicy(backend="named"), Bounds(Meter()))) == 2
-    assert await most_at_once(named, Stacks(named, Settings()).of(PLAIN, Bounds(Meter()))) == 2
+    assert await most_at_once(named, stacks.of(CallPolicy(backend="named"), Bounds(BudgetMeter()))) == 2
+    assert await most_at_once(named, Stacks(named, Settings()).of(PLAIN, Bounds(BudgetMeter()))) == 2
 
 
 async def test_a_cached_reply_takes_no_place_and_costs_nothing(tmp_path: Path):
     inner = ScriptedBackend(lambda _: "a b c")
     stacks = Stacks(inner, Settings(), capacity=1, cache_file=tmp_path / "replies")
-    meter = Meter(BudgetSpec(calls=1))
+    meter = BudgetMeter(BudgetSpec(calls=1))
     stack = stacks.of(CallPolicy(cache_seconds=60.0), Bounds(meter))
 
     assert [await text_of(stack, ask()) for _ in range(3)] == ["a b c"] * 3
@@ -515,7 +519,7 @@ async def test_a_long_prompt_goes_to_the_model_that_can_hold_it():
             return 100 if request.model == "small" else 1000
 
     inner = TwoModels(["fine"])
-    stack = Stacks(inner, Settings()).of(CallPolicy(fallback_models=("large",)), Bounds(Meter()))
+    stack = Stacks(inner, Settings()).of(CallPolicy(fallback_models=("large",)), Bounds(BudgetMeter()))
     request = replace(ask(), model="small", messages=(Message("user", "word " * 200),))
 
     assert await text_of(stack, request) == "fine"
@@ -525,7 +529,7 @@ async def test_a_long_prompt_goes_to_the_model_that_can_hold_it():
 async def test_a_budget_ends_every_call_of_the_run():
     inner = ScriptedBackend(lambda _: Reply(text="a " * 100, token_delay=0.001))
     stacks = Stacks(inner, Settings())
-    stack = stacks.of(CallPolicy(fallback_models=("other",)), Bounds(Meter(BudgetSpec(tokens=50))))
+    stack = stacks.of(CallPolicy(fallback_models=("other",)), Bounds(BudgetMeter(BudgetSpec(tokens=50))))
 
     results = await asyncio.gather(*(text_of(stack, ask()) for _ in range(3)), return_exceptions=True)
 

@@ -1,4 +1,4 @@
-from .budget import Meter as Meter
+from .budget import BudgetMeter as BudgetMeter
 from .retrying import Retrying as Retrying
 from .stacks import Bounds as Bounds
 from .stacks import Stacks as Stacks

@@ -34,7 +34,7 @@ class Budget(Protocol):
         ...
 
 
-class Meter:
+class BudgetMeter:
     """Counts what one pipeline inside a run has used, and says when it is too much.
 
     What is used is used by every pipeline around this one, too. Time is measured by the executor: the meter
@@ -55,18 +55,18 @@ class Meter:
 
     """
 
-    def __init__(self, budget: Budget | None = None, parent: Meter | None = None) -> None:
+    def __init__(self, budget: Budget | None = None, parent: BudgetMeter | None = None) -> None:
         self.tokens = 0
         self.calls = 0
         self.most_tokens = None if budget is None else budget.tokens
         self.most_calls = None if budget is None else budget.calls
         self.seconds = None if budget is None else budget.seconds
-        self._chain: tuple[Meter, ...] = (self,) if parent is None else (self, *parent.chain)
+        self._chain: tuple[BudgetMeter, ...] = (self,) if parent is None else (self, *parent.chain)
         self.root = self._chain[-1]
         self.is_limited = any(meter.most_tokens is not None or meter.most_calls is not None for meter in self._chain)
 
     @property
-    def chain(self) -> tuple[Meter, ...]:
+    def chain(self) -> tuple[BudgetMeter, ...]:
         """This meter and those around it, from the inside out."""
         return self._chain
 
@@ -118,7 +118,7 @@ class Metered(BackendWrapper):
     reply. A reply that is complete is never thrown away for the tokens of its prompt: the next call is refused.
     """
 
-    def __init__(self, inner: Backend, meter: Meter) -> None:
+    def __init__(self, inner: Backend, meter: BudgetMeter) -> None:
         super().__init__(inner)
         self._meter = meter
 

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from synaptic import paths
 from synaptic.backends import capabilities_of
 from synaptic.messages import Reporter, ignore_report
-from synaptic.runtime.policies.budget import Meter, Metered
+from synaptic.runtime.policies.budget import BudgetMeter, Metered
 from synaptic.runtime.policies.call_cache import Cached, CallCache
 from synaptic.runtime.policies.fallback import FallingBack
 from synaptic.runtime.policies.fitting import Fitting
@@ -38,7 +38,7 @@ class Bounds:
 
     """
 
-    meter: Meter
+    meter: BudgetMeter
     limits: tuple[tuple[str, int], ...] = ()
 
 
