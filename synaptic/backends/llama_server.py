@@ -383,7 +383,7 @@ class _Reply:
             return self._take(event)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ProtocolError(
-                f"{self._node} sent an event that is no chat completion: {json.dumps(event)[:80]}",
+                f"{self._node} sent an event that is not a chat completion: {json.dumps(event)[:80]}",
                 backend=self._backend,
                 node=self._node,
             ) from error

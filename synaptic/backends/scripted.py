@@ -133,7 +133,7 @@ class ScriptedBackend:
         token_delay: Seconds before each token but the first.
         first_token_delay: Seconds before the first token.
         slots: How many calls are served at once; others wait. ``None`` serves all.
-        context: The longest prompt and reply together, in words, which are its tokens. ``None`` is no bound.
+        context: The longest prompt and reply together, in words, which are its tokens. ``None`` is unbounded.
         model: The one model that it claims to have.
 
     Attributes:
@@ -299,7 +299,7 @@ def default_answer(request: ChatRequest) -> str:
 
 
 def matching_key(tag: str, keys: Iterable[str]) -> str | None:
-    """Return the key that is ``tag``, else the first that is a pattern of it; brackets are no part of a pattern."""
+    """Return the key that is ``tag``, else the first that is a pattern of it; brackets stand for themselves."""
     patterns = list(keys)
     if tag in patterns:
         return tag

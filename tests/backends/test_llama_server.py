@@ -189,9 +189,9 @@ def error_reply(status: int, **fields: object) -> Behaviour:
         (sse_reply(REPLY[:3], done=False, then=cut), StreamTruncated, "cut"),
         (sse_reply(REPLY[:3]), ProtocolError, "without saying why it ends"),
         (sse_reply([*REPLY[:2], {"error": {"code": 500, "message": "slot broke"}}]), StreamFailed, "slot broke"),
-        (sse_reply([{"hello": "world"}]), ProtocolError, "no chat completion"),
-        (sse_reply([{"choices": [{"delta": "text"}]}]), ProtocolError, "no chat completion"),
-        (sse_reply([event(usage={"prompt_tokens": "many"})]), ProtocolError, "no chat completion"),
+        (sse_reply([{"hello": "world"}]), ProtocolError, "not a chat completion"),
+        (sse_reply([{"choices": [{"delta": "text"}]}]), ProtocolError, "not a chat completion"),
+        (sse_reply([event(usage={"prompt_tokens": "many"})]), ProtocolError, "not a chat completion"),
         (stream([b"data: [1, 2]\n\n"], content_type="text/event-stream"), ProtocolError, "JSON object"),
     ],
 )

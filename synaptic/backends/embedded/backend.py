@@ -64,7 +64,7 @@ class EmbeddedBackend:
     """Serves one small model from a child process, which is started by the first call.
 
     A child that crashes takes the calls in flight with it (:class:`~synaptic.errors.EngineCrashed`, retryable); the
-    next call starts another, unless they crash faster than that makes sense.
+    next call starts another, unless four crashed within a minute.
 
     Args:
         settings: ``embedded_*`` are used.
@@ -118,7 +118,7 @@ class EmbeddedBackend:
         return self._engine.child.pid if self._engine is not None and self._engine.child.running else None
 
     async def start(self) -> None:
-        """Fetch the model if need be and start the child; whoever calls meanwhile joins in.
+        """Fetch the model if need be and start the child; concurrent callers share one start.
 
         Raises:
             BackendUnavailable: If there will be no engine; says why.
@@ -240,7 +240,7 @@ class EmbeddedBackend:
         return _Engine(child, LlamaServerBackend(url, name=NAME, node=NAME, api_key=key))
 
     def _noticed_exit(self, child: ChildProcess) -> None:
-        """Count a crash while serving; one during the start is told by whoever starts."""
+        """Count a crash while serving; the caller of the start reports one during it."""
         if self._engine is None or self._engine.child is not child:
             return
         self._crashes.append(asyncio.get_running_loop().time())

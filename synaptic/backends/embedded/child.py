@@ -29,7 +29,7 @@ threads burn the time of the one they wait for: two engines on two cores took 50
 
 
 class Parameters(NamedTuple):
-    """How to serve. The key is made anew for every start, and travels through a pipe that nobody else can read.
+    """How to serve. Every start makes a new key, which travels through a pipe that no other process can read.
 
     Attributes:
         parent: Process id of who started the child.

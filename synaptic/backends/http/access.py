@@ -68,7 +68,7 @@ def tls_context(ca_file: Path | None = None, *, verify: bool = True) -> ssl.SSLC
 
     Args:
         ca_file: Certificates in PEM that are believed instead of the system's, as of an office's own authority.
-        verify: ``False`` believes every certificate: the connection is secret, but nobody knows with whom.
+        verify: ``False`` believes every certificate: the connection is encrypted, but the server may be another one.
 
     Raises:
         ConfigError: If ``ca_file`` cannot be read or has no certificate.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json as jsonlib
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
 from urllib.parse import urlsplit
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 __all__ = [
     "CONNECT_TIMEOUT",
     "JsonObject",
+    "MappedErrors",
     "authorization",
     "drain",
     "encode_json",
     "get_json",
-    "mapped_errors",
     "ndjson",
     "new_client",
     "parse_object",
@@ -94,7 +94,7 @@ def new_client(
         verify: ``False`` believes every certificate.
 
     Raises:
-        BackendUnavailable: If ``base_url`` is no address of a server.
+        BackendUnavailable: If ``base_url`` is not the address of a server.
         ConfigError: If ``headers`` cannot be sent, or ``ca_file`` cannot be used.
 
     """
@@ -144,7 +144,7 @@ async def stream_request(
 
     """
     origin = Origin(backend, node)
-    with mapped_errors(origin, answered=False) as mapping:
+    with MappedErrors(origin, answered=False) as mapping:
         reply = _reply(client, method, path, json, origin)
         try:
             await reply.begin()
@@ -270,16 +270,14 @@ async def drain(stream: AsyncIterator[Any], seconds: float = DRAIN_SECONDS) -> N
 
     It gives up after ``seconds`` and ignores what goes wrong: the reply is complete.
     """
-    try:
+    with suppress(TimeoutError, BackendError):
         async with asyncio.timeout(seconds):
             async for _ in stream:
                 pass
-    except (TimeoutError, BackendError) as _complete_anyway:
-        return
 
 
-class mapped_errors:  # noqa: N801 - a context manager, read as a verb; a class costs a third of a generator
-    """Turn every exception of httpx in a ``with`` block into ours.
+class MappedErrors:
+    """Turns every exception of httpx in a ``with`` block into ours. A class costs a third of a generator.
 
     Args:
         origin: Who was asked.

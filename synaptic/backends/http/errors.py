@@ -120,7 +120,7 @@ def retry_after_seconds(value: str | None) -> float | None:
 
 def from_httpx(error: Exception, origin: Origin, *, answered: bool) -> BackendError:
     """Return our error for an exception of httpx; ``answered`` says whether the headers of a reply had come."""
-    import httpx  # noqa: PLC0415 - heavy; whoever has such an exception has imported it
+    import httpx  # noqa: PLC0415 - heavy; code that raises such an exception has imported it
 
     node = origin.node
     if isinstance(error, httpx.HTTPStatusError):
@@ -162,7 +162,7 @@ def no_answer_within(seconds: float | None, origin: Origin) -> BackendError:
 
 
 def not_json(text: bytes, origin: Origin) -> ProtocolError:
-    """Return the error for a body or a line that is no JSON object."""
+    """Return the error for a body or a line that is not a JSON object."""
     start = server_text(text, QUOTE_CHARACTERS)
     kind = "a web page" if start.lower().startswith(("<!doctype", "<html")) else "something else"
     return ProtocolError(
@@ -237,7 +237,7 @@ def _not_reached(error: Exception, origin: Origin) -> BackendError:
 
 
 def _is_nonsense(error: Exception) -> bool:
-    """Tell bytes that are no HTTP from a connection that ended too early; h11 has one class for both."""
+    """Tell bytes that are not HTTP from a connection that ended too early; h11 has one class for both."""
     import httpx  # noqa: PLC0415 - as above
 
     if not isinstance(error, httpx.RemoteProtocolError):

@@ -3,8 +3,8 @@
 A reply of our own client is :class:`~synaptic.backends.http.transport.AiohttpReply`. That of another client is read by
 a task of its own, so that it can be abandoned at any moment without a trace: httpcore guards its clean-up with the
 cancel scopes of anyio, which ``Task.cancel()`` passes straight through: one cancellation at the wrong step, or two in a
-row, leave a connection open that nobody owns any more. So the task that talks to httpx is only ever cancelled through
-such a scope, and whoever waits for the reply may be cancelled anywhere.
+row, leave a connection open without an owner. So the task that talks to httpx is only ever cancelled through
+such a scope, and the task that waits for the reply may be cancelled anywhere.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ UNREAD_PACKETS = 256
 
 
 class Reply(Protocol):
-    """The reply to one request, its body unread. Whoever makes one closes it."""
+    """The reply to one request, its body unread. Its maker closes it."""
 
     @property
     def status_code(self) -> int:
@@ -102,7 +102,7 @@ class HttpxReply:
             except asyncio.CancelledError as error:
                 cancelled = error
         if not self._task.cancelled():
-            self._task.exception()  # seen: what goes wrong from here on concerns nobody
+            self._task.exception()  # retrieved, or asyncio would log it: the reader is gone
         if cancelled is not None:
             raise cancelled
 

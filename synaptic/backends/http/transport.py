@@ -3,7 +3,7 @@
 Imported on first use only, since both libraries together take 0.4 s. Why not one of them alone, measured on two cores
 with 64 calls at once (``benchmarks/http_transport.py``): httpx over its own pool carries 140 calls/s at 7 ms of
 processor time each, over aiohttp 860 at 0.9 ms, aiohttp alone 1080 at 0.3 ms. So a client is an
-:class:`httpx.AsyncClient` to whoever wants one, while our own calls (:meth:`NodeClient.reply`) go past its requests and
+:class:`httpx.AsyncClient` to its users, while our own calls (:meth:`NodeClient.reply`) go past its requests and
 responses, which cost 0.3 ms a call, straight to aiohttp. The library ``httpx-aiohttp`` stands between the two in speed,
 caps connections at 100, and takes a server that hung up for one that did not answer in time.
 """
@@ -89,7 +89,7 @@ class NodeClient(httpx.AsyncClient):
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """Sends over one session of aiohttp for each event loop that it is used in, one after the other.
 
-    The number of connections is not capped; idle ones are kept for 30 s. Names are resolved anew for each connection.
+    The number of connections is not capped; idle ones are kept for 30 s. Names are resolved again for each connection.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -155,7 +155,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
 
 class AiohttpReply:
-    """The reply to one request, read by whoever called; :class:`~synaptic.backends.http.reply.Reply` says how."""
+    """The reply to one request, read by the caller; :class:`~synaptic.backends.http.reply.Reply` says how."""
 
     def __init__(
         self,
@@ -238,7 +238,7 @@ class AiohttpReply:
             self._response.close()
 
     def lost(self, reason: BaseException | None) -> None:
-        """Let whoever reads know that the connection is gone, unless the body is complete."""
+        """Wake the reader with an error, because the connection is gone, unless the body is complete."""
         content = None if self._response is None else self._response.content
         if content is not None and not content.is_eof() and content.exception() is None:
             content.set_exception(reason or aiohttp.ServerDisconnectedError())
@@ -294,7 +294,7 @@ class _Connector(aiohttp.TCPConnector):
         """Return an idle connection, or a new one; tell the reply that it is for.
 
         aiohttp offers an idle connection whose end has arrived but was not yet read (the event loop was busy), and one
-        on which something came that nobody had asked for, which it would take for the answer to the next request.
+        on which the server sent something unasked, which it would take for the answer to the next request.
         """
         while True:
             connection = await super().connect(req, *args, **options)
@@ -317,7 +317,7 @@ class _Connector(aiohttp.TCPConnector):
     def _lost(self, protocol: ref[ResponseHandler], closed: asyncio.Future[None]) -> None:
         """Tell the reply that its connection is gone: aiohttp 3.14 has readers wait forever after a broken chunk."""
         if not closed.cancelled():
-            closed.exception()  # seen: it concerns who reads, and nobody may
+            closed.exception()  # retrieved, or asyncio would log it: there may be no reader
         carrier = protocol()
         if carrier is not None and (reply := self._carried.get(carrier)) is not None:
             reply.lost(carrier.exception())
@@ -376,7 +376,7 @@ def translated(error: Exception) -> tuple[Exception, BaseException | None]:
 
 
 def _broken_body(error: aiohttp.ClientPayloadError, cause: BaseException | None) -> Exception:
-    """Tell a body that was cut from one that is no HTTP."""
+    """Tell a body that was cut from one that is not HTTP."""
     text = str(cause or error)
     cut = isinstance(cause, (ContentLengthError, OSError)) or "not enough data" in text.lower()
     if isinstance(cause, TransferEncodingError) and not cut:

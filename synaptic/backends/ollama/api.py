@@ -74,7 +74,7 @@ def host_url(host: str) -> str:
     """Return the address that a value of ``OLLAMA_HOST`` means to a client, by the rules of Ollama's own.
 
     A scheme without a port means the scheme's port (``envconfig/config.go``). The addresses that a server binds to for
-    "every interface" become the loopback address, since nobody can connect to them everywhere.
+    "every interface" become the loopback address: a client cannot connect to them everywhere.
     """
     scheme, found, rest = host.strip().strip("\"'").rpartition("://")
     scheme = scheme.lower() if found else "http"
@@ -98,7 +98,7 @@ def is_loopback(url: str) -> bool:
 
 
 def chat_payload(request: ChatRequest, model: str, defaults: Defaults = Defaults()) -> JsonObject:
-    """Return the body of ``/api/chat``; what nobody asked for is left out, so that the server's own defaults hold."""
+    """Return the body of ``/api/chat``; what neither the request nor ``defaults`` set is left out."""
     options = {
         "num_ctx": _first(request.num_ctx, defaults.num_ctx),
         "temperature": _first(request.temperature, defaults.temperature),
@@ -173,7 +173,7 @@ def finish_reason(line: JsonObject, request: ChatRequest, *, model: str, node: s
     """Return why a reply ends; old servers do not say, so the token limit is compared.
 
     Raises:
-        StreamFailed: If the server only loaded or unloaded the model: that is no reply.
+        StreamFailed: If the server only loaded or unloaded the model, which is not a reply.
 
     """
     match line.get("done_reason"):

@@ -204,7 +204,7 @@ class OllamaBackend:
     async def context_length(self, request: ChatRequest) -> int | None:
         """Return the context that ``request`` would be served with; ``None`` where only the server knows.
 
-        That is ``num_ctx``, or where nobody names one what a loaded model has; never more than the model was trained
+        That is ``num_ctx``, or without one what a loaded model has; never more than the model was trained
         with, which the server cuts it down to.
 
         Raises:
@@ -259,7 +259,7 @@ class OllamaBackend:
         """
         try:
             return await self._ask("/api/show", {"model": model}, model, LISTING_SECONDS)
-        except (RequestRejected, ProtocolError) as _too_old:
+        except (RequestRejected, ProtocolError):
             return {}
 
     async def load(self, model: str, *, num_ctx: int | None = None, keep_alive: str | None = None) -> None:

@@ -373,7 +373,7 @@ def _runs_here() -> asyncio.AbstractEventLoop | None:
     """Return the event loop that runs in this thread."""
     try:
         return asyncio.get_running_loop()
-    except RuntimeError as _none:
+    except RuntimeError:
         return None
 
 

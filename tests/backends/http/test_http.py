@@ -34,9 +34,9 @@ from fault_server import (
 
 from synaptic.backends.http import client as http_module
 from synaptic.backends.http.client import (
+    MappedErrors,
     encode_json,
     get_json,
-    mapped_errors,
     ndjson,
     new_client,
     post_json,
@@ -472,7 +472,7 @@ def instance(kind: type[Exception]) -> Exception:
 @pytest.mark.parametrize("answered", [False, True])
 @pytest.mark.parametrize("kind", all_httpx_errors(), ids=lambda kind: kind.__name__)
 def test_every_exception_of_httpx_becomes_one_of_ours(kind: type[Exception], *, answered: bool) -> None:
-    with pytest.raises(BackendError) as caught, mapped_errors(Origin("test", "http://x"), answered=answered):
+    with pytest.raises(BackendError) as caught, MappedErrors(Origin("test", "http://x"), answered=answered):
         raise instance(kind)
     assert isinstance(caught.value.__cause__, kind)
     assert caught.value.node == "http://x"
@@ -495,7 +495,7 @@ def test_every_exception_of_httpx_becomes_one_of_ours(kind: type[Exception], *, 
     ],
 )
 def test_what_becomes_of_the_usual_ones(error: Exception, *, answered: bool, kind: type[BackendError]) -> None:
-    with pytest.raises(BackendError) as caught, mapped_errors(Origin("test", "http://x"), answered=answered):
+    with pytest.raises(BackendError) as caught, MappedErrors(Origin("test", "http://x"), answered=answered):
         raise error
     assert type(caught.value) is kind
 
@@ -506,13 +506,13 @@ def test_causes_may_form_a_ring() -> None:
     error.__cause__, inner.__context__ = inner, error
     with (
         pytest.raises(BackendUnavailable, match="no secure connection"),
-        mapped_errors(Origin("test", "http://x"), answered=False),
+        MappedErrors(Origin("test", "http://x"), answered=False),
     ):
         raise error
 
 
 def test_foreign_exceptions_pass() -> None:
-    with pytest.raises(KeyError), mapped_errors(Origin("test", "http://x"), answered=True):
+    with pytest.raises(KeyError), MappedErrors(Origin("test", "http://x"), answered=True):
         raise KeyError
 
 

@@ -63,7 +63,7 @@ async def place_of(url: str, own: Collection[str]) -> ServerAddress | None:
         port = parts.port or DEFAULT_PORTS.get(parts.scheme, 80)
         async with asyncio.timeout(RESOLVE_SECONDS):
             found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
-    except (OSError, ValueError, TimeoutError) as _unknown:
+    except (OSError, ValueError, TimeoutError):
         return None
     shared = parts.scheme == "https" or port in DEFAULT_PORTS.values()
     host = (parts.hostname or "").rstrip(".")
