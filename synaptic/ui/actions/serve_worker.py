@@ -7,7 +7,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from synaptic.backends.distributed import ManagedWorker, TensorCache, current_engine, recorded
+from synaptic.backends.distributed import ManagedWorker, current_engine, workers
 from synaptic.backends.embedded import usable_threads
 from synaptic.errors import BackendUnavailable
 from synaptic.messages import BackendNotice
@@ -67,7 +67,7 @@ async def serve_worker(serving: Serving, say: Callable[[str], None]) -> None:
                 await _unless(ending, _prefill(serving, serving.model, say))
             await _unless(ending, worker.start())
             if not ending.done():
-                with recorded(worker.endpoint):
+                with workers.recorded(worker.endpoint):
                     _introduce(worker, say)
                     await _unless(ending, _tell_of_clients(worker, say))
         finally:
@@ -120,7 +120,7 @@ def _worker(engine: Engine, serving: Serving, say: Callable[[str], None]) -> Man
 async def _prefill(serving: Serving, model: str, say: Callable[[str], None]) -> None:
     assert serving.cache_dir is not None
     shape = await open_model(model)
-    cache = TensorCache(serving.cache_dir, limit_bytes=serving.cache_bytes)
+    cache = workers.TensorCache(serving.cache_dir, limit_bytes=serving.cache_bytes)
     say(f"reading the tensors of {model}, so that they need not be sent")
     try:
         added = await asyncio.to_thread(lambda: cache.prefill(large_tensors(shape.files)))

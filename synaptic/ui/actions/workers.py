@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from synaptic.backends.distributed import Endpoint, ProtocolVersion, check_workers, current_engine, verdict
+from synaptic.backends.distributed import Endpoint, current_engine, workers
 from synaptic.errors import ConfigError, EngineUnavailable, UsageError
 from synaptic.ui.screen import CPU_NOTE, look_lines, needs_cpu_note
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synaptic.backends.distributed import WorkerLook
     from synaptic.errors import ExitCode
     from synaptic.settings import Settings
     from synaptic.ui.actions.voice import Voice
@@ -39,24 +38,24 @@ def given_workers(words: Sequence[str]) -> list[Endpoint]:
     return list(dict.fromkeys(found))
 
 
-async def engine_version() -> ProtocolVersion | None:
+async def engine_version() -> workers.ProtocolVersion | None:
     """Return the version that the engine of this machine speaks, ``None`` where there is none that works."""
     try:
         engine = await current_engine()
     except EngineUnavailable:
         return None
-    return ProtocolVersion.parse(engine.facts.rpc_version)
+    return workers.ProtocolVersion.parse(engine.facts.rpc_version)
 
 
 async def check(
     endpoints: Sequence[Endpoint], *, measured: bool = False
-) -> tuple[ProtocolVersion | None, list[WorkerLook]]:
+) -> tuple[workers.ProtocolVersion | None, list[workers.WorkerLook]]:
     """Ask workers how they are; return the version of this machine's engine, too. A held one is not contacted."""
     engine = await engine_version()
-    return engine, await check_workers(endpoints, engine=engine, measured=measured)
+    return engine, await workers.check_workers(endpoints, engine=engine, measured=measured)
 
 
-def show_looks(voice: Voice, engine: ProtocolVersion | None, looks: Sequence[WorkerLook]) -> ExitCode:
+def show_looks(voice: Voice, engine: workers.ProtocolVersion | None, looks: Sequence[workers.WorkerLook]) -> ExitCode:
     """Print what a check told, and return the exit code for it."""
     now = time.time()
     for look in looks:
@@ -68,4 +67,4 @@ def show_looks(voice: Voice, engine: ProtocolVersion | None, looks: Sequence[Wor
         voice.note(
             "no engine works on this machine (synaptic engine status), so the workers were compared with each other"
         )
-    return verdict(looks)
+    return workers.verdict(looks)

@@ -10,20 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from synaptic.backends.distributed import (
-    Log,
-    LogReader,
-    WorkerRegistry,
-    follow,
-    is_called,
-    launch,
-    logs_of,
-    read_records,
-    record_of,
-    run_here,
-    service_log,
-)
-from synaptic.backends.distributed import stop as end
+from synaptic.backends.distributed import WorkerRegistry, record_of, service
 from synaptic.errors import UsageError
 from synaptic.text import did_you_mean, seconds
 from synaptic.ui.commands.distributed_plan import plan
@@ -48,7 +35,7 @@ from synaptic.ui.screen import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from synaptic.backends.distributed import Line, ServiceRecord
+    from synaptic.backends.distributed import ServiceRecord
     from synaptic.settings import Settings
     from synaptic.ui.options import Options
 
@@ -138,10 +125,10 @@ def start(context: click.Context, /, model: str | None, *, foreground: bool, **v
 async def _away(model: str, settings: Settings, view: Any, options: Options) -> None:
     """Start the service in the background and wait until it is ready."""
     began = time.monotonic()
-    launched = launch(model, settings)
+    launched = service.launch(model, settings)
     if launched.was_running:
         note(options, f"{launched.record.model} is loaded or being loaded already (process {launched.record.pid})")
-    record = await follow(launched, view)
+    record = await service.follow(launched, view)
     view.close()
     if not launched.was_running:
         note(options, f"loaded in {seconds(time.monotonic() - began)}")
@@ -161,7 +148,7 @@ async def _here(model: str, settings: Settings, view: Any, options: Options) -> 
             _announce(record, settings, options)
             note(options, "Ctrl-C ends it")
 
-    running = await run_here(model, settings, shown=shown)
+    running = await service.run_here(model, settings, shown=shown)
     if running is not None:
         note(options, f"{running.model} is loaded or being loaded already (process {running.pid})")
         _announce(running, settings, options)
@@ -180,7 +167,7 @@ def stop(context: click.Context, /, model: str | None, *, everything: bool) -> N
 
     async def run() -> None:
         async with asyncio.TaskGroup() as group:
-            ends = {record.model: group.create_task(end(record)) for record in records}
+            ends = {record.model: group.create_task(service.stop(record)) for record in records}
         for name, ended in ends.items():
             note(
                 options, f"{name} is stopped" + ("" if ended.result() else "; it did not end by itself, and was killed")
@@ -202,7 +189,7 @@ def status(context: click.Context, /, *, watch: bool, **values: Any) -> int:
         raise UsageError("--watch needs a terminal, and is not for --json", hint="leave it out")
     if watch:
         watch_services(sys.stdout)
-    records = read_records()
+    records = service.read_records()
     if options.json:
         write_json(_document(records))
     elif not watch:
@@ -218,7 +205,7 @@ def status(context: click.Context, /, *, watch: bool, **values: Any) -> int:
 def logs(model: str | None, lines: int, *, follow: bool) -> None:
     """Show the last lines of the logs of MODEL, or of the only service that runs: service, coordinator, workers."""
     with _readable_logs():
-        reader = LogReader(_logs_of(model))
+        reader = service.LogReader(_logs_of(model))
         width = max(len(log.process) for log in reader.logs)
         for line in reader.there(lines):
             _print_line(line, width)
@@ -226,7 +213,7 @@ def logs(model: str | None, lines: int, *, follow: bool) -> None:
             asyncio.run(_follow(reader, width))
 
 
-async def _follow(reader: LogReader, width: int) -> None:
+async def _follow(reader: service.LogReader, width: int) -> None:
     sys.stdout.flush()
     async for line in reader.coming():
         _print_line(line, width)
@@ -253,10 +240,10 @@ def _records(model: str | None, *, at_most: int | None) -> list[ServiceRecord]:
         UsageError: If the model has none, or more run than are wanted.
 
     """
-    records = read_records()
+    records = service.read_records()
     names = [record.model for record in records]
     if model is not None:
-        found = [record for record in records if is_called(record, model)]
+        found = [record for record in records if service.is_called(record, model)]
         if not found:
             running = did_you_mean(model, names) if names else "synaptic distributed start loads one"
             raise UsageError(f"no service of {model} runs", hint=running)
@@ -290,22 +277,22 @@ def _document(records: Sequence[ServiceRecord]) -> dict[str, Any]:
     }
 
 
-def _logs_of(model: str | None) -> Callable[[], Sequence[Log]]:
+def _logs_of(model: str | None) -> Callable[[], Sequence[service.Log]]:
     """Return a function that tells which logs a service has now.
 
     Raises:
         UsageError: If none is meant by the words, or there is none.
 
     """
-    if model is not None and service_log(model).exists() and record_of(model) is None:
-        left = [Log("service", service_log(model))]
+    if model is not None and service.service_log(model).exists() and record_of(model) is None:
+        left = [service.Log("service", service.service_log(model))]
         click.echo(f"no service of {model} runs; this is the log of the last one", err=True)
         return lambda: left
     records = _records(model, at_most=1)
     if not records:
         raise UsageError("no service runs", hint="name the model whose service ran: synaptic distributed logs MODEL")
     (record,) = records
-    return lambda: logs_of(record_of(record.model) or record)
+    return lambda: service.logs_of(record_of(record.model) or record)
 
 
 @contextmanager
@@ -324,5 +311,5 @@ def _readable_logs() -> Iterator[None]:
         raise UsageError(f"{error.filename} cannot be read: {error.strerror or error}") from error
 
 
-def _print_line(line: Line, width: int) -> None:
+def _print_line(line: service.Line, width: int) -> None:
     write_text(f"{line.process:<{width}} | {line.text}")

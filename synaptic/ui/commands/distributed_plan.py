@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from synaptic.backends.distributed import (
-    Endpoint,
-    PlannedWorker,
-    current_engine,
-    gather_offers,
-    local_worker_count,
-    local_workers,
-    place,
-    serving_needs,
-)
+from synaptic.backends.distributed import Endpoint, PlannedWorker, current_engine, place, serving_needs, workers
 from synaptic.errors import ConfigError, UsageError
 from synaptic.messages import ignore_report
 from synaptic.models import open_model
@@ -152,16 +143,16 @@ def with_orders(offers: Sequence[Offer], orders: Mapping[WorkerName, int]) -> li
 async def _offers(settings: Settings, *, measure: bool) -> list[Offer]:
     """Return what there is to place layers on: the workers of the settings, and those that would be started here."""
     engine = await current_engine()
-    count = local_worker_count(settings)
+    count = workers.local_worker_count(settings)
     if measure and count:
         # All of them are alike: one is started for the time of its measurement, which is kept.
-        own, *_ = local_workers(settings, engine, report=ignore_report)
+        own, *_ = workers.local_workers(settings, engine, report=ignore_report)
         try:
             await own.start()
-            await gather_offers(settings.model_copy(update={"rpc_backends": []}), engine, [own], measure=True)
+            await workers.gather_offers(settings.model_copy(update={"rpc_backends": []}), engine, [own], measure=True)
         finally:
             await own.stop()
-    return await gather_offers(settings, engine, measure=measure, planned_local=count)
+    return await workers.gather_offers(settings, engine, measure=measure, planned_local=count)
 
 
 def _show(placement: Placement) -> None:

@@ -9,17 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from synaptic.backends.distributed import (
-    BuildOrder,
-    adopt,
-    adopted_directory,
-    chosen_files,
-    forget_adopted,
-    installed_engines,
-    look_at,
-    running_builds,
-)
-from synaptic.backends.distributed import install as build
+from synaptic.backends.distributed import engine as engines
 from synaptic.errors import EngineUnavailable, ExitCode, UsageError
 from synaptic.text import seconds
 from synaptic.ui.commands.support import note
@@ -81,10 +71,10 @@ def install(
     force = values.pop("force")
     options = given(context, **values)
     archive = None if source is None else Path(source).expanduser().absolute()
-    order = BuildOrder(acceleration=acceleration or "cpu", jobs=jobs, force=force, archive=archive)
+    order = engines.BuildOrder(acceleration=acceleration or "cpu", jobs=jobs, force=force, archive=archive)
     view = BuildView(sys.stderr, quiet=options.quiet)
     try:
-        done = asyncio.run(build(order, view))
+        done = asyncio.run(engines.install(order, view))
     finally:
         view.close()
     if options.json:
@@ -114,13 +104,13 @@ def use(context: click.Context, /, directory: str | None, *, back: bool, **value
             hint="as in: synaptic engine use ~/llama.cpp/build/bin; back to the built one: synaptic engine use --none",
         )
     if directory is not None:
-        adopted = asyncio.run(adopt(Path(directory)))
+        adopted = asyncio.run(engines.adopt(Path(directory)))
         if options.json:
             write_json(engine_json(adopted))
         else:
             _show(adopted, options)
         return
-    before = forget_adopted()
+    before = engines.forget_adopted()
     if options.json:
         write_json({"forgotten": None if before is None else str(before)})
     else:
@@ -133,7 +123,7 @@ def use(context: click.Context, /, directory: str | None, *, back: bool, **value
 def status(context: click.Context, /, **values: Any) -> int:
     """Start the programs of the engine in use, and show what they are and which builds run."""
     options = given(context, **values)
-    running = running_builds()
+    running = engines.running_builds()
     if not options.json:
         for build in running:
             write_paragraph(*running_row(build))
@@ -146,7 +136,7 @@ def status(context: click.Context, /, **values: Any) -> int:
         code = int(ExitCode.NO_BACKEND)
     else:
         here, code = {"works": True, **engine_json(current)}, 0
-    installed = [installed_json(one) for one in installed_engines()]
+    installed = [installed_json(one) for one in engines.installed_engines()]
     if options.json:
         write_json({**here, "installed": installed, "building": [running_json(build) for build in running]})
         return code
@@ -159,8 +149,8 @@ def status(context: click.Context, /, **values: Any) -> int:
 
 async def _current() -> Engine:
     """Return the engine in use; it is started, whatever is known of it."""
-    files, origin = chosen_files()
-    return await look_at(files, origin, afresh=True)
+    files, origin = engines.chosen_files()
+    return await engines.look_at(files, origin, afresh=True)
 
 
 def _show(one: Engine, options: Options) -> None:
@@ -173,5 +163,5 @@ def _show(one: Engine, options: Options) -> None:
 
 def _mention_adopted(built: Engine, options: Options) -> None:
     """Say so where another engine than the one that was just built is in use."""
-    if (adopted := adopted_directory()) is not None and adopted != built.files.directory:
+    if (adopted := engines.adopted_directory()) is not None and adopted != built.files.directory:
         note(options, f"in use is the one in {adopted}; to use this one: synaptic engine use --none")

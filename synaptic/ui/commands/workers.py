@@ -10,16 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from synaptic import paths
-from synaptic.backends.distributed import (
-    Endpoint,
-    Worker,
-    WorkerRegistry,
-    cache_limit,
-    end,
-    recall,
-    served_workers,
-    verdict,
-)
+from synaptic.backends.distributed import Endpoint, Worker, WorkerRegistry
+from synaptic.backends.distributed import workers as rpc_workers
 from synaptic.errors import UsageError
 from synaptic.ui.actions import Serving, given_workers, named_workers, serve_worker, show_looks
 from synaptic.ui.actions import workers as worker_actions
@@ -80,9 +72,9 @@ def list_workers(context: click.Context, /, **values: Any) -> None:
     """List the workers of the settings and those that run here for others; none is contacted."""
     options = given(context, **values)
     named = named_workers(load_with_notices(options).settings)
-    served = {worker.endpoint: worker for worker in served_workers()}
+    served = {worker.endpoint: worker for worker in rpc_workers.served_workers()}
     endpoints = list(dict.fromkeys([*named, *served]))
-    known = [recall(endpoint) for endpoint in endpoints]
+    known = [rpc_workers.recall(endpoint) for endpoint in endpoints]
     holders = _holders(endpoints)
     if options.json:
         rows = zip(endpoints, known, holders, strict=True)
@@ -117,7 +109,7 @@ def check(context: click.Context, /, which: tuple[str, ...], *, measure: bool, *
     if not options.json:
         return int(show_looks(CliVoice(options), engine, looks))
     write_json([look_json(look) for look in looks])
-    return int(verdict(looks))
+    return int(rpc_workers.verdict(looks))
 
 
 @workers.command(epilog=_START_EPILOG, short_help="Run a worker here, for the coordinator of another machine.")
@@ -132,7 +124,7 @@ def check(context: click.Context, /, which: tuple[str, ...], *, measure: bool, *
 def start(context: click.Context, /, **values: Any) -> None:
     """Run a worker in the foreground; it is started again when it crashes."""
     options = given(context, **values)
-    limit = cache_limit(load_with_notices(options).settings)
+    limit = rpc_workers.cache_limit(load_with_notices(options).settings)
     cached = limit > 0 and not values["no_cache"]
     if values["prefill"] is not None and not cached:
         raise UsageError("--prefill needs the tensor cache", hint="leave --no-cache out, or set tensor_cache_gib")
@@ -155,7 +147,7 @@ def start(context: click.Context, /, **values: Any) -> None:
 def stop(context: click.Context, /, which: tuple[str, ...], **values: Any) -> None:
     """End the workers that were started here with `workers start`: all of them, or those given."""
     options = given(context, **values)
-    served = served_workers()
+    served = rpc_workers.served_workers()
     chosen = given_workers(which)
     for endpoint in chosen:
         if endpoint not in [worker.endpoint for worker in served]:
@@ -165,7 +157,7 @@ def stop(context: click.Context, /, which: tuple[str, ...], **values: Any) -> No
                 hint=f"there is {here}" if here else "workers of other machines are ended there",
             )
     ending = [worker for worker in served if not chosen or worker.endpoint in chosen]
-    killed = end(ending)
+    killed = rpc_workers.end(ending)
     for worker in ending:
         note(options, f"{worker.endpoint} was {'killed: it did not end by itself' if worker in killed else 'ended'}")
     if not ending:

@@ -6,14 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from synaptic.backends import capabilities_of
-from synaptic.backends.distributed import (
-    WorkerRegistry,
-    follow,
-    is_called,
-    launch,
-    read_records,
-    stop,
-)
+from synaptic.backends.distributed import WorkerRegistry, service
 from synaptic.errors import BackendError, ExitCode
 from synaptic.ui.actions import given_workers, named_workers, show_looks
 from synaptic.ui.actions import workers as worker_actions
@@ -94,7 +87,7 @@ def _lines(backend: ShowsCoordinators | None, width: int, *, ascii_only: bool) -
     now, drawn_with = time.time(), glyphs(ascii_only)
     own = [] if backend is None else backend.coordinators()
     lines = [line for status in own for line in picture(status, width, now, drawn_with)]
-    return lines + [line for record in read_records() for line in record_lines(record, width, now, drawn_with)]
+    return lines + [line for record in service.read_records() for line in record_lines(record, width, now, drawn_with)]
 
 
 async def _start(repl: Repl, call: Call, backend: ShowsCoordinators | None, model: str | None) -> None:
@@ -107,12 +100,12 @@ async def _start(repl: Repl, call: Call, backend: ShowsCoordinators | None, mode
         _print(repl, await _loaded(repl, backend, wanted))
         return
 
-    launched = launch(wanted, repl.settings)
+    launched = service.launch(wanted, repl.settings)
     if launched.was_running:
         repl.screen.note(f"{launched.record.model} is loaded or being loaded already")
     view = LoadView(repl.screen.err)
     try:
-        record = await follow(launched, view)
+        record = await service.follow(launched, view)
     finally:
         view.close()
     _print_record(repl, record)
@@ -133,7 +126,7 @@ async def _loaded(repl: Repl, backend: ShowsCoordinators, model: str) -> Coordin
 async def _stop(repl: Repl, call: Call, backend: ShowsCoordinators | None, model: str | None) -> str:
     """End the coordinator of a model, or the only one there is; return which."""
     own = [] if backend is None else [status.model for status in backend.coordinators()]
-    records = read_records()
+    records = service.read_records()
     names = list(dict.fromkeys((*own, *(record.model for record in records))))
     if not names:
         raise call.wrong("no model is spread over workers")
@@ -142,8 +135,8 @@ async def _stop(repl: Repl, call: Call, backend: ShowsCoordinators | None, model
     chosen = names[0] if model is None else model
     if backend is not None and chosen in own:
         await backend.unload(chosen)
-    elif (record := next((record for record in records if is_called(record, chosen)), None)) is not None:
-        await stop(record)
+    elif (record := next((record for record in records if service.is_called(record, chosen)), None)) is not None:
+        await service.stop(record)
     else:
         raise call.wrong(f"{chosen!r} is none of {', '.join(names)}")
     repl.screen.note(f"{chosen} is stopped")
@@ -154,7 +147,7 @@ async def _list_workers(repl: Repl) -> None:
     """Print the table of workers: those that have layers, then those of the settings that have none."""
     backend = await _backend(repl)
     statuses = [] if backend is None else backend.coordinators()
-    statuses += [record.status for record in read_records() if record.status is not None]
+    statuses += [record.status for record in service.read_records() if record.status is not None]
     holders = WorkerRegistry().holders()
     rows = share_rows(statuses, holders)
     placed = {

@@ -12,7 +12,8 @@ import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from synaptic.backends.distributed import CoordinatorState, PlannedWorker, recall
+from synaptic.backends.distributed import CoordinatorState, PlannedWorker
+from synaptic.backends.distributed import workers as rpc_workers
 from synaptic.text import gib, one_line, plural, rough_seconds, whole_seconds
 from synaptic.ui.screen.output import table_lines
 
@@ -214,7 +215,7 @@ def share_rows(statuses: Sequence[CoordinatorStatus], holders: Sequence[Holder])
 
 def free_worker_row(endpoint: Endpoint, holders: Sequence[Holder]) -> tuple[str, ...]:
     """Return the row of a worker of the settings that has no layers of ours."""
-    known, holder = recall(endpoint), _holder_words(endpoint, holders)
+    known, holder = rpc_workers.recall(endpoint), _holder_words(endpoint, holders)
     free = "" if known is None else "; ".join(gib(device.memory_total) for device in known.facts.devices)
     words = f"has {free} (synaptic workers check)" if free else "never checked: /rpc check"
     name = one_line(str(endpoint), _NAME_CELLS)

@@ -11,7 +11,8 @@ from synaptic.ui.screen.output import terminal_width
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from synaptic.backends.distributed import Engine, EngineProgress, Installed, RunningBuild
+    from synaptic.backends.distributed import Engine
+    from synaptic.backends.distributed import engine as engines
 
 _QUARTER = 25
 _STAGES = {
@@ -33,7 +34,7 @@ class BuildView:
         self._shown: tuple[int | None, str, int] | None = None
         self._dirty = False
 
-    def __call__(self, progress: EngineProgress) -> None:
+    def __call__(self, progress: engines.EngineProgress) -> None:
         """Show how far it is."""
         if self._err is None:
             return
@@ -60,7 +61,7 @@ class BuildView:
         return line[: terminal_width(self._err) - 1]
 
 
-def progress_line(progress: EngineProgress) -> str:
+def progress_line(progress: engines.EngineProgress) -> str:
     """Return ``building llama.cpp: 42 % (193 of 459 steps), 3 min 2 s, about 4 min left``."""
     title = _STAGES.get(progress.stage, progress.stage)
     if progress.process is not None:
@@ -110,12 +111,12 @@ def engine_json(engine: Engine) -> dict[str, Any]:
     }
 
 
-def running_row(build: RunningBuild) -> tuple[str, str]:
+def running_row(build: engines.RunningBuild) -> tuple[str, str]:
     """Return what is to be said of a build that another process runs: a title and a text."""
     return "building", f"{build.engine}: {progress_line(build.progress)}"
 
 
-def running_json(build: RunningBuild) -> dict[str, Any]:
+def running_json(build: engines.RunningBuild) -> dict[str, Any]:
     """Return a build that another process runs as a JSON object; seconds, and shares from 0 to 1."""
     progress = build.progress
     return {
@@ -129,7 +130,7 @@ def running_json(build: RunningBuild) -> dict[str, Any]:
     }
 
 
-def installed_json(engine: Installed) -> dict[str, Any]:
+def installed_json(engine: engines.Installed) -> dict[str, Any]:
     """Return a built engine as a JSON object; its files are not looked at."""
     manifest = engine.manifest
     return {

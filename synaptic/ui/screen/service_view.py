@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from synaptic.backends.distributed import CoordinatorState, read_records
+from synaptic.backends.distributed import CoordinatorState, service
 from synaptic.text import printable, whole_seconds
 from synaptic.ui.screen.coordinator_view import (
     ASCII,
@@ -92,7 +92,7 @@ def watch_services(out: TextIO) -> None:
 
     def text() -> Text:
         drawn_with = glyphs(console.options.ascii_only)
-        groups = [record_lines(record, console.width, time.time(), drawn_with) for record in read_records()]
+        groups = [record_lines(record, console.width, time.time(), drawn_with) for record in service.read_records()]
         return _text([line for group in groups for line in group] or ["no service runs"])
 
     live = Live(

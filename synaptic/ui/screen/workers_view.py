@@ -10,7 +10,7 @@ from synaptic.text import ago, gib, latency, one_line, plural, size
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from synaptic.backends.distributed import Device, Endpoint, Holder, KnownWorker, Measurement, Served, WorkerLook
+    from synaptic.backends.distributed import Endpoint, Holder, workers
 
 WORKER_HEADERS: Final = ("worker", "rpc", "memory", "round trip", "up", "down", "checked", "held by")
 CPU_NOTE: Final = (
@@ -25,7 +25,7 @@ _NAME_CELLS: Final = 60
 
 def worker_rows(
     endpoints: Sequence[Endpoint],
-    known: Sequence[KnownWorker | None],
+    known: Sequence[workers.KnownWorker | None],
     holders: Sequence[Holder | None],
     now: float,
 ) -> list[tuple[str, ...]]:
@@ -44,7 +44,7 @@ def worker_rows(
     ]
 
 
-def worker_json(endpoint: Endpoint, known: KnownWorker | None, holder: Holder | None) -> dict[str, Any]:
+def worker_json(endpoint: Endpoint, known: workers.KnownWorker | None, holder: Holder | None) -> dict[str, Any]:
     """Return a worker of the settings as a JSON object."""
     held = None
     if holder is not None:
@@ -52,13 +52,13 @@ def worker_json(endpoint: Endpoint, known: KnownWorker | None, holder: Holder | 
     return {"host": endpoint.host, "port": endpoint.port, **_known_json(known), "held_by": held}
 
 
-def served_json(served: Served | None, *, named: bool) -> dict[str, Any]:
+def served_json(served: workers.Served | None, *, named: bool) -> dict[str, Any]:
     """Return what a list adds to a worker: whether the settings name it, and the process that serves it from here."""
     here = None if served is None else {"pid": served.pid, "since": served.since}
     return {"in_settings": named, "served_here": here}
 
 
-def served_line(served: Served, now: float) -> str:
+def served_line(served: workers.Served, now: float) -> str:
     """Return that a worker runs on this machine for others.
 
     Args:
@@ -73,7 +73,7 @@ def served_line(served: Served, now: float) -> str:
     )
 
 
-def look_lines(look: WorkerLook, now: float) -> Iterator[str]:
+def look_lines(look: workers.WorkerLook, now: float) -> Iterator[str]:
     """Yield what a check of one worker told: how it is, its devices, and what to do.
 
     Args:
@@ -99,7 +99,7 @@ def look_lines(look: WorkerLook, now: float) -> Iterator[str]:
         yield f"{indent}fix: {look.hint}"
 
 
-def look_json(look: WorkerLook) -> dict[str, Any]:
+def look_json(look: workers.WorkerLook) -> dict[str, Any]:
     """Return what a check of one worker told as a JSON object."""
     return {
         "host": look.endpoint.host,
@@ -113,18 +113,18 @@ def look_json(look: WorkerLook) -> dict[str, Any]:
     }
 
 
-def needs_cpu_note(looks: Sequence[WorkerLook]) -> bool:
+def needs_cpu_note(looks: Sequence[workers.WorkerLook]) -> bool:
     """Return whether a device among these tells a free memory that is not to be believed."""
     known = [look.known for look in looks if look.fresh and look.known is not None]
     return any(device.memory_is_doubtful for one in known for device in one.facts.devices)
 
 
-def measurement_words(measured: Measurement) -> str:
+def measurement_words(measured: workers.Measurement) -> str:
     """Return ``round trip 28 µs, 940 MB/s up, 1.1 GB/s down``."""
     return f"round trip {latency(measured.round_trip)}, {_rate(measured.upload)} up, {_rate(measured.download)} down"
 
 
-def _known_cells(known: KnownWorker | None, now: float) -> tuple[str, ...]:
+def _known_cells(known: workers.KnownWorker | None, now: float) -> tuple[str, ...]:
     if known is None:
         return (_NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOTHING, "never")
     measured = known.measurement
@@ -138,7 +138,7 @@ def _known_cells(known: KnownWorker | None, now: float) -> tuple[str, ...]:
     )
 
 
-def _device_words(device: Device, measured: Measurement | None) -> str:
+def _device_words(device: workers.Device, measured: workers.Measurement | None) -> str:
     free = f"{gib(device.memory_free)} free of {gib(device.memory_total)}"
     if device.memory_is_doubtful:
         free = f"{gib(device.memory_total)}, all of it free as it says (as every CPU does)"
@@ -148,13 +148,13 @@ def _device_words(device: Device, measured: Measurement | None) -> str:
     return f"device {device.index}: {free}" + (f", reads weights at {_rate(reading)}" if reading else "")
 
 
-def _age(known: KnownWorker, now: float) -> str:
+def _age(known: workers.KnownWorker, now: float) -> str:
     if known.measured_at is None or now - known.measured_at < _MINUTE:
         return ""
     return f" (measured {ago(now - known.measured_at)})"
 
 
-def _known_json(known: KnownWorker | None) -> dict[str, Any]:
+def _known_json(known: workers.KnownWorker | None) -> dict[str, Any]:
     if known is None:
         nothing = ("rpc_version", "devices", "round_trip", "checked_at", "measurement", "measured_at")
         return dict.fromkeys(nothing)

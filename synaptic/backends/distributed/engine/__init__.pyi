@@ -1,6 +1,17 @@
 from .architectures import check_engine_knows as check_engine_knows
+from .build import BuildOrder as BuildOrder
+from .build import install as install
+from .builds import RunningBuild as RunningBuild
+from .builds import running_builds as running_builds
 from .engine import Engine as Engine
+from .progress import EngineProgress as EngineProgress
+from .store import Installed as Installed
+from .store import adopt as adopt
+from .store import adopted_directory as adopted_directory
 from .store import chosen_files as chosen_files
 from .store import current_engine as current_engine
+from .store import forget_adopted as forget_adopted
+from .store import installed_engines as installed_engines
+from .store import look_at as look_at
 from .tools import find_tool as find_tool
 from .tools import search_path as search_path

@@ -1,1 +1,5 @@
-"""The coordinator that distributed start leaves running in the background."""
+"""The coordinator that ``distributed start`` leaves running in the background."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

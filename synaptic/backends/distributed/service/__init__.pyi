@@ -1,0 +1,11 @@
+from .control import follow as follow
+from .control import launch as launch
+from .control import stop as stop
+from .logs import Line as Line
+from .logs import Log as Log
+from .logs import LogReader as LogReader
+from .logs import logs_of as logs_of
+from .record import is_called as is_called
+from .record import read_records as read_records
+from .record import service_log as service_log
+from .service import run_here as run_here
