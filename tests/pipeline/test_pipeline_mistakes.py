@@ -19,25 +19,17 @@ def problems_of(path: Path) -> tuple[Problem, ...]:
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=[mistake.name for mistake in MISTAKES])
 def test_each_mistake_is_one_located_problem(mistake: Mistake, tmp_path: Path):
+    """The same one whether the first is looked for or every one."""
     path = mistake.write(tmp_path)
 
     problems = problems_of(path)
 
+    assert examine(path, CONTEXT) == (None, problems)
     (problem,) = problems
     assert problem.source == str(tmp_path / mistake.where)
     assert (problem.line, problem.column) == mistake.place
     assert mistake.says in f"{problem.message}; {problem.suggestion}"
     assert "\n" not in str(problem)
-
-
-@pytest.mark.parametrize("mistake", MISTAKES, ids=[mistake.name for mistake in MISTAKES])
-def test_looking_for_every_mistake_finds_the_same_one(mistake: Mistake, tmp_path: Path):
-    path = mistake.write(tmp_path)
-
-    pipeline, problems = examine(path, CONTEXT)
-
-    assert pipeline is None
-    assert problems == problems_of(path)
 
 
 def test_the_names_of_the_rows_are_different():

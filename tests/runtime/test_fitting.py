@@ -446,7 +446,7 @@ PARAGRAPHS = [f"The bridge number {n} was built in {1800 + n} and is {n * 3} met
 @pytest.fixture
 async def small() -> AsyncIterator[EmbeddedBackend]:
     """The embedded model with a context that a page of text fills."""
-    backend = EmbeddedBackend(Settings(embedded_context=512, embedded_parallel=1))
+    backend = EmbeddedBackend(Settings(embedded_context=512, embedded_parallel=1, embedded_threads=1))
     await backend.start()
     yield backend
     await backend.aclose()

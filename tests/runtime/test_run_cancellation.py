@@ -77,7 +77,7 @@ async def test_cancelling_a_run_of_the_real_engine(moment: Callable[[Event], boo
         if moment(event):
             seen.set()
 
-    async with Session(Settings(backend="embedded"), on_event=listen) as session:
+    async with Session(Settings(backend="embedded", embedded_threads=1), on_event=listen) as session:
         task = asyncio.create_task(session.run("What is iron?", pipeline=PIPELINE))
         async with asyncio.timeout(100):
             await seen.wait()
@@ -103,7 +103,7 @@ async def test_a_run_outlives_its_engine():
             killed.append(child.pid)
             child.kill()
 
-    async with Session(Settings(backend="embedded"), on_event=listen) as session:
+    async with Session(Settings(backend="embedded", embedded_threads=1), on_event=listen) as session:
         result = await session.run("What is iron?", pipeline=PIPELINE)
 
     assert result.status == "succeeded", result.error

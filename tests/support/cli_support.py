@@ -1,17 +1,21 @@
 """What the tests of the command line share: processes, and a small Ollama to ask."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from fault_server import FaultServer, Script, json_reply
 from repl_terminal import ROOT
+
+from synaptic.ui import cli
 
 MAIN = str(ROOT / "main.py")
 SCRIPTED = ("--set", "backend=scripted")
@@ -44,6 +48,55 @@ def run_process(*arguments: str, stdin: str | None = None, cwd: Path | None = No
         **piped,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def run_here(*arguments: str, stdin: str | None = None, cwd: Path | None = None) -> Outcome:
+    """Do as :func:`run_process` does, in this process: it is 40 times cheaper where no start and no end is tested."""
+    with TemporaryFile("w+", encoding="utf-8") as out, TemporaryFile("w+", encoding="utf-8") as err:
+        with _input(stdin) as given, _streams(given, out.fileno(), err.fileno()), chdir(cwd or Path.cwd()):
+            code = cli.run(arguments)
+        out.seek(0)
+        err.seek(0)
+        return Outcome(code, out.read(), err.read())
+
+
+@contextmanager
+def _input(text: str | None) -> Iterator[int]:
+    """Give a descriptor to read: a pipe that holds the text, or /dev/null."""
+    if text is None:
+        descriptor = os.open(os.devnull, os.O_RDONLY)
+    else:
+        descriptor, far_end = os.pipe()
+        with os.fdopen(far_end, "w", encoding="utf-8") as writer:
+            writer.write(text)  # a pipe holds 64 KiB
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _streams(*descriptors: int) -> Iterator[None]:
+    """Make these the standard streams, of the interpreter and of what it starts."""
+    before = sys.argv, sys.stdin, sys.stdout, sys.stderr
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(number) for number in range(3)]
+    try:
+        for number, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, number)
+        sys.argv = [MAIN]
+        sys.stdin, sys.stdout, sys.stderr = (
+            os.fdopen(number, mode, encoding="utf-8", closefd=False) for number, mode in enumerate("rww")
+        )
+        yield
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        sys.argv, sys.stdin, sys.stdout, sys.stderr = before
+        for number, descriptor in enumerate(kept):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
 
 
 @contextmanager

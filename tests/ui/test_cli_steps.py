@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cli_support import MAIN, SCRIPTED, run_process
+from cli_support import MAIN, SCRIPTED, run_here
 from repl_terminal import CTRL_C, CTRL_D, ENTER, Terminal, environment, open_terminal
 
 from synaptic.ui.screen.approval import QUESTION
@@ -90,7 +90,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def ask(folder: Path, *arguments: str, stdin: str | None = None):
-    return run_process(*SCRIPTED, *arguments, cwd=folder, stdin=stdin)
+    return run_here(*SCRIPTED, *arguments, cwd=folder, stdin=stdin)
 
 
 # --- tools
@@ -205,7 +205,7 @@ def test_a_model_that_is_asked_for_goes_before_the_pipelines_own(folder: Path):
 def test_at_the_prompt_a_model_that_is_asked_for_goes_before_the_pipelines_own(folder: Path):
     (folder / "own.yaml").write_text(APPROVE.replace("inputs:", "defaults: {model: not-here}\ninputs:"))
     lines = "hello\n/model scripted\nhello\n"
-    done = run_process("chat", "-y", *SCRIPTED, "-p", "own.yaml", cwd=folder, stdin=lines)
+    done = run_here("chat", "-y", *SCRIPTED, "-p", "own.yaml", cwd=folder, stdin=lines)
 
     assert "there is no model 'not-here'" in done.err
     assert done.out.endswith("And Say hello\n")
@@ -306,8 +306,8 @@ def test_a_plain_terminal_asks_as_well(folder: Path):
 
 
 def test_lines_from_a_program_have_nobody_to_ask(folder: Path):
-    done = run_process("chat", *SCRIPTED, "-p", "approve.yaml", cwd=folder, stdin="hello\n")
-    accepted = run_process("chat", "--yes", *SCRIPTED, "-p", "approve.yaml", cwd=folder, stdin="hello\n")
+    done = run_here("chat", *SCRIPTED, "-p", "approve.yaml", cwd=folder, stdin="hello\n")
+    accepted = run_here("chat", "--yes", *SCRIPTED, "-p", "approve.yaml", cwd=folder, stdin="hello\n")
 
     assert (done.code, done.out) == (2, "")
     assert "a person has to approve draft, end" in done.err
@@ -315,7 +315,7 @@ def test_lines_from_a_program_have_nobody_to_ask(folder: Path):
 
 
 def test_a_wrong_module_keeps_the_prompt_from_opening(folder: Path):
-    done = run_process("chat", "--tools", "nothing.py", cwd=folder, stdin="hello\n")
+    done = run_here("chat", "--tools", "nothing.py", cwd=folder, stdin="hello\n")
 
     assert (done.code, done.out) == (2, "")
     assert "there is no file nothing.py" in done.err
@@ -355,7 +355,7 @@ def test_a_budget_that_ends_before_the_first_answer_is_a_failure(folder: Path):
 
 def test_the_prompt_keeps_what_a_budget_left(folder: Path):
     (folder / "spent.yaml").write_text(SPENT.replace("CALLS", "2"))
-    done = run_process("chat", *SCRIPTED, "-p", "spent.yaml", cwd=folder, stdin="hello\n/history\n")
+    done = run_here("chat", *SCRIPTED, "-p", "spent.yaml", cwd=folder, stdin="hello\n/history\n")
 
     assert done.code == 0
     assert done.out.startswith("two one hello\n")
@@ -366,7 +366,7 @@ def test_a_run_names_every_mistake_of_its_pipeline(folder: Path):
     """Those of form and those of meaning, so that nobody mends one after the other."""
     steps = "  a: {agent: edtor, prompt: x}\n  b: {agent: editor, promt: y}\n"
     (folder / "bad.yaml").write_text(f"version: 1\nname: bad\nsteps:\n{steps}result: '{{{{ steps.c }}}}'\n")
-    done = run_process(*SCRIPTED, "-p", "bad.yaml", "hello", cwd=folder)
+    done = run_here(*SCRIPTED, "-p", "bad.yaml", "hello", cwd=folder)
 
     assert (done.code, done.out) == (2, "")
     assert all(place in done.err for place in ("bad.yaml:4:14", "bad.yaml:5:22", "bad.yaml:6:13"))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from cli_support import MAIN, PATIENCE, run_process, wait_until
+from cli_support import MAIN, PATIENCE, run_here, run_process, wait_until
 from distributed_support import LOADING, READY
 from engine_support import real_files
 from repl_terminal import CTRL_C, open_terminal
@@ -105,9 +105,9 @@ def test_the_life_of_a_service(model: str):
     assert again.code == 0 and "already" in again.err
     assert json.loads(again.out)["pid"] == record.pid
 
-    status = run_process("distributed", "status")
+    status = run_here("distributed", "status")
     assert status.code == 0 and "━" in status.out
-    document = json.loads(run_process("distributed", "status", "--json").out)
+    document = json.loads(run_here("distributed", "status", "--json").out)
     assert document["services"][0]["coordinator"]["placement"]["layers"] == 30
     ports = {worker.endpoint.port for worker in record.status.workers}
     assert {int(held["worker"].rpartition(":")[2]) for held in document["held"]} <= ports
@@ -119,7 +119,7 @@ def test_the_life_of_a_service(model: str):
     assert answer.out.strip()
     assert record_of(model) is not None
 
-    logs = run_process("distributed", "logs", "-n", "50")
+    logs = run_here("distributed", "logs", "-n", "50")
     assert logs.code == 0
     processes = {line.partition(" | ")[0].strip() for line in logs.out.splitlines()}
     assert "service" in processes and "coordinator" in processes
@@ -131,7 +131,7 @@ def test_the_life_of_a_service(model: str):
     assert gone(children)
     assert WorkerRegistry().holders() == []
     assert list(services_dir().glob("*.json")) == []
-    left = run_process("distributed", "logs", model)
+    left = run_here("distributed", "logs", model)
     assert left.code == 0 and "the log of the last one" in left.err and "stopped" in left.out
 
 
@@ -143,7 +143,7 @@ def test_a_killed_service_leaves_nothing_behind(model: str):
     children = offspring(record.pid)
     os.kill(record.pid, signal.SIGKILL)
     wait_until(lambda: gone(children), "the end of its children")
-    assert run_process("distributed", "status").code == 3
+    assert run_here("distributed", "status").code == 3
     assert list(services_dir().glob("*.json")) == []
 
 
@@ -212,16 +212,16 @@ def test_a_service_whose_starter_dies_before_it_says_what_for_ends(own_home: Pat
 
 
 def test_status_of_nothing():
-    outcome = run_process("distributed", "status")
+    outcome = run_here("distributed", "status")
     assert outcome.code == 3 and outcome.out == ""
     assert "no service runs" in outcome.err
-    assert json.loads(run_process("distributed", "status", "--json").out) == {"services": [], "held": []}
+    assert json.loads(run_here("distributed", "status", "--json").out) == {"services": [], "held": []}
 
 
 def test_status_of_some_that_are_ready(service: ServiceRecord):
-    assert run_process("distributed", "status").code == 0
+    assert run_here("distributed", "status").code == 0
     write(replace(new_record("other", os.getpid()), status=replace(LOADING, model="other")))
-    outcome = run_process("distributed", "status")
+    outcome = run_here("distributed", "status")
     assert outcome.code == 1
     assert "38 % (43 MiB of 0.11 GiB), about 40 s left" in outcome.out
     assert f"process {service.pid}" in outcome.out
@@ -273,14 +273,14 @@ def test_logs_follow_what_is_written(service: ServiceRecord):
     ],
 )
 def test_mistakes(words: tuple[str, ...], said: str):
-    outcome = run_process("distributed", *words)
+    outcome = run_here("distributed", *words)
     assert outcome.code == 2
     assert said in outcome.err and "bug" not in outcome.err
     assert outcome.out == ""
 
 
 def test_a_model_that_is_written_wrongly_is_guessed(service: ServiceRecord):
-    outcome = run_process("distributed", "stop", "bigg:latest")
+    outcome = run_here("distributed", "stop", "bigg:latest")
     assert outcome.code == 2 and "did you mean 'big:latest'?" in outcome.err.replace(
         "mean big:latest", "mean 'big:latest'"
     )
@@ -290,34 +290,34 @@ def test_a_model_that_is_written_wrongly_is_guessed(service: ServiceRecord):
 def test_of_several_one_has_to_be_named(service: ServiceRecord):
     write(new_record("other", os.getpid()))
     for words in (("stop",), ("logs",)):
-        outcome = run_process("distributed", *words)
+        outcome = run_here("distributed", *words)
         assert outcome.code == 2 and "2 services run: big:latest, other:latest" in outcome.err
     assert service.alive
 
 
 def test_stop_where_nothing_runs():
     for words in ((), ("--all",)):
-        outcome = run_process("distributed", "stop", *words)
+        outcome = run_here("distributed", "stop", *words)
         assert outcome.code == 0 and "no service runs" in outcome.err
 
 
 def test_a_log_that_cannot_be_read(service: ServiceRecord):
     service.log_file.mkdir(parents=True)
-    outcome = run_process("distributed", "logs")
+    outcome = run_here("distributed", "logs")
     assert outcome.code == 2 and "cannot be read" in outcome.err
 
 
 def test_records_that_cannot_be_written():
     services_dir().parent.mkdir(parents=True)
     services_dir().write_text("a file", encoding="utf-8")
-    outcome = run_process("distributed", "start", "big")
+    outcome = run_here("distributed", "start", "big")
     assert outcome.code == 2 and "XDG_STATE_HOME" in outcome.err
 
 
 @pytest.mark.parametrize("name", ["start", "stop", "status", "logs"])
 def test_help(name: str):
-    assert f"synaptic distributed {name}" in run_process("distributed", name, "--help").out
-    assert name in run_process("distributed", "--help").out
+    assert f"synaptic distributed {name}" in run_here("distributed", name, "--help").out
+    assert name in run_here("distributed", "--help").out
 
 
 # -- lines where there is no terminal ----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from cli_support import MAIN, PATIENCE, run_process
+from cli_support import MAIN, PATIENCE, run_here
 from engine_support import NEEDS_CMAKE, SIGILL, VERSION, real_files, sdist, stand_in
 
 from synaptic import paths
@@ -34,32 +34,32 @@ def built(key: str = "1.0-cpu") -> str:
 
 
 def test_without_an_engine_status_says_what_to_do():
-    outcome = run_process("engine", "status")
+    outcome = run_here("engine", "status")
     assert outcome.code == 3 and outcome.out == ""
     assert "no engine is installed" in outcome.err and "hint: run: synaptic engine install" in outcome.err
-    document = json.loads(run_process("engine", "status", "--json").out)
+    document = json.loads(run_here("engine", "status", "--json").out)
     assert document["works"] is False and document["installed"] == []
 
 
 def test_status_shows_what_an_engine_is():
     directory = built()
-    outcome = run_process("engine", "status")
+    outcome = run_here("engine", "status")
     assert outcome.code == 0 and outcome.err == ""
     for text in (directory, VERSION, "protocol 7.0.0", "RPC, CPU", "haswell of haswell, zen4", "GPU0: a graphics card"):
         assert text in outcome.out
-    document = json.loads(run_process("engine", "status", "--json").out)
+    document = json.loads(run_here("engine", "status", "--json").out)
     assert document["works"] is True and document["rpc_version"] == "7.0.0" and len(document["identity"]) == 64
     assert document["installed"][0]["directory"] == directory
 
 
 def test_status_starts_the_engine_even_if_it_is_known():
     directory = built()
-    assert run_process("engine", "status").code == 0
+    assert run_here("engine", "status").code == 0
     program = paths.engine_dir() / "1.0-cpu/ggml-rpc-server"
     before = program.stat()
     program.write_text(SIGILL.ljust(before.st_size, "#"))
     os.utime(program, ns=(before.st_atime_ns, before.st_mtime_ns))  # the file looks as it did
-    outcome = run_process("engine", "status")
+    outcome = run_here("engine", "status")
     assert outcome.code == 3 and "SIGILL" in outcome.err and directory in outcome.err
 
 
@@ -68,8 +68,8 @@ def test_status_says_that_a_build_runs():
     with builder("2.0-cpu", ignore_progress) as publish:
         assert publish is not None
         publish(progress(0.42, detail="42 of 100 steps", elapsed=30.0, remaining=60.0))
-        outcome = run_process("engine", "status")
-        document = json.loads(run_process("engine", "status", "--json").out)
+        outcome = run_here("engine", "status")
+        document = json.loads(run_here("engine", "status", "--json").out)
     said = f"2.0-cpu: process {os.getpid()} builds this engine: building llama.cpp: 42 % (42 of 100 steps), 30 s"
     assert outcome.code == 0 and said in " ".join(outcome.out.split())
     assert document["works"] is True and document["building"] == [
@@ -83,16 +83,16 @@ def test_status_says_that_a_build_runs():
             "remaining_seconds": 60.0,
         }
     ]
-    assert json.loads(run_process("engine", "status", "--json").out)["building"] == []
+    assert json.loads(run_here("engine", "status", "--json").out)["building"] == []
 
 
 def test_status_says_that_the_first_engine_is_being_built():
     with builder("2.0-cpu", ignore_progress) as publish:
         assert publish is not None
-        outcome = run_process("engine", "status")
+        outcome = run_here("engine", "status")
         assert outcome.code == 3 and "2.0-cpu: starting" in outcome.out and "no engine is installed" in outcome.err
         publish(progress(None, "configuring"))
-        document = json.loads(run_process("engine", "status", "--json").out)
+        document = json.loads(run_here("engine", "status", "--json").out)
     assert document["works"] is False and document["building"][0]["stage"] == "configuring"
 
 
@@ -114,18 +114,18 @@ def test_an_installation_that_waits_shows_the_other_one_and_can_be_interrupted()
 def test_an_engine_is_adopted_and_given_up(tmp_path):
     mine = stand_in(tmp_path / "llama.cpp/build/bin")
     here = built()
-    adopted = run_process("engine", "use", str(tmp_path / "llama.cpp"))
+    adopted = run_here("engine", "use", str(tmp_path / "llama.cpp"))
     assert adopted.code == 0 and f"{mine} (adopted)" in adopted.out
-    status = run_process("engine", "status")
+    status = run_here("engine", "status")
     assert str(mine) in status.out and f"also built here: {here}" in status.err
-    back = run_process("engine", "use", "--none")
+    back = run_here("engine", "use", "--none")
     assert back.code == 0 and f"{mine} is not used any more" in back.out
-    assert here in run_process("engine", "status").out
-    assert "no engine was adopted" in run_process("engine", "use", "--none").out
+    assert here in run_here("engine", "status").out
+    assert "no engine was adopted" in run_here("engine", "use", "--none").out
 
 
 def test_a_build_for_another_cpu_is_not_adopted(tmp_path):
-    outcome = run_process("engine", "use", str(stand_in(tmp_path, server=SIGILL)))
+    outcome = run_here("engine", "use", str(stand_in(tmp_path, server=SIGILL)))
     assert outcome.code == 3 and "SIGILL" in outcome.err and "built for another CPU" in outcome.err
     assert not paths.engine_choice_file().exists()
 
@@ -141,7 +141,7 @@ def test_a_build_for_another_cpu_is_not_adopted(tmp_path):
     ],
 )
 def test_wrong_usage_is_exit_2(arguments, said, tmp_path):
-    outcome = run_process("engine", *arguments, cwd=tmp_path)
+    outcome = run_here("engine", *arguments, cwd=tmp_path)
     if "CMake" in outcome.err:
         pytest.skip("this machine has no tools for a build, which is said first")
     assert outcome.code == 2 and said in outcome.err
@@ -150,21 +150,21 @@ def test_wrong_usage_is_exit_2(arguments, said, tmp_path):
 
 @NEEDS_CMAKE
 def test_another_archive_than_the_pinned_one_is_not_built(tmp_path):
-    outcome = run_process("engine", "install", "--source", str(sdist(tmp_path).archive))
+    outcome = run_here("engine", "install", "--source", str(sdist(tmp_path).archive))
     assert outcome.code == 3
     assert "is not llama_cpp_python-0.3.36.tar.gz as it was published" in outcome.err
 
 
 def test_the_commands_are_in_the_help():
-    assert "engine " in run_process("--help").out
-    out = run_process("engine", "install", "--help").out
+    assert "engine " in run_here("--help").out
+    out = run_here("engine", "install", "--help").out
     assert all(option in out for option in ("--cuda", "--vulkan", "--metal", "--jobs", "--force", "--source"))
 
 
 def test_the_real_engine_is_shown():
     directory = str(real_files().directory)
-    assert run_process("engine", "use", directory).code == 0
-    outcome = run_process("engine", "status", "--json")
+    assert run_here("engine", "use", directory).code == 0
+    outcome = run_here("engine", "status", "--json")
     document = json.loads(outcome.out)
     assert outcome.code == 0 and document["works"] and document["directory"] == directory
     assert {"RPC", "CPU"} <= set(document["backends"]) and document["cpu_variant"] in document["cpu_variants"]

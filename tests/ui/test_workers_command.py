@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import psutil
 import pytest
-from cli_support import MAIN, PATIENCE, run_process, wait_until
+from cli_support import MAIN, PATIENCE, run_here, run_process, wait_until
 from engine_support import real_files
 from managed_worker_support import installed_engine, managed, until  # noqa: F401 - a fixture
 from rpc_support import free_port, holding, stand_in_process
@@ -67,17 +67,17 @@ def test_a_worker_is_started_listed_and_stopped():
     with started("--port", str(port)) as process:
         server = rpc_server_of(process)
         assert ["--port", str(port)] == server.cmdline()[3:5]
-        listed = run_process("workers", "list")
+        listed = run_here("workers", "list")
         assert f"127.0.0.1:{port}" in listed.out
         assert f"127.0.0.1:{port} runs here, kept by process {process.pid}" in listed.err
-        (row,) = json.loads(run_process("workers", "list", "--json").out)
+        (row,) = json.loads(run_here("workers", "list", "--json").out)
         assert row["served_here"]["pid"] == process.pid
         assert row["in_settings"] is False
         assert row["held_by"] is None
-        checked = run_process("workers", "check", f"127.0.0.1:{port}")
+        checked = run_here("workers", "check", f"127.0.0.1:{port}")
         assert checked.code == 0
         assert f"127.0.0.1:{port}: RPC 7.0.0, 1 device" in checked.out
-        other = run_process("workers", "stop", "127.0.0.1:1")
+        other = run_here("workers", "stop", "127.0.0.1:1")
         assert other.code == 2
         assert f"there is 127.0.0.1:{port}" in other.err
         outcome = run_process("workers", "stop", f"127.0.0.1:{port}")
@@ -85,7 +85,7 @@ def test_a_worker_is_started_listed_and_stopped():
         assert f"127.0.0.1:{port} was ended" in outcome.err
         assert process.wait(PATIENCE) == 0
         wait_until(lambda: not server.is_running(), "the server's end")
-    nothing = run_process("workers", "stop")
+    nothing = run_here("workers", "stop")
     assert nothing.code == 0
     assert "no worker was started here" in nothing.err
 

@@ -76,7 +76,7 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Embe
     """One embedded model for all of them, with a place of its own for its log: it outlives the homes of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("engine")))
-        backend = EmbeddedBackend(Settings(), store=ModelStore(MODELS))
+        backend = EmbeddedBackend(Settings(embedded_threads=1), store=ModelStore(MODELS))
         await backend.start()
     yield backend
     await backend.aclose()
