@@ -1,6 +1,7 @@
 """What every test gets: a home of its own, no settings of the machine, no local Ollama."""
 
 import os
+import re
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -10,10 +11,12 @@ import platformdirs
 import pytest
 import pytest_asyncio
 
+from synaptic import paths
 from synaptic.backends.embedded.backend import EmbeddedBackend
 from synaptic.messages import ChatRequest, Chunk
 from synaptic.settings.load import Settings
 
+AGENTS = Path(__file__).parents[1] / "agents"
 REAL_MODELS = Path(platformdirs.user_cache_dir("synapticllamas")) / "models"
 NOBODY = "127.0.0.1:9"  # the discard port: nothing listens there
 THOROUGH = os.environ.get("TESTS") == "thorough"
@@ -55,6 +58,16 @@ def _move_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_STATE_HOME", str(home / ".local" / "state"))
     monkeypatch.setenv("OLLAMA_HOST", NOBODY)
     return home
+
+
+@pytest.fixture
+def brief_writers(own_home: Path) -> None:
+    """The shipped agents that write prose, who stop sooner: 512 tokens of a small model show nothing that 96 do not."""
+    paths.user_agents_dir().mkdir(parents=True)
+    for name in ("editor.md", "storyteller.md"):
+        text, count = re.subn(r"^max_tokens: \d+$", "max_tokens: 96", (AGENTS / name).read_text(), flags=re.MULTILINE)
+        assert count == 1
+        (paths.user_agents_dir() / name).write_text(text)
 
 
 class SeededBackend(EmbeddedBackend):

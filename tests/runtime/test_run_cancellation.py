@@ -57,6 +57,7 @@ def children() -> list[psutil.Process]:
 
 
 @pytest.mark.real_model
+@pytest.mark.usefixtures("brief_writers")
 @pytest.mark.parametrize(
     "moment",
     [
@@ -91,6 +92,7 @@ async def test_cancelling_a_run_of_the_real_engine(moment: Callable[[Event], boo
 
 
 @pytest.mark.real_model
+@pytest.mark.usefixtures("brief_writers")
 async def test_a_run_outlives_its_engine():
     """The engine is killed in the middle of a call: the call is made again on a new one, and the run answers."""
     events: list[Event] = []

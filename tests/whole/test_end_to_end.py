@@ -6,7 +6,7 @@ import psutil
 import pytest
 from conftest import THOROUGH
 
-from synaptic import Event, Pipeline, RunFinished, Session, Settings, StepStarted, TokenDelta, paths
+from synaptic import Event, Pipeline, RunFinished, Session, Settings, StepStarted, TokenDelta
 from synaptic.agents.agent import discover_agents
 from synaptic.backends.embedded.backend import EmbeddedBackend
 
@@ -36,15 +36,6 @@ QUERIES = (
 )
 
 
-@pytest.fixture
-def brief_editor() -> None:
-    """The shipped editor, who stops sooner: an editor of 512 tokens shows nothing that one of 96 does not."""
-    text = (paths.shipped_agents_dir() / "editor.md").read_text()
-    assert "max_tokens: 512" in text
-    paths.user_agents_dir().mkdir(parents=True)
-    (paths.user_agents_dir() / "editor.md").write_text(text.replace("max_tokens: 512", "max_tokens: 96"))
-
-
 async def events_of(pipeline: str, backend: EmbeddedBackend) -> list[Event]:
     """Run a built-in pipeline; what it yields is an answer, streamed as it came, from the embedded model alone."""
     events: list[Event] = []
@@ -63,11 +54,11 @@ async def events_of(pipeline: str, backend: EmbeddedBackend) -> list[Event]:
 
 
 @pytest.mark.parametrize("pipeline", ["answer", "research"])
-async def test_each_built_in_pipeline_answers(pipeline: str, brief_editor: None, real_backend: EmbeddedBackend):
+async def test_each_built_in_pipeline_answers(pipeline: str, brief_writers: None, real_backend: EmbeddedBackend):
     await events_of(pipeline, real_backend)
 
 
-async def test_parallel_agents_answer_and_are_under_way_at_once(brief_editor: None, real_backend: EmbeddedBackend):
+async def test_parallel_agents_answer_and_are_under_way_at_once(brief_writers: None, real_backend: EmbeddedBackend):
     events = await events_of("parallel", real_backend)
 
     started = [event.path for event in events if isinstance(event, StepStarted)]

@@ -100,7 +100,9 @@ def check(result: RunResult, case: Case) -> None:
 @pytest.mark.parametrize(
     "script", [path for path in sorted(EXAMPLES.glob("*.py")) if path.name != "pool.py"], ids=lambda path: path.name
 )  # pool.py has nodes in test_pool_real.py
-def test_every_program_runs(script: Path, tmp_path: Path):
+@pytest.mark.usefixtures("brief_writers")
+def test_every_program_runs(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SYNAPTIC_EMBEDDED_THREADS", "1")
     done = subprocess.run([sys.executable, script], check=False, cwd=tmp_path, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
@@ -116,6 +118,7 @@ def test_no_pipeline_is_left_out():
 @pytest.mark.real_model
 @pytest.mark.timeout(600)
 @pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.usefixtures("brief_writers")
 @pytest.mark.parametrize("name", [*BUILT_IN, *FILES])
 async def test_every_pipeline_answers(name: str, engine: EmbeddedBackend):
     pipeline = Pipeline.builtin(name) if name in BUILT_IN else Pipeline.load(EXAMPLES / name)
