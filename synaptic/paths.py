@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import platformdirs
 
 APP = "synapticllamas"
 PACKAGE = Path(__file__).resolve().parent
+
+
+def expanded(name: str | Path) -> Path:
+    """Return a path that a person wrote, with its ``~``; that stays where there is no home."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises where there is no home
 
 
 def user_settings_file() -> Path:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from synaptic import paths
 from synaptic.text import cut, did_you_mean
 
 MAX_FILE_BYTES: Final = 8 << 20
@@ -66,7 +67,7 @@ def read_file(value: Any, *, folder: Path | None = None) -> Text:
     if isinstance(value, Mapping):
         return document_of(value)
     if not isinstance(value, (str, os.PathLike)):
-        raise ValueError(f"must be the path of a file, not {value!r}")  # noqa: TRY004  (one kind of failure)
+        raise ValueError(f"must be the path of a file, not {value!r}")
     reader = _Reader(folder)
     reader.read(os.fspath(value))
     reader.check()
@@ -84,7 +85,7 @@ def document_of(value: Any) -> Text:
         return {"name": "", "path": "", "text": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("text"), str):
         what = f"must be a document (text, or a mapping with 'text'), not {_short(value)}"
-        raise ValueError(what)  # noqa: TRY004  (one kind of failure for the caller)
+        raise ValueError(what)
     return {"name": str(value.get("name") or ""), "path": str(value.get("path") or ""), "text": value["text"]}
 
 
@@ -172,7 +173,7 @@ class _Reader:
     def _place(self, path: str) -> Path:
         if self.folder is not None:
             return self.folder / path
-        return Path(os.path.expanduser(path))  # noqa: PTH111  (Path.expanduser raises where there is no home)
+        return paths.expanded(path)
 
     def _text(self, path: str) -> str:
         place = self._place(path)

@@ -25,24 +25,43 @@ class PipelineForm(Protocol):
     """What a pipeline declares."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
     @property
-    def description(self) -> str: ...  # noqa: D102
+    def description(self) -> str:
+        """What it is for."""
+        ...
+
     @property
-    def inputs(self) -> Mapping[str, InputSpec]: ...  # noqa: D102
+    def inputs(self) -> Mapping[str, InputSpec]:
+        """Name -> what the input takes."""
+        ...
 
 
 class PipelineFile(Protocol):
     """A pipeline that was read, as far as its steps do not matter: :class:`synaptic.Pipeline` is one."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
     @property
-    def spec(self) -> PipelineForm: ...  # noqa: D102
+    def spec(self) -> PipelineForm:
+        """What was declared."""
+        ...
+
     @property
-    def document(self) -> YamlDocument: ...  # noqa: D102
+    def document(self) -> YamlDocument:
+        """The text, for the places of mistakes."""
+        ...
+
     @property
-    def path(self) -> Path | None: ...  # noqa: D102
+    def path(self) -> Path | None:
+        """Its file, if it has one."""
+        ...
 
 
 def bind_inputs(pipeline: PipelineFile, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,7 +238,7 @@ def convert(value: Any, declared: InputSpec) -> Any:
 
 def _string(value: Any, choices: list[str] | None) -> str:
     if not isinstance(value, (str, int, float)):
-        raise ValueError(f"must be text, not {type(value).__name__}")  # noqa: TRY004  (one kind of failure)
+        raise ValueError(f"must be text, not {type(value).__name__}")
     text = str(value)
     if not text.strip():
         raise ValueError("is empty")
@@ -241,7 +260,7 @@ def _list(value: Any) -> list[Any]:
 def _number(value: Any, *, whole: bool) -> int | float:
     what = "a whole number" if whole else "a number"
     if isinstance(value, bool):
-        raise ValueError(f"must be {what}, not {value}")  # noqa: TRY004  (one kind of failure for the caller)
+        raise ValueError(f"must be {what}, not {value}")
     try:
         number = int(str(value)) if whole else float(value)
     except (TypeError, ValueError) as exc:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,7 @@ from synaptic.settings.sources import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from synaptic.settings.check import Given
 
@@ -127,7 +127,7 @@ def _chosen_path(config_path: Path | None, environ: Mapping[str, str]) -> Path |
     named = config_path or environ.get(CONFIG_FILE_VARIABLE)
     if not named:
         return None
-    return Path(os.path.expanduser(named))  # noqa: PTH111 - Path.expanduser raises where there is no home
+    return paths.expanded(named)
 
 
 def _user_layer(chosen: Path | None) -> Layer:

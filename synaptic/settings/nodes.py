@@ -59,7 +59,7 @@ def normal_url(text: str, *, default_port: int) -> str:
     host, port = _host_and_port(authority, example)
     if scheme == "http" and port is None:
         port = default_port
-    if scheme == "https" and port == 443:  # noqa: PLR2004 - the port of https
+    if scheme == "https" and port == 443:
         port = None
     base = f"{scheme}://{host}" + ("" if port is None else f":{port}")
     path = (slash + tail).rstrip("/")

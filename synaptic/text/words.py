@@ -66,9 +66,9 @@ def latency(value: float) -> str:
     if value <= 0:
         return "0"
     milliseconds = value * 1e3
-    if milliseconds < 0.1:  # noqa: PLR2004
+    if milliseconds < 0.1:
         return f"{value * 1e6:.0f} µs"
-    if milliseconds < 10:  # noqa: PLR2004
+    if milliseconds < 10:
         return f"{milliseconds:.2g} ms"
     return f"{milliseconds:.0f} ms" if round(milliseconds) < _KILO else seconds(value)
 
@@ -86,7 +86,7 @@ def size(count: float) -> str:
 def gib(count: float) -> str:
     """Return a number of bytes in binary units, as memory has them: ``3.4 GiB``, ``0.34 GiB``, ``34 MiB``."""
     value = count / _GIB
-    if value < 0.1:  # noqa: PLR2004
+    if value < 0.1:
         return f"{count / _MIB:.0f} MiB"
     return f"{value:.1f} GiB" if value >= 1 else f"{value:.2f} GiB"
 

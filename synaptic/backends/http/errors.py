@@ -178,14 +178,14 @@ def _usual_error(status: int, body: bytes, origin: Origin, *, html: bool) -> Bac
     said = f"{origin.node} answered {status}" + (f": {text}" if text else "")
     if status in {429, 503}:
         return BackendBusy(said)
-    if status >= 500:  # noqa: PLR2004 - the classes of statuses are known by their numbers
+    if status >= 500:
         return ServerError(said)
-    if status < 400 or html:  # noqa: PLR2004 - as above
+    if status < 400 or html:
         start = server_text(body, QUOTE_CHARACTERS)
         return ProtocolError(
             f"{origin.node} answered {status} with {start!r} where JSON was expected", hint=OTHER_PROGRAM
         )
-    if status == 404 and "model" in text.lower() and "not found" in text.lower():  # noqa: PLR2004 - as above
+    if status == 404 and "model" in text.lower() and "not found" in text.lower():
         return ModelNotFound(said)
     if _is_context_overflow(_error_field(body)):
         return ContextOverflow(said)

@@ -190,7 +190,7 @@ def finish_reason(line: JsonObject, request: ChatRequest, *, model: str, node: s
 def status_error(status: int, body: bytes, *, model: str, node: str) -> BackendError | None:
     """Return Ollama's own meaning of an error's status and body, or ``None``."""
     text = error_text(body)
-    if status == 404 and "page not found" in text.lower():  # noqa: PLR2004 - known by its number
+    if status == 404 and "page not found" in text.lower():
         return RequestRejected(f"{node} has no /api/chat", hint="is it an Ollama server?", backend=NAME, node=node)
     return error_for(text, model=model, node=node)
 
@@ -294,7 +294,7 @@ def _split_port(address: str) -> tuple[str, int | None]:
     else:
         name, digits = address, ""
     port = int(digits) if digits.isdecimal() else 0
-    return name, port if 0 < port <= 65535 else None  # noqa: PLR2004 - the highest port
+    return name, port if 0 < port <= 65535 else None
 
 
 def _first(value: Any, default: Any) -> Any:

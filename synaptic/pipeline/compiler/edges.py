@@ -106,7 +106,7 @@ class Edges:
         if gates:
             message = f"'join: {join}' does not go with being an option of {next(iter(gates))!r}, which it waits for"
             self._file.report.at_key(message, path, "remove it, or list a step before this one as the option")
-        elif len(self.needs[outline.name]) < 2:  # noqa: PLR2004  (one need is not a race)
+        elif len(self.needs[outline.name]) < 2:
             found = ", ".join(self.needs[outline.name]) or "none"
             message = f"'join: {join}' needs two steps or more to wait for, and has {found}"
             self._file.report.at_key(message, path, "name them with 'needs', or remove it")

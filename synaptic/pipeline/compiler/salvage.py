@@ -124,7 +124,7 @@ def _part_of(path: KeyPath) -> tuple[KeyPath, str | None]:
     """Return the mapping and the name of the innermost step, input or agent that the path leads into."""
     if len(path) > 1 and path[0] in _NAMED:
         return path[:1], str(path[1])
-    if len(path) < 2 or path[:1] != _STEPS:  # noqa: PLR2004  (steps, name)
+    if len(path) < 2 or path[:1] != _STEPS:
         return (), None
     end = 2
     while path[end : end + 2] == ("repeat", "steps") and len(path) > end + 2:

@@ -47,7 +47,7 @@ def kind_of(name: str, spec: StepKeys) -> tuple[Kind | None, list[KeyProblem]]:
     advice = "write exactly one of them"
     if "repeat" in keys:
         advice += "; to repeat the step's own call, write 'repeat: {self: true}'"
-    named = " and ".join(repr(key) for key in keys) if len(keys) > 2 else f"both {keys[0]!r} and {keys[1]!r}"  # noqa: PLR2004  (two are "both")
+    named = " and ".join(repr(key) for key in keys) if len(keys) > 2 else f"both {keys[0]!r} and {keys[1]!r}"
     return None, [KeyProblem(f"the step {name!r} has {named}", (), advice)]
 
 

@@ -214,7 +214,7 @@ class Steps:
     def _feed(self, draft: Draft, edges: Edges) -> Feed | None:
         """Return where a map's items come from while their list is still being written, if it may start then."""
         reference = draft.foreach.code.sole_reference if draft.foreach else None
-        if reference is None or reference.root != "steps" or len(reference.path) != 2:  # noqa: PLR2004  (step, field)
+        if reference is None or reference.root != "steps" or len(reference.path) != 2:
             return None
         name, key = reference.path
         source = self.outlines.get(name)

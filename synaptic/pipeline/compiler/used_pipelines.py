@@ -50,7 +50,7 @@ class Library:
         key = _resolved(path)
         if key in self._open:
             chain = [*list(self._open.values())[list(self._open).index(key) :], self._open[key]]
-            what = "the pipeline uses itself" if len(chain) == 2 else "these pipelines use each other"  # noqa: PLR2004
+            what = "the pipeline uses itself" if len(chain) == 2 else "these pipelines use each other"
             raise UnusablePath(f"{what}: {' -> '.join(chain)}", "a loop inside one pipeline is written with 'repeat'")
         if key not in self._done:
             if len(self._open) >= MAX_DEPTH:

@@ -167,4 +167,4 @@ def _is_number(value: Any) -> bool:
 
 
 def _shorten(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:60]}…")  # noqa: PLR2004  (fits on a line)
+    return repr(text if len(text) <= 60 else f"{text[:60]}…")

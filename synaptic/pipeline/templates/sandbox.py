@@ -239,7 +239,7 @@ def _joined(context: Context, values: list[Any]) -> str:
 class _Hardener(NodeTransformer):
     """Sends what Jinja2 compiles to plain Python past the meter."""
 
-    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802  (named by the node)
+    def visit_For(self, node: nodes.For) -> nodes.Node:
         size = sum(1 for _ in node.find_all(nodes.Node))
         text = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
         cost = 1 + size // _NODES_A_UNIT + text // _CHARACTERS_A_UNIT
@@ -247,11 +247,11 @@ class _Hardener(NodeTransformer):
         node.iter = _filter(node.iter, _COUNTED, nodes.Const(cost))
         return node
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802  (the same)
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
         return _filter(nodes.List(node.nodes, lineno=node.lineno), _JOINED)
 
-    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802  (the same)
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         self.generic_visit(node)
         if any(operand.op in {"in", "notin"} for operand in node.ops):  # what is looked for is hashed
             node.expr = _filter(node.expr, _WEIGHED)
@@ -260,19 +260,19 @@ class _Hardener(NodeTransformer):
                 operand.expr = _filter(operand.expr, _WEIGHED)
         return node
 
-    def visit_Pair(self, node: nodes.Pair) -> nodes.Node:  # noqa: N802  (the same)
+    def visit_Pair(self, node: nodes.Pair) -> nodes.Node:
         self.generic_visit(node)
         if not isinstance(node.key, nodes.Const):
             node.key = _filter(node.key, _KEYED)
         return node
 
-    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802  (the same)
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
         self.generic_visit(node)
         if isinstance(node.arg, nodes.Slice):
             node.node = _filter(node.node, _WEIGHED)
         return node
 
-    def visit_FilterBlock(self, node: nodes.FilterBlock) -> nodes.Node:  # noqa: N802  (the same)
+    def visit_FilterBlock(self, node: nodes.FilterBlock) -> nodes.Node:
         self.generic_visit(node)
         node.filter = _filter(node.filter, _FILLED)
         return node

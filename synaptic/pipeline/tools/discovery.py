@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from synaptic import paths
 from synaptic.errors import Problem, UsageError
 from synaptic.pipeline.tools.functions import Tool, tool_name
 from synaptic.text import did_you_mean, nearest
@@ -179,7 +180,7 @@ def functions_of(module: ModuleType, name: str) -> list[Callable[..., Any]]:
 
 
 def _from_file(name: str) -> ModuleType:
-    path = Path(os.path.expanduser(name))  # noqa: PTH111  (Path.expanduser raises where there is no home)
+    path = paths.expanded(name)
     if not path.is_file():
         raise UsageError(f"there is no file {name} to take tools from", hint=_near_file(path))
     if path.suffix != ".py":

@@ -47,9 +47,7 @@ def keep_alive(value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError(  # noqa: TRY004 - the value is wrong, and its text is shown
-            f"Unsupported type: '{_go_type(value)}'"
-        )
+        raise ValueError(f"Unsupported type: '{_go_type(value)}'")
     seconds = parse(value) if isinstance(value, str) else float(value)
     return FOREVER if seconds < 0 or not math.isfinite(seconds) else min(seconds, FOREVER)
 

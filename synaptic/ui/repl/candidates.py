@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from synaptic import agents, pipeline
+from synaptic import agents, paths, pipeline
 from synaptic.settings import Settings, field_kind
 
 if TYPE_CHECKING:
@@ -129,7 +127,7 @@ def files(word: str, suffixes: Sequence[str] = ()) -> Iterator[Suggestion]:
     start, _, part = word.rpartition("/")
     shown = f"{start}/" if "/" in word else ""
     try:
-        directory = Path(os.path.expanduser(shown or "."))  # noqa: PTH111  (Path.expanduser raises without a home)
+        directory = paths.expanded(shown or ".")
         entries = sorted(directory.iterdir())
         for entry in entries:
             if entry.name.startswith(".") and not part.startswith("."):

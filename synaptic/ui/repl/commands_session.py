@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from synaptic import paths
 from synaptic.errors import SynapticError, UsageError
 from synaptic.messages import Usage
 from synaptic.text import one_line, plural, seconds
@@ -66,7 +65,7 @@ async def save_command(repl: Repl, call: Call) -> None:
         raise call.wrong("it needs one file")
     if not repl.conversation:
         raise UsageError("there is nothing to save yet")
-    path = _expanded(names[0])
+    path = paths.expanded(names[0])
     form = as_json if path.suffix.lower() == ".json" else as_markdown
     save(path, form(repl.conversation), force=_FORCE in words)
     repl.screen.note(f"saved {plural(len(repl.conversation), 'turn')} to {path}")
@@ -92,10 +91,6 @@ def _turn(call: Call, turns: Conversation, text: str) -> Turn:
         raise call.wrong(f"there is no turn {text!r}; there are {len(turns)}")
     turn: Turn = turns[int(text) - 1]
     return turn
-
-
-def _expanded(name: str) -> Path:
-    return Path(os.path.expanduser(name))  # noqa: PTH111  (Path.expanduser raises where there is no home)
 
 
 def _last_run(repl: Repl) -> str:

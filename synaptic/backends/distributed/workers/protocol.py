@@ -170,8 +170,8 @@ class Dialect:
 
     def __init__(self, version: ProtocolVersion) -> None:
         self.version = version
-        self._many_devices = version.major >= 3  # noqa: PLR2004 - here and below: the version that changed it
-        self._quiet = version.major >= 6  # noqa: PLR2004
+        self._many_devices = version.major >= 3
+        self._quiet = version.major >= 6
 
     @property
     def counts_devices(self) -> bool:
@@ -214,8 +214,8 @@ class Dialect:
     def set_tensor(self, tensor: Tensor, data: bytes) -> RpcRequest:
         """Write ``data`` into a tensor, from its beginning. The worker keeps no copy in its tensor cache."""
         # Before version 7 there was no flag for that; the cache then took what was larger than 10 MiB.
-        flag = b"\0" if self.version.major >= 7 else b""  # noqa: PLR2004
-        answered = self.version.major < 2  # noqa: PLR2004
+        flag = b"\0" if self.version.major >= 7 else b""
+        answered = self.version.major < 2
         payload = b"".join((tensor.pack(), flag, _U64.pack(0), data))
         return RpcRequest(RpcCommand.SET_TENSOR, payload, 0 if answered else None)
 
@@ -262,7 +262,7 @@ def greeted_version(greeting: RpcRequest, reply: bytes) -> ProtocolVersion | Non
         return BEFORE_HELLO
     version = ProtocolVersion(*reply[:3])
     newer = greeting.reply_bytes == HELLO_REPLY_BYTES
-    plausible = version.major >= 4 if newer else 1 <= version.major <= 3  # noqa: PLR2004 - 4.0 changed the greeting
+    plausible = version.major >= 4 if newer else 1 <= version.major <= 3
     return version if plausible else None
 
 

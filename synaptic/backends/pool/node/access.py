@@ -5,17 +5,17 @@ A secret is read when a client is made, goes into one header, and into no messag
 
 from __future__ import annotations
 
-import os
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from synaptic import paths
 from synaptic.backends.http import authorization
 from synaptic.backends.ollama import OllamaBackend, is_loopback
 from synaptic.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from synaptic.settings import NodeSettings, Settings
 
@@ -157,4 +157,4 @@ def _place(variable: str | None, file: str | None) -> str:
 
 
 def _path(name: str) -> Path:
-    return Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises where there is no home
+    return paths.expanded(name)

@@ -50,11 +50,11 @@ class AddressRange:
     def __len__(self) -> int:
         """Count them; a network of IPv4 has two that no machine has, but for the very small ones."""
         every = self.network.num_addresses
-        return every - 2 if self.network.version == 4 and every > 2 else every  # noqa: PLR2004 - RFC 3021, 2.1
+        return every - 2 if self.network.version == 4 and every > 2 else every
 
     def __iter__(self) -> Iterator[str]:
         for number in self._hosts():
-            yield f"[{number}]" if number.version == 6 else str(number)  # noqa: PLR2004 - of IP
+            yield f"[{number}]" if number.version == 6 else str(number)
 
     def __str__(self) -> str:
         single = self.network.num_addresses == 1
@@ -67,7 +67,7 @@ class AddressRange:
 
     def _hosts(self) -> Iterator[IpAddress]:
         # IPv6Network.hosts() leaves out the address of the subnet's routers, which may be one's own machine here.
-        return iter(self.network) if self.network.version == 6 else iter(self.network.hosts())  # noqa: PLR2004
+        return iter(self.network) if self.network.version == 6 else iter(self.network.hosts())
 
 
 @dataclass(frozen=True, slots=True)

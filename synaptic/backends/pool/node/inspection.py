@@ -173,7 +173,7 @@ def _version(reply: JsonObject, node: NodeSettings) -> str:
 
 def _advised(error: BackendError, node: NodeSettings, refused: Container[int]) -> BackendError:
     """Return the error with what to do about it in the settings, where it is for those to do."""
-    if 401 in refused or 403 in refused:  # noqa: PLR2004 - known by their numbers
+    if 401 in refused or 403 in refused:
         has_secret = node.token_env or node.token_file or node.username
         error.hint = (
             "it does not take the node's secret; check what the variable or the file holds"

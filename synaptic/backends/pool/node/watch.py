@@ -189,7 +189,7 @@ class Watch:
     async def _find_twins(self) -> None:
         """Tell the pool which nodes are one server."""
         members = dict(self._members)
-        if len(members) < 2:  # noqa: PLR2004 - a twin needs another one
+        if len(members) < 2:
             return
         own = own_addresses()
         found = await asyncio.gather(*(place_of(member.client.url, own) for member in members.values()))
