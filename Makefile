@@ -29,7 +29,7 @@ test: $(VENV)/.dev lint engine  ## Run every check: lint, types, tests with cove
 quick: $(VENV)/.dev  ## Check a change in 90 seconds: the rooms it touches, and their neighbours (ROOM=settings names one).
 	@$(BIN)/python tests/support/quick.py $(ROOM)
 
-engine: $(VENV)/.dev  ## Build llama.cpp for distributed inference, once a machine (15 to 30 minutes on two cores).
+engine: $(VENV)/.dev  ## Build llama.cpp for distributed inference, once a machine (about 10 minutes on two cores).
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python main.py engine install || \
 		echo "WARNING: no engine could be built here: the tests of distributed inference will be skipped" >&2
 

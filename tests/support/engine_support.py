@@ -90,7 +90,7 @@ def rpc_server(rpc_version: str | None = "7.0.0") -> str:
 
 
 def stand_in(directory: Path, *, server: str | None = None, rpc: str | None = None) -> Path:
-    """Write an engine made of scripts, with two libraries that nobody loads."""
+    """Write an engine made of scripts, with two libraries that are never loaded."""
     write_program(directory / "llama-server", server or llama_server())
     write_program(directory / "ggml-rpc-server", rpc or rpc_server())
     for name in ("libggml.so", "libggml-cpu-haswell.so", "libggml-cpu-zen4.so"):
@@ -117,7 +117,7 @@ endforeach()
 EXTRA
 """
 
-# A compilation that never ends: it says who it is, and waits for what never comes.
+# A compilation that never ends, and writes its process id into a file.
 _COMPILATION = """
 add_custom_command(OUTPUT endless COMMAND sh ${CMAKE_SOURCE_DIR}/SCRIPT ${CMAKE_SOURCE_DIR}/../..)
 add_custom_target(endless_target DEPENDS endless)

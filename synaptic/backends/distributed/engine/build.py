@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from synaptic import paths
+from synaptic.backends.distributed.engine import recipe
 from synaptic.backends.distributed.engine import source as engine_source
 from synaptic.backends.distributed.engine import tools as engine_tools
 from synaptic.backends.distributed.engine.builds import builder, progress_of
@@ -52,7 +53,7 @@ class BuildOrder:
     Attributes:
         acceleration: ``cpu``, ``cuda``, ``vulkan`` or ``metal``.
         jobs: Compilations at once; ``None`` for what the machine can bear.
-        force: Build it anew even if it is installed, and go on from nothing.
+        force: Build it from nothing, even if it is installed.
         archive: The source distribution, where it was fetched already.
         source: What is pinned.
         targets: What the build tool is asked for.
@@ -64,12 +65,12 @@ class BuildOrder:
     force: bool = False
     archive: Path | None = None
     source: EngineSource = LLAMA_CPP
-    targets: tuple[str, ...] = engine_tools.TARGETS
+    targets: tuple[str, ...] = recipe.TARGETS
 
     @property
     def key(self) -> str:
         """The name of the engine's directory: version, content, kind, recipe."""
-        return f"{self.source.key}-{self.acceleration}-r{engine_tools.RECIPE}"
+        return f"{self.source.key}-{self.acceleration}-r{recipe.RECIPE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ async def install(order: BuildOrder, report: EngineReporter = ignore_progress) -
 
 
 class Build:
-    """One build. Nobody else works in its directory."""
+    """One build, by the process that holds the lock of the engine."""
 
     def __init__(self, order: BuildOrder, tools: Tools, report: EngineReporter) -> None:
         self.order = order
@@ -179,13 +180,17 @@ class Build:
             archive = await engine_source.fetch(source, self.root, self._report, elapsed)
         self._report(EngineProgress(stage="unpacking"))
         await engine_source.check_archive(source, archive)
-        await engine_source.unpack(source, archive, tree)
+        unpacked = self.root / "unpacked"
+        await asyncio.to_thread(shutil.rmtree, unpacked, ignore_errors=True)
+        await engine_source.unpack(source, archive, unpacked)
+        await asyncio.to_thread(source.adapt, unpacked)
+        unpacked.replace(tree)  # whole and adapted, or not there
         shutil.rmtree(self.root / "download", ignore_errors=True)
 
     async def _configure(self) -> None:
-        """Run CMake; begin anew where what is there was configured otherwise, or cannot be trusted."""
+        """Run CMake; begin from nothing where the last configuration differs, or make built the last files."""
         architectures = await self._cuda_architectures() if self.order.acceleration == "cuda" else None
-        options = engine_tools.cmake_options(
+        options = recipe.cmake_options(
             self.order.acceleration,
             self.order.source.commit,
             root=self.root,
@@ -228,7 +233,7 @@ class Build:
             python_command(job, str(self.root / "job.lock"), str(self.root), *command), env=environment
         )
         try:
-            with self.log_file.open("a", encoding="utf-8") as log:
+            with self.log_file.open("a", buffering=1, encoding="utf-8") as log:
                 while (line := await _next_line(child)) is not None:
                     if line:
                         self._tail.append(line)
@@ -260,7 +265,7 @@ class Build:
         shutil.rmtree(finished, ignore_errors=True)
         finished.mkdir()
         for file in sorted(built.iterdir()):
-            if file.name in engine_tools.TARGETS or is_library(file):
+            if file.name in recipe.TARGETS or is_library(file):
                 shutil.copy2(file, finished / file.name, follow_symlinks=False)
         for file in finished.iterdir():
             if not file.is_symlink():

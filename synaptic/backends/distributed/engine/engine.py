@@ -1,4 +1,4 @@
-"""An engine: ``llama-server``, the RPC server and their libraries of one llama.cpp build. Which files, and who it is.
+"""An engine: ``llama-server``, the RPC server and their libraries of one llama.cpp build. Its files and its identity.
 
 Two builds that call themselves the same need not be the same, so an engine is identified by what is in its files.
 """

@@ -1,6 +1,6 @@
 """Start an engine's two programs, to learn what they are and whether they work together.
 
-Nothing is believed that was not seen: ``llama-server`` has to say its version, the RPC server has to announce its
+Each has to show that it works: ``llama-server`` has to say its version, the RPC server has to announce its
 protocol, and the one has to accept the other, which ``llama-server --rpc ... --list-devices`` tells without a model.
 """
 
@@ -29,6 +29,7 @@ START_TIMEOUT = 60.0  # seconds; a first start on a GPU compiles kernels
 LISTEN_POLL = 0.02  # seconds
 PORT_ATTEMPTS = 3  # another program may take a free port before the server does
 QUOTED_LINES = 3
+NO_CPU = "No devices found"  # what the RPC server says when ggml could load no CPU variant
 
 _VERSION = re.compile(r"version:\s*(\S.*)")
 _COMMIT = re.compile(r"(?:commit\s+|\()([0-9a-f]{7,40})\b")
@@ -90,8 +91,15 @@ def why_not(program: Path, code: int | None, lines: Iterable[str]) -> EngineUnav
         )
     ended = f"said nothing for {START_TIMEOUT:.0f} s" if code is None else describe_exit(code)
     said = [line.strip() for line in lines if line.strip() and not _LOADED.search(line)]
+    quoted = " / ".join(said[-QUOTED_LINES:])
+    if NO_CPU in said:
+        return EngineUnavailable(
+            f"{name} has no code for this CPU: it {ended} and said: {quoted} ({program})",
+            hint="an x86-64 CPU needs SSE 4.2; for an older one, build llama.cpp on it with -DGGML_NATIVE=ON and "
+            "-DGGML_RPC=ON, and run: synaptic engine use DIR",
+        )
     missing = next((line for line in said if "error while loading shared libraries" in line), None)
-    quoted = missing or " / ".join(said[-QUOTED_LINES:])
+    quoted = missing or quoted
     return EngineUnavailable(
         f"{name} does not start: it {ended}" + (f" and said: {quoted}" if quoted else "") + f" ({program})",
         hint="see the message; to build an engine for this machine: synaptic engine install",

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from synaptic.backends.distributed.engine import recipe
 from synaptic.backends.distributed.engine.progress import EngineProgress
 from synaptic.errors import EngineUnavailable, UsageError
 from synaptic.models import bytes_under, quote_last_line
@@ -47,6 +48,10 @@ def prepare_metadata_for_build_wheel(directory, config_settings=None):
 """
 
 
+def leave(tree: Path) -> None:
+    """Change nothing in a tree."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSource:
     """A source distribution that holds llama.cpp's tree.
@@ -60,6 +65,7 @@ class EngineSource:
         tree: Where llama.cpp is in it.
         unneeded: Directories of the tree that no build reads; most of its bytes.
         build_module: The distribution's build backend.
+        adapt: Changes the unpacked tree before it is built; given its directory.
 
     """
 
@@ -71,6 +77,7 @@ class EngineSource:
     tree: str
     unneeded: tuple[str, ...] = ()
     build_module: str = "scikit_build_core.build"
+    adapt: Callable[[Path], None] = leave
 
     @property
     def file_name(self) -> str:
@@ -96,6 +103,7 @@ LLAMA_CPP = EngineSource(
     sha256="832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e",
     tree="llama_cpp_python-0.3.36/vendor/llama.cpp",
     unneeded=("docs", "models", "media", "benches"),
+    adapt=recipe.adapt,
 )
 
 FetchCommand = tuple["Sequence[str]", "Mapping[str, str]"]

@@ -132,7 +132,7 @@ def chosen_files() -> tuple[EngineFiles, str]:
             hint="go back to the built one: synaptic engine use --none",
         ) from error
     for engine in installed_engines():
-        with suppress(UsageError):  # somebody took files out of it; an older one may be whole
+        with suppress(UsageError):  # files were removed from it; an older engine may be whole
             return locate(engine.directory), BUILT
     raise EngineUnavailable(
         "no engine is installed: distributed inference needs llama-server and the RPC server of llama.cpp",

@@ -1,9 +1,8 @@
-"""What a build needs and how it is configured: tools, the packages that have them, CMake's options."""
+"""What a build needs: tools and the packages that have them, memory, disk."""
 
 from __future__ import annotations
 
 import os
-import platform
 import shlex
 import shutil
 import sys
@@ -16,41 +15,12 @@ from synaptic.errors import EngineUnavailable, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-RECIPE = 1
-"""Raised when the options below change what is built: it is part of the name of an engine."""
-
-ACCELERATIONS = ("cpu", "cuda", "vulkan", "metal")
-TARGETS = ("llama-server", "ggml-rpc-server")
 JOB_BYTES = 1_500_000_000
 """What the largest compilations of llama.cpp take in memory, each."""
 
 _GIB = 1 << 30
 DISK_BYTES = {"cpu": 1 * _GIB, "cuda": 6 * _GIB, "vulkan": 2 * _GIB, "metal": 1 * _GIB}
 """Free space that is asked for: archive, source, objects and the engine together, with something to spare."""
-
-_PORTABLE = {
-    "CMAKE_BUILD_TYPE": "Release",
-    "BUILD_SHARED_LIBS": "ON",
-    "GGML_NATIVE": "OFF",
-    "GGML_BACKEND_DL": "ON",
-    "GGML_CPU_ALL_VARIANTS": "ON",
-    "GGML_RPC": "ON",
-    "GGML_RPC_RDMA": "OFF",  # it would be on or off by what libraries happen to be installed here
-    "LLAMA_OPENSSL": "OFF",  # the same; the coordinator speaks HTTP on the loopback interface
-}
-_ONLY_WHAT_IS_USED = {
-    "LLAMA_BUILD_TOOLS": "ON",
-    "LLAMA_BUILD_SERVER": "ON",
-    "LLAMA_BUILD_TESTS": "OFF",
-    "LLAMA_BUILD_EXAMPLES": "OFF",
-    "LLAMA_BUILD_APP": "OFF",
-    "LLAMA_BUILD_UI": "OFF",
-    "LLAMA_USE_PREBUILT_UI": "OFF",  # it would be fetched from the network in the middle of the build
-}
-_RELOCATABLE = {
-    "CMAKE_PLATFORM_NO_VERSIONED_SONAME": "ON",
-    "CMAKE_BUILD_WITH_INSTALL_RPATH": "ON",
-}
 
 _PACKAGES: dict[str, dict[str, str]] = {
     "apt-get": {
@@ -101,13 +71,14 @@ _NEEDED_FOR = {"cuda": ("nvcc",), "vulkan": ("glslc",)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """The programs of a build, by absolute path."""
+    """The programs of a build, by absolute path; ``ccache`` keeps what was compiled, where it is installed."""
 
     cmake: str
     cc: str
     cxx: str
     make: str
     nvcc: str | None = None
+    ccache: str | None = None
 
     @property
     def ninja(self) -> bool:
@@ -154,6 +125,7 @@ def find_tools(acceleration: str, environment: Mapping[str, str]) -> Tools:
         cxx=found["c++"] or "",
         make=found["make"] or "",
         nvcc=found.get("nvcc"),
+        ccache=shutil.which("ccache", path=path),
     )
 
 
@@ -202,44 +174,6 @@ def refuse_full_disk(acceleration: str, place: Path, free: int) -> None:
 def default_jobs(cpus: int, available_bytes: int) -> int:
     """Return how many compilations run at once: one a CPU, as far as the memory goes."""
     return max(1, min(cpus, available_bytes // JOB_BYTES))
-
-
-def cmake_options(
-    acceleration: str, commit: str, *, root: Path, tools: Tools, cuda_architectures: str | None = None
-) -> dict[str, str]:
-    """Return CMake's options for an engine that runs on any CPU of this kind and from any directory.
-
-    Args:
-        acceleration: ``cpu``, ``cuda``, ``vulkan`` or ``metal``.
-        commit: Of llama.cpp; it would ask git, which may know of another repository around the build.
-        root: The directory that source and build are in; its name is kept out of the binaries, so that the same
-            source and compiler give the same engine everywhere.
-        tools: The programs of the build.
-        cuda_architectures: ``90;89``; ``None`` for llama.cpp's own list.
-
-    """
-    flags = shlex.quote(f"-ffile-prefix-map={root.resolve()}=.")  # not CXXFLAGS: -march=native would be in there
-    origin = "@loader_path" if platform.system() == "Darwin" else "$ORIGIN"
-    options = {
-        **_PORTABLE,
-        **_ONLY_WHAT_IS_USED,
-        **_RELOCATABLE,
-        "CMAKE_MAKE_PROGRAM": tools.make,
-        "CMAKE_C_COMPILER": tools.cc,
-        "CMAKE_CXX_COMPILER": tools.cxx,
-        "CMAKE_INSTALL_RPATH": origin,
-        "CMAKE_C_FLAGS": flags,
-        "CMAKE_CXX_FLAGS": flags,
-        "LLAMA_BUILD_NUMBER": "0",  # the distribution does not tell
-        "LLAMA_BUILD_COMMIT": commit,
-        **{f"GGML_{name.upper()}": "ON" if name == acceleration else "OFF" for name in ACCELERATIONS[1:]},
-    }
-    if acceleration == "cuda" and tools.nvcc is not None:
-        options["CMAKE_CUDA_COMPILER"] = tools.nvcc
-        options["GGML_CUDA_NCCL"] = "OFF"  # for several GPUs in one process with tensor split; not what we do
-        if cuda_architectures:
-            options["CMAKE_CUDA_ARCHITECTURES"] = cuda_architectures
-    return options
 
 
 def parse_capabilities(text: str) -> str | None:

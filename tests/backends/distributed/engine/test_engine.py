@@ -1,4 +1,4 @@
-"""Which files an engine has, and who it is."""
+"""Which files an engine has, and its identity."""
 
 import os
 import shutil

@@ -90,14 +90,14 @@ async def test_what_is_installed_is_not_built_again_unless_forced(tmp_path):
     assert [path.name for path in paths.engine_dir().glob(".old-*")] == []
 
 
-async def test_an_engine_that_lost_a_file_is_built_anew(tmp_path):
+async def test_an_engine_that_lost_a_file_is_built_again(tmp_path):
     small = sdist(tmp_path)
     await install(order(small))
     (place(small) / "llama-server").unlink()
     assert not (await install(order(small))).was_there
 
 
-async def test_an_installed_engine_that_does_not_work_says_how_to_build_it_anew(tmp_path):
+async def test_an_installed_engine_that_does_not_work_says_how_to_build_it_again(tmp_path):
     small = sdist(tmp_path)
     await install(order(small))
     write_program(place(small) / "llama-server", SIGILL)

@@ -12,7 +12,7 @@ from synaptic.backends.distributed.engine.source import LLAMA_CPP, check_archive
 from synaptic.errors import EngineUnavailable, UsageError
 
 
-def nobody(progress):
+def ignore(progress):
     """Listen to nothing."""
 
 
@@ -31,7 +31,7 @@ async def test_an_archive_with_another_checksum_is_refused_by_pip_itself(tmp_pat
     small = sdist(tmp_path / "index")
     use_only(monkeypatch, tmp_path / "index")
     with pytest.raises(EngineUnavailable, match="could not be fetched") as caught:
-        await fetch(replace(small.source, sha256="0" * 64), tmp_path, nobody, lambda: 0.0)
+        await fetch(replace(small.source, sha256="0" * 64), tmp_path, ignore, lambda: 0.0)
     assert "hash" in caught.value.message.lower()
     assert "--source small_llama-1.0.tar.gz" in (caught.value.hint or "")
 
@@ -41,14 +41,14 @@ async def test_an_archive_that_is_nowhere_is_said(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     use_only(monkeypatch, tmp_path / "empty")
     with pytest.raises(EngineUnavailable, match="No matching distribution"):
-        await fetch(small.source, tmp_path, nobody, lambda: 0.0)
+        await fetch(small.source, tmp_path, ignore, lambda: 0.0)
 
 
 async def test_a_fetch_may_be_repeated(tmp_path, monkeypatch):
     small = sdist(tmp_path / "index")
     use_only(monkeypatch, tmp_path / "index")
     for _ in range(2):
-        assert (await fetch(small.source, tmp_path, nobody, lambda: 0.0)).is_file()
+        assert (await fetch(small.source, tmp_path, ignore, lambda: 0.0)).is_file()
 
 
 def test_pip_of_this_interpreter_goes_before_uv_and_neither_is_an_error():

@@ -105,7 +105,7 @@ async def test_an_engine_that_is_known_is_not_started_again():
     assert len(starts(here)) == count
 
 
-async def test_an_engine_whose_files_changed_is_looked_at_anew():
+async def test_an_engine_whose_files_changed_is_started_again():
     here = built("here")
     first = await current_engine()
     write_program(here / "llama-server", llama_server("0.5.0 (build 0, commit abcdef123)"))

@@ -1,4 +1,4 @@
-"""What a build needs, how it is configured, and how far it is: pure decisions."""
+"""What a build needs, and how far it is: pure decisions."""
 
 import os
 import sys
@@ -12,7 +12,6 @@ from synaptic.backends.distributed.engine.build import first_error
 from synaptic.backends.distributed.engine.progress import BuildMeter
 from synaptic.backends.distributed.engine.tools import (
     Tools,
-    cmake_options,
     default_jobs,
     find_tool,
     find_tools,
@@ -23,7 +22,6 @@ from synaptic.backends.distributed.engine.tools import (
 from synaptic.errors import EngineUnavailable, UsageError
 
 GIB = 1 << 30
-TOOLS = Tools(cmake="/b/cmake", cc="/b/cc", cxx="/b/c++", make="/b/ninja")
 
 
 def machine(directory: Path, *programs: str) -> dict[str, str]:
@@ -97,24 +95,6 @@ def test_a_full_disk_is_refused_before_anything_is_fetched():
 @pytest.mark.parametrize(("cpus", "memory", "jobs"), [(8, 64 * GIB, 8), (8, 4 * GIB, 2), (4, 0, 1), (1, 64 * GIB, 1)])
 def test_jobs_follow_cpus_and_memory(cpus, memory, jobs):
     assert default_jobs(cpus, memory) == jobs
-
-
-def test_an_engine_is_built_for_every_cpu_and_any_place():
-    options = cmake_options("cpu", "abc1234", root=Path("/c/build dir"), tools=TOOLS)
-    on = ("GGML_BACKEND_DL", "GGML_CPU_ALL_VARIANTS", "GGML_RPC", "CMAKE_BUILD_WITH_INSTALL_RPATH")
-    assert {options[name] for name in on} == {"ON"}
-    off = ("GGML_NATIVE", "GGML_CUDA", "GGML_VULKAN", "GGML_METAL", "LLAMA_USE_PREBUILT_UI", "GGML_RPC_RDMA")
-    assert {options[name] for name in off} == {"OFF"}
-    assert options["LLAMA_BUILD_COMMIT"] == "abc1234" and options["CMAKE_CXX_COMPILER"] == "/b/c++"
-    assert options["CMAKE_CXX_FLAGS"] == "'-ffile-prefix-map=/c/build dir=.'"
-
-
-def test_an_accelerated_engine_keeps_its_cpu_variants():
-    tools = Tools(cmake="", cc="", cxx="", make="", nvcc="/cuda/bin/nvcc")
-    options = cmake_options("cuda", "abc1234", root=Path("/c"), tools=tools, cuda_architectures="90")
-    assert options["GGML_CUDA"] == "ON" and options["GGML_CPU_ALL_VARIANTS"] == "ON"
-    assert options["CMAKE_CUDA_ARCHITECTURES"] == "90" and options["CMAKE_CUDA_COMPILER"] == "/cuda/bin/nvcc"
-    assert "CMAKE_CUDA_ARCHITECTURES" not in cmake_options("cuda", "a", root=Path("/c"), tools=tools)
 
 
 @pytest.mark.parametrize(
