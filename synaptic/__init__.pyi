@@ -1,4 +1,4 @@
-from .agents.agent import Agent as Agent
+from .agents.definition import Agent as Agent
 from .backends.base import Backend as Backend
 from .backends.base import BackendContext as BackendContext
 from .backends.base import BackendKind as BackendKind

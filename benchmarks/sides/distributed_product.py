@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from sides.bare_distributed import PROMPT, worker
 from sides.links import Link
 from synaptic.backends.distributed.backend import DistributedBackend
-from synaptic.backends.distributed.placement.plan import place
+from synaptic.backends.distributed.placement.decide import place
 from synaptic.backends.distributed.placement.types import Offer, ServingNeeds
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.errors import NoPlacement
 from synaptic.messages import ChatRequest, Continued, Delta, Finished, Message, Restarted, Timings, Usage
-from synaptic.models.source import open_model
+from synaptic.models.model_source import open_model
 from synaptic.settings.load import Settings
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from synaptic.backends.base import Backend
-    from synaptic.backends.distributed.coordinator.types import CoordinatorStatus
+    from synaptic.backends.distributed.coordinator.states import CoordinatorStatus
     from synaptic.backends.distributed.engine.engine import Engine
     from synaptic.backends.distributed.placement.types import Placement
     from synaptic.models.layers import ModelShape

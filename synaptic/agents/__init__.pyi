@@ -1,6 +1,6 @@
-from .agent import Agent as Agent
-from .agent import AgentEntry as AgentEntry
-from .agent import discover_agents as discover_agents
+from .definition import Agent as Agent
+from .definition import AgentEntry as AgentEntry
+from .definition import discover_agents as discover_agents
 from .notation import ENUM_LIMIT as ENUM_LIMIT
 from .notation import FIELD_LIMIT as FIELD_LIMIT
 from .notation import BooleanType as BooleanType

@@ -23,8 +23,8 @@ ENTRY_POINT_GROUP = "synaptic.backends"
 BUILT_IN = {
     "scripted": "synaptic.backends.scripted:KIND",
     "embedded": "synaptic.backends.embedded.backend:KIND",
-    "ollama": "synaptic.backends.ollama.kind:KIND",
-    "distributed": "synaptic.backends.distributed.kind:KIND",
+    "ollama": "synaptic.backends.ollama.backend_kind:KIND",
+    "distributed": "synaptic.backends.distributed.backend_kind:KIND",
     "llama-server": "synaptic.backends.llama_server:KIND",
 }
 """Where the ``BackendKind`` of each backend of ours is; a module is imported when its backend is asked for."""

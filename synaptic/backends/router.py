@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PROBE_SECONDS = 2.0
 
 
-class Row(Enum):
+class RoutingRow(Enum):
     """The rows of the routing table; the value is the reason that is shown."""
 
     FORCED = "the setting 'backend' names it"
@@ -39,25 +39,25 @@ class Row(Enum):
 def considered(settings: Settings) -> tuple[str, ...]:
     """Return the names of the backends that calls may go to, in the order in which they are tried."""
     match table_row(settings):
-        case Row.FORCED:
+        case RoutingRow.FORCED:
             return (settings.backend or "",)
-        case Row.COORDINATOR:
+        case RoutingRow.COORDINATOR:
             return ("distributed", "embedded")
-        case Row.NODES_OR_COORDINATOR:
+        case RoutingRow.NODES_OR_COORDINATOR:
             return ("ollama", "distributed", "embedded")
-        case Row.NODES | Row.ONE_NODE | Row.NOTHING_NAMED:
+        case RoutingRow.NODES | RoutingRow.ONE_NODE | RoutingRow.NOTHING_NAMED:
             return ("ollama", "embedded")
 
 
-def table_row(settings: Settings) -> Row:
+def table_row(settings: Settings) -> RoutingRow:
     """Return the row of the routing table that applies."""
     if settings.backend is not None:
-        return Row.FORCED
+        return RoutingRow.FORCED
     if settings.distributed_inference_enabled:
-        return Row.NODES_OR_COORDINATOR if settings.task_distribution_enabled else Row.COORDINATOR
+        return RoutingRow.NODES_OR_COORDINATOR if settings.task_distribution_enabled else RoutingRow.COORDINATOR
     if not settings.nodes:
-        return Row.NOTHING_NAMED
-    return Row.NODES if settings.task_distribution_enabled else Row.ONE_NODE
+        return RoutingRow.NOTHING_NAMED
+    return RoutingRow.NODES if settings.task_distribution_enabled else RoutingRow.ONE_NODE
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,36 +96,36 @@ class _Router:
         self.environ = environ
         self.opened: list[Backend] = []
 
-    async def route(self, row: Row) -> Routed:
+    async def route(self, row: RoutingRow) -> Routed:
         """Return the backend that the row leads to."""
-        if row is Row.FORCED:
+        if row is RoutingRow.FORCED:
             return await self.forced(self.settings.backend or "")
-        if row is Row.COORDINATOR:
+        if row is RoutingRow.COORDINATOR:
             return await self.coordinator(row)
-        if row is Row.NODES_OR_COORDINATOR:
+        if row is RoutingRow.NODES_OR_COORDINATOR:
             return await self.nodes_or_coordinator(row)
-        if row is Row.NODES:
+        if row is RoutingRow.NODES:
             return await self.nodes(row)
-        if row is Row.ONE_NODE:
+        if row is RoutingRow.ONE_NODE:
             return await self.named_node(row)
         return await self.local()
 
     async def forced(self, name: str) -> Routed:
         """Use the backend of that name."""
-        return await self._checked(self._create(name), Row.FORCED.value)
+        return await self._checked(self._create(name), RoutingRow.FORCED.value)
 
     async def local(self) -> Routed:
         """Use a local Ollama that answers, else the embedded model."""
         node = self._create("ollama")
         address = capabilities_of(node).place
         try:
-            return await self._checked(node, f"{Row.NOTHING_NAMED.value}; an Ollama answers at {address}")
+            return await self._checked(node, f"{RoutingRow.NOTHING_NAMED.value}; an Ollama answers at {address}")
         except ModelNotFound as exc:
             missing: BackendError = exc
-            reason = f"{Row.NOTHING_NAMED.value}; the Ollama at {address} has no model: the embedded model"
+            reason = f"{RoutingRow.NOTHING_NAMED.value}; the Ollama at {address} has no model: the embedded model"
         except BackendError as exc:
             missing = _nothing_serves(self.settings.model, address, exc)
-            reason = f"{Row.NOTHING_NAMED.value} and no Ollama answers at {address}: the embedded model"
+            reason = f"{RoutingRow.NOTHING_NAMED.value} and no Ollama answers at {address}: the embedded model"
         backend = self._create("embedded")
         if self.settings.model is not None and not has_model(await backend.models(), self.settings.model):
             raise missing
@@ -134,18 +134,18 @@ class _Router:
             self.report(BackendNotice("ollama", pull, "warning"))
         return await self._routed(backend, reason)
 
-    async def named_node(self, row: Row) -> Routed:
+    async def named_node(self, row: RoutingRow) -> Routed:
         """Use the first node of the settings; no other is contacted."""
         return await self._checked(self._create("ollama"), row.value)
 
-    async def nodes(self, row: Row) -> Routed:
+    async def nodes(self, row: RoutingRow) -> Routed:
         """Use the pool of the nodes, if one of them can serve the model."""
         pool, refusals = await self._pool()
         if refusals:
             raise self._no_node(pool, refusals)
         return await self._pooled(pool, row.value)
 
-    async def nodes_or_coordinator(self, row: Row) -> Routed:
+    async def nodes_or_coordinator(self, row: RoutingRow) -> Routed:
         """Use the pool if a node can serve the model, else the workers."""
         pool, refusals = await self._pool()
         if not refusals:
@@ -158,7 +158,7 @@ class _Router:
                 f"{missing.message}, and neither can the workers: {exc.message}", hint=exc.hint
             ) from exc
 
-    async def coordinator(self, row: Row) -> Routed:
+    async def coordinator(self, row: RoutingRow) -> Routed:
         """Use the coordinator that the settings name, else one that was started before, else our own.
 
         No node is contacted.

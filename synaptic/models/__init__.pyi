@@ -10,7 +10,7 @@ from .gguf_header import Header as Header
 from .gguf_header import read_header as read_header
 from .layers import LayerShape as LayerShape
 from .layers import ModelShape as ModelShape
+from .model_source import list_models as list_models
+from .model_source import open_model as open_model
 from .names import full_name as full_name
 from .names import has_model as has_model
-from .source import list_models as list_models
-from .source import open_model as open_model

@@ -166,6 +166,8 @@ class _HeaderReader:
             )
         self.position = len(MAGIC)
         version = self.number("<I")
+        if version == 0:
+            raise ModelFileError(f"{self.path} is not a GGUF file, or a damaged one: it names no version")
         if version & 0xFFFF == 0:
             raise ModelFileError(
                 f"{self.path} is a big-endian GGUF file, which llama.cpp does not load on this machine",

@@ -6,6 +6,10 @@ from .edit import refuse_twin as refuse_twin
 from .edit import remove_node as remove_node
 from .edit import stored_nodes as stored_nodes
 from .edit import written_url as written_url
+from .endpoints import OLLAMA_PORT as OLLAMA_PORT
+from .endpoints import WORKER_PORT as WORKER_PORT
+from .endpoints import RpcBackendSettings as RpcBackendSettings
+from .endpoints import split_host_port as split_host_port
 from .load import LoadedSettings as LoadedSettings
 from .load import NodeSettings as NodeSettings
 from .load import describe as describe
@@ -16,7 +20,3 @@ from .load import settings_path as settings_path
 from .load import unset_value as unset_value
 from .model import Settings as Settings
 from .model import field_kind as field_kind
-from .nodes import OLLAMA_PORT as OLLAMA_PORT
-from .nodes import WORKER_PORT as WORKER_PORT
-from .nodes import RpcBackendSettings as RpcBackendSettings
-from .nodes import split_host_port as split_host_port

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import BaseModel, ValidationError
 
 from synaptic.errors import Problem
+from synaptic.settings.endpoints import SECRET_KEYS
 from synaptic.settings.model import (
     DUPLICATE_ERROR,
     PLAIN_ERROR,
@@ -19,7 +20,6 @@ from synaptic.settings.model import (
     Settings,
     field_kind,
 )
-from synaptic.settings.nodes import SECRET_KEYS
 from synaptic.text import JsonDocument, KeyPath, did_you_mean, excerpt, explain
 
 if TYPE_CHECKING:

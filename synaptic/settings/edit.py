@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from synaptic import paths
 from synaptic.errors import ConfigError, Problem
 from synaptic.settings.check import Form, Given, problems_of
+from synaptic.settings.endpoints import OLLAMA_PORT, NodeSettings, normal_url
 from synaptic.settings.file import back_up, only_writer, read_settings_file, write_settings_file
 from synaptic.settings.legacy import ALIASES, MAPPED, modern_nodes, modern_settings, nodes_file_values
 from synaptic.settings.model import Settings
-from synaptic.settings.nodes import OLLAMA_PORT, NodeSettings, normal_url
 from synaptic.settings.sources import argument_layer, file_layer, legacy_layer
 from synaptic.text import JsonDocument, did_you_mean, excerpt, nearest
 

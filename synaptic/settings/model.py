@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from synaptic.errors import ConfigError
-from synaptic.settings.nodes import (
+from synaptic.settings.endpoints import (
     COORDINATOR_PORT,
     PLAIN_ERROR,
     Frozen,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from synaptic import paths
-from synaptic.agents.agent import FILE_LIMIT, Agent, AgentBook, AgentEntry, discover_agents
+from synaptic.agents.definition import FILE_LIMIT, Agent, AgentBook, AgentEntry, discover_agents
 from synaptic.agents.notation import EnumType, ListType, StringType
 from synaptic.agents.shape import Shape
 from synaptic.errors import AgentError, ExitCode
@@ -260,7 +260,7 @@ def test_two_files_of_one_directory_with_the_same_name_are_refused(tmp_path: Pat
 AS_NOBODY = """
 import os, sys
 from pathlib import Path
-from synaptic.agents.agent import discover_agents
+from synaptic.agents.definition import discover_agents
 from synaptic.errors import AgentError
 import synaptic.text.yaml_positions, yaml
 os.chdir(sys.argv[1])

@@ -8,7 +8,7 @@ from fault_server import FaultServer, before_headers, hang, html, json_reply
 from synaptic.backends.base import BUILT_IN, Backend, BackendContext, backend_kind, create_backend, known_backends
 from synaptic.backends.ollama.api import full_name
 from synaptic.backends.pool.backend import PoolBackend
-from synaptic.backends.router import Row, considered, open_backend, table_row
+from synaptic.backends.router import RoutingRow, considered, open_backend, table_row
 from synaptic.backends.scripted import ScriptedBackend
 from synaptic.errors import BackendUnavailable, ConfigError, EngineUnavailable, ModelNotFound, ProtocolError, UsageError
 from synaptic.messages import BackendNotice, ModelInfo
@@ -38,16 +38,16 @@ async def opened(settings: Settings, environ: dict | None = None) -> tuple[Backe
 @pytest.mark.parametrize(
     ("options", "row"),
     [
-        ({}, Row.NOTHING_NAMED),
-        ({"task_distribution_enabled": False}, Row.NOTHING_NAMED),
-        ({"nodes": [{"url": "http://a"}]}, Row.NODES),
-        ({"nodes": [{"url": "http://a"}], "task_distribution_enabled": False}, Row.ONE_NODE),
-        ({"distributed_inference_enabled": True}, Row.NODES_OR_COORDINATOR),
-        ({"distributed_inference_enabled": True, "task_distribution_enabled": False}, Row.COORDINATOR),
-        ({"backend": "scripted", "distributed_inference_enabled": True}, Row.FORCED),
+        ({}, RoutingRow.NOTHING_NAMED),
+        ({"task_distribution_enabled": False}, RoutingRow.NOTHING_NAMED),
+        ({"nodes": [{"url": "http://a"}]}, RoutingRow.NODES),
+        ({"nodes": [{"url": "http://a"}], "task_distribution_enabled": False}, RoutingRow.ONE_NODE),
+        ({"distributed_inference_enabled": True}, RoutingRow.NODES_OR_COORDINATOR),
+        ({"distributed_inference_enabled": True, "task_distribution_enabled": False}, RoutingRow.COORDINATOR),
+        ({"backend": "scripted", "distributed_inference_enabled": True}, RoutingRow.FORCED),
     ],
 )
-def test_the_row_of_the_table(options: dict, row: Row):
+def test_the_row_of_the_table(options: dict, row: RoutingRow):
     assert table_row(Settings(**options)) is row
 
 

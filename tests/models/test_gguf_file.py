@@ -381,7 +381,7 @@ def test_the_real_engine_knows_what_we_let_through():
 def test_reading_is_what_imports_the_library():
     """The program starts without it: it takes a quarter of a second, and numpy."""
     code = (
-        "import sys, synaptic.models.source, synaptic.models.gguf_file\n"
+        "import sys, synaptic.models.model_source, synaptic.models.gguf_file\n"
         "assert not {'gguf', 'numpy'} & sys.modules.keys(), 'imported'"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

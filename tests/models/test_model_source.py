@@ -13,6 +13,7 @@ from gguf_support import write_gguf
 
 from synaptic.errors import ExitCode, ModelFileError, ModelNotFound, UsageError
 from synaptic.models.download import ModelStore
+from synaptic.models.model_source import find_model, is_path, list_models, open_model
 from synaptic.models.ollama_store import (
     PROJECTOR_IGNORED,
     OllamaName,
@@ -20,7 +21,6 @@ from synaptic.models.ollama_store import (
     parse_name,
     store_places,
 )
-from synaptic.models.source import find_model, is_path, list_models, open_model
 
 HOST = "models.example"  # of Ollama's own library, in these tests
 OTHER = "mirror.example"

@@ -17,7 +17,7 @@ from fault_server import (
 
 from synaptic.backends.http.client import new_client
 from synaptic.backends.ollama.api import (
-    Installed,
+    InstalledModel,
     choose_model,
     default_url,
     full_name,
@@ -90,7 +90,7 @@ def test_malformed_listings_are_empty(listing: dict[str, Any]) -> None:
 
 def test_malformed_entries_keep_what_is_well_formed() -> None:
     odd = {"model": "odd", "size": "big", "details": None, "capabilities": "chat"}
-    assert merge_models({"models": [odd]}, {}) == [Installed(ModelInfo(name="odd:latest"))]
+    assert merge_models({"models": [odd]}, {}) == [InstalledModel(ModelInfo(name="odd:latest"))]
 
 
 def test_embedding_and_remote_models_are_told_apart() -> None:
@@ -112,9 +112,9 @@ def test_embedding_and_remote_models_are_told_apart() -> None:
     ]
 
 
-def installed(name: str, gigabytes: float | None, *, loaded: bool = False, **fields: bool) -> Installed:
+def installed(name: str, gigabytes: float | None, *, loaded: bool = False, **fields: bool) -> InstalledModel:
     size = None if gigabytes is None else int(gigabytes * GB)
-    return Installed(ModelInfo(name=name, size_bytes=size, loaded=loaded), **fields)
+    return InstalledModel(ModelInfo(name=name, size_bytes=size, loaded=loaded), **fields)
 
 
 @pytest.mark.parametrize(
@@ -131,13 +131,13 @@ def installed(name: str, gigabytes: float | None, *, loaded: bool = False, **fie
         ([installed("r", 1, remote=True), installed("b", 1)], 16 * GB, "b"),
     ],
 )
-def test_the_model_for_requests_that_name_none(models: list[Installed], memory: int | None, chosen: str) -> None:
+def test_the_model_for_requests_that_name_none(models: list[InstalledModel], memory: int | None, chosen: str) -> None:
     """One that is loaded, else the largest that leaves a fifth of the memory for the rest."""
     assert choose_model(models, memory, node="n") == chosen
 
 
 @pytest.mark.parametrize("models", [[], [installed("e", 1, can_chat=False)], [installed("r", 1, remote=True)]])
-def test_no_model_says_what_to_pull(models: list[Installed]) -> None:
+def test_no_model_says_what_to_pull(models: list[InstalledModel]) -> None:
     with pytest.raises(ModelNotFound, match="no model is installed at n") as caught:
         choose_model(models, None, node="n")
     assert caught.value.hint == "ollama pull llama3.2"

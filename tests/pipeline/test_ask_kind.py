@@ -5,7 +5,7 @@ import json
 import jsonschema
 import pytest
 
-from synaptic.agents.agent import Agent
+from synaptic.agents.definition import Agent
 from synaptic.errors import PipelineError
 from synaptic.pipeline.compiler import CompileContext, compile_pipeline
 from synaptic.pipeline.drawing import draw

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pipeline_mistakes import CONTEXT
 
-from synaptic.agents.agent import discover_agents
+from synaptic.agents.definition import discover_agents
 from synaptic.errors import PipelineError
 from synaptic.pipeline.compiler import CompileContext, compile_pipeline
 from synaptic.pipeline.graph import CompiledPipeline, CompiledStep, Feed, Graph

@@ -5,7 +5,7 @@ import math
 import pytest
 from pipeline_mistakes import CONTEXT
 
-from synaptic.agents.agent import Agent
+from synaptic.agents.definition import Agent
 from synaptic.errors import PipelineError
 from synaptic.messages import Timeouts
 from synaptic.pipeline.compiler import CompileContext, compile_pipeline

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pipeline_mistakes import CONTEXT as MISTAKEN
 from pipeline_mistakes import MISTAKES
 
-from synaptic.agents.agent import discover_agents
+from synaptic.agents.definition import discover_agents
 from synaptic.errors import PipelineError
 from synaptic.pipeline.compiler import compile_pipeline, examine, examine_text
 from synaptic.pipeline.loader import Pipeline, builtin_pipelines

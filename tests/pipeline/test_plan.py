@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from compiled_graphs import SCORE, call, compiled, everything, graph, loop, step
 
-from synaptic.agents.agent import Agent
+from synaptic.agents.definition import Agent
 from synaptic.messages import Route
 from synaptic.pipeline.compiler import CompileContext, compile_pipeline
 from synaptic.pipeline.graph import CallPolicy, CompiledPipeline, CompiledSamples

@@ -2,7 +2,7 @@
 
 import pytest
 
-from synaptic.agents.agent import discover_agents
+from synaptic.agents.definition import discover_agents
 from synaptic.pipeline.compiler import CompileContext, compile_pipeline
 from synaptic.pipeline.loader import Pipeline
 from synaptic.pipeline.width import ITEMS, width

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from faulty_node import FaultyNode
 
-from synaptic.agents.agent import Agent
+from synaptic.agents.definition import Agent
 from synaptic.backends.pool import warm
 from synaptic.backends.pool.backend import PoolBackend
 from synaptic.backends.pool.warm import Wishes

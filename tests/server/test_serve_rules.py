@@ -21,14 +21,21 @@ from hypothesis import strategies as st
 from synaptic.errors import ConfigError, ExitCode, ModelFileError, UsageError
 from synaptic.models import MODEL_NAME
 from synaptic.models.download import Artifact, ModelStore
-from synaptic.server.ollama_api import durations, names
+from synaptic.server.ollama_api import durations
+from synaptic.server.ollama_api import tagged_names as names
 from synaptic.server.ollama_api.catalogue import Catalogue
 from synaptic.server.ollama_api.durations import FOREVER
-from synaptic.server.ollama_api.errors import Refusal
+from synaptic.server.ollama_api.generation_options import (
+    GenerationOptions,
+    load_options,
+    needs_reload,
+    read_options,
+    token_budget,
+)
 from synaptic.server.ollama_api.guard import is_allowed
 from synaptic.server.ollama_api.loading import Scheduler
-from synaptic.server.ollama_api.options import Options, load_options, needs_reload, read_options, token_budget
 from synaptic.server.ollama_api.prompts import cut_tokens, shortened
+from synaptic.server.ollama_api.refusals import Refusal
 from synaptic.server.ollama_api.replies import human_number, local_time, now
 from synaptic.server.ollama_api.requests import read_body
 from synaptic.server.ollama_api.serving import (
@@ -44,7 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from synaptic.server.ollama_api.options import LoadOptions
+    from synaptic.server.ollama_api.generation_options import LoadOptions
 
 
 def load(num_ctx: int | None = None, **options: Any) -> LoadOptions:
@@ -160,7 +167,7 @@ def test_an_option_of_the_wrong_type_is_a_server_error_as_in_ollama(options: dic
 
 
 def test_options_that_nobody_knows_or_that_are_null_are_ignored() -> None:
-    assert read_options({"num_ctx": None, "mirostat": 2, "num_predict": 3.0}) == Options(num_predict=3)
+    assert read_options({"num_ctx": None, "mirostat": 2, "num_predict": 3.0}) == GenerationOptions(num_predict=3)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from settings_reference import all_rows
 
 from synaptic.errors import ConfigError, ExitCode
+from synaptic.settings.endpoints import normal_host, normal_url
 from synaptic.settings.legacy import ALIASES, IGNORED, MAPPED
 from synaptic.settings.load import (
     OTHER_VARIABLES,
@@ -30,7 +31,6 @@ from synaptic.settings.load import (
     settings_path,
     unset_value,
 )
-from synaptic.settings.nodes import normal_host, normal_url
 
 ROOT = Path(__file__).parents[2]
 

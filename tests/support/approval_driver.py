@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from synaptic.agents.shape import Shape
 from synaptic.runtime.approval import ApprovalRequest
-from synaptic.ui.screen.approval import make_approver
+from synaptic.ui.screen.approver import make_approver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

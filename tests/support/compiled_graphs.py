@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from synaptic.agents.agent import Agent
+from synaptic.agents.definition import Agent
 from synaptic.agents.shape import Shape
 from synaptic.pipeline.graph import (
     CallPolicy,

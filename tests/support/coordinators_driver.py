@@ -17,7 +17,7 @@ from synaptic.settings.load import load_settings
 from synaptic.ui.repl.app import open_repl
 
 if TYPE_CHECKING:
-    from synaptic.backends.distributed.coordinator.types import CoordinatorStatus
+    from synaptic.backends.distributed.coordinator.states import CoordinatorStatus
     from synaptic.settings.load import Settings
 
 OVERRIDES = ("pipeline=answer", "retries=0")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synaptic.backends.distributed.coordinator.types import (
+from synaptic.backends.distributed.coordinator.states import (
     CoordinatorState,
     CoordinatorStatus,
     LoadProgress,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from synaptic.agents.agent import Agent
+from synaptic.agents.definition import Agent
 from synaptic.pipeline.compiler import CompileContext
 from synaptic.pipeline.tools import Tool
 

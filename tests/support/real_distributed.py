@@ -25,8 +25,8 @@ from rpc_support import free_port
 
 from synaptic import paths
 from synaptic.backends.distributed.backend import DistributedBackend
-from synaptic.backends.distributed.coordinator.types import FOLLOWERS, CoordinatorState, CoordinatorStatus
-from synaptic.backends.distributed.placement.plan import place
+from synaptic.backends.distributed.coordinator.states import FOLLOWERS, CoordinatorState, CoordinatorStatus
+from synaptic.backends.distributed.placement.decide import place
 from synaptic.backends.distributed.placement.predict import GIB
 from synaptic.backends.distributed.placement.types import Offer, ServingNeeds
 from synaptic.backends.distributed.workers.protocol import Endpoint
@@ -45,7 +45,7 @@ from synaptic.messages import (
     Restarted,
 )
 from synaptic.models.layers import ModelShape
-from synaptic.models.source import open_model
+from synaptic.models.model_source import open_model
 from synaptic.processes.child import tied
 from synaptic.settings.load import Settings
 

@@ -7,7 +7,7 @@ import pyte
 from compiled_graphs import everything
 from rich.console import Console
 
-from synaptic.agents.agent import Agent
+from synaptic.agents.definition import Agent
 from synaptic.messages import Route, Usage
 from synaptic.pipeline.compiler import CompileContext, compile_pipeline
 from synaptic.pipeline.loader import Pipeline

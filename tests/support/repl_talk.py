@@ -14,9 +14,9 @@ from synaptic.backends.scripted import ScriptedBackend
 from synaptic.runtime.session import Session
 from synaptic.ui.repl.commands import REGISTRY
 from synaptic.ui.repl.completion import CommandCompleter
+from synaptic.ui.repl.repl import Repl, Sources
 from synaptic.ui.repl.screen import Screen
 from synaptic.ui.repl.sessions import SessionHolder
-from synaptic.ui.repl.state import Repl, Sources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

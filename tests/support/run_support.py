@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from synaptic.agents.agent import Agent
+from synaptic.agents.definition import Agent
 from synaptic.backends.scripted import ScriptedBackend
 from synaptic.pipeline.loader import Pipeline
 from synaptic.runtime.events import Event, RunFinished, RunResult, StepFinished, StepStarted

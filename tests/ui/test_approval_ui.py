@@ -12,7 +12,7 @@ from approval_driver import REPORT, VALUE
 from repl_terminal import CTRL_C, CTRL_D, ENTER, ROOT, Terminal, environment, open_terminal
 
 from synaptic.runtime.approval import ApprovalRequest, approve_all
-from synaptic.ui.screen.approval import QUESTION, check, make_approver, outline
+from synaptic.ui.screen.approver import QUESTION, check, make_approver, outline
 
 DRIVER = str(ROOT / "tests" / "support" / "approval_driver.py")
 ASKED = QUESTION.strip()

@@ -10,7 +10,7 @@ import pytest
 from cli_support import MAIN, SCRIPTED, run_here
 from repl_terminal import CTRL_C, CTRL_D, ENTER, Terminal, environment, open_terminal
 
-from synaptic.ui.screen.approval import QUESTION
+from synaptic.ui.screen.approver import QUESTION
 
 ASKED = QUESTION.strip()
 TOOLS = """\

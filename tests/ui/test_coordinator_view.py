@@ -10,11 +10,11 @@ from distributed_support import FAR, LOADING, NEAR, READY, lost, with_shares
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synaptic.backends.distributed.coordinator.types import CoordinatorState
-from synaptic.backends.distributed.workers.facts import remember
+from synaptic.backends.distributed.coordinator.states import CoordinatorState
 from synaptic.backends.distributed.workers.probe import Device, WorkerFacts
 from synaptic.backends.distributed.workers.protocol import ProtocolVersion
 from synaptic.backends.distributed.workers.registry import Holder
+from synaptic.backends.distributed.workers.worker_facts import remember
 from synaptic.ui.screen.coordinator_view import (
     ASCII,
     SHARE_HEADERS,

@@ -13,8 +13,8 @@ from rpc_support import free_port, real_process
 
 from synaptic import paths
 from synaptic.backends.distributed.coordinator.buffer_report import check_buffers, parse_buffer_sizes
+from synaptic.backends.distributed.placement.decide import place
 from synaptic.backends.distributed.placement.needs import serving_needs
-from synaptic.backends.distributed.placement.plan import place
 from synaptic.backends.distributed.placement.server_arguments import server_arguments
 from synaptic.backends.distributed.placement.types import Placement, ServingNeeds
 from synaptic.backends.distributed.workers.protocol import Endpoint

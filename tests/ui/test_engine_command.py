@@ -15,7 +15,7 @@ from synaptic import paths
 from synaptic.backends.distributed.engine.build import BuildOrder
 from synaptic.backends.distributed.engine.builds import builder, running_builds
 from synaptic.backends.distributed.engine.progress import EngineProgress, ignore_progress
-from synaptic.backends.distributed.engine.store import Manifest, write_manifest
+from synaptic.backends.distributed.engine.store import EngineManifest, write_manifest
 from synaptic.ui.screen.engine_view import BuildView, progress_line
 
 
@@ -26,7 +26,7 @@ class Terminal(io.StringIO):
 
 def built(key: str = "1.0-cpu") -> str:
     directory = stand_in(paths.engine_dir() / key)
-    manifest = Manifest(
+    manifest = EngineManifest(
         key=key, version="1.0", commit="0c1e57098", acceleration="cpu", installed_at=1.0, build_seconds=60.0
     )
     write_manifest(directory, manifest)

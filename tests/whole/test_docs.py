@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from pydantic import BaseModel
 
 import synaptic
-from synaptic.agents.agent import discover_agents
+from synaptic.agents.definition import discover_agents
 from synaptic.backends.base import BUILT_IN, backend_kind
 from synaptic.pipeline.compiler import CompileContext, compile_pipeline
 from synaptic.pipeline.kinds import KINDS

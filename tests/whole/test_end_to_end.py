@@ -7,7 +7,7 @@ import pytest
 from conftest import THOROUGH
 
 from synaptic import Event, Pipeline, RunFinished, Session, Settings, StepStarted, TokenDelta
-from synaptic.agents.agent import discover_agents
+from synaptic.agents.definition import discover_agents
 from synaptic.backends.embedded.backend import EmbeddedBackend
 
 pytestmark = [pytest.mark.real_model, pytest.mark.timeout(1200), pytest.mark.asyncio(loop_scope="module")]

@@ -181,3 +181,35 @@ def test_some_rooms_never_meet(upper, lower):
         for pair in pairs
         if all(f"{whole}.".startswith(f"synaptic.{part}.") for whole, part in zip(pair, (upper, lower), strict=True))
     }
+
+
+TWINS_BY_TABLE = (
+    {"synaptic.pipeline.kinds", "synaptic.runtime.kinds"},
+    {"synaptic.ui.commands", "synaptic.ui.actions", "synaptic.backends.distributed.engine"},
+    {f"synaptic.backends.{name}" for name in ("distributed", "embedded", "ollama", "pool")},
+)
+"""Packages whose modules have the same names on purpose: a kind, a command or a backend is a row of a table."""
+
+
+def test_no_two_modules_have_one_name_unless_they_are_twins_in_a_table():
+    homes: dict[str, set[str]] = {}
+    for module in modules():
+        if not is_package(module):
+            package, _, name = module.rpartition(".")
+            homes.setdefault(name, set()).add(package)
+
+    assert {
+        name: packages
+        for name, packages in homes.items()
+        if len(packages) > 1 and not any(packages <= twins for twins in TWINS_BY_TABLE)
+    } == {}
+
+
+def test_no_two_public_classes_have_one_name():
+    homes: dict[str, list[str]] = {}
+    for module, file in modules().items():
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(module)
+
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}

@@ -33,7 +33,7 @@ def test_rooms_that_import_most_come_first():
         ("synaptic.backends.router", "synaptic.settings"),
         ("synaptic.pipeline.loader", "synaptic.settings"),
         ("synaptic.pipeline.templates.limits", "synaptic.settings"),
-        ("synaptic.settings.model", "synaptic.settings.nodes"),
+        ("synaptic.settings.model", "synaptic.settings.endpoints"),
         ("synaptic.backends.pool.picker", "synaptic.errors"),
         ("synaptic.messages", "synaptic.settings"),
     ]

@@ -1,5 +1,5 @@
 from .backend import launch as launch
 from .backend import require_engine as require_engine
 from .backend import usable_threads as usable_threads
-from .child import SPIN_COUNT as SPIN_COUNT
-from .child import Parameters as Parameters
+from .server_process import SPIN_COUNT as SPIN_COUNT
+from .server_process import Parameters as Parameters

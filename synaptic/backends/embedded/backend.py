@@ -18,7 +18,7 @@ import psutil
 
 from synaptic import paths
 from synaptic.backends.base import BackendContext, BackendKind, Capabilities, Finding
-from synaptic.backends.embedded.child import Parameters
+from synaptic.backends.embedded.server_process import Parameters
 from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.errors import (
     BackendUnavailable,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 NAME = "embedded"
 ENGINE_MODULE = "xllamacpp"
-CHILD_MODULE = "synaptic.backends.embedded.child"
+CHILD_MODULE = "synaptic.backends.embedded.server_process"
 START_TIMEOUT = 300.0  # seconds; a big model of the user's own on a slow disk
 CRASH_NOTICE = 1.0  # seconds from a cut connection to the news that the child is dead
 QUOTED_LINES = 3

@@ -8,8 +8,8 @@ from .client import new_client as new_client
 from .client import post_json as post_json
 from .client import sse as sse
 from .client import stream_request as stream_request
-from .errors import Origin as Origin
-from .errors import closed_client as closed_client
-from .errors import error_text as error_text
-from .errors import without_password as without_password
-from .reply import Reply as Reply
+from .error_map import Origin as Origin
+from .error_map import closed_client as closed_client
+from .error_map import error_text as error_text
+from .error_map import without_password as without_password
+from .reply import HttpReply as HttpReply

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from synaptic.backends.http.access import authorization, checked_headers, tls_context
-from synaptic.backends.http.errors import (
+from synaptic.backends.http.error_map import (
     Origin,
     ReadError,
     closed_client,
@@ -27,7 +27,7 @@ from synaptic.backends.http.errors import (
     not_json,
     status_error,
 )
-from synaptic.backends.http.reply import HttpxReply, Reply
+from synaptic.backends.http.reply import HttpReply, HttpxReply
 from synaptic.errors import BackendError, ProtocolError, StreamTruncated
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ async def stream_request(
     node: str,
     json: Mapping[str, Any] | None = None,
     read_error: ReadError | None = None,
-) -> AsyncIterator[Reply]:
+) -> AsyncIterator[HttpReply]:
     """Send a request and give its reply, the status checked, the body unread.
 
     Errors of the connection are mapped inside the whole ``async with`` block. When the block is left before the body
@@ -219,7 +219,7 @@ async def post_json(
     return await _exchange(request, within, Origin(backend, node))
 
 
-async def ndjson(reply: Reply, *, backend: str, node: str) -> AsyncGenerator[JsonObject, None]:
+async def ndjson(reply: HttpReply, *, backend: str, node: str) -> AsyncGenerator[JsonObject, None]:
     """Yield every line of the body as a JSON object. It cannot know whether the stream is complete: its caller must.
 
     Raises:
@@ -237,7 +237,7 @@ async def ndjson(reply: Reply, *, backend: str, node: str) -> AsyncGenerator[Jso
         yield _last_line(text, origin)
 
 
-async def sse(reply: Reply, *, backend: str, node: str) -> AsyncGenerator[JsonObject, None]:
+async def sse(reply: HttpReply, *, backend: str, node: str) -> AsyncGenerator[JsonObject, None]:
     """Yield the data of every server-sent event as a JSON object; return only after ``[DONE]``.
 
     Raises:
@@ -336,7 +336,9 @@ class _Event:
         return None
 
 
-def _reply(client: httpx.AsyncClient, method: str, path: str, json: Mapping[str, Any] | None, origin: Origin) -> Reply:
+def _reply(
+    client: httpx.AsyncClient, method: str, path: str, json: Mapping[str, Any] | None, origin: Origin
+) -> HttpReply:
     """Return the reply, not yet begun, by the shortest way that the client knows."""
     if client.is_closed:
         raise closed_client(origin)
@@ -347,11 +349,11 @@ def _reply(client: httpx.AsyncClient, method: str, path: str, json: Mapping[str,
     return HttpxReply(client, client.build_request(method, path, content=body, headers=headers))
 
 
-def _is_web_page(reply: Reply) -> bool:
+def _is_web_page(reply: HttpReply) -> bool:
     return reply.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/html"
 
 
-async def _refuse(reply: Reply, origin: Origin, read_error: ReadError | None) -> NoReturn:
+async def _refuse(reply: HttpReply, origin: Origin, read_error: ReadError | None) -> NoReturn:
     """Raise what a status other than 200, or a web page, means."""
     body = await _start_of_body(reply)
     if reply.status_code == OK:
@@ -360,7 +362,7 @@ async def _refuse(reply: Reply, origin: Origin, read_error: ReadError | None) ->
     raise status_error(reply.status_code, reply.headers, body, origin, html=html, read_error=read_error)
 
 
-async def _start_of_body(reply: Reply) -> bytes:
+async def _start_of_body(reply: HttpReply) -> bytes:
     """Return the first bytes of an error's body: as many as come in time and fit."""
     body = bytearray()
     try:
@@ -372,11 +374,13 @@ async def _start_of_body(reply: Reply) -> bytes:
     return bytes(body[:MAX_ERROR_BYTES])
 
 
-async def _exchange(request: AbstractAsyncContextManager[Reply], within: float | None, origin: Origin) -> JsonObject:
+async def _exchange(
+    request: AbstractAsyncContextManager[HttpReply], within: float | None, origin: Origin
+) -> JsonObject:
     return parse_object(await _body(request, within, origin), origin)
 
 
-async def _body(request: AbstractAsyncContextManager[Reply], within: float | None, origin: Origin) -> bytes:
+async def _body(request: AbstractAsyncContextManager[HttpReply], within: float | None, origin: Origin) -> bytes:
     body = bytearray()
     try:
         async with asyncio.timeout(within), request as reply:
@@ -422,7 +426,7 @@ def _last_line(text: bytes, origin: Origin) -> JsonObject:
         ) from error
 
 
-async def _rest(reply: Reply) -> AsyncIterator[bytes]:
+async def _rest(reply: HttpReply) -> AsyncIterator[bytes]:
     while data := await reply.read():
         yield data
 

@@ -22,7 +22,7 @@ UNREAD_PACKETS = 256
 """How far the network may run ahead of the reader: 16 MiB, as httpcore reads 64 KiB at a time."""
 
 
-class Reply(Protocol):
+class HttpReply(Protocol):
     """The reply to one request, its body unread. Its maker closes it."""
 
     @property

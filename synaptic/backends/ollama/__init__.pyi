@@ -1,10 +1,10 @@
 from .api import NAME as NAME
-from .api import Installed as Installed
+from .api import InstalledModel as InstalledModel
 from .api import choose_model as choose_model
 from .api import default_url as default_url
 from .api import is_loopback as is_loopback
 from .api import merge_models as merge_models
 from .api import trained_context as trained_context
 from .backend import OllamaBackend as OllamaBackend
-from .kind import local_node as local_node
+from .backend_kind import local_node as local_node
 from .pull import pull_model as pull_model

@@ -57,7 +57,7 @@ class Defaults:
 
 
 @dataclass(frozen=True, slots=True)
-class Installed:
+class InstalledModel:
     """A model of ``/api/tags``. Embedding models cannot chat; remote ones would send the prompt elsewhere."""
 
     info: ModelInfo
@@ -215,7 +215,7 @@ def error_for(text: str, *, model: str, node: str) -> BackendError | None:
     return None
 
 
-def merge_models(tags: JsonObject, loaded: JsonObject) -> list[Installed]:
+def merge_models(tags: JsonObject, loaded: JsonObject) -> list[InstalledModel]:
     """Return the models of ``/api/tags`` with what ``/api/ps`` knows of them; malformed entries are skipped."""
     running = {full_name(name): entry for name, entry in _entries(loaded)}
     return [_installed(full_name(name), entry, running.get(full_name(name))) for name, entry in _entries(tags)]
@@ -228,7 +228,7 @@ def trained_context(shown: JsonObject) -> int | None:
     return _count(info.get(f"{_text(info.get('general.architecture'))}.context_length")) or None
 
 
-def choose_model(installed: Sequence[Installed], memory_bytes: int | None, *, node: str) -> str:
+def choose_model(installed: Sequence[InstalledModel], memory_bytes: int | None, *, node: str) -> str:
     """Return the model to use where none is named: a loaded one, else the largest that fits.
 
     Args:
@@ -259,7 +259,7 @@ def choose_model(installed: Sequence[Installed], memory_bytes: int | None, *, no
     return max(fitting, key=lambda info: (info.loaded, info.size_bytes or 0, info.name)).name
 
 
-def _installed(name: str, entry: JsonObject, running: JsonObject | None) -> Installed:
+def _installed(name: str, entry: JsonObject, running: JsonObject | None) -> InstalledModel:
     details = entry.get("details")
     details = details if isinstance(details, dict) else {}
     families = [_text(details.get("family")), *_texts(details.get("families"))]
@@ -274,7 +274,7 @@ def _installed(name: str, entry: JsonObject, running: JsonObject | None) -> Inst
     )
     embeds = any("bert" in family or "embed" in family for family in families) or "embed" in name
     can_chat = "completion" in capabilities if capabilities else not embeds
-    return Installed(info, can_chat=can_chat, remote=bool(entry.get("remote_host") or entry.get("remote_model")))
+    return InstalledModel(info, can_chat=can_chat, remote=bool(entry.get("remote_host") or entry.get("remote_model")))
 
 
 def _entries(listing: JsonObject) -> list[tuple[str, JsonObject]]:

@@ -26,7 +26,7 @@ from synaptic.backends.ollama.api import (
     NAME,
     SUGGESTED_MODEL,
     Defaults,
-    Installed,
+    InstalledModel,
     chat_payload,
     choose_model,
     default_url,
@@ -320,7 +320,7 @@ class OllamaBackend:
             self._trained[model] = trained_context(await self.show(model))
         return self._trained[model]
 
-    async def _installed(self) -> list[Installed]:
+    async def _installed(self) -> list[InstalledModel]:
         """Merge what is installed with what is loaded."""
         return merge_models(*await self.listings())
 

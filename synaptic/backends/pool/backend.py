@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from synaptic.backends.base import Capabilities
-from synaptic.backends.ollama import NAME, Installed, choose_model
+from synaptic.backends.ollama import NAME, InstalledModel, choose_model
 from synaptic.backends.pool.calls import PoolCall, PoolServices, RetryBudget, Sentinel
 from synaptic.backends.pool.dispatch import Dispatcher, Limits
 from synaptic.backends.pool.index import WORTHWHILE, Shortlist
@@ -312,7 +312,7 @@ class PoolBackend:
         error = BackendUnavailable(f"{member.state.name}: {why}", backend=NAME, node=member.url)
         self._sentinel.abandon(member, error)
 
-    async def _installed(self) -> list[Installed]:
+    async def _installed(self) -> list[InstalledModel]:
         """Return the models of all nodes, merged."""
         await self.start()
         alive = [member for member in self.members.values() if member.installed]
@@ -321,7 +321,7 @@ class PoolBackend:
                 return []
             reasons = "; ".join(f"{member.state.name}: {member.health.reason}" for member in self.members.values())
             raise BackendUnavailable(f"no node answers ({reasons})", hint="is Ollama running there?", backend=NAME)
-        merged: dict[str, Installed] = {}
+        merged: dict[str, InstalledModel] = {}
         for entry in (entry for member in alive for entry in member.installed):
             known = merged.get(entry.info.name)
             if known is None or (entry.info.loaded and not known.info.loaded):

@@ -53,7 +53,7 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class ArrowRoute:
     """An arrow: pairs of points, straight down inside each pair and curved between them."""
 
     edge: Edge
@@ -71,7 +71,7 @@ class Layout:
     """Boxes and arrows of one scope."""
 
     boxes: tuple[Box, ...]
-    routes: tuple[Route, ...]
+    routes: tuple[ArrowRoute, ...]
     width: float
     height: float
 
@@ -239,7 +239,7 @@ def _route(
     bands: Sequence[tuple[float, float]],
     layers: Mapping[str, int],
     centres: Mapping[Slot, float],
-) -> Route:
+) -> ArrowRoute:
     source, target = boxes[edge.source], boxes[edge.target]
     first, last = layers[edge.source], layers[edge.target]
     x = source.x + source.width / 2
@@ -249,4 +249,4 @@ def _route(
         points += [(lane, top), (lane, top + height)]
     x = target.x + target.width / 2
     points += [(x, bands[last][0]), (x, target.y)]
-    return Route(edge=edge, points=tuple(points))
+    return ArrowRoute(edge=edge, points=tuple(points))

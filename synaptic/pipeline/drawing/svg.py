@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 from xml.sax.saxutils import escape, quoteattr
 
-from synaptic.pipeline.drawing.layout import CELL, LINE, PADDING, STACK, Box, Layout, Point, Route, cells, lay_out
+from synaptic.pipeline.drawing.layout import CELL, LINE, PADDING, STACK, ArrowRoute, Box, Layout, Point, cells, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,7 +113,7 @@ def _look(node: Node) -> str:
     return f'fill="{node.picture.fill}" stroke="{stroke}" stroke-width="{thick}"{dashes}'
 
 
-def _arrow(route: Route) -> str:
+def _arrow(route: ArrowRoute) -> str:
     edge = route.edge
     colour, head, thick = (_CRITICAL, "critical-arrow", 2) if edge.critical else (_ARROW, "arrow", 1.3)
     dashes = ' stroke-dasharray="5 4"' if edge.fallback else ""
@@ -136,7 +136,7 @@ def _path(points: tuple[Point, ...]) -> str:
     return "".join(parts)
 
 
-def _label(route: Route) -> str:
+def _label(route: ArrowRoute) -> str:
     x, y = route.label_at
     left, right = _label_span(route)
     ground = (
@@ -147,7 +147,7 @@ def _label(route: Route) -> str:
     return f"{ground}{text}{_text(route.edge.label)}</text>"
 
 
-def _label_span(route: Route) -> tuple[float, float]:
+def _label_span(route: ArrowRoute) -> tuple[float, float]:
     x, _ = route.label_at
     half = cells(route.edge.label) * _LABEL_CELL / 2 + 4 if route.edge.label else 0.0
     return x - half, x + half

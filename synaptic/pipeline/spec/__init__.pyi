@@ -1,7 +1,7 @@
-from .errors import error_path as error_path
-from .errors import translate as translate
 from .keys import advice_for as advice_for
 from .keys import known_keys as known_keys
+from .mistakes import error_path as error_path
+from .mistakes import translate as translate
 from .parts import AgentSpec as AgentSpec
 from .parts import BudgetSpec as BudgetSpec
 from .parts import DefaultsSpec as DefaultsSpec

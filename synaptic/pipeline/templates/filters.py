@@ -18,8 +18,8 @@ from jinja2.filters import FILTERS, make_attrgetter
 from jinja2.tests import TESTS
 
 from synaptic.pipeline.templates.chunks import chunks
+from synaptic.pipeline.templates.identifiers import JINJA_FILTERS, JINJA_TESTS, words
 from synaptic.pipeline.templates.limits import Meter, TooMuch
-from synaptic.pipeline.templates.names import JINJA_FILTERS, JINJA_TESTS, words
 from synaptic.pipeline.templates.values import SKIPPED, present
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from jinja2.visitor import NodeTransformer
 
 from synaptic.pipeline.templates import filters
 from synaptic.pipeline.templates.filters import meter_of
+from synaptic.pipeline.templates.identifiers import GLOBALS, LIST_METHODS, LOOP_METHODS, MAPPING_METHODS, TEXT_METHODS
 from synaptic.pipeline.templates.limits import MAX_TEXT, Meter, TooMuch
-from synaptic.pipeline.templates.names import GLOBALS, LIST_METHODS, LOOP_METHODS, MAPPING_METHODS, TEXT_METHODS
 from synaptic.pipeline.templates.values import SKIPPED, SkippedValueUsed
 from synaptic.text import nearest
 

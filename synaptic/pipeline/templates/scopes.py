@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import nodes
 
-from synaptic.pipeline.templates.names import GLOBALS
+from synaptic.pipeline.templates.identifiers import GLOBALS
 from synaptic.pipeline.templates.references import Reference
 
 if TYPE_CHECKING:

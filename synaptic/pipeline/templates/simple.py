@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from synaptic.pipeline.templates.identifiers import words
 from synaptic.pipeline.templates.limits import MAX_SHOWN_DEPTH, MAX_TEXT, measure
-from synaptic.pipeline.templates.names import words
 from synaptic.pipeline.templates.references import Reference
 from synaptic.pipeline.templates.values import SKIPPED, present
 

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synaptic.pipeline.templates.names import TEXT_METHODS
+from synaptic.pipeline.templates.identifiers import TEXT_METHODS
 from synaptic.pipeline.templates.references import TemplateFinding
 from synaptic.pipeline.templates.static_types import UNKNOWN, Boolean, ListOf, Number, Record, StaticType, Text
 from synaptic.text import did_you_mean

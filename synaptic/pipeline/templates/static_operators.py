@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from synaptic.pipeline.templates.names import LIST_METHODS, MAPPING_METHODS, TEXT_METHODS, words
+from synaptic.pipeline.templates.identifiers import LIST_METHODS, MAPPING_METHODS, TEXT_METHODS, words
 from synaptic.pipeline.templates.static_access import Complaint, describe, field_of, unify
 from synaptic.pipeline.templates.static_types import (
     BOOLEAN,

@@ -14,7 +14,7 @@ import jinja2
 from jinja2 import nodes
 
 from synaptic.pipeline.templates.filters import complaint_about_arguments
-from synaptic.pipeline.templates.names import GLOBALS, METHODS, REFUSED_FILTERS, RESERVED, words
+from synaptic.pipeline.templates.identifiers import GLOBALS, METHODS, REFUSED_FILTERS, RESERVED, words
 from synaptic.pipeline.templates.references import TemplateProblem
 from synaptic.pipeline.templates.sandbox import MAX_BITS, environment
 from synaptic.text import did_you_mean, nearest

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synaptic.models import MODEL_NAME, read_header, read_shape
-from synaptic.server.ollama_api import names
-from synaptic.server.ollama_api.errors import invalid_name
+from synaptic.server.ollama_api import tagged_names as names
+from synaptic.server.ollama_api.refusals import invalid_name
 from synaptic.server.ollama_api.replies import human_number, local_time
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from synaptic.server.ollama_api.errors import runner_failed, token_repeated
-from synaptic.server.ollama_api.options import Options, token_budget
+from synaptic.server.ollama_api.generation_options import GenerationOptions, token_budget
+from synaptic.server.ollama_api.refusals import runner_failed, token_repeated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
-    from synaptic.server.ollama_api.engine import Engine
+    from synaptic.server.ollama_api.embedded_engine import EmbeddedEngine
 
 MOST_REPEATS = 100  # of one token in a row; more and Ollama gives the reply up
 
@@ -37,7 +37,7 @@ class End:
 
 
 def engine_body(
-    prompt: str | list[int], options: Options, context: int, constraint: Mapping[str, Any]
+    prompt: str | list[int], options: GenerationOptions, context: int, constraint: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the body of a completion: every parameter is said, so that none is the engine's own default."""
     return {
@@ -61,7 +61,7 @@ def engine_body(
     }
 
 
-async def generate(engine: Engine, body: Mapping[str, Any]) -> AsyncGenerator[Part | End, None]:
+async def generate(engine: EmbeddedEngine, body: Mapping[str, Any]) -> AsyncGenerator[Part | End, None]:
     """Yield the parts of a reply and, last, its end; closing this ends the generation.
 
     Raises:

@@ -14,16 +14,16 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from synaptic.server.ollama_api.durations import FOREVER
-from synaptic.server.ollama_api.errors import server_busy
-from synaptic.server.ollama_api.options import LoadOptions, needs_reload
+from synaptic.server.ollama_api.generation_options import LoadOptions, needs_reload
+from synaptic.server.ollama_api.refusals import server_busy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from synaptic.processes import ChildProcess
-    from synaptic.server.ollama_api.engine import Engine
+    from synaptic.server.ollama_api.embedded_engine import EmbeddedEngine
 
-    Start = Callable[[str, LoadOptions, Callable[[ChildProcess], None]], Awaitable[Engine]]
+    Start = Callable[[str, LoadOptions, Callable[[ChildProcess], None]], Awaitable[EmbeddedEngine]]
 
 
 class Runner:
@@ -48,10 +48,10 @@ class Runner:
         self.gone = asyncio.Event()
         self.leaving = False
         self.timer: asyncio.TimerHandle | None = None
-        self.engine_or_none: Engine | None = None
+        self.engine_or_none: EmbeddedEngine | None = None
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> EmbeddedEngine:
         """The engine; the request that got the runner from :meth:`Scheduler.claim` may use it."""
         assert self.engine_or_none is not None
         return self.engine_or_none

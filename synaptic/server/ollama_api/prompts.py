@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from synaptic.server.ollama_api.errors import prompt_too_long
+from synaptic.server.ollama_api.refusals import prompt_too_long
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synaptic.server.ollama_api.engine import Engine
+    from synaptic.server.ollama_api.embedded_engine import EmbeddedEngine
 
 Messages = list[dict[str, Any]]
 
 
-async def chat_prompt(engine: Engine, messages: Messages, context: int, *, truncate: bool) -> str:
+async def chat_prompt(engine: EmbeddedEngine, messages: Messages, context: int, *, truncate: bool) -> str:
     """Return the prompt for ``messages``.
 
     With ``truncate``, the oldest ones are left out until the rest fits into ``context`` tokens, but never one of the
@@ -38,12 +38,12 @@ def shortened(messages: Messages) -> list[Messages]:
     ]
 
 
-async def fits(engine: Engine, prompt: str, context: int) -> bool:
+async def fits(engine: EmbeddedEngine, prompt: str, context: int) -> bool:
     """Tell whether ``prompt`` is at most ``context`` tokens; a short one need not be counted."""
     return len(prompt.encode()) <= context or len(await engine.tokens(prompt)) <= context
 
 
-async def cut_prompt(engine: Engine, prompt: str, context: int, *, keep: int, shift: bool) -> str | list[int]:
+async def cut_prompt(engine: EmbeddedEngine, prompt: str, context: int, *, keep: int, shift: bool) -> str | list[int]:
     """Return ``prompt`` or, where it leaves no room for a reply, its beginning and its end as tokens.
 
     Raises:

@@ -65,7 +65,7 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
+class ReplyForm:
     """How one of the two endpoints names things.
 
     Attributes:

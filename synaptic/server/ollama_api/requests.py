@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synaptic.server.ollama_api import durations
-from synaptic.server.ollama_api.errors import BAD_REQUEST, Refusal, invalid_format, no_images
-from synaptic.server.ollama_api.options import Options, read_options
+from synaptic.server.ollama_api.generation_options import GenerationOptions, read_options
+from synaptic.server.ollama_api.refusals import BAD_REQUEST, Refusal, invalid_format, no_images
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +46,7 @@ class Body:
         """Return a list; an empty one where it is not given."""
         return list(self._read(name, list) or [])
 
-    def options(self) -> Options:
+    def options(self) -> GenerationOptions:
         """Return ``options``.
 
         Raises:

@@ -12,11 +12,12 @@ from aiohttp import web as http
 
 from synaptic.errors import BackendUnavailable, ConfigError, UsageError
 from synaptic.models import full_name
-from synaptic.server.ollama_api import durations, names
-from synaptic.server.ollama_api.app import OllamaApi
+from synaptic.server.ollama_api import durations
+from synaptic.server.ollama_api import tagged_names as names
 from synaptic.server.ollama_api.catalogue import Catalogue
-from synaptic.server.ollama_api.engine import Engine
+from synaptic.server.ollama_api.embedded_engine import EmbeddedEngine
 from synaptic.server.ollama_api.loading import Scheduler
+from synaptic.server.ollama_api.routes import OllamaApi
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from synaptic.models import ModelStore
     from synaptic.processes import ChildProcess
-    from synaptic.server.ollama_api.options import LoadOptions
+    from synaptic.server.ollama_api.generation_options import LoadOptions
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 11434
@@ -171,8 +172,8 @@ async def serve(settings: ServeSettings, store: ModelStore, ready: Callable[[str
 def application(settings: ServeSettings, store: ModelStore) -> web.Application:
     """Return the application for ``settings``; no model is loaded yet."""
 
-    async def start(name: str, options: LoadOptions, on_exit: Callable[[ChildProcess], None]) -> Engine:
-        return await Engine.start(
+    async def start(name: str, options: LoadOptions, on_exit: Callable[[ChildProcess], None]) -> EmbeddedEngine:
+        return await EmbeddedEngine.start(
             store.path,
             name=name,
             context=options.context,

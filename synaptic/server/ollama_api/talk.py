@@ -7,17 +7,17 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from synaptic.server.ollama_api import errors
+from synaptic.server.ollama_api import refusals as errors
 from synaptic.server.ollama_api.generation import End, engine_body, generate
 from synaptic.server.ollama_api.prompts import chat_prompt, cut_prompt
-from synaptic.server.ollama_api.replies import Json, Metrics, Voice
+from synaptic.server.ollama_api.replies import Json, Metrics, ReplyForm
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from synaptic.server.ollama_api.engine import Engine
+    from synaptic.server.ollama_api.embedded_engine import EmbeddedEngine
+    from synaptic.server.ollama_api.generation_options import GenerationOptions
     from synaptic.server.ollama_api.loading import Runner
-    from synaptic.server.ollama_api.options import Options
     from synaptic.server.ollama_api.requests import Body
 
 MOST_LOGPROBS = 20
@@ -40,7 +40,7 @@ class Talk:
     messages: list[dict[str, Any]]
     raw: str | None
     before: list[int]
-    options: Options
+    options: GenerationOptions
     constraint: dict[str, Any]
     keep_alive: float | None
     truncate: bool
@@ -91,7 +91,7 @@ class Talk:
         for capability in self.wants:
             raise errors.lacks(name, capability)
 
-    async def lines(self, runner: Runner, voice: Voice, *, started: int, loaded: int) -> AsyncGenerator[Json, None]:
+    async def lines(self, runner: Runner, voice: ReplyForm, *, started: int, loaded: int) -> AsyncGenerator[Json, None]:
         """Yield the lines of the reply.
 
         Args:
@@ -128,7 +128,7 @@ class Talk:
     def _returns_context(self) -> bool:
         return not self.chat and self.raw is None
 
-    async def _prompt(self, engine: Engine, context: int) -> str:
+    async def _prompt(self, engine: EmbeddedEngine, context: int) -> str:
         if self.raw is not None:
             return self.raw
         prompt = await chat_prompt(engine, self.messages, context, truncate=self.truncate)

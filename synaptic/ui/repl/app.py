@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from synaptic import pipeline
 from synaptic.ui.repl.commands import REGISTRY
 from synaptic.ui.repl.plain import converse_plainly
+from synaptic.ui.repl.repl import Repl, Sources
 from synaptic.ui.repl.screen import Screen
 from synaptic.ui.repl.sessions import SessionFactory, SessionHolder, session_factory
-from synaptic.ui.repl.state import Repl, Sources
 from synaptic.version import __version__
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from synaptic import agents, paths, pipeline
 from synaptic.settings import Settings, field_kind
 
 if TYPE_CHECKING:
-    from synaptic.ui.repl.state import Repl
+    from synaptic.ui.repl.repl import Repl
 
 YAML_SUFFIXES: Final = (".yaml", ".yml")
 NODE_ACTIONS: Final = ("list", "add", "remove", "check", "discover")

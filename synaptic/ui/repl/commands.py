@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from synaptic.ui.repl.registry import Command, Registry
+from synaptic.ui.repl.slash_commands import Command, Registry
 
 REGISTRY: Final = Registry(
     (

@@ -28,8 +28,8 @@ from synaptic.ui.screen import (
 if TYPE_CHECKING:
     from synaptic.backends import ShowsCoordinators
     from synaptic.backends.distributed import CoordinatorStatus, ServiceRecord
-    from synaptic.ui.repl.registry import Call
-    from synaptic.ui.repl.state import Repl
+    from synaptic.ui.repl.repl import Repl
+    from synaptic.ui.repl.slash_commands import Call
 
 _FORMER_EDITS: Final = frozenset({"add", "remove", "discover"})
 _NOTHING: Final = "–"

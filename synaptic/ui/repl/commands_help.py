@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from synaptic.ui.repl.registry import PREFIX, Call, Command
+from synaptic.ui.repl.slash_commands import PREFIX, Call, Command
 
 if TYPE_CHECKING:
-    from synaptic.ui.repl.state import Repl
+    from synaptic.ui.repl.repl import Repl
 
 KEYS: Final = (
     ("Enter", "send"),

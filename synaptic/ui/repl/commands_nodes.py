@@ -21,8 +21,8 @@ from synaptic.ui.screen import CANDIDATE_HEADERS, candidate_rows, headline, late
 if TYPE_CHECKING:
     from typing import Any
 
-    from synaptic.ui.repl.registry import Call
-    from synaptic.ui.repl.state import Repl
+    from synaptic.ui.repl.repl import Repl
+    from synaptic.ui.repl.slash_commands import Call
 
 _SHOWN_DECISIONS: Final = 3
 _MOST_DECISIONS: Final = 1000

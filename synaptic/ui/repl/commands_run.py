@@ -12,8 +12,8 @@ from synaptic.ui.screen import print_plan
 
 if TYPE_CHECKING:
     from synaptic.agents import AgentEntry
-    from synaptic.ui.repl.registry import Call
-    from synaptic.ui.repl.state import Repl
+    from synaptic.ui.repl.repl import Repl
+    from synaptic.ui.repl.slash_commands import Call
 
 _INPUT_FLAGS: Final = ("-i", "--input")
 _ANY_QUESTION: Final = "(your question)"

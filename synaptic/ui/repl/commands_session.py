@@ -12,8 +12,8 @@ from synaptic.ui.repl.conversation import Conversation, Turn, as_json, as_markdo
 from synaptic.ui.repl.saving import save
 
 if TYPE_CHECKING:
-    from synaptic.ui.repl.registry import Call
-    from synaptic.ui.repl.state import Repl
+    from synaptic.ui.repl.repl import Repl
+    from synaptic.ui.repl.slash_commands import Call
 
 _FORCE: Final = "--force"
 _LINE: Final = 100

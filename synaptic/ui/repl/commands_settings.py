@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synaptic.messages import ModelInfo
-    from synaptic.ui.repl.registry import Call
-    from synaptic.ui.repl.state import Repl
+    from synaptic.ui.repl.repl import Repl
+    from synaptic.ui.repl.slash_commands import Call
 
 _CURRENT: Final = "*"
 _OTHER: Final = " "

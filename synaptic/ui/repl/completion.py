@@ -11,14 +11,14 @@ from synaptic.errors import SynapticError
 from synaptic.text import one_line
 from synaptic.ui.repl.arguments import quoted, word_at_end
 from synaptic.ui.repl.candidates import OF_COMMAND
-from synaptic.ui.repl.registry import ESCAPED_PREFIX, PREFIX
+from synaptic.ui.repl.slash_commands import ESCAPED_PREFIX, PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from prompt_toolkit.document import Document
 
-    from synaptic.ui.repl.state import Repl
+    from synaptic.ui.repl.repl import Repl
 
 
 class CommandCompleter(Completer):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from synaptic.ui.repl.interrupts import Interrupted, interruptible, without_echo
 
 if TYPE_CHECKING:
-    from synaptic.ui.repl.state import Repl
+    from synaptic.ui.repl.repl import Repl
 
 LEAVE_HINT: Final = "Ctrl-C once more, or Ctrl-D, leaves."
 

@@ -12,7 +12,7 @@ from synaptic.ui.repl.interrupts import DoublePress
 from synaptic.ui.repl.lines import LEAVE_HINT, carry_out
 
 if TYPE_CHECKING:
-    from synaptic.ui.repl.state import Repl
+    from synaptic.ui.repl.repl import Repl
 
 PROMPT = "> "
 

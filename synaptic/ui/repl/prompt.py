@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from synaptic.ui.repl.state import Repl
+    from synaptic.ui.repl.repl import Repl
 
 PROMPT: Final = "> "
 CONTINUATION: Final = "  "

@@ -41,7 +41,7 @@ PER_RUN: Final = frozenset(
 
 _NEEDED_MODULES: Final = (
     "synaptic.runtime.session",
-    "synaptic.agents.agent",
+    "synaptic.agents.definition",
     "synaptic.ui.screen.render",
     "synaptic.ui.screen.render_live",
 )

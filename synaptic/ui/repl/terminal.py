@@ -11,7 +11,7 @@ from synaptic.ui.repl.lines import LEAVE_HINT, carry_out
 from synaptic.ui.repl.prompt import LineEditor, open_history
 
 if TYPE_CHECKING:
-    from synaptic.ui.repl.state import Repl
+    from synaptic.ui.repl.repl import Repl
 
 
 async def converse(repl: Repl) -> ExitCode:

@@ -1,4 +1,4 @@
-from .approval import make_approver as make_approver
+from .approver import make_approver as make_approver
 from .console import bug_message as bug_message
 from .console import show_bug as show_bug
 from .console import show_error as show_error

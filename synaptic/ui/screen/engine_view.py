@@ -130,7 +130,7 @@ def running_json(build: engines.RunningBuild) -> dict[str, Any]:
     }
 
 
-def installed_json(engine: engines.Installed) -> dict[str, Any]:
+def installed_json(engine: engines.InstalledEngine) -> dict[str, Any]:
     """Return a built engine as a JSON object; its files are not looked at."""
     manifest = engine.manifest
     return {

@@ -238,7 +238,7 @@ def _most_telling(children: Sequence[StepView]) -> list[StepView]:
     return [child for _, child in sorted(ranked[: MOST_CHILDREN - 1], key=lambda pair: pair[0])]
 
 
-class Row(NamedTuple):
+class LiveRow(NamedTuple):
     """One line of the tree before it is laid out. ``columns`` are name, agent, where, tokens, rate, elapsed, remark."""
 
     state: str
@@ -246,7 +246,7 @@ class Row(NamedTuple):
     columns: list[str]
 
 
-def _row(step: StepView, guide: str, now: float, status: LiveStatus) -> Row:
+def _row(step: StepView, guide: str, now: float, status: LiveStatus) -> LiveRow:
     tokens, rate, elapsed = step.total_tokens, step.rate(now), step.elapsed(now)
     name = " ".join(part for part in (step.path, step.count()) if part)
     state = "waits for an answer" if step.state == "asking" and step.question else _WORDS.get(step.state, step.state)
@@ -260,10 +260,10 @@ def _row(step: StepView, guide: str, now: float, status: LiveStatus) -> Row:
         seconds(elapsed) if elapsed is not None else "",
         ", ".join(part for part in remark if part),
     ]
-    return Row(step.state, len(guide), [printable(cell) for cell in columns])
+    return LiveRow(step.state, len(guide), [printable(cell) for cell in columns])
 
 
-def layout(table: Sequence[Row], width: int) -> list[Text]:
+def layout(table: Sequence[LiveRow], width: int) -> list[Text]:
     """Return the rows as lines with aligned columns, each at most ``width`` cells wide."""
     if not table:
         return []

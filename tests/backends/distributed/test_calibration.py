@@ -4,11 +4,11 @@ import pytest
 from placement_support import make_offer, make_shape
 
 from synaptic.backends.distributed.placement.calibration import MOST, corrected, learn, reading_factor
-from synaptic.backends.distributed.placement.plan import place
+from synaptic.backends.distributed.placement.decide import place
 from synaptic.backends.distributed.placement.types import Placement, ServingNeeds
-from synaptic.backends.distributed.workers.facts import recall, remember
 from synaptic.backends.distributed.workers.probe import WorkerFacts
 from synaptic.backends.distributed.workers.protocol import ProtocolVersion
+from synaptic.backends.distributed.workers.worker_facts import recall, remember
 
 WANTED = ServingNeeds(context=1024, slots=1)
 

@@ -21,7 +21,7 @@ from real_distributed import (  # noqa: F401 - two are fixtures
 )
 
 from synaptic import paths
-from synaptic.backends.distributed.coordinator.types import CoordinatorState as State
+from synaptic.backends.distributed.coordinator.states import CoordinatorState as State
 from synaptic.errors import BackendError, BackendUnavailable
 
 pytestmark = [pytest.mark.real_model, pytest.mark.usefixtures("engine_here")]

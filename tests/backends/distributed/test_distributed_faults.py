@@ -25,7 +25,7 @@ from real_distributed import (  # noqa: F401 - two are fixtures
 )
 from rpc_support import stand_in_process
 
-from synaptic.backends.distributed.coordinator.types import CoordinatorState as State
+from synaptic.backends.distributed.coordinator.states import CoordinatorState as State
 from synaptic.errors import CoordinatorFailed, NoPlacement
 from synaptic.waiting import Rules
 

@@ -13,9 +13,9 @@ from real_distributed import (  # two are fixtures
     spread,
 )
 
-from synaptic.backends.distributed.workers.facts import remember
 from synaptic.backends.distributed.workers.measure import Measurement
 from synaptic.backends.distributed.workers.probe import probe
+from synaptic.backends.distributed.workers.worker_facts import remember
 
 pytestmark = [pytest.mark.real_model, pytest.mark.usefixtures("engine_here")]
 

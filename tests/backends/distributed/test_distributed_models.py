@@ -21,8 +21,8 @@ from real_distributed import (  # noqa: F401 - two are fixtures
 )
 
 from synaptic import paths
-from synaptic.backends.distributed.coordinator.types import CoordinatorState as State
-from synaptic.backends.distributed.coordinator.types import CoordinatorStatus
+from synaptic.backends.distributed.coordinator.states import CoordinatorState as State
+from synaptic.backends.distributed.coordinator.states import CoordinatorStatus
 
 pytestmark = [pytest.mark.real_model, pytest.mark.usefixtures("engine_here")]
 

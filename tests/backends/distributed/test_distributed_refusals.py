@@ -29,7 +29,7 @@ from rpc_worker import RpcWorker
 
 from synaptic import paths
 from synaptic.backends.distributed.coordinator import bring_up
-from synaptic.backends.distributed.coordinator.types import CoordinatorState as State
+from synaptic.backends.distributed.coordinator.states import CoordinatorState as State
 from synaptic.backends.distributed.engine.store import adopt
 from synaptic.errors import (
     CoordinatorFailed,

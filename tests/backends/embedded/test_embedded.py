@@ -29,7 +29,7 @@ from synaptic.backends.embedded.backend import (
     thread_count,
     usable_threads,
 )
-from synaptic.backends.embedded.child import Parameters
+from synaptic.backends.embedded.server_process import Parameters
 from synaptic.backends.http.client import get_json, new_client
 from synaptic.errors import (
     BackendUnavailable,

@@ -43,7 +43,7 @@ from synaptic.backends.http.client import (
     sse,
     stream_request,
 )
-from synaptic.backends.http.errors import Origin, error_text, retry_after_seconds, server_text, without_password
+from synaptic.backends.http.error_map import Origin, error_text, retry_after_seconds, server_text, without_password
 from synaptic.errors import (
     BackendBusy,
     BackendError,

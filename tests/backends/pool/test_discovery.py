@@ -11,7 +11,7 @@ from fault_server import FaultServer, before_headers, hang, html, json_reply, re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synaptic.backends.pool.node.discovery import MAX_ADDRESSES, FoundNode, addresses, scan
+from synaptic.backends.pool.node.node_discovery import MAX_ADDRESSES, FoundNode, addresses, scan
 from synaptic.errors import UsageError
 
 VERSION = {"/api/version": json_reply({"version": "0.12"})}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fault_server import FaultServer, json_reply, respond
 
-from synaptic.backends.pool.node.access import access_notices, certificates, node_headers, open_client
+from synaptic.backends.pool.node.credentials import access_notices, certificates, node_headers, open_client
 from synaptic.backends.pool.node.inspection import inspect_node
 from synaptic.errors import ConfigError
 from synaptic.settings.load import NodeSettings, Settings

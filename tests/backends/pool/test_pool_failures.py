@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from synaptic import errors
-from synaptic.backends.http.errors import (
+from synaptic.backends.http.error_map import (
     Origin,
     closed_client,
     from_httpx,

@@ -13,7 +13,7 @@ from pool_support import ask, pool_over, question
 
 from synaptic.backends.pool.backend import PoolBackend, PoolOptions
 from synaptic.backends.pool.dispatch import Limits
-from synaptic.backends.pool.node import watch as watching
+from synaptic.backends.pool.node import node_watch as watching
 from synaptic.errors import ModelNotFound
 from synaptic.settings.load import NodeSettings, Settings
 from synaptic.waiting import Backoff, Rules

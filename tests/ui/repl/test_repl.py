@@ -46,9 +46,9 @@ from synaptic.ui.repl.interrupts import DoublePress, Interrupted, interruptible,
 from synaptic.ui.repl.lines import carry_out
 from synaptic.ui.repl.plain import converse_plainly
 from synaptic.ui.repl.prompt import open_history, status_line
+from synaptic.ui.repl.repl import Repl, Sources
 from synaptic.ui.repl.screen import Screen
 from synaptic.ui.repl.sessions import SessionHolder
-from synaptic.ui.repl.state import Repl, Sources
 from synaptic.ui.repl.terminal import converse
 
 if TYPE_CHECKING:

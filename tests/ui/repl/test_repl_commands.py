@@ -17,9 +17,9 @@ from synaptic.messages import Message
 from synaptic.ui.repl.commands import REGISTRY
 from synaptic.ui.repl.commands_settings import take_assignment
 from synaptic.ui.repl.conversation import INTERRUPTED_MARK, Conversation, Turn, as_json, as_markdown
+from synaptic.ui.repl.repl import refuse_failure
 from synaptic.ui.repl.saving import save
 from synaptic.ui.repl.sessions import SessionHolder
-from synaptic.ui.repl.state import refuse_failure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

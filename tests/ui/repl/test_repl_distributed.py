@@ -20,9 +20,9 @@ from synaptic.backends.distributed.workers.registry import Worker, WorkerRegistr
 from synaptic.errors import ExitCode
 from synaptic.runtime.session import Session
 from synaptic.ui.repl.commands import REGISTRY
+from synaptic.ui.repl.repl import Repl, Sources
 from synaptic.ui.repl.screen import Screen
 from synaptic.ui.repl.sessions import SessionHolder
-from synaptic.ui.repl.state import Repl, Sources
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -80,7 +80,7 @@ async def test_the_coordinators_of_the_session(spread: Talk):
 
 
 async def test_a_failed_one_quotes_the_log(spread: Talk):
-    from synaptic.backends.distributed.coordinator.types import CoordinatorState
+    from synaptic.backends.distributed.coordinator.states import CoordinatorState
 
     reason = "worker 10.0.0.4:50053 is gone: 'Remote RPC server crashed'"
     spread.backend.known = {"big:latest": replace(READY, state=CoordinatorState.FAILED, reason=reason, url=None)}

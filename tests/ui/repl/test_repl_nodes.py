@@ -17,9 +17,9 @@ from repl_terminal import CTRL_C, CTRL_D, ENTER, ROOT, Terminal, environment, op
 from synaptic.errors import ExitCode
 from synaptic.runtime.session import Session
 from synaptic.ui.repl.commands import REGISTRY
+from synaptic.ui.repl.repl import Repl, Sources
 from synaptic.ui.repl.screen import Screen
 from synaptic.ui.repl.sessions import SessionHolder
-from synaptic.ui.repl.state import Repl, Sources
 
 DRIVER = str(ROOT / "tests" / "support" / "nodes_driver.py")
 PATHS = {

@@ -19,9 +19,9 @@ from synaptic.ui.repl.arguments import quoted, split_words, take_word, word_at_e
 from synaptic.ui.repl.candidates import OF_COMMAND, Suggestion
 from synaptic.ui.repl.commands import REGISTRY
 from synaptic.ui.repl.completion import CommandCompleter
-from synaptic.ui.repl.registry import Call, Command, Question
+from synaptic.ui.repl.repl import Sources, handler
 from synaptic.ui.repl.sessions import SessionHolder
-from synaptic.ui.repl.state import Sources, handler
+from synaptic.ui.repl.slash_commands import Call, Command, Question
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

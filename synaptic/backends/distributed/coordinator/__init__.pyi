@@ -1,10 +1,10 @@
-from .call import NAME as NAME
-from .call import DistributedCall as DistributedCall
 from .change_signal import ChangeSignal as ChangeSignal
 from .coordinator import Coordinator as Coordinator
 from .coordinators import Coordinators as Coordinators
+from .distributed_call import NAME as NAME
+from .distributed_call import DistributedCall as DistributedCall
 from .life import Transition as Transition
-from .types import CoordinatorState as CoordinatorState
-from .types import CoordinatorStatus as CoordinatorStatus
-from .types import LoadProgress as LoadProgress
-from .types import WorkerStanding as WorkerStanding
+from .states import CoordinatorState as CoordinatorState
+from .states import CoordinatorStatus as CoordinatorStatus
+from .states import LoadProgress as LoadProgress
+from .states import WorkerStanding as WorkerStanding

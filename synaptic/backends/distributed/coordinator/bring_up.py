@@ -15,7 +15,7 @@ from synaptic.backends.distributed.coordinator.llama_process import HOST, LlamaP
 from synaptic.backends.distributed.coordinator.load_channel import LoadClock
 from synaptic.backends.distributed.coordinator.one_core import CoreWatch
 from synaptic.backends.distributed.coordinator.running_server import RunningServer
-from synaptic.backends.distributed.coordinator.types import WorkerStanding
+from synaptic.backends.distributed.coordinator.states import WorkerStanding
 from synaptic.backends.distributed.coordinator.watchdog import Watchdog
 from synaptic.backends.distributed.engine import check_engine_knows
 from synaptic.backends.distributed.placement import (
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
     from synaptic.backends.distributed.coordinator.coordinators import Coordinators
+    from synaptic.backends.distributed.coordinator.states import LoadProgress
     from synaptic.backends.distributed.coordinator.supervision import ServiceEnd
-    from synaptic.backends.distributed.coordinator.types import LoadProgress
     from synaptic.backends.distributed.engine import Engine
     from synaptic.backends.distributed.placement import Offer, Placement
     from synaptic.backends.distributed.workers import Endpoint

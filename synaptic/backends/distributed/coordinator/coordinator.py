@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from synaptic.backends.distributed.coordinator.bring_up import BringUp
-from synaptic.backends.distributed.coordinator.failure import given_up, may_pass
 from synaptic.backends.distributed.coordinator.life import Life, Transition
+from synaptic.backends.distributed.coordinator.start_failure import given_up, may_pass
+from synaptic.backends.distributed.coordinator.states import CoordinatorState, CoordinatorStatus, LoadProgress
 from synaptic.backends.distributed.coordinator.supervision import ServiceEnd, supervise
-from synaptic.backends.distributed.coordinator.types import CoordinatorState, CoordinatorStatus, LoadProgress
 from synaptic.backends.distributed.placement import token_seconds
 from synaptic.errors import BackendUnavailable, CoordinatorFailed, SynapticError
 from synaptic.messages import BackendNotice, BackendProgress, Finished

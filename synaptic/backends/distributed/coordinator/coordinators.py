@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from synaptic.backends.distributed.coordinator.change_signal import ChangeSignal
-from synaptic.backends.distributed.coordinator.types import CoordinatorState
+from synaptic.backends.distributed.coordinator.states import CoordinatorState
 from synaptic.backends.distributed.workers import Fleet, WorkerRegistry
 
 if TYPE_CHECKING:

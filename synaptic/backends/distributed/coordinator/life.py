@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synaptic.backends.distributed.coordinator.change_signal import ChangeSignal
-from synaptic.backends.distributed.coordinator.types import FOLLOWERS, CoordinatorState
+from synaptic.backends.distributed.coordinator.states import FOLLOWERS, CoordinatorState
 
 if TYPE_CHECKING:
     from collections.abc import Callable

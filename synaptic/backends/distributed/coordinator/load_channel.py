@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from synaptic.backends.distributed.coordinator.types import LoadProgress
+from synaptic.backends.distributed.coordinator.states import LoadProgress
 
 ROUTER_VARIABLE: Final = "LLAMA_SERVER_ROUTER_PORT"
 EXIT_COMMAND: Final = "cmd_router_to_child:exit"

@@ -5,7 +5,7 @@ from .builds import RunningBuild as RunningBuild
 from .builds import running_builds as running_builds
 from .engine import Engine as Engine
 from .progress import EngineProgress as EngineProgress
-from .store import Installed as Installed
+from .store import InstalledEngine as InstalledEngine
 from .store import adopt as adopt
 from .store import adopted_directory as adopted_directory
 from .store import chosen_files as chosen_files

@@ -27,7 +27,7 @@ from synaptic.backends.distributed.engine.engine import is_library, locate
 from synaptic.backends.distributed.engine.examine import examine
 from synaptic.backends.distributed.engine.progress import BuildMeter, EngineProgress, ignore_progress
 from synaptic.backends.distributed.engine.source import LLAMA_CPP
-from synaptic.backends.distributed.engine.store import BUILT, MANIFEST, Manifest, look_at, write_manifest
+from synaptic.backends.distributed.engine.store import BUILT, MANIFEST, EngineManifest, look_at, write_manifest
 from synaptic.errors import EngineUnavailable, UsageError
 from synaptic.processes import ChildProcess, python_command, tied
 
@@ -274,7 +274,7 @@ class Build:
 
     def _put(self, finished: Path, place: Path, seconds: float) -> None:
         """Give the engine its name; one that was there before goes away after that."""
-        manifest = Manifest(
+        manifest = EngineManifest(
             key=self.order.key,
             version=self.order.source.version,
             commit=self.order.source.commit,

@@ -31,7 +31,7 @@ BUILT, ADOPTED = "built", "adopted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
+class EngineManifest:
     """What was written beside an engine when it was built.
 
     Attributes:
@@ -53,21 +53,21 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
-class Installed:
+class InstalledEngine:
     """A built engine."""
 
     directory: Path
-    manifest: Manifest
+    manifest: EngineManifest
 
 
-def installed_engines() -> list[Installed]:
+def installed_engines() -> list[InstalledEngine]:
     """Return the engines that were built here, the latest first."""
     directory = paths.engine_dir()
     found = [] if not directory.is_dir() else list(_with_manifest(directory))
     return sorted(found, key=lambda engine: engine.manifest.installed_at, reverse=True)
 
 
-def write_manifest(directory: Path, manifest: Manifest) -> None:
+def write_manifest(directory: Path, manifest: EngineManifest) -> None:
     """Write what is known of a build beside it."""
     (directory / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
 
@@ -178,13 +178,13 @@ async def look_at(files: EngineFiles, origin: str, *, afresh: bool = False) -> E
     return Engine(files=files, facts=facts, identity=identity, origin=origin)
 
 
-def _with_manifest(directory: Path) -> Iterator[Installed]:
+def _with_manifest(directory: Path) -> Iterator[InstalledEngine]:
     for place in directory.iterdir():
         if place.name.startswith("."):  # a build that is not complete
             continue
         with suppress(OSError, ValueError, TypeError):
             document = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
-            yield Installed(place, Manifest(**document))
+            yield InstalledEngine(place, EngineManifest(**document))
 
 
 def _recall(mark: str) -> tuple[EngineFacts, str] | None:

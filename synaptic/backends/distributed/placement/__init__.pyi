@@ -1,14 +1,14 @@
 from .calibration import FEWEST_TOKENS as FEWEST_TOKENS
 from .calibration import Readings as Readings
 from .calibration import learn as learn
+from .decide import place as place
 from .needs import serving_needs as serving_needs
-from .plan import place as place
+from .needs import slot_count as slot_count
 from .predict import UNKNOWN_TOKEN_SECONDS as UNKNOWN_TOKEN_SECONDS
 from .predict import speed_of as speed_of
 from .predict import token_seconds as token_seconds
 from .server_arguments import buffer_name as buffer_name
 from .server_arguments import server_arguments as server_arguments
-from .slots import slot_count as slot_count
 from .types import DeviceVerdict as DeviceVerdict
 from .types import Offer as Offer
 from .types import Placement as Placement

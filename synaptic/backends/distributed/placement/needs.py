@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.placement.slots import slot_count
 from synaptic.backends.distributed.placement.types import ServingNeeds
 from synaptic.errors import UsageError
 
 if TYPE_CHECKING:
     from synaptic.models import ModelShape
     from synaptic.settings import Settings
+
+
+FEWEST: Final = 4
+MOST: Final = 16
+"""Calls that a coordinator serves at once: they share each round trip to the workers, and each takes memory."""
+
+
+def slot_count(settings: Settings, width: int = 0) -> int:
+    """Return the calls at once: as set, else as many as a pipeline is wide, within bounds.
+
+    Args:
+        settings: ``distributed_parallel`` goes before everything else.
+        width: Calls that the pipeline makes at once; 0 where that is not known.
+
+    """
+    return settings.distributed_parallel or max(FEWEST, min(width, MOST))
 
 
 def serving_needs(

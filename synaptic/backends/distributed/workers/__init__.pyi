@@ -1,11 +1,3 @@
-from .check import WorkerLook as WorkerLook
-from .check import WorkerState as WorkerState
-from .check import check_workers as check_workers
-from .check import verdict as verdict
-from .facts import KnownWorker as KnownWorker
-from .facts import LocalKey as LocalKey
-from .facts import recall as recall
-from .facts import remember as remember
 from .fleet import Fleet as Fleet
 from .local import cache_limit as cache_limit
 from .local import local_worker_count as local_worker_count
@@ -25,3 +17,11 @@ from .served import end as end
 from .served import recorded as recorded
 from .served import served_workers as served_workers
 from .tensor_cache import TensorCache as TensorCache
+from .worker_check import WorkerLook as WorkerLook
+from .worker_check import WorkerState as WorkerState
+from .worker_check import check_workers as check_workers
+from .worker_check import verdict as verdict
+from .worker_facts import KnownWorker as KnownWorker
+from .worker_facts import LocalKey as LocalKey
+from .worker_facts import recall as recall
+from .worker_facts import remember as remember

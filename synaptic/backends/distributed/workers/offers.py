@@ -12,22 +12,22 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from synaptic.backends.distributed.placement import Offer, PlannedWorker
-from synaptic.backends.distributed.workers.check import WorkerState, check_worker, check_workers
-from synaptic.backends.distributed.workers.facts import LocalKey, recall, remember
 from synaptic.backends.distributed.workers.local import GIB, local_worker_memory, local_worker_threads
 from synaptic.backends.distributed.workers.machine import available_bytes
 from synaptic.backends.distributed.workers.protocol import Endpoint, ProtocolVersion
 from synaptic.backends.distributed.workers.registry import Worker, WorkerRegistry
+from synaptic.backends.distributed.workers.worker_check import WorkerState, check_worker, check_workers
+from synaptic.backends.distributed.workers.worker_facts import LocalKey, recall, remember
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from synaptic.backends.distributed.engine import Engine
-    from synaptic.backends.distributed.workers.check import WorkerLook
-    from synaptic.backends.distributed.workers.facts import KnownWorker
     from synaptic.backends.distributed.workers.managed import ManagedFacts, ManagedWorker
     from synaptic.backends.distributed.workers.measure import Measurement
     from synaptic.backends.distributed.workers.probe import Device
+    from synaptic.backends.distributed.workers.worker_check import WorkerLook
+    from synaptic.backends.distributed.workers.worker_facts import KnownWorker
     from synaptic.settings import RpcBackendSettings, Settings
 
 MEASURED_FOR_SECONDS: Final = 7 * 24 * 3600.0

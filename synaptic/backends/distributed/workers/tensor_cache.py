@@ -57,7 +57,7 @@ class Stamp(NamedTuple):
 
 
 @dataclass
-class Manifest:
+class CacheManifest:
     """What the store holds.
 
     Attributes:
@@ -217,7 +217,7 @@ class TensorCache:
             _remove([coming])
         return size if new else 0
 
-    def _keep(self, file: Path, stamp: Stamp, manifest: Manifest) -> None:
+    def _keep(self, file: Path, stamp: Stamp, manifest: CacheManifest) -> None:
         """Take a verified file into the store; a file that the store has already becomes a link to that one."""
         place = self._store / file.name
         if file != place and file.name in manifest.tensors and place.exists():
@@ -230,7 +230,7 @@ class TensorCache:
             os.link(file, place)
         manifest.tensors[file.name] = stamp
 
-    def _excess(self, manifest: Manifest) -> list[str]:
+    def _excess(self, manifest: CacheManifest) -> list[str]:
         """Return the names that have to go for the limit, those first that were not read for the longest time.
 
         When a file was read is what the system notes: within a day, mostly.
@@ -247,22 +247,22 @@ class TensorCache:
             excess -= one.st_size
         return gone
 
-    def _drop(self, name: str, manifest: Manifest) -> None:
+    def _drop(self, name: str, manifest: CacheManifest) -> None:
         """Remove a tensor from the store and from every view; a worker that has it open keeps it until it is done."""
         del manifest.tensors[name]
         _remove([self._store / name, *(self.root / _VIEWS).glob(f"*/{_RPC}/{name}")])
 
-    def _read(self) -> Manifest:
+    def _read(self) -> CacheManifest:
         """Return the manifest; a damaged one counts as empty, and all is verified once more."""
         try:
             document = read_json(self._file, missing={})
             tensors = {str(name): Stamp(*map(int, stamp)) for name, stamp in document.get("tensors", {}).items()}
-            return Manifest(tensors, {str(key): str(name) for key, name in document.get("sources", {}).items()})
+            return CacheManifest(tensors, {str(key): str(name) for key, name in document.get("sources", {}).items()})
         except (ValueError, TypeError, AttributeError):
-            return Manifest()
+            return CacheManifest()
 
     @contextlib.contextmanager
-    def _changed(self) -> Iterator[Manifest]:
+    def _changed(self) -> Iterator[CacheManifest]:
         """Hand out the manifest for a change, under a lock, and write it.
 
         Raises:

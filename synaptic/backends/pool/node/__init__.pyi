@@ -1,10 +1,11 @@
-from .access import access_notices as access_notices
-from .access import open_client as open_client
+from .credentials import access_notices as access_notices
+from .credentials import open_client as open_client
 from .failures import CallFailure as CallFailure
 from .failures import judge as judge
 from .health import Health as Health
 from .node import PastError as PastError
 from .node import PoolNode as PoolNode
+from .node_watch import Watch as Watch
 from .snapshot import node_status as node_status
 from .state import NOTHING_CACHED as NOTHING_CACHED
 from .state import CallShape as CallShape
@@ -13,4 +14,3 @@ from .state import NodeState as NodeState
 from .status import Candidate as Candidate
 from .status import Decision as Decision
 from .status import NodeStatus as NodeStatus
-from .watch import Watch as Watch

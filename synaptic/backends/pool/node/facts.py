@@ -15,7 +15,7 @@ from synaptic.models import full_name
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from synaptic.backends.ollama import Installed
+    from synaptic.backends.ollama import InstalledModel
     from synaptic.backends.pool.node.state import NodeState
 
 MOST = 2**63
@@ -55,7 +55,7 @@ class NodeFacts:
 
     """
 
-    installed: tuple[Installed, ...]
+    installed: tuple[InstalledModel, ...]
     digests: Mapping[str, str]
     loaded: Mapping[str, LoadedModel] | None
 

@@ -37,7 +37,7 @@ _NO_OLLAMA = re.compile(r"answered (?:401|403)\b|has no /api/")
 _NEVER_SENT = re.compile(
     r"nothing answers at|does not resolve|no secure connection|is no address of a server|closed by this program"
 )
-"""How :mod:`synaptic.backends.http.errors` words what happens before a request is sent."""
+"""How :mod:`synaptic.backends.http.error_map` words what happens before a request is sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synaptic.backends.http import get_json, new_client
-from synaptic.backends.pool.node.access import access_notices, certificates, node_headers
+from synaptic.backends.pool.node.credentials import access_notices, certificates, node_headers
 from synaptic.backends.pool.node.facts import read_facts
 from synaptic.backends.pool.node.status import ModelStatus, NodeStatus
 from synaptic.errors import BackendError, BackendUnavailable, ConfigError

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from synaptic.backends.ollama import Installed, OllamaBackend
+    from synaptic.backends.ollama import InstalledModel, OllamaBackend
     from synaptic.backends.pool.node.health import Health
     from synaptic.backends.pool.node.state import NodeState
 
@@ -43,7 +43,7 @@ class PoolNode:
     version: str | None = None
     identity: str | None = None
     checked_at: float = 0.0
-    installed: tuple[Installed, ...] = ()
+    installed: tuple[InstalledModel, ...] = ()
     served: int = 0
     errors: int = 0
     history: deque[PastError] = field(default_factory=lambda: deque(maxlen=KEPT_ERRORS))

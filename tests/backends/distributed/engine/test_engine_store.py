@@ -9,7 +9,7 @@ from engine_support import SIGILL, llama_server, stand_in, starts, write_program
 
 from synaptic import paths
 from synaptic.backends.distributed.engine.store import (
-    Manifest,
+    EngineManifest,
     adopt,
     adopted_directory,
     current_engine,
@@ -22,7 +22,7 @@ from synaptic.errors import EngineUnavailable, UsageError
 
 def built(key: str, installed_at: float = 1.0) -> Path:
     directory = stand_in(paths.engine_dir() / key)
-    manifest = Manifest(
+    manifest = EngineManifest(
         key=key, version="1.0", commit="0c1e57098", acceleration="cpu", installed_at=installed_at, build_seconds=60.0
     )
     write_manifest(directory, manifest)

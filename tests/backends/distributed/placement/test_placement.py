@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from placement_support import GIB, MEASURED, MIB, make_offer, make_shape
 
 from synaptic.backends.distributed.placement import predict
-from synaptic.backends.distributed.placement.plan import place
+from synaptic.backends.distributed.placement.decide import place
 from synaptic.backends.distributed.placement.search import EXACT_DEVICES, SearchDevice, fits_alone, search
 from synaptic.backends.distributed.placement.types import Offer, Placement, ServingNeeds
 from synaptic.backends.distributed.workers.measure import Measurement

@@ -13,13 +13,13 @@ from synaptic.backends.distributed.coordinator.buffer_report import check_buffer
 from synaptic.backends.distributed.coordinator.llama_process import LlamaProcess
 from synaptic.backends.distributed.engine.engine import Engine
 from synaptic.backends.distributed.engine.store import look_at
-from synaptic.backends.distributed.placement.plan import place
+from synaptic.backends.distributed.placement.decide import place
 from synaptic.backends.distributed.placement.server_arguments import buffer_name, server_arguments
 from synaptic.backends.distributed.placement.types import Offer, Placement, ServingNeeds
 from synaptic.backends.distributed.workers.managed import ManagedWorker
 from synaptic.messages import ignore_report
 from synaptic.models.download import ensure_model
-from synaptic.models.source import open_model
+from synaptic.models.model_source import open_model
 from synaptic.processes.child import ChildProcess
 from synaptic.processes.ports import free_port
 

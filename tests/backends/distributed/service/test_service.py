@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from distributed_support import LOADING, READY
 
-from synaptic.backends.distributed.coordinator.types import CoordinatorState, CoordinatorStatus
+from synaptic.backends.distributed.coordinator.states import CoordinatorState, CoordinatorStatus
 from synaptic.backends.distributed.service import control as service_control
 from synaptic.backends.distributed.service import service as service_module
 from synaptic.backends.distributed.service.control import Launch, follow, launch, stop

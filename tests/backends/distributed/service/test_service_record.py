@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synaptic import errors
-from synaptic.backends.distributed.coordinator.types import CoordinatorState
+from synaptic.backends.distributed.coordinator.states import CoordinatorState
 from synaptic.backends.distributed.service.record import (
     ServiceFailure,
     ServiceRecord,

@@ -12,8 +12,6 @@ from rpc_support import stand_in_process
 from synaptic.backends.distributed.engine.engine import Engine
 from synaptic.backends.distributed.placement.types import PlannedWorker
 from synaptic.backends.distributed.workers import offers
-from synaptic.backends.distributed.workers.check import WorkerLook, WorkerState
-from synaptic.backends.distributed.workers.facts import KnownWorker, recall
 from synaptic.backends.distributed.workers.local import (
     cache_limit,
     local_worker_count,
@@ -28,9 +26,11 @@ from synaptic.backends.distributed.workers.offers import external_offers, gather
 from synaptic.backends.distributed.workers.probe import Device, WorkerFacts
 from synaptic.backends.distributed.workers.protocol import Endpoint, ProtocolVersion
 from synaptic.backends.distributed.workers.registry import Worker, WorkerRegistry
+from synaptic.backends.distributed.workers.worker_check import WorkerLook, WorkerState
+from synaptic.backends.distributed.workers.worker_facts import KnownWorker, recall
 from synaptic.messages import ignore_report
+from synaptic.settings.endpoints import RpcBackendSettings
 from synaptic.settings.load import Settings
-from synaptic.settings.nodes import RpcBackendSettings
 from synaptic.waiting import Rules
 
 GIB = 1 << 30

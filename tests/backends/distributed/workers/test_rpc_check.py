@@ -7,11 +7,11 @@ import pytest
 from rpc_support import PATIENCE, QUICK, free_port, holding, local
 from rpc_worker import RpcWorker
 
-from synaptic.backends.distributed.workers.check import ENGINE, WorkerState, check_worker, check_workers, verdict
-from synaptic.backends.distributed.workers.facts import recall
 from synaptic.backends.distributed.workers.protocol import Endpoint, ProtocolVersion
 from synaptic.backends.distributed.workers.registry import Worker, WorkerRegistry
 from synaptic.backends.distributed.workers.who_talks import open_links
+from synaptic.backends.distributed.workers.worker_check import ENGINE, WorkerState, check_worker, check_workers, verdict
+from synaptic.backends.distributed.workers.worker_facts import recall
 from synaptic.errors import ExitCode, UsageError
 
 V6, V7 = ProtocolVersion(6, 0, 0), ProtocolVersion(7, 0, 0)

@@ -8,7 +8,6 @@ from rpc_support import PATIENCE, QUICK, local
 from rpc_worker import GIB, RpcWorker
 
 from synaptic import paths
-from synaptic.backends.distributed.workers.facts import recall, remember
 from synaptic.backends.distributed.workers.measure import BLOCK_BYTES, Measurement, measure
 from synaptic.backends.distributed.workers.probe import (
     DEFAULT_LIMITS,
@@ -19,6 +18,7 @@ from synaptic.backends.distributed.workers.probe import (
     conversation,
 )
 from synaptic.backends.distributed.workers.protocol import Endpoint, ProtocolVersion
+from synaptic.backends.distributed.workers.worker_facts import recall, remember
 from synaptic.errors import BackendBusy, ProtocolError
 
 TEN_MIB = 10 * 1024 * 1024  # what is larger goes into a worker's tensor cache, before version 7

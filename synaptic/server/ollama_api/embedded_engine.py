@@ -18,7 +18,7 @@ from synaptic.errors import (
     StreamError,
     StreamFailed,
 )
-from synaptic.server.ollama_api.errors import Refusal, input_too_long, runner_failed, runner_stopped
+from synaptic.server.ollama_api.refusals import Refusal, input_too_long, runner_failed, runner_stopped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from synaptic.backends.http import Reply
+    from synaptic.backends.http import HttpReply
     from synaptic.processes import ChildProcess
 
 NAME = "embedded"
@@ -35,7 +35,7 @@ CRASH_NOTICE = 1.0  # seconds from a cut connection to the news that the child i
 _TOO_LONG = ("too large", "context size", "context length", "physical batch size")
 
 
-class Engine:
+class EmbeddedEngine:
     """A running child and the client that talks to it. Made by :meth:`start`, ended by :meth:`stop`."""
 
     def __init__(self, child: ChildProcess, client: httpx.AsyncClient) -> None:
@@ -53,7 +53,7 @@ class Engine:
         threads: int | None,
         shift: bool,
         on_exit: Callable[[ChildProcess], None],
-    ) -> Engine:
+    ) -> EmbeddedEngine:
         """Load a model; when cancelled, the child is gone before this returns.
 
         Args:
@@ -162,7 +162,7 @@ class Engine:
         except BackendError as error:
             raise await self._refusal(error, answered=False) from error
 
-    def _post(self, path: str, body: Mapping[str, Any]) -> AbstractAsyncContextManager[Reply]:
+    def _post(self, path: str, body: Mapping[str, Any]) -> AbstractAsyncContextManager[HttpReply]:
         return stream_request(self._client, "POST", path, json=body, backend=NAME, node=NAME, read_error=_raw_error)
 
     async def _refusal(self, error: BackendError, *, answered: bool) -> Refusal:

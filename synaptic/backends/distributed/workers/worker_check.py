@@ -9,20 +9,20 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.distributed.workers.facts import recall, remember
 from synaptic.backends.distributed.workers.measure import measure
 from synaptic.backends.distributed.workers.probe import DEFAULT_LIMITS, ask_facts, conversation, resolve
 from synaptic.backends.distributed.workers.protocol import NEWEST_MAJOR, Party, compatible
 from synaptic.backends.distributed.workers.registry import CHECK, Worker, WorkerHeld, WorkerRegistry
 from synaptic.backends.distributed.workers.who_talks import who_talks
+from synaptic.backends.distributed.workers.worker_facts import recall, remember
 from synaptic.errors import BackendBusy, BackendError, BackendUnavailable, ExitCode, ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from synaptic.backends.distributed.workers.facts import KnownWorker
     from synaptic.backends.distributed.workers.probe import ProbeLimits, WorkerFacts
     from synaptic.backends.distributed.workers.protocol import Endpoint, ProtocolVersion
+    from synaptic.backends.distributed.workers.worker_facts import KnownWorker
 
 PATIENCE_SECONDS: Final = 30.0
 """How long a check waits for another check of the same worker."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from synaptic.server.ollama_api.errors import SERVER_ERROR, Refusal, quoted
+from synaptic.server.ollama_api.refusals import SERVER_ERROR, Refusal, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +15,7 @@ OPEN_END = 10  # contexts that a reply without num_predict may fill
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class GenerationOptions:
     """``api.Options`` with Ollama's defaults.
 
     Those that the request did not give are ``None`` where that makes a difference to loading.
@@ -42,11 +42,11 @@ class Options:
     use_mmap: bool | None = None
 
 
-_INTEGERS = {field.name for field in fields(Options) if field.type in {"int", "int | None"}}
-_FLOATS = {field.name for field in fields(Options) if field.type == "float"}
+_INTEGERS = {field.name for field in fields(GenerationOptions) if field.type in {"int", "int | None"}}
+_FLOATS = {field.name for field in fields(GenerationOptions) if field.type == "float"}
 
 
-def read_options(given: Mapping[str, Any]) -> Options:
+def read_options(given: Mapping[str, Any]) -> GenerationOptions:
     """Return the options of a request; an unknown one is ignored, as Ollama does.
 
     Raises:
@@ -54,10 +54,10 @@ def read_options(given: Mapping[str, Any]) -> Options:
 
     """
     values = {name: _read(name, value) for name, value in given.items() if value is not None}
-    return replace(Options(), **{name: value for name, value in values.items() if name in _KNOWN})
+    return replace(GenerationOptions(), **{name: value for name, value in values.items() if name in _KNOWN})
 
 
-_KNOWN = {field.name for field in fields(Options)}
+_KNOWN = {field.name for field in fields(GenerationOptions)}
 
 
 def _read(name: str, value: Any) -> Any:
@@ -100,7 +100,9 @@ class LoadOptions:
     shift: bool
 
 
-def load_options(options: Options, *, default_context: int, trained_context: int | None, shift: bool) -> LoadOptions:
+def load_options(
+    options: GenerationOptions, *, default_context: int, trained_context: int | None, shift: bool
+) -> LoadOptions:
     """Return how ``options`` want the model to be loaded; a context above the trained one is cut to it."""
     wanted = max(options.num_ctx if options.num_ctx is not None else default_context, SHORTEST_CONTEXT)
     return LoadOptions(

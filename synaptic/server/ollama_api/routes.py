@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from synaptic.errors import SynapticError
-from synaptic.server.ollama_api import errors, replies
+from synaptic.server.ollama_api import refusals as errors
+from synaptic.server.ollama_api import replies
+from synaptic.server.ollama_api.generation_options import load_options
 from synaptic.server.ollama_api.guard import is_allowed
 from synaptic.server.ollama_api.loading import expiry
-from synaptic.server.ollama_api.options import load_options
-from synaptic.server.ollama_api.pull import pull_lines
-from synaptic.server.ollama_api.replies import Json, Voice
+from synaptic.server.ollama_api.pull_progress import pull_lines
+from synaptic.server.ollama_api.replies import Json, ReplyForm
 from synaptic.server.ollama_api.requests import Body, read_body
 from synaptic.server.ollama_api.talk import Talk
 
@@ -108,7 +109,7 @@ class OllamaApi:
         started = time.perf_counter_ns()
         name = self._known(body.text("model"))
         talk = Talk.of(body, chat=chat)
-        voice = Voice(body.text("model"), chat)
+        voice = ReplyForm(body.text("model"), chat)
         if talk.is_empty and talk.keep_alive == 0:
             self._scheduler.expire(name)
             return _json(voice.ended("", "unload"))
@@ -183,7 +184,7 @@ class OllamaApi:
         return found
 
 
-def voice_whole(voice: Voice, lines: list[Json]) -> Json:
+def voice_whole(voice: ReplyForm, lines: list[Json]) -> Json:
     """Return the lines of a stream as the one object that is sent without streaming: the last, with all the text."""
     text = "".join(line["message"]["content"] if voice.chat else line["response"] for line in lines)
     whole = dict(lines[-1])

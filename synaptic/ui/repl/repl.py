@@ -13,8 +13,8 @@ from synaptic.errors import ConfigError, ExitCode, SynapticError
 from synaptic.settings import LoadedSettings, Settings, load_settings
 from synaptic.ui import screen
 from synaptic.ui.repl.conversation import Conversation, Turn
-from synaptic.ui.repl.registry import Call
 from synaptic.ui.repl.sessions import serves
+from synaptic.ui.repl.slash_commands import Call
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from synaptic.pipeline import Plan
     from synaptic.runtime import Event, RunResult, RunStatus, Session
     from synaptic.ui.repl.conversation import TurnStatus
-    from synaptic.ui.repl.registry import Command, Registry
     from synaptic.ui.repl.screen import Screen
     from synaptic.ui.repl.sessions import SessionHolder
+    from synaptic.ui.repl.slash_commands import Command, Registry
 
 SESSION_ORIGIN: Final = "/set"
 _ASKED_FOR: Final = frozenset({SESSION_ORIGIN, "-m"})

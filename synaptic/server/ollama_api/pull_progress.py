@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from synaptic.messages import BackendProgress
-from synaptic.server.ollama_api.errors import SERVER_ERROR, Refusal
+from synaptic.server.ollama_api.refusals import SERVER_ERROR, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

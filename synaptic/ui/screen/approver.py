@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, TypeAlias
 from synaptic.errors import OutputInvalid
 from synaptic.runtime import Approval, approve_all
 from synaptic.text import printable
+from synaptic.ui.screen.asking import ask
 from synaptic.ui.screen.editor import EditorFailed, edit, editor_command
 from synaptic.ui.screen.keyboard import Keyboard, persons_keyboard
-from synaptic.ui.screen.question import ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
