@@ -54,6 +54,7 @@ class Deadline:
         "_error",
         "_rang",
         "_task",
+        "_time",
         "_timers",
         "backend",
         "begun",
@@ -75,7 +76,8 @@ class Deadline:
         end: float | None = None,
         timers: Deadlines[Any] | None = None,
     ) -> None:
-        now = asyncio.get_running_loop().time()
+        self._time = asyncio.get_running_loop().time
+        now = self._time()
         self.limits = limits
         self.backend = backend
         self.node = node
@@ -110,11 +112,10 @@ class Deadline:
         """
         if self._error is not None:
             raise self._error
-        item = await self.wait(anext(items))
+        item = await self.wait(items.__anext__())
         if not self.begun:
             self.begun = True
-            now = asyncio.get_running_loop().time()
-            self._timers.ring_by(self.due(now))
+            self._timers.ring_by(self.due(self._time()))
         return item
 
     async def wait(self, work: Awaitable[T]) -> T:
@@ -128,17 +129,20 @@ class Deadline:
         assert task is not None, "runs in a task"
         self._task = task
         self._cancelling = task.cancelling()
-        self.since = now = asyncio.get_running_loop().time()
+        self.since = now = self._time()
         self.waiting = True
         if now >= self.end or not self._timers.is_set:
             self._timers.ring_by(self.due(now))
         try:
             result = await work
         except BaseException as exc:
-            if self._was_ours(task) and isinstance(exc, asyncio.CancelledError) and self._error is not None:
+            self.waiting = False
+            if self._rang and self._was_ours(task) and isinstance(exc, asyncio.CancelledError):
+                assert self._error is not None, "what gave the wait up"
                 raise self._error from exc
             raise
-        if self._was_ours(task):
+        self.waiting = False
+        if self._rang and self._was_ours(task):
             self._error = None  # the work took our cancellation for nothing, and came to its end
         return result
 
@@ -195,10 +199,7 @@ class Deadline:
         return FirstTokenTimeout(f"no token came{source} within {limit:g} s", hint=hint, **where)
 
     def _was_ours(self, task: asyncio.Task[Any]) -> bool:
-        """End the wait, and take our cancellation back; return whether there was one, and none from outside."""
-        self.waiting = False
-        if not self._rang:
-            return False
+        """Take our cancellation back; return whether there was none from outside."""
         self._rang = False
         return task.uncancel() <= self._cancelling
 

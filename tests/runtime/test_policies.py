@@ -179,10 +179,25 @@ async def test_leaving_a_timed_stream_early_closes_it_and_its_timer():
     stream = Timed(inner).stream(ask(idle=60.0, total=60.0))
     await anext(stream)
     await stream.aclose()
+    await asyncio.sleep(0)  # the timer is kept for a call that follows at once
 
     assert inner.active == 0
     scheduled = asyncio.get_running_loop()._scheduled
     assert not [handle for handle in scheduled if "_ring" in repr(handle) and not handle.cancelled()]
+
+
+async def test_calls_that_follow_one_another_share_a_timer_and_a_later_loop_gets_one_of_its_own():
+    timed = Timed(ScriptedBackend(["a b"] * 6))
+
+    async def three() -> int:
+        loop = asyncio.get_running_loop()
+        before = len(loop._scheduled)
+        for _ in range(3):
+            assert [chunk async for chunk in timed.stream(ask(idle=60.0, total=60.0))]
+        return len(loop._scheduled) - before
+
+    assert await three() <= 2
+    assert await asyncio.to_thread(lambda: asyncio.run(three())) in {1, 2}
 
 
 async def test_no_more_calls_than_the_limit_run_at_once():
