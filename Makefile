@@ -5,8 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 Q ?=
 ROOM ?=
-# A file of tests stays with one process, those that take longest first (tests/conftest.py).
-PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Four processes, also on two cores: tests of engines and nodes mostly wait. A file of tests stays with one process,
+# those that take longest first (tests/conftest.py).
+PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK := .venv-lock/bin/uv pip compile --quiet pyproject.toml --group build --universal --python-version 3.11 \

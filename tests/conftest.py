@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -21,6 +22,11 @@ REAL_MODELS = Path(platformdirs.user_cache_dir("synapticllamas")) / "models"
 NOBODY = "127.0.0.1:9"  # the discard port: nothing listens there
 THOROUGH = os.environ.get("TESTS") == "thorough"
 """Whether there is time to try everything in every combination, as at night."""
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it puts into the background so, and every child would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,7 +11,7 @@ from faulty_node import FaultyNode
 from synaptic.agents.definition import Agent
 from synaptic.backends.pool import warm
 from synaptic.backends.pool.backend import PoolBackend
-from synaptic.backends.pool.warm import Wishes
+from synaptic.backends.pool.warm import PreloadRequests
 from synaptic.messages import ChatRequest
 from synaptic.pipeline.loader import Pipeline
 from synaptic.runtime.session import Session
@@ -164,20 +164,20 @@ result: "{{{{ steps.second }}}}"
 async def test_a_wish_waits_until_a_call_is_bound(monkeypatch):
     monkeypatch.setattr(warm, "TOGETHER_SECONDS", 0.01)
     begun = []
-    wishes = Wishes(begun.append)
-    wishes.call_was_bound()
-    wishes.add("a", ChatRequest(messages=(), model="a", num_ctx=1))
-    wishes.add("a", ChatRequest(messages=(), model="a", num_ctx=2))
+    requests = PreloadRequests(begun.append)
+    requests.call_was_bound()
+    requests.add("a", ChatRequest(messages=(), model="a", num_ctx=1))
+    requests.add("a", ChatRequest(messages=(), model="a", num_ctx=2))
     await asyncio.sleep(0.03)
     assert begun == []
-    wishes.call_was_bound()
-    wishes.call_was_bound()
+    requests.call_was_bound()
+    requests.call_was_bound()
     assert begun == [], "what begins together is bound first"
     await asyncio.sleep(0.03)
     assert [request.num_ctx for request in begun] == [2]
-    wishes.call_was_bound()
-    wishes.add("b", ChatRequest(messages=(), model="b"))
-    wishes.call_was_bound()
-    wishes.close()
+    requests.call_was_bound()
+    requests.add("b", ChatRequest(messages=(), model="b"))
+    requests.call_was_bound()
+    requests.close()
     await asyncio.sleep(0.03)
     assert len(begun) == 1
