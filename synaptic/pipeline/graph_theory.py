@@ -38,7 +38,7 @@ def circles(needs: Mapping[str, Iterable[str]]) -> list[tuple[str, ...]]:
     """Return one circle for each set of steps that wait for each other (a strongly connected component).
 
     Args:
-        needs: For each step those that it waits for.
+        needs: For each step those that it waits for; all of them are keys.
 
     Returns:
         In the order of ``needs``: the steps of one circle through the component's first step, which is repeated at

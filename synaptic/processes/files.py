@@ -80,9 +80,9 @@ def _keep_owner_and_mode(descriptor: int, before: os.stat_result) -> None:
 
 def _sync_directory(directory: Path) -> None:
     # The rename itself must survive a power cut; some file systems refuse to sync a directory, which is no failure.
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
             os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        finally:
+            os.close(descriptor)

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
         os.execvp(program, [program, *rest])  # noqa: S606 - the command is ours; no shell is wanted
     except OSError as error:
         # A wrong architecture, a missing loader: the reason goes to the parent, which reads this process's output.
-        os.write(2, f"{program}: {error.strerror or error}\n".encode())
+        os.write(2, os.fsencode(f"{program}: {error.strerror or error}\n"))
         os._exit(126)
 
 

@@ -187,6 +187,7 @@ class Caller:
                 value = _fitting(proposed if given.decision == "accepted" else given.value, shape)
             except OutputInvalid as exc:
                 if not left or given.decision == "accepted":
+                    self.ledger.emit(ApprovalGiven(path, "answer", "refused"))
                     raise
                 request = replace(request, problem=exc.message)
             else:

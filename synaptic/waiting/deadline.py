@@ -147,7 +147,7 @@ class Deadline:
         return result
 
     def give_up(self, error: BackendError) -> None:
-        """Have the task that waits for the next item get ``error``, now or when it asks."""
+        """Have the task that waits get ``error`` now, or when it asks for the next item."""
         if self._error is not None:
             return
         self._error = error

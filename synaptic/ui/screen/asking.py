@@ -83,10 +83,9 @@ def read(typed: str, kind: FieldType) -> Any:
         return typed
     if isinstance(kind, BooleanType):
         return _TRUE_FALSE.get(typed.lower(), typed)
+    if isinstance(kind, ListType) and not typed.startswith("["):
+        return [read(item.strip(), kind.item) for item in typed.split(",") if item.strip()]
     try:
         return json.loads(typed)
     except (ValueError, RecursionError):
-        pass
-    if isinstance(kind, ListType):
-        return [read(item.strip(), kind.item) for item in typed.split(",") if item.strip()]
-    return typed
+        return typed

@@ -115,8 +115,8 @@ async def install(order: BuildOrder, report: EngineReporter = ignore_progress) -
                     if (waited or not order.force) and (there := await _installed(place)) is not None:
                         return Installation(there, was_there=True, waited=waited)
                     return await Build(order, tools, publish).run(place)
-            waited = True
             if (progress := progress_of(order.key)).process is not None:
+                waited = True  # for a build; a process that only looks at the lock has it for an instant
                 report(progress)
             await asyncio.sleep(TICK)
     except OSError as error:

@@ -97,7 +97,8 @@ class _Publisher:
         now = time.monotonic()
         if progress.stage != self._stage or now - self._written >= WRITE_INTERVAL:
             self._stage, self._written = progress.stage, now
-            replace_json(self._file, asdict(progress) | {"process": os.getpid()})
+            with contextlib.suppress(OSError):  # it is only shown: the build goes on
+                replace_json(self._file, asdict(progress) | {"process": os.getpid()})
         self._report(progress)
 
 

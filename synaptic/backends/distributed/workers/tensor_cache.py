@@ -174,11 +174,9 @@ class TensorCache:
             OSError: If something cannot be read or written.
 
         """
-        known = self._read().tensors
         files = _files_in(self._store)
         _remove(file for file in files if file.name.startswith(_COMING) and _age(file) > LEFTOVER_SECONDS)
-        changed = [file for file in files if _is_tensor(file) and Stamp.of(file) != known.get(file.name)]
-        self.admit(_at_once(changed))  # the others are not trusted until their turn comes
+        self.admit(_at_once(self.changed()))  # the others are not trusted until their turn comes
         with self._changed() as manifest:
             for name in [name for name in manifest.tensors if not (self._store / name).exists()]:
                 self._drop(name, manifest)
@@ -193,8 +191,18 @@ class TensorCache:
             OSError: If the manifest cannot be read.
 
         """
-        files = {name: self._store / name for name in self._read().tensors}
-        return {name: files[name] for name, stamp in self._read().tensors.items() if Stamp.of(files[name]) == stamp}
+        known = self._read().tensors
+        return {name: self._store / name for name, stamp in known.items() if Stamp.of(self._store / name) == stamp}
+
+    def changed(self) -> list[Path]:
+        """Return the files of the store that are not trusted: changed, or not verified yet.
+
+        Raises:
+            OSError: If the manifest cannot be read.
+
+        """
+        trusted = self.trusted()
+        return [file for file in _files_in(self._store) if _is_tensor(file) and file.name not in trusted]
 
     def _copy(self, source: str, offset: int, size: int, file: Path) -> int:
         """Copy a tensor of a model into the store; return how many bytes are new in it."""
@@ -220,7 +228,8 @@ class TensorCache:
     def _keep(self, file: Path, stamp: Stamp, manifest: CacheManifest) -> None:
         """Take a verified file into the store; a file that the store has already becomes a link to that one."""
         place = self._store / file.name
-        if file != place and file.name in manifest.tensors and place.exists():
+        known = manifest.tensors.get(file.name)
+        if file != place and known is not None and Stamp.of(place) == known:
             _remove([file])
             _link(place, file)
             return
@@ -238,7 +247,8 @@ class TensorCache:
         if self.limit_bytes is None:
             return []
         status = {name: (self._store / name).stat() for name in manifest.tensors}
-        excess = sum(one.st_size for one in status.values()) - self.limit_bytes
+        waiting = sum(stamp.size for file in self.changed() if (stamp := Stamp.of(file)) is not None)
+        excess = sum(one.st_size for one in status.values()) + waiting - self.limit_bytes
         gone: list[str] = []
         for name, one in sorted(status.items(), key=lambda item: (max(item[1].st_atime, item[1].st_mtime), item[0])):
             if excess <= 0:
@@ -349,6 +359,10 @@ class TensorView:
         for file in files:
             with self._busy, contextlib.suppress(InterruptedError):
                 self._cache.admit([file], self._released)
+        while (changed := self._cache.changed()) and not self._released.is_set():
+            files.append(changed[0])
+            with self._busy, contextlib.suppress(InterruptedError):
+                self._cache.admit(changed[:1], self._released)
         if files and not self._released.is_set():
             with self._busy:
                 self._cache.tidy()
@@ -384,9 +398,10 @@ class TensorView:
 
 
 def _at_once(files: list[Path]) -> list[Path]:
-    """Return the first of some files: as many as are verified at once."""
+    """Return the first of some files: as many as are verified at once, and at least one, however large it is."""
     sizes = [0 if (status := _status(file)) is None else status.st_size for file in files]
-    return [file for file, total in zip(files, accumulate(sizes), strict=True) if total <= VERIFIED_AT_ONCE]
+    fit = [file for file, total in zip(files, accumulate(sizes), strict=True) if total <= VERIFIED_AT_ONCE]
+    return fit or files[:1]
 
 
 def _verified(file: Path, *, stop: threading.Event | None) -> Stamp | None:

@@ -369,3 +369,48 @@ def test_only_so_many_workers_of_one_name(cache: TensorCache, monkeypatch: pytes
         cache.open_view("w")
     view.release()
     cache.open_view("w").release()
+
+
+def test_a_tensor_that_another_process_admits_meanwhile_disturbs_no_reader(cache: TensorCache, monkeypatch):
+    manifests = iter([tensor_cache.CacheManifest(), tensor_cache.CacheManifest({"00" * 8: tensor_cache.Stamp(1, 1)})])
+    monkeypatch.setattr(cache, "_read", lambda: next(manifests))
+
+    assert cache.trusted() == {}
+    assert cache.trusted() == {}
+
+
+def test_a_worker_keeps_its_good_copy_of_a_tensor_that_was_damaged_in_the_store(cache: TensorCache):
+    data = tensor(7)
+    name = digest(cache, data)
+    view = cache.open_view("w")
+    write_as_a_worker(view, name, data)
+    view.adopt()
+    stored = cache.root / "store" / name
+    stored.chmod(0o644)
+    other = cache.open_view("v")
+    copy = write_as_a_worker(other, name, data)
+    stored.write_bytes(tensor(8))
+
+    cache.admit([copy])
+
+    assert cache.trusted()[name].read_bytes() == data
+    assert copy.read_bytes() == data
+    other.release()
+    view.release()
+
+
+def test_a_tensor_larger_than_what_is_verified_at_once_gets_its_turn(cache: TensorCache, monkeypatch):
+    names = set()
+    view = cache.open_view("w")
+    for seed in range(3):
+        names.add(digest(cache, tensor(seed)))
+        write_as_a_worker(view, digest(cache, tensor(seed)), tensor(seed))
+    view.adopt()
+    (cache.root / "store" / "manifest.json").unlink()
+    monkeypatch.setattr(tensor_cache, "VERIFIED_AT_ONCE", SIZE // 2)
+
+    again = reopened(cache, view)
+    again.adopt()
+
+    assert cache.names() == names
+    again.release()
