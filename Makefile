@@ -64,7 +64,7 @@ clean:  ## Remove what was built here (never the user's cache).
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: pyproject.toml requirements/run.txt | $(VENV)/bin/python
 	@echo "setting up (once): the program and its embedded engine" >&2

@@ -130,12 +130,11 @@ def plan_graph(rows: Sequence[PlannedStep]) -> nx.DiGraph[str]:
         around = row.path.rpartition(".")[0]
         graph.add_node(row.path, inside=around or None, **{name: getattr(row, name) for name in _FIELDS})
     for row in rows:
-        prefix = row.path[: row.path.rfind(".") + 1]
         for need in row.needs:
             extra: dict[str, Any] = {"options": list(row.gates[need])} if need in row.gates else {}
-            graph.add_edge(prefix + need, row.path, kind="need", **extra)
+            graph.add_edge(need, row.path, kind="need", **extra)
         if row.fallback is not None:
-            graph.add_edge(row.path, prefix + row.fallback, kind="fallback")
+            graph.add_edge(row.path, row.fallback, kind="fallback")
     return graph
 
 

@@ -26,7 +26,8 @@ steps:
       max: 2
       steps:
         draft: {agent: editor, prompt: "{{ steps.c }}"}
-result: "{{ steps.refine.draft }}"
+        polish: {agent: editor, prompt: "{{ steps.draft }}"}
+result: "{{ steps.refine.polish }}"
 """
 
 
@@ -122,6 +123,8 @@ async def test_a_plan_is_a_graph_of_networkx():
     assert graph.nodes["a"]["agent"] == "planner"
     assert {kind for _, _, kind in graph.edges(data="kind")} == {"need", "fallback"}
     assert graph.edges["c", "d"]["kind"] == "fallback"
+    assert graph.edges["refine.draft", "refine.polish"]["kind"] == "need"
+    assert all(graph.nodes[path]["kind"] for path in graph)
 
 
 def test_the_json_of_a_pipeline_reads_back_as_the_graph(tmp_path):
@@ -138,6 +141,7 @@ def test_the_json_of_a_pipeline_reads_back_as_the_graph(tmp_path):
 
     assert nx.is_directed_acyclic_graph(graph)
     assert set(graph.predecessors("c")) == {"a", "b"}
+    assert set(graph) == {"a", "b", "c", "d", "refine", "refine.draft", "refine.polish"}
 
 
 def test_a_plan_and_a_run_do_without_networkx():

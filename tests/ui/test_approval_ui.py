@@ -308,4 +308,4 @@ def test_a_terminal_that_is_closed_answers_nothing(home: Path):
     with asking(home, "question") as terminal:
         terminal.wait("\n>")
         terminal.type(CTRL_D)
-        assert decision(terminal) == ["refused", None, "the terminal was closed"]
+        assert decision(terminal) == ["refused", None, "the input ended"]

@@ -110,7 +110,9 @@ class AskKind(Kind):
 def _wrong(answer: object, outline: Outline) -> str | None:
     """Return what is wrong with a literal answer; ``None`` if it will do."""
     if outline.spec.output is None:
-        return None if isinstance(answer, str) and answer.strip() else f"it must be text, not {answer!r}"
+        if isinstance(answer, str):
+            return None if answer.strip() else "it is empty"
+        return f"it must be text, not {answer!r}"
     if outline.shape is None:  # which is reported already
         return None
     try:

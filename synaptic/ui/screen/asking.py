@@ -45,7 +45,7 @@ async def ask(request: ApprovalRequest, keyboard: Keyboard, say: Callable[..., N
             problem = exc.message.replace("the reply", "the answer")
         except EOFError:
             say()
-            return Approval("refused", reason="the terminal was closed")
+            return Approval("refused", reason="the input ended")
 
 
 async def _lines(request: ApprovalRequest, keyboard: Keyboard, say: Callable[..., None]) -> Any:
