@@ -12,7 +12,7 @@ PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK := .venv-lock/bin/uv pip compile --quiet pyproject.toml --group build --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock" $(RENEW)
-LOGIC = timeout 900 $(BIN)/python -m pytest -q -n 2 -m "not real_model" \
+LOGIC = timeout 1200 $(BIN)/python -m pytest -q -n 2 -m "not real_model" \
 	tests/text tests/settings tests/agents tests/models tests/pipeline tests/runtime
 
 .DEFAULT_GOAL := help
