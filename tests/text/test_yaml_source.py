@@ -4,7 +4,7 @@ from contextlib import nullcontext, suppress
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from synaptic.errors import PipelineError
@@ -188,6 +188,9 @@ TEXTS = st.lists(st.tuples(st.sampled_from(["", "- "]), VALUES), min_size=1, max
 
 
 @given(st.lists(PIECES, max_size=60).map(lambda pieces: "".join(pieces) + " x"), st.integers(0, 3))
+@example("[]:  x", 1)
+@example("[[[?  x", 3)
+@example("[[a]: b, [c]: d x", 2)
 def test_what_is_not_cut_is_not_deeper_to_the_parser(text: str, depth: int):
     cut = cut_where_too_deep(text, depth)
 
@@ -204,16 +207,21 @@ def test_brackets_are_counted_as_the_parser_counts_them(text: str, depth: int):
 
 
 def deepest(text: str, *, strict: bool = False) -> int:
-    """How many brackets are open at once by PyYAML's own events, as far as it reads; all of it, if strict."""
+    """How many brackets are open at once by PyYAML's own events, as far as it reads; all of it, if strict.
+
+    A mapping without brackets begins where its first key does, which may be a bracket: each place counts once.
+    """
     most = 0
-    open_brackets: list[bool] = []
+    opened: list[int | None] = []
     with nullcontext() if strict else suppress(yaml.YAMLError):
         for event in yaml.parse(text, Loader=yaml.CSafeLoader):
             if isinstance(event, yaml.CollectionStartEvent):
-                open_brackets.append(text[event.start_mark.index] in "[{")
-                most = max(most, sum(open_brackets))
+                place = event.start_mark.index
+                is_new = event.flow_style and text[place] in "[{" and place not in opened
+                opened.append(place if is_new else None)
+                most = max(most, sum(each is not None for each in opened))
             elif isinstance(event, yaml.CollectionEndEvent):
-                open_brackets.pop()
+                opened.pop()
     return most
 
 
