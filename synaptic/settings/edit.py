@@ -230,7 +230,6 @@ def _means(key: str, target: tuple[str, ...]) -> bool:
     return path[: len(target)] == target
 
 
-_SOURCE = "nodes add"
 _LEGACY_URL = "ollama_url"
 
 

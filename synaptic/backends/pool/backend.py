@@ -28,7 +28,7 @@ from synaptic.backends.pool.node import (
 )
 from synaptic.backends.pool.policy import explain
 from synaptic.backends.pool.warm import Preloader, PreloadRequests
-from synaptic.errors import BackendUnavailable, ModelNotFound
+from synaptic.errors import BackendUnavailable
 from synaptic.messages import BackendNotice, ChatRequest, ModelInfo, Reporter, ignore_report
 from synaptic.models import full_name
 
@@ -327,18 +327,6 @@ class PoolBackend:
             if known is None or (entry.info.loaded and not known.info.loaded):
                 merged[entry.info.name] = entry
         return list(merged.values())
-
-
-def from_nodes(settings: Settings, nodes: Sequence[NodeSettings], report: Reporter = ignore_report) -> PoolBackend:
-    """Return a pool over ``nodes``.
-
-    Raises:
-        ModelNotFound: If there are none.
-
-    """
-    if not nodes:
-        raise ModelNotFound("the pool has no nodes", hint="name one: synaptic nodes add http://host:11434")
-    return PoolBackend(settings, nodes, report=report)
 
 
 def _member(key: int, node: NodeSettings, settings: Settings, environ: Mapping[str, str]) -> PoolNode:

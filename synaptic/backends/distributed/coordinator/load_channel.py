@@ -14,7 +14,6 @@ from typing import Any, Final
 from synaptic.backends.distributed.coordinator.states import LoadProgress
 
 ROUTER_VARIABLE: Final = "LLAMA_SERVER_ROUTER_PORT"
-EXIT_COMMAND: Final = "cmd_router_to_child:exit"
 _PREFIX: Final = "cmd_child_to_router:state:"
 _TELLING: Final = 0.02
 """Below this part of a load its speed says nothing of its end."""
