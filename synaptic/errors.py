@@ -31,7 +31,8 @@
     ├── OutputError                exit 1: the model answered, but not in the shape that was asked for
     │   ├── OutputTruncated        the token limit cut the JSON
     │   └── OutputInvalid          valid text, wrong shape
-    ├── ToolError                  exit 1: a tool (a Python function of the person's own) raised
+    ├── ToolError                  exit 1: a tool was called wrongly, or returned what its step does not allow
+    │   └── ToolRaised             the function (a Python function of the person's own) raised
     ├── StepTimeout                exit 1: a tool, a sub-pipeline or a loop took longer than its step allows
     ├── NotApproved                exit 1: a person refused a step's prompt or output
     └── RunError                   exit 1: a run ended without an answer
@@ -301,7 +302,13 @@ class OutputInvalid(OutputError):
 
 
 class ToolError(SynapticError):
-    """A tool raised, or returned what its step does not allow."""
+    """A tool was called wrongly, raised, or returned what its step does not allow."""
+
+
+class ToolRaised(ToolError):
+    """The function of a tool raised. What it needs may be there the next time it is called."""
+
+    retryable: ClassVar[bool] = True
 
 
 class StepTimeout(SynapticError):

@@ -30,7 +30,8 @@ class StepResult:
 
     Attributes:
         id: The step's path.
-        attempts: Calls that were made, the first one included; 0 for a step that calls no model itself.
+        attempts: Calls that were made, the first one included; 0 for a step that calls no model itself
+            and did not try again.
         output: Text, or a value of the output shape; of a cancelled or failed step, the text so far.
         stop_reason: Why the output ends where it ends (``stop``, ``length``; of a loop: ``until``, ``max``,
             ``plateau``; of a skipped step: ``when``, ``not chosen``, ``not needed``, ``lost the race``).

@@ -16,6 +16,7 @@ from synaptic.runtime.events import (
     RunStatus,
     StepFinished,
     StepResult,
+    StepRetried,
     StepStarted,
     StepStatus,
 )
@@ -42,6 +43,7 @@ class Ledger:
         self.emit: EventHandler = emit
         self.results: list[StepResult] = []
         self._started_at = 0.0
+        self._attempts: dict[str, int] = {}
 
     def run_started(self) -> None:
         """Say that the run begins."""
@@ -63,6 +65,11 @@ class Ledger:
         self.emit(StepStarted(path, kind, agent, backend, model, now, width))
         return now
 
+    def tried_again(self, path: str, attempt: int, error: SynapticError, delay: float) -> None:
+        """Say that a step which calls no model itself failed, and tries for the ``attempt``-th time in ``delay`` s."""
+        self._attempts[path] = attempt
+        self.emit(StepRetried(path, attempt, error.message, delay))
+
     def ended(
         self,
         path: str,
@@ -82,6 +89,7 @@ class Ledger:
                 kind=kind,
                 agent=agent,
                 status=status,
+                attempts=self._attempts.pop(path, 0),
                 started_at=started,
                 ended_at=None if started is None else time.time(),
                 output=output,

@@ -3,11 +3,14 @@
 from pathlib import Path
 
 import pytest
+from language_mistakes import LANGUAGE_MISTAKES
 from pipeline_mistakes import CONTEXT, MISTAKES, Mistake
 
 from synaptic.errors import PipelineError, Problem
 from synaptic.pipeline.compiler import compile_pipeline, examine
 from synaptic.pipeline.loader import MAX_PIPELINE_BYTES, Pipeline
+
+ALL = [*MISTAKES, *LANGUAGE_MISTAKES]
 
 
 def problems_of(path: Path) -> tuple[Problem, ...]:
@@ -17,7 +20,7 @@ def problems_of(path: Path) -> tuple[Problem, ...]:
     return caught.value.problems
 
 
-@pytest.mark.parametrize("mistake", MISTAKES, ids=[mistake.name for mistake in MISTAKES])
+@pytest.mark.parametrize("mistake", ALL, ids=[mistake.name for mistake in ALL])
 def test_each_mistake_is_one_located_problem(mistake: Mistake, tmp_path: Path):
     """The same one whether the first is looked for or every one."""
     path = mistake.write(tmp_path)
@@ -34,7 +37,7 @@ def test_each_mistake_is_one_located_problem(mistake: Mistake, tmp_path: Path):
 
 def test_the_names_of_the_rows_are_different():
     assert len(MISTAKES) >= 60
-    assert len({mistake.name for mistake in MISTAKES}) == len(MISTAKES)
+    assert len({mistake.name for mistake in ALL}) == len(ALL)
 
 
 def test_a_file_of_ten_megabytes_is_refused(tmp_path: Path):

@@ -112,6 +112,7 @@ VALID = {
     "self, and no steps": step(repeat={"self": True, "steps": None}),
     "loop": loop(max="inputs.rounds", keep="best", score="steps.b", plateau=2),
     "tool": pipeline({"a": {"tool": "fetch", "with": {"url": "x", "n": [1, None]}}}),
+    "attempts of a tool": pipeline({"a": {"tool": "fetch", "retry": {"attempts": 3}}}),
     "use": pipeline({"a": {"use": "answer"}}),
     "choose": pipeline({"a": {"choose": {"prompt": "x", "options": {"b": "why", "c": {"steps": ["d"]}}}}}),
     "inputs": pipeline(inputs={"a": {}, "b": {"type": "files", "required": True}, "c": {"default": [1]}}),
@@ -193,6 +194,8 @@ WRONG = {
         {"a": {"choose": {"prompt": "x", "options": {"b": "", "c": ""}}, "repeat": {"self": True}}}
     ),
     "model of a tool": pipeline({"a": {"tool": "fetch", "model": "big"}}),
+    "causes of a tool": pipeline({"a": {"tool": "fetch", "retry": {"on": ["busy"]}}}),
+    "repairs of a tool": pipeline({"a": {"tool": "fetch", "retry": {"repairs": 1}}}),
     "idle timeout of a tool": pipeline({"a": {"tool": "fetch", "timeout": {"idle": 3}}}),
     "approved prompt of a tool": pipeline({"a": {"tool": "fetch", "approve": "both"}}),
     "output of a pipeline": pipeline({"a": {"use": "answer", "output": {"a": "string"}}}),

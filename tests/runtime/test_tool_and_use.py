@@ -9,6 +9,7 @@ from run_support import AGENTS, SETTINGS, Run
 from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
 from synaptic.pipeline.loader import Pipeline
 from synaptic.pipeline.tools import tool
+from synaptic.runtime.events import StepRetried
 from synaptic.runtime.session import Session
 
 INNER = """\
@@ -137,3 +138,99 @@ async def test_a_tool_that_fails_says_what_it_raised(step: str, message: str):
     result = await run()
     assert result.status == "failed"
     assert message in str(result.error)
+
+
+def flaky(failures: int):
+    """Return a tool that raises so many times before it answers, and the list of its calls."""
+    calls: list[str] = []
+
+    @tool(name="flaky")
+    def function(text: str) -> str:
+        """Answer, at last."""
+        calls.append(text)
+        if len(calls) <= failures:
+            raise ConnectionError("no route")
+        return text.upper()
+
+    return function, calls
+
+
+@pytest.mark.parametrize(
+    ("retry", "failures", "attempts", "status"),
+    [
+        ("", 1, 0, "failed"),
+        (", retry: {attempts: 1}", 1, 0, "failed"),
+        (", retry: {attempts: 3}", 0, 0, "succeeded"),
+        (", retry: {attempts: 3}", 2, 3, "succeeded"),
+        (", retry: {attempts: 2}", 2, 2, "failed"),
+    ],
+)
+async def test_a_tool_that_raises_is_called_again_as_often_as_its_step_says(
+    retry: str, failures: int, attempts: int, status: str
+):
+    function, calls = flaky(failures)
+    steps = f"  loud: {{tool: flaky, with: {{text: hi}}{retry}}}\n"
+    run = Run(steps, result="{{ steps.loud }}", tools={"flaky": function})
+
+    result = await run()
+
+    loud = run.result_of("loud")
+    assert (loud.status, loud.attempts, result.status) == (status, attempts, status)
+    assert len(calls) == max(attempts, 1)
+    retried = [event for event in run.events if isinstance(event, StepRetried)]
+    assert [(event.path, event.attempt) for event in retried] == [("loud", n) for n in range(2, attempts + 1)]
+    assert all("ConnectionError: no route" in event.error and event.delay > 0 for event in retried)
+
+
+async def test_each_item_of_a_map_has_attempts_of_its_own():
+    seen: set[str] = set()
+
+    @tool(name="once")
+    def function(text: str) -> str:
+        """Raise the first time that it sees a text."""
+        if text not in seen:
+            seen.add(text)
+            raise ConnectionError("no route")
+        return text
+
+    steps = "  all: {tool: once, foreach: '[\"a\", \"b\"]', with: {text: '{{ item }}'}, retry: {attempts: 2}}\n"
+    run = Run(steps, result="{{ steps.all | join }}", tools={"once": function})
+
+    assert (await run()).answer == "ab"
+    assert [run.result_of(f"all[{index}]").attempts for index in (0, 1)] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("step", "calls"),
+    [
+        ("{tool: shouting, with: {text: hi}, output: {loud: string}, retry: {attempts: 3}}", 1),
+        ("{tool: shouting, with: {text: hi}, output: {loud: string}}", 1),
+    ],
+)
+async def test_what_a_tool_returns_is_wrong_however_often_it_is_called(step: str, calls: int):
+    function, called = flaky(0)
+    run = Run(f"  loud: {step}\n", result="{{ steps.loud }}", tools={"shouting": function})
+
+    assert (await run()).status == "failed"
+    assert len(called) == calls
+
+
+async def test_the_defaults_of_a_pipeline_do_not_call_a_tool_twice():
+    function, calls = flaky(1)
+    steps = "  loud: {tool: flaky, with: {text: hi}}\n"
+    run = Run(steps, result="{{ steps.loud }}", head="defaults: {retry: {attempts: 5}}", tools={"flaky": function})
+
+    assert (await run()).status == "failed"
+    assert len(calls) == 1
+
+
+async def test_the_timeout_of_a_tool_bounds_its_attempts_together():
+    function, calls = flaky(100)
+    steps = "  loud: {tool: flaky, with: {text: hi}, retry: {attempts: 20}, timeout: 0.7}\n"
+    run = Run(steps, result="{{ steps.loud }}", tools={"flaky": function})
+
+    result = await run()
+
+    assert "longer than 0.7 s" in str(result.error)
+    assert run.result_of("loud").attempts > 1
+    assert len(calls) < 20

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from synaptic.pipeline.checking import bind_all, parse_shape, parts_of
 from synaptic.pipeline.graph import Work
-from synaptic.pipeline.kinds.kind import Built, Kind, Picture, words
+from synaptic.pipeline.kinds.kind import Built, Json, KeyProblem, Kind, Picture, present, words
 from synaptic.pipeline.spec import Strict
 from synaptic.pipeline.templates import UNKNOWN, of_field
 from synaptic.pipeline.tools import LATER
 from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from synaptic.agents import Shape
     from synaptic.pipeline.checking import SourceFile, View
@@ -36,12 +36,19 @@ class ToolKeys(Strict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledTool(Work):
-    """A call of a Python function; ``shape``, where given, is what its output is checked against."""
+    """A call of a Python function.
+
+    Attributes:
+        shape: What its output is checked against, where one is given.
+        attempts: Most calls, the first one included: a function that raised is called again.
+
+    """
 
     kind: ClassVar[str] = "tool"
     tool: Tool
     arguments: Mapping[str, Binding]
     shape: Shape | None = None
+    attempts: int = 1
 
     @property
     def name(self) -> str:
@@ -56,11 +63,20 @@ class ToolKind(Kind):
     key = "tool"
     keys = ToolKeys
     other_words = words(tool="function call run action")
-    takes = frozenset({"inputs", "output"})
+    takes = frozenset({"inputs", "output", "retry"})
     advice = "a tool calls no model: remove it"
     elsewhere: ClassVar = {"prompt": "a tool gets its arguments with 'with'"}
     default_timeout = True
     picture = Picture(label="tool ", fill="#e2f3e3", outline="barred", mermaid=("[[", "]]"), dot="shape=component")
+
+    def problems(self, spec: Any) -> Iterator[KeyProblem]:
+        """Return which parts of ``retry`` say nothing of a tool."""
+        if spec.retry.on is not None:
+            message = "a step with 'tool' has no causes to choose from: its function is called again whatever it raised"
+            yield KeyProblem(message, ("retry", "on"), "remove it")
+        if spec.retry.repairs is not None:
+            message = "a step with 'tool' has no 'repairs': no model is there to be told what was wrong"
+            yield KeyProblem(message, ("retry", "repairs"), "write 'attempts'")
 
     def outline(self, file: SourceFile, outline: Outline) -> None:
         """Look up the tool; the output has the step's shape, else what the function says that it returns."""
@@ -91,4 +107,12 @@ class ToolKind(Kind):
             else:
                 file.report.at_key(message, (*outline.path, "with", argument), suggestion)
         arguments = {name: value.binding for name, value in bound.items() if value is not None}
-        return Built(CompiledTool(tool=tool, arguments=arguments, shape=outline.shape), parts_of(bound))
+        # The defaults of a pipeline are not asked: only who wrote the step knows whether calling twice does harm.
+        attempts = outline.spec.retry.attempts or 1
+        work = CompiledTool(tool=tool, arguments=arguments, shape=outline.shape, attempts=attempts)
+        return Built(work, parts_of(bound))
+
+    def rules(self) -> list[Json]:
+        """Return that ``retry`` of a tool counts attempts, and nothing else."""
+        attempts_only = {"properties": {"on": {"type": "null"}, "repairs": {"type": "null"}}}
+        return [{"if": present("tool"), "then": {"properties": {"retry": attempts_only}}}]

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeAlias, TypeVar, overload
 
 from pydantic import BaseModel
 
-from synaptic.errors import Problem, ToolError, UsageError
+from synaptic.errors import Problem, ToolError, ToolRaised, UsageError
 from synaptic.pipeline.templates import UNKNOWN, StaticType
 from synaptic.pipeline.tools.parameters import Parameter, UnusableType, hints_of, static_type
 from synaptic.pipeline.tools.threads import Raised, in_thread
@@ -149,7 +149,8 @@ class Tool:
         dropped.
 
         Raises:
-            ToolError: If an argument has the wrong type, the function raises, or the result is not JSON-like data.
+            ToolError: If an argument has the wrong type, or the result is not JSON-like data.
+            ToolRaised: If the function raises.
 
         """
         values = self._values(arguments)
@@ -188,9 +189,9 @@ class Tool:
     def _of_me(self, message: str) -> str:
         return f"the tool {self.name!r}: {message}"
 
-    def _failed(self, error: BaseException) -> ToolError:
+    def _failed(self, error: BaseException) -> ToolRaised:
         text = str(error).strip()
-        return ToolError(f"the tool {self.name!r} raised {type(error).__name__}{f': {text}' if text else ''}")
+        return ToolRaised(f"the tool {self.name!r} raised {type(error).__name__}{f': {text}' if text else ''}")
 
 
 @overload

@@ -1,15 +1,19 @@
-"""How a step with ``tool`` runs: a Python function is called, and what it returns is checked."""
+"""How a step with ``tool`` runs: a Python function is called, again where it raised, and what it returns is checked."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
-from synaptic.errors import OutputInvalid, ToolError
+from synaptic.errors import OutputInvalid, ToolError, ToolRaised
 from synaptic.pipeline.kinds.tool import CompiledTool
 from synaptic.runtime.caller import values_of
 from synaptic.runtime.kinds.whole_step import run_whole
+from synaptic.waiting import Rules
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from synaptic.pipeline import CompiledStep
     from synaptic.runtime.runner import StepRunner
     from synaptic.runtime.scope import StepContext
@@ -19,11 +23,23 @@ async def run(runner: StepRunner, step: CompiledStep, context: StepContext) -> A
     """Return what the function returns; raises as :func:`run_whole` does."""
     work = step.work
     assert isinstance(work, CompiledTool), "the compiler gives a tool step its tool"
-    return await run_whole(runner, step, context, lambda: _call(work, context))
+    return await run_whole(runner, step, context, lambda: _call(runner, work, context))
 
 
-async def _call(tool: CompiledTool, context: StepContext) -> Any:
-    output = await tool.tool.call(values_of(tool.arguments, context))
+async def _call(runner: StepRunner, tool: CompiledTool, context: StepContext) -> Any:
+    arguments = values_of(tool.arguments, context)
+    for attempt in range(1, tool.attempts):
+        try:
+            return await _once(tool, arguments)
+        except ToolRaised as exc:
+            delay = Rules.RETRY.delay(attempt)
+            runner.ledger.tried_again(context.path, attempt + 1, exc, delay)
+        await asyncio.sleep(delay)
+    return await _once(tool, arguments)
+
+
+async def _once(tool: CompiledTool, arguments: Mapping[str, Any]) -> Any:
+    output = await tool.tool.call(arguments)
     if tool.shape is None:
         return output
     try:
