@@ -1,5 +1,6 @@
 """What every test gets: a home of its own, no settings of the machine, no local Ollama."""
 
+import asyncio
 import os
 import re
 import signal
@@ -15,11 +16,14 @@ import pytest_asyncio
 from synaptic import paths
 from synaptic.backends.embedded.backend import EmbeddedBackend
 from synaptic.messages import ChatRequest, Chunk
+from synaptic.models import ensure_model
+from synaptic.processes import lock
 from synaptic.settings.load import Settings
 
 AGENTS = Path(__file__).parents[1] / "agents"
 REAL_MODELS = Path(platformdirs.user_cache_dir("synapticllamas")) / "models"
 NOBODY = "127.0.0.1:9"  # the discard port: nothing listens there
+FETCH_SECONDS = 900.0
 THOROUGH = os.environ.get("TESTS") == "thorough"
 """Whether there is time to try everything in every combination, as at night."""
 
@@ -34,6 +38,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that run a real model first: they take longest, and a file stays with one process (loadfile)."""
     long = {item.path for item in items if item.get_closest_marker("real_model")}
     items.sort(key=lambda item: item.path not in long)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fetch the embedded model before the first test, once for all processes: a node says at its start what it has."""
+    if not session.config.option.collectonly and any(item.get_closest_marker("real_model") for item in session.items):
+        REAL_MODELS.mkdir(parents=True, exist_ok=True)
+        with (REAL_MODELS / ".fetching.lock").open("w") as turn:
+            lock(turn.fileno(), patience=FETCH_SECONDS)
+            asyncio.run(ensure_model(print))
 
 
 @pytest.fixture
