@@ -7,6 +7,7 @@ from .continuation import Departed as Departed
 from .continuation import Way as Way
 from .deadline import Deadline as Deadline
 from .deadline import Deadlines as Deadlines
+from .deadline import in_time as in_time
 from .priority_queue import PATIENCE as PATIENCE
 from .priority_queue import PriorityQueue as PriorityQueue
 from .priority_queue import QueueEntry as QueueEntry

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from synaptic.errors import BackendError, CallTimeout, FirstTokenTimeout, IdleTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 
     from synaptic.messages import Timeouts
 
@@ -91,7 +91,7 @@ class Deadline:
         self._cancelling = 0
         self._error: BackendError | None = None
         self._rang = False
-        self._timers.add(self, now)
+        self._timers.add(self)
 
     def __enter__(self) -> Self:
         return self
@@ -110,41 +110,62 @@ class Deadline:
             BackendError: If the call was given up; else what the stream raises.
 
         """
-        if self._error is not None:
-            raise self._error
-        item = await self.wait(items.__anext__())
-        if not self.begun:
-            self.begun = True
-            self._timers.ring_by(self.due(self._time()))
+        item = await self.wait(items.__anext__)
+        self.begun = True
         return item
 
-    async def wait(self, work: Awaitable[T]) -> T:
+    async def wait(self, work: Callable[[], Awaitable[T]]) -> T:
         """Return the result of ``work``; a deadline that passes meanwhile cancels it.
 
         Raises:
             BackendError: As :meth:`next` does.
 
         """
+        task = self.begin()
+        try:
+            result = await work()
+        except BaseException as exc:
+            self.failed(task, exc)
+            raise
+        self.done(task)
+        return result
+
+    def begin(self) -> asyncio.Task[Any]:
+        """Note that the current task waits from now on, and return the task.
+
+        Raises:
+            BackendError: If the call was given up.
+
+        """
+        if self._error is not None:
+            raise self._error
         task = asyncio.current_task()
         assert task is not None, "runs in a task"
         self._task = task
         self._cancelling = task.cancelling()
         self.since = now = self._time()
         self.waiting = True
-        if now >= self.end or not self._timers.is_set:
+        if not self.begun or now >= self.end or self._timers.timer is None:
             self._timers.ring_by(self.due(now))
-        try:
-            result = await work
-        except BaseException as exc:
-            self.waiting = False
-            if self._rang and self._was_ours(task) and isinstance(exc, asyncio.CancelledError):
-                assert self._error is not None, "what gave the wait up"
-                raise self._error from exc
-            raise
+        return task
+
+    def done(self, task: asyncio.Task[Any]) -> None:
+        """Note that the wait is over and brought something."""
         self.waiting = False
         if self._rang and self._was_ours(task):
             self._error = None  # the work took our cancellation for nothing, and came to its end
-        return result
+
+    def failed(self, task: asyncio.Task[Any], exc: BaseException) -> None:
+        """Note that the wait ended with ``exc``.
+
+        Raises:
+            BackendError: What gave the wait up, if that is why it ended.
+
+        """
+        self.waiting = False
+        if self._rang and self._was_ours(task) and isinstance(exc, asyncio.CancelledError):
+            assert self._error is not None, "what gave the wait up"
+            raise self._error from exc
 
     def give_up(self, error: BackendError) -> None:
         """Have the task that waits get ``error`` now, or when it asks for the next item."""
@@ -163,11 +184,14 @@ class Deadline:
         """Return when to look at it again, if nothing comes."""
         if self._error is not None:
             return inf
-        limit = self._limit
+        limit, idle = self._limit, self.limits.idle
         if not self.waiting:
             later = now + (inf if limit is None else max(limit, SHORTEST_SECONDS))
             return min(later, self.end) if now < self.end else later
-        return min(self.end, inf if limit is None else self.since + limit)
+        when = self.end if limit is None else min(self.end, self.since + limit)
+        if not self.begun and idle is not None:  # the first item may come at any time, and sets no timer
+            return min(when, now + max(idle, SHORTEST_SECONDS))
+        return when
 
     def look(self, now: float) -> None:
         """Give up the wait if it is over."""
@@ -208,11 +232,16 @@ DeadlineT = TypeVar("DeadlineT", bound=Deadline)
 
 
 class Deadlines(Generic[DeadlineT]):
-    """The deadlines that share one timer."""
+    """The deadlines that share one timer.
+
+    Attributes:
+        timer: Rings when the earliest of them could be over; ``None`` where none is waited for.
+
+    """
 
     def __init__(self) -> None:
         self._deadlines: set[DeadlineT] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self.timer: asyncio.TimerHandle | None = None
 
     def __iter__(self) -> Iterator[DeadlineT]:
         return iter(tuple(self._deadlines))
@@ -220,15 +249,9 @@ class Deadlines(Generic[DeadlineT]):
     def __len__(self) -> int:
         return len(self._deadlines)
 
-    @property
-    def is_set(self) -> bool:
-        """Whether the timer runs."""
-        return self._timer is not None
-
-    def add(self, deadline: DeadlineT, now: float) -> None:
-        """Watch a deadline from now on."""
+    def add(self, deadline: DeadlineT) -> None:
+        """Watch a deadline from its first wait on."""
         self._deadlines.add(deadline)
-        self.ring_by(deadline.due(now))
 
     def remove(self, deadline: DeadlineT) -> None:
         """Watch it no longer."""
@@ -238,27 +261,27 @@ class Deadlines(Generic[DeadlineT]):
 
     def stop(self) -> None:
         """Take the timer away."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
     def ring_by(self, when: float) -> None:
         """Look at the deadlines at the time ``when``, if not before."""
-        if when == inf or (self._timer is not None and self._timer.when() <= when):
+        if when == inf or (self.timer is not None and self.timer.when() <= when):
             return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(when, self._ring)
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = asyncio.get_running_loop().call_at(when, self._ring)
 
     def _ring(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        due = now if self._timer is None else self._timer.when()
-        self._timer = None
+        due = now if self.timer is None else self.timer.when()
+        self.timer = None
         if now - due > LATE_SECONDS:
             for deadline in self._deadlines:
                 deadline.held_up(now)
-            self._timer = loop.call_at(now + GRACE_SECONDS, self._ring)
+            self.timer = loop.call_at(now + GRACE_SECONDS, self._ring)
             return
         again = inf
         for deadline in self:
@@ -266,3 +289,31 @@ class Deadlines(Generic[DeadlineT]):
                 deadline.look(now)
             again = min(again, deadline.due(now))
         self.ring_by(again)
+
+
+async def in_time(
+    items: AsyncGenerator[T], limits: Timeouts, *, backend: str, timers: Deadlines[Any]
+) -> AsyncGenerator[T]:
+    """Yield the items of a stream, each within its limit, and close the stream at the end.
+
+    Raises:
+        BackendError: As :meth:`Deadline.next` does.
+
+    """
+    deadline = Deadline(limits, backend=backend, timers=timers)
+    try:
+        while True:
+            task = deadline.begin()  # next() written out: every token of a run passes here
+            try:
+                item = await items.__anext__()
+            except StopAsyncIteration:
+                return
+            except BaseException as exc:
+                deadline.failed(task, exc)
+                raise
+            deadline.done(task)
+            deadline.begun = True
+            yield item
+    finally:
+        deadline.close()
+        await items.aclose()

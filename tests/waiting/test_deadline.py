@@ -91,9 +91,9 @@ async def test_an_end_that_has_passed_before_the_wait_ends_a_wait_and_nothing_th
 
 async def test_any_work_may_be_bounded():
     with bounded(total=60.0) as deadline:
-        assert await deadline.wait(asyncio.sleep(0, "done")) == "done"
+        assert await deadline.wait(lambda: asyncio.sleep(0, "done")) == "done"
     with bounded(total=SHORT) as deadline, pytest.raises(CallTimeout):
-        await deadline.wait(asyncio.sleep(60))
+        await deadline.wait(lambda: asyncio.sleep(60))
 
 
 @pytest.mark.parametrize("turns", TURNS)
@@ -166,8 +166,8 @@ async def test_work_that_takes_the_cancellation_for_nothing_gives_its_result():
             return "still here"
 
     with bounded(SHORT) as deadline:
-        assert await deadline.wait(stubborn()) == "still here"
-        assert await deadline.wait(asyncio.sleep(0, "and on")) == "and on"
+        assert await deadline.wait(stubborn) == "still here"
+        assert await deadline.wait(lambda: asyncio.sleep(0, "and on")) == "and on"
     assert asyncio.current_task().cancelling() == 0
 
 

@@ -89,7 +89,7 @@ class DistributedCall:
         end = None if total is None else asyncio.get_running_loop().time() + total
         while True:
             with self._deadline(Timeouts(total=total), end) as deadline:
-                serving = await deadline.wait(self._coordinator.ready())
+                serving = await deadline.wait(self._coordinator.ready)
             try:
                 async with contextlib.aclosing(self._attempt(serving, end)) as chunks:
                     async for chunk in chunks:
