@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from synaptic.backends.base import Backend, BackendContext, capabilities_of, create_backend
 from synaptic.errors import BackendError, BackendUnavailable, ModelNotFound
 from synaptic.messages import BackendNotice, Reporter, Route
-from synaptic.models import has_model
+from synaptic.models import has_model, pull_hint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -212,10 +212,8 @@ class _Router:
         model = self.settings.model
         reasons = "; ".join(refusals)
         if pool.answers:
-            pull = f"ollama pull {model or 'llama3.2'}"
-            return ModelNotFound(
-                f"no node can serve {model or 'a model'} ({reasons})", hint=f"run on one of them: {pull}"
-            )
+            hint = pull_hint(model, pool.model_names(), run="run on one of them")
+            return ModelNotFound(f"no node can serve {model or 'a model'} ({reasons})", hint=hint)
         return BackendUnavailable(
             f"nothing can serve {model or 'the call'} ({reasons})",
             hint="start Ollama there (ollama serve), or look at them with: synaptic nodes check",

@@ -12,5 +12,9 @@ from .layers import LayerShape as LayerShape
 from .layers import ModelShape as ModelShape
 from .model_source import list_models as list_models
 from .model_source import open_model as open_model
+from .names import SUGGESTED_MODEL as SUGGESTED_MODEL
+from .names import did_you_mean_model as did_you_mean_model
 from .names import full_name as full_name
 from .names import has_model as has_model
+from .names import name_key as name_key
+from .names import pull_hint as pull_hint

@@ -12,6 +12,7 @@ from synaptic.errors import ModelFileError, ModelNotFound, UsageError
 from synaptic.messages import ModelInfo
 from synaptic.models.download import MODEL_NAME, ModelStore
 from synaptic.models.gguf_file import part_paths, read_shape
+from synaptic.models.names import SUFFIX, did_you_mean_model, is_written_as_path, name_key
 from synaptic.models.ollama_store import (
     Stored,
     Stores,
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
     from synaptic.models.layers import ModelShape
 
-SUFFIX: Final = ".gguf"
-PATH_STARTS: Final = ("/", "./", "../", "~", ".\\", "..\\", "\\")
 MOST_NAMES: Final = 12
 """How many names a message lists."""
 
@@ -83,7 +82,7 @@ def find_model(name_or_path: str, environ: Mapping[str, str]) -> Source:
     if is_path(name):
         return Source(name, _present(_path(name, environ)))
     embedded = _embedded()
-    if name == embedded.name and embedded.files:
+    if name_key(name) == name_key(embedded.name) and embedded.files:
         return embedded
     stores = look_in(store_places(environ))
     wanted = parse_name(name)
@@ -96,9 +95,8 @@ def find_model(name_or_path: str, environ: Mapping[str, str]) -> Source:
 
 def is_path(name: str) -> bool:
     """Return whether a name means a file: by how it is written, or because there is such a file."""
-    written = name.startswith(PATH_STARTS) or name.lower().endswith(SUFFIX) or (os.sep == "\\" and "\\" in name)
     try:
-        return written or Path(name).is_file()
+        return is_written_as_path(name) or Path(name).is_file()
     except OSError:  # a directory of that name may not be looked into
         return False
 
@@ -184,12 +182,14 @@ def _not_found(name: str, stores: Stores, embedded: Source) -> ModelNotFound:
     full = name if wanted is None else wanted.text(stores.home)
     if not known:
         suggestion = "no model of Ollama's is there"
-    elif nearest(full, known) or len(known) <= MOST_NAMES:
+    elif near := did_you_mean_model(full, known):
+        suggestion = near
+    elif len(known) <= MOST_NAMES:
         suggestion = did_you_mean(full, known)
     else:
         suggestion = f"known: {_some(known)}"
     lines = [suggestion, f"looked in {', '.join(str(place) for place in stores.looked_in)}"]
-    if name == embedded.name:
+    if name_key(name) == name_key(embedded.name):
         lines.append("the model that comes with this program is fetched when it is first asked without any Ollama")
     else:
         lines.append(f"run: ollama pull {name}  or name a {SUFFIX} file")

@@ -2,7 +2,7 @@
 
 Ollama's store is two directories: ``manifests/HOST/NAMESPACE/MODEL/TAG``, JSON that lists layers by kind and digest,
 and ``blobs/sha256-HEX``, the layers. Nothing is asked of Ollama itself, so it need not run. The host of Ollama's own
-library is not written here: it is whichever directory of hosts holds the namespace ``library``.
+library is whichever directory of hosts holds the namespace ``library``.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from synaptic.errors import ModelFileError
+from synaptic.models.names import LATEST, LIBRARY, split_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-LIBRARY: Final = "library"
-LATEST: Final = "latest"
 KIND: Final = "application/vnd.ollama.image."
 MODEL_KIND: Final = KIND + "model"
 TENSOR_KIND: Final = KIND + "tensor"
@@ -28,7 +27,6 @@ ADAPTER_KIND: Final = KIND + "adapter"
 PROJECTOR_KIND: Final = KIND + "projector"
 DIGEST: Final = re.compile(r"sha256[:-]([0-9a-f]{64})")
 MOST_MANIFEST_BYTES: Final = 8 << 20
-MOST_PARTS: Final = 3  # of a name: host, namespace, model
 
 SYSTEM_PLACES: Final = (
     "/usr/share/ollama/.ollama/models",
@@ -126,15 +124,11 @@ def parse_name(text: str) -> OllamaName | None:
 
     ``None`` if it cannot be a name of Ollama's.
     """
-    *places, last = text.split("/")
-    model, _, tag = last.partition(":")
-    parts = [*places, model, tag or LATEST]
-    if len(places) >= MOST_PARTS or not all(_is_part(part) for part in parts):
-        return None
-    namespace = places[-1] if places else LIBRARY
-    return OllamaName(
-        host=places[0] if len(places) == MOST_PARTS - 1 else "", namespace=namespace, model=model, tag=tag or LATEST
-    )
+    host, namespace, model, tag = split_name(text)
+    name = OllamaName(host=host, namespace=namespace or LIBRARY, model=model, tag=tag or LATEST)
+    written = text.strip().rpartition("://")[2].split("/")
+    parts = (*written[:-1], name.model, name.tag, name.host or name.model)
+    return name if all(_is_part(part) for part in parts) else None
 
 
 def _is_part(part: str) -> bool:

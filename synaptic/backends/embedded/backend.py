@@ -30,7 +30,7 @@ from synaptic.errors import (
     StreamTruncated,
 )
 from synaptic.messages import BackendNotice, ChatRequest, ModelInfo, ReplyChunk, Reporter, ignore_report
-from synaptic.models import MODEL_NAME, ModelStore, check_model_file
+from synaptic.models import MODEL_NAME, ModelStore, check_model_file, name_key
 from synaptic.processes import ChildProcess, describe_exit, python_command
 from synaptic.waiting import Rules
 
@@ -192,7 +192,7 @@ class EmbeddedBackend:
         names = {self.model_name}
         if self._settings.embedded_model is None:
             names |= {MODEL_NAME.partition(":")[0], Path(self._store.artifact.member).stem}
-        if wanted is not None and wanted not in names:
+        if wanted is not None and name_key(wanted) not in {name_key(name) for name in names}:
             raise ModelNotFound(
                 f"the embedded engine has {self.model_name!r} only, not {wanted!r}",
                 hint=f"for {wanted!r} install Ollama and pull it, or set embedded_model to the path of a GGUF file",

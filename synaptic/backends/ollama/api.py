@@ -30,7 +30,7 @@ from synaptic.errors import (
     StreamFailed,
 )
 from synaptic.messages import ChatRequest, Delta, Finished, FinishReason, ModelInfo, Timings, Usage
-from synaptic.models import full_name
+from synaptic.models import SUGGESTED_MODEL, full_name, name_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,8 +42,6 @@ DEFAULT_PORT = 11434
 REPEAT_PENALTY = 1.1
 MEMORY_SHARE = 0.8
 """Part of the memory that weights may take: the rest is for the KV cache, compute buffers and everything else."""
-
-SUGGESTED_MODEL = "llama3.2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,8 +215,8 @@ def error_for(text: str, *, model: str, node: str) -> BackendError | None:
 
 def merge_models(tags: JsonObject, loaded: JsonObject) -> list[InstalledModel]:
     """Return the models of ``/api/tags`` with what ``/api/ps`` knows of them; malformed entries are skipped."""
-    running = {full_name(name): entry for name, entry in _entries(loaded)}
-    return [_installed(full_name(name), entry, running.get(full_name(name))) for name, entry in _entries(tags)]
+    running = {name_key(name): entry for name, entry in _entries(loaded)}
+    return [_installed(full_name(name), entry, running.get(name_key(name))) for name, entry in _entries(tags)]
 
 
 def trained_context(shown: JsonObject) -> int | None:

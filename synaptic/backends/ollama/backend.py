@@ -24,7 +24,6 @@ from synaptic.backends.http import (
 )
 from synaptic.backends.ollama.api import (
     NAME,
-    SUGGESTED_MODEL,
     Defaults,
     InstalledModel,
     chat_payload,
@@ -39,7 +38,7 @@ from synaptic.backends.ollama.api import (
     trained_context,
 )
 from synaptic.errors import BackendUnavailable, ModelNotFound, ProtocolError, RequestRejected, StreamTruncated
-from synaptic.models import full_name, has_model
+from synaptic.models import has_model, name_key, pull_hint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -184,7 +183,7 @@ class OllamaBackend:
             missing = f"does not have {model!r}" if model else "has no model"
             raise ModelNotFound(
                 f"no node can serve {model or 'a model'} ({self.node}: {missing})",
-                hint=f"run: ollama pull {model or SUGGESTED_MODEL}",
+                hint=pull_hint(model, [info.name for info in models]),
                 backend=NAME,
                 node=self.node,
             )
@@ -214,9 +213,11 @@ class OllamaBackend:
         model = request.model or await self.default_model()
         wanted = self._defaults.num_ctx if request.num_ctx is None else request.num_ctx
         if wanted is None:
-            listed = full_name(model)
+            listed = name_key(model)
             infos = [entry.info for entry in await self._installed()]
-            wanted = next((info.context_length for info in infos if info.name == listed and info.loaded), None)
+            wanted = next(
+                (info.context_length for info in infos if name_key(info.name) == listed and info.loaded), None
+            )
         trained = None if wanted is None else await self._trained_context(model)
         return wanted if wanted is None or trained is None else min(wanted, trained)
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from synaptic.backends.base import BackendContext, BackendKind, Finding
 from synaptic.backends.http import without_password
-from synaptic.backends.ollama.api import NAME, SUGGESTED_MODEL, default_url
+from synaptic.backends.ollama.api import NAME, default_url
 from synaptic.backends.ollama.backend import OllamaBackend
 from synaptic.backends.pool import inspect_nodes, open_client
 from synaptic.errors import BackendUnavailable, ConfigError
+from synaptic.models import SUGGESTED_MODEL
 from synaptic.settings import read_node
 
 if TYPE_CHECKING:

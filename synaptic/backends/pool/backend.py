@@ -30,7 +30,7 @@ from synaptic.backends.pool.policy import explain
 from synaptic.backends.pool.warm import Preloader, PreloadRequests
 from synaptic.errors import BackendUnavailable
 from synaptic.messages import BackendNotice, ChatRequest, ModelInfo, Reporter, ignore_report
-from synaptic.models import full_name
+from synaptic.models import full_name, name_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -174,7 +174,7 @@ class PoolBackend:
         if request.model is None:
             request = replace(request, model=await self.default_model())
         assert request.model is not None, "chosen above"
-        call = PoolCall(self._services, request, full_name(request.model), chain(request.messages))
+        call = PoolCall(self._services, request, name_key(request.model), chain(request.messages))
         async with aclosing(call.stream()) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -209,7 +209,7 @@ class PoolBackend:
 
         """
         await self.start()
-        model = full_name(request.model or await self.default_model())
+        model = name_key(request.model or await self.default_model())
         states = [state for node in self._states if (state := node.models.get(model)) is not None]
         return self._services.contexts.length(model, request.num_ctx, states)
 
@@ -217,6 +217,10 @@ class PoolBackend:
     def answers(self) -> bool:
         """Whether any node has answered."""
         return any(member.version is not None for member in self.members.values())
+
+    def model_names(self) -> list[str]:
+        """Return the names of the models that the nodes have listed, as they write them."""
+        return [entry.info.name for member in self.members.values() for entry in member.installed]
 
     def refusals(self, model: str | None) -> list[str]:
         """Return for each node why it cannot serve ``model``, once the pool was started; nothing if one can.
@@ -232,7 +236,9 @@ class PoolBackend:
                 f"{member.state.name}: {member.health.reason if member.version is None else 'has no model'}"
                 for member in self.members.values()
             ]
-        return self.dispatcher.refusals(CallShape(full_name(model), num_ctx=self._options.num_ctx))
+        return self.dispatcher.refusals(
+            CallShape(name_key(model), num_ctx=self._options.num_ctx, asked=full_name(model))
+        )
 
     def prepare(self, request: ChatRequest) -> None:
         """Have the model of a request that will follow loaded where it will be served; returns at once.
@@ -241,7 +247,7 @@ class PoolBackend:
         its node.
         """
         if request.model is not None and not self._closed:
-            self._preloads.add(full_name(request.model), request)
+            self._preloads.add(name_key(request.model), request)
 
     def statuses(self) -> list[NodeStatus]:
         """Return how each node stands, in the order in which they were named."""
@@ -287,7 +293,7 @@ class PoolBackend:
 
     def _load_ahead(self, request: ChatRequest) -> None:
         assert request.model is not None, "only such are wished for"
-        model = full_name(request.model)
+        model = name_key(request.model)
         states = [state for node in self._states if (state := node.models.get(model)) is not None]
         length = self._services.contexts.length(model, request.num_ctx, states)
         node = self.dispatcher.preview(CallShape(model, num_ctx=length))
@@ -323,9 +329,10 @@ class PoolBackend:
             raise BackendUnavailable(f"no node answers ({reasons})", hint="is Ollama running there?", backend=NAME)
         merged: dict[str, InstalledModel] = {}
         for entry in (entry for member in alive for entry in member.installed):
-            known = merged.get(entry.info.name)
+            key = name_key(entry.info.name)
+            known = merged.get(key)
             if known is None or (entry.info.loaded and not known.info.loaded):
-                merged[entry.info.name] = entry
+                merged[key] = entry
         return list(merged.values())
 
 

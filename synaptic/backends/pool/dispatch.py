@@ -20,6 +20,7 @@ from synaptic.backends.pool.calls import Lease, Waiter
 from synaptic.backends.pool.learned import Rates, median_rates
 from synaptic.backends.pool.policy import Pick, Reservations, Why, pick
 from synaptic.errors import BackendError, BackendUnavailable, ModelNotFound, PoolSaturated
+from synaptic.models import pull_hint
 from synaptic.waiting import PriorityQueue
 
 if TYPE_CHECKING:
@@ -188,7 +189,9 @@ class Dispatcher:
     def _admit(self, waiter: Waiter) -> None:
         model = waiter.shape.model
         if waiter.attempt == 1 and self.waiting.length(model) >= self._limits.queue:
-            raise saturated(f"{self._limits.queue} calls of {model} wait already", self.estimated_wait(waiter.shape))
+            raise saturated(
+                f"{self._limits.queue} calls of {waiter.shape.shown} wait already", self.estimated_wait(waiter.shape)
+            )
         loop = asyncio.get_running_loop()
         waiter.granted = loop.create_future()
         self.waiting.add(waiter)
@@ -282,7 +285,7 @@ class Dispatcher:
         waiter.timer = None
         if waiter in self.waiting:
             waited = self._now() - waiter.since
-            text = f"no node had a free place for {waiter.shape.model} within {waited:.0f} s"
+            text = f"no node had a free place for {waiter.shape.shown} within {waited:.0f} s"
             self._refuse(waiter, saturated(text, self.estimated_wait(waiter.shape)))
 
     def _claim(self, waiter: Waiter, node: NodeState, chosen: Pick) -> Lease:
@@ -296,7 +299,7 @@ class Dispatcher:
             self._shortlist.touch(node)
         cold = known is not None and not known.resident
         waited = now - waiter.since
-        self.decisions.append(PastPick(waiter.tag, model, waiter.attempt, waited, time.time(), chosen))
+        self.decisions.append(PastPick(waiter.tag, waiter.shape.shown, waiter.attempt, waited, time.time(), chosen))
         return Lease(node, model, end, cold, chosen, self._returned)
 
     def _returned(self, lease: Lease) -> None:
@@ -329,9 +332,10 @@ def never(shape: CallShape, chosen: Pick) -> BackendError | None:
     """Return the error for a call that no node will be able to serve; ``None`` if one may come back."""
     if not chosen.hopeless:
         return None
-    model = shape.model
+    model = shape.shown
     whys = {verdict.why for verdict in chosen.verdicts}
-    hint = f"run on one of them: ollama pull {model}"
+    known = {state.shown for verdict in chosen.verdicts for state in verdict.node.models.values()}
+    hint = pull_hint(model, known, run="run on one of them")
     if Why.REFUSED in whys:
         hint = "it is asked for again in a minute; a smaller model or a shorter num_ctx may load"
     if Why.DOES_NOT_FIT in whys:
@@ -344,7 +348,7 @@ def never(shape: CallShape, chosen: Pick) -> BackendError | None:
 
 def all_nodes_down(shape: CallShape, chosen: Pick, seconds: float) -> BackendError:
     """Return the error for a call whose nodes are all down."""
-    text = f"no node that has {shape.model!r} came back within {seconds:g} s ({reasons(chosen)})"
+    text = f"no node that has {shape.shown!r} came back within {seconds:g} s ({reasons(chosen)})"
     return BackendUnavailable(text, hint="look at them with: synaptic nodes check", backend=NAME)
 
 

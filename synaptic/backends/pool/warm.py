@@ -126,7 +126,7 @@ class Preloader:
         model, began = state.name, loop.time()
         self._changed(member)
         try:
-            await member.client.load(model, num_ctx=num_ctx, keep_alive=keep_alive)
+            await member.client.load(state.shown, num_ctx=num_ctx, keep_alive=keep_alive)
         except BackendError as exc:
             self._failed(member, state, exc)
         else:
@@ -146,7 +146,7 @@ class Preloader:
         self._not_before[member.state.key, state.name] = until
         if judge(error).blame == "model":
             state.refused_until, state.refused_why = until, error.message
-        text = f"{state.name} could not be loaded ahead on {member.state.name}: {error.message}"
+        text = f"{state.shown} could not be loaded ahead on {member.state.name}: {error.message}"
         self._report(BackendNotice(NAME, text, "warning"))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from synaptic.agents import Shape
 from synaptic.errors import AgentError
-from synaptic.models import full_name
+from synaptic.models import did_you_mean_model, name_key
 from synaptic.pipeline.checking.report import Report
 from synaptic.pipeline.checking.texts import Texts
 from synaptic.pipeline.templates import UNKNOWN, StaticType
@@ -103,7 +103,7 @@ class SourceFile:
         self.texts = Texts(self.report)
         self.broken = broken
         self.local: Mapping[str, Agent | None] = {}
-        self._models = None if context.models is None else {full_name(model) for model in context.models}
+        self._models = None if context.models is None else {name_key(model) for model in context.models}
         self._checked_agents: set[str] = set()
 
     def find_agent(self, name: str, path: KeyPath) -> tuple[Agent | None, bool]:
@@ -144,9 +144,10 @@ class SourceFile:
     def _unknown_model(self, model: str | None) -> tuple[str, str] | None:
         if self._models is None or self.context.models is None or not model or not model.strip():
             return None
-        if full_name(model) in self._models:
+        if name_key(model) in self._models:
             return None
-        return f"there is no model {model!r}", did_you_mean(model, self.context.models)
+        known = self.context.models
+        return f"there is no model {model!r}", did_you_mean_model(model, known) or did_you_mean(model, known)
 
 
 def parse_shape(notation: Mapping[str, Any], path: KeyPath, report: Report) -> Shape | None:

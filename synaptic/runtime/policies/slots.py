@@ -14,7 +14,7 @@ import asyncio
 from itertools import count
 from typing import TYPE_CHECKING, TypeAlias
 
-from synaptic.models import full_name
+from synaptic.models import name_key
 from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
 from synaptic.waiting import PriorityQueue, QueueEntry
 
@@ -180,13 +180,13 @@ class Limited(BackendWrapper):
         super().__init__(inner)
         self._slots = slots
         self._places = places
-        self._models = {full_name(model): capacity for model, capacity in (models or {}).items()}
+        self._models = {name_key(model): capacity for model, capacity in (models or {}).items()}
 
     def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
         """Yield the reply once there is a place."""
         places = self._places
         if self._models and request.model is not None:
-            model = full_name(request.model)
+            model = name_key(request.model)
             if model in self._models:
                 places = (*places, (f"model:{model}", self._models[model]))
         return self._placed(request, places) if places else self.inner.stream(request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from synaptic.models import name_key
 from synaptic.text import size
 
 if TYPE_CHECKING:
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from synaptic.agents import AgentEntry
     from synaptic.messages import ModelInfo
     from synaptic.ui.actions.voice import Voice
-
-_LATEST = ":latest"
 
 
 def show_agents(voice: Voice, entries: Iterable[AgentEntry]) -> None:
@@ -35,7 +34,7 @@ def show_models(voice: Voice, models: Iterable[ModelInfo], current: str | None) 
 
 
 def _model_row(model: ModelInfo, current: str | None) -> tuple[str, ...]:
-    mark = "*" if current in {model.name, model.name.removesuffix(_LATEST)} else ""
+    mark = "*" if current is not None and name_key(current) == name_key(model.name) else ""
     return (
         f"{model.name}{mark}",
         size(model.size_bytes) if model.size_bytes is not None else "",

@@ -12,7 +12,7 @@ import click
 
 from synaptic.backends.ollama import default_url, pull_model
 from synaptic.backends.pool import certificates, node_headers
-from synaptic.models import MODEL_NAME, ensure_model
+from synaptic.models import MODEL_NAME, ensure_model, name_key
 from synaptic.runtime import BackendReported, Session
 from synaptic.ui.actions import show_models
 from synaptic.ui.commands.support import CliVoice, load_with_notices
@@ -56,7 +56,7 @@ def pull(context: click.Context, /, name: str | None, **values: Any) -> None:
     options = given(context, **values)
     settings = load_with_notices(options).settings
     renderer = make_renderer(console=stderr_console(), out=sys.stdout, quiet=options.quiet, answer=False)
-    embedded = name is None or name in {MODEL_NAME, MODEL_NAME.partition(":")[0]}
+    embedded = name is None or name_key(name) in {name_key(MODEL_NAME), name_key(MODEL_NAME.partition(":")[0])}
 
     def report(event: BackendReport) -> None:
         renderer.handle(BackendReported(event))

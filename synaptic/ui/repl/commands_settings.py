@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.errors import BackendError, UsageError
+from synaptic.models import did_you_mean_model, has_model
 from synaptic.pipeline import Pipeline, builtin_pipelines
 from synaptic.settings import describe, set_value, settings_path
-from synaptic.text import nearest
 from synaptic.ui.actions import show_models
 from synaptic.ui.repl.arguments import quoted, take_word
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _CURRENT: Final = "*"
 _OTHER: Final = " "
 _NO_MODEL: Final = frozenset({"none", "null"})
-_LATEST: Final = ":latest"
 
 
 async def model_command(repl: Repl, call: Call) -> None:
@@ -129,10 +128,9 @@ async def _check_model(repl: Repl, name: str) -> None:
     except BackendError:
         return
     known = [model.name for model in models]
-    if not known or name in known or name + _LATEST in known:
+    if not known or has_model(models, name):
         return
-    match = nearest(name, known)
-    meant = f"did you mean {match}?" if match else f"known: {', '.join(known)}."
+    meant = did_you_mean_model(name, known) or f"known: {', '.join(known)}."
     raise UsageError(f"the backend has no model {name!r}", hint=f"{meant} To set it all the same: /set model {name}")
 
 

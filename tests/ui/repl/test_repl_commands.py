@@ -240,7 +240,7 @@ async def test_model_sets_a_model_for_the_next_question(talk: Talk) -> None:
 
 async def test_model_refuses_what_the_backend_does_not_have(talk: Talk) -> None:
     _, err = await talk.say("/model scriptde")
-    assert "did you mean scripted?" in err
+    assert "did you mean 'scripted'?" in err
     assert "/set model scriptde" in err
     assert talk.repl.settings.model is None
 

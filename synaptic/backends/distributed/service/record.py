@@ -25,7 +25,7 @@ from synaptic.backends.distributed.coordinator import CoordinatorState, Coordina
 from synaptic.backends.distributed.placement import Placement, PlannedWorker, WorkerName
 from synaptic.backends.distributed.workers import Endpoint
 from synaptic.errors import BackendUnavailable, EngineUnavailable, SynapticError, UsageError
-from synaptic.models import LayerShape, ModelShape, full_name
+from synaptic.models import LayerShape, ModelShape, full_name, name_key
 from synaptic.processes import only_one, process_mark, read_json, replace_json, told
 
 if TYPE_CHECKING:
@@ -118,13 +118,14 @@ class ServiceRecord:
 
 
 def model_key(model: str) -> str:
-    """Return the one way in which a model is written: a file by its absolute path, a tag with its tag."""
+    """Return the one way in which a model is written: a file by its absolute path, a name with its tag."""
     return str(Path(model).expanduser().resolve()) if _is_file(model) else full_name(model)
 
 
 def is_called(record: ServiceRecord, model: str) -> bool:
     """Return whether a service is meant by a name: its model's, or of a file that without its directories."""
-    return record.model == model_key(model) or (record.model.startswith("/") and Path(record.model).name == model)
+    same = name_key(record.model) == name_key(model_key(model))
+    return same or (record.model.startswith("/") and Path(record.model).name == model)
 
 
 def record_file(model: str) -> Path:
@@ -144,7 +145,7 @@ def services_dir() -> Path:
 
 def slug(model: str) -> str:
     """Return a file name for a model on this machine: readable, and different for different models."""
-    key = model_key(model)
+    key = name_key(model_key(model))
     readable = re.sub(r"[^a-z0-9.]+", "-", Path(key).name.lower()).strip("-.")[:_LONGEST_SLUG] or "model"
     # The machine, too: several may share a home, and each has its own processes.
     digest = hashlib.sha256(f"{platform.node()}\0{key}".encode()).hexdigest()

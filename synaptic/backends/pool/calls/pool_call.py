@@ -16,6 +16,7 @@ from synaptic.backends.pool.learned import COLD_LOAD_SECONDS, OutputSizes, promp
 from synaptic.backends.pool.node import CallShape, PastError, judge
 from synaptic.errors import BackendError, ModelNotFound
 from synaptic.messages import Continued, Delta, Finished, Restarted
+from synaptic.models import full_name
 from synaptic.waiting import Continuation, Rules, Way
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class PoolCall:
     Args:
         pool: What it shares with other calls.
         request: With its model.
-        model: Of the request, with its tag.
+        model: Of the request: what all names of it have in common.
         chain: The prompt's prefixes, for the nodes' caches.
 
     """
@@ -81,6 +82,7 @@ class PoolCall:
             needs=THINKS if request.think else NO_NEEDS,
             num_ctx=length,
             cached=pool.prefixes.cached(model, chain),
+            asked=full_name(request.model or model),
         )
         self._waiter = Waiter(self._shape, priority=request.priority, rank=request.rank, tag=request.tag)
         self._end: float | None = None
@@ -108,7 +110,7 @@ class PoolCall:
                 failure = self._failed(error)
                 stays = failure.delivered and self._continuation.break_off() is Way.PREFILL
                 if self._continuation.is_exhausted:
-                    yield Finished("length", model=self._model, node=lease.node.name)
+                    yield Finished("length", model=self._shape.asked, node=lease.node.name)
                     return
                 lease = await self._next_lease(failure, error)
                 if failure.delivered:
@@ -165,7 +167,14 @@ class PoolCall:
             state.loading_until = max(state.loading_until, now + lease.pick.load)
         pool.prefixes.note(lease.node.key, self._model, self._chain, kept=lease.node.limit)
         pool.bound()
-        return Attempt(member, lease, self._continuation.request(), deadline, now=now)
+        return Attempt(member, lease, self._as_the_node_writes_it(state), deadline, now=now)
+
+    def _as_the_node_writes_it(self, state: ModelState | None) -> ChatRequest:
+        """Return what is still to be produced; older servers know a model by the letters of their own listing alone."""
+        request = self._continuation.request()
+        if state is None or self._shape.asked == state.shown:
+            return request
+        return replace(request, model=state.shown)
 
     def _completed(self, attempt: Attempt, last: Finished) -> Finished:
         """Learn from a complete call, and return its last chunk."""
@@ -183,7 +192,7 @@ class PoolCall:
             member.health.apply(member.state, now)
             pool.dispatcher.touched(member.state)
         usage = self._continuation.usage(last.usage)
-        return replace(last, usage=usage, model=last.model or self._model, node=member.url)
+        return replace(last, usage=usage, model=last.model or self._shape.asked, node=member.url)
 
     def _learn(self, member: PoolNode, state: ModelState, load: float) -> None:
         """Take note that the model is in the node's memory now; a load is looked at more closely."""

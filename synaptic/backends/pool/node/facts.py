@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from synaptic.backends.ollama import merge_models, trained_context
 from synaptic.backends.pool.node.state import ModelState
-from synaptic.models import full_name
+from synaptic.models import name_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +69,7 @@ def read_facts(tags: Mapping[str, Any], ps: Mapping[str, Any]) -> NodeFacts:
 
 def update(state: NodeState, facts: NodeFacts, now: float) -> None:
     """Put what a node says into what is known of it; what calls have seen just now goes before that."""
-    listed = {entry.info.name: entry for entry in facts.installed if not entry.remote}
+    listed = {name_key(entry.info.name): entry for entry in facts.installed if not entry.remote}
     for name in [name for name in state.models if name not in listed]:
         if name not in state.busy_models:
             del state.models[name]
@@ -77,6 +77,7 @@ def update(state: NodeState, facts: NodeFacts, now: float) -> None:
         model = state.models.get(name)
         if model is None:
             model = state.models[name] = ModelState(name)
+        model.spelling = entry.info.name
         model.size_bytes = entry.info.size_bytes
         if model.refused_until and now >= model.refused_until:
             model.refused_until, model.refused_why = 0.0, ""
@@ -123,7 +124,7 @@ def _named(listing: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     entries = listing.get("models")
     found = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     names = ((entry.get("name") or entry.get("model"), entry) for entry in found)
-    return [(full_name(name), entry) for name, entry in names if isinstance(name, str) and name]
+    return [(name_key(name), entry) for name, entry in names if isinstance(name, str) and name]
 
 
 def _count(value: object) -> int:

@@ -13,6 +13,7 @@ from synaptic.backends.pool.node.credentials import access_notices, certificates
 from synaptic.backends.pool.node.facts import read_facts
 from synaptic.backends.pool.node.status import ModelStatus, NodeStatus
 from synaptic.errors import BackendError, BackendUnavailable, ConfigError
+from synaptic.models import name_key
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -135,7 +136,9 @@ def model_statuses(tags: JsonObject, loaded: JsonObject) -> tuple[ModelStatus, .
     """Return the models of ``/api/tags``, with what ``/api/ps`` says of them; without those that run elsewhere."""
     facts = read_facts(tags, loaded)
     running = facts.loaded or {}
-    return tuple(_model(entry.info, running.get(entry.info.name)) for entry in facts.installed if not entry.remote)
+    return tuple(
+        _model(entry.info, running.get(name_key(entry.info.name))) for entry in facts.installed if not entry.remote
+    )
 
 
 def _model(info: ModelInfo, running: LoadedModel | None) -> ModelStatus:

@@ -359,7 +359,7 @@ class Watch:
         async def show(model: ModelState) -> None:
             async with places:
                 try:
-                    shown = await member.client.show(model.name)
+                    shown = await member.client.show(model.shown)
                 except BackendError:
                     return  # asked again with the next listing
             read_shown(model, shown)

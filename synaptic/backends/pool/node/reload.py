@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends.pool.node.facts import LoadedModel
     from synaptic.backends.pool.node.node import PoolNode
-    from synaptic.backends.pool.node.state import ModelState
+    from synaptic.backends.pool.node.state import ModelState, NodeState
 
 WHOLE = 0.98
 """Part in video memory from which a model counts as all there: its output layer may be kept elsewhere."""
@@ -92,7 +92,8 @@ class Reloads:
     async def apply(self, member: PoolNode, remedy: Remedy) -> None:
         """Take the idle models out, and the model in again; tell what came of it."""
         model, node = remedy.model, member.state
-        names = ", ".join(remedy.idle)
+        shown = _shown(node, model)
+        names = ", ".join(_shown(node, name) for name in remedy.idle)
         state = node.models.get(model)
         for name in (*remedy.idle, model):
             if (other := node.models.get(name)) is not None:
@@ -102,11 +103,11 @@ class Reloads:
             state.loading_until = asyncio.get_running_loop().time() + expected
         try:
             for name in (*remedy.idle, model):
-                await member.client.unload(name)
-            await member.client.load(model, num_ctx=remedy.num_ctx)
+                await member.client.unload(_shown(node, name))
+            await member.client.load(shown, num_ctx=remedy.num_ctx)
             loaded = read_facts(*await member.client.listings()).loaded or {}
         except BackendError as exc:
-            self._say(f"{model} could not be loaded again on {node.name}: {exc.message}", warning=True)
+            self._say(f"{shown} could not be loaded again on {node.name}: {exc.message}", warning=True)
             return
         finally:
             if state is not None:
@@ -116,7 +117,7 @@ class Reloads:
         if (entry := loaded.get(model)) is not None:
             self._learn(member, model, entry.vram_share)
             share = round(100 * entry.vram_share)
-            self._say(f"{model} was loaded again on {node.name} without {names}: {share} % is in video memory now")
+            self._say(f"{shown} was loaded again on {node.name} without {names}: {share} % is in video memory now")
 
     def _learn(self, member: PoolNode, model: str, share: float) -> None:
         """Forget what was learned of a model's speed where it lies otherwise than before."""
@@ -133,12 +134,18 @@ class Reloads:
         self._told.add(place)
         share = round(100 * (1 - entry.vram_share))
         if idle:
-            advice = f"in its video memory lies idle: {', '.join(idle)}"
+            advice = f"in its video memory lies idle: {', '.join(_shown(member.state, other) for other in idle)}"
         elif entry.size_vram:
             advice = "its video memory is too small for the model at this context length, or others use it"
         else:
             advice = "its video memory is full, or its GPU is gone (the log of the Ollama there tells)"
-        self._say(f"{model} runs {share} % on the processor of {name}: {advice}", warning=True)
+        self._say(f"{_shown(member.state, model)} runs {share} % on the processor of {name}: {advice}", warning=True)
+
+
+def _shown(node: NodeState, model: str) -> str:
+    """Return a model's name as the node writes it."""
+    state = node.models.get(model)
+    return model if state is None else state.shown
 
 
 def _lies_idle(member: PoolNode, name: str, loaded: LoadedModel) -> bool:

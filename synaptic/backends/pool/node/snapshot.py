@@ -49,7 +49,7 @@ def _model_status(model: ModelState, now: float) -> ModelStatus:
     rates = model.rates
     share = model.vram_bytes / model.loaded_bytes if model.resident and model.loaded_bytes else None
     return ModelStatus(
-        name=model.name,
+        name=model.shown,
         loaded=model.resident,
         size_bytes=model.size_bytes,
         vram_share=share,

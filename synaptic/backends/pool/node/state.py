@@ -22,7 +22,7 @@ class ModelState:
     """One model on one node.
 
     Attributes:
-        name: With its tag (``llama3:latest``).
+        name: What all names of it have in common (``llama3:latest``); models are known by it throughout the pool.
         size_bytes: Of the weights, as ``/api/tags`` says.
         context_length: What it was trained with; ``None`` until ``/api/show`` was asked.
         capabilities: As ``/api/show`` names them (``completion``, ``tools``, ``vision``, ``embedding``); ``None`` where
@@ -37,6 +37,7 @@ class ModelState:
         refused_until: The model is not asked for on this node before.
         refused_why: Why not.
         rates: What was learned of its speed here.
+        spelling: How the node writes it, capitals included; "" where that is the same.
 
     """
 
@@ -54,6 +55,12 @@ class ModelState:
     refused_until: float = 0.0
     refused_why: str = ""
     rates: Rates = field(default_factory=Rates)
+    spelling: str = ""
+
+    @property
+    def shown(self) -> str:
+        """What people call it, and the node."""
+        return self.spelling or self.name
 
 
 @dataclass(slots=True, eq=False)
@@ -109,7 +116,8 @@ class CallShape:
     """What the picker has to know of a call.
 
     Attributes:
-        model: With its tag.
+        model: What all names of it have in common.
+        asked: The model's name as it was asked for; for messages.
         prompt_tokens: Estimated.
         output_tokens: Estimated.
         needs: Capabilities that the model must have on the node.
@@ -126,3 +134,9 @@ class CallShape:
     num_ctx: int | None = None
     cached: Mapping[int, int] = field(default_factory=lambda: NOTHING_CACHED)
     tried: frozenset[int] = frozenset()
+    asked: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The model as people call it."""
+        return self.asked or self.model

@@ -37,6 +37,7 @@ from synaptic.backends.distributed.service.record import (
     write,
 )
 from synaptic.errors import BackendUnavailable, ModelNotFound, SynapticError, UsageError
+from synaptic.models import name_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,14 +101,15 @@ def test_one_name_for_each_way_to_write_a_model(tmp_path: Path, monkeypatch: pyt
     assert model_key("./m.gguf") == model_key("m.GGUF").replace("GGUF", "gguf") == str(tmp_path / "m.gguf")
     assert model_key("~/m.gguf") == str(Path.home() / "m.gguf")
     assert model_key("hf.co/a/b:Q4") == "hf.co/a/b:Q4"
+    assert slug("library/Llama3.1:latest") == slug("llama3.1")
 
 
 @given(one=st.text(min_size=1, max_size=100), other=st.text(min_size=1, max_size=100))
 def test_slugs_are_file_names_and_differ(one: str, other: str):
     names = [slug(f"x{text}".replace("\0", "")) for text in (one, other)]
     assert all("/" not in name and not name.startswith(".") and len(name) < 100 for name in names)
-    same = model_key(f"x{one}".replace("\0", "")) == model_key(f"x{other}".replace("\0", ""))
-    assert (names[0] == names[1]) == same
+    keys = [name_key(model_key(f"x{text}".replace("\0", ""))) for text in (one, other)]
+    assert (names[0] == names[1]) == (keys[0] == keys[1])
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '"x"', '{"model": 1}', "\x00\xff"])
