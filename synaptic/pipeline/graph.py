@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from synaptic.agents import Agent, Shape
     from synaptic.pipeline.inputs import PipelineFile
     from synaptic.pipeline.spec import BudgetSpec, Join, Overflow, RetryCause, Select
-    from synaptic.pipeline.templates import Expression, Template
+    from synaptic.pipeline.templates import Expression, Structure, Template
 
 WorkKind: TypeAlias = str
 """What a step does, once for each item of its map: a name in the table of kinds."""
@@ -184,6 +184,7 @@ class CompiledStep:
     Attributes:
         work: What it does.
         needs: Steps of the same scope that this one waits for.
+        item_when: Condition of each item of the map: those that it is false for are left out.
         gates: Steps with ``choose`` that list this one, with the labels that let it run; any one is enough.
         feed: Set where the map may start before the step that writes its list has ended.
         on_demand: Runs only when a step that names it in ``on_error: {use: …}`` has failed.
@@ -197,11 +198,12 @@ class CompiledStep:
     description: str = ""
     needs: tuple[str, ...] = ()
     samples: CompiledSamples | None = None
-    foreach: Expression | None = None
+    foreach: Expression | Structure | None = None
     item_name: str | None = None
     concurrency: int | None = None
     feed: Feed | None = None
     when: Expression | None = None
+    item_when: Expression | None = None
     gates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     join: Join = "all"
     on_error: Literal["fail", "skip", "use"] = "fail"

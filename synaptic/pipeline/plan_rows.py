@@ -42,7 +42,8 @@ class PlannedStep:
         what: The agent, the tool or the sub-pipeline; "" for a loop over steps.
         description: What the file says that the step is for.
         stage: How many steps must end before this one, counted along the longest chain inside its scope.
-        times: How often it runs: "1", "×N" for a map, "× 5, best" for samples, "≤ 2" for a loop's rounds.
+        times: How often it runs: "1", "×N" for a map, "≤ ×N" where its items have a condition, "× 5, best" for samples,
+            "≤ 2" for a loop's rounds.
         model: ``None`` where only the run or the backend decides; ``model_reason`` says which.
         backend: ``None`` for a step that calls no model itself, and where nothing was routed yet.
         rank: Calls on the longest way from here to the end of its scope; of equal priorities the greatest goes first.
@@ -220,7 +221,8 @@ def run_count(step: CompiledStep, inputs: Mapping[str, Any]) -> str:
     parts = []
     if step.foreach is not None:
         items = step.foreach.known(inputs)
-        parts.append(f"×{len(items)}" if isinstance(items, _LISTED) else "×N")
+        most = "≤ " if step.item_when is not None else ""
+        parts.append(f"{most}×{len(items) if isinstance(items, _LISTED) else 'N'}")
     parts.append(step.work.times(inputs))
     samples = step.samples or step.worker.samples
     if samples is not None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from synaptic.errors import BudgetExceeded, NotApproved, OutputInvalid, SynapticError
-from synaptic.pipeline import Expression, Template
+from synaptic.pipeline import fill
 from synaptic.runtime.agent_call import REPAIRS, CallRecord, build_request, call_agent
 from synaptic.runtime.approval import Approval, ApprovalRequest
 from synaptic.runtime.events import ApprovalAsked, ApprovalGiven
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from synaptic.runtime.ledger import Ledger
     from synaptic.runtime.list_feed import ListFeed
     from synaptic.runtime.policies import Bounds
-    from synaptic.runtime.scope import Scope, StepContext
+    from synaptic.runtime.scope import StepContext
 
 
 ANSWERS: Final = 5
@@ -234,16 +234,5 @@ def values_of(bindings: Mapping[str, Any], context: StepContext) -> dict[str, An
         PipelineError: If a template has no good value.
 
     """
-    return {name: _value(binding, context.scope, f"{context.path}.with.{name}") for name, binding in bindings.items()}
-
-
-def _value(binding: Any, scope: Scope, where: str) -> Any:
-    if isinstance(binding, Expression):
-        return binding.evaluate(scope.variables, where=where)
-    if isinstance(binding, Template):
-        return binding.render(scope.variables, where=where)
-    if isinstance(binding, dict):
-        return {key: _value(value, scope, f"{where}.{key}") for key, value in binding.items()}
-    if isinstance(binding, list):
-        return [_value(value, scope, f"{where}[{index}]") for index, value in enumerate(binding)]
-    return binding
+    variables = context.scope.variables
+    return {name: fill(value, variables, where=f"{context.path}.with.{name}") for name, value in bindings.items()}

@@ -34,7 +34,8 @@ class StepResult:
             and did not try again.
         output: Text, or a value of the output shape; of a cancelled or failed step, the text so far.
         stop_reason: Why the output ends where it ends (``stop``, ``length``; of a loop: ``until``, ``max``,
-            ``plateau``; of a skipped step: ``when``, ``not chosen``, ``not needed``, ``lost the race``).
+            ``plateau``; of a map: how many items its condition left out; of a skipped step: ``when``, ``not chosen``,
+            ``not needed``, ``lost the race``).
         cached: Whether the answer came from the cache, and no model was asked.
         first_token_seconds: From sending the request to the first token.
 

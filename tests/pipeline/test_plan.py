@@ -15,6 +15,7 @@ from synaptic.pipeline.kinds import CompiledUse
 from synaptic.pipeline.loader import Pipeline
 from synaptic.pipeline.plan import Plan, PlannedStep, answer_path, limits, overview
 from synaptic.pipeline.templates.expressions import Expression, Template
+from synaptic.pipeline.templates.structures import Structure
 
 AGENTS = {
     "editor": Agent(name="editor", prompt="Edit."),
@@ -143,6 +144,9 @@ THREE = CompiledSamples(count=3, select="vote", judge=None)
         ({"foreach": Expression.compile("inputs.absent")}, "×N"),
         ({"foreach": Expression.compile("inputs.sides.nothing")}, "×N"),
         ({"foreach": Expression.compile("['a', 'b', 'c']")}, "×3"),
+        ({"foreach": Structure(["a", Expression.compile("inputs.absent")], ())}, "×2"),
+        ({"foreach": Expression.compile("inputs.sides"), "item_when": Expression.compile("item")}, "≤ ×2"),
+        ({"foreach": Expression.compile("steps.x"), "item_when": Expression.compile("item")}, "≤ ×N"),
         ({"samples": THREE}, "× 3, vote"),
         ({"samples": THREE, "foreach": Expression.compile("inputs.sides")}, "×2, × 3, vote"),
         ({"repeat": loop(step("b"), max=5)}, "≤ 5"),

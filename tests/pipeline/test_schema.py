@@ -85,7 +85,7 @@ def test_descriptions_come_from_the_docstrings():
     about, keys = documented(StepSpec)
 
     assert about.startswith("One step")
-    assert keys["foreach"] == "Expression that gives a list; the step runs once per item, in parallel."
+    assert keys["foreach"].startswith("Expression that gives a list, or the list itself; the step runs once per item")
     assert SCHEMA["$defs"]["step"]["properties"]["foreach"]["description"] == keys["foreach"]
 
 
@@ -112,6 +112,8 @@ VALID = {
     "self, and no steps": step(repeat={"self": True, "steps": None}),
     "loop": loop(max="inputs.rounds", keep="best", score="steps.b", plateau=2),
     "tool": pipeline({"a": {"tool": "fetch", "with": {"url": "x", "n": [1, None]}}}),
+    "a list to map over": step(foreach=["a", 1, {"b": [2]}], when="item"),
+    "no list to map over": step(foreach=None),
     "attempts of a tool": pipeline({"a": {"tool": "fetch", "retry": {"attempts": 3}}}),
     "use": pipeline({"a": {"use": "answer"}}),
     "choose": pipeline({"a": {"choose": {"prompt": "x", "options": {"b": "why", "c": {"steps": ["d"]}}}}}),
@@ -199,6 +201,8 @@ WRONG = {
     "idle timeout of a tool": pipeline({"a": {"tool": "fetch", "timeout": {"idle": 3}}}),
     "approved prompt of a tool": pipeline({"a": {"tool": "fetch", "approve": "both"}}),
     "output of a pipeline": pipeline({"a": {"use": "answer", "output": {"a": "string"}}}),
+    "foreach of a mapping": step(foreach={"a": 1}),
+    "foreach of a number": step(foreach=3),
     "as without a map": step(**{"as": "part"}),
     "as of a root": step(foreach="inputs.x", **{"as": "steps"}),
     "judge without samples": step(judge="critic"),

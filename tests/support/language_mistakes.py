@@ -1,10 +1,31 @@
 """Mistakes in lists, conditions, results and tests of a pipeline; rows as in ``pipeline_mistakes``."""
 
-from pipeline_mistakes import in_step
+from pipeline_mistakes import EDITOR, in_step
 
 TOOL = "tool: count_words\nwith: {text: x}\n"
 
 LANGUAGE_MISTAKES = [
     in_step("causes of a tool", TOOL + "retry: {attempts: 2, §on: [busy]}", "remove it"),
     in_step("repairs of a tool", TOOL + "retry: {§repairs: 2}", "write 'attempts'"),
+    in_step("a mapping to map over", EDITOR + "foreach: §{a: 1}", "must be a list, or an expression that gives one"),
+    in_step("a number to map over", EDITOR + "foreach: §3", "must be a list, or an expression that gives one"),
+    in_step("an empty list to map over", EDITOR + "foreach: §[]", "always empty"),
+    in_step("an empty item", EDITOR + "foreach: [a, §~, b]", "an item of the list is empty"),
+    in_step("a reference as an item", EDITOR + "foreach: [§inputs.tags]", "write '{{ inputs.tags }}'"),
+    in_step("a reference in an item", EDITOR + "foreach:\n  - {text: §inputs.query}", "write '{{ inputs.query }}'"),
+    in_step(
+        "a reference as an argument", "tool: count_words\nwith: {text: §inputs.query}", "write '{{ inputs.query }}'"
+    ),
+    in_step("an unknown input in an item", EDITOR + "foreach: ['{{ §inputs.tagz }}']", "did you mean 'tags'?"),
+    in_step("an unknown step in an item", EDITOR + "foreach: [{text: '{{ §steps.x }}'}]", "there is no step 'x'"),
+    in_step("an item of itself", EDITOR + "foreach: ['{{ §steps.a }}']", "refers to itself"),
+    in_step(
+        "a field that no item has",
+        "agent: editor\nforeach: [{name: a}, {name: b}]\nprompt: '{{ §item.nam }}'",
+        "an item of this list has no 'nam'; did you mean 'name'?",
+    ),
+    in_step("a field of a text item", "agent: editor\nforeach: [a]\nprompt: '{{ §item.name }}'", "is text and has no"),
+    in_step("an item that never is", EDITOR + "foreach: [one, two]\nwhen: §item == 'tow'", "did you mean 'two'?"),
+    in_step("a wrong field in a condition", EDITOR + "foreach: [{size: 1}]\nas: box\nwhen: §box.sise > 1", "'size'?"),
+    in_step("a condition of no item", EDITOR + "foreach: [{a: 1}]\nwhen: §item.a > 'x'", "cannot be compared"),
 ]

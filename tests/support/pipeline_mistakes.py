@@ -325,7 +325,7 @@ REFERENCES = [
     in_step("a map over text", EDITOR + "foreach: §inputs.query", "needs a list, and this is text"),
     in_step("a map over a record", EDITOR + "foreach: §steps.p", "did you mean steps.p.questions?", more=PLAN),
     in_step("a map over a number", EDITOR + "foreach: §inputs.n", "needs a list, and this is a number"),
-    in_step("an item in a condition", EDITOR + "foreach: inputs.tags\nwhen: §item", "no map here"),
+    in_step("an item in a condition without a map", EDITOR + "when: §item", "no map here"),
     in_step("an unknown step in with", "use: answer\nwith: {query: 'So {{ §steps.c }}'}", "no step 'c'", more=OTHER),
     in_step(
         "an unknown step deep in with",

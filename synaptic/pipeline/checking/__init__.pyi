@@ -1,7 +1,9 @@
 from .bindings import Bound as Bound
 from .bindings import bind as bind
 from .bindings import bind_all as bind_all
+from .bindings import listed_items as listed_items
 from .bindings import parts_of as parts_of
+from .bindings import structure as structure
 from .report import Report as Report
 from .source_file import CompileContext as CompileContext
 from .source_file import SourceFile as SourceFile

@@ -14,6 +14,7 @@ from synaptic.pipeline.templates import (
     Number,
     Record,
     StaticType,
+    Structure,
     Template,
     TemplateProblem,
     Unknown,
@@ -29,11 +30,12 @@ if TYPE_CHECKING:
     from synaptic.text import KeyPath
 
 Code = TypeVar("Code", Template, Expression)
+Code_co = TypeVar("Code_co", bound="Template | Expression | Structure", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Checked(Generic[Code]):
-    """A template or an expression.
+class Checked(Generic[Code_co]):
+    """A template or an expression, or data with several of them.
 
     Attributes:
         type: What is known of its value; nothing where something is wrong with it.
@@ -41,7 +43,7 @@ class Checked(Generic[Code]):
 
     """
 
-    code: Code
+    code: Code_co
     type: StaticType
     steps: tuple[str, ...]
 

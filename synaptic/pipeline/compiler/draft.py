@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from synaptic.pipeline.checking import Checked
     from synaptic.pipeline.graph import Graph
     from synaptic.pipeline.kinds import Outline
-    from synaptic.pipeline.templates import Expression
+    from synaptic.pipeline.templates import Expression, Structure
 
 
 class LoopBody(Protocol):
@@ -51,7 +51,7 @@ class Draft:
     built: Built = Built(None)
     needs: list[str] = field(default_factory=list)
     when: Checked[Expression] | None = None
-    foreach: Checked[Expression] | None = None
+    foreach: Checked[Expression] | Checked[Structure] | None = None
     until: Checked[Expression] | None = None
     score: Checked[Expression] | None = None
     bound: Checked[Expression] | None = None
@@ -63,6 +63,14 @@ class Draft:
         """Remember a template or expression for what it refers to."""
         if part is not None:
             self.checked.append(part)
+
+    @property
+    def asks_items(self) -> bool:
+        """Whether ``when`` speaks of the item of the step's own map, so that it is asked for each one."""
+        spec = self.outline.spec
+        if self.when is None or spec.foreach is None:
+            return False
+        return any(reference.root in {"item", spec.item_name} for reference in self.when.references)
 
     @property
     def names(self) -> list[str]:

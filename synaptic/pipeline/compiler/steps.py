@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from synaptic.agents import ListType
-from synaptic.pipeline.checking import constant
+from synaptic.pipeline.checking import constant, listed_items
 from synaptic.pipeline.compiler.draft import Draft
 from synaptic.pipeline.compiler.edges import Edges
 from synaptic.pipeline.compiler.outlines import types_of
@@ -18,9 +18,9 @@ from synaptic.pipeline.templates import UNKNOWN, ListOf
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from synaptic.pipeline.checking import SourceFile, View
+    from synaptic.pipeline.checking import Checked, SourceFile, View
     from synaptic.pipeline.kinds import Outline
-    from synaptic.pipeline.templates import Expression
+    from synaptic.pipeline.templates import Expression, Structure
     from synaptic.text import KeyPath
 
 
@@ -65,6 +65,11 @@ class Steps:
         draft, spec, path = Draft(outline), outline.spec, outline.path
         texts, view = self.file.texts, self.view.of(outline.name)
         draft.needs = self._needs(outline)
+        if spec.foreach is not None:
+            draft.foreach = self._items(outline, view)
+            listed = draft.foreach.type if draft.foreach else UNKNOWN
+            item = listed.item if isinstance(listed, ListOf) else UNKNOWN
+            view = view.with_item(spec.item_name, item)
         draft.when = texts.condition(spec.when, (*path, "when"), view)
         if draft.when is not None and _is_false(draft.when.code):
             advice = "remove the step, or the condition"
@@ -73,11 +78,6 @@ class Steps:
             )
         if outline.kind is None:
             return draft
-        draft.foreach = texts.items(spec.foreach, (*path, "foreach"), view)
-        if spec.foreach is not None:
-            listed = draft.foreach.type if draft.foreach else UNKNOWN
-            item = listed.item if isinstance(listed, ListOf) else UNKNOWN
-            view = view.with_item(spec.item_name, item)
         if spec.repeat is not None:
             draft.bound = None
             if isinstance(spec.repeat.max, str):
@@ -93,6 +93,13 @@ class Steps:
         if spec.repeat is not None:
             self._ends(draft, view)
         return draft
+
+    def _items(self, outline: Outline, view: View) -> Checked[Expression] | Checked[Structure] | None:
+        """Return the list that the step maps over."""
+        items, path = outline.spec.foreach, (*outline.path, "foreach")
+        if isinstance(items, list):
+            return listed_items(self.file, items, path, view)
+        return self.file.texts.items(items, path, view)
 
     def _needs(self, outline: Outline) -> list[str]:
         """Return the steps that are waited for by name, after reporting those that are not there."""
@@ -168,7 +175,8 @@ class Steps:
             item_name=(spec.item_name or "item") if spec.foreach is not None else None,
             concurrency=spec.concurrency,
             feed=self._feed(draft, edges),
-            when=draft.when.code if draft.when else None,
+            when=draft.when.code if draft.when and not draft.asks_items else None,
+            item_when=draft.when.code if draft.when and draft.asks_items else None,
             gates=edges.gates.get(name, {}),
             join=spec.join,
             on_error=spec.on_error.action,

@@ -177,8 +177,9 @@ def _lines(step: CompiledStep, worker: CompiledStep, inputs: Mapping[str, Any]) 
     times = run_count(step, inputs)
     what = f"{PICTURES[worker.kind].label}{worker.work.name}".strip()
     yield " ".join(part for part in (what, times if times != "1" else "") if part)
-    if step.when is not None:
-        yield f"when {one_line(step.when.source, _MOST_CONDITION)}"
+    condition = step.when or step.item_when
+    if condition is not None:
+        yield f"when {one_line(condition.source, _MOST_CONDITION)}"
     approve = step.approve or worker.approve
     if approve:
         yield f"a person confirms {'prompt and output' if approve == 'both' else f'the {approve}'}"

@@ -10,6 +10,7 @@ from synaptic.pipeline.spec.short_forms import (
     Approve,
     CacheSeconds,
     Identifier,
+    Listed,
     OnError,
     OnErrorSpec,
     Seconds,
@@ -128,10 +129,11 @@ class StepKeys(Strict):
 
     Attributes:
         inputs: Inputs of ``use``, arguments of ``tool``; written ``with``.
-        foreach: Expression that gives a list; the step runs once per item, in parallel.
+        foreach: Expression that gives a list, or the list itself; the step runs once per item, in parallel.
         item_name: What the item is called in the prompt, beside ``item``.
         concurrency: Most items of the map at once.
-        when: Condition; where it is false the step is skipped.
+        when: Condition; where it is false the step is skipped. One that speaks of the item of a map is asked for each
+            item, and leaves out those that it is false for.
         needs: Steps to wait for that are not referred to.
         join: Wait for all that it needs, for any one, or for the first and cancel the others.
         output: Output shape, in place of the agent's own.
@@ -148,7 +150,7 @@ class StepKeys(Strict):
     when: str | None = None
     needs: list[str] = Field(default_factory=list)
     join: Join = "all"
-    foreach: str | None = None
+    foreach: Listed | None = None
     item_name: Identifier | None = Field(default=None, alias="as")
     concurrency: Count | None = None
     output: dict[str, Any] | None = None

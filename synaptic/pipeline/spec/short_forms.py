@@ -10,7 +10,7 @@ import math
 import re
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 IDENTIFIER = r"^[a-z][a-z0-9_]*$"
@@ -101,6 +101,12 @@ def _approve(value: Any) -> str:
     raise PydanticCustomError("approve", "must be true, prompt, output or both", {})
 
 
+def _foreach(value: Any) -> str | list[Any]:
+    if isinstance(value, (str, list)):
+        return value
+    raise PydanticCustomError("foreach", "must be a list, or an expression that gives one", {})
+
+
 def _version(value: Any) -> Any:
     if isinstance(value, bool):  # which Python takes for 1
         raise PydanticCustomError("literal_error", "Input should be 1", {"expected": "1"})
@@ -131,6 +137,7 @@ Version: TypeAlias = Annotated[Literal[1], BeforeValidator(_version)]
 Timeout: TypeAlias = Annotated[TimeoutSpec, BeforeValidator(_timeout)]
 OnError: TypeAlias = Annotated[OnErrorSpec, BeforeValidator(_on_error), WithJsonSchema(_ON_ERROR_SCHEMA)]
 Option: TypeAlias = Annotated[OptionSpec, BeforeValidator(_option)]
+Listed: TypeAlias = Annotated[str | list[Any], PlainValidator(_foreach), WithJsonSchema({"type": ["string", "array"]})]
 CacheSeconds: TypeAlias = Annotated[float, BeforeValidator(_cache), WithJsonSchema(_DURATION_SCHEMA)]
 Approve: TypeAlias = Annotated[
     Literal["", "prompt", "output", "both"], BeforeValidator(_approve), WithJsonSchema(_APPROVE_SCHEMA)

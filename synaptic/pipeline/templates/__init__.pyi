@@ -2,7 +2,9 @@ from .expressions import Expression as Expression
 from .expressions import Reference as Reference
 from .expressions import Template as Template
 from .expressions import TemplateProblem as TemplateProblem
+from .static_access import any_of as any_of
 from .static_access import describe as describe
+from .static_access import type_of_data as type_of_data
 from .static_types import BOOLEAN as BOOLEAN
 from .static_types import NUMBER as NUMBER
 from .static_types import TEXT as TEXT
@@ -14,4 +16,5 @@ from .static_types import StaticType as StaticType
 from .static_types import Text as Text
 from .static_types import Unknown as Unknown
 from .static_types import of_field as of_field
+from .structures import Structure as Structure
 from .values import SKIPPED as SKIPPED

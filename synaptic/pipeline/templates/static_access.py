@@ -6,18 +6,22 @@ Pure rules over static types, without Jinja2: templates of plain references are 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from synaptic.pipeline.templates.identifiers import TEXT_METHODS
 from synaptic.pipeline.templates.references import TemplateFinding
-from synaptic.pipeline.templates.static_types import UNKNOWN, Boolean, ListOf, Number, Record, StaticType, Text
+from synaptic.pipeline.templates.static_types import BOOLEAN, UNKNOWN, Boolean, ListOf, Number, Record, StaticType, Text
 from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from synaptic.pipeline.templates.references import Reference
+
+MOST_KINDS = 200
+"""Items of a list that is written out whose types are compared: each one with all before it."""
 
 _STEP = re.compile(r"steps\.\w+")
 
@@ -121,6 +125,27 @@ def item_of(kind: StaticType, shown: str | None) -> StaticType | Complaint:
     return Complaint(f"{what}, and a loop needs a list", advice)
 
 
+def type_of_data(value: object) -> StaticType:
+    """Return the type of data that is written out; a list's items may be any of those that are there."""
+    match value:
+        case bool():
+            return BOOLEAN
+        case int() | float():
+            return Number(whole=isinstance(value, int))
+        case str():
+            return Text((value,))
+        case list():
+            return ListOf(any_of([type_of_data(item) for item in value]))
+        case dict():
+            return Record({key: type_of_data(item) for key, item in value.items()})
+    return UNKNOWN
+
+
+def any_of(kinds: Sequence[StaticType]) -> StaticType:
+    """Return what is known of a value that is of one of these types; of very many, nothing."""
+    return reduce(unify, kinds) if 0 < len(kinds) <= MOST_KINDS else UNKNOWN
+
+
 def unify(left: StaticType, right: StaticType) -> StaticType:
     """Return what is known of a value that is of one type or of the other."""
     if left == right:
@@ -132,4 +157,8 @@ def unify(left: StaticType, right: StaticType) -> StaticType:
             return Number()
         case ListOf(), ListOf():
             return ListOf(unify(left.item, right.item))
+        case Record(), Record():
+            names = dict.fromkeys((*left.fields, *right.fields))
+            both = {name: unify(left.fields.get(name, UNKNOWN), right.fields.get(name, UNKNOWN)) for name in names}
+            return replace(left, fields=both)
     return UNKNOWN

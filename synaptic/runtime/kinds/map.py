@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synaptic.pipeline import CompiledStep
+    from synaptic.runtime.events import StepStatus
     from synaptic.runtime.list_feed import ListFeed
     from synaptic.runtime.runner import StepRunner
     from synaptic.runtime.scope import Scope, StepContext
 
 
 async def run_map(runner: StepRunner, step: CompiledStep, context: StepContext) -> list[Any]:
-    """Return the outputs in the order of the items; those of skipped items are left out.
+    """Return the outputs in the order of the items; items that are skipped, or not wanted, are left out.
 
     Raises:
         StepFailed: If an item failed that may not be skipped, or all items did.
@@ -52,7 +53,8 @@ async def run_map(runner: StepRunner, step: CompiledStep, context: StepContext) 
     except (asyncio.CancelledError, BudgetExceeded):
         ledger.ended(path, "map", "cancelled", instances.kept(), agent=step.agent_name, started=started)
         raise
-    ledger.ended(path, "map", "succeeded", outputs, agent=step.agent_name, started=started)
+    reason = instances.what_was_left_out()
+    ledger.ended(path, "map", "succeeded", outputs, agent=step.agent_name, started=started, stop_reason=reason)
     return outputs
 
 
@@ -78,6 +80,7 @@ class _Instances:
         self._tasks: list[asyncio.Task[None]] = []
         self._outputs: dict[int, Any] = {}
         self._failures: dict[int, StepFailed] = {}
+        self._unwanted: set[int] = set()
 
     def start(self, group: asyncio.TaskGroup, items: Sequence[Any]) -> None:
         """Start an instance for each further item."""
@@ -113,18 +116,48 @@ class _Instances:
         for gone in range(index, index + len(dropped)):
             self._outputs.pop(gone, None)
             self._failures.pop(gone, None)
+            self._unwanted.discard(gone)
 
     async def _run(self, index: int, item: Any) -> None:
         async with self._places:
+            scope = self._context.scope.with_item(self._step, item)
+            instance = self._context.at(f"{self._context.path}[{index}]", scope)
             try:
-                scope = self._context.scope.with_item(self._step, item)
-                output = await self._runner.work(self._step, self._context.at(f"{self._context.path}[{index}]", scope))
+                if not self._is_wanted(instance):
+                    self._unwanted.add(index)
+                    return
+                output = await self._runner.work(self._step, instance)
             except StepFailed as exc:
                 if self._step.on_error != "skip":
                     raise
                 self._failures[index] = exc
             else:
                 self._outputs[index] = output
+
+    def _is_wanted(self, instance: StepContext) -> bool:
+        """Return whether the condition holds for the item; where it does not, the item's event says so.
+
+        Raises:
+            StepFailed: If the condition has no value.
+
+        """
+        step, ledger = self._step, self._runner.ledger
+        if step.item_when is None:
+            return True
+        try:
+            wanted = bool(step.item_when.evaluate(instance.scope.variables, where=f"{instance.path}.when"))
+        except PipelineError as exc:
+            status: StepStatus = "skipped" if step.on_error == "skip" else "failed"
+            ledger.ended(instance.path, step.kind, status, agent=step.agent_name, error=exc)
+            raise StepFailed(instance.path, exc) from exc
+        if not wanted:
+            ledger.ended(instance.path, step.kind, "skipped", agent=step.agent_name, stop_reason="when")
+        return wanted
+
+    def what_was_left_out(self) -> str | None:
+        """Return how many items the condition left out; ``None`` where that is none."""
+        left_out = len(self._unwanted)
+        return f"{left_out} of {len(self._items)} left out by 'when'" if left_out else None
 
     def kept(self) -> list[Any]:
         """Return the outputs there are, in the order of the items."""
@@ -134,9 +167,9 @@ class _Instances:
         """Return the outputs of a map that came to its end.
 
         Raises:
-            StepFailed: If there were items, and all of them failed.
+            StepFailed: If items were wanted, and all of them failed.
 
         """
-        if self._failures and len(self._failures) == len(self._items):
-            raise self._failures[0]
+        if self._failures and len(self._failures) + len(self._unwanted) == len(self._items):
+            raise self._failures[min(self._failures)]
         return self.kept()

@@ -275,6 +275,8 @@ def _remark(result: StepResult) -> str:
     words += ["cached"] if result.cached else []
     if result.status == "skipped" and result.stop_reason:
         words.append(_SKIP_REASONS.get(result.stop_reason, result.stop_reason))
+    if result.kind == "map" and result.status == "succeeded" and result.stop_reason:
+        words.append(result.stop_reason)
     if result.stop_reason == "length":
         words.append("cut at its token limit")
     return ", ".join(words)
