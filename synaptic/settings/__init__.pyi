@@ -1,3 +1,5 @@
+from .authorities import authorities_file as authorities_file
+from .authorities import load_authorities as load_authorities
 from .edit import AddedNode as AddedNode
 from .edit import add_node as add_node
 from .edit import find_node as find_node

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from synaptic import paths
 from synaptic.errors import ConfigError, Problem
+from synaptic.settings.authorities import authorities_file
 from synaptic.settings.check import Form, Given, problems_of
 from synaptic.settings.endpoints import OLLAMA_PORT, NodeSettings, normal_url
 from synaptic.settings.file import back_up, only_writer, read_settings_file, write_settings_file
@@ -270,14 +271,17 @@ def read_node(entry: Mapping[str, Any]) -> NodeSettings:
     """Return a node from what was given for its keys; ``None`` was not given.
 
     Raises:
-        ConfigError: If a value is wrong, or two of them do not go together.
+        ConfigError: If a value is wrong, two of them do not go together, or its ``ca_file`` cannot be used.
 
     """
     given = {key: value for key, value in entry.items() if value is not None}
     problems = problems_of(Given(("nodes",), [given], "", Form.FILE))
     if problems:
         raise ConfigError.of([replace(problem, source=None, message=_plain(problem.message)) for problem in problems])
-    return NodeSettings.model_validate(given)
+    node = NodeSettings.model_validate(given)
+    if node.ca_file is not None:
+        authorities_file(node.ca_file)
+    return node
 
 
 def add_node(path: Path, node: NodeSettings) -> AddedNode:

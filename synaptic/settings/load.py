@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from synaptic import paths
 from synaptic.errors import ConfigError, Problem
+from synaptic.settings.authorities import authorities_file
+from synaptic.settings.check import problem_at
 from synaptic.settings.edit import MigrationReport, migrate, set_value, unset_value
 from synaptic.settings.file import read_settings_file
 from synaptic.settings.legacy import ALIASES, nodes_file_values
@@ -29,7 +31,7 @@ from synaptic.settings.sources import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from synaptic.settings.check import Given
@@ -108,7 +110,7 @@ def load_settings(
     ]
     if chosen is None and not any(_gives_nodes(layer) for layer in layers):
         layers.insert(0, _nodes_layer())
-    problems = [problem for layer in layers for problem in layer.problems]
+    problems = [problem for layer in layers for problem in layer.problems] or list(_unusable_files(layers))
     if problems:
         raise ConfigError.of(problems)
     return _merge(layers)
@@ -176,6 +178,23 @@ def _nodes_layer() -> Layer:
 
 def _gives_nodes(layer: Layer) -> bool:
     return any(given.path == ("nodes",) and not given.weak for given in layer.givens)
+
+
+def _unusable_files(layers: Sequence[Layer]) -> Iterator[Problem]:
+    """Yield what is wrong with the files of certificates that the nodes name, of those nodes that apply."""
+    strong = any(_gives_nodes(layer) for layer in layers)
+    givens = [given for layer in layers for given in layer.givens if given.path == ("nodes",)]
+    applying = [given for given in givens if not (given.weak and strong)]
+    if not applying:
+        return
+    given = applying[-1]
+    for index, node in enumerate(Settings.model_validate({"nodes": given.value}).nodes):
+        if node.ca_file is None:
+            continue
+        try:
+            authorities_file(node.ca_file)
+        except ConfigError as exc:
+            yield problem_at(given, f"nodes[{index}].ca_file: {exc.message}", exc.hint, (index, "ca_file"))
 
 
 def _merge(layers: Sequence[Layer]) -> LoadedSettings:

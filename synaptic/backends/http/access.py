@@ -9,6 +9,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 from synaptic.errors import ConfigError
+from synaptic.settings import load_authorities
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,25 +95,9 @@ def _unverified() -> ssl.SSLContext:
 
 
 def _own(ca_file: Path) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=str(ca_file))
-    except ssl.SSLError as error:
-        raise _no_certificates(ca_file) from error
-    except OSError as error:
-        raise ConfigError(
-            f"the certificates in {ca_file} cannot be read: {(error.strerror or str(error)).lower()}",
-            hint="name a readable PEM file with the certificate of the authority that signed the server's",
-        ) from error
-    if not context.get_ca_certs():
-        raise _no_certificates(ca_file)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    load_authorities(context, ca_file)
     return _http_only(context)
-
-
-def _no_certificates(ca_file: Path) -> ConfigError:
-    return ConfigError(
-        f"{ca_file} has no certificate of an authority in PEM",
-        hint='such a file begins with "-----BEGIN CERTIFICATE-----"',
-    )
 
 
 def _http_only(context: ssl.SSLContext) -> ssl.SSLContext:

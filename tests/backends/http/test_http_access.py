@@ -111,23 +111,6 @@ async def test_cancelled_over_tls_at_any_step(certificate: tuple[Path, Path]) ->
                 await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("content", ["", "hello\n", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
-def test_a_file_without_certificates(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "office.pem"
-    path.write_text(content)
-    with pytest.raises(ConfigError, match=r"office\.pem has no certificate of an authority in PEM") as caught:
-        new_client("https://node:1", ca_file=path)
-    assert caught.value.hint is not None
-    assert "BEGIN CERTIFICATE" in caught.value.hint
-
-
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.pem cannot be read: no such file"):
-        new_client("https://node:1", ca_file=tmp_path / "none.pem")
-    with pytest.raises(ConfigError, match="cannot be read"):
-        new_client("https://node:1", ca_file=tmp_path)
-
-
 async def test_credentials_are_sent() -> None:
     async with FaultServer(json_reply({})) as server:
         for headers in (authorization(token="geheim\n"), authorization(user="me", password="pä:ss"), {}):

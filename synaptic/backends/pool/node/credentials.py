@@ -12,6 +12,7 @@ from synaptic import paths
 from synaptic.backends.http import authorization
 from synaptic.backends.ollama import OllamaBackend, is_loopback
 from synaptic.errors import ConfigError
+from synaptic.settings import authorities_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,18 +70,15 @@ def certificates(node: NodeSettings) -> Path | None:
     """Return the file of certificates that are believed for ``node``; ``None`` is the system's.
 
     Raises:
-        ConfigError: If the file does not exist.
+        ConfigError: If the file cannot be used.
 
     """
     if node.ca_file is None:
         return None
-    path = _path(node.ca_file)
-    if not path.is_file():
-        raise ConfigError(
-            f"node {node.shown}: there is no file {path}",
-            hint="correct its ca_file: a PEM file with the certificate of the authority that signed the server's",
-        )
-    return path
+    try:
+        return authorities_file(node.ca_file)
+    except ConfigError as exc:
+        raise ConfigError(f"node {node.shown}: its ca_file: {exc.message}", hint=exc.hint) from exc
 
 
 def access_notices(node: NodeSettings) -> list[str]:
