@@ -35,9 +35,28 @@ _COUNTS: Final = {"too_short": ("min_length", "at least"), "too_long": ("max_len
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that ``word`` most looks like, or ``None`` where nothing is close."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    """Return the known word that ``word`` most looks like, or ``None`` where nothing is close.
+
+    Two neighbouring letters in the wrong order (``jion``) are the nearest miss of all, also in a short word.
+    """
+    candidates = list(known)
+    plain = word.casefold()
+    for candidate in candidates:
+        if _same_but_for_order(plain, candidate.casefold()):
+            return candidate
+    matches = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
     return matches[0] if matches else None
+
+
+def _same_but_for_order(word: str, other: str) -> bool:
+    """Return whether two words differ in nothing, or only in the order of two neighbouring letters."""
+    if len(word) != len(other):
+        return False
+    wrong = [index for index, (one, two) in enumerate(zip(word, other, strict=True)) if one != two]
+    if not wrong:
+        return True
+    first, second = wrong[0], wrong[-1]
+    return len(wrong) == 2 and second == first + 1 and word[first] == other[second] and word[second] == other[first]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

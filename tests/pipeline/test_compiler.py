@@ -379,7 +379,7 @@ def test_every_mistake_is_found_and_each_is_told_once_in_the_order_of_the_file()
         "5:68",
         "6:54",
         "6:68",
-        "6:82",
+        "6:84",
         "7:3",
         "9:3",
     ]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from foreign_mistakes import FOREIGN_MISTAKES
 from language_mistakes import LANGUAGE_MISTAKES
 from pipeline_mistakes import CONTEXT, MISTAKES, Mistake
 
@@ -10,7 +11,18 @@ from synaptic.errors import PipelineError, Problem
 from synaptic.pipeline.compiler import compile_pipeline, examine
 from synaptic.pipeline.loader import MAX_PIPELINE_BYTES, Pipeline
 
-ALL = [*MISTAKES, *LANGUAGE_MISTAKES]
+ALL = [*MISTAKES, *LANGUAGE_MISTAKES, *FOREIGN_MISTAKES]
+
+RAW_WORDS = (
+    "expected token",
+    "unexpected",
+    "Unexpected",
+    "Encountered",
+    "end of template",
+    "print statement",
+    "Jinja",
+)
+"""What the template engine says, and no person understands."""
 
 
 def problems_of(path: Path) -> tuple[Problem, ...]:
@@ -33,6 +45,7 @@ def test_each_mistake_is_one_located_problem(mistake: Mistake, tmp_path: Path):
     assert (problem.line, problem.column) == mistake.place
     assert mistake.says in f"{problem.message}; {problem.suggestion}"
     assert "\n" not in str(problem)
+    assert not [words for words in RAW_WORDS if words in problem.message]
 
 
 def test_the_names_of_the_rows_are_different():

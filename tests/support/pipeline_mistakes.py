@@ -276,7 +276,7 @@ REFERENCES = [
     in_step("a dangling step", "agent: editor\nprompt: 'See {{ §steps.bb }}.'", "did you mean 'b'?", more=OTHER),
     in_step("a dangling input", "agent: editor\nprompt: '{{ §inputs.qery }}'", "did you mean 'query'?"),
     in_step("a dangling run field", "agent: editor\nprompt: '{{ §run.idd }}'", "did you mean 'id'?"),
-    in_step("an unknown root", "agent: editor\nprompt: '{{ §input.query }}'", "did you mean 'inputs'?"),
+    in_step("an unknown root", "agent: editor\nprompt: '{{ §input.query }}'", "write inputs.query"),
     in_step("a step without steps", "agent: editor\nprompt: '{{ §b }}'", "write steps.b", more=OTHER),
     in_step("an input without inputs", "agent: editor\nprompt: '{{ §query }}'", "write inputs.query"),
     in_step("all steps", "agent: editor\nprompt: '{{ §steps }}'", "needs the name of one step", more=OTHER),
@@ -336,13 +336,13 @@ REFERENCES = [
     in_step("a dangling result", EDITOR, "did you mean 'a'?", result="{{ §steps.aa }}"),
     whole(
         "a template that does not end",
-        HEAD + "steps:\n  a:\n    agent: editor\n    prompt: '§Say {{ inputs.query'\nresult: r\n",
-        "",
+        HEAD + "steps:\n  a:\n    agent: editor\n    prompt: 'Say §{{ inputs.query'\nresult: r\n",
+        "write }} behind it",
     ),
     in_step("an unknown filter", "agent: editor\nprompt: '{{ inputs.query | §uper }}'", "upper"),
     in_step("unsafe access", "agent: editor\nprompt: '{{ inputs.query.§__class__ }}'", "__class__"),
     in_step("an import", "agent: editor\nprompt: \"§{% include 'x' %}\"", ""),
-    in_step("a broken condition", EDITOR + "when: §1 +", ""),
+    in_step("a broken condition", EDITOR + "when: 1 §+", "something is missing behind '+'"),
 ]
 
 NEVER = [

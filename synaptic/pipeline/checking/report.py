@@ -48,6 +48,11 @@ class Report:
         place = self.document.locate(path, line, token)
         self.add(Problem(message, self.document.source, *place, suggestion))
 
+    def at_offset(self, message: str, path: KeyPath, offset: int, suggestion: str | None = None) -> None:
+        """Add a problem with a character of the text at ``path``."""
+        place = self.document.inside(path, offset)
+        self.add(Problem(message, self.document.source, *place, suggestion))
+
     def in_notation(self, path: KeyPath) -> Callable[[Mistake], Problem]:
         """Return what locates mistakes of an output shape that is written at ``path``."""
 

@@ -97,8 +97,9 @@ class Texts:
         try:
             code = kind.compile(source)
         except TemplateProblem as exc:
-            token, suggestion = getattr(exc, "token", None), getattr(exc, "suggestion", None)
-            self.report.in_text(exc.message, path, exc.line, token, suggestion)
+            self._report_syntax(exc, path)
+            for other in exc.others:
+                self._report_syntax(other, path)
             return None
         before = self.report.count
         bad = self._dangling(code, path, view)
@@ -112,6 +113,12 @@ class Texts:
                 self._fields.setdefault(reference.path[0], set()).update(reference.path[1:2])
         steps = tuple(names)
         return Checked(code, kind_of if self.report.count == before else UNKNOWN, steps)
+
+    def _report_syntax(self, problem: TemplateProblem, path: KeyPath) -> None:
+        if problem.offset is None:
+            self.report.in_text(problem.message, path, problem.line, problem.token, problem.suggestion)
+        else:
+            self.report.at_offset(problem.message, path, problem.offset, problem.suggestion)
 
     def _dangling(self, code: Template | Expression, path: KeyPath, view: View) -> set[tuple[str, str | None]]:
         """Report references whose first names are not there, and return those names."""

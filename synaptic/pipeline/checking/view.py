@@ -9,7 +9,7 @@ from collections import ChainMap
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from synaptic.pipeline.templates import TEXT, UNKNOWN, ListOf, Record, StaticType
+from synaptic.pipeline.templates import OTHER_CONSTANTS, OTHER_ROOTS, TEXT, UNKNOWN, ListOf, Record, StaticType
 from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ RESERVED = frozenset({"inputs", "steps", "run", "item", "previous"})
 _NO_STEP = "there is no step {name}"
 _ALL_STEPS = "'steps' needs the name of one step, so that it is known what to wait for"
 _HOW = {
+    "loop": ("'loop' is only there inside a loop", "write it between {% for … %} and {% endfor %}"),
+    **dict.fromkeys(("end", "endif", "endfor"), ("the end of a tag stands between {% and %}", "write {% endif %}")),
     "previous": ("'previous' is the round before, and there is no loop here", "move the step into a 'repeat'"),
     "item": ("'item' is one item of a map, and there is no map here", "give the step a 'foreach'"),
 }
@@ -92,7 +94,26 @@ class View:
         inputs = self.roots.get("inputs")
         if isinstance(inputs, Record) and reference.root in inputs.fields:
             return message, f"write inputs.{reference}"
-        return message, did_you_mean(reference.root, {*self.roots, "steps"})
+        return message, self._meant(reference)
+
+    def _meant(self, reference: Reference) -> str:
+        """Return what may have been meant by a root that is not there."""
+        constant = OTHER_CONSTANTS.get(reference.root)
+        if constant is not None and not reference.path:
+            return f"write {constant}"
+        inputs = self.roots.get("inputs")
+        fields = inputs.fields if isinstance(inputs, Record) else {}
+        meant = OTHER_ROOTS.get(reference.root)
+        name = reference.path[0] if reference.path else None
+        if meant == "steps" and name in self.steps:
+            return f"write steps.{name}"
+        if meant == "inputs" or (meant == "steps" and name in fields):
+            if name in fields:
+                return f"write inputs.{name}"
+            return f"values from outside are inputs: declare {name or 'one'!r} under 'inputs'"
+        if meant is not None and meant in self.roots:
+            return f"write {meant}"
+        return did_you_mean(reference.root, {*self.roots, "steps"})
 
     def _no_step(self, name: str) -> tuple[str, str | None] | None:
         if name == self.me:

@@ -2,6 +2,8 @@ from .expressions import Expression as Expression
 from .expressions import Reference as Reference
 from .expressions import Template as Template
 from .expressions import TemplateProblem as TemplateProblem
+from .other_words import OTHER_CONSTANTS as OTHER_CONSTANTS
+from .other_words import OTHER_ROOTS as OTHER_ROOTS
 from .static_access import any_of as any_of
 from .static_access import describe as describe
 from .static_access import type_of_data as type_of_data

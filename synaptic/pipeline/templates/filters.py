@@ -21,6 +21,7 @@ from synaptic.pipeline.templates.chunks import chunks
 from synaptic.pipeline.templates.identifiers import JINJA_FILTERS, JINJA_TESTS, words
 from synaptic.pipeline.templates.limits import Meter, TooMuch
 from synaptic.pipeline.templates.values import SKIPPED, present
+from synaptic.text import nearest, plural
 
 if TYPE_CHECKING:
     from jinja2.runtime import Context
@@ -175,22 +176,44 @@ def settled(meter: Meter, result: Any) -> Any:
     return result
 
 
-def complaint_about_arguments(function: Filter, positional: int, keywords: Collection[str]) -> str | None:
-    """Return what is wrong with the arguments that a template gives to a filter, or ``None``."""
-    signature = _signature(function)
-    try:
-        signature.bind(*[None] * (positional + 1), **dict.fromkeys(keywords))
-    except TypeError as exc:
-        return str(exc)
+def complaint_about_arguments(
+    function: Filter, positional: int, keywords: Collection[str]
+) -> tuple[str, str | None] | None:
+    """Return what is wrong with the arguments that a template gives to a filter, and what to write; else ``None``."""
+    parameters = _parameters(function)
+    if any(parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD} for parameter in parameters):
+        return None
+    names = [parameter.name for parameter in parameters]
+    for keyword in keywords:
+        if keyword not in names:
+            return f"has no argument {keyword!r}", _meant_argument(keyword, names)
+        if keyword in names[:positional]:
+            return f"is given {keyword!r} twice", "leave one out"
+    if positional > len(names):
+        most = f"takes at most {plural(len(names), 'argument')}" if names else "takes no argument"
+        return f"{most}, not {positional}", f"they are {', '.join(names)}" if names else "leave the brackets out"
+    for parameter in parameters[positional:]:
+        if parameter.default is parameter.empty and parameter.name not in keywords:
+            return f"needs the argument {parameter.name!r}", f"write {parameter.name}=… in its brackets"
     return None
 
 
+def _meant_argument(keyword: str, names: list[str]) -> str:
+    if len(names) == 1:
+        return f"write {names[0]}=…"
+    if not names:
+        return "leave the brackets out"
+    near = nearest(keyword, names)
+    return f"did you mean {near!r}?" if near else "write the value without a name before it"
+
+
 @functools.cache
-def _signature(function: Filter) -> inspect.Signature:
-    signature = inspect.signature(function)  # follows __wrapped__ to the filter itself
-    parameters = list(signature.parameters.values())
-    hidden = parameters[0].name in {"context", "environment", "eval_ctx"}
-    return signature.replace(parameters=parameters[hidden:])
+def _parameters(function: Filter) -> tuple[inspect.Parameter, ...]:
+    """Return what a template may give to the filter, beside the value before the ``|``."""
+    parameters = list(inspect.signature(function).parameters.values())  # follows __wrapped__ to the filter itself
+    inner = inspect.unwrap(function)
+    passed = getattr(inner, "jinja_pass_arg", None) is not None
+    return tuple(parameters[1 + passed :])
 
 
 @jinja2.pass_context

@@ -42,14 +42,24 @@ class TemplateProblem(Exception):
         line: One-based, inside the template's text.
         token: The text to look for on that line, where that is known.
         suggestion: What to write instead, as a clause.
+        offset: Of the character in the template's text that is meant; ``None`` where only the line is known.
         others: Further problems of the same text, in the order of their lines.
 
     """
 
-    def __init__(self, message: str, line: int, token: str | None = None, suggestion: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        line: int,
+        token: str | None = None,
+        suggestion: str | None = None,
+        *,
+        offset: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.line = line
         self.token = token
         self.suggestion = suggestion
+        self.offset = offset
         self.others: tuple[TemplateProblem, ...] = ()

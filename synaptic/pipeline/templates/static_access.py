@@ -11,6 +11,7 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from synaptic.pipeline.templates.identifiers import TEXT_METHODS
+from synaptic.pipeline.templates.other_words import OTHER_FIELDS
 from synaptic.pipeline.templates.references import TemplateFinding
 from synaptic.pipeline.templates.static_types import BOOLEAN, UNKNOWN, Boolean, ListOf, Number, Record, StaticType, Text
 from synaptic.text import did_you_mean
@@ -76,6 +77,9 @@ def field_of(owner: StaticType, name: str, shown: str | None) -> StaticType | Co
     if owner == UNKNOWN:
         return UNKNOWN
     what = f"{shown!r} is {describe(owner)}" if shown else f"this is {describe(owner)}"
+    other = OTHER_FIELDS.get(name) if isinstance(owner, (ListOf, Text)) else None
+    if other is not None:
+        return Complaint(f"{what} and has no {name!r}", other.format(shown=shown or "it", name=name))
     if isinstance(owner, ListOf):
         advice = f"loop over it: {{% for part in {shown or 'it'} %}}"
         if shown and _STEP.fullmatch(shown):

@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import math
 import re
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import jinja2
 from jinja2 import nodes
 
 from synaptic.pipeline.templates.filters import complaint_about_arguments
 from synaptic.pipeline.templates.identifiers import GLOBALS, METHODS, REFUSED_FILTERS, RESERVED, words
+from synaptic.pipeline.templates.intent import diagnose_expression, diagnose_template
+from synaptic.pipeline.templates.other_words import OTHER_FILTERS, OTHER_FUNCTIONS, OTHER_METHODS, OTHER_TESTS
 from synaptic.pipeline.templates.references import TemplateProblem
 from synaptic.pipeline.templates.sandbox import MAX_BITS, environment
 from synaptic.text import did_you_mean, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from synaptic.pipeline.templates.intent import Intent
 
 MAX_DEPTH = 40
 """Levels of nesting in a template; Jinja2's parser and Python's compiler both recurse."""
@@ -27,9 +34,8 @@ MAX_LOOPS = 10
 MAX_STATEMENTS = 1000
 """Tags in a template; each is checked with all the names that those before it have set."""
 
-_TAGS = ("for", "if", "set", "with", "filter", "raw")
+_READABLE = "compare it with {{ steps.a }}, {% if steps.a %} … {% endif %} and steps.a.score > 0.5"
 _MANY_DIGITS = re.compile(r"[0-9_]{1000,}")
-_UNKNOWN_TAG = re.compile(r"Encountered unknown tag '(\w+)'\.$")
 _ATTRIBUTE_FILTERS = words("map selectattr rejectattr sort unique groupby min max sum join")
 _CALLBACK_POSITION = {
     "map": ("filter", 0),
@@ -38,7 +44,6 @@ _CALLBACK_POSITION = {
     "selectattr": ("test", 1),
     "rejectattr": ("test", 1),
 }
-_AS_FILTERS = {"len": "length", "str": "string", "sorted": "sort", "reversed": "reverse", "dict": "items"}
 _REFUSED: dict[type[nodes.Node], tuple[str, str | None]] = {
     **dict.fromkeys(
         (nodes.Import, nodes.FromImport, nodes.Include, nodes.Extends),
@@ -70,18 +75,7 @@ def parse_template(source: str) -> nodes.Template:
         TemplateProblem: If it is malformed, or tries what no template may.
 
     """
-    try:
-        tree = environment().parse(source)
-    except jinja2.TemplateSyntaxError as exc:
-        raise _syntax_problem(exc, source) from exc
-    except RecursionError as exc:
-        raise _too_deep(1) from exc
-    except ValueError as exc:  # a number of more digits than Python reads
-        digits = _MANY_DIGITS.search(source)
-        line = source.count("\n", 0, digits.start()) + 1 if digits else 1
-        raise TemplateProblem("the number has too many digits", line) from exc
-    _Check().run(tree)
-    return tree
+    return _parse(source, source, diagnose_template)
 
 
 def parse_expression(source: str) -> tuple[nodes.Expr, str]:
@@ -96,33 +90,39 @@ def parse_expression(source: str) -> tuple[nodes.Expr, str]:
         raise TemplateProblem("the expression is empty", 1)
     # Not the stripped text, so that line numbers are those of the source.
     template = source if text.startswith("{{") and text.endswith("}}") else "{{ " + source + " }}"
-    try:
-        tree = parse_template(template)
-    except TemplateProblem as exc:
-        if template is source or "{{" not in text:
-            raise
-        raise TemplateProblem("braces stand around a whole expression", 1, "{{", "leave them out") from exc
+    tree = _parse(template, source, diagnose_expression)
     holes = [node for output in tree.body if isinstance(output, nodes.Output) for node in output.nodes]
     parts = [node for node in holes if not _is_space(node)]
     if len(tree.body) != 1 or len(parts) != 1 or isinstance(parts[0], nodes.TemplateData):
         raise TemplateProblem("this is not one expression", 1, None, "write it without text around it")
+    if isinstance(parts[0], nodes.Tuple) and text.endswith(","):
+        raise TemplateProblem("the comma makes a list of it", 1, None, "leave it out", offset=source.rindex(","))
     return parts[0], template.strip()
+
+
+def _parse(template: str, written: str, diagnose: Callable[[str], Intent | None]) -> nodes.Template:
+    """Return the syntax tree; what cannot be read is looked for in ``written``, which is what the person wrote."""
+    try:
+        tree = environment().parse(template)
+    except jinja2.TemplateSyntaxError as exc:
+        found = diagnose(written)
+        if found is not None:
+            line = written.count("\n", 0, found.offset) + 1
+            raise TemplateProblem(found.message, line, None, found.suggestion, offset=found.offset) from exc
+        line = max(1, min(exc.lineno, written.count("\n") + 1))
+        raise TemplateProblem("this is no template that can be read", line, None, _READABLE) from exc
+    except RecursionError as exc:
+        raise _too_deep(1) from exc
+    except ValueError as exc:  # a number of more digits than Python reads
+        digits = _MANY_DIGITS.search(template)
+        line = template.count("\n", 0, digits.start()) + 1 if digits else 1
+        raise TemplateProblem("the number has too many digits", line) from exc
+    _Check().run(tree)
+    return tree
 
 
 def _is_space(node: nodes.Expr) -> bool:
     return isinstance(node, nodes.TemplateData) and not node.data.strip()
-
-
-def _syntax_problem(exc: jinja2.TemplateSyntaxError, source: str) -> TemplateProblem:
-    message = (exc.message or "broken template").replace("'end of print statement'", "end of the expression")
-    line = max(1, min(exc.lineno, source.count("\n") + 1))
-    unknown = _UNKNOWN_TAG.match(message)
-    if unknown is not None:
-        return TemplateProblem(f"there is no tag {unknown[1]!r}", line, unknown[1], did_you_mean(unknown[1], _TAGS))
-    if message == "Missing end of comment tag":
-        return TemplateProblem("the comment that '{#' begins has no end", line, "{#", "write {{ '{#' }} for the signs")
-    message = message.replace(". Jinja was looking for the following tags:", "; expected")
-    return TemplateProblem(message.rstrip("."), line)
 
 
 def _too_deep(line: int) -> TemplateProblem:
@@ -211,7 +211,7 @@ class _Check:
         if node.dyn_args is None and node.dyn_kwargs is None:
             complaint = complaint_about_arguments(function, len(node.args), [str(pair.key) for pair in node.kwargs])
             if complaint is not None:
-                self.add(f"the filter {node.name!r}: {complaint}", node, node.name)
+                self.add(f"the filter {node.name!r} {complaint[0]}", node, node.name, complaint[1])
         self.callback(node)
 
     def callback(self, node: nodes.Filter) -> None:
@@ -236,24 +236,36 @@ class _Check:
 
     def unknown(self, kind: str, name: str, node: nodes.Node) -> None:
         known = environment().filters if kind == "filter" else environment().tests
-        near = nearest(name, [word for word in known if word.isidentifier()])
-        self.add(f"there is no {kind} {name!r}", node, name, f"did you mean {near!r}?" if near else None)
+        advice = (OTHER_FILTERS if kind == "filter" else OTHER_TESTS).get(name.lower())
+        if advice is None:
+            near = nearest(name, [word for word in known if word.isidentifier()])
+            advice = f"did you mean {near!r}?" if near else None
+        self.add(f"there is no {kind} {name!r}", node, name, advice)
 
     def call(self, node: nodes.Call) -> None:
         callee = node.node
         if isinstance(callee, nodes.Name):
             if callee.name not in {*GLOBALS, "loop"}:
-                as_filter = _AS_FILTERS.get(callee.name, callee.name)
-                known = as_filter in environment().filters
-                advice = f"write x | {as_filter}" if known else did_you_mean(callee.name, GLOBALS)
-                self.add(f"there is no function {callee.name!r}", node, callee.name, advice)
+                self.add(f"there is no function {callee.name!r}", node, callee.name, _meant_function(callee.name))
         elif not isinstance(callee, nodes.Getattr):
             self.add("only functions and methods can be called", node, None)
         elif callee.attr not in METHODS and not callee.attr.startswith("_"):
-            near = nearest(callee.attr, METHODS)
-            meant = f"did you mean {near!r}?" if near else None
-            suggestion = "join the parts with ~" if callee.attr == "format" else meant
-            self.add(f"the method {callee.attr!r} cannot be called in a template", node, callee.attr, suggestion)
+            advice = OTHER_METHODS.get(callee.attr.lower().replace("_", ""))
+            if advice is None:
+                near = nearest(callee.attr, METHODS)
+                advice = f"did you mean {near!r}?" if near else None
+            self.add(f"the method {callee.attr!r} cannot be called in a template", node, callee.attr, advice)
+
+
+def _meant_function(name: str) -> str:
+    advice = OTHER_FUNCTIONS.get(name.lower())
+    if advice is not None:
+        return advice
+    if name in environment().filters:
+        return f"write x | {name}"
+    if name in METHODS:
+        return f"write x.{name}(…)"
+    return did_you_mean(name, GLOBALS)
 
 
 _RULES: dict[type[nodes.Node], str] = {

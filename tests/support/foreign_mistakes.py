@@ -1,0 +1,104 @@
+"""Mistakes of people who come from other languages and tools, one a row, as in ``pipeline_mistakes``."""
+
+from __future__ import annotations
+
+from pipeline_mistakes import EDITOR, OTHER, Mistake, in_step
+
+
+def when(name: str, expression: str, says: str) -> Mistake:
+    """Return a mistake in the condition of the step ``a``."""
+    return in_step(name, f"{EDITOR}when: >-\n  {expression}", says, more=OTHER)
+
+
+def prompt(name: str, text: str, says: str) -> Mistake:
+    """Return a mistake in the prompt of the step ``a``."""
+    lines = "\n".join(f"  {line}" for line in text.splitlines())
+    return in_step(name, f"agent: editor\nprompt: |\n{lines}", says, more=OTHER)
+
+
+EXPRESSIONS = [
+    when("and as in C", "inputs.n > 1 §&& inputs.n < 3", "write 'and'"),
+    when("or as in C", "inputs.n > 1 §|| inputs.n < 3", "write 'or'"),
+    when("not as in C", "§!inputs.query", "write 'not'"),
+    when("a condition as in C", "inputs.n > 1 §? true : false", "write A if condition else B"),
+    when("an elvis operator", "inputs.query §?: 'x'", "write x or y"),
+    when("a null coalescing operator", "inputs.query §?? 'x'", "write x or y"),
+    when("optional chaining", "inputs.query§?.length", "write a dot alone"),
+    when("one equals sign", "inputs.query §= 'x'", "write =="),
+    when("one equals sign before true", "inputs.query §= true", "true needs no comparison"),
+    when("three equals signs", "inputs.n §=== 3", "write =="),
+    when("not equal as in JavaScript", "inputs.n §!== 3", "write !="),
+    when("not equal as in SQL", "inputs.n §<> 3", "write !="),
+    when("at least the wrong way round", "inputs.n §=> 3", "write >="),
+    when("AND in capitals", "inputs.n > 1 §AND inputs.n < 3", "write 'and'"),
+    when("a comparison in words", "inputs.n is §greater than 3", "write >"),
+    when("contains", "inputs.query §contains 'x'", "write 'part' in x"),
+    when("a method of JavaScript", "inputs.query.§includes('x')", "write 'part' in x"),
+    when("a size as in Java", "inputs.tags.§size() > 3", "write x | length"),
+    when("a length as in JavaScript", "§inputs.tags.length > 3", "write inputs.tags | length"),
+    when("null", "inputs.query != §null", "write none"),
+    when("is null", "inputs.query is not §null", "write none"),
+    when("a condition that begins with if", "§if inputs.n > 3", "'if' does not begin an expression"),
+    when("then", "inputs.n > 3 §then", "leave it out"),
+    when("a variable of a shell", "§$inputs.n > 3", "leave it out"),
+    when("an expression of GitHub Actions", "§${{ inputs.n > 3 }}", "leave it and the braces out"),
+    when("a status function of GitHub Actions", "§always()", "'on_error'"),
+    when("an output of GitHub Actions", "§needs.b == 'x'", "write steps.b"),
+    when("a parameter of another tool", "§params.n > 3", "write inputs.n"),
+    when("the environment", "§env.HOME == 'x'", "declare 'HOME' under 'inputs'"),
+    when("a text without end", "inputs.query == §'x", "write ' behind it"),
+    when("quotes of a word processor", "inputs.query == §“x”", "write straight quotes"),
+    when("an open bracket", "§(inputs.n > 3", "write ) behind what it holds"),
+    when("a bracket too many", "inputs.n > 3§)", "leave it out"),
+    when("a list that is open", "inputs.tags§[0", "write ] behind what it holds"),
+    when("nothing to compare with", "inputs.n §>", "something is missing behind '>'"),
+    when("a comma at the end", "inputs.n > 3§,", "leave it out"),
+    when("a semicolon at the end", "inputs.n > 3§;", "leave it out"),
+    when("a comment", "inputs.n > 3 §# at least three", "a comment stands between {# and #}"),
+    when("two values side by side", "inputs.n §3", "an operator is missing"),
+    when("an arrow", "inputs§->n", "write a dot"),
+    when("two dots", "inputs§..n", "write one dot"),
+    when("one brace of two at the end", "§{{ inputs.n > 3 }", "leave them out"),
+]
+
+TEMPLATES = [
+    prompt("an if without end", "Hello\n§{% if inputs.n %}\nmore\n{{ steps.b }}", "write {% endif %}"),
+    prompt(
+        "an if without end in a loop",
+        "{% for tag in inputs.tags %}\n§{% if tag %}\n{{ tag }}\n{% endfor %}",
+        "write {% endif %} before that",
+    ),
+    prompt("an end of nothing", "Hello {% §endif %}", "write {% if … %} before it"),
+    prompt("the end of Go templates", "{% if inputs.n %}x{% §end %}", "write {% endif %}"),
+    prompt("the wrong end", "{% for tag in inputs.tags %}x{% §endif %}", "write {% endfor %}"),
+    prompt("else if", "{% if inputs.n %}x{% else §if inputs.query %}y{% endif %}", "write elif"),
+    prompt("elsif", "{% if inputs.n %}x{% §elsif inputs.query %}y{% endif %}", "write elif"),
+    prompt("an if without condition", "{% §if %}x{% endif %}", "write {% if steps.a %}"),
+    prompt("a loop with of", "{% for tag §of inputs.tags %}x{% endfor %}", "write {% for item in steps.a %}"),
+    prompt("a foreach", "{% §foreach tag in inputs.tags %}x{% endfor %}", "write {% for item in steps.a %}"),
+    prompt("a break", "{% for tag in inputs.tags %}{% §break %}{% endfor %}", "choose the items beforehand"),
+    prompt("a set without equals sign", "{% set x §3 %}{{ x }}", "write {% set x = … %}"),
+    prompt("&& in a tag", "{% if inputs.n §&& inputs.query %}x{% endif %}", "write 'and'"),
+    prompt("a condition of C in a hole", "{{ inputs.n §? 'a' : 'b' }}", "write A if condition else B"),
+    prompt("a hole without end", "Hello §{{ inputs.query and more", "write }} behind it"),
+    prompt("a hole with one brace at its end", "Hello {{ inputs.query §} and more", "write }}"),
+    prompt("a hole with the end of a tag", "Hello {{ inputs.query §%} and more", "write }}"),
+    prompt("a tag with the end of a hole", "{% if inputs.n §}}x{% endif %}", "write %}"),
+    prompt("an empty hole", "Hello {{ §}}", "there is no expression here"),
+    prompt("three braces", "Hello §{{{ inputs.query }}}", "write {{ … }}"),
+    prompt("an if of Handlebars", "§{{#if inputs.n}}x{{/if}}", "write {% if … %}"),
+    prompt("a field of Go templates", "Hello {{ §.query }}", "write inputs.query"),
+    prompt("an if in a hole", "{{ §if inputs.n }}x", "write it between {% and %}"),
+    prompt("a filter is missing", "{{ inputs.query §| }}", "something is missing behind '|'"),
+    prompt("an f-string", "{{ §f'{inputs.n}' }}", "join the parts with ~"),
+    prompt("a quote in a text", "{{ 'it'§s' }}", "put it in the other quotes"),
+    prompt("a wrong argument of a filter", "{{ inputs.query | §chunks(size=3000) }}", "write characters=…"),
+    prompt("an argument too many", "{{ inputs.query | §upper(1) }}", "leave the brackets out"),
+    prompt("letters of a filter the wrong way round", "{{ inputs.tags | §jion(', ') }}", "did you mean 'join'?"),
+    prompt("a filter of Ansible", "{{ inputs.tags | §to_nice_json }}", "write | json"),
+    prompt("a function of Python", "{{ §len(inputs.tags) }}", "write x | length"),
+    prompt("a clock", "{{ §now() }}", "declare an input"),
+    prompt("the output of a step as n8n has it", "{{ §outputs.b }}", "write steps.b"),
+]
+
+FOREIGN_MISTAKES = [*EXPRESSIONS, *TEMPLATES]
