@@ -56,7 +56,7 @@ async def one_run(nodes: list[RealNode], after: float) -> dict[str, object]:
     if isinstance(victim, RealNode):
         await victim.restart()
     return {
-        "answered": result.status == "succeeded" and bool(result.answer.strip()),
+        "answered": result.status == "succeeded" and bool(result.text.strip()),
         "status": result.status,
         "killed": killed,
         "killed_after": round(after, 1),

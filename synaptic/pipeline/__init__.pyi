@@ -35,7 +35,9 @@ from .templates.expressions import SKIPPED as SKIPPED
 from .templates.expressions import Expression as Expression
 from .templates.expressions import Template as Template
 from .templates.expressions import present as present
+from .templates.structures import Structure as Structure
 from .templates.structures import fill as fill
+from .templates.values import settled as settled
 from .tools import Tool as Tool
 from .tools import discover_tools as discover_tools
 from .tools import named_tools as named_tools

@@ -287,7 +287,7 @@ class Graph:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledPipeline:
-    """What the executor runs: the graph, the result's template, and the bounds.
+    """What the executor runs: the graph, the result, and the bounds.
 
     Attributes:
         needed: The steps that the result refers to.
@@ -296,7 +296,7 @@ class CompiledPipeline:
 
     pipeline: PipelineFile
     graph: Graph
-    result: Template
+    result: Template | Structure
     needed: frozenset[str]
     budget: BudgetSpec
     concurrency: int | None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from synaptic.messages import BackendReport, Timings, Usage
+from synaptic.pipeline import present
 from synaptic.quick_init import quick_init
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 StepStatus = Literal["succeeded", "failed", "skipped", "cancelled"]
 RunStatus = Literal["succeeded", "stopped", "failed", "cancelled"]
 """``stopped``: a budget was used up; the answer is the best there was until then."""
+
+
+Answer: TypeAlias = str | dict[str, Any]
+"""What a pipeline's ``result`` is: text, or a mapping of JSON-like values."""
 
 
 @quick_init
@@ -65,7 +70,8 @@ class RunResult:
     """How one run ended: the answer, every step, the tokens used.
 
     Attributes:
-        answer: The pipeline's result as text; of a cancelled or failed run, the best there is, maybe "".
+        answer: The pipeline's result: text, or a dict where ``result`` is a mapping; of a cancelled or failed run, the
+            best there is, maybe "".
         stop_reason: ``completed``, ``length`` (the answer hit its token limit), ``budget: tokens`` (or ``calls``,
             ``seconds``), ``cancelled`` or ``failed``.
         error: What made the run fail.
@@ -75,13 +81,18 @@ class RunResult:
     run_id: str
     pipeline: str
     status: RunStatus
-    answer: str
+    answer: Answer
     steps: tuple[StepResult, ...]
     usage: Usage
     stop_reason: str
     started_at: float
     ended_at: float
     error: Exception | None = None
+
+    @property
+    def text(self) -> str:
+        """The answer as it is printed: of a dict, a line or a paragraph for each value."""
+        return present(self.answer)
 
     def raise_for_status(self) -> RunResult:
         """Return self, or raise what made the run fail.

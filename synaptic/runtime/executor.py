@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import BudgetExceeded, PipelineError, RunError
+from synaptic.pipeline import Structure, present, settled
 from synaptic.runtime.caller import Caller
 from synaptic.runtime.failure import StepFailed
 from synaptic.runtime.graph_run import GraphRun
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from synaptic.pipeline import CompiledPipeline, CompiledStep, Graph, Plan
     from synaptic.runtime.approval import Approver
     from synaptic.runtime.caller import Backends
-    from synaptic.runtime.events import EventHandler, RunResult
+    from synaptic.runtime.events import Answer, EventHandler, RunResult
     from synaptic.runtime.policies import Bounds
 
 
@@ -75,29 +76,37 @@ class Executor:
         ledger.run_started()
         try:
             await self.bounded_graph(compiled, scope)
-            answer = compiled.result.render(scope.variables, where="result")
+            answer = self._answer(scope)
         except asyncio.CancelledError:
-            ledger.finish("cancelled", ledger.best_so_far(scope.outputs))
+            ledger.finish("cancelled", ledger.best_so_far(scope))
             raise
         except BudgetExceeded as exc:
             return self._stopped(exc, scope)
         except StepFailed as exc:
-            return ledger.finish("failed", ledger.best_so_far(scope.outputs), exc.cause)
+            return ledger.finish("failed", ledger.best_so_far(scope), exc.cause)
         except PipelineError as exc:
-            return ledger.finish("failed", ledger.best_so_far(scope.outputs), exc)
+            return ledger.finish("failed", ledger.best_so_far(scope), exc)
         except Exception as bug:
-            ledger.finish("failed", ledger.best_so_far(scope.outputs), bug)
+            ledger.finish("failed", ledger.best_so_far(scope), bug)
             raise
-        if not answer:
+        if not present(answer):
             error = RunError("the run ended, but its result is empty", hint=ledger.why_empty())
-            return ledger.finish("failed", ledger.best_so_far(scope.outputs), error)
+            return ledger.finish("failed", ledger.best_so_far(scope), error)
         return ledger.finish("succeeded", answer)
+
+    def _answer(self, scope: Scope) -> Answer:
+        """Return what the pipeline's result is: text, or a mapping of values."""
+        result = self.plan.compiled.result
+        if isinstance(result, Structure):
+            values: dict[str, Any] = settled(result.evaluate(scope.variables, where="result"))
+            return values
+        return result.render(scope.variables, where="result")
 
     def _stopped(self, error: BudgetExceeded, scope: Scope) -> RunResult:
         """Return the partial result of a run that has used up its budget; without any answer it is a failure."""
-        answer = self.ledger.best_so_far(scope.outputs)
+        answer = self.ledger.best_so_far(scope)
         reason = f"budget: {error.what}"
-        if not answer:
+        if not present(answer):
             return self.ledger.finish("failed", "", error, reason)
         return self.ledger.finish("stopped", answer, None, reason)
 

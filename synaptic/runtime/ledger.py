@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from synaptic.messages import Usage
-from synaptic.pipeline import present
+from synaptic.pipeline import Structure, present, settled
 from synaptic.runtime.events import (
+    Answer,
     EventHandler,
     RunFinished,
     RunResult,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from synaptic.errors import SynapticError
     from synaptic.pipeline import Plan, StepKind
     from synaptic.runtime.agent_call import CallRecord
+    from synaptic.runtime.scope import Scope
 
 
 class Ledger:
@@ -137,7 +139,7 @@ class Ledger:
         self.emit(StepFinished(result))
 
     def finish(
-        self, status: RunStatus, answer: str, error: Exception | None = None, stop_reason: str | None = None
+        self, status: RunStatus, answer: Answer, error: Exception | None = None, stop_reason: str | None = None
     ) -> RunResult:
         """Return the result of the run, after saying that it ended."""
         result = RunResult(
@@ -162,17 +164,21 @@ class Ledger:
         cut = any(result.id == step and result.stop_reason == "length" for result in self.results)
         return "length" if cut else "completed"
 
-    def best_so_far(self, outputs: Mapping[str, Any]) -> str:
+    def best_so_far(self, scope: Scope) -> Answer:
         """Return the best there is of a run that did not come to its end.
 
-        That is the answer as far as it was written, else the one output that the result would be, else what the last
-        finished steps found.
+        That is the answer as far as it was written, else the one output that the result would be, or the values of it
+        that are there, else what the last finished steps found.
         """
+        outputs, wanted = scope.outputs, self.plan.compiled.result
+        if isinstance(wanted, Structure):
+            values = settled(wanted.so_far(scope.variables))
+            return values if any(present(value) for value in values.values()) else ""
         answer_step = self.plan.answer_step
         for result in reversed(self.results):
             if result.id == answer_step and result.output:
                 return str(result.output)
-        reference = self.plan.compiled.result.sole_reference
+        reference = wanted.sole_reference
         if reference is not None and reference.root == "steps":
             value: Any = outputs
             for part in reference.path:

@@ -114,6 +114,7 @@ VALID = {
     "tool": pipeline({"a": {"tool": "fetch", "with": {"url": "x", "n": [1, None]}}}),
     "a list to map over": step(foreach=["a", 1, {"b": [2]}], when="item"),
     "no list to map over": step(foreach=None),
+    "result of values": pipeline(result={"a": "{{ steps.a }}", "b": [1, {"c": True}]}),
     "attempts of a tool": pipeline({"a": {"tool": "fetch", "retry": {"attempts": 3}}}),
     "use": pipeline({"a": {"use": "answer"}}),
     "choose": pipeline({"a": {"choose": {"prompt": "x", "options": {"b": "why", "c": {"steps": ["d"]}}}}}),
@@ -224,6 +225,7 @@ WRONG = {
     "budget": pipeline(budget={"token": 5}),
     "budget below one": pipeline(budget={"calls": 0}),
     "defaults": pipeline(defaults={"prompt": "x"}),
+    "result is a number": pipeline(result=3),
     "result is a list": pipeline(result=["x"]),
 }
 

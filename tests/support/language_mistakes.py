@@ -1,6 +1,13 @@
 """Mistakes in lists, conditions, results and tests of a pipeline; rows as in ``pipeline_mistakes``."""
 
-from pipeline_mistakes import EDITOR, in_step
+from pipeline_mistakes import EDITOR, HEAD, Mistake, in_step, whole
+
+
+def at_end(name: str, lines: str, says: str) -> Mistake:
+    """Return a mistake in these lines after two steps, ``a`` of text and ``c`` with a score."""
+    steps = "steps:\n  a: {agent: editor, prompt: x}\n  c: {agent: critic, prompt: x}\n"
+    return whole(name, f"{HEAD}{steps}{lines}\n", says)
+
 
 TOOL = "tool: count_words\nwith: {text: x}\n"
 
@@ -28,4 +35,13 @@ LANGUAGE_MISTAKES = [
     in_step("an item that never is", EDITOR + "foreach: [one, two]\nwhen: §item == 'tow'", "did you mean 'two'?"),
     in_step("a wrong field in a condition", EDITOR + "foreach: [{size: 1}]\nas: box\nwhen: §box.sise > 1", "'size'?"),
     in_step("a condition of no item", EDITOR + "foreach: [{a: 1}]\nwhen: §item.a > 'x'", "cannot be compared"),
+    at_end("a list as the result", "result: §[a]", "must be text, or a mapping of name -> value"),
+    at_end("a number as the result", "result: §3", "must be text, or a mapping of name -> value"),
+    at_end("an empty mapping as the result", "result: §{}", "the result is empty"),
+    at_end("an empty value of the result", "result:\n  one: x\n  §two:", "'two' of the result is empty"),
+    at_end("an unknown step in a value", "result: {one: '{{ §steps.b }}'}", "there is no step 'b'"),
+    at_end("an unknown step deep in a value", "result:\n  one:\n    - two: '{{ §steps.b }}'", "there is no step 'b'"),
+    at_end("a wrong field in a value", "result: {one: '{{ §steps.c.scroe }}'}", "did you mean 'score'?"),
+    at_end("a value without its braces", "result: {one: §steps.c.score}", "write '{{ steps.c.score }}'"),
+    at_end("a broken template in a value", "result: {one: '{{ steps.c §'}", "end of"),
 ]

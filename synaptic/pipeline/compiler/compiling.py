@@ -7,7 +7,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from synaptic.errors import PipelineError
-from synaptic.pipeline.checking import RUN, CompileContext, SourceFile, UsedPipeline, View, inner_steps, type_at
+from synaptic.pipeline.checking import (
+    RUN,
+    CompileContext,
+    SourceFile,
+    UsedPipeline,
+    View,
+    inner_steps,
+    structure,
+    type_at,
+)
 from synaptic.pipeline.compiler.declarations import check_inputs, input_types, local_agents
 from synaptic.pipeline.compiler.outlines import outline_scope, types_of
 from synaptic.pipeline.compiler.salvage import salvage
@@ -22,8 +31,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from synaptic.errors import Problem
+    from synaptic.pipeline.checking import Checked
     from synaptic.pipeline.loader import Pipeline
-    from synaptic.pipeline.templates import StaticType
+    from synaptic.pipeline.spec import PipelineSpec
+    from synaptic.pipeline.templates import StaticType, Structure, Template
     from synaptic.text import KeyPath
 
 __all__ = ["CompileContext", "CompiledPipeline", "compile_pipeline", "examine", "examine_text"]
@@ -102,9 +113,7 @@ def _build(pipeline: Pipeline, file: SourceFile) -> UsedPipeline:
     inputs = input_types(spec.inputs, file.broken.get(("inputs",), ()))
     view = View(own, ChainMap(), {"inputs": inputs, "run": RUN}, inner_steps(spec.steps))
     steps = Steps(file, outlines, ("steps",), view)
-    result = file.texts.template(spec.result, ("result",), view)
-    if not spec.result.strip():
-        file.report.at_value("the result is empty", ("result",), "write for example '{{ steps.NAME }}'")
+    result = _result(file, spec, view)
     needed = frozenset(result.steps) if result is not None else frozenset()
     graph = steps.finish(needed)
     if graph is None or result is None or file.report.count:
@@ -117,7 +126,25 @@ def _build(pipeline: Pipeline, file: SourceFile) -> UsedPipeline:
         budget=spec.budget,
         concurrency=spec.concurrency,
     )
-    return UsedPipeline(spec.name, spec.inputs, compiled, type_at(view, result.code.sole_reference))
+    reference = result.code.sole_reference
+    return UsedPipeline(
+        spec.name, spec.inputs, compiled, result.type if reference is None else type_at(view, reference)
+    )
+
+
+def _result(file: SourceFile, spec: PipelineSpec, view: View) -> Checked[Template] | Checked[Structure] | None:
+    """Return the result, or ``None`` after reporting what is wrong with it."""
+    path = ("result",)
+    if isinstance(spec.result, str):
+        if not spec.result.strip():
+            file.report.at_value("the result is empty", path, "write for example '{{ steps.NAME }}'")
+        return file.texts.template(spec.result, path, view)
+    if not spec.result:
+        file.report.at_value("the result is empty", path, "write for example 'answer: \"{{ steps.NAME }}\"' below it")
+    for name, value in spec.result.items():
+        if value is None:
+            file.report.at_key(f"{name!r} of the result is empty", (*path, name), "write its value, or remove the line")
+    return structure(file, spec.result, path, view, f"the result of {spec.name!r} has no {{name}}")
 
 
 def _in_order(problems: list[Problem], source: str) -> list[Problem]:

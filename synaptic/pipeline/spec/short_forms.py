@@ -107,6 +107,12 @@ def _foreach(value: Any) -> str | list[Any]:
     raise PydanticCustomError("foreach", "must be a list, or an expression that gives one", {})
 
 
+def _result(value: Any) -> str | dict[str, Any]:
+    if isinstance(value, (str, dict)):
+        return value
+    raise PydanticCustomError("result", "must be text, or a mapping of name -> value", {})
+
+
 def _version(value: Any) -> Any:
     if isinstance(value, bool):  # which Python takes for 1
         raise PydanticCustomError("literal_error", "Input should be 1", {"expected": "1"})
@@ -138,6 +144,9 @@ Timeout: TypeAlias = Annotated[TimeoutSpec, BeforeValidator(_timeout)]
 OnError: TypeAlias = Annotated[OnErrorSpec, BeforeValidator(_on_error), WithJsonSchema(_ON_ERROR_SCHEMA)]
 Option: TypeAlias = Annotated[OptionSpec, BeforeValidator(_option)]
 Listed: TypeAlias = Annotated[str | list[Any], PlainValidator(_foreach), WithJsonSchema({"type": ["string", "array"]})]
+Result: TypeAlias = Annotated[
+    str | dict[str, Any], PlainValidator(_result), WithJsonSchema({"type": ["string", "object"]})
+]
 CacheSeconds: TypeAlias = Annotated[float, BeforeValidator(_cache), WithJsonSchema(_DURATION_SCHEMA)]
 Approve: TypeAlias = Annotated[
     Literal["", "prompt", "output", "both"], BeforeValidator(_approve), WithJsonSchema(_APPROVE_SCHEMA)

@@ -17,7 +17,7 @@ from synaptic.pipeline.spec.parts import (
     RepeatSpec,
     StepKeys,
 )
-from synaptic.pipeline.spec.short_forms import Identifier, Strict, Version
+from synaptic.pipeline.spec.short_forms import Identifier, Result, Strict, Version
 
 KIND_KEYS = tuple(kind.key for kind in KINDS.values())
 
@@ -35,7 +35,8 @@ class PipelineSpec(Strict):
 
     Attributes:
         concurrency: Most calls of this pipeline at once.
-        result: Template of the answer.
+        result: Template of the answer; or a mapping whose values are templates and data, which gives programs an object
+            with values of their own types.
 
     """
 
@@ -48,7 +49,7 @@ class PipelineSpec(Strict):
     budget: BudgetSpec = BudgetSpec()
     concurrency: Count | None = None
     steps: dict[Identifier, StepSpec] = Field(min_length=1)
-    result: str
+    result: Result
 
 
 if not TYPE_CHECKING:

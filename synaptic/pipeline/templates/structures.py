@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from synaptic.errors import PipelineError
 from synaptic.pipeline.templates.expressions import Expression, Template
 
 if TYPE_CHECKING:
@@ -55,6 +56,16 @@ class Structure:
     def evaluate(self, variables: Mapping[str, Any], *, where: str) -> Any:
         """Return the data, filled in; raises as :func:`fill` does."""
         return fill(self.binding, variables, where=where)
+
+    def so_far(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a mapping as far as it can be filled in; ``None`` stands where something is not there yet."""
+        found = {}
+        for key, value in self.binding.items():
+            try:
+                found[key] = fill(value, variables, where=key)
+            except PipelineError:
+                found[key] = None
+        return found
 
     def known(self, inputs: Mapping[str, Any]) -> Any:
         """Return the value before a run; ``None`` stands for each part that these ``inputs`` do not decide."""

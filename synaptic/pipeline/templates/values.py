@@ -60,6 +60,15 @@ class Skipped:
 SKIPPED: Final = Skipped()
 
 
+def settled(value: Any) -> Any:
+    """Return a value as data for a program: the output of a step that was skipped is ``None``."""
+    if value is SKIPPED:
+        return None
+    if isinstance(value, Mapping):
+        return {key: settled(item) for key, item in value.items()}
+    return [settled(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 def present(value: Any) -> str:
     """Return a value as text that a small model reads well: lists as bullets, objects as ``key: value`` lines."""
     if value is None or value is SKIPPED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from synaptic.pipeline import bind_values
+from synaptic.pipeline import Structure, bind_values
 from synaptic.pipeline.kinds.use import CompiledUse
 from synaptic.runtime.caller import values_of
 from synaptic.runtime.kinds.whole_step import run_whole
@@ -34,7 +34,9 @@ async def _run(runner: StepRunner, use: CompiledUse, context: StepContext) -> An
 
 
 def _result(compiled: CompiledPipeline, scope: Scope, path: str) -> Any:
-    """Return the pipeline's result: the value itself where it is nothing but one reference, else its text."""
+    """Return the pipeline's result: the value itself where it is one reference or a mapping, else its text."""
+    if isinstance(compiled.result, Structure):
+        return compiled.result.evaluate(scope.variables, where=f"{path}.result")
     reference = compiled.result.sole_reference
     if reference is None:
         return compiled.result.render(scope.variables, where=f"{path}.result")

@@ -235,7 +235,7 @@ class Repl:
         self.last_run = result
         turn = Turn(
             question=question,
-            answer=result.answer,
+            answer=result.text,
             status=_TURN_STATUS[result.status],
             pipeline=result.pipeline,
             run_id=result.run_id,

@@ -58,14 +58,15 @@ class AnswerWriter:
 
     def finish(self, result: RunResult) -> None:
         """Complete the answer. What was streamed is not written again, unless the run ended with another text."""
-        same = self.text.strip() == result.answer.strip()
+        answer = result.text
+        same = self.text.strip() == answer.strip()
         if not same and (not self.text or result.status in {"succeeded", "stopped"}):
             self.begin_anew()
             if self.streams:
-                self.add(result.answer.rstrip())
-            elif result.answer:
+                self.add(answer.rstrip())
+            elif answer:
                 # In one piece, newline and all: the program at the other end may write to our terminal, too.
-                self._write(result.answer if result.answer.endswith("\n") else f"{result.answer}\n")
+                self._write(answer if answer.endswith("\n") else f"{answer}\n")
         self.end_line()
         self.text = ""
 
