@@ -12,7 +12,7 @@ from synaptic import paths
 from synaptic.errors import PipelineError, Problem
 from synaptic.pipeline.spec import PipelineSpec, translate
 from synaptic.pipeline.spec import known_keys as known_keys  # noqa: PLC0414  (the loader's public face)
-from synaptic.text import YamlDocument, did_you_mean, parse_yaml, read_text
+from synaptic.text import YamlDocument, did_you_mean, read_text, read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,14 +93,27 @@ def read_document(text: str, source: str) -> YamlDocument:
         PipelineError: If it is too long, broken, or no mapping.
 
     """
+    document, problems = read_leniently(text, source)
+    if problems:
+        raise PipelineError.of(problems)
+    return document
+
+
+def read_leniently(text: str, source: str) -> tuple[YamlDocument, list[Problem]]:
+    """Return the YAML of a pipeline, and mistakes in it in spite of which it is clear what is meant.
+
+    Raises:
+        PipelineError: If it is too long, broken, or no mapping.
+
+    """
     if len(text) > MAX_PIPELINE_BYTES:
         message = f"the text has {len(text):,} characters; a pipeline has at most {MAX_PIPELINE_BYTES:,}"
         raise PipelineError.of([Problem(message, source, 1, 1)])
-    document = parse_yaml(text, source, PipelineError)
+    document, problems = read_yaml(text, source, PipelineError)
     if not isinstance(document.value, dict):
         problem = document.problem("a pipeline is a mapping that begins with 'version: 1'", ())
-        raise PipelineError.of([problem])
-    return document
+        raise PipelineError.of([*problems, problem])
+    return document, problems
 
 
 def builtin_pipelines() -> Mapping[str, Path]:

@@ -20,3 +20,4 @@ from .words import whole_seconds as whole_seconds
 from .yaml_positions import YamlDocument as YamlDocument
 from .yaml_positions import parse_yaml as parse_yaml
 from .yaml_positions import read_text as read_text
+from .yaml_positions import read_yaml as read_yaml

@@ -34,6 +34,7 @@ _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _OPENING = re.compile(r"[\[{]")
 _LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 _STANDARD_TAG = "tag:yaml.org,2002:"
+_NO_SPACE = re.compile(r"([\w-]+):([^\s:/].*)")
 _SHARING = "merge keys (<<), anchors (&name) and aliases (*name) are not read"
 
 
@@ -134,6 +135,21 @@ def parse_yaml(text: str, source: str, error: type[UsageError], *, first_line: i
         UsageError: The given subclass, if the text is broken YAML, or has duplicate keys, aliases or tags.
 
     """
+    document, problems = read_yaml(text, source, error, first_line=first_line)
+    if problems:
+        raise error.of(problems)
+    return document
+
+
+def read_yaml(
+    text: str, source: str, error: type[UsageError], *, first_line: int = 1
+) -> tuple[YamlDocument, list[Problem]]:
+    """Return the document, and mistakes in it in spite of which it is clear what is meant, such as a key twice.
+
+    Raises:
+        UsageError: The given subclass, if the text is broken YAML, or it is not clear what it says.
+
+    """
     import yaml  # noqa: PLC0415  (start-up: a REPL prompt needs no YAML)
 
     text = text.removeprefix("\ufeff")
@@ -141,7 +157,7 @@ def parse_yaml(text: str, source: str, error: type[UsageError], *, first_line: i
         from synaptic.text.yaml_depth import cut_where_too_deep  # noqa: PLC0415  (rare, and imports PyYAML)
 
         text = cut_where_too_deep(text, MAX_DEPTH)  # what is left ends where the reader stops
-    reader = _Reader(source, first_line)
+    reader = _Reader(source, first_line, text)
     take: dict[type[yaml.Event], Callable[[Any], None]] = {
         yaml.ScalarEvent: reader.scalar,
         yaml.MappingStartEvent: reader.begin_mapping,
@@ -159,26 +175,24 @@ def parse_yaml(text: str, source: str, error: type[UsageError], *, first_line: i
     except _Stop:
         pass
     except yaml.MarkedYAMLError as exc:
-        raise error.of([*reader.problems, _syntax_problem(exc, text, source, first_line)]) from exc
+        raise error.of(_with_fault(reader.problems, _syntax_problem(exc, text, source, first_line))) from exc
     except (yaml.YAMLError, UnicodeEncodeError) as exc:
         raise error.of([_character_problem(exc, text, source, first_line)]) from exc
-    if reader.problems:
+    if reader.unreadable:
         raise error.of(reader.problems)
-    return YamlDocument(source, reader.root, reader.keys, reader.values, text, reader.spans)
+    return YamlDocument(source, reader.root, reader.keys, reader.values, text, reader.spans), reader.problems
+
+
+def _with_fault(found: list[Problem], fault: Problem) -> list[Problem]:
+    """Return the problems with the one at which reading ended, unless that line has one: it is the same mistake."""
+    return found if any(problem.line == fault.line for problem in found) else [*found, fault]
 
 
 def _syntax_problem(exc: yaml.MarkedYAMLError, text: str, source: str, first_line: int) -> Problem:
-    mark = exc.problem_mark or exc.context_mark
-    line, column = (mark.line, mark.column) if mark else (0, 0)
-    lines = _LINE_BREAK.split(text)
-    shown = lines[line] if line < len(lines) else ""
-    what = " ".join(part for part in (exc.context, exc.problem) if part)
-    suggestion = "indent with spaces, not tabs" if "\t" in shown else None
-    if "mapping values are not allowed" in what:
-        suggestion = suggestion or "put a value that has ': ' in it in quotes"
-    elif "cannot start any token" in what or "found unknown escape" in what:
-        suggestion = suggestion or "put the value in single quotes"
-    return Problem(f"broken YAML: {what}", source, line + first_line, column + 1, suggestion)
+    from synaptic.text.yaml_faults import fault_of  # noqa: PLC0415  (rare, and imports PyYAML)
+
+    found = fault_of(exc, text)
+    return Problem(found.message, source, found.line + first_line, found.column + 1, found.suggestion)
 
 
 def _character_problem(exc: yaml.YAMLError | UnicodeEncodeError, text: str, source: str, first_line: int) -> Problem:
@@ -186,8 +200,7 @@ def _character_problem(exc: yaml.YAMLError | UnicodeEncodeError, text: str, sour
     code = ord(text[exc.start]) if isinstance(exc, UnicodeEncodeError) else getattr(exc, "character", None)
     index = text.find(chr(code)) if isinstance(code, int) else -1
     if index < 0:
-        first = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-        return Problem(f"broken YAML: {first}", source, first_line, 1)
+        return Problem("this cannot be read as YAML", source, first_line, 1)
     breaks = list(_LINE_BREAK.finditer(text, 0, index))
     column = index - (breaks[-1].end() if breaks else 0) + 1
     message = f"broken YAML: the character U+{code:04X} is not allowed"
@@ -205,25 +218,42 @@ _REFUSED = object()
 
 
 class _Open:
-    """A mapping or list whose end has not come yet."""
+    """A mapping or list whose end has not come yet.
 
-    __slots__ = ("items", "key", "path")
+    Attributes:
+        in_braces: Whether it is a mapping that is written in braces.
+        key_end: Where the last key ended in the text.
+        continued: The key whose value goes on behind a comma.
+        is_template: Whether it is a template without quotes.
 
-    def __init__(self, items: dict[str, Any] | list[Any], path: KeyPath) -> None:
+    """
+
+    __slots__ = ("continued", "in_braces", "is_template", "items", "key", "key_end", "path", "start")
+
+    def __init__(
+        self, items: dict[str, Any] | list[Any], path: KeyPath, *, start: int = 0, in_braces: bool = False
+    ) -> None:
+        self.start = start
+        self.is_template = False
         self.items = items
         self.path = path
         self.key: Any = _NO_KEY
+        self.in_braces = in_braces
+        self.key_end = 0
+        self.continued: str | None = None
 
 
 class _Reader:
     """Turns events into plain data and collects positions and problems."""
 
-    def __init__(self, source: str, first_line: int) -> None:
+    def __init__(self, source: str, first_line: int, text: str) -> None:
+        self._text = text
         self.root: Any = None
         self.keys: dict[KeyPath, tuple[int, int]] = {}
         self.values: dict[KeyPath, tuple[int, int]] = {}
         self.spans: dict[KeyPath, Span] = {}
         self.problems: list[Problem] = []
+        self.unreadable = False
         self._source = source
         self._offset = first_line
         self._stack: list[_Open] = []
@@ -234,7 +264,7 @@ class _Reader:
     def document(self, event: yaml.DocumentStartEvent) -> None:
         self._documents += 1
         if self._documents > 1:
-            self._refuse("a second document begins here", event, "keep one")
+            self._refuse("a second document begins here", event, "keep one", understood=True)
             raise _Stop
 
     def scalar(self, event: yaml.ScalarEvent) -> None:
@@ -254,7 +284,45 @@ class _Reader:
             self.spans[path] = Span(first.index, last.index, style, *self.values[path])
         if event.anchor is not None or event.tag is not None:
             self._refuse_properties(event)
+        if here is not None and here.in_braces and self._is_bare(here, event):
+            self._bare(here, path)
+            return
+        if here is not None:
+            here.continued = None
         self._put(here, text if style else _scalar(text))
+
+    def _is_bare(self, here: _Open, event: yaml.ScalarEvent) -> bool:
+        """Return whether a key in braces has neither a colon nor a value."""
+        return not event.value and not event.style and not self._text[here.key_end :].lstrip().startswith(":")
+
+    def _bare(self, here: _Open, path: KeyPath) -> None:
+        """Refuse a bare key, and read on with what is meant: a comma has cut a text in two, or a space is missing."""
+        assert isinstance(here.items, dict)  # only these have keys
+        key = str(path[-1])
+        place = self.keys.pop(path)
+        here.key = _NO_KEY
+        joined = _NO_SPACE.match(key)
+        if here.continued is None and joined is not None:
+            name, value = joined[1], joined[2]
+            self.keys.setdefault((*here.path, name), place)
+            self.values.setdefault((*here.path, name), (place[0], place[1] + joined.start(2)))
+            here.items.setdefault(name, _scalar(value))
+            column = place[1] + joined.start(2)
+            message, advice = f"a space is missing behind '{name}:'", f"write '{name}: {value}'"
+            self.problems.append(Problem(message, self._source, place[0], column, advice))
+            return
+        before = here.continued or next(reversed(here.items), None)
+        span = None if before is None else self.spans.get((*here.path, before))
+        if before is None or span is None or span.style:
+            self.unreadable = True
+            self.problems.append(Problem(f"{key!r} has no value", self._source, *place, f"write '{key}: …'"))
+            return
+        if here.continued is None:
+            message = f"the comma ends the value {self._text[span.start : span.end]!r}, and {key!r} is no key"
+            where = self.values[(*here.path, before)]
+            self.problems.append(Problem(message, self._source, *where, "put the whole value in quotes"))
+        here.continued = before
+        here.items[before] = f"{here.items[before]}, {key}"
 
     def begin_mapping(self, event: yaml.MappingStartEvent) -> None:
         self._begin({}, event)
@@ -262,11 +330,24 @@ class _Reader:
     def begin_sequence(self, event: yaml.SequenceStartEvent) -> None:
         self._begin([], event)
 
-    def end(self, event: yaml.CollectionEndEvent) -> None:  # noqa: ARG002  (all handlers take their event)
+    def end(self, event: yaml.CollectionEndEvent) -> None:
         if self._passing:
             self._passing -= 1
         else:
-            self._stack.pop()
+            here = self._stack.pop()
+            if here.is_template:
+                self._read_as_text(here, event)
+
+    def _read_as_text(self, here: _Open, event: yaml.CollectionEndEvent) -> None:
+        """Take ``{{ … }}`` without quotes as the template that is meant."""
+        begin, first = self.values[here.path], here.start
+        last = event.end_mark.index if event.end_mark is not None else first
+        for places in (self.keys, self.values, self.spans):
+            for path in [path for path in places if path[: len(here.path)] == here.path and path != here.path]:
+                del places[path]
+        self.spans[here.path] = Span(first, last, "", *begin)
+        outer: Any = self._stack[-1].items
+        outer[here.path[-1]] = self._text[first:last]
 
     def alias(self, event: yaml.AliasEvent) -> None:
         if self._passing:
@@ -289,7 +370,9 @@ class _Reader:
         if here is not None and type(here.items) is dict and here.key is _NO_KEY:
             in_braces = isinstance(items, dict) and event.flow_style
             advice = "put a text that begins with '{{' in quotes" if in_braces else None
-            self._refuse("a key must be plain text", event, advice)
+            template = bool(in_braces and here.in_braces and len(self._stack) > 1)
+            self._refuse("a key must be plain text", event, advice, understood=template)
+            here.is_template = template
             here.key = _REFUSED
             self._passing = 1
             return
@@ -301,7 +384,11 @@ class _Reader:
         if event.anchor is not None or event.tag is not None:
             self._refuse_properties(event)
         self._put(here, items)
-        self._stack.append(_Open(items, path))
+        if here is not None:
+            here.continued = None
+        start = event.start_mark.index if event.start_mark is not None else 0
+        braces = isinstance(items, dict) and bool(event.flow_style)
+        self._stack.append(_Open(items, path, start=start, in_braces=braces))
 
     def _key(self, here: _Open, event: yaml.ScalarEvent, *, plain: bool) -> None:
         key = event.value
@@ -309,11 +396,14 @@ class _Reader:
             self._refuse_sharing(event)
         elif key in here.items:
             line = self.keys[(*here.path, key)][0]
-            self._refuse(f"the key {key!r} stands twice", event, f"it is first on line {line}; keep one")
+            self._refuse(
+                f"the key {key!r} stands twice", event, f"it is first on line {line}; keep one", understood=True
+            )
         else:
             if event.anchor is not None or event.tag is not None:
                 self._refuse_properties(event)
             here.key = key
+            here.key_end = event.end_mark.index if event.end_mark is not None else 0
             self.keys[(*here.path, key)] = self._position(event)
             return
         here.key = _REFUSED
@@ -343,7 +433,16 @@ class _Reader:
         if event.anchor is not None:
             self._refuse_sharing(event)
         elif tag is not None:
-            self._refuse(f"the tag {tag.replace(_STANDARD_TAG, '!!')} is not read", event, "remove it")
+            name = tag.replace(_STANDARD_TAG, "!!")
+            quoted = "put a text that begins with '!' in quotes"
+            if "." in name and not name.startswith("!!"):  # a reference with the 'not' of other languages before it
+                self._refuse(
+                    "'!' does not begin a value", event, f"write 'not {name[1:]}', or {quoted}", understood=True
+                )
+            else:
+                self._refuse(
+                    f"the tag {name} is not read", event, "remove it" if "!!" in name else f"remove it, or {quoted}"
+                )
 
     def _refuse_sharing(self, event: yaml.Event) -> None:
         """Add one problem for the first of them: what one anchor is used for is one mistake, not many."""
@@ -351,7 +450,10 @@ class _Reader:
             self._shared = True
             self._refuse(_SHARING, event, "write the values out")
 
-    def _refuse(self, message: str, event: yaml.Event, suggestion: str | None = None) -> None:
+    def _refuse(
+        self, message: str, event: yaml.Event, suggestion: str | None = None, *, understood: bool = False
+    ) -> None:
+        self.unreadable = self.unreadable or not understood
         self.problems.append(Problem(message, self._source, *self._position(event), suggestion))
 
     def _position(self, event: yaml.Event) -> tuple[int, int]:

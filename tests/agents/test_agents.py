@@ -128,8 +128,8 @@ def test_a_mistake_says_where_it_stands_and_what_to_write(head: str, mistakes: l
         ("---\nmodel: a\n", "critic.md:1:1: ", "the front matter has no end; close it with a line '---'"),
         ("---\n---\n \n", "critic.md:3:1: ", "the prompt is empty; write what the agent should do"),
         ("---\noutput:\n\ta: string\n---\nDo it.", "critic.md:3:1: ", "indent with spaces, not tabs"),
-        ("---\nmodel: [a\n---\nDo it.", "critic.md:3:", "broken YAML"),
-        ("---\noutput:\n  a: {b: string}, c\n---\nDo it.", "critic.md:3:", "broken YAML"),
+        ("---\nmodel: [a\n---\nDo it.", "critic.md:2:8: ", "'[' has no end"),
+        ("---\noutput:\n  a: {b: string}, c\n---\nDo it.", "critic.md:3:", "put the whole text in quotes"),
         ("---\noutput:\n  a: list[{b: string}]\n---\nDo it.", "critic.md:3:13: ", "put a value that has ': ' in it in quotes"),  # noqa: E501
         ("---\na: &x [1]\nb: [*x, *x]\n---\nDo it.", "critic.md:", "aliases (*name) are not read"),
         ("---\nmodel: !!python/object/apply:os.getcwd []\n---\nDo it.", "critic.md:2:", "is not read; remove it"),

@@ -21,8 +21,15 @@ RAW_WORDS = (
     "end of template",
     "print statement",
     "Jinja",
+    "while parsing",
+    "while scanning",
+    "did not find",
+    "block mapping",
+    "flow mapping",
+    "scalar",
+    "not allowed in this context",
 )
-"""What the template engine says, and no person understands."""
+"""What the template engine and the YAML parser say, and no person understands."""
 
 
 def problems_of(path: Path) -> tuple[Problem, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline_mistakes import EDITOR, OTHER, Mistake, in_step
+from pipeline_mistakes import EDITOR, HEAD, OTHER, Mistake, in_step, whole
 
 
 def when(name: str, expression: str, says: str) -> Mistake:
@@ -101,4 +101,124 @@ TEMPLATES = [
     prompt("the output of a step as n8n has it", "{{ §outputs.b }}", "write steps.b"),
 ]
 
-FOREIGN_MISTAKES = [*EXPRESSIONS, *TEMPLATES]
+TAIL = 'result: "{{ steps.a }}"\n'
+
+
+def lines(name: str, step: str, says: str, *, tail: str = TAIL) -> Mistake:
+    """Return a mistake in the lines below ``steps``."""
+    return whole(name, f"{HEAD}steps:\n{step}\n{tail}", says)
+
+
+YAML = [
+    lines(
+        "quotes in quotes",
+        '  a:\n    agent: editor\n    prompt: "Say §"hello" first."',
+        "put the text in single quotes",
+    ),
+    lines(
+        "text behind quotes", '  a:\n    agent: editor\n    prompt: "hello§" and more', "put the text in single quotes"
+    ),
+    lines("an apostrophe", "  a:\n    agent: editor\n    prompt: 'it§'s here'", "write '' for a quote in it"),
+    lines("a quote without end", '  a:\n    agent: editor\n    prompt: §"Say hello', 'write " at its end'),
+    lines(
+        "an apostrophe without end",
+        "  a:\n    agent: editor\n    prompt: §'Say hello",
+        "write ' at its end",
+        tail="result: x\n",
+    ),
+    lines("no space behind a colon", "  a:\n    agent:§editor\n    prompt: x", "write 'agent: editor'"),
+    lines("no space in the last line", "  a:\n    prompt: x\n    agent:§editor", "write 'agent: editor'"),
+    lines("no space in braces", "  a: {agent:§editor, prompt: x}", "write 'agent: editor'"),
+    whole(
+        "no space in the first line",
+        "version:§1\nname: demo\nsteps: {a: {agent: editor, prompt: x}}\nresult: x\n",
+        "write 'version: 1'",
+    ),
+    lines("no colon", "  a:\n    §agent editor\n    prompt: x", "write 'agent: editor'"),
+    lines("no colon behind a name", "  §a\n    agent: editor\n    prompt: x", "write 'a:'"),
+    lines("a colon in a prompt", "  a:\n    agent: editor\n    prompt: Write this§: a poem", "in quotes"),
+    lines(
+        "a colon in a prompt in braces", "  a: {agent: editor, prompt: Write this§: a poem}", "put the value in quotes"
+    ),
+    lines("a comma is missing", "  a: {agent: editor prompt§: x}", "a comma before 'prompt'"),
+    lines("a line too far in", "  a:\n    agent: editor\n      §prompt: x", "indent it like 'agent'"),
+    lines("a line too far out", "  a:\n    agent: editor\n   §prompt: x", "indent it by 4 spaces"),
+    lines(
+        "a text below a bar that is not indented",
+        "  a:\n    agent: editor\n    prompt: |\n    §Write",
+        "further than 'prompt'",
+    ),
+    lines(
+        "a text that begins on the line of the bar",
+        "  a:\n    agent: editor\n    prompt: | §Write",
+        "begin it on the next line",
+    ),
+    lines(
+        "a text whose first line is further in",
+        "  a:\n    agent: editor\n    prompt: |\n        Write\n      §more",
+        "indent all lines of the text alike",
+    ),
+    lines(
+        "a text without a bar",
+        "  a:\n    agent: editor\n    prompt:\n      §Write of this\n      note: that",
+        "prompt: |",
+    ),
+    lines("a tab in a text", "  a:\n    agent: editor\n    prompt: |\n§\tWrite", "indent with spaces"),
+    lines("an at sign", "  a:\n    agent: §@editor\n    prompt: x", "put it in single quotes"),
+    lines("a backtick", "  a:\n    agent: editor\n    prompt: §`x`", "put it in single quotes"),
+    lines("a percent sign", "  a:\n    agent: editor\n    prompt: §%s", "put it in single quotes"),
+    lines("a star", "  a:\n    agent: editor\n    prompt: §*bold* text", "begins with '*' in quotes"),
+    lines(
+        "a tag of templates without quotes",
+        "  a: {agent: editor, prompt: x}",
+        "begins with '{%' in quotes",
+        tail="result: §{% if steps.a %}x{% endif %}\n",
+    ),
+    lines(
+        "text behind a template",
+        "  a:\n    agent: editor\n    prompt: {§{ inputs.query }} and more",
+        "begins with '{{' in quotes",
+    ),
+    lines(
+        "not as in C without quotes",
+        "  a:\n    agent: editor\n    prompt: x\n    when: §!inputs.query",
+        "write 'not inputs.query'",
+    ),
+    lines(
+        "a list in braces that is open",
+        "  a: {agent: editor, prompt: x, needs: §[b}\n  b: {agent: editor, prompt: x}",
+        "write ] behind",
+    ),
+    lines("braces that are open", "  a: §{agent: editor, prompt: x\n  b: {agent: editor, prompt: x}", "write } behind"),
+    lines("a brace too many", "  a: {agent: editor, prompt: x}§}", "remove it"),
+    lines(
+        "a backslash in double quotes",
+        '  a:\n    agent: editor\n    prompt: "C:§\\docs"',
+        "put the value in single quotes",
+    ),
+    lines(
+        "quotes of a word processor around a text",
+        "  a:\n    agent: editor\n    prompt: §“Say: hello”",
+        "write straight quotes",
+    ),
+    lines("a no-break space", "  a:\n    agent:§\u00a0editor\n    prompt: x", "write an ordinary space"),
+    lines("a wide colon", "  a:\n    agent§\N{FULLWIDTH COLON}editor\n    prompt: x", "write ':' and a space"),
+    lines(
+        "commas of an enum in braces",
+        "  a: {agent: editor, prompt: x, output: {v: §enum(yes, no, maybe)}}",
+        "put the whole value in quotes",
+    ),
+    lines(
+        "bounds of a list in braces",
+        "  a: {agent: editor, prompt: x, output: {v: §list[string](1..3), w: string}}",
+        "put it in quotes",
+    ),
+    lines(
+        "a comma in a prompt in braces",
+        "  a: {agent: editor, prompt: §Write this, then that}",
+        "put the whole value in quotes",
+    ),
+    lines("more behind the end", "  a: {agent: editor, prompt: x}\n...", "remove the line '...'", tail="§result: x\n"),
+]
+
+FOREIGN_MISTAKES = [*EXPRESSIONS, *TEMPLATES, *YAML]

@@ -468,7 +468,7 @@ YAML = [
     ),
     whole("a tag", "version: 1\nname: §!!python/name:os.system x\nsteps: {}\nresult: r\n", "is not read"),
     whole("two documents", HEAD + "steps: {a: {agent: editor, prompt: x}}\nresult: r\n§---\na: 1\n", "second document"),
-    whole("an unclosed bracket", "version: 1\nname: [d\nsteps§: {}\n", "broken YAML"),
+    whole("an unclosed bracket", "version: 1\nname: §[d\nsteps: {}\n", "write ] behind what it holds"),
     whole("a colon in a value", "version: 1\nname: a§: b\n", "in quotes"),
     whole("a complex key", HEAD + "? §[a]\n: 1\nsteps: {a: {agent: editor, prompt: x}}\nresult: r\n", "plain text"),
     whole(

@@ -79,7 +79,10 @@ def test_scalars_follow_the_core_schema(text: str, value: object):
         ("a: !!python/object:os.system x\n", "x.yaml:1:4: the tag !!python/object:os.system is not read; remove it"),
         ("a: !!str 1\n", "x.yaml:1:4: the tag !!str is not read; remove it"),
         ("a: !!map {}\n", "x.yaml:1:4: the tag !!map is not read; remove it"),
-        ("a: !thing x\n", "x.yaml:1:4: the tag !thing is not read; remove it"),
+        (
+            "a: !thing x\n",
+            "x.yaml:1:4: the tag !thing is not read; remove it, or put a text that begins with '!' in quotes",
+        ),
         ("? [1, {b: 2}]\n: {c: [2]}\nd: 1\n", "x.yaml:1:3: a key must be plain text"),
         ("a: 1\n---\nb: 1\n", "x.yaml:2:1: a second document begins here; keep one"),
         ("a: 1\na: {b: {c: 1, c: 2}}\n", "x.yaml:2:1: the key 'a' stands twice; it is first on line 1; keep one"),
@@ -95,8 +98,7 @@ def test_what_is_not_plain_data_is_refused(text: str, expected: str):
 def test_broken_yaml_says_where():
     (problem,) = problems_of("a: [1\nb: 2\n")
 
-    assert problem.startswith("x.yaml:2:")
-    assert "broken YAML" in problem
+    assert problem == "x.yaml:1:4: '[' has no end; write ] behind what it holds"
 
 
 def test_a_tab_is_named():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 
 from synaptic.errors import PipelineError
-from synaptic.pipeline.loader import Pipeline, read_document
+from synaptic.pipeline.loader import Pipeline, read_leniently
 from synaptic.pipeline.spec import PipelineSpec, advice_for, error_path, translate
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Salvaged:
 def salvage(text: str, source: str, path: Path | None) -> Salvaged:
     """Return the pipeline that the YAML text describes, without what is wrong with its form."""
     try:
-        document = read_document(text, source)
+        document, unclear = read_leniently(text, source)
     except PipelineError as exc:
         return Salvaged(None, exc.problems)
     data = document.value
@@ -71,8 +71,8 @@ def salvage(text: str, source: str, path: Path | None) -> Salvaged:
             errors = [error for error in errors if not _read_as_meant(data, error, document, misspelt)]
             _leave_out(data, errors, broken)
         else:
-            return Salvaged(Pipeline(spec, document, path), problems, broken, frozenset(misspelt))
-    return Salvaged(None, problems, broken)
+            return Salvaged(Pipeline(spec, document, path), (*unclear, *problems), broken, frozenset(misspelt))
+    return Salvaged(None, (*unclear, *problems), broken)
 
 
 def _leave_out(data: dict[str, Any], errors: Sequence[ErrorDetails], broken: dict[KeyPath, set[str]]) -> None:
