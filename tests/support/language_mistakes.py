@@ -43,5 +43,5 @@ LANGUAGE_MISTAKES = [
     at_end("an unknown step deep in a value", "result:\n  one:\n    - two: '{{ §steps.b }}'", "there is no step 'b'"),
     at_end("a wrong field in a value", "result: {one: '{{ §steps.c.scroe }}'}", "did you mean 'score'?"),
     at_end("a value without its braces", "result: {one: §steps.c.score}", "write '{{ steps.c.score }}'"),
-    at_end("a broken template in a value", "result: {one: '{{ steps.c §'}", "end of"),
+    at_end("a broken template in a value", "result: {one: '§{{ steps.c '}", "has no end"),
 ]
