@@ -165,7 +165,7 @@ class Finding:
     """One thing that ``synaptic doctor`` has looked at.
 
     Attributes:
-        status: ``missing`` stands in the way of answers, ``problem`` is a file that is wrong.
+        status: ``missing`` stands in the way of what the settings ask for, ``problem`` is a file that is wrong.
         fix: What to do where it is not as it should be.
         answers: Whether questions can be answered thanks to it.
 

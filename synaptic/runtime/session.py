@@ -45,6 +45,7 @@ from synaptic.runtime.events import BackendReported, Event, EventHandler, RunRes
 from synaptic.runtime.executor import Executor
 from synaptic.runtime.policies import Stacks
 from synaptic.settings import load_settings
+from synaptic.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from synaptic.runtime.approval import Approver
     from synaptic.settings import Settings
 
+SHOWN_CHARACTERS = 60
 CONVERSATION_CHARACTERS = 2000
 """Of earlier turns, as much as this reaches every step that asks for it; about 500 tokens."""
 
@@ -155,7 +157,7 @@ class Session:
             model=model,
         )
         chosen = _read(pipeline or self.settings.pipeline, context)
-        given = {**(inputs or {})} if query is None else {"query": query, **(inputs or {})}
+        given = _with_query(query, inputs or {})
         bound = bind_inputs(chosen, given, self.settings.pipeline_inputs)
         compiled = compile_pipeline(chosen, context)
         route = await self.route()
@@ -284,6 +286,17 @@ class Session:
 
     def _report(self, report: BackendReport) -> None:
         self._emit(BackendReported(report))
+
+
+def _with_query(query: str | None, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    if query is None:
+        return inputs
+    other = inputs.get("query", query)
+    if other != query:
+        one, two = (one_line(str(text), SHOWN_CHARACTERS) for text in (query, other))
+        said = f"the question is given twice: {one!r}, and {two!r} as the input 'query'"
+        raise UsageError(said, hint="give it once; a value with blanks needs quotes, as in -i 'query=two words'")
+    return {**inputs, "query": query}
 
 
 def _read(pipeline: str | Path | Pipeline, context: CompileContext) -> Pipeline:

@@ -15,6 +15,7 @@ from synaptic.settings.endpoints import SECRET_KEYS
 from synaptic.settings.model import (
     DUPLICATE_ERROR,
     PLAIN_ERROR,
+    WHERE_LISTED,
     NodeSettings,
     RpcBackendSettings,
     Settings,
@@ -174,7 +175,8 @@ def _unknown(given: Given, rest: KeyPath) -> Problem:
         example = (NodeSettings.model_fields[variable].examples or [""])[0]
         suggestion = f'put it into a variable or a file, and write "{variable}": "{example}" or "{file}": "PATH"'
         return problem_at(given, message, suggestion, rest)
-    return problem_at(given, f"unknown setting {excerpt(name)!r}{around}", did_you_mean(name, known), rest)
+    suggestion = did_you_mean(name, known, listing=None if rest else WHERE_LISTED)
+    return problem_at(given, f"unknown setting {excerpt(name)!r}{around}", suggestion, rest)
 
 
 def _label(given: Given, rest: KeyPath) -> str:

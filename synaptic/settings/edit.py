@@ -17,7 +17,7 @@ from synaptic.settings.check import Form, Given, problems_of
 from synaptic.settings.endpoints import OLLAMA_PORT, NodeSettings, normal_url
 from synaptic.settings.file import back_up, only_writer, read_settings_file, write_settings_file
 from synaptic.settings.legacy import ALIASES, MAPPED, modern_nodes, modern_settings, nodes_file_values
-from synaptic.settings.model import Settings
+from synaptic.settings.model import WHERE_LISTED, Settings
 from synaptic.settings.sources import argument_layer, file_layer, legacy_layer
 from synaptic.text import JsonDocument, did_you_mean, excerpt, nearest
 
@@ -185,7 +185,7 @@ def _unset(path: Path, key: str) -> bool:
                 Problem(
                     f"unknown setting {excerpt(key)!r}",
                     "config unset",
-                    suggestion=did_you_mean(key, Settings.model_fields),
+                    suggestion=did_you_mean(key, Settings.model_fields, listing=WHERE_LISTED),
                 )
             ]
         )

@@ -32,6 +32,7 @@ __all__ = [
 
 DUPLICATE_ERROR: Final = "synaptic_duplicate"
 
+WHERE_LISTED = "'synaptic config show' lists all that there are"
 DEFAULT_PIPELINE = "research"
 DEFAULT_FIRST_TOKEN_SECONDS = 300.0
 DEFAULT_IDLE_SECONDS = 60.0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from synaptic.errors import ConfigError, Problem
 from synaptic.settings.check import BOOLEANS, ENV_PREFIX, Form, Given, problem_at, problems_of
 from synaptic.settings.legacy import ALIASES, IGNORED, LegacyValues, legacy_values, successor_name
-from synaptic.settings.model import FieldKind, Settings, field_kind, table_fields
+from synaptic.settings.model import WHERE_LISTED, FieldKind, Settings, field_kind, table_fields
 from synaptic.text import did_you_mean, excerpt, is_unicode, nearest, parse_json
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def file_layer(document: JsonDocument) -> Layer:
         if given.path[0] in Settings.model_fields:
             givens.extend(_entries(given))
         elif successor_name(key) is None and key not in IGNORED:
-            suggestion = did_you_mean(key, Settings.model_fields)
+            suggestion = did_you_mean(key, Settings.model_fields, listing=WHERE_LISTED)
             problems.append(problem_at(given, f"unknown setting {excerpt(key)!r}", suggestion))
     return _checked([*old.givens, *givens], problems, tuple((document.source, key) for key in old.ignored))
 
@@ -116,7 +116,8 @@ def _argument(key: str, text: str, source: str) -> Given | Problem:
         whole = f"write {path[0]}.NAME=VALUE" if path[0] in table_fields() else f"write {path[0]}=VALUE"
         return Problem(f"{excerpt(key)!r} is not part of a setting", source, suggestion=whole)
     now = successor_name(name)
-    suggestion = f"write {now}, its name today" if now else did_you_mean(key, Settings.model_fields)
+    meant = did_you_mean(key, Settings.model_fields, listing=WHERE_LISTED)
+    suggestion = f"write {now}, its name today" if now else meant
     return Problem(f"unknown setting {excerpt(key)!r}", source, suggestion=suggestion)
 
 

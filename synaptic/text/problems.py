@@ -59,12 +59,21 @@ def _same_but_for_order(word: str, other: str) -> bool:
     return len(wrong) == 2 and second == first + 1 and word[first] == other[second] and word[second] == other[first]
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a suggestion: the nearest known word, else the list of what is known."""
+def did_you_mean(word: str, known: Iterable[str], *, listing: str | None = None) -> str:
+    """Return a suggestion: the nearest known word, else the list of what is known.
+
+    Args:
+        word: What was written.
+        known: What could have been meant.
+        listing: Said in place of the list, where it is too long to be read.
+
+    """
     candidates = sorted(known)
     match = nearest(word, candidates)
     if match is not None:
         return f"did you mean {match!r}?"
+    if listing is not None:
+        return listing
     return f"known: {', '.join(candidates)}" if candidates else "there are no others"
 
 

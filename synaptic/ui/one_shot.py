@@ -16,14 +16,13 @@ from synaptic.messages import Usage
 from synaptic.pipeline import named_tools
 from synaptic.runtime import RunFinished, RunResult, Session, run_document
 from synaptic.ui.commands import load
-from synaptic.ui.question import compose, mistaken_command, parse_inputs, piped_text
+from synaptic.ui.question import compose, parse_inputs, piped_text
 from synaptic.ui.screen import (
     make_approver,
     make_renderer,
     print_plan,
     show_error,
     show_hint,
-    show_notices,
     stderr_console,
     write_json,
 )
@@ -67,10 +66,6 @@ def ask(words: Sequence[str], options: Options) -> int:
     loaded = load(options)
     inputs = parse_inputs(options.inputs)
     tools = named_tools(options.tools)
-    if not options.quiet:
-        show_notices(console, loaded.notices)
-        if (command := mistaken_command(words)) is not None:
-            show_hint(console, f"{words[0]!r} is asked as a question; the command is called {command!r}")
     query = compose(words, piped_text(lambda: show_hint(console, "waiting for standard input (Ctrl-D ends it)")))
     return _Asking(Request(query, inputs, loaded, options, tools), console).run()
 

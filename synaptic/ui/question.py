@@ -6,21 +6,16 @@ import os
 import select
 import stat
 import sys
-from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, BinaryIO
 
 from synaptic.errors import Problem, UsageError
 from synaptic.pipeline import Repeated
-from synaptic.ui.root import SUBCOMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 MAX_PIPED_BYTES = 4 << 20
 """More fits no model's context; the person meant something else."""
-
-_CLOSE_ENOUGH = 0.72
-_MOST_WORDS = 3
 
 PATIENCE_SECONDS = 2.0
 """How long a silent pipe is waited for before a line says so."""
@@ -103,13 +98,3 @@ def decode(data: bytes) -> str:
     except UnicodeDecodeError as exc:
         line = data.count(b"\n", 0, exc.start) + 1
         raise UsageError(f"standard input is not UTF-8 text (line {line})", hint="convert it, or pipe text") from exc
-
-
-def mistaken_command(words: Sequence[str]) -> str | None:
-    """Return the subcommand that a question of few words may have been meant to be."""
-    if not words or len(words) > _MOST_WORDS or not words[0].isalpha():
-        return None
-    typed = words[0].lower()
-    ratios = {name: SequenceMatcher(None, typed, name).ratio() for name in SUBCOMMANDS if name[0] == typed[0]}
-    best = max(ratios, key=lambda name: ratios[name], default=None)
-    return best if best is not None and ratios[best] >= _CLOSE_ENOUGH else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from difflib import SequenceMatcher
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import click
 
 from synaptic.errors import SynapticError
 from synaptic.ui import screen
+from synaptic.ui.misspelt import CLOSE_ENOUGH, meant_command
 from synaptic.ui.options import Options, question_options
 
 if TYPE_CHECKING:
@@ -155,12 +157,16 @@ def rewrite(root: click.Group, arguments: Sequence[str], *, interactive: bool | 
         arguments: What was typed.
         interactive: Whether a person sits at standard input; asked from the terminal unless given.
 
+    Raises:
+        click.UsageError: If the words are nearly a command.
+
     """
     words = list(arguments)
     index = first_word(words, _valued(root))
     if index is not None and words[index] in SUBCOMMANDS:
         return words
     if index is not None:
+        _refuse_misspelt(root, words[index:])
         return [QUESTION_COMMAND, *words]
     if any(word in {"-h", "--help", "--version"} for word in words):
         return words
@@ -179,6 +185,35 @@ def first_word(arguments: Sequence[str], valued: frozenset[str]) -> int | None:
             return index
         index += 2 if _takes_next(word, valued) else 1
     return None
+
+
+def _refuse_misspelt(root: click.Group, words: Sequence[str]) -> None:
+    if "--" in words:
+        return
+    context = click.Context(root, info_name=program_name(sys.argv[0]))
+    valued = _valued(root)
+    plain: list[str] = []
+    while (index := first_word(words, valued)) is not None:
+        plain.append(words[index])
+        words = words[index + 1 :]
+
+    def actions_of(name: str) -> list[str]:
+        command = root.get_command(context, name)
+        return command.list_commands(context) if isinstance(command, click.Group) else []
+
+    command = meant_command(plain, SUBCOMMANDS, actions_of)
+    if command is not None:
+        typed = " ".join(plain)
+        message = f"{typed!r} is not a command; did you mean {context.command_path} {command}?"
+        raise NearlyACommand(message, context, typed)
+
+
+class NearlyACommand(click.UsageError):
+    """Words that are nearly a command."""
+
+    def __init__(self, message: str, context: click.Context, typed: str) -> None:
+        super().__init__(message, context)
+        self.hint = f"to ask it as a question: {context.command_path} -- {typed}"
 
 
 def _takes_next(word: str, valued: frozenset[str]) -> bool:
@@ -208,14 +243,23 @@ def usage_message(error: click.ClickException) -> tuple[str, str | None]:
     """Return what click found wrong, and what to write instead."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context is not None else program_name(sys.argv[0])
+    if isinstance(error, NearlyACommand):
+        return error.message, error.hint
     hint = f"see {path} --help"
     if isinstance(error, click.NoSuchOption):
-        near = error.possibilities
-        suggestion = f"; did you mean {near[0]}?" if near else ""
+        suggestion = f"; did you mean {near}?" if (near := _near_option(error)) else ""
         hint += "; a question that begins with '-' goes after --"
         return f"unknown option {error.option_name}{suggestion}", hint
     message = error.format_message().rstrip(".")
     return message[:1].lower() + message[1:], hint
+
+
+def _near_option(error: click.NoSuchOption) -> str | None:
+    """Return the option that was most likely meant; the dashes that all have do not make two alike."""
+    typed = error.option_name.lstrip("-")
+    ratios = {name: SequenceMatcher(None, typed, name.lstrip("-")).ratio() for name in error.possibilities or ()}
+    best = max(ratios, key=lambda name: ratios[name], default=None)
+    return best if best is not None and ratios[best] >= CLOSE_ENOUGH else None
 
 
 def _show_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:  # noqa: ARG001, FBT001

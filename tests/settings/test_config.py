@@ -220,7 +220,7 @@ def test_text_is_read_by_the_type_of_its_setting(home: Path, override: str, expe
         ("", "has no '='; write KEY=VALUE"),
         ("=x", "unknown setting ''"),
         ("modle=x", "unknown setting 'modle'; did you mean 'model'?"),
-        ("zzzzzz=x", "unknown setting 'zzzzzz'; known: agent_models, backend,"),
+        ("zzzzzz=x", "unknown setting 'zzzzzz'; 'synaptic config show' lists all that there are"),
         ("model.x=1", "'model.x' is not part of a setting; write model=VALUE"),
         ("agent_models.=x", "'agent_models.' is not part of a setting; write agent_models.NAME=VALUE"),
         ("agent_models.editor=", "agent_models.editor must not be empty; write the model's name, or remove the agent"),

@@ -13,7 +13,7 @@ from cli_support import ECHO, MAIN, NOTHING_THERE, PATIENCE, SCRIPTED, Outcome, 
 from fault_server import Script, json_reply, respond, stream
 
 from synaptic.ui import cli
-from synaptic.ui.question import MAX_PIPED_BYTES, compose, decode, mistaken_command
+from synaptic.ui.question import MAX_PIPED_BYTES, compose, decode
 from synaptic.ui.root import SUBCOMMANDS, build_root, program_name, rewrite
 from synaptic.ui.screen.console import show_bug
 from synaptic.ui.screen.output import table_lines
@@ -117,9 +117,48 @@ def test_inputs_reach_the_pipeline(run, tmp_path: Path):
     assert "whom" in missing.err
 
 
-def test_a_question_that_looks_like_a_mistyped_command_gets_a_hint(run):
-    assert "hint: 'agnets' is asked as a question; the command is called 'agents'" in run(*ECHO, "agnets", "list").err
-    assert run("-q", *ECHO, "agnets", "list").err == ""
+def test_a_mistyped_command_is_refused_before_any_call(run):
+    outcome = run(*ECHO, "agnets", "list")
+
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "'agnets list' is not a command; did you mean" in outcome.err
+    assert "agents list?" in outcome.err
+    assert "to ask it as a question:" in outcome.err
+    assert run("-q", *ECHO, "--", "agnets", "list").out == "agnets list\n"
+    assert run("-q", *ECHO, "run", "agnets", "list").out == "agnets list\n"
+
+
+def test_a_question_that_is_given_twice_is_refused(run):
+    outcome = run("-q", *ECHO, "-i", "query=a", "b")
+
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "the question is given twice: 'b', and 'a' as the input 'query'" in outcome.err
+    assert run("-q", *ECHO, "-i", "query=a", "a").out == "a\n"
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("--bogus", None), ("--verbos", "--verbose"), ("--jsn", "--json")])
+def test_an_unknown_option_is_compared_without_its_dashes(run, typed: str, meant: str | None):
+    (line, *_) = run(*ECHO, typed, "hello").err.splitlines()
+
+    assert line == f"error: unknown option {typed}" + (f"; did you mean {meant}?" if meant else "")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("pipeline", "reserch", "did you mean 'research'?"),
+        ("backend", "olama", "did you mean 'ollama'?"),
+        ("agent_models.criticc", "tiny", "did you mean 'critic'?"),
+        ("zzz", "1", "'synaptic config show' lists all that there are"),
+    ],
+)
+def test_a_setting_that_names_what_there_is_not_is_never_kept(run, tmp_path: Path, key: str, value: str, said: str):
+    file = tmp_path / "settings.json"
+    outcome = run("config", "set", key, value, "--config", str(file))
+
+    assert outcome.code == 2
+    assert said in outcome.err
+    assert not file.exists()
 
 
 def test_no_question_at_all_is_an_error(run):
@@ -137,12 +176,12 @@ def test_verbose_prints_the_row_of_the_routing_table(run):
     assert "route: scripted/scripted (the setting 'backend' names it)" in run("-v", *ECHO, "hello").err
 
 
-def test_notices_about_settings_are_printed_unless_quiet(run, tmp_path: Path):
+def test_older_names_in_the_settings_are_told_where_settings_are_shown_and_not_at_every_run(run, tmp_path: Path):
     file = tmp_path / "settings.json"
     file.write_text('{"model_sharding_enabled": false}')
 
-    assert "notice: " in run("--config", str(file), *ECHO, "hello").err
-    assert run("--config", str(file), "-q", *ECHO, "hello").err == ""
+    assert "notice: " not in run("--config", str(file), *ECHO, "hello").err
+    assert "notice: " not in run("--config", str(file), "pipelines", "show", "answer").err
     assert "notice: " in run("--config", str(file), "config", "show").err
 
 
@@ -202,22 +241,6 @@ def test_a_bug_ends_with_exit_code_1(run, monkeypatch: pytest.MonkeyPatch):
 )
 def test_which_words_are_a_question(arguments: list[str], interactive: bool, expected: list[str]):  # noqa: FBT001
     assert rewrite(build_root(), arguments, interactive=interactive) == expected
-
-
-@pytest.mark.parametrize(
-    ("words", "command"),
-    [
-        (["agnets", "list"], "agents"),
-        (["Pipeline"], "pipelines"),
-        (["doctr"], "doctor"),
-        (["what", "is", "love"], None),
-        (["agnets", "of", "change", "in", "history"], None),
-        (["why?"], None),
-        ([], None),
-    ],
-)
-def test_words_that_may_have_been_meant_as_a_command(words: Sequence[str], command: str | None):
-    assert mistaken_command(words) == command
 
 
 def test_the_name_of_the_program():
@@ -489,6 +512,7 @@ def test_the_doctor_finds_a_server(run):
 
     assert outcome.code == 0
     assert f"ok      ollama: {server.url} has tiny:latest" in outcome.out
+    assert run("doctor").code == 0  # without a node in the settings the embedded model answers
     assert {finding["name"] for finding in json.loads(empty.out)} >= {
         "python",
         "settings",
@@ -519,6 +543,7 @@ def test_the_doctor_checks_nodes_and_the_users_model(run, tmp_path: Path):
     assert "fix: ollama pull llama3.2" in outcome.out
     assert "problem model: " in outcome.out
     assert outcome.code == 2
+    assert alone.code == 1  # the embedded model answers, but what the settings name is missing
     assert "fix: start it (ollama serve), or correct the address" in alone.out
 
 

@@ -7,8 +7,8 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from synaptic.backends.base import Capabilities
+from synaptic.backends.distributed.blockers import refuse_blockers
 from synaptic.backends.distributed.coordinator import Coordinator, Coordinators, DistributedCall
-from synaptic.backends.distributed.engine import chosen_files
 from synaptic.backends.distributed.placement import slot_count
 from synaptic.errors import BackendUnavailable, ModelNotFound
 from synaptic.messages import ModelInfo, Reporter, ignore_report
@@ -63,14 +63,14 @@ class DistributedBackend:
             coordinators=self,
         )
 
-    async def check(self, model: str | None) -> None:  # noqa: ARG002  (the engine serves every model)
-        """Check that an engine is installed.
+    async def check(self, model: str | None) -> None:
+        """Check that there are an engine, the model and a worker.
 
         Raises:
-            EngineUnavailable: If there is none.
+            BackendError: With all that is missing.
 
         """
-        await asyncio.to_thread(chosen_files)
+        await refuse_blockers(self._settings, model, self._environ)
 
     async def start(self) -> None:
         """Load the models that the settings name, ``prewarm`` first, then ``model``.

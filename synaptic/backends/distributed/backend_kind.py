@@ -26,14 +26,17 @@ def from_context(context: BackendContext) -> DistributedBackend:
 async def examine(context: BackendContext) -> list[Finding]:
     """Return whether an engine is installed, the workers answer, and the model is on this machine."""
     settings = context.settings
+    spoken = None
     try:
         engine = await current_engine()
     except BackendError as exc:
-        return [Finding("llama.cpp", "missing", exc.message, exc.hint)]
-    rpc = engine.facts.rpc_version
-    findings = [Finding("llama.cpp", "ok", f"{engine.files.directory} speaks RPC {rpc}", answers=True)]
+        findings = [Finding("llama.cpp", "missing", exc.message, exc.hint)]
+    else:
+        rpc = engine.facts.rpc_version
+        spoken = ProtocolVersion.parse(rpc)
+        findings = [Finding("llama.cpp", "ok", f"{engine.files.directory} speaks RPC {rpc}", answers=True)]
     endpoints = [Endpoint(worker.host, worker.port) for worker in settings.rpc_backends]
-    for look in await check_workers(endpoints, engine=ProtocolVersion.parse(rpc)):
+    for look in await check_workers(endpoints, engine=spoken):
         if look.well:
             findings.append(Finding("workers", "ok", str(look.endpoint)))
         else:

@@ -41,7 +41,10 @@ def local_node(environ: Mapping[str, str]) -> NodeSettings:
 
 
 async def examine(context: BackendContext) -> list[Finding]:
-    """Return for each node of the settings, or for the local server, whether it answers and has a model."""
+    """Return for each node of the settings, or for the local server, whether it answers and has a model.
+
+    The local server is missed only where the settings name it: without one the embedded model answers.
+    """
     nodes, environ = context.settings.nodes, context.environ
     findings = []
     for look in await inspect_nodes(nodes or [local_node(environ)], environ):
@@ -54,7 +57,7 @@ async def examine(context: BackendContext) -> list[Finding]:
         else:
             start = "start it (ollama serve), or correct the address"
             fix = start if isinstance(look.error, BackendUnavailable) else look.hint or start
-            findings.append(Finding(NAME, "missing", look.reason, fix if nodes else None))
+            findings.append(Finding(NAME, "missing" if nodes else "note", look.reason, fix if nodes else None))
     return findings
 
 

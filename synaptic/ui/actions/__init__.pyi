@@ -3,6 +3,7 @@ from . import workers as workers
 from .lists import agent_origin as agent_origin
 from .lists import show_agents as show_agents
 from .lists import show_models as show_models
+from .naming import refuse_unknown as refuse_unknown
 from .nodes import check as check
 from .nodes import discover as discover
 from .nodes import mention_origin as mention_origin

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from synaptic.errors import UsageError
-from synaptic.ui.commands.support import load_with_notices
+from synaptic.ui.commands.support import load
 from synaptic.ui.options import chat_options, given
 from synaptic.ui.repl import open_repl
 
@@ -22,7 +22,7 @@ def chat(context: click.Context, /, **values: Any) -> int:
         raise UsageError("--json, --plan and -i are for one question, not for a chat", hint="add the question")
 
     return open_repl(
-        load_with_notices(options),
+        load(options),
         config_path=options.config_path,
         overrides=list(options.overrides),
         flags=options.flags,

@@ -9,6 +9,7 @@ import click
 
 from synaptic.settings import describe, set_value, settings_path, unset_value
 from synaptic.settings import migrate as migrate_file
+from synaptic.ui.actions import refuse_unknown
 from synaptic.ui.commands.support import load_with_notices
 from synaptic.ui.options import Options, config_option, given, json_option, settings_options
 from synaptic.ui.screen import write_json, write_table
@@ -54,6 +55,7 @@ def path(context: click.Context, /, **values: Any) -> None:
 def set_(context: click.Context, /, key: str, value: str, **values: Any) -> None:
     """Write one setting into the settings file; every other key stays as it is."""
     file = settings_path(given(context, **values).config_path)
+    refuse_unknown(key, value)
     set_value(file, key, value)
     click.echo(f"{file}: {key} is set", err=True)
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from synaptic.backends.distributed import WorkerRegistry, record_of, service
+from synaptic.backends.distributed import WorkerRegistry, record_of, refuse_blockers, service
 from synaptic.errors import UsageError
 from synaptic.text import did_you_mean, seconds
 from synaptic.ui.commands.distributed_plan import plan
-from synaptic.ui.commands.support import load_with_notices, named_model, note
+from synaptic.ui.commands.support import load, named_model, note
 from synaptic.ui.options import given, json_option, settings_options
 from synaptic.ui.screen import (
     HOLDER_HEADERS,
@@ -113,7 +113,7 @@ def start(context: click.Context, /, model: str | None, *, foreground: bool, **v
     MODEL is a tag of Ollama's (llama3.1:70b), or the path of a GGUF file.
     """
     options = given(context, **values)
-    settings = load_with_notices(options).settings
+    settings = load(options).settings
     chosen = named_model(model, settings, "distributed start")
     view = LoadView(sys.stderr, quiet=options.quiet, last_line="Ctrl-C ends it" if foreground else "")
     try:
@@ -124,6 +124,7 @@ def start(context: click.Context, /, model: str | None, *, foreground: bool, **v
 
 async def _away(model: str, settings: Settings, view: Any, options: Options) -> None:
     """Start the service in the background and wait until it is ready."""
+    await refuse_blockers(settings, model)
     began = time.monotonic()
     launched = service.launch(model, settings)
     if launched.was_running:

@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from synaptic.backends.distributed import Endpoint, PlannedWorker, current_engine, place, serving_needs, workers
+from synaptic.backends.distributed import (
+    Endpoint,
+    PlannedWorker,
+    current_engine,
+    place,
+    refuse_blockers,
+    serving_needs,
+    workers,
+)
 from synaptic.errors import ConfigError, UsageError
 from synaptic.messages import ignore_report
 from synaptic.models import open_model
 from synaptic.text import did_you_mean
-from synaptic.ui.commands.support import load_with_notices, named_model
+from synaptic.ui.commands.support import load, named_model
 from synaptic.ui.options import given, json_option, settings_options
 from synaptic.ui.screen import (
     ascii_only,
@@ -76,11 +84,12 @@ def plan(
 ) -> None:
     """Show which worker would hold which layers of MODEL, how fast that would be, and why; nothing is started."""
     options = given(context, **values)
-    settings = load_with_notices(options).settings
+    settings = load(options).settings
     name = named_model(model, settings, "distributed plan")
     ordered = parse_orders(orders)
 
     async def run() -> Placement:
+        await refuse_blockers(settings, name)
         shape = await open_model(name)
         wanted = serving_needs(shape, settings, context=tokens, slots=slots)
         offers = with_orders(await _offers(settings, measure=measure), ordered)

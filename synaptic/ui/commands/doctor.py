@@ -32,7 +32,8 @@ _SHOWN: Final = ("name", "status", "detail", "fix")
 def doctor(context: click.Context, /, **values: Any) -> int:
     """Check what this machine has, and say what to fix.
 
-    Exit code 0: questions can be answered. 2: a file is wrong. 3: nothing can answer.
+    Exit code 0: all is there. 1: something is missing, but questions can be answered. 2: a file is wrong.
+    3: nothing can answer.
     """
     options = given(context, **values)
     findings = list(examine(options))
@@ -60,7 +61,10 @@ def verdict(findings: list[Finding]) -> int:
     """Return the exit code for what was found."""
     if any(finding.status == "problem" for finding in findings):
         return int(ExitCode.USAGE)
-    return int(ExitCode.ANSWERED if any(finding.answers for finding in findings) else ExitCode.NO_BACKEND)
+    if not any(finding.answers for finding in findings):
+        return int(ExitCode.NO_BACKEND)
+    missing = any(finding.status == "missing" for finding in findings)
+    return int(ExitCode.FAILED if missing else ExitCode.ANSWERED)
 
 
 def _settings(options: Options) -> Generator[Finding, None, Settings]:

@@ -15,7 +15,7 @@ from synaptic.backends.pool import certificates, node_headers
 from synaptic.models import MODEL_NAME, ensure_model, name_key
 from synaptic.runtime import BackendReported, Session
 from synaptic.ui.actions import show_models
-from synaptic.ui.commands.support import CliVoice, load_with_notices
+from synaptic.ui.commands.support import CliVoice, load
 from synaptic.ui.options import given, json_option, settings_options
 from synaptic.ui.screen import make_renderer, place, show_hint, stderr_console, write_json
 
@@ -38,7 +38,7 @@ def models() -> None:
 def list_models(context: click.Context, /, **values: Any) -> None:
     """List the models of the backend that would answer a question; * marks the one that would."""
     options = given(context, **values)
-    route, found = asyncio.run(_ask(load_with_notices(options).settings))
+    route, found = asyncio.run(_ask(load(options).settings))
     if options.json:
         write_json({"route": asdict(route), "models": [asdict(model) for model in found]})
         return
@@ -54,7 +54,7 @@ def list_models(context: click.Context, /, **values: Any) -> None:
 def pull(context: click.Context, /, name: str | None, **values: Any) -> None:
     """Fetch a model into Ollama; without NAME, the small embedded one into the cache."""
     options = given(context, **values)
-    settings = load_with_notices(options).settings
+    settings = load(options).settings
     renderer = make_renderer(console=stderr_console(), out=sys.stdout, quiet=options.quiet, answer=False)
     embedded = name is None or name_key(name) in {name_key(MODEL_NAME), name_key(MODEL_NAME.partition(":")[0])}
 

@@ -17,7 +17,7 @@ from synaptic.settings import settings_path, stored_nodes
 from synaptic.ui.actions import discover as search
 from synaptic.ui.actions import mention_origin, named_nodes, show_settings, show_statuses
 from synaptic.ui.actions import nodes as actions
-from synaptic.ui.commands.support import CliVoice, load, load_with_notices
+from synaptic.ui.commands.support import CliVoice, load
 from synaptic.ui.options import Options, config_option, given, json_option, settings_options
 from synaptic.ui.screen import stderr_console, terminal_width, write_json
 
@@ -68,7 +68,7 @@ def nodes() -> None:
 def list_nodes(context: click.Context, /, *, check: bool, **values: Any) -> None:
     """List the nodes of the settings; with --check, also how each of them is."""
     options = given(context, **values)
-    loaded = load_with_notices(options)
+    loaded = load(options)
     voice = CliVoice(options)
     if check:
         looks = _look(named_nodes(loaded.settings, os.environ))
@@ -133,7 +133,7 @@ def remove(context: click.Context, /, which: str, **values: Any) -> None:
 def check(context: click.Context, /, which: tuple[str, ...], **values: Any) -> int:
     """Look at each node: whether it answers, what models it has, and where they are loaded."""
     options = given(context, **values)
-    settings = load_with_notices(options).settings
+    settings = load(options).settings
     if options.json:
         looks = _look(actions.chosen_nodes(settings, which, os.environ))
         write_json([_as_json(look) for look in looks])

@@ -27,7 +27,7 @@ from synaptic.pipeline import (
 )
 from synaptic.runtime import Session
 from synaptic.text import plural
-from synaptic.ui.commands.support import load_with_notices
+from synaptic.ui.commands.support import load
 from synaptic.ui.options import given, json_option, settings_options, tools_option
 from synaptic.ui.screen import print_overview, terminal_width, write_json, write_paragraph, write_table, write_text
 
@@ -176,7 +176,7 @@ def _context(options: Options) -> CompileContext:
 
 
 def _settings(options: Options) -> Settings:
-    return load_with_notices(options).settings
+    return load(options).settings
 
 
 def _model_names(settings: Settings) -> list[str]:

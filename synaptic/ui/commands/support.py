@@ -29,14 +29,14 @@ def load(options: Options) -> LoadedSettings:
 
 
 def load_with_notices(options: Options) -> LoadedSettings:
-    """Return the settings, and print what a person should know about them.
+    """Return the settings, and print what a person should know about the files: older names, keys without a use.
 
     Raises:
         ConfigError: If anything in them is wrong.
 
     """
     loaded = load(options)
-    if loaded.notices and not options.quiet:
+    if not options.quiet:
         screen.show_notices(screen.stderr_console(), loaded.notices)
     return loaded
 

@@ -15,7 +15,7 @@ from synaptic.backends.distributed import workers as rpc_workers
 from synaptic.errors import UsageError
 from synaptic.ui.actions import Serving, given_workers, named_workers, serve_worker, show_looks
 from synaptic.ui.actions import workers as worker_actions
-from synaptic.ui.commands.support import CliVoice, load_with_notices, note
+from synaptic.ui.commands.support import CliVoice, load, note
 from synaptic.ui.options import given, json_option, settings_options
 from synaptic.ui.screen import (
     WORKER_HEADERS,
@@ -71,7 +71,7 @@ def workers() -> None:
 def list_workers(context: click.Context, /, **values: Any) -> None:
     """List the workers of the settings and those that run here for others; none is contacted."""
     options = given(context, **values)
-    named = named_workers(load_with_notices(options).settings)
+    named = named_workers(load(options).settings)
     served = {worker.endpoint: worker for worker in rpc_workers.served_workers()}
     endpoints = list(dict.fromkeys([*named, *served]))
     known = [rpc_workers.recall(endpoint) for endpoint in endpoints]
@@ -97,7 +97,7 @@ def list_workers(context: click.Context, /, **values: Any) -> None:
 def check(context: click.Context, /, which: tuple[str, ...], *, measure: bool, **values: Any) -> int:
     """Ask each worker, or those given, how it is: version, devices, memory, latency."""
     options = given(context, **values)
-    settings = load_with_notices(options).settings
+    settings = load(options).settings
     endpoints = given_workers(which) if which else named_workers(settings)
     if not endpoints:
         raise UsageError(
@@ -124,7 +124,7 @@ def check(context: click.Context, /, which: tuple[str, ...], *, measure: bool, *
 def start(context: click.Context, /, **values: Any) -> None:
     """Run a worker in the foreground; it is started again when it crashes."""
     options = given(context, **values)
-    limit = rpc_workers.cache_limit(load_with_notices(options).settings)
+    limit = rpc_workers.cache_limit(load(options).settings)
     cached = limit > 0 and not values["no_cache"]
     if values["prefill"] is not None and not cached:
         raise UsageError("--prefill needs the tensor cache", hint="leave --no-cache out, or set tensor_cache_gib")

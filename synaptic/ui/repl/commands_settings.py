@@ -9,7 +9,7 @@ from synaptic.errors import BackendError, UsageError
 from synaptic.models import did_you_mean_model, has_model
 from synaptic.pipeline import Pipeline, builtin_pipelines
 from synaptic.settings import describe, set_value, settings_path
-from synaptic.ui.actions import show_models
+from synaptic.ui.actions import refuse_unknown, show_models
 from synaptic.ui.repl.arguments import quoted, take_word
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ async def pipeline_command(repl: Repl, call: Call) -> None:
     """Show the pipelines, or set the one that answers questions."""
     words = call.words(1)
     if words:
-        Pipeline.find(words[0])
+        refuse_unknown("pipeline", words[0])
         repl.change("pipeline", words[0])
         repl.screen.note(f"pipeline: {words[0]}{_how_to_keep('pipeline', words[0])}")
         return
@@ -58,6 +58,7 @@ async def set_command(repl: Repl, call: Call) -> None:
     key, raw = take_assignment(call.rest)
     if not key or not raw:
         raise call.wrong("it needs a setting and a value")
+    refuse_unknown(key, raw)
     repl.change(key, raw)
     shown = {name: _shown(value) for name, value, _ in describe(repl.loaded)}
     name = key.partition(".")[0]
@@ -76,7 +77,7 @@ async def config_command(repl: Repl, call: Call) -> None:
         repl.screen.say(str(settings_path(repl.sources.config_path)))
         return
     repl.screen.table(
-        [(name, _shown(value), origin) for name, value, origin in describe(repl.loaded)], ("setting", "value", "origin")
+        [(name, origin, _shown(value)) for name, value, origin in describe(repl.loaded)], ("setting", "origin", "value")
     )
 
 
@@ -96,6 +97,7 @@ def _keep(repl: Repl, call: Call, rest: str) -> None:
     if not key or not raw:
         raise call.wrong("'set' needs a setting and a value")
     path = settings_path(repl.sources.config_path)
+    refuse_unknown(key, raw)
     set_value(path, key, raw)
     repl.use(repl.sources.without_change(key))
     repl.screen.note(f"{key} is kept in {path}")

@@ -401,7 +401,7 @@ async def test_set_applies_and_says_how_to_keep_it(talk: Talk) -> None:
     assert "/config set temperature 0.3" in err
     assert talk.repl.settings.temperature == pytest.approx(0.3)
     out, _ = await talk.say("/config")
-    assert re.search(r"^temperature +0\.3 +/set$", out, re.MULTILINE)
+    assert re.search(r"^temperature +/set +0\.3$", out, re.MULTILINE)
     assert re.search(r"^pipeline +answer +--set$", out, re.MULTILINE)
     assert re.search(r"^retries +0 +--set$", out, re.MULTILINE)
 

@@ -1,0 +1,62 @@
+"""A command that was nearly written: such words are no question, and asking them would cost minutes."""
+
+from __future__ import annotations
+
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+CLOSE_ENOUGH: Final = 0.72
+_MOST_WORDS: Final = 3
+
+ELSEWHERE: Final = {
+    "help": "--help",
+    "version": "--version",
+    "ls": "pipelines list",
+    "list": "pipelines list",
+    "ps": "nodes list",
+    "pull": "models pull",
+    "status": "doctor",
+    "install": "engine install",
+    "settings": "config show",
+}
+"""Commands of other programs -> ours."""
+
+
+def near(typed: str, names: Iterable[str]) -> str | None:
+    """Return the name that was most likely meant: it begins alike, and differs in a letter or two."""
+    word = typed.lower()
+    ratios = {name: SequenceMatcher(None, word, name).ratio() for name in names if name[:1] == word[:1]}
+    best = max(ratios, key=lambda name: ratios[name], default=None)
+    return best if best is not None and ratios[best] >= CLOSE_ENOUGH else None
+
+
+def meant_command(
+    words: Sequence[str], commands: Collection[str], actions_of: Callable[[str], Collection[str]]
+) -> str | None:
+    """Return the command that the first words nearly are, where nothing else in them makes a question.
+
+    Args:
+        words: What was typed, without options.
+        commands: The names of the commands; none of them is the first word.
+        actions_of: Returns the names that may follow a command; none where it stands alone.
+
+    Returns:
+        The command as it is written, as in ``agents list``; ``None`` for a question.
+
+    """
+    if not words or len(words) > _MOST_WORDS or not words[0].isalpha():
+        return None
+    first, *rest = words
+    if first.lower() in ELSEWHERE and (not rest or ELSEWHERE[first.lower()].endswith(f" {first.lower()}")):
+        return ELSEWHERE[first.lower()]
+    name = near(first, commands)
+    if name is None:
+        return None
+    if not rest:
+        return name
+    actions = actions_of(name)
+    action = rest[0].lower() if rest[0].lower() in actions else near(rest[0], actions)
+    return None if action is None else f"{name} {action}"

@@ -1,0 +1,47 @@
+"""Words that are nearly a command."""
+
+import pytest
+
+from synaptic.ui.misspelt import ELSEWHERE, meant_command
+from synaptic.ui.root import SUBCOMMANDS
+
+ACTIONS = {"agents": ["list", "show"], "nodes": ["list", "add", "check"], "models": ["list", "pull"]}
+
+
+@pytest.mark.parametrize(
+    ("typed", "command"),
+    [
+        ("agnets list", "agents list"),
+        ("agent list", "agents list"),
+        ("Agent Show editor", "agents show"),
+        ("Pipeline", "pipelines"),
+        ("doctr", "doctor"),
+        ("dcotor", "doctor"),
+        ("CONFIG", "config"),
+        ("node chek desk", "nodes check"),
+        ("model pull", "models pull"),
+        ("help", "--help"),
+        ("status", "doctor"),
+        ("pull llama3.2", "models pull"),
+        # Questions:
+        ("what is love", None),
+        ("agnets of change in history", None),
+        ("model trains", None),
+        ("nodes? why", None),
+        ("note taking apps", None),
+        ("doctr who", None),
+        ("help me", None),
+        ("status quo", None),
+        ("pull the plug now", None),
+        ("why?", None),
+        ("5 + 3", None),
+        ("", None),
+    ],
+)
+def test_few_words_that_are_nearly_a_command(typed: str, command: str | None):
+    assert meant_command(typed.split(), SUBCOMMANDS, lambda name: ACTIONS.get(name, [])) == command
+
+
+def test_commands_of_other_programs_lead_to_ones_that_exist():
+    ours = {words.split()[0] for words in ELSEWHERE.values()}
+    assert ours - {"--help", "--version"} <= set(SUBCOMMANDS)
