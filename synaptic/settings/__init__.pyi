@@ -12,6 +12,7 @@ from .endpoints import OLLAMA_PORT as OLLAMA_PORT
 from .endpoints import WORKER_PORT as WORKER_PORT
 from .endpoints import RpcBackendSettings as RpcBackendSettings
 from .endpoints import split_host_port as split_host_port
+from .load import SESSION_ORIGIN as SESSION_ORIGIN
 from .load import LoadedSettings as LoadedSettings
 from .load import NodeSettings as NodeSettings
 from .load import describe as describe

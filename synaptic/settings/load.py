@@ -53,6 +53,7 @@ __all__ = [
 
 CONFIG_FILE_VARIABLE = "SYNAPTIC_CONFIG_FILE"
 DEFAULT_ORIGIN = "default"
+SESSION_ORIGIN = "/set"
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def load_settings(
     config_path: Path | None = None,
     overrides: Sequence[str] = (),
     flags: Mapping[str, tuple[str, Any]] = MappingProxyType({}),
+    changes: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> LoadedSettings:
@@ -92,6 +94,7 @@ def load_settings(
         config_path: The file to read instead of the user's; it must exist. The older nodes file is then not read.
         overrides: ``KEY=VALUE`` of each ``--set``.
         flags: Setting -> (flag, value) of flags that have a setting; a value of ``None`` was not given.
+        changes: ``KEY=VALUE`` of what was set since the start, with ``/set``; they go before all others.
         environ: The environment; the process's own unless given.
         cwd: Where the project file is looked for; the working directory unless given.
 
@@ -107,6 +110,7 @@ def load_settings(
         environment_layer(variables),
         argument_layer(overrides),
         flag_layer(flags),
+        argument_layer(changes, source=SESSION_ORIGIN),
     ]
     if chosen is None and not any(_gives_nodes(layer) for layer in layers):
         layers.insert(0, _nodes_layer())

@@ -66,7 +66,10 @@ def ask(words: Sequence[str], options: Options) -> int:
     loaded = load(options)
     inputs = parse_inputs(options.inputs)
     tools = named_tools(options.tools)
-    query = compose(words, piped_text(lambda: show_hint(console, "waiting for standard input (Ctrl-D ends it)")))
+    piped = piped_text(
+        lambda: show_hint(console, "waiting for standard input (Ctrl-D ends it)"), beside_words=bool(words)
+    )
+    query = compose(words, piped)
     return _Asking(Request(query, inputs, loaded, options, tools), console).run()
 
 

@@ -52,7 +52,7 @@ def _all(value: str | Repeated) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else value
 
 
-def piped_text(on_wait: Callable[[], None], patience: float = PATIENCE_SECONDS) -> str:
+def piped_text(on_wait: Callable[[], None], patience: float = PATIENCE_SECONDS, *, beside_words: bool = False) -> str:
     """Return what is piped into this process; "" where standard input is a terminal, a device or closed.
 
     A pipe is read to its end, like ``cat`` does it.
@@ -60,6 +60,8 @@ def piped_text(on_wait: Callable[[], None], patience: float = PATIENCE_SECONDS) 
     Args:
         on_wait: Called once if nothing has come after ``patience`` seconds.
         patience: In seconds.
+        beside_words: Whether there is a question without it. A file of which something was read before is then left
+            to the program that reads it, as in ``while read q; do synaptic "$q"; done < questions.txt``.
 
     Raises:
         UsageError: If it is too long, or no UTF-8 text.
@@ -73,6 +75,8 @@ def piped_text(on_wait: Callable[[], None], patience: float = PATIENCE_SECONDS) 
     except (OSError, ValueError):
         return ""
     if not (stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)):
+        return ""
+    if beside_words and stat.S_ISREG(mode) and os.lseek(descriptor, 0, os.SEEK_CUR) > 0:
         return ""
     if not select.select([descriptor], [], [], patience)[0]:
         on_wait()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -30,6 +31,17 @@ def test_a_piped_text_goes_after_the_question():
     assert run_process("-q", *ECHO, "summarise this", stdin="one\ntwo\n") == Outcome(
         0, "summarise this\n\none\ntwo\n", ""
     )
+
+
+def test_a_file_that_a_shell_reads_line_by_line_is_left_to_the_shell(tmp_path: Path):
+    questions = tmp_path / "questions.txt"
+    questions.write_text("one\ntwo\nthree\n")
+    command = shlex.join([sys.executable, str(MAIN), "-q", *ECHO])
+    loop = f'while read q; do {command} "$q"; done < {shlex.quote(str(questions))}'
+
+    done = subprocess.run(["sh", "-c", loop], capture_output=True, text=True, timeout=PATIENCE, check=True)
+
+    assert done.stdout == "one\ntwo\nthree\n"
 
 
 def test_without_arguments_the_question_is_read_from_the_pipe(own_home: Path):

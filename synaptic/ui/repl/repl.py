@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synaptic import runtime
 from synaptic.errors import ConfigError, ExitCode, SynapticError
-from synaptic.settings import LoadedSettings, Settings, load_settings
+from synaptic.settings import SESSION_ORIGIN, LoadedSettings, Settings, load_settings
 from synaptic.ui import screen
 from synaptic.ui.repl.conversation import Conversation, Turn
 from synaptic.ui.repl.sessions import serves
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from synaptic.ui.repl.sessions import SessionHolder
     from synaptic.ui.repl.slash_commands import Command, Registry
 
-SESSION_ORIGIN: Final = "/set"
 _ASKED_FOR: Final = frozenset({SESSION_ORIGIN, "-m"})
 _TURN_STATUS: Final[dict[RunStatus, TurnStatus]] = {
     "succeeded": "answered",
@@ -68,12 +67,8 @@ class Sources:
             ConfigError: If a change is wrong, or a file is by now.
 
         """
-        # A flag stands above --set; what is typed now stands above the flags of the start.
-        flags = {name: given for name, given in self.flags.items() if name not in self.changes}
         changes = [f"{key}={raw}" for key, raw in self.changes.items()]
-        loaded = load_settings(config_path=self.config_path, overrides=[*self.overrides, *changes], flags=flags)
-        origins = {name: SESSION_ORIGIN if name in self.changes else origin for name, origin in loaded.origins.items()}
-        return replace(loaded, origins=origins)
+        return load_settings(config_path=self.config_path, overrides=self.overrides, flags=self.flags, changes=changes)
 
 
 class Repl:
@@ -220,7 +215,9 @@ class Repl:
         try:
             self.loaded = sources.load()
         except ConfigError as exc:
-            problems = [replace(entry, source=None) if entry.source == "--set" else entry for entry in exc.problems]
+            problems = [
+                replace(entry, source=None) if entry.source == SESSION_ORIGIN else entry for entry in exc.problems
+            ]
             raise ConfigError.of(problems) from exc
         self.sources = sources
         if not serves(before, self.settings):

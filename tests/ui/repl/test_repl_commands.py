@@ -402,7 +402,10 @@ async def test_set_applies_and_says_how_to_keep_it(talk: Talk) -> None:
     assert talk.repl.settings.temperature == pytest.approx(0.3)
     out, _ = await talk.say("/config")
     assert re.search(r"^temperature +/set +0\.3$", out, re.MULTILINE)
-    assert re.search(r"^pipeline +answer +--set$", out, re.MULTILINE)
+    await talk.say("/set pipeline_inputs.rounds 2")
+    out, _ = await talk.say("/config")
+    assert re.search(r'^pipeline_inputs +/set +{"rounds": 2}$', out, re.MULTILINE)
+    assert re.search(r"^pipeline +--set +answer$", out, re.MULTILINE)
     assert re.search(r"^retries +0 +--set$", out, re.MULTILINE)
 
 
