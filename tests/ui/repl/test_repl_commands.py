@@ -406,7 +406,7 @@ async def test_set_applies_and_says_how_to_keep_it(talk: Talk) -> None:
     out, _ = await talk.say("/config")
     assert re.search(r'^pipeline_inputs +/set +{"rounds": 2}$', out, re.MULTILINE)
     assert re.search(r"^pipeline +--set +answer$", out, re.MULTILINE)
-    assert re.search(r"^retries +0 +--set$", out, re.MULTILINE)
+    assert re.search(r"^retries +--set +0$", out, re.MULTILINE)
 
 
 async def test_set_twice_keeps_the_last(talk: Talk) -> None:
