@@ -10,7 +10,7 @@ import pydantic
 
 from synaptic import paths
 from synaptic.errors import PipelineError, Problem
-from synaptic.pipeline.spec import PipelineSpec, translate
+from synaptic.pipeline.spec import PipelineSpec, put_right, translate
 from synaptic.pipeline.spec import known_keys as known_keys  # noqa: PLC0414  (the loader's public face)
 from synaptic.text import YamlDocument, did_you_mean, read_text, read_yaml
 
@@ -46,11 +46,15 @@ class Pipeline:
             PipelineError: With every mistake of form, each located.
 
         """
-        document = read_document(text, source)
+        document, problems = read_leniently(text, source)
+        data, misplaced = put_right(document)
+        problems += misplaced
         try:
-            spec = PipelineSpec.model_validate(document.value)
+            spec = PipelineSpec.model_validate(data)
         except pydantic.ValidationError as exc:
-            raise PipelineError.of(translate(exc.errors(include_url=False), document)) from exc
+            raise PipelineError.of([*problems, *translate(exc.errors(include_url=False), document)]) from exc
+        if problems:
+            raise PipelineError.of(problems)
         return cls(spec, document, path)
 
     @classmethod
@@ -84,19 +88,6 @@ class Pipeline:
 
         """
         return cls.load(find_file(name))
-
-
-def read_document(text: str, source: str) -> YamlDocument:
-    """Return the YAML of a pipeline, with positions.
-
-    Raises:
-        PipelineError: If it is too long, broken, or no mapping.
-
-    """
-    document, problems = read_leniently(text, source)
-    if problems:
-        raise PipelineError.of(problems)
-    return document
 
 
 def read_leniently(text: str, source: str) -> tuple[YamlDocument, list[Problem]]:

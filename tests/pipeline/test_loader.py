@@ -57,14 +57,18 @@ def test_what_is_not_there_says_so(name: str, message: str):
         ("agent: editor", "agnt: editor", "p.yaml:4:7: unknown key 'agnt'; did you mean 'agent'?"),
         ("version: 1", "version: 2", "p.yaml:1:10: 'version' must be 1, not a number (2)"),
         ("prompt: hello", "prompt: 3", "p.yaml:4:30: 'prompt' must be text, not a number (3); put it in quotes: '3'"),
-        ("prompt: hello", "prompt: [a]", "p.yaml:4:30: 'prompt' must be text, not a list"),
+        (
+            "prompt: hello",
+            "prompt: [a]",
+            "p.yaml:4:30: 'prompt' must be text, not a list; write '|' behind 'prompt:', and its lines below, indented",
+        ),
         (
             "prompt: hello",
             "prompt: x, when: true",
             "p.yaml:4:39: 'when' must be text, not true/false (true); put it in quotes: 'true'",
         ),
         ("  a:", "  A-b:", "p.yaml:4:3: 'A-b' is not a usable name; " + NAME_RULE),
-        ('result: "{{ steps.a }}"', "", "p.yaml:1:1: the pipeline lacks 'result'; add 'result: …'"),
+        ('result: "{{ steps.a }}"', "", "p.yaml:1:1: the pipeline lacks 'result'; add \"result: '{{ steps.NAME }}'\""),
         ("prompt: hello", "prompt: x, temperature: 9", "p.yaml:4:46: 'temperature' must be at most 2, not 9"),
         (
             "prompt: hello",
@@ -80,7 +84,10 @@ def test_what_is_not_there_says_so(name: str, message: str):
         (
             "steps:\n  a: {agent: editor, prompt: hello}",
             "steps: [1]",
-            "p.yaml:3:8: 'steps' must be a mapping (key: value lines), not a list",
+            (
+                "p.yaml:3:8: 'steps' must be a mapping (key: value lines), not a list; "
+                "write 'NAME:' in the place of each '- ', and what the step does below it"
+            ),
         ),
         ("steps:", "inputs: {q: {tpe: string}}\nsteps:", "p.yaml:3:14: unknown key 'tpe'; did you mean 'type'?"),
     ],

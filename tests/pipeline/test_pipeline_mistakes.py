@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from foreign_mistakes import FOREIGN_MISTAKES
+from foreign_mistakes import BEHIND, FOREIGN_MISTAKES
 from language_mistakes import LANGUAGE_MISTAKES
 from pipeline_mistakes import CONTEXT, MISTAKES, Mistake
 
@@ -53,6 +53,14 @@ def test_each_mistake_is_one_located_problem(mistake: Mistake, tmp_path: Path):
     assert mistake.says in f"{problem.message}; {problem.suggestion}"
     assert "\n" not in str(problem)
     assert not [words for words in RAW_WORDS if words in problem.message]
+
+
+@pytest.mark.parametrize("mistake", BEHIND, ids=[mistake.name for mistake in BEHIND])
+def test_no_mistake_hides_another(mistake: Mistake, tmp_path: Path):
+    _, problems = examine(mistake.write(tmp_path), CONTEXT)
+
+    assert [(problem.line, problem.column) for problem in problems] == mistake.places
+    assert {problem.source for problem in problems} == {str(tmp_path / mistake.where)}
 
 
 def test_the_names_of_the_rows_are_different():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline_mistakes import EDITOR, HEAD, OTHER, Mistake, in_step, whole
+from pipeline_mistakes import EDITOR, HEAD, OTHER, Mistake, at_top, in_step, whole
 
 
 def when(name: str, expression: str, says: str) -> Mistake:
@@ -221,4 +221,122 @@ YAML = [
     lines("more behind the end", "  a: {agent: editor, prompt: x}\n...", "remove the line '...'", tail="§result: x\n"),
 ]
 
-FOREIGN_MISTAKES = [*EXPRESSIONS, *TEMPLATES, *YAML]
+LEVELS = [
+    lines("a prompt at the level of its step", "  a:\n    agent: editor\n  §prompt: x", "indent it further, below 'a'"),
+    lines(
+        "a shape at the level of its step",
+        "  a:\n    agent: editor\n    prompt: x\n  §output: {v: string}",
+        "below 'a'",
+    ),
+    lines("inputs at the level of their step", "  a:\n    use: answer\n  §with: {query: x}", "below 'a'"),
+    lines("a prompt in the first column", "  a:\n    agent: editor\n§prompt: x", "indent it below the step 'a'"),
+    lines(
+        "the result among the steps",
+        "  a: {agent: editor, prompt: x}\n  §result: '{{ steps.a }}'",
+        "in the first column",
+        tail="",
+    ),
+    lines(
+        "the result inside a step",
+        "  a:\n    agent: editor\n    prompt: x\n    §result: x",
+        "in the first column",
+        tail="",
+    ),
+    lines(
+        "steps in the first column",
+        "§a:\n  agent: editor\n  prompt: x\nb:\n  agent: editor\n  prompt: x",
+        "indent them below it",
+    ),
+    lines(
+        "until beside its loop",
+        "  a:\n    repeat:\n      steps: {b: {agent: editor, prompt: x}}\n    §until: steps.b",
+        "below 'repeat'",
+    ),
+    lines(
+        "until among the steps of its loop",
+        "  a:\n    repeat:\n      steps:\n        b: {agent: editor, prompt: x}\n        §until: steps.b",
+        "write it beside its 'steps'",
+    ),
+    lines(
+        "steps beside their loop",
+        "  a:\n    repeat: {max: 3}\n    §steps: {b: {agent: editor, prompt: x}}",
+        "below 'repeat'",
+    ),
+    lines("options beside their choice", "  a:\n    choose: {prompt: x}\n    §options: {b: y, c: z}", "below 'choose'"),
+    lines(
+        "a text with a colon that is not indented",
+        "  a:\n    agent: editor\n    prompt: |\n    §Write: it",
+        "further than 'prompt'",
+    ),
+    lines("a wrong name of a required input", "  a: {use: answer, with: {§quary: x}}", "did you mean 'query'?"),
+    lines("another name of a required input", "  a: {use: answer, with: {§text: x}}", "did you mean 'query'?"),
+    lines(
+        "another name of a required argument", "  a: {tool: count_words, with: {§string: x}}", "did you mean 'text'?"
+    ),
+]
+
+VALUES = [
+    whole(
+        "a version in quotes",
+        "version: §'1'\nname: demo\nsteps: {a: {agent: editor, prompt: x}}\nresult: x\n",
+        "write 1 without quotes",
+    ),
+    in_step("a number in quotes", EDITOR + "temperature: §'0.7'", "write 0.7 without quotes"),
+    in_step("a whole number in quotes", EDITOR + "max_tokens: §'100'", "write 100 without quotes"),
+    in_step("a template for a number", EDITOR + "max_tokens: §'{{ inputs.n }}'", "templates stand in prompts"),
+    in_step("a time with its unit", EDITOR + "timeout: §30s", "write 30"),
+    in_step("a time in minutes", EDITOR + "timeout: §2m", "write 120"),
+    in_step("attempts as a number", EDITOR + "retry: §3", "write {attempts: 3}"),
+    in_step("one need without brackets", EDITOR + "needs: §b", "write [b]", more=OTHER),
+    in_step("an empty prompt by a comment", "agent: editor\n§prompt: # later", "the prompt is empty"),
+    in_step("no agent behind its key", "§agent:\nprompt: x", "'agent' is empty"),
+    in_step("a prompt as a list", "agent: editor\nprompt:\n  §- Write\n  - it", "write '|' behind 'prompt:'"),
+    in_step("an agent in its step", "agent: §{role: writer}\nprompt: x", "declare it under 'agents'"),
+    in_step("an output as one word", EDITOR + "output: §string", "give it a field"),
+    in_step("an output as a list", EDITOR + "output: §[title, body]", "'FIELD: string'"),
+    lines("a step without anything", "  a: {agent: editor, prompt: x}\n  b:§", "write what it does below it"),
+    at_top("yes for true", "inputs: {q: {required: §yes}}", "write true"),
+    at_top("true in quotes", "inputs: {q: {required: §'true'}}", "write true"),
+    at_top("an input as its type", "inputs:\n  q: §string", "write 'q: {type: string}'"),
+    at_top("an input as its default", "inputs:\n  q: §hello", "write 'q: {default: hello}'"),
+    at_top("an input without anything", "inputs:\n  q:§", "write 'q: {}'"),
+    at_top("inputs as a list", "inputs:\n  §- q", "write 'NAME: {}'"),
+    whole(
+        "steps as a list with names",
+        HEAD + "steps:\n  §- name: a\n    agent: editor\n    prompt: x\nresult: x\n",
+        "write 'NAME:' in the place of each '- '",
+    ),
+]
+
+FOREIGN_MISTAKES = [*EXPRESSIONS, *TEMPLATES, *YAML, *LEVELS, *VALUES]
+
+BEHIND = [
+    in_step("an agent behind a temperature", "agent: §edtor\nprompt: x\ntemperature: §3", ""),
+    in_step("a reference behind a time", "agent: editor\nprompt: '{{ §steps.zz }}'\ntimeout: §soon", ""),
+    in_step("an agent behind an unknown key", "agent: §edtor\nprompt: x\n§frobnicate: 3", ""),
+    in_step("an agent behind a bound", "repeat: {max: §[1], steps: {c: {agent: §edtor, prompt: x}}}", ""),
+    in_step("an agent behind a key twice", "agent: §edtor\nprompt: x\n§prompt: y", ""),
+    in_step(
+        "much behind commas in braces",
+        "{agent: §edtor, prompt: x, output: {v: §enum(a, b)}}",
+        "",
+        result="{{ §steps.zz }}",
+    ),
+    in_step(
+        "much behind a template without quotes",
+        "agent: §edtor\nprompt: {§{ §inputs.qery }}",
+        "",
+        result="{{ §steps.zz }}",
+    ),
+    in_step("an agent behind a misplaced key", "agent: §edtor", "", more="  §prompt: x\n"),
+    in_step("an agent behind a name for not", "agent: §edtor\nprompt: x\nwhen: §!inputs.qery", ""),
+    in_step("two signs in two keys", "agent: §edtor\nprompt: '{{ inputs.n §&& 1 }}'\nwhen: inputs.n §= 1", ""),
+    Mistake(
+        "mistakes of meaning behind one of form in a used file",
+        HEAD + "steps: {a: {use: part.yaml}}\nresult: '{{ steps.a }}'\n",
+        "",
+        {"part.yaml": "version: 1\nname: part\nsteps: {b: {agent: §edtor, prompt: x, temperature: §3}}\nresult: x\n"},
+        "part.yaml",
+    ),
+]
+"""Several mistakes of which one used to hide the others; each has its mark."""

@@ -44,10 +44,19 @@ class Mistake:
         return self.text if self.where == "pipeline.yaml" else self.files[self.where]
 
     @property
+    def places(self) -> list[tuple[int, int]]:
+        """Line and column of each mark."""
+        before, *rest = self.marked.split(MARK)
+        found = []
+        for part in rest:
+            found.append((before.count("\n") + 1, len(before) - before.rfind("\n")))
+            before += part
+        return found
+
+    @property
     def place(self) -> tuple[int, int]:
         """Line and column of the problem."""
-        before = self.marked.partition(MARK)[0]
-        return before.count("\n") + 1, len(before) - before.rfind("\n")
+        return self.places[0]
 
     def write(self, folder: Path) -> Path:
         """Write the files and return the pipeline's."""

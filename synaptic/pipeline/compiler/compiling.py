@@ -89,8 +89,7 @@ def _compile(
 ) -> tuple[CompiledPipeline | None, list[Problem]]:
     problems: list[Problem] = []
 
-    def build(part: Pipeline) -> UsedPipeline:
-        omitted = broken if part is pipeline else {}
+    def build(part: Pipeline, omitted: Mapping[KeyPath, Collection[str]]) -> UsedPipeline:
         use = partial(library.use, user=part)
         return _build(
             part,
@@ -98,7 +97,7 @@ def _compile(
         )
 
     library = Library(build, problems)
-    compiled = library.compile(pipeline).compiled
+    compiled = library.compile(pipeline, broken).compiled
     return compiled, _in_order(problems, pipeline.document.source)
 
 

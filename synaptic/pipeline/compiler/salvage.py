@@ -14,10 +14,11 @@ import pydantic
 
 from synaptic.errors import PipelineError
 from synaptic.pipeline.loader import Pipeline, read_leniently
-from synaptic.pipeline.spec import PipelineSpec, advice_for, error_path, translate
+from synaptic.pipeline.spec import KIND_KEYS, PipelineSpec, advice_for, error_path, put_right, repoint, translate
+from synaptic.pipeline.templates import words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 _STEPS = ("steps",)
 _NAMED = {"inputs", "agents"}
 _REQUIRED = {"version": 1, "name": "unnamed", "result": "-"}
+_APART = words(
+    """temperature max_tokens timeout retry cache priority concurrency on_error overflow approve model backend
+    fallback_models description when needs join required num_ctx"""
+)
+"""Keys that say nothing of what a step gives, so that the rest can be checked without them."""
+_APART_IN_LOOP = frozenset({"max", "until", "plateau", "keep"})
+_STEP_KEYS = frozenset(KIND_KEYS)
 _PASSES = 4
 """Leaving something out may leave a mapping empty, which is the next mistake."""
 
@@ -56,7 +64,8 @@ def salvage(text: str, source: str, path: Path | None) -> Salvaged:
         document, unclear = read_leniently(text, source)
     except PipelineError as exc:
         return Salvaged(None, exc.problems)
-    data = document.value
+    data, misplaced = put_right(document)
+    unclear += misplaced
     problems: tuple[Problem, ...] = ()
     broken: dict[KeyPath, set[str]] = {}
     misspelt: set[tuple[int, int]] = set()
@@ -81,14 +90,44 @@ def _leave_out(data: dict[str, Any], errors: Sequence[ErrorDetails], broken: dic
         owner, name = _part_of(path)
         if name is None:
             key = str(path[0]) if path else ""
-            data.pop(key, None)
+            written = data.pop(key, None)
+            if key in _NAMED:
+                broken.setdefault((key,), set()).update(_names_in(written))
             if key in _REQUIRED:
                 data[key] = _REQUIRED[key]
             continue
-        broken.setdefault(owner, set()).add(name)
         mapping = _at(data, owner)
-        if isinstance(mapping, dict):
-            mapping.pop(name, None)
+        if not isinstance(mapping, dict) or _without_key(mapping.get(name), path[len(owner) + 1 :], error["type"]):
+            continue
+        broken.setdefault(owner, set()).add(name)
+        mapping.pop(name, None)
+
+
+def _names_in(written: Any) -> Iterator[str]:
+    """Yield the names that a list has, which should have been a mapping."""
+    for item in written if isinstance(written, list) else ():
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            yield str(item["name"] if "name" in item else next(iter(item), ""))
+
+
+def _without_key(part: Any, path: KeyPath, kind: str) -> bool:
+    """Leave one key out of a step, input or agent, and return whether the rest still says what is meant."""
+    key = path[0] if path else None
+    if key == "repeat" and len(path) > 1 and path[1] in _APART_IN_LOOP:
+        part, path, key = part.get("repeat"), path[1:], path[1]
+    if not isinstance(part, dict) or key not in part:
+        # An error that another one has taken away with it.
+        return isinstance(part, dict) and key is not None and kind != "missing"
+    if key in _APART or key in _APART_IN_LOOP:
+        del part[key]
+        return True
+    if kind != "extra_forbidden" or len(path) > 1:
+        return False
+    del part[key]
+    # An unknown key may be what the step does, by a name that is not known: then nothing is known of the step.
+    return not _STEP_KEYS.isdisjoint(part) and ("agent" not in part or bool(part.get("prompt")))
 
 
 def _read_as_meant(
@@ -104,10 +143,7 @@ def _read_as_meant(
         return False
     mapping[meant] = mapping.pop(name)
     misspelt.add(document.keys[path])
-    tables: tuple[dict[KeyPath, Any], ...] = (document.keys, document.values, document.spans)
-    for places in tables:
-        for other in [each for each in places if each[: len(path)] == path]:
-            places[(*path[:-1], meant, *other[len(path) :])] = places[other]
+    repoint(document, path, (*path[:-1], meant))
     return True
 
 

@@ -41,6 +41,9 @@ def kind_of(name: str, spec: StepKeys) -> tuple[Kind | None, list[KeyProblem]]:
             return None, [KeyProblem(message, (), "add an 'agent', 'use' or 'tool'")]
     if len(kinds) == 1:
         return kinds[0], []
+    empty = [kind.key for kind in KINDS.values() if kind.key in spec.model_fields_set]
+    if not kinds and empty:
+        return None, [KeyProblem(f"{empty[0]!r} is empty", (empty[0],), "write its value behind it")]
     if not kinds:
         message = f"the step {name!r} has none of {listed([kind.key for kind in KINDS.values()], 'or')}"
         return None, [KeyProblem(message, (), "write exactly one of them")]

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from synaptic.errors import PipelineError, Problem
 from synaptic.pipeline.checking import UnusablePath, UsedPipeline
-from synaptic.pipeline.loader import Pipeline, builtin_pipelines, looks_like_path
-from synaptic.text import did_you_mean
+from synaptic.pipeline.compiler.salvage import salvage
+from synaptic.pipeline.loader import MAX_PIPELINE_BYTES, builtin_pipelines, looks_like_path
+from synaptic.text import did_you_mean, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
 
+    from synaptic.pipeline.loader import Pipeline
+    from synaptic.text import KeyPath
+
+    Broken: TypeAlias = Mapping[KeyPath, Collection[str]]
+    Build: TypeAlias = Callable[[Pipeline, Broken], UsedPipeline]
 
 MAX_DEPTH = 12
 """Pipelines that use each other in a chain; more is a mistake, and every one of them is read."""
@@ -24,20 +30,20 @@ class Library:
     """Every pipeline file of one compilation, each compiled once.
 
     Args:
-        build: Compiles one pipeline, reporting what is wrong with it.
+        build: Compiles one pipeline, reporting what is wrong with it; of what is broken in it, only names are known.
         problems: Where files that cannot be read are reported.
 
     """
 
-    def __init__(self, build: Callable[[Pipeline], UsedPipeline], problems: list[Problem]) -> None:
+    def __init__(self, build: Build, problems: list[Problem]) -> None:
         self._build = build
         self._problems = problems
         self._done: dict[Path, UsedPipeline] = {}
         self._open: dict[Path, str] = {}
 
-    def compile(self, pipeline: Pipeline) -> UsedPipeline:
+    def compile(self, pipeline: Pipeline, broken: Broken) -> UsedPipeline:
         """Compile the pipeline that everything begins with."""
-        return self._enter(pipeline, _resolved(pipeline.path) if pipeline.path else None)
+        return self._enter(pipeline, broken, _resolved(pipeline.path) if pipeline.path else None)
 
     def use(self, name: str, user: Pipeline) -> UsedPipeline:
         """Return what ``user`` means by ``use: name``, compiled.
@@ -60,20 +66,33 @@ class Library:
 
     def _read(self, path: Path, key: Path) -> UsedPipeline:
         try:
-            pipeline = Pipeline.load(path)
+            text = read_text(path, "pipeline", PipelineError, limit=MAX_PIPELINE_BYTES)
         except PipelineError as exc:
             self._problems += exc.problems
             return UsedPipeline()
-        return self._enter(pipeline, key)
+        found = salvage(text, str(path), path)
+        self._problems += found.problems
+        if found.pipeline is None:
+            return UsedPipeline()
+        used = self._enter(found.pipeline, found.broken, key, found.misspelt)
+        return UsedPipeline(used.name) if found.problems else used
 
-    def _enter(self, pipeline: Pipeline, key: Path | None) -> UsedPipeline:
+    def _enter(
+        self, pipeline: Pipeline, broken: Broken, key: Path | None, misspelt: Collection[tuple[int, int]] = ()
+    ) -> UsedPipeline:
+        known = len(self._problems)
         if key is None:
-            return self._build(pipeline)
+            return self._build(pipeline, broken)
         self._open[key] = pipeline.path.name if pipeline.path else pipeline.name
         try:
-            return self._build(pipeline)
+            used = self._build(pipeline, broken)
         finally:
             del self._open[key]
+        source = pipeline.document.source
+        self._problems[known:] = [
+            each for each in self._problems[known:] if each.source != source or (each.line, each.column) not in misspelt
+        ]
+        return used
 
 
 def find_used(name: str, user: Pipeline) -> Path:

@@ -69,7 +69,9 @@ class AgentKind(Kind):
 
     def problems(self, spec: AgentKeys) -> Iterator[KeyProblem]:
         """Return what is wrong with the prompt."""
-        if spec.prompt is None:
+        if spec.prompt is None and "prompt" in spec.model_fields_set:
+            yield KeyProblem("the prompt is empty", ("prompt",), "write what the agent is asked")
+        elif spec.prompt is None:
             yield KeyProblem("a step with an agent needs a 'prompt'", (), "add 'prompt: …'")
         elif not spec.prompt.strip():
             yield KeyProblem("the prompt is empty", ("prompt",), "write what the agent is asked", at_value=True)

@@ -11,7 +11,7 @@ from synaptic.pipeline.inputs import convert
 from synaptic.pipeline.kinds.kind import Built, Kind, Picture, words
 from synaptic.pipeline.spec import Strict
 from synaptic.pipeline.templates import Expression, ListOf, Record, Template, describe
-from synaptic.text import did_you_mean
+from synaptic.text import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,11 +113,16 @@ class UseKind(Kind):
 def _check_inputs(file: SourceFile, outline: Outline, bound: dict[str, Bound | None], used: UsedPipeline) -> None:
     path = (*outline.path, "with")
     declared_inputs = used.inputs or {}
+    meant: set[str] = set()
     for name, value in bound.items():
         declared = declared_inputs.get(name)
         if declared is None:
             message = f"the pipeline {used.name!r} has no input {name!r}"
-            file.report.at_key(message, (*path, name), did_you_mean(name, declared_inputs))
+            missing = [each for each, spec in declared_inputs.items() if spec.required and each not in bound]
+            near = nearest(name, missing) or (missing[0] if len(missing) == 1 else None)
+            meant.update([near] if near is not None else [])
+            advice = f"did you mean {near!r}?" if near else did_you_mean(name, declared_inputs)
+            file.report.at_key(message, (*path, name), advice)
         elif value is not None and value.literal and value.binding is not None:
             wrong = _wrong_literal(value.binding, declared)
             if wrong is not None:
@@ -129,7 +134,7 @@ def _check_inputs(file: SourceFile, outline: Outline, bound: dict[str, Bound | N
     for name, declared in declared_inputs.items():
         given = bound.get(name)
         absent = name not in bound or (given is not None and given.literal and given.binding is None)
-        if declared.required and absent:
+        if declared.required and absent and name not in meant:
             message = f"the pipeline {used.name!r} needs the input {name!r}"
             file.report.at_value(message, (*outline.path, "use"), f"write it under 'with', as in {name}: …")
 

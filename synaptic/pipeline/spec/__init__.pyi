@@ -1,5 +1,7 @@
 from .keys import advice_for as advice_for
 from .keys import known_keys as known_keys
+from .misplaced import put_right as put_right
+from .misplaced import repoint as repoint
 from .mistakes import error_path as error_path
 from .mistakes import translate as translate
 from .parts import AgentSpec as AgentSpec
@@ -16,5 +18,6 @@ from .short_forms import Identifier as Identifier
 from .short_forms import Option as Option
 from .short_forms import OptionSpec as OptionSpec
 from .short_forms import Strict as Strict
+from .spec import KIND_KEYS as KIND_KEYS
 from .spec import PipelineSpec as PipelineSpec
 from .spec import StepSpec as StepSpec

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from synaptic.pipeline.spec.keys import advice_for
+from synaptic.pipeline.spec.meant import meant
 from synaptic.text import did_you_mean, explain, nearest
 
 if TYPE_CHECKING:
@@ -36,7 +37,12 @@ _TYPE_WORDS = {
     "path": "file",
     "document": "file",
     "documents": "files",
+    "enum": "string",
+    "choice": "string",
+    "sequence": "list",
+    "decimal": "number",
 }
+_ADD = {"version": "add 'version: 1'", "result": "add \"result: '{{ steps.NAME }}'\""}
 _KEY_MARK = "[key]"
 _WRONG_KEY = {"string_pattern_mismatch", "string_too_long"}
 
@@ -87,7 +93,7 @@ def _translate(error: ErrorDetails, path: KeyPath, document: YamlDocument) -> Pr
         return document.problem(f"unknown key {name!r}", path, suggestion=advice_for(name, path[:-1])[0])
     if kind == "missing":
         owner = repr(".".join(str(part) for part in path[:-1])) if len(path) > 1 else "the pipeline"
-        return document.problem(f"{owner} lacks {name!r}", path[:-1], suggestion=f"add '{name}: …'")
+        return document.problem(f"{owner} lacks {name!r}", path[:-1], suggestion=_ADD.get(name, f"add '{name}: …'"))
     if kind in _WRONG_KEY:
         is_key = error["loc"][-1] == _KEY_MARK
         rule = _AGENT_RULE if len(path) > 1 and path[-2] == "agents" else _NAME_RULE
@@ -132,7 +138,10 @@ def _demanded(demand: str, error: ErrorDetails, name: str, path: KeyPath) -> tup
         return f"{name!r} {demand}", None
     if "than" in kind:
         return f"{name!r} {demand}, not {value:g}", None
-    suggestion = f"put it in quotes: '{_plain(value)}'" if kind == "string_type" and _is_number(value) else None
+    if kind == "string_type" and _is_number(value):
+        suggestion: str | None = f"put it in quotes: '{_plain(value)}'"
+    else:
+        suggestion = meant(kind, value, str(path[-1]) if path else "", path)
     return f"{name!r} {demand}, not {_describe(value)}", suggestion
 
 
@@ -141,9 +150,9 @@ def _literal(name: str, value: Any, expected: str) -> tuple[str, str | None]:
     words = re.findall(r"'([^']*)'", expected)
     message = f"{name!r} must be {expected.replace(chr(39), '')}, not {_describe(value)}"
     if not words:
-        return message, None
-    meant = _TYPE_WORDS.get(str(value).lower(), "")
-    word = meant if meant in words else str(value).lower().replace("-", "_")
+        return message, f"write {expected} without quotes" if str(value) == expected else None
+    other = _TYPE_WORDS.get(str(value).lower(), "")
+    word = other if other in words else str(value).lower().replace("-", "_")
     suggestion = did_you_mean(word, words) if isinstance(value, str) else None
     # The message has listed the allowed words already.
     return message, suggestion if suggestion and suggestion.startswith("did") else None

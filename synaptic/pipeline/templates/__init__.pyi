@@ -2,6 +2,7 @@ from .expressions import Expression as Expression
 from .expressions import Reference as Reference
 from .expressions import Template as Template
 from .expressions import TemplateProblem as TemplateProblem
+from .identifiers import words as words
 from .other_words import OTHER_CONSTANTS as OTHER_CONSTANTS
 from .other_words import OTHER_ROOTS as OTHER_ROOTS
 from .static_access import any_of as any_of

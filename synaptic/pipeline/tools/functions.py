@@ -121,12 +121,19 @@ class Tool:
 
         """
         found: list[Complaint] = []
-        meant = {nearest(name, self.parameters) for name in arguments if name not in self.parameters}
+        missing = [each.name for each in self.parameters.values() if each.required and each.name not in arguments]
+        unknown = [name for name in arguments if name not in self.parameters]
+        # One that is missing and one that is not known are one mistake.
+        meant = {
+            *(nearest(name, self.parameters) for name in unknown),
+            *(missing if len(missing) == len(unknown) == 1 else ()),
+        }
         for name, value in arguments.items():
             parameter = self.parameters.get(name)
             if parameter is None:
                 what = f"the tool {self.name!r} has no argument {name!r}"
-                found.append((name, what, did_you_mean(name, self.parameters)))
+                only = missing[0] if len(missing) == len(unknown) == 1 else name
+                found.append((name, what, did_you_mean(only, self.parameters)))
             elif value is TEXT_LATER and not parameter.takes_text:
                 what = f"argument {name!r} must be {parameter.type}, but this template gives text"
                 found.append((name, self._of_me(what), 'write one reference alone, as in "{{ steps.a.count }}"'))

@@ -1,0 +1,115 @@
+"""What a person meant by a value of the wrong type, and how it is written."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from synaptic.text import KeyPath
+
+_YES: Final = frozenset({"true", "yes", "on", "y", "1"})
+_NO: Final = frozenset({"false", "no", "off", "n", "0"})
+_NUMBER: Final = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|secs?|seconds?|m|mins?|minutes?|h|hours?)")
+_SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+_INPUT_TYPES: Final = frozenset({"string", "integer", "number", "boolean", "list", "file", "files"})
+_LISTS: Final = {
+    "steps": "write 'NAME:' in the place of each '- ', and what the step does below it",
+    "inputs": "write 'NAME: {}' in the place of each '- '",
+    "agents": "write 'NAME:' in the place of each '- ', and the agent's prompt below it",
+    "options": "write 'LABEL: when to choose it' in the place of each '- '",
+    "output": "write 'FIELD: string' in the place of each '- '",
+    "with": "write 'NAME: value' in the place of each '- '",
+    "defaults": "write 'model: …' and the like without '- '",
+}
+_EMPTY: Final = {
+    "steps": "write a step below it, indented: 'NAME: {agent: …, prompt: …}'",
+    "step": "write what it does below it, indented: 'agent: …' and 'prompt: …'",
+    "input": "write '{name}: {}'",
+    "agent": "write its prompt below it, indented: 'prompt: …'",
+}
+_TEXT: Final = {
+    "step": "write '{name}: {agent: …, prompt: …}'",
+    "agent": "write '{name}: {prompt: …}'",
+    "output": "give it a field, such as '{answer: string}'",
+    "repeat": "write '{max: 3, steps: {…}'",
+    "retry": "write {attempts: {value}}",
+    "budget": "write {calls: {value}}, or tokens or seconds",
+    "choose": "write '{prompt: …, options: {…}'",
+}
+_NOT_TEXT: Final = {
+    "agent": "declare it under 'agents', and name it here",
+    "prompt": "write '|' behind 'prompt:', and its lines below, indented",
+    "when": "write one expression: 'a and b', 'a or b'",
+    "until": "write one expression: 'a and b', 'a or b'",
+    "use": "name one pipeline; several are several steps",
+    "tool": "name one tool; its arguments stand under 'with'",
+    "model": "name one; others stand under 'fallback_models'",
+}
+
+
+def meant(wanted: str, value: Any, name: str, path: KeyPath) -> str | None:
+    """Return what to write in the place of a value; ``None`` where that cannot be said.
+
+    Args:
+        wanted: What kind of value belongs here, as pydantic calls the error.
+        value: What stands here.
+        name: The last key.
+        path: Every key that leads here.
+
+    """
+    if wanted == "bool_type":
+        return _truth(value)
+    if wanted in {"int_type", "float_type"}:
+        return _number(value)
+    if wanted == "list_type":
+        return f"write [{value}]" if isinstance(value, (str, int, float)) else None
+    if wanted == "string_type":
+        return _NOT_TEXT.get(name) if isinstance(value, (list, dict)) else None
+    if wanted in {"model_type", "model_attributes_type", "dict_type"}:
+        return _mapping(value, name, path)
+    return None
+
+
+def _truth(value: Any) -> str | None:
+    word = str(value).lower()
+    if word in _YES:
+        return "write true"
+    return "write false" if word in _NO else None
+
+
+def _number(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return None
+    if "{{" in value:
+        return "write the number itself: templates stand in prompts"
+    return f"write {value.strip()} without quotes" if _NUMBER.fullmatch(value.strip()) else None
+
+
+def _mapping(value: Any, name: str, path: KeyPath) -> str | None:
+    place = _place(name, path)
+    if name == "timeout" and isinstance(value, str):
+        match = _DURATION.fullmatch(value.strip())
+        unit = match[2] if match is not None else ""
+        scale = _SECONDS.get(unit if unit in _SECONDS else unit[:1], 1)
+        return f"write {float(match[1]) * scale:g}" if match is not None else None
+    if isinstance(value, list):
+        return _LISTS.get(place)
+    if value is None:
+        advice = _EMPTY.get(place, "write its lines below it, indented, or remove it")
+    elif place == "input":
+        known = isinstance(value, str) and value in _INPUT_TYPES
+        advice = "write '{name}: {type: {value}}'" if known else "write '{name}: {default: {value}}'"
+    elif place in _TEXT:
+        advice = _TEXT[place]
+    else:
+        return None
+    return advice.replace("{name}", name).replace("{value}", str(value))
+
+
+def _place(name: str, path: KeyPath) -> str:
+    """Return which part of a pipeline the mapping is."""
+    if len(path) > 1 and path[-2] in {"inputs", "agents", "steps"}:
+        return str(path[-2])[:-1]
+    return name
