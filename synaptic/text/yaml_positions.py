@@ -1,7 +1,7 @@
 """YAML with positions: plain data, and the line and column of every key and value in it.
 
 PyYAML's parser gives events with marks; building the data from them ourselves, in one pass and without recursion,
-means that duplicate keys, aliases (a bomb in ten lines), tags and bottomless nesting are refused instead of obeyed.
+means that duplicate keys, merge keys, tags, bottomless nesting and bombs of aliases are refused instead of obeyed.
 Scalars follow the YAML 1.2 core schema: ``yes`` and ``on`` are text, as people expect.
 """
 
@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import Problem
-from synaptic.text.yaml_places import Span, offset_of, place_of
+from synaptic.text.yaml_anchors import AnchorFault, Anchors
+from synaptic.text.yaml_places import Span, offset_of, place_of, position
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,9 @@ _OPENING = re.compile(r"[\[{]")
 _LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 _STANDARD_TAG = "tag:yaml.org,2002:"
 _NO_SPACE = re.compile(r"([\w-]+):([^\s:/].*)")
-_SHARING = "merge keys (<<), anchors (&name) and aliases (*name) are not read"
+_ANCHOR = re.compile(r"&\S+\s+")
+_MERGE = "merge keys (<<) are not read: which of two values holds would not be seen in the file"
+_NO_MERGE = "write the keys out, or give a whole value an alias, as in 'retry: *name'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,7 @@ def parse_yaml(text: str, source: str, error: type[UsageError], *, first_line: i
     """Return the document; ``first_line`` is the line of the file on which ``text`` begins.
 
     Raises:
-        UsageError: The given subclass, if the text is broken YAML, or has duplicate keys, aliases or tags.
+        UsageError: The given subclass, if the text is broken YAML, or has duplicate keys, merge keys or tags.
 
     """
     document, problems = read_yaml(text, source, error, first_line=first_line)
@@ -225,10 +228,25 @@ class _Open:
         key_end: Where the last key ended in the text.
         continued: The key whose value goes on behind a comma.
         is_template: Whether it is a template without quotes.
+        anchor: Its name, if it has one.
+        began: What was counted of the text before it.
+        height: Levels of mappings and lists in it so far, itself included.
 
     """
 
-    __slots__ = ("continued", "in_braces", "is_template", "items", "key", "key_end", "path", "start")
+    __slots__ = (
+        "anchor",
+        "began",
+        "continued",
+        "height",
+        "in_braces",
+        "is_template",
+        "items",
+        "key",
+        "key_end",
+        "path",
+        "start",
+    )
 
     def __init__(
         self, items: dict[str, Any] | list[Any], path: KeyPath, *, start: int = 0, in_braces: bool = False
@@ -241,6 +259,9 @@ class _Open:
         self.in_braces = in_braces
         self.key_end = 0
         self.continued: str | None = None
+        self.anchor: str | None = None
+        self.began = 0
+        self.height = 1
 
 
 class _Reader:
@@ -259,7 +280,7 @@ class _Reader:
         self._stack: list[_Open] = []
         self._passing = 0
         self._documents = 0
-        self._shared = False
+        self._anchors = Anchors()
 
     def document(self, event: yaml.DocumentStartEvent) -> None:
         self._documents += 1
@@ -269,6 +290,7 @@ class _Reader:
 
     def scalar(self, event: yaml.ScalarEvent) -> None:
         if self._passing:
+            self._pass_over(event)
             return
         text, style = event.value, event.style or ""
         here = self._stack[-1] if self._stack else None
@@ -277,13 +299,21 @@ class _Reader:
             return
         path = self._place(here)
         if path is None:
+            self._pass_over(event)
             return
         self.values[path] = self._position(event)
         first, last = event.start_mark, event.end_mark
         if first is not None and last is not None:
-            self.spans[path] = Span(first.index, last.index, style, *self.values[path])
-        if event.anchor is not None or event.tag is not None:
-            self._refuse_properties(event)
+            span = Span(first.index, last.index, style, *self.values[path])
+            self.spans[path] = span if event.anchor is None else self._behind_anchor(span)
+            self.values[path] = self.spans[path].line, self.spans[path].column
+        if event.tag is not None:
+            self._refuse_tag(event)
+        began = self._anchors.size
+        self._anchors.count(text)
+        if event.anchor is not None:
+            self._name(event.anchor, event, path)
+            self._anchors.end(event.anchor, began, height=0)
         if here is not None and here.in_braces and self._is_bare(here, event):
             self._bare(here, path)
             return
@@ -335,6 +365,10 @@ class _Reader:
             self._passing -= 1
         else:
             here = self._stack.pop()
+            if self._stack:
+                self._stack[-1].height = max(self._stack[-1].height, here.height + 1)
+            if here.anchor is not None:
+                self._anchors.end(here.anchor, here.began, here.height)
             if here.is_template:
                 self._read_as_text(here, event)
 
@@ -353,17 +387,77 @@ class _Reader:
         if self._passing:
             return
         here = self._stack[-1] if self._stack else None
-        self._refuse_sharing(event)
         if here is not None and type(here.items) is dict and here.key is _NO_KEY:
+            self._refuse("an alias is no key", event, "write the key out, or put it in quotes")
             here.key = _REFUSED
-        elif self._place(here) is not None:
-            self._put(here, None)
+            return
+        path = self._place(here)
+        if path is not None:
+            self._put(here, self._value_of(event, here, path))
+
+    def _value_of(self, event: yaml.AliasEvent, here: _Open | None, path: KeyPath) -> Any:
+        """Return a copy of what the alias stands for; the places in it are those of the value itself."""
+        self.values[path] = self._position(event)
+        name = event.anchor or ""
+        if self._anchors.is_refused(name):
+            return None
+        anchor = self._anchors.use(name)
+        if isinstance(anchor, AnchorFault):
+            self._refuse(anchor.message, event, anchor.suggestion)
+            raise _Stop
+        if len(self._stack) + anchor.height > MAX_DEPTH:
+            self._refuse(f"with what '*{name}' stands for, this is nested more than {MAX_DEPTH} levels", event)
+            raise _Stop
+        if here is not None:
+            here.height = max(here.height, anchor.height + 1)
+            here.continued = None
+        value = self.root
+        for part in anchor.path:
+            value = value[part]
+        if anchor.path in self.spans:
+            self.spans[path] = self.spans[anchor.path]
+        return self._copied(value, anchor.path, path)
+
+    def _copied(self, value: Any, source: KeyPath, target: KeyPath) -> Any:
+        """Return a copy of the value at ``source`` for ``target``, with the places of everything in it."""
+        if not isinstance(value, (dict, list)):
+            return value
+        tables: tuple[dict[KeyPath, Any], ...] = (self.keys, self.values, self.spans)
+        items: Any = value.items() if isinstance(value, dict) else enumerate(value)
+        copies = {}
+        for key, item in items:
+            inner, outer = (*source, key), (*target, key)
+            for places in tables:
+                if inner in places:
+                    places[outer] = places[inner]
+            copies[key] = self._copied(item, inner, outer)
+        return copies if isinstance(value, dict) else list(copies.values())
+
+    def _behind_anchor(self, span: Span) -> Span:
+        """Return where a value itself begins whose span begins with its anchor."""
+        name = _ANCHOR.match(self._text, span.start, span.end)
+        if name is None or name.end() == span.end:
+            return span
+        line, column = position(self._text, span, name.end())
+        return Span(name.end(), span.end, span.style, line, column)
+
+    def _name(self, name: str, event: yaml.NodeEvent, path: KeyPath) -> None:
+        """Take the anchor of the value that begins here."""
+        refusal = self._anchors.begin(name, path, self._position(event)[0])
+        if refusal is not None:
+            self._refuse(refusal.message, event, refusal.suggestion, understood=True)
+
+    def _pass_over(self, event: yaml.NodeEvent) -> None:
+        """Note the anchor of a value that is not read."""
+        if event.anchor is not None:
+            self._anchors.refuse(event.anchor)
 
     def _begin(self, items: dict[str, Any] | list[Any], event: yaml.CollectionStartEvent) -> None:
         if len(self._stack) + self._passing >= MAX_DEPTH:
             self._refuse(f"nested more than {MAX_DEPTH} levels deep", event)
             raise _Stop
         if self._passing:
+            self._pass_over(event)
             self._passing += 1
             return
         here = self._stack[-1] if self._stack else None
@@ -378,30 +472,42 @@ class _Reader:
             return
         path = self._place(here)
         if path is None:
+            self._pass_over(event)
             self._passing = 1
             return
         self.values[path] = self._position(event)
-        if event.anchor is not None or event.tag is not None:
-            self._refuse_properties(event)
+        if event.tag is not None:
+            self._refuse_tag(event)
         self._put(here, items)
         if here is not None:
             here.continued = None
         start = event.start_mark.index if event.start_mark is not None else 0
         braces = isinstance(items, dict) and bool(event.flow_style)
-        self._stack.append(_Open(items, path, start=start, in_braces=braces))
+        opened = _Open(items, path, start=start, in_braces=braces)
+        opened.began = self._anchors.size
+        self._anchors.count()
+        if event.anchor is not None:
+            self._name(event.anchor, event, path)
+            opened.anchor = event.anchor
+        self._stack.append(opened)
 
     def _key(self, here: _Open, event: yaml.ScalarEvent, *, plain: bool) -> None:
         key = event.value
         if key == "<<" and plain:
-            self._refuse_sharing(event)
+            self._refuse(_MERGE, event, _NO_MERGE)
         elif key in here.items:
             line = self.keys[(*here.path, key)][0]
             self._refuse(
                 f"the key {key!r} stands twice", event, f"it is first on line {line}; keep one", understood=True
             )
         else:
-            if event.anchor is not None or event.tag is not None:
-                self._refuse_properties(event)
+            if event.tag is not None:
+                self._refuse_tag(event)
+            if event.anchor is not None:
+                advice = f"write '{key}: &{event.anchor} …'"
+                self._refuse("an anchor stands before a value, not before a key", event, advice, understood=True)
+                self._anchors.refuse(event.anchor)
+            self._anchors.count(key)
             here.key = key
             here.key_end = event.end_mark.index if event.end_mark is not None else 0
             self.keys[(*here.path, key)] = self._position(event)
@@ -428,27 +534,14 @@ class _Reader:
             here.items[here.key] = value
             here.key = _NO_KEY
 
-    def _refuse_properties(self, event: yaml.NodeEvent) -> None:
-        tag = getattr(event, "tag", None)
-        if event.anchor is not None:
-            self._refuse_sharing(event)
-        elif tag is not None:
-            name = tag.replace(_STANDARD_TAG, "!!")
-            quoted = "put a text that begins with '!' in quotes"
-            if "." in name and not name.startswith("!!"):  # a reference with the 'not' of other languages before it
-                self._refuse(
-                    "'!' does not begin a value", event, f"write 'not {name[1:]}', or {quoted}", understood=True
-                )
-            else:
-                self._refuse(
-                    f"the tag {name} is not read", event, "remove it" if "!!" in name else f"remove it, or {quoted}"
-                )
-
-    def _refuse_sharing(self, event: yaml.Event) -> None:
-        """Add one problem for the first of them: what one anchor is used for is one mistake, not many."""
-        if not self._shared:
-            self._shared = True
-            self._refuse(_SHARING, event, "write the values out")
+    def _refuse_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
+        name = str(event.tag).replace(_STANDARD_TAG, "!!")
+        quoted = "put a text that begins with '!' in quotes"
+        if "." in name and not name.startswith("!!"):  # a reference with the 'not' of other languages before it
+            self._refuse("'!' does not begin a value", event, f"write 'not {name[1:]}', or {quoted}", understood=True)
+        else:
+            advice = "remove it" if "!!" in name else f"remove it, or {quoted}"
+            self._refuse(f"the tag {name} is not read", event, advice)
 
     def _refuse(
         self, message: str, event: yaml.Event, suggestion: str | None = None, *, understood: bool = False

@@ -131,7 +131,7 @@ def test_a_mistake_says_where_it_stands_and_what_to_write(head: str, mistakes: l
         ("---\nmodel: [a\n---\nDo it.", "critic.md:2:8: ", "'[' has no end"),
         ("---\noutput:\n  a: {b: string}, c\n---\nDo it.", "critic.md:3:", "put the whole text in quotes"),
         ("---\noutput:\n  a: list[{b: string}]\n---\nDo it.", "critic.md:3:13: ", "put a value that has ': ' in it in quotes"),  # noqa: E501
-        ("---\na: &x [1]\nb: [*x, *x]\n---\nDo it.", "critic.md:", "aliases (*name) are not read"),
+        ("---\nname: critic\n<<: {a: 1}\n---\nDo it.", "critic.md:3:1", "merge keys (<<) are not read"),
         ("---\nmodel: !!python/object/apply:os.getcwd []\n---\nDo it.", "critic.md:2:", "is not read; remove it"),
         ("---\nmodel: a\x00b\n---\nDo it.", "critic.md:", "broken YAML"),
         ("---\nmodel: " + "[" * 250_000 + "\n---\nDo it.", "critic.md:2:", "nested more than 40 levels deep"),

@@ -65,7 +65,7 @@ async def test_a_person_reads_it_as_text():
 
 
 async def test_a_result_of_nothing_is_no_answer():
-    result = await answer("  a: '{{ steps.never }}'\n  b: '{{ steps.never.score }}'\n")
+    result = await answer("  a: '{{ steps.never }}'\n  b: '{{ steps.never }}'\n")
 
     assert result.status == "failed"
     assert "its result is empty" in str(result.error)

@@ -44,4 +44,30 @@ LANGUAGE_MISTAKES = [
     at_end("a wrong field in a value", "result: {one: '{{ §steps.c.scroe }}'}", "did you mean 'score'?"),
     at_end("a value without its braces", "result: {one: §steps.c.score}", "write '{{ steps.c.score }}'"),
     at_end("a broken template in a value", "result: {one: '§{{ steps.c '}", "has no end"),
+    at_end(
+        "a merged alias", "defaults: &d {max_tokens: 5}\nbudget: {§<<: *d}\nresult: r", "give a whole value an alias"
+    ),
+    at_end("an alias above its anchor", "concurrency: §*n\nbudget: {calls: &n 4}\nresult: r", "no anchor 'n' above"),
+    at_end("an alias of the wrong type", "description: &n text\nconcurrency: §*n\nresult: r", "must be a whole number"),
+    at_end(
+        "a key of an alias", "defaults: {retry: &r {§attempts: 2}}\nbudget: *r\nresult: r", "unknown key 'attempts'"
+    ),
+    whole(
+        "an agent in two steps of one alias",
+        HEAD + "steps:\n  a: &s {agent: §edtor, prompt: x}\n  b: *s\n  c: *s\nresult: '{{ steps.b }}'\n",
+        "did you mean 'editor'?",
+    ),
+    whole(
+        "a field in a text of two steps",
+        HEAD + "steps:\n  c: {agent: critic, prompt: x}\n  a:\n    agent: editor\n    prompt: &p |\n      Well,\n"
+        "      {{ §steps.c.scor }}\n  b: {agent: editor, prompt: *p}\nresult: r\n",
+        "did you mean 'score'?",
+    ),
+    whole(
+        "a text that one of its two steps may not have",
+        HEAD
+        + "steps:\n  a: {agent: editor, prompt: &p '{{ §steps.b }}'}\n  b: {agent: editor, prompt: *p}\nresult: r\n",
+        "refers to itself",
+    ),
+    at_end("a place for what is shared", "§x-shared: &s {max_tokens: 5}\ndefaults: *s\nresult: r", "write '&name'"),
 ]

@@ -467,7 +467,7 @@ FILES = [
 
 YAML = [
     whole("a tab", HEAD + "steps:\n§\ta: 1\n", "indent with spaces, not tabs"),
-    whole("an anchor", HEAD + "steps:\n  a: §&x {agent: editor, prompt: x}\n  b: *x\nresult: r\n", "are not read"),
+    whole("an unknown alias", HEAD + "steps:\n  a: &x {agent: editor, prompt: x}\n  b: §*y\nresult: r", "no anchor"),
     whole("a merge key", HEAD + "steps:\n  a:\n    §<<: {agent: editor}\n    prompt: x\nresult: r\n", "merge keys"),
     in_step("a key twice", "agent: editor\nprompt: x\n§prompt: y", "stands twice"),
     whole(
@@ -482,7 +482,8 @@ YAML = [
     whole("a complex key", HEAD + "? §[a]\n: 1\nsteps: {a: {agent: editor, prompt: x}}\nresult: r\n", "plain text"),
     whole(
         "an alias bomb",
-        "b0: §&b0 [x, x]\n" + "".join(f"b{i}: &b{i} [*b{i - 1}, *b{i - 1}]\n" for i in range(1, 60)),
+        "b0: &b0 [x, x]\n"
+        + "".join(f"b{i}: &b{i} [*b{i - 1}, {'§' if i == 13 else ''}*b{i - 1}]\n" for i in range(1, 60)),
         "aliases",
     ),
     whole("bottomless nesting", "version: " + "[" * 39 + "§" + "[" * 100_000, "levels deep"),

@@ -8,10 +8,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from synaptic.errors import PipelineError
+from synaptic.text.yaml_anchors import MOST_ADDED
 from synaptic.text.yaml_depth import cut_where_too_deep
 from synaptic.text.yaml_positions import MAX_DEPTH, parse_yaml, read_text
 
-SHARING = "merge keys (<<), anchors (&name) and aliases (*name) are not read; write the values out"
+MERGE = (
+    "merge keys (<<) are not read: which of two values holds would not be seen in the file; "
+    "write the keys out, or give a whole value an alias, as in 'retry: *name'"
+)
+NO_ANCHOR = "there is no anchor 'x' above; put a text that begins with '*' in quotes"
 
 
 def problems_of(text: str) -> list[str]:
@@ -69,13 +74,28 @@ def test_scalars_follow_the_core_schema(text: str, value: object):
     ("text", "expected"),
     [
         ("a: 1\na: 2\n", "x.yaml:2:1: the key 'a' stands twice; it is first on line 1; keep one"),
-        ("a: &x [1]\nb: *x\n", f"x.yaml:1:4: {SHARING}"),
-        ("a: &x 1\n", f"x.yaml:1:4: {SHARING}"),
-        ("&x a: 1\n", f"x.yaml:1:1: {SHARING}"),
-        ("b: *x\n", f"x.yaml:1:4: {SHARING}"),
-        ("*x : 1\nc: 2\n", f"x.yaml:1:1: {SHARING}"),
-        ("a: {c: 1}\n<<: {b: 2}\n", f"x.yaml:2:1: {SHARING}"),
-        ("a: {<<: *x}\n", f"x.yaml:1:5: {SHARING}"),
+        ("b: *x\n", f"x.yaml:1:4: {NO_ANCHOR}"),
+        ("b: *x\nc: *x\na: &x 1\n", f"x.yaml:1:4: {NO_ANCHOR}"),
+        ("a: &base 1\nb: *bsae\n", "x.yaml:2:4: there is no anchor 'bsae' above; did you mean 'base'?"),
+        ("*x : 1\nc: 2\n", "x.yaml:1:1: an alias is no key; write the key out, or put it in quotes"),
+        (
+            "&x a: 1\nb: *x\n",
+            "x.yaml:1:1: an anchor stands before a value, not before a key; write 'a: &x …'",
+        ),
+        (
+            "a: &x 1\nb: &x 2\nc: *x\n",
+            "x.yaml:2:4: the anchor 'x' stands twice; it is first on line 1; give one of them another name",
+        ),
+        ("a: &x [1, *x]\n", "x.yaml:1:11: '*x' stands inside of the value that it stands for; write the value out"),
+        (
+            "a: &x {b: {c: *x}}\n",
+            "x.yaml:1:15: '*x' stands inside of the value that it stands for; write the value out",
+        ),
+        ("a: {c: 1}\n<<: {b: 2}\n", f"x.yaml:2:1: {MERGE}"),
+        ("a: {<<: *x}\n", f"x.yaml:1:5: {MERGE}"),
+        ("a: &x {c: 1}\nb: {<<: *x, d: 1}\n", f"x.yaml:2:5: {MERGE}"),
+        ("a: &x {c: 1}\nb: {<<: [*x, *x]}\n", f"x.yaml:2:5: {MERGE}"),
+        ("a: {<<: &x {c: 1}}\nb: *x\n", f"x.yaml:1:5: {MERGE}"),
         ("a: !!python/object:os.system x\n", "x.yaml:1:4: the tag !!python/object:os.system is not read; remove it"),
         ("a: !!str 1\n", "x.yaml:1:4: the tag !!str is not read; remove it"),
         ("a: !!map {}\n", "x.yaml:1:4: the tag !!map is not read; remove it"),
@@ -108,9 +128,110 @@ def test_a_tab_is_named():
 
 
 def test_an_alias_bomb_is_refused_at_once():
-    lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40)]
+    lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 60)]
 
-    assert problems_of("\n".join(lines)) == [f"x.yaml:1:5: {SHARING}"]
+    (problem,) = problems_of("\n".join(lines))
+
+    assert f"the aliases stand for more than {MOST_ADDED:,} characters; use fewer" in problem
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"a: &a {'x' * 200_000}\nb: [{', '.join(['*a'] * 6)}]\n",
+        f"a: &a {{{', '.join(f'k{i}: 1' for i in range(20_000))}}}\nb: *a\nc: *a\n",
+        "a: &a [1]\n" + "".join(f"b{i}: *a\n" for i in range(60_000)),
+    ],
+    ids=["long texts", "many keys", "many aliases"],
+)
+def test_what_aliases_add_to_a_text_is_bounded(text: str):
+    (problem,) = problems_of(text)
+
+    assert "the aliases stand for more than" in problem
+
+
+def test_aliases_do_not_nest_deeper_than_brackets():
+    deep = "a: &a " + "[" * 30 + "]" * 30
+    text = f"{deep}\nb: " + "[" * 9 + "*a" + "]" * 9
+    assert parse_yaml(text, "x", PipelineError).value["b"] != []
+
+    assert problems_of(f"{deep}\nb: " + "[" * 10 + "*a" + "]" * 10) == [
+        "x.yaml:2:14: with what '*a' stands for, this is nested more than 40 levels"
+    ]
+    assert problems_of(f"{deep}\nb: &b " + "[" * 9 + "*a" + "]" * 9 + "\nc: [*b]") == [
+        "x.yaml:3:5: with what '*b' stands for, this is nested more than 40 levels"
+    ]
+
+
+SHARED = """\
+first: &first
+  name: one
+  deep: &deep [1, {two: &text "a {{ b }}"}]
+second: *first
+third: {list: *deep, text: *text, quoted: "*text", plain: a *text}
+"""
+
+
+def test_an_alias_is_read_as_what_it_stands_for():
+    value = parse_yaml(SHARED, "x", PipelineError).value
+
+    first = {"name": "one", "deep": [1, {"two": "a {{ b }}"}]}
+    third = {"list": first["deep"], "text": "a {{ b }}", "quoted": "*text", "plain": "a *text"}
+    assert value == {"first": first, "second": first, "third": third}
+
+
+def test_two_aliases_share_nothing_that_could_be_changed():
+    value = parse_yaml(SHARED, "x", PipelineError).value
+
+    value["second"]["deep"][1]["two"] = "changed"
+
+    assert value["first"]["deep"][1]["two"] == value["third"]["list"][1]["two"] == "a {{ b }}"
+
+
+@pytest.mark.parametrize(
+    ("path", "at_key", "place"),
+    [
+        (("second",), True, (4, 1)),
+        (("second",), False, (4, 9)),
+        (("second", "name"), True, (2, 3)),
+        (("second", "name"), False, (2, 9)),
+        (("second", "deep", 1, "two"), False, (3, 31)),
+        (("third", "list"), False, (5, 15)),
+        (("third", "list", 0), False, (3, 16)),
+        (("third", "text"), False, (5, 28)),
+        (("second", "absent"), True, (4, 1)),
+    ],
+)
+def test_a_place_in_what_an_alias_stands_for_is_where_that_is_written(path: tuple, at_key: object, place: tuple):
+    document = parse_yaml(SHARED, "x", PipelineError)
+
+    problem = document.problem("wrong", path, at_key=bool(at_key))
+
+    assert (problem.line, problem.column) == place
+
+
+def test_a_place_in_a_text_behind_an_alias_is_in_the_text():
+    document = parse_yaml(SHARED, "x", PipelineError)
+
+    assert [document.locate(path, 1, "b") for path in [("third", "text"), ("first", "deep", 1, "two")]] == [(3, 37)] * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("a: &x word {{ b }}\n", (1, 15)),
+        ("a: &x 'word {{ b }}'\n", (1, 16)),
+        ("a: &x |\n  one\n  {{ b }}\n", (3, 6)),
+        ("a: &long-name  >-\n  one\n\n  {{ b }}\n", (4, 6)),
+        ("a: &x\n  word\n  {{ b }}\n", (3, 6)),
+        ("a: [1, &x word b]\n", (1, 16)),
+    ],
+)
+def test_an_anchor_does_not_move_the_places_in_its_text(text: str, place: tuple[int, int]):
+    document = parse_yaml(text, "x", PipelineError)
+    path = ("a", 1) if "[" in text else ("a",)
+
+    assert document.locate(path, 1, "b") == place
 
 
 def test_too_deep_a_nesting_is_refused():

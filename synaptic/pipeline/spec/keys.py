@@ -121,6 +121,8 @@ def advice_for(key: str, path: KeyPath) -> tuple[str, str | None]:
     model = _model_at(path)
     if model is None:
         return "remove it", None
+    if model is PipelineSpec and key.startswith(("x-", ".")):  # where other tools keep what is used several times
+        return "write '&name' before its value where that stands first, and '*name' where it is meant again", None
     meant = _OTHER_WORDS.get(model, {}).get(key.lower().replace("-", "_"))
     sentence = _SENTENCES.get((model, key.lower()))
     if sentence is not None:
