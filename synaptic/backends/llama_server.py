@@ -182,6 +182,26 @@ class LlamaServerBackend:
             raise self._nonsense("/tokenize", answer)
         return len(tokens)
 
+    async def goes_on_with(self, request: ChatRequest) -> bool:
+        """Return whether the server tells that its prompt for ``request`` ends in its last message: it is continued.
+
+        Another program with the same chat API, a template that refuses such a chat, no answer: all that is a no.
+        """
+        try:
+            answer = await post_json(
+                self._client(),
+                "/apply-template",
+                chat_payload(request),
+                backend=self.name,
+                node=self._node,
+                within=ASK_TIMEOUT,
+                read_error=read_error,
+            )
+        except BackendError:
+            return False
+        prompt, said = answer.get("prompt"), request.messages[-1].content
+        return isinstance(prompt, str) and bool(said) and prompt.endswith(said)
+
     async def slots(self, *, within: float) -> list[JsonObject]:
         """Return what the server says of each of its slots, in its own words.
 

@@ -1,10 +1,12 @@
 """How a text that broke off goes on, at another server or at the same one: pure decisions over the text so far.
 
 *Prefill*: the text so far is given as the beginning of the assistant's turn, and the model goes on from there. It costs
-the reading of a prompt. Reading and generating round differently, so that a model which hesitates between two words may
-now take the other: the text is as good, but not the one that would have come. Two things are taken off what comes back:
+the reading of a prompt. Whether the model does go on, or begins another answer, depends on its chat template and on the
+server: the caller must know, or :meth:`Continuation.forget` the text. Reading and generating round differently, so that
+a model which hesitates between two words may now take the other: the text is as good, but not the one that would have
+come. Two things are taken off what comes back:
 
-- the *echo*: ``llama-server`` repeats the given text at the beginning of its reply, in one piece;
+- the *echo*: a ``llama-server``, also one behind an Ollama, may repeat the given text at the beginning of its reply;
 - the white space at the *seam*: chat templates may trim the end of the turn, and then the model says it again. So it is
   left out of the prefill, and what was delivered of it already is not delivered twice.
 
@@ -19,13 +21,17 @@ from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from synaptic.messages import Message, Usage
+from synaptic.messages import Delta, Message, Usage
 
 if TYPE_CHECKING:
-    from synaptic.messages import ChatRequest, Delta
+    from synaptic.messages import ChatRequest
 
 REPLAY_SECONDS: Final = 5.0
 """What can be generated again in about this time is; above it, an answer soon is worth more than the very same one."""
+
+
+SURE_ECHO: Final = 32
+"""A text of so many characters that comes once more, from its first to its last, is an echo of any server's."""
 
 
 class Way(Enum):
@@ -45,9 +51,11 @@ class Continuation:
 
     Args:
         request: The call; with a seed, if it samples and is to be replayed.
-        echoes: Whether the server repeats a prefilled text at the beginning of its reply.
+        echoes: See the attribute.
 
     Attributes:
+        echoes: Whether the server that goes on may repeat the prefilled text at the beginning of its reply, however
+            short that is. May be set before each :meth:`request`.
         way: How the present attempt produces the text.
         before: Tokens of the text that the present attempt continues; a chunk counts as one.
         chunks: Deltas that the present attempt has generated.
@@ -56,7 +64,7 @@ class Continuation:
 
     __slots__ = (
         "_echo",
-        "_echoes",
+        "_held",
         "_replayed_text",
         "_replayed_thinking",
         "_request",
@@ -65,21 +73,22 @@ class Continuation:
         "_tokens",
         "before",
         "chunks",
+        "echoes",
         "text",
         "way",
     )
 
     def __init__(self, request: ChatRequest, *, echoes: bool = False) -> None:
         self.way = Way.BEGIN
+        self.echoes = echoes
         self.text = ""
         self.before = 0
         self.chunks = 0
         self._request = request
-        self._echoes = echoes
         self._thinking = ""
         self._tokens = 0
         self._replayed_text = self._replayed_thinking = ""
-        self._echo = self._seam = ""
+        self._echo = self._held = self._seam = ""
 
     @property
     def delivered(self) -> bool:
@@ -99,7 +108,7 @@ class Continuation:
             token_seconds: What generating a token takes; ``None`` where a replay would not give the same text.
 
         """
-        self._replayed_text = self._replayed_thinking = self._echo = self._seam = ""
+        self._replayed_text = self._replayed_thinking = self._echo = self._held = self._seam = ""
         self.chunks = 0
         constrained = self._request.schema is not None
         replay = token_seconds is not None and (constrained or self._tokens * token_seconds <= REPLAY_SECONDS)
@@ -115,7 +124,7 @@ class Continuation:
     def forget(self) -> None:
         """Start over: what was delivered is void."""
         self.way = Way.BEGIN
-        self.text = self._thinking = self._echo = self._seam = ""
+        self.text = self._thinking = self._echo = self._held = self._seam = ""
         self._tokens = self.chunks = self.before = 0
 
     def request(self) -> ChatRequest:
@@ -124,7 +133,7 @@ class Continuation:
             return self._request
         prefill = self.text.rstrip()
         self._seam = self.text[len(prefill) :]
-        self._echo = prefill if self._echoes else ""
+        self._echo = prefill.lstrip() if self.echoes or len(prefill) >= SURE_ECHO else ""
         limit = self._request.max_tokens
         return replace(
             self._request,
@@ -141,12 +150,15 @@ class Continuation:
         """
         self.chunks += 1
         if self.way is Way.PREFILL:
-            new = self._past_the_seam(chunk)
-            self._tokens = max(self._tokens, self.before + self.chunks)
-            return new
+            return self._past_the_seam(chunk)
         if self.way is Way.REPLAY:
             return self._past_the_replayed(chunk)
         return self._deliver(chunk)
+
+    def rest(self) -> Delta | None:
+        """Return what was held back, as it might have become an echo, once the reply has ended."""
+        held, self._held, self._echo = self._held, "", ""
+        return self._past_the_seam(Delta(held)) if held else None
 
     def usage(self, last: Usage | None) -> Usage | None:
         """Return the whole call's usage from that of its last attempt."""
@@ -166,12 +178,9 @@ class Continuation:
         if chunk.thinking and not text:
             return None  # a model that thinks again before it goes on: that was said
         if self._echo and text:
-            echo, self._echo = self._echo, ""
-            if text.startswith(echo):
-                text = text[len(echo) :]
-                if not text:
-                    self.chunks -= 1
-                    return None
+            text = self._past_the_echo(text)
+        if not text and not chunk.thinking:
+            return None
         if self._seam and text:
             while self._seam and text and text[0] == self._seam[0]:
                 self._seam, text = self._seam[1:], text[1:]
@@ -179,6 +188,19 @@ class Continuation:
                 return None
             self._seam = ""
         return self._deliver(chunk if text == chunk.text else replace(chunk, text=text))
+
+    def _past_the_echo(self, more: str) -> str:
+        """Return what is not the echo of the prefilled text, which may come in several pieces."""
+        text = self._held + more
+        begun = text.lstrip()  # white space before it may be lost on the way
+        if self._echo.startswith(begun) and begun != self._echo:
+            self._held = text
+            return ""
+        if begun.startswith(self._echo):
+            text = begun[len(self._echo) :]
+            self.chunks = 1 if text else 0  # what was repeated was not generated
+        self._echo = self._held = ""
+        return text
 
     def _past_the_replayed(self, chunk: Delta) -> Delta | None:
         self._replayed_text, text = _beyond(self.text, self._replayed_text, chunk.text)

@@ -257,6 +257,17 @@ async def test_a_last_message_of_the_assistant_is_continued_to_the_letter(questi
             assert begun + text_of(rest) == text_of(lines), cut
 
 
+async def test_the_prompt_is_told_instead_of_a_reply() -> None:
+    async with api() as node:
+        begun = [*USER, {"role": "assistant", "content": "Once upon"}]
+        status, told = await node.post("/api/chat", model=MODEL, messages=begun, _debug_render_only=True)
+        prompt = told["_debug_info"]["rendered_template"]
+        assert (status, told["done"]) == (200, False)
+        assert prompt.endswith("<|im_start|>assistant\nOnce upon")
+        _, other = await node.post("/api/generate", model=MODEL, prompt="Hello", raw=True, _debug_render_only=True)
+        assert (other["response"], other["_debug_info"]) == ("", {"rendered_template": "Hello"})
+
+
 async def test_a_prompt_that_is_too_long_is_cut_unless_that_is_forbidden() -> None:
     async with api(context=256) as node:
         many = [{"role": "user", "content": "tell me a story about a dog and a cat " * 5}] * 12 + USER

@@ -25,6 +25,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
+from chat_turns import TEMPLATES, prompt_of
 from faulty_node_http import TEXT, Connection, Request
 from faulty_node_memory import Loaded, Memory
 from faulty_node_reply import Asked, Reply, dumps, line, stamp
@@ -190,6 +191,10 @@ class FaultyNode:
         call.outcome = "ok"
         if call.path != "/api/embed" and not call.body.get("messages") and not call.body.get("prompt"):
             await self._load_only(connection, call, keep_alive)
+            return
+        if call.body.get("_debug_render_only") and self.config.renders:
+            prompt = prompt_of(self.config.turn, call.messages)
+            connection.reply(200, dumps({**line(call, ""), "_debug_info": {"rendered_template": prompt}}))
             return
         async with self._slots.hold():
             entry, load_seconds = await self.memory.use(call.model, call.body.get("options") or {})
@@ -364,7 +369,7 @@ class FaultyNode:
             "llama.context_length": model.context,
         }
         shown = {"details": DETAILS, "model_info": info, "capabilities": list(model.capabilities)}
-        connection.reply(200, dumps({**shown, "modified_at": stamp(), "template": "{{ .Prompt }}"}))
+        connection.reply(200, dumps({**shown, "modified_at": stamp(), "template": TEMPLATES[self.config.turn]}))
 
 
 def bound_socket(port: int) -> socket.socket:

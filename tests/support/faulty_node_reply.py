@@ -110,7 +110,7 @@ class Reply:
             load_duration=load_ns,
             prompt_eval_count=prompt_tokens,
             prompt_eval_duration=prompt_ns,
-            eval_count=len(self._script.tokens),
+            eval_count=len(self._script.tokens) - self._script.repeated,
             eval_duration=eval_ns,
         )
         if streams:

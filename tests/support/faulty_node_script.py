@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, Literal, TypeAlias, get_args
 
+from chat_turns import Turn, said_before
+
 from synaptic.backends.schema_sample import sample_value
 
 Kind: TypeAlias = Literal[
@@ -94,6 +96,8 @@ class Config:
         prefix_cache: Whether the beginning that a prompt shares with an earlier one costs nothing.
         default_context: Context of a load that does not say ``num_ctx``.
         version: What ``/api/version`` says.
+        turn: What the template does with a last message of the assistant.
+        renders: Whether it tells a prompt that it is asked for, as Ollama does since 2025.
 
     """
 
@@ -111,6 +115,8 @@ class Config:
     prefix_cache: bool = False
     default_context: int = 4096
     version: str = "0.12.6"
+    turn: Turn = "open"
+    renders: bool = True
 
     def __post_init__(self) -> None:
         self.models = as_models(self.models)
@@ -118,11 +124,12 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What answers one call."""
+    """What answers one call; the first tokens may be ``repeated`` ones, which were not generated."""
 
     tokens: list[str]
     length: bool
     prompt: str
+    repeated: int = 0
 
 
 def as_models(models: Any) -> dict[str, Model]:
@@ -151,12 +158,13 @@ def count_tokens(text: str) -> int:
 def write_script(config: Config, body: dict[str, Any]) -> Script:
     """Return what answers a call of ``/api/chat`` or ``/api/generate``.
 
-    A conversation that ends with an assistant's turn is continued from there; one that says something else than the
-    text would have said is answered from the start, so that a mistake shows.
+    A conversation that ends with an assistant's turn is continued from there, unless the template closes that turn:
+    then another answer comes. One that says something else than the text would have said is answered from the start, so
+    that a mistake shows.
     """
     messages = body.get("messages") or [{"role": "user", "content": body.get("prompt", "")}]
-    said = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
-    asked = messages[:-1] if messages[-1]["role"] == "assistant" else messages
+    said = "" if config.turn == "closed" else said_before(messages)
+    asked = messages[:-1] if said else messages
     limit = (body.get("options") or {}).get("num_predict")
     limit = limit if isinstance(limit, int) and limit >= 0 else None
     if isinstance(body.get("format"), dict):
@@ -169,7 +177,8 @@ def write_script(config: Config, body: dict[str, Any]) -> Script:
     rest = split_tokens(whole.removeprefix(said))
     cut = limit is not None and len(rest) > limit
     prompt = "\n".join(f"{message['role']}: {message['content']}" for message in messages)
-    return Script(rest[:limit] if cut else rest, cut, prompt)
+    repeated = split_tokens(said) if config.turn == "jinja" else []
+    return Script([*repeated, *(rest[:limit] if cut else rest)], cut, prompt, len(repeated))
 
 
 def shared_tokens(prompt: str, earlier: list[str]) -> int:

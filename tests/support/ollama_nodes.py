@@ -17,24 +17,32 @@ import signal
 import sys
 from collections import deque
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from chat_turns import Turn
+
 MODEL = "smollm2:135m"
 START_WITHIN = 60.0  # seconds; the machine may be busy
 STOP_WITHIN = 60.0
 SERVING = "serving at "
+SYNAPTIC_SERVE = ("-P", "-m", "synaptic", "serve", "--api", "ollama")
+WITH_TEMPLATE = str(Path(__file__).with_name("template_node_child.py"))
 
 
 class RealNode:
     """One node. Its signals are sent at once; ``gone`` and ``restart`` wait."""
 
-    def __init__(self, arguments: Sequence[str], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, arguments: Sequence[str], environ: Mapping[str, str], program: Sequence[str] = SYNAPTIC_SERVE
+    ) -> None:
         self.url = ""
         self.log: deque[str] = deque(maxlen=200)
+        self._program = program
         self._arguments = arguments
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("OLLAMA_")}
         self._environ = {**inherited, **environ}
@@ -94,8 +102,7 @@ class RealNode:
     async def start(self) -> None:
         """Start it, on the port it had before if it had one, and wait until it answers."""
         self._process = await asyncio.create_subprocess_exec(
-            *[sys.executable, "-P", "-m", "synaptic", "serve", "--api", "ollama"],
-            *["--port", str(self.port), *self._arguments],
+            *[sys.executable, *self._program, "--port", str(self.port), *self._arguments],
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
@@ -148,17 +155,20 @@ async def real_nodes(
     aliases: Sequence[str] = (),
     threads: int = 1,
     environ: Mapping[str, str] = MappingProxyType({}),
+    turn: Turn | None = None,
 ) -> AsyncIterator[list[RealNode]]:
     """Start ``count`` nodes and take them down at the end, also those that were killed or stopped meanwhile.
 
-    ``OLLAMA_*`` variables of the machine do not reach them; those in ``environ`` do.
+    ``OLLAMA_*`` variables of the machine do not reach them; those in ``environ`` do. With ``turn``, their model has a
+    template of that kind (see :mod:`chat_turns`); they have no ``max_queue`` and no ``keep_alive`` then.
     """
+    program = SYNAPTIC_SERVE if turn is None else (WITH_TEMPLATE, turn)
     arguments = ["--parallel", str(parallel), "--threads", str(threads)]
     for option, value in (("--max-queue", max_queue), ("--context", context), ("--keep-alive", keep_alive)):
         arguments += [] if value is None else [option, str(value)]
     for alias in aliases:
         arguments += ["--alias", alias]
-    nodes = [RealNode(arguments, environ) for _ in range(count)]
+    nodes = [RealNode(arguments, environ, program) for _ in range(count)]
     try:
         async with asyncio.TaskGroup() as group:
             for node in nodes:

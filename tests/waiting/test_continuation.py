@@ -1,7 +1,7 @@
 """How a text that broke off goes on: white space at the seam, echoes, replays."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synaptic.messages import ChatRequest, Delta, Message, Usage
@@ -111,6 +111,73 @@ def test_echo_and_seam_are_both_taken_off(before, after, whole):
     assert call.request().messages[-1].content == before.rstrip()
     fed(call, *after)
     assert call.text == whole
+
+
+LONG = "Rivers are indeed one of the most fascinating systems"
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 40])
+@pytest.mark.parametrize("echoes", [True, False])
+def test_an_echo_comes_in_pieces_of_any_size_and_a_long_one_from_any_server(*, echoes: bool, size: int):
+    call = Continuation(ASK, echoes=echoes)
+    fed(call, LONG)
+    call.break_off()
+    call.request()
+    more = LONG + " on our planet."
+    fed(call, *(more[at : at + size] for at in range(0, len(more), size)))
+    assert call.rest() is None
+    assert call.text == LONG + " on our planet."
+
+
+def test_white_space_before_an_echo_belongs_to_it():
+    call = Continuation(ASK)
+    fed(call, "\n" + LONG)
+    call.break_off()
+    call.request()
+    assert fed(call, " ", LONG + " on") == [" on"]
+
+
+@pytest.mark.parametrize("pieces", [["Rivers", " are", " long."], ["Rivers are long."], ["R", "I"], [" Rivers", "!"]])
+def test_what_only_begins_like_an_echo_is_said(pieces: list[str]):
+    call = Continuation(ASK)
+    fed(call, LONG)
+    call.break_off()
+    call.request()
+    fed(call, *pieces)
+    assert call.rest() is None
+    assert call.text == LONG + "".join(pieces)
+
+
+def test_what_was_held_back_as_the_reply_ended_is_said():
+    call = Continuation(ASK)
+    fed(call, LONG)
+    call.break_off()
+    call.request()
+    assert fed(call, "Rivers", " are") == []
+    assert call.rest() == Delta("Rivers are")
+    assert call.text == LONG + "Rivers are"
+    assert call.rest() is None
+
+
+def test_what_is_held_back_when_it_breaks_again_was_never_said():
+    call = Continuation(ASK)
+    fed(call, LONG)
+    call.break_off()
+    call.request()
+    assert fed(call, "Rivers") == []
+    assert call.break_off() is Way.PREFILL
+    assert call.request().messages[-1].content == LONG
+    assert fed(call, LONG, ".") == ["."]
+
+
+def test_the_tokens_of_an_echo_were_not_generated():
+    call = Continuation(ASK, echoes=True)
+    fed(call, "Once", " upon", " a", " time")
+    call.break_off()
+    assert call.request().max_tokens == 16
+    fed(call, "Once", " upon a", " time", " there")
+    call.break_off()
+    assert call.request().max_tokens == 15
 
 
 def test_where_nothing_echoes_a_text_may_begin_as_it_began_before():
@@ -241,6 +308,7 @@ def test_a_call_that_broke_at_its_limit_is_complete():
 CHARACTERS = st.one_of(st.sampled_from("a \n"), st.characters())
 
 
+@settings(deadline=None)
 @given(
     echoes=st.booleans(),
     pieces=st.lists(st.text(CHARACTERS, min_size=1, max_size=3), min_size=1, max_size=8),
@@ -257,7 +325,7 @@ def test_however_often_it_breaks_the_text_is_whole(*, echoes: bool, pieces: list
         if call.way is Way.PREFILL:
             echo = asked.messages[-1].content
             sent = whole[len(echo) : max(upto, len(call.text) + 1)]
-            return "".join(told(call, *([echo] if call._echoes else []), sent))
+            return "".join(told(call, *([echo] if call.echoes else []), sent))
         return "".join(told(call, *whole[:upto]))
 
     for _ in range(data.draw(st.integers(0, 4))):

@@ -7,4 +7,5 @@ from .api import merge_models as merge_models
 from .api import trained_context as trained_context
 from .backend import OllamaBackend as OllamaBackend
 from .backend_kind import local_node as local_node
+from .continuing import shown_turn as shown_turn
 from .pull import pull_model as pull_model

@@ -37,7 +37,15 @@ from synaptic.backends.ollama.api import (
     status_error,
     trained_context,
 )
-from synaptic.errors import BackendUnavailable, ModelNotFound, ProtocolError, RequestRejected, StreamTruncated
+from synaptic.backends.ollama.continuing import is_left_open, render_payload
+from synaptic.errors import (
+    BackendUnavailable,
+    ModelNotFound,
+    ProtocolError,
+    RequestRejected,
+    ServerError,
+    StreamTruncated,
+)
 from synaptic.models import has_model, name_key, pull_hint
 
 if TYPE_CHECKING:
@@ -262,6 +270,23 @@ class OllamaBackend:
             return await self._ask("/api/show", {"model": model}, model, LISTING_SECONDS)
         except (RequestRejected, ProtocolError):
             return {}
+
+    async def goes_on_with(self, request: ChatRequest) -> bool:
+        """Return whether the server tells that its prompt for ``request`` ends in its last message: it is continued.
+
+        The model is loaded for that, but generates nothing. A server that does not tell, or not yet, is a no.
+
+        Raises:
+            BackendError: If the server is not there, or does not have the model; see :mod:`synaptic.errors`.
+
+        """
+        model = request.model or await self.default_model()
+        body = render_payload(request, model, self._defaults)
+        try:
+            answer = await self._ask("/api/chat", body, model, LOAD_SECONDS)
+        except (RequestRejected, ProtocolError, ServerError):
+            return False
+        return is_left_open(answer, request)
 
     async def load(self, model: str, *, num_ctx: int | None = None, keep_alive: str | None = None) -> None:
         """Have a model loaded: a request without a prompt, as Ollama documents it.

@@ -81,6 +81,10 @@ class ReplyForm:
         """Return one line of a stream."""
         return {**self._head(text), "done": False}
 
+    def rendered(self, prompt: str) -> Json:
+        """Return what tells a prompt instead of a reply."""
+        return {**self.said(""), "_debug_info": {"rendered_template": prompt}}
+
     def ended(self, text: str, reason: str, metrics: Metrics | None = None, context: list[int] | None = None) -> Json:
         """Return the last line, or the only one; ``context`` are the tokens of the whole exchange."""
         tail: Json = {"done": True, "done_reason": reason}

@@ -118,6 +118,8 @@ class OllamaApi:
             loaded = time.perf_counter_ns()
             if talk.is_empty:
                 return _json(voice.ended("", "load"))
+            if talk.renders_only:
+                return _json(await talk.rendered(runner, voice))
             lines = talk.lines(runner, voice, started=started, loaded=loaded)
             if body.switch("stream", default=True):
                 return await _stream(request, lines)

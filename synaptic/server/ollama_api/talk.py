@@ -33,6 +33,7 @@ class Talk:
         before: Tokens of an earlier exchange (``context`` of ``/api/generate``).
         constraint: What ``format`` asks of the engine.
         wants: Capabilities that the model lacks and that were asked for.
+        renders_only: Whether the prompt is wanted instead of a reply (``_debug_render_only``).
 
     """
 
@@ -48,6 +49,7 @@ class Talk:
     thinks: bool
     wants: tuple[str, ...]
     model: str
+    renders_only: bool
 
     @classmethod
     def of(cls, body: Body, *, chat: bool) -> Talk:
@@ -72,6 +74,7 @@ class Talk:
             thinks=body.thinks(),
             wants=tuple(capability for capability, value in wanted.items() if value),
             model=body.text("model"),
+            renders_only=body.switch("_debug_render_only", default=False),
         )
 
     @property
@@ -90,6 +93,15 @@ class Talk:
             raise errors.no_thinking(self.model)
         for capability in self.wants:
             raise errors.lacks(name, capability)
+
+    async def rendered(self, runner: Runner, voice: ReplyForm) -> Json:
+        """Return the answer that tells the prompt.
+
+        Raises:
+            Refusal: If there is none.
+
+        """
+        return voice.rendered(await self._prompt(runner.engine, runner.options.context))
 
     async def lines(self, runner: Runner, voice: ReplyForm, *, started: int, loaded: int) -> AsyncGenerator[Json, None]:
         """Yield the lines of the reply.

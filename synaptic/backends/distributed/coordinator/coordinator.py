@@ -172,6 +172,10 @@ class Coordinator:
             self._load.last_used = time.monotonic()
             self._coordinators.notify()
 
+    async def goes_on_with(self, serving: RunningServer, request: ChatRequest) -> bool:
+        """Return whether what serves goes on with the last message of a request, which is the assistant's."""
+        return await serving.process.client.goes_on_with(request)
+
     async def lost(self, serving: RunningServer) -> str | None:
         """Return why a broken call is to be continued: what served it is gone; ``None`` if it still serves."""
         if self._serving is serving and await serving.process.ended_within(NOTICE) is None and self._serving is serving:

@@ -32,6 +32,7 @@ MOST_BREAKS: Final = 8
 BROKEN: Final = (StreamTruncated, StreamFailed, BackendUnavailable, ProtocolError, ServerError)
 """What a client sees when the server under it dies."""
 SEEDS: Final = 2**31
+NOT_CONTINUED: Final = "the model's template does not let an answer be continued"
 
 
 class Serves(Protocol):
@@ -53,6 +54,10 @@ class Serves(Protocol):
 
     def stream(self, serving: Any, request: ChatRequest) -> AsyncGenerator[ReplyChunk, None]:
         """Yield the reply of what serves."""
+        ...
+
+    async def goes_on_with(self, serving: Any, request: ChatRequest) -> bool:
+        """Return whether what serves goes on with the last message of a request, which is the assistant's."""
         ...
 
     async def lost(self, serving: Any) -> str | None:
@@ -91,6 +96,8 @@ class DistributedCall:
             with self._deadline(Timeouts(total=total), end) as deadline:
                 serving = await deadline.wait(self._coordinator.ready)
             try:
+                if not await self._goes_on(serving, end):
+                    yield self._start_over(NOT_CONTINUED)
                 async with contextlib.aclosing(self._attempt(serving, end)) as chunks:
                     async for chunk in chunks:
                         yield chunk
@@ -105,8 +112,7 @@ class DistributedCall:
             except RequestRejected:
                 if self._continuation.way is not Way.PREFILL:
                     raise
-                # A template may allow no answer to be continued: then the whole of it is asked for again.
-                notice = self._start_over("the model's template does not let an answer be continued")
+                notice = self._start_over(NOT_CONTINUED)
             else:
                 return
             if notice is not None:
@@ -143,6 +149,13 @@ class DistributedCall:
     def _start_over(self, reason: str) -> Restarted:
         self._continuation.forget()
         return Restarted(self._breaks + 1, reason)
+
+    async def _goes_on(self, serving: Any, end: float | None) -> bool:
+        """Return whether what serves now can do what is next: everything but to continue an answer is sure."""
+        if self._continuation.way is not Way.PREFILL:
+            return True
+        with self._deadline(self._request.timeouts, end) as deadline:
+            return await deadline.wait(self._coordinator.goes_on_with(serving, self._continuation.request()))
 
     async def _attempt(self, serving: Any, end: float | None) -> AsyncGenerator[ReplyChunk, None]:
         """Yield what is new of what serves now, and the last chunk of the whole call."""

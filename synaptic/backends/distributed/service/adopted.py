@@ -79,6 +79,10 @@ class AdoptedCoordinator:
             async for chunk in chunks:
                 yield chunk
 
+    async def goes_on_with(self, serving: _Service, request: ChatRequest) -> bool:
+        """Return whether what serves goes on with the last message of a request, which is the assistant's."""
+        return await serving.client.goes_on_with(request)
+
     async def lost(self, serving: _Service) -> str | None:
         """Return why a broken call is to be continued, ``None`` if what served it still does."""
         for _ in range(int(NOTICE / _POLL)):

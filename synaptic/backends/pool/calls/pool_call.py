@@ -16,7 +16,7 @@ from synaptic.backends.pool.learned import COLD_LOAD_SECONDS, OutputSizes, promp
 from synaptic.backends.pool.node import CallShape, PastError, judge
 from synaptic.errors import BackendError, ModelNotFound
 from synaptic.messages import Continued, Delta, Finished, Restarted
-from synaptic.models import full_name
+from synaptic.models import LastTurn, full_name
 from synaptic.waiting import Continuation, Rules, Way
 
 if TYPE_CHECKING:
@@ -96,10 +96,14 @@ class PoolCall:
         pool = self._pool
         pool.budget.active += 1
         lease: Lease | None = None
+        broke: BackendError | None = None
         try:
             lease = await self._first_lease()
             while True:
                 try:
+                    if broke is not None:
+                        yield await self._taken_up(broke, lease)
+                        broke = None
                     async with aclosing(self._pieces(lease)) as pieces:
                         async for chunk in pieces:
                             yield chunk
@@ -108,13 +112,14 @@ class PoolCall:
                 else:
                     return
                 failure = self._failed(error)
-                stays = failure.delivered and self._continuation.break_off() is Way.PREFILL
+                if failure.delivered:
+                    self._continuation.break_off()
+                    broke = error
                 if self._continuation.is_exhausted:
                     yield Finished("length", model=self._shape.asked, node=lease.node.name)
                     return
+                lease.release()
                 lease = await self._next_lease(failure, error)
-                if failure.delivered:
-                    yield self._notice(error, lease, stays=stays)
         finally:
             if lease is not None:
                 lease.release()  # idempotent: the call may have ended between two nodes
@@ -131,11 +136,35 @@ class PoolCall:
                 raise
         return await pool.dispatcher.acquire(self._waiter)
 
+    async def _taken_up(self, broke: BackendError, lease: Lease) -> Continued | Restarted:
+        """Decide how the node of the lease takes up what broke off, and return what the reader is told.
+
+        Raises:
+            BackendError: If the node was to tell, and could not be asked.
+
+        """
+        self._member = self._pool.members[lease.node.key]
+        if self._continuation.way is Way.PREFILL:
+            if await self._goes_on(self._member, lease):
+                return Continued(broke.message, lease.node.name)
+            self._continuation.forget()
+        return Restarted(self._sent + 1, f"{broke.message}; {lease.node.name} takes over")
+
+    async def _goes_on(self, member: PoolNode, lease: Lease) -> bool:
+        """Return whether the model on the node is known to go on with the text so far."""
+        state = lease.node.models.get(self._model)
+        turn = LastTurn.UNKNOWN if state is None else state.last_turn
+        self._continuation.echoes = turn is LastTurn.UNKNOWN
+        if turn is not LastTurn.UNKNOWN:
+            return turn is LastTurn.OPEN
+        with self._deadline(member, lease) as deadline:
+            return await deadline.wait(member.client.goes_on_with(self._as_the_node_writes_it(state)))
+
     async def _pieces(self, lease: Lease) -> AsyncGenerator[Chunk, None]:
         """Yield what the node of the lease, or one that overtakes it, has to add; its place is free before the last."""
         attempt = self._send(lease)
         try:
-            if self._pool.hedge:
+            if self._pool.hedge and self._continuation.way is not Way.PREFILL:  # not every node may go on with it
                 attempt, chunk = await first_of_two(attempt, self._twin, self._threshold(attempt), self._lost)
             else:
                 chunk = await attempt.next()
@@ -145,6 +174,8 @@ class PoolCall:
                 if fresh is not None:
                     yield fresh
                 chunk = await attempt.next()
+            if (rest := self._continuation.rest()) is not None:
+                yield rest
             last = self._completed(attempt, chunk)
         finally:
             self._member = attempt.member
@@ -155,19 +186,24 @@ class PoolCall:
         """Send what is still to be produced to the node of the lease."""
         pool = self._pool
         member = pool.members[lease.node.key]
+        deadline = self._deadline(member, lease)
+        request = self._as_the_node_writes_it(lease.node.models.get(self._model))
+        pool.prefixes.note(lease.node.key, self._model, self._chain, kept=lease.node.limit)
+        pool.bound()
+        return Attempt(member, lease, request, deadline, now=asyncio.get_running_loop().time())
+
+    def _deadline(self, member: PoolNode, lease: Lease) -> SilentCall:
+        """Return the bounds of what is now asked of the node of the lease; the whole call's begins with the first."""
         limits = self._request.timeouts
         now = asyncio.get_running_loop().time()
         if self._end is None and limits.total is not None:
             self._end = now + limits.total
         state = lease.node.models.get(self._model)
-        usual = state.rates.first_token if state is not None else 0.0
-        patience = max(SUSPICIOUS_SILENCE, PATIENCE_FACTOR * usual)
-        deadline = SilentCall(member, limits, pool.sentinel, end=self._end, patience=patience)
         if lease.cold and state is not None:
             state.loading_until = max(state.loading_until, now + lease.pick.load)
-        pool.prefixes.note(lease.node.key, self._model, self._chain, kept=lease.node.limit)
-        pool.bound()
-        return Attempt(member, lease, self._as_the_node_writes_it(state), deadline, now=now)
+        usual = state.rates.first_token if state is not None else 0.0
+        patience = max(SUSPICIOUS_SILENCE, PATIENCE_FACTOR * usual)
+        return SilentCall(member, limits, self._pool.sentinel, end=self._end, patience=patience)
 
     def _as_the_node_writes_it(self, state: ModelState | None) -> ChatRequest:
         """Return what is still to be produced; older servers know a model by the letters of their own listing alone."""
@@ -267,13 +303,6 @@ class PoolCall:
         if self._end is not None:
             self._end += loop.time() - began
         return lease
-
-    def _notice(self, error: BackendError, lease: Lease, *, stays: bool) -> Continued | Restarted:
-        """Return the chunk that tells the reader of the call what becomes of its text."""
-        name = lease.node.name
-        if stays:
-            return Continued(error.message, name)
-        return Restarted(self._sent + 1, f"{error.message}; {name} takes over")
 
     def _leave_the_budget(self) -> None:
         if self._retries:

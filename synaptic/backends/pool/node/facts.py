@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from synaptic.backends.ollama import merge_models, trained_context
+from synaptic.backends.ollama import merge_models, shown_turn, trained_context
 from synaptic.backends.pool.node.state import ModelState
 from synaptic.models import name_key
 
@@ -90,6 +90,7 @@ def update(state: NodeState, facts: NodeFacts, now: float) -> None:
 def read_shown(model: ModelState, shown: Mapping[str, Any]) -> None:
     """Put ``/api/show`` into what is known of a model on a node."""
     model.context_length = trained_context(dict(shown)) or model.context_length
+    model.last_turn = shown_turn(dict(shown))
     capabilities = shown.get("capabilities")
     if isinstance(capabilities, list):
         names = frozenset(name for name in capabilities if isinstance(name, str))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from synaptic.backends.pool.learned import Rates
+from synaptic.models import LastTurn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,7 @@ class ModelState:
         context_length: What it was trained with; ``None`` until ``/api/show`` was asked.
         capabilities: As ``/api/show`` names them (``completion``, ``tools``, ``vision``, ``embedding``); ``None`` where
             the server does not say: then nothing is excluded.
+        last_turn: What its template on the node does with an answer to be continued, as far as ``/api/show`` tells.
         resident: Whether it is in the node's memory now.
         loaded_bytes: What it takes there, KV cache included; 0 if it is not resident.
         vram_bytes: How much of that is in video memory.
@@ -45,6 +47,7 @@ class ModelState:
     size_bytes: int | None = None
     context_length: int | None = None
     capabilities: frozenset[str] | None = None
+    last_turn: LastTurn = LastTurn.UNKNOWN
     resident: bool = False
     loaded_bytes: int = 0
     vram_bytes: int = 0
