@@ -154,8 +154,9 @@ class DistributedCall:
         """Return whether what serves now can do what is next: everything but to continue an answer is sure."""
         if self._continuation.way is not Way.PREFILL:
             return True
+        request = self._continuation.request()
         with self._deadline(self._request.timeouts, end) as deadline:
-            return await deadline.wait(self._coordinator.goes_on_with(serving, self._continuation.request()))
+            return await deadline.wait(lambda: self._coordinator.goes_on_with(serving, request))
 
     async def _attempt(self, serving: Any, end: float | None) -> AsyncGenerator[ReplyChunk, None]:
         """Yield what is new of what serves now, and the last chunk of the whole call."""

@@ -157,8 +157,9 @@ class PoolCall:
         self._continuation.echoes = turn is LastTurn.UNKNOWN
         if turn is not LastTurn.UNKNOWN:
             return turn is LastTurn.OPEN
+        request = self._as_the_node_writes_it(state)
         with self._deadline(member, lease) as deadline:
-            return await deadline.wait(member.client.goes_on_with(self._as_the_node_writes_it(state)))
+            return await deadline.wait(lambda: member.client.goes_on_with(request))
 
     async def _pieces(self, lease: Lease) -> AsyncGenerator[Chunk, None]:
         """Yield what the node of the lease, or one that overtakes it, has to add; its place is free before the last."""
