@@ -272,6 +272,31 @@ async def test_tokens_are_counted_by_the_server() -> None:
         assert server.requests[0].json == {"content": "a b c"}
 
 
+@pytest.mark.parametrize(
+    ("behaviour", "goes_on"),
+    [
+        (json_reply({"prompt": "<|user|>Hi<|assistant|>Once upon"}), True),
+        (json_reply({"prompt": "<|user|>Hi<|assistant|>Once upon<|end|><|assistant|>"}), False),
+        (json_reply({"prompt": None}), False),
+        (json_reply({}), False),
+        (json_reply({"error": {"message": "no prefill with thinking"}}, 400), False),
+        (json_reply({"error": {"message": "File Not Found"}}, 404), False),
+        (json_reply({"error": {"message": "template"}}, 500), False),
+        (html(), False),
+        (stream([], then=cut), False),
+    ],
+)
+async def test_a_text_is_continued_where_the_prompt_ends_in_it(behaviour: Behaviour, *, goes_on: bool) -> None:
+    begun = ChatRequest(messages=(*ASK.messages, Message("assistant", "Once upon")), think=False)
+    async with FaultServer({"/apply-template": behaviour}) as server:
+        backend = LlamaServerBackend(server.url)
+        assert await backend.goes_on_with(begun) is goes_on
+        sent = json.loads(server.requests[0].body)
+        assert sent["messages"][-1] == {"role": "assistant", "content": "Once upon"}
+        assert sent["chat_template_kwargs"] == {"enable_thinking": False}
+        await backend.aclose()
+
+
 async def test_health_tells_loading_from_ready_and_from_broken() -> None:
     replies = [error_reply(503, message="Loading model"), json_reply({"status": "ok"}), error_reply(500, message="no")]
     async with FaultServer(replies) as server:
