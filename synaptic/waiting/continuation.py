@@ -133,11 +133,16 @@ class Continuation:
             return self._request
         prefill = self.text.rstrip()
         self._seam = self.text[len(prefill) :]
+        *before, last = self._request.messages
+        if last.role == "assistant":  # the caller had begun the answer; two such messages would become two paragraphs
+            prefill = prefill if prefill.startswith(last.content) else last.content + prefill
+        else:
+            before.append(last)
         self._echo = prefill.lstrip() if self.echoes or len(prefill) >= SURE_ECHO else ""
         limit = self._request.max_tokens
         return replace(
             self._request,
-            messages=(*self._request.messages, Message("assistant", prefill)),
+            messages=(*before, Message("assistant", prefill)),
             max_tokens=None if limit is None else max(1, limit - self.before),
         )
 

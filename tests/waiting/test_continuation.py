@@ -48,6 +48,22 @@ def test_white_space_at_the_seam_is_neither_doubled_nor_lost(before, after, whol
     assert call.text == whole
 
 
+@pytest.mark.parametrize(
+    ("said", "prefill"),
+    [
+        ("a time", "Once upon a time"),
+        ("Once upon a time", "Once upon a time"),  # by a server that repeats what it continues
+    ],
+)
+def test_an_answer_that_the_caller_had_begun_stays_one_message(said: str, prefill: str):
+    user, begun = ASK.messages[0], Message("assistant", "Once upon ")
+    call = Continuation(ChatRequest(messages=(user, begun)))
+    fed(call, said)
+    assert call.break_off() is Way.PREFILL
+    assert call.request().messages == (user, Message("assistant", prefill))
+    assert fed(call, " there") == [" there"]
+
+
 def test_it_may_break_off_more_than_once():
     call = Continuation(ASK)
     for word in ("a", " b", " c"):

@@ -88,7 +88,7 @@ async def test_it_is_the_node_that_takes_over_that_must_go_on(
         assert answer.text == whole_text(nodes[1], REQUEST)
         assert (len(answer.continued), len(answer.restarts)) == ((1, 0) if continued else (0, 1))
         if not continued:
-            assert "n1 takes over" in answer.restarts[0].reason
+            assert "n1 takes over, from the beginning: m:latest is not known to go on" in answer.restarts[0].reason
 
 
 async def test_the_question_is_asked_as_the_call_will_be_sent() -> None:

@@ -144,11 +144,13 @@ class PoolCall:
 
         """
         self._member = self._pool.members[lease.node.key]
+        name, again = lease.node.name, ""
         if self._continuation.way is Way.PREFILL:
             if await self._goes_on(self._member, lease):
-                return Continued(broke.message, lease.node.name)
+                return Continued(broke.message, name)
             self._continuation.forget()
-        return Restarted(self._sent + 1, f"{broke.message}; {lease.node.name} takes over")
+            again = f", from the beginning: {self._shape.asked} is not known to go on with a text there"
+        return Restarted(self._sent + 1, f"{broke.message}; {name} takes over{again}")
 
     async def _goes_on(self, member: PoolNode, lease: Lease) -> bool:
         """Return whether the model on the node is known to go on with the text so far."""
