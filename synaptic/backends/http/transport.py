@@ -380,5 +380,5 @@ def _broken_body(error: aiohttp.ClientPayloadError, cause: BaseException | None)
     text = str(cause or error)
     cut = isinstance(cause, (ContentLengthError, OSError)) or "not enough data" in text.lower()
     if isinstance(cause, TransferEncodingError) and not cut:
-        return httpx.RemoteProtocolError(text)
-    return httpx.ReadError(text)
+        return httpx.RemoteProtocolError(cause.message)
+    return httpx.ReadError(text if isinstance(cause, OSError) or not cut else "the server closed it")

@@ -145,3 +145,10 @@ async def test_a_text_that_is_continued_is_not_hedged() -> None:
         answer = await asyncio.wait_for(task, 60)
         assert answer.text == whole_text(nodes[1], REQUEST)
         assert (len(answer.continued), len(nodes[2].asked)) == (1, 0)
+
+
+async def test_the_reader_is_told_what_broke_and_not_in_the_words_of_a_library() -> None:
+    async with nodes_with("open", "open") as nodes, pool_over(nodes) as trial:
+        answer = await broken_at_the_first(trial, nodes, kind="drop_after_n", after=3, reset=False)
+        cut = f"the connection to {nodes[0].url} was cut before the reply was complete (the server closed it)"
+        assert [continued.reason for continued in answer.continued] == [cut]
