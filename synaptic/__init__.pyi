@@ -51,6 +51,7 @@ from .messages import Message as Message
 from .messages import ModelInfo as ModelInfo
 from .messages import Restarted as Restarted
 from .messages import Shortened as Shortened
+from .messages import ThoughtSoFar as ThoughtSoFar
 from .messages import Timings as Timings
 from .messages import Usage as Usage
 from .pipeline.loader import Pipeline as Pipeline
@@ -73,6 +74,7 @@ from .runtime.events import StepRepaired as StepRepaired
 from .runtime.events import StepResult as StepResult
 from .runtime.events import StepRetried as StepRetried
 from .runtime.events import StepStarted as StepStarted
+from .runtime.events import StepThought as StepThought
 from .runtime.events import TokenDelta as TokenDelta
 from .runtime.session import Session as Session
 from .runtime.session import run as run

@@ -29,6 +29,7 @@
     │       ├── IdleTimeout        the stream stalled for longer than the idle timeout; retryable
     │       └── CallTimeout        the whole call took longer than its total timeout
     ├── OutputError                exit 1: the model answered, but not in the shape that was asked for
+    │   ├── OutputEmpty            there is no answer: nothing at all came, or thinking and nothing else
     │   ├── OutputTruncated        the token limit cut the JSON
     │   └── OutputInvalid          valid text, wrong shape
     ├── ToolError                  exit 1: a tool was called wrongly, or returned what its step does not allow
@@ -50,6 +51,8 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from synaptic.messages import Finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +241,25 @@ class RequestRejected(BackendError):
 
 
 class ContextOverflow(RequestRejected):
-    """The prompt does not fit the model's context."""
+    """The prompt does not fit the model's context.
+
+    Where the server cut the prompt and answered what was left of it, ``context`` is what it was cut to, in tokens, and
+    ``end`` the last chunk of that reply.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        backend: str | None = None,
+        node: str | None = None,
+        context: int | None = None,
+        end: Finished | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, backend=backend, node=node)
+        self.context = context
+        self.end = end
 
 
 class ServerError(BackendError):
@@ -291,6 +312,10 @@ class OutputError(SynapticError):
     def __init__(self, message: str, *, text: str = "", hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.text = text
+
+
+class OutputEmpty(OutputError):
+    """No answer came, in spite of a complete reply: nothing at all, or thinking alone."""
 
 
 class OutputTruncated(OutputError):

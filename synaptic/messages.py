@@ -128,6 +128,11 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class ThoughtSoFar:
+    """All text so far was thinking: the prompt had opened it, and now it was closed. The text begins from nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Restarted:
     """A call is being sent again; every delta before this is void, and the text begins from nothing.
 
@@ -159,9 +164,12 @@ class Continued:
 
 @dataclass(frozen=True, slots=True)
 class Shortened:
-    """A prompt did not fit the context and was shortened as its step says; counts are tokens. Precedes the reply."""
+    """A prompt did not fit the context and was shortened as its step says; counts are tokens. Precedes the reply.
 
-    how: Literal["truncate_oldest", "summarise"]
+    Where the server itself has cut it, ``how`` is "server", and this comes behind the text, when that is known.
+    """
+
+    how: Literal["truncate_oldest", "summarise", "server"]
     tokens_before: int
     tokens_after: int
 
@@ -178,6 +186,7 @@ class Finished:
         model: That served the call.
         node: Where it was served.
         cached: Whether the reply was kept from an earlier call, and no model was asked.
+        tool: The name of a tool that the model called, although it was offered none; ``None`` where it did not.
 
     """
 
@@ -187,12 +196,13 @@ class Finished:
     model: str | None = None
     node: str | None = None
     cached: bool = False
+    tool: str | None = None
 
 
-Chunk: TypeAlias = Delta | Restarted | Continued | Shortened | Finished
+Chunk: TypeAlias = Delta | ThoughtSoFar | Restarted | Continued | Shortened | Finished
 """A piece of the stream of one call. Handle every member: ``match``, and ``assert_never`` for what is left over."""
 
-ReplyChunk: TypeAlias = Delta | Finished
+ReplyChunk: TypeAlias = Delta | ThoughtSoFar | Finished
 """What a server's own reply consists of. The other chunks come from wrappers, and from backends of several servers."""
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, cast, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from synaptic.backends.base import BackendContext, BackendKind, Capabilities, Finding
 from synaptic.backends.http import (
@@ -13,11 +15,13 @@ from synaptic.backends.http import (
     closed_client,
     get_json,
     get_json_objects,
+    json_body,
     new_client,
     post_json,
     sse,
     stream_request,
 )
+from synaptic.backends.unwrapping import Habits
 from synaptic.errors import (
     BackendBusy,
     BackendError,
@@ -25,6 +29,8 @@ from synaptic.errors import (
     ContextOverflow,
     ProtocolError,
     RequestRejected,
+    StreamFailed,
+    StreamTruncated,
 )
 from synaptic.messages import ChatRequest, Delta, Finished, FinishReason, ModelInfo, ReplyChunk, Timings, Usage
 
@@ -33,9 +39,15 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from synaptic.backends.http import HttpReply
+
 DEFAULT_NAME = "llama-server"
 ASK_TIMEOUT = 10.0  # seconds for a question that needs no model
 UNAUTHORIZED = 401
+END_SECONDS = 2.0  # for what a server sends behind the reason of the end: its counts, "[DONE]", or nothing at all
+MODEL = ""  # the one that a server serves, in what is remembered of it
+CUT_SHORT = frozenset({"length", "max_tokens", "max_length", "token_limit", "model_length"})
+FAILED = frozenset({"error", "abort", "aborted", "cancelled", "canceled", "timeout", "insufficient_system_resource"})
 
 REPETITION_GUARD = {
     "dry_multiplier": 0.8,
@@ -75,6 +87,7 @@ class LlamaServerBackend:
         self._given_client = client
         self._own_client: httpx.AsyncClient | None = None
         self._closed = False
+        self._habits = Habits()
         self.capabilities = Capabilities(
             place=self._node,
             longer_context="start the server with a longer context",
@@ -82,20 +95,16 @@ class LlamaServerBackend:
             count_tokens=self.count_tokens,
         )
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[ReplyChunk, None]:
+    def stream(self, request: ChatRequest) -> AsyncGenerator[ReplyChunk, None]:
         """Yield the reply as it is generated; the server stops generating when the stream is closed.
 
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
 
         """
-        async with aclosing(self._stream(chat_payload(request), None)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        return self._habits.read(request, MODEL, self._raw)
 
-    async def watched_stream(
-        self, request: ChatRequest, step: Callable[[bool], None]
-    ) -> AsyncGenerator[ReplyChunk, None]:
+    def watched_stream(self, request: ChatRequest, step: Callable[[bool], None]) -> AsyncGenerator[ReplyChunk, None]:
         """Yield the reply, and tell ``step`` of everything that shows that the server works on it.
 
         Args:
@@ -106,14 +115,15 @@ class LlamaServerBackend:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
 
         """
-        payload = {**chat_payload(request), "return_progress": True}
-        async with aclosing(self._stream(payload, step)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        return self._habits.read(request, MODEL, partial(self._raw, step=step))
 
-    async def _stream(
-        self, payload: JsonObject, step: Callable[[bool], None] | None
-    ) -> AsyncGenerator[ReplyChunk, None]:
+    async def _raw(
+        self, request: ChatRequest, step: Callable[[bool], None] | None = None
+    ) -> AsyncGenerator[Delta | Finished, None]:
+        """Yield the reply as the server sends it."""
+        payload = chat_payload(request)
+        if step is not None:
+            payload["return_progress"] = True
         call = stream_request(
             self._client(),
             "POST",
@@ -124,14 +134,33 @@ class LlamaServerBackend:
             read_error=read_error,
         )
         reply = _Reply(self.name, self._node)
-        async with call as response, aclosing(sse(response, backend=self.name, node=self._node)) as events:
-            async for event in events:
-                delta = reply.take(event)
-                if step is not None:
-                    step("prompt_progress" not in event)
-                if delta is not None:
-                    yield delta
-        yield reply.last_chunk()
+        try:
+            async with call as response, aclosing(self._events(response)) as events:
+                while (event := await reply.next_of(events)) is not None:
+                    delta = reply.take(event)
+                    if step is not None:
+                        step("prompt_progress" not in event)
+                    if delta is not None:
+                        yield delta
+        except StreamTruncated:
+            if not reply.has_ended:
+                raise
+        yield reply.last_chunk(request.max_tokens)
+
+    def _events(self, response: HttpReply) -> AsyncGenerator[JsonObject, None]:
+        """Return the events of a reply."""
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == "application/json":
+            return self._whole(response)
+        return sse(response, backend=self.name, node=self._node)
+
+    async def _whole(self, response: HttpReply) -> AsyncGenerator[JsonObject, None]:
+        """Yield a reply that was not streamed, whatever was asked for, as the one event of a stream."""
+        value = await json_body(response, backend=self.name, node=self._node)
+        choices = value.get("choices")
+        if isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices):
+            value = {**value, "choices": [{**choice, "delta": choice.get("message")} for choice in choices]}
+        yield value
 
     async def models(self) -> list[ModelInfo]:
         """Return what the server has loaded.
@@ -348,7 +377,8 @@ def chat_payload(request: ChatRequest) -> JsonObject:
     if request.repetition_guard:
         payload.update(REPETITION_GUARD)
     if request.think is not None:
-        payload["chat_template_kwargs"] = {"enable_thinking": request.think}
+        # Templates have two names for the same thing: Qwen's, and that of Granite, DeepSeek and Kimi.
+        payload["chat_template_kwargs"] = {"enable_thinking": request.think, "thinking": request.think}
     return payload
 
 
@@ -387,7 +417,13 @@ def short_count(count: int) -> str:
 
 
 class _Reply:
-    """What a stream of events adds up to."""
+    """What a stream of events adds up to.
+
+    Servers end a complete reply in several ways: with ``[DONE]``; with the reason of its end and nothing behind it
+    (ik_llama.cpp, llama.cpp before September 2024, text-generation-inference before July 2024), the connection then
+    closed or left open; with their counts alone. ``[DONE]`` without any of these is no sign: proxies write it below
+    streams that broke.
+    """
 
     def __init__(self, backend: str, node: str) -> None:
         self._backend = backend
@@ -396,6 +432,22 @@ class _Reply:
         self._finish_reason: FinishReason | None = None
         self._usage: Usage | None = None
         self._timings: Timings | None = None
+        self._tool: str | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the server has said why the reply ends."""
+        return self._finish_reason is not None
+
+    async def next_of(self, events: AsyncGenerator[JsonObject, None]) -> JsonObject | None:
+        """Return the next event, ``None`` behind the last. Once the reply has ended, none is waited for in vain."""
+        if not self.has_ended:
+            return await anext(events, None)
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                return await anext(events, None)
+        except TimeoutError:
+            return None
 
     def take(self, event: JsonObject) -> Delta | None:
         """Note what ``event`` says; return its text, if it has some."""
@@ -417,14 +469,26 @@ class _Reply:
         if not event["choices"]:
             return None
         choice = event["choices"][0]
-        if (reason := choice.get("finish_reason")) is not None:
-            self._finish_reason = cast("FinishReason", reason) if reason in get_args(FinishReason) else "stop"
+        if reason := choice.get("finish_reason"):
+            self._end(reason)
         delta = choice.get("delta") or {}
-        text, thinking = delta.get("content") or "", delta.get("reasoning_content") or ""
+        for call in delta.get("tool_calls") or ():
+            self._tool = (call.get("function") or {}).get("name") or self._tool or "?"
+        text = delta.get("content") or ""
+        thinking = delta.get("reasoning_content") or delta.get("reasoning") or ""
         return Delta(str(text), str(thinking)) if text or thinking else None
 
-    def last_chunk(self) -> Finished:
-        """Return the chunk that ends a complete reply."""
+    def _end(self, reason: str) -> None:
+        if reason in FAILED:
+            text = f"{self._node} failed in mid-stream: it ended the reply with {reason!r}"
+            raise StreamFailed(text, backend=self._backend, node=self._node)
+        self._finish_reason = "length" if reason in CUT_SHORT else "stop"
+
+    def last_chunk(self, limit: int | None) -> Finished:
+        """Return the chunk that ends a complete reply; ``limit`` is how many tokens it could have."""
+        if self._finish_reason is None and self._usage is not None and self._usage.completion_tokens:
+            cut = limit is not None and self._usage.completion_tokens >= limit
+            self._finish_reason = "length" if cut else "stop"
         if self._finish_reason is None:
             raise ProtocolError(
                 f"{self._node} announced the end of a reply without saying why it ends",
@@ -437,6 +501,7 @@ class _Reply:
             timings=self._timings,
             model=self._model,
             node=self._node,
+            tool=self._tool,
         )
 
 

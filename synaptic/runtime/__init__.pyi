@@ -17,6 +17,7 @@ from .events import StepRepaired as StepRepaired
 from .events import StepResult as StepResult
 from .events import StepRetried as StepRetried
 from .events import StepStarted as StepStarted
+from .events import StepThought as StepThought
 from .events import TokenDelta as TokenDelta
 from .run_document import run_document as run_document
 from .session import Session as Session

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
 from synaptic.agents import is_complete_json
 from synaptic.backends import capabilities_of
-from synaptic.errors import OutputError, OutputTruncated, StreamTruncated
+from synaptic.errors import OutputEmpty, OutputError, OutputTruncated, StreamTruncated
 from synaptic.messages import (
     ChatRequest,
     Continued,
@@ -18,12 +18,22 @@ from synaptic.messages import (
     Message,
     Restarted,
     Shortened,
+    ThoughtSoFar,
     Timeouts,
     Timings,
     Usage,
 )
-from synaptic.runtime.events import EventHandler, PromptShortened, StepContinued, StepRepaired, StepRetried, TokenDelta
+from synaptic.runtime.events import (
+    EventHandler,
+    PromptShortened,
+    StepContinued,
+    StepRepaired,
+    StepRetried,
+    StepThought,
+    TokenDelta,
+)
 from synaptic.runtime.policies import as_generator
+from synaptic.text import plural
 
 if TYPE_CHECKING:
     from synaptic.agents import Shape
@@ -35,6 +45,10 @@ REPAIRS = 1
 """Repairs of a call with the wrong shape of output, where its step says nothing; each costs a whole call."""
 
 DEFAULT_MAX_TOKENS = 1024
+
+ROOM_TO_ANSWER = 2
+ROOM_TO_THINK = 4
+"""How many times the token limit a reply gets that used it up without answering: less if it may not think any more."""
 
 Output: TypeAlias = Any
 
@@ -49,6 +63,8 @@ class CallRecord:
 
     Attributes:
         text: What the current attempt has produced.
+        thinking: Pieces of thinking that it has produced; a server sends about one for each token.
+        tool: What the model called instead of answering.
         attempts: Requests sent, the first one, transport retries, fallbacks and repairs all counted.
         first_token_seconds: From sending the first request to the first token of the last.
         feed: Gets the text as it comes, where a map waits for the items of a list in it.
@@ -61,6 +77,8 @@ class CallRecord:
     node: str | None = None
     started_at: float | None = None
     text: list[str] = field(default_factory=list)
+    thinking: int = 0
+    tool: str | None = None
     attempts: int = 0
     usage: Usage = _NOTHING
     timings: Timings = _NO_TIMINGS
@@ -73,6 +91,18 @@ class CallRecord:
     def partial(self) -> str:
         """The text so far."""
         return "".join(self.text)
+
+    def say(self, text: str) -> None:
+        """Add a piece of text."""
+        self.text.append(text)
+        if self.feed is not None:
+            self.feed.write(text)
+
+    def forget_text(self) -> None:
+        """Void the text so far."""
+        self.text.clear()
+        if self.feed is not None:
+            self.feed.reset()
 
 
 async def call_agent(
@@ -87,42 +117,81 @@ async def call_agent(
     """Return the agent's output: text, or a value of ``shape``.
 
     Structured output is constrained while it is decoded, then validated. An output with the wrong shape is
-    asked for again, telling the model what was wrong, with twice the token limit if the limit cut it.
+    asked for again, telling the model what was wrong, with twice the token limit if the limit cut it. An empty output
+    is asked for once more, too, without thinking where thinking came instead; no output is ever empty.
 
     Raises:
         BackendError: If the call failed.
         BudgetExceeded: If the run has used up what it may use.
+        OutputEmpty: If no text came, also the second time.
         OutputTruncated: If the token limit cut the JSON, also of the last repair.
         OutputInvalid: If the output had the wrong shape, also after the last repair.
 
     """
+    after_empty = min(1, repairs)
     while True:
         model = await _stream(backend, request, record, emit)
-        text = record.partial
-        if shape is None:
-            return text.strip()
         try:
-            return _checked(text, shape, record.finish_reason, request.max_tokens)
+            return _checked(record, shape, request)
         except OutputError as exc:
             forget = capabilities_of(backend).forget
             if forget is not None:
                 await forget(request)
-            if repairs == 0:
+            is_empty = isinstance(exc, OutputEmpty)
+            if (after_empty if is_empty else repairs) == 0:
                 raise
-            repairs -= 1
+            after_empty, repairs = (0, repairs) if is_empty else (after_empty, repairs - 1)
             emit(StepRepaired(request.tag, exc.message))
-            request = _repair_request(request, exc, model)
+            request = _repair_request(request, exc, model, thought=record.thinking > 0)
 
 
-def _checked(text: str, shape: Shape, finish: FinishReason | None, limit: int | None) -> Output:
-    if finish == "length" and not is_complete_json(text):
-        raise OutputTruncated(f"the token limit ({limit}) cut the JSON", text=text)
+def _checked(record: CallRecord, shape: Shape | None, request: ChatRequest) -> Output:
+    text = record.partial
+    if not text.strip():
+        raise _empty(record, request)
+    if shape is None:
+        return text.strip()
+    if record.finish_reason == "length" and not is_complete_json(text):
+        thought = f"; about {plural(record.thinking, 'token')} of thinking came before it" if record.thinking else ""
+        raise OutputTruncated(
+            f"the token limit ({request.max_tokens}) cut the JSON{thought}",
+            text=text,
+            hint="raise the step's max_tokens" + (", or set think to false" if record.thinking else ""),
+        )
     return shape.validate_text(text)
 
 
-def _repair_request(request: ChatRequest, error: OutputError, model: str | None) -> ChatRequest:
+def _empty(record: CallRecord, request: ChatRequest) -> OutputEmpty:
+    """Return the error for a reply without text: what came instead, and what to set."""
+    limit = request.max_tokens
+    if record.tool is not None:
+        what = f"the model called a tool ({record.tool}) instead of answering"
+        return OutputEmpty(what, hint="no tools are offered; ask for an answer in words, or use another model")
+    told = ", although it was told not to think" if request.think is False else ""
+    calm = "use another model" if told else "set think to false"
+    if record.thinking and record.finish_reason == "length":
+        what = f"the model used up its token limit ({limit}) by thinking{told}, and no answer came"
+        return OutputEmpty(what, hint=f"raise the step's max_tokens, or {calm}")
+    if record.thinking:
+        tokens = plural(record.thinking, "token")
+        what = f"the model ended its reply after about {tokens} of thinking{told}, without an answer"
+        return OutputEmpty(what, hint=calm if told else f"{calm}, or use another model")
+    if record.finish_reason == "length":
+        what = f"the model used up its token limit ({limit}), and no text came"
+        return OutputEmpty(what, hint="raise the step's max_tokens; if the model thinks unseen, set think to false")
+    return OutputEmpty("the model's reply is empty", hint="say in the prompt what to answer, or use another model")
+
+
+def _repair_request(request: ChatRequest, error: OutputError, model: str | None, *, thought: bool) -> ChatRequest:
     """Return the request that asks again. A cut reply is not shown to the model again: it would go on alike."""
-    if isinstance(error, OutputTruncated):
+    if isinstance(error, OutputEmpty) and thought:
+        more = ROOM_TO_THINK if request.think else ROOM_TO_ANSWER
+        limit = request.max_tokens and request.max_tokens * more
+        return replace(request, think=request.think or False, max_tokens=limit, model=model)
+    if isinstance(error, OutputEmpty):
+        limit = request.max_tokens and request.max_tokens * ROOM_TO_ANSWER
+        note = "Your last reply was empty. Reply in words."
+    elif isinstance(error, OutputTruncated):
         limit = request.max_tokens and request.max_tokens * 2
         note = "Your last reply was too long and was cut off. Reply again, much shorter."
     else:
@@ -145,13 +214,16 @@ async def _stream(backend: Backend, request: ChatRequest, record: CallRecord, em
                 case Delta():
                     if record.first_token_seconds is None and (chunk.text or chunk.thinking):
                         record.first_token_seconds = time.perf_counter() - started
+                    record.thinking += bool(chunk.thinking)
                     if chunk.text:
-                        record.text.append(chunk.text)
                         emit(TokenDelta(request.tag, chunk.text))
-                        if record.feed is not None:
-                            record.feed.write(chunk.text)
+                        record.say(chunk.text)
                 case Finished():
                     _end_attempt(record, chunk)
+                case ThoughtSoFar():
+                    record.thinking += len(record.text)
+                    record.forget_text()
+                    emit(StepThought(request.tag))
                 case Restarted():
                     model = chunk.model or model
                     emit(StepRetried(request.tag, chunk.attempt, chunk.reason, chunk.delay, chunk.model))
@@ -173,11 +245,11 @@ async def _stream(backend: Backend, request: ChatRequest, record: CallRecord, em
 def _begin_attempt(record: CallRecord) -> None:
     record.attempts += 1
     if record.attempts > 1:
-        record.text.clear()
+        record.forget_text()
+        record.thinking = 0
+        record.tool = None
         record.finish_reason = None
         record.first_token_seconds = None
-        if record.feed is not None:
-            record.feed.reset()
 
 
 def _end_attempt(record: CallRecord, chunk: Finished) -> None:
@@ -188,6 +260,7 @@ def _end_attempt(record: CallRecord, chunk: Finished) -> None:
     record.model = chunk.model or record.model
     record.node = chunk.node or record.node
     record.cached = chunk.cached
+    record.tool = chunk.tool
 
 
 def build_request(

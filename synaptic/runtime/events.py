@@ -139,6 +139,13 @@ class TokenDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class StepThought:
+    """A step's text so far was the model's thinking; it is void, and the answer begins now."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class StepRetried:
     """A call failed and is sent again after ``delay`` seconds, maybe to another ``model``; text so far is void."""
 
@@ -160,7 +167,7 @@ class StepContinued:
 
 @dataclass(frozen=True, slots=True)
 class StepRepaired:
-    """The output had the wrong shape and the model is asked once more; text so far is void."""
+    """The output was empty or had the wrong shape and the model is asked once more; text so far is void."""
 
     path: str
     reason: str
@@ -168,10 +175,13 @@ class StepRepaired:
 
 @dataclass(frozen=True, slots=True)
 class PromptShortened:
-    """A prompt did not fit the model's context and was shortened, as its step says; counts are tokens."""
+    """A prompt did not fit the model's context and was shortened, as its step says; counts are tokens.
+
+    ``how`` is "server" where the server itself cut it.
+    """
 
     path: str
-    how: Literal["truncate_oldest", "summarise"]
+    how: Literal["truncate_oldest", "summarise", "server"]
     tokens_before: int
     tokens_after: int
 
@@ -220,6 +230,7 @@ Event: TypeAlias = (
     RunStarted
     | StepStarted
     | TokenDelta
+    | StepThought
     | StepRetried
     | StepContinued
     | StepRepaired

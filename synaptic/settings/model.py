@@ -271,7 +271,7 @@ class Settings(Frozen):
     think: bool | None = Field(
         default=None,
         strict=True,
-        description="Ask reasoning models to think, or not to; without it, the model decides.",
+        description="Ask reasoning models to think, or not to; without it, the model decides (in Ollama, it thinks).",
         examples=[False],
     )
     temperature: float | None = Field(

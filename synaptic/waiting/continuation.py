@@ -127,6 +127,11 @@ class Continuation:
         self.text = self._thinking = self._echo = self._held = self._seam = ""
         self._tokens = self.chunks = self.before = 0
 
+    def thought_so_far(self) -> None:
+        """Note that the text so far was thinking."""
+        self._thinking += self.text
+        self.text = ""
+
     def request(self) -> ChatRequest:
         """Return what to send next."""
         if self.way is not Way.PREFILL:

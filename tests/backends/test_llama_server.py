@@ -148,7 +148,7 @@ def test_everything_that_was_said_is_sent_and_what_the_server_fixed_at_its_start
             "type": "json_schema",
             "json_schema": {"name": "output", "strict": True, "schema": SCHEMA},
         },
-        "chat_template_kwargs": {"enable_thinking": False},
+        "chat_template_kwargs": {"enable_thinking": False, "thinking": False},
         **REPETITION_GUARD,
     }
 

@@ -15,7 +15,7 @@ from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.backends.ollama.backend import OllamaBackend
 from synaptic.backends.scripted import Failure, ScriptedBackend
 from synaptic.errors import BudgetExceeded, ContextOverflow, EngineCrashed
-from synaptic.messages import ChatRequest, Chunk, Delta, Finished, Message, Shortened, Usage
+from synaptic.messages import ChatRequest, Chunk, Delta, Finished, Message, Restarted, Shortened, Usage
 from synaptic.pipeline.spec.parts import BudgetSpec
 from synaptic.runtime.policies import Retrying
 from synaptic.runtime.policies.budget import BudgetMeter, Metered
@@ -491,3 +491,39 @@ async def test_the_real_model_summarises_a_text_that_is_too_long(small: Embedded
     assert last.usage is not None
     assert last.usage.prompt_tokens > 512  # the summaries' prompts are part of the call's usage
     assert last.usage.completion_tokens > Usage().completion_tokens + 24
+
+
+class CutsPrompts(ScriptedBackend):
+    """A server that keeps the end of a prompt of so many words, and says so by its counts alone."""
+
+    def __init__(self, *answers: str, cuts_at: int, says: int | None = None, always: bool = False) -> None:
+        super().__init__(list(answers), context=says)
+        self._cuts_at = cuts_at
+        self._always = always
+
+    async def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+        async for chunk in super().stream(request):
+            if isinstance(chunk, Finished) and (self._always or len(prompt_of(self).split()) >= self._cuts_at):
+                raise ContextOverflow("the server cut the prompt", context=self._cuts_at, end=chunk)
+            yield chunk
+
+
+async def test_a_prompt_that_the_server_cut_is_refused_where_the_step_does_not_allow_that():
+    with pytest.raises(ContextOverflow, match="the server cut"):
+        await chunks_of(Fitting(CutsPrompts("of the end", cuts_at=100), "error"), asking(words(400)))
+
+
+async def test_where_it_does_the_prompt_is_shortened_to_what_the_server_has():
+    inner = CutsPrompts("of the end", "of the rest", cuts_at=300, says=100_000)
+    chunks = await chunks_of(Fitting(inner, "truncate_oldest"), asking(words(400)))
+
+    assert collected(chunks) == "of the rest"
+    assert [type(chunk) for chunk in chunks if not isinstance(chunk, Delta)] == [Restarted, Shortened, Finished]
+    assert prompt_of(inner).startswith(HEAD + "[... ")
+
+
+async def test_a_cut_that_cannot_be_helped_is_said():
+    inner = CutsPrompts("of the end", cuts_at=4096, says=100_000, always=True)
+    *_, said, end = await chunks_of(Fitting(inner, "truncate_oldest"), asking("x", max_tokens=1))
+
+    assert (said.how, said.tokens_after, end.finish_reason) == ("server", 4096, "stop")

@@ -351,3 +351,18 @@ def test_however_often_it_breaks_the_text_is_whole(*, echoes: bool, pieces: list
     heard += attempt(len(whole))
     assert call.text == whole
     assert heard == whole
+
+
+def test_text_that_turns_out_to_be_thinking_is_not_continued():
+    continuation = Continuation(ChatRequest(messages=(Message("user", "q"),)))
+    continuation.take(Delta("Okay."))
+    continuation.thought_so_far()
+
+    assert continuation.delivered
+    assert continuation.break_off() is Way.BEGIN
+
+    continuation.take(Delta("Okay."))
+    continuation.thought_so_far()
+    continuation.take(Delta("Par"))
+    assert continuation.break_off() is Way.PREFILL
+    assert continuation.request().messages[-1] == Message("assistant", "Par")

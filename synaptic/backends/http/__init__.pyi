@@ -3,6 +3,7 @@ from .client import JsonObject as JsonObject
 from .client import drain as drain
 from .client import get_json as get_json
 from .client import get_json_objects as get_json_objects
+from .client import json_body as json_body
 from .client import ndjson as ndjson
 from .client import new_client as new_client
 from .client import post_json as post_json

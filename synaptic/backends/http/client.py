@@ -48,6 +48,7 @@ __all__ = [
     "drain",
     "encode_json",
     "get_json",
+    "json_body",
     "ndjson",
     "new_client",
     "parse_object",
@@ -240,6 +241,9 @@ async def ndjson(reply: HttpReply, *, backend: str, node: str) -> AsyncGenerator
 async def sse(reply: HttpReply, *, backend: str, node: str) -> AsyncGenerator[JsonObject, None]:
     """Yield the data of every server-sent event as a JSON object; return only after ``[DONE]``.
 
+    The last event may lack the empty line behind it. Not every server sends ``[DONE]``: a caller who knows another sign
+    of the end may take :class:`StreamTruncated` for one.
+
     Raises:
         ProtocolError: If the data of an event is not a JSON object.
         StreamFailed: If the server sends an error, as llama-server does in mid-stream.
@@ -260,9 +264,24 @@ async def sse(reply: HttpReply, *, backend: str, node: str) -> AsyncGenerator[Js
             if error := error_in_stream(value, origin):
                 raise error
             yield value
-    raise StreamTruncated(
-        f"{origin.node} ended the stream without announcing its end", backend=origin.backend, node=origin.node
-    )
+    if (data := event.rest(lines.rest())) is not None and data.strip() != b"[DONE]":
+        yield _last_line(data, origin)
+    if data is None or data.strip() != b"[DONE]":
+        raise StreamTruncated(
+            f"{origin.node} ended the stream without announcing its end", backend=origin.backend, node=origin.node
+        )
+
+
+async def json_body(reply: HttpReply, *, backend: str, node: str) -> JsonObject:
+    """Return the body of a reply as the JSON object that it is.
+
+    Raises:
+        ProtocolError: If it is anything else.
+        StreamTruncated: If the connection is cut.
+
+    """
+    origin = Origin(backend, node)
+    return parse_object(await _read_all(reply, origin), origin)
 
 
 async def drain(stream: AsyncIterator[Any], seconds: float = DRAIN_SECONDS) -> None:
@@ -270,7 +289,7 @@ async def drain(stream: AsyncIterator[Any], seconds: float = DRAIN_SECONDS) -> N
 
     It gives up after ``seconds`` and ignores what goes wrong: the reply is complete.
     """
-    with suppress(TimeoutError, BackendError):
+    with suppress(TimeoutError, BackendError), MappedErrors(Origin("", ""), answered=True):
         async with asyncio.timeout(seconds):
             async for _ in stream:
                 pass
@@ -335,6 +354,12 @@ class _Event:
         self.data = value if self.data is None else self.data + b"\n" + value
         return None
 
+    def rest(self, line: bytes) -> bytes | None:
+        """Return the data of an event at whose end the body ends, ``line`` being the last of it."""
+        if line:
+            self.feed(line.removesuffix(b"\r"))
+        return self.feed(b"")
+
 
 def _reply(
     client: httpx.AsyncClient, method: str, path: str, json: Mapping[str, Any] | None, origin: Origin
@@ -381,15 +406,19 @@ async def _exchange(
 
 
 async def _body(request: AbstractAsyncContextManager[HttpReply], within: float | None, origin: Origin) -> bytes:
-    body = bytearray()
     try:
         async with asyncio.timeout(within), request as reply:
-            while data := await reply.read():
-                body += data
-                if len(body) > MAX_BODY_BYTES:
-                    raise _too_long("a reply", MAX_BODY_BYTES, origin)
+            return await _read_all(reply, origin)
     except TimeoutError as error:
         raise no_answer_within(within, origin) from error
+
+
+async def _read_all(reply: HttpReply, origin: Origin) -> bytes:
+    body = bytearray()
+    while data := await reply.read():
+        body += data
+        if len(body) > MAX_BODY_BYTES:
+            raise _too_long("a reply", MAX_BODY_BYTES, origin)
     return bytes(body)
 
 

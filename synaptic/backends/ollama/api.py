@@ -2,7 +2,8 @@
 
 Facts that shape this file (Ollama of August 2026, ``api/types.go``, ``server/routes.go``, ``envconfig/config.go``):
 
-- ``done: true`` is the only success; a failure in mid-stream is a line ``{"error": ...}`` under status 200.
+- ``done: true`` is success, and so is a ``done_reason`` without it (streams of the MLX runner ended so); a failure in
+  mid-stream is a line ``{"error": ...}`` under status 200.
 - Durations are nanoseconds. ``keep_alive`` is a Go duration ("5m") or a number of seconds; "-1" as text is refused.
 - A prompt that is longer than the context is cut under status 200, unless ``truncate`` is false: then that is an error.
   Servers from before October 2025 do not know the field.
@@ -144,7 +145,7 @@ def read_line(line: JsonObject, request: ChatRequest, *, model: str, node: str) 
             f"{node} failed in mid-stream: {text}", backend=NAME, node=node
         )
     message = line.get("message")
-    done = line.get("done") is True
+    done = line.get("done") is True or bool(_text(line.get("done_reason")))
     if not isinstance(message, dict) and not done:
         raise ProtocolError(f"{node} sent a line without 'message' or 'done'", backend=NAME, node=node)
     parts = message if isinstance(message, dict) else {}
@@ -165,6 +166,16 @@ def _finished(line: JsonObject, request: ChatRequest, *, model: str, node: str) 
         model=_text(line.get("model")) or model,
         node=node,
     )
+
+
+def tool_called(line: JsonObject) -> str | None:
+    """Return the name of a tool that the model calls in a line: it was offered none, and so this is no answer."""
+    message = line.get("message")
+    calls = message.get("tool_calls") if isinstance(message, dict) else None
+    if not isinstance(calls, list) or not calls or not isinstance(calls[0], dict):
+        return None
+    function = calls[0].get("function")
+    return _text(function.get("name")) or "?" if isinstance(function, dict) else "?"
 
 
 def finish_reason(line: JsonObject, request: ChatRequest, *, model: str, node: str) -> FinishReason:
@@ -213,6 +224,18 @@ def error_for(text: str, *, model: str, node: str) -> BackendError | None:
     return None
 
 
+def cut_prompt(context: int, end: Finished, *, node: str) -> ContextOverflow:
+    """Return the error for a prompt of which the server has read the end alone."""
+    return ContextOverflow(
+        f"{node} cut the prompt to its context of {context} tokens without saying so, and answered the end of it",
+        hint="raise num_ctx, ask for less at once, or update Ollama: since October 2025 it refuses such a prompt",
+        backend=NAME,
+        node=node,
+        context=context,
+        end=end,
+    )
+
+
 def merge_models(tags: JsonObject, loaded: JsonObject) -> list[InstalledModel]:
     """Return the models of ``/api/tags`` with what ``/api/ps`` knows of them; malformed entries are skipped."""
     running = {name_key(name): entry for name, entry in _entries(loaded)}
@@ -224,6 +247,11 @@ def trained_context(shown: JsonObject) -> int | None:
     info = shown.get("model_info")
     info = info if isinstance(info, dict) else {}
     return _count(info.get(f"{_text(info.get('general.architecture'))}.context_length")) or None
+
+
+def can_think(shown: JsonObject) -> bool:
+    """Tell whether ``/api/show`` names thinking among what a model can do."""
+    return "thinking" in _texts(shown.get("capabilities"))
 
 
 def choose_model(installed: Sequence[InstalledModel], memory_bytes: int | None, *, node: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 import psutil
@@ -26,8 +27,10 @@ from synaptic.backends.ollama.api import (
     NAME,
     Defaults,
     InstalledModel,
+    can_think,
     chat_payload,
     choose_model,
+    cut_prompt,
     default_url,
     host_url,
     is_loopback,
@@ -35,10 +38,13 @@ from synaptic.backends.ollama.api import (
     merge_models,
     read_line,
     status_error,
+    tool_called,
     trained_context,
 )
 from synaptic.backends.ollama.continuing import is_left_open, render_payload
+from synaptic.backends.unwrapping import Habits
 from synaptic.errors import (
+    BackendError,
     BackendUnavailable,
     ModelNotFound,
     ProtocolError,
@@ -54,10 +60,12 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from synaptic.messages import ChatRequest, ModelInfo, ReplyChunk
+    from synaptic.messages import ChatRequest, Delta, Finished, ModelInfo, ReplyChunk
     from synaptic.settings import Settings
 
 PROBE_SECONDS = 1.0
+LEAST_CONTEXT = 512
+"""Tokens. A prompt of a multiple of it may have been cut; where nothing says at what, the server is asked."""
 LISTING_SECONDS = 10.0
 LOAD_SECONDS = 600.0
 """Twice what Ollama itself allows a load (``OLLAMA_LOAD_TIMEOUT``, 5 minutes): it may have to wait for its turn."""
@@ -109,6 +117,7 @@ class OllamaBackend:
         self._closed = False
         self._default_model: str | None = None
         self._trained: dict[str, int | None] = {}
+        self._habits = Habits()
         self.capabilities = Capabilities(
             capacity=parallel,
             place=self.node,
@@ -135,16 +144,34 @@ class OllamaBackend:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[ReplyChunk, None]:
+    def stream(self, request: ChatRequest) -> AsyncGenerator[ReplyChunk, None]:
         """Yield the reply to ``request``; the last chunk has the reason why it ends.
 
         Raises:
             ModelNotFound: If the model is not installed, or none is named and none is installed.
+            ContextOverflow: If the server cut the prompt, although it was told not to.
             StreamTruncated: If the stream ends without ``done: true``.
             BackendError: For everything else that can go wrong, see :mod:`synaptic.errors`.
 
         """
-        model = request.model or await self.default_model()
+        return self._of_default_model(request) if request.model is None else self._read(request)
+
+    async def _of_default_model(self, request: ChatRequest) -> AsyncGenerator[ReplyChunk, None]:
+        named = replace(request, model=await self.default_model())
+        async with aclosing(self._read(named)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    def _read(self, request: ChatRequest) -> AsyncGenerator[ReplyChunk, None]:
+        model = name_key(request.model or "")
+        if request.think is None and self._defaults.think is not None:
+            request = replace(request, think=self._defaults.think)
+        context = self._defaults.num_ctx if request.num_ctx is None else request.num_ctx
+        return self._habits.read(request, model, self._raw, context=context)
+
+    async def _raw(self, request: ChatRequest) -> AsyncGenerator[Delta | Finished, None]:
+        """Yield the reply as the server sends it."""
+        model = request.model or ""
         call = stream_request(
             self._http(),
             "POST",
@@ -154,20 +181,43 @@ class OllamaBackend:
             node=self.node,
             read_error=lambda status, body: status_error(status, body, model=model, node=self.node),
         )
+        tool: str | None = None
         try:
             async with call as reply, aclosing(ndjson(reply, backend=NAME, node=self.node)) as lines:
                 async for line in lines:
                     delta, finished = read_line(line, request, model=model, node=self.node)
+                    tool = tool_called(line) or tool
                     if delta is not None:
                         yield delta
                     if finished is not None:
                         await drain(lines)
-                        yield finished
-                        return
+                        break
+                else:
+                    raise StreamTruncated(
+                        f"{self.node} ended the stream of {model!r} without 'done'", backend=NAME, node=self.node
+                    )
         except ModelNotFound:
             self._default_model = None
             raise
-        raise StreamTruncated(f"{self.node} ended the stream of {model!r} without 'done'", backend=NAME, node=self.node)
+        await self._check_prompt_was_whole(request, finished)
+        yield finished if tool is None else replace(finished, tool=tool)
+
+    async def _check_prompt_was_whole(self, request: ChatRequest, finished: Finished) -> None:
+        """Refuse a reply to a prompt that the server cut: it then says that it has read a whole context of tokens.
+
+        Servers from before October 2025 do not know that they were told not to cut.
+
+        Raises:
+            ContextOverflow: If it did.
+
+        """
+        read = finished.usage.prompt_tokens if finished.usage else 0
+        context = self._defaults.num_ctx if request.num_ctx is None else request.num_ctx
+        if context is None and read >= LEAST_CONTEXT and read % LEAST_CONTEXT == 0:
+            with suppress(BackendError):
+                context = await self.context_length(request)
+        if context is not None and read >= context:
+            raise cut_prompt(context, finished, node=self.node)
 
     async def models(self) -> list[ModelInfo]:
         """Return the installed models, with what is known of those that are loaded."""
@@ -267,9 +317,12 @@ class OllamaBackend:
 
         """
         try:
-            return await self._ask("/api/show", {"model": model}, model, LISTING_SECONDS)
+            shown = await self._ask("/api/show", {"model": model}, model, LISTING_SECONDS)
         except (RequestRejected, ProtocolError):
             return {}
+        if can_think(shown):
+            self._habits.thinks(name_key(model))
+        return shown
 
     async def goes_on_with(self, request: ChatRequest) -> bool:
         """Return whether the server tells that its prompt for ``request`` ends in its last message: it is continued.

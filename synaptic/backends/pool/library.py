@@ -28,6 +28,7 @@ from synaptic.messages import (
     Message,
     Restarted,
     Shortened,
+    ThoughtSoFar,
     Timeouts,
     Timings,
     Usage,
@@ -395,6 +396,9 @@ class _Collected:
             case Delta():
                 self._text.append(chunk.text)
                 self._thinking.append(chunk.thinking)
+            case ThoughtSoFar():
+                self._thinking += self._text
+                self._text.clear()
             case Restarted():
                 self._text.clear()
                 self._thinking.clear()

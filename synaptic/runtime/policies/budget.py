@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from synaptic.errors import BudgetExceeded
-from synaptic.messages import Continued, Delta, Finished, Restarted, Shortened
+from synaptic.messages import Continued, Delta, Finished, Restarted, Shortened, ThoughtSoFar
 from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Metered(BackendWrapper):
                         meter.add_tokens(1)
                     case Finished() if chunk.usage is not None:
                         meter.correct_tokens(chunk.usage.total_tokens - counted)
-                    case Delta() | Finished() | Restarted() | Continued() | Shortened():
+                    case Delta() | ThoughtSoFar() | Finished() | Restarted() | Continued() | Shortened():
                         pass
                     case _:
                         assert_never(chunk)

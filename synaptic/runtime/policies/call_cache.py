@@ -8,7 +8,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
-from synaptic.messages import Continued, Delta, Finished, Restarted, Shortened, Usage
+from synaptic.messages import Continued, Delta, Finished, Restarted, Shortened, ThoughtSoFar, Usage
 from synaptic.runtime.policies.reply_store import ReplyStore, StoredReply
 from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
 
@@ -125,7 +125,7 @@ def _collect(chunk: Chunk, parts: list[str]) -> None:
     match chunk:
         case Delta():
             parts.append(chunk.text)
-        case Restarted():
+        case Restarted() | ThoughtSoFar():
             parts.clear()
         case Finished() | Continued() | Shortened():
             pass

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from synaptic.errors import BackendError
-from synaptic.messages import Continued, Delta, Finished, Restarted, Shortened
+from synaptic.messages import Continued, Delta, Finished, Restarted, Shortened, ThoughtSoFar
 from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class FallingBack(BackendWrapper):
             try:
                 async for chunk in chunks:
                     match chunk:
-                        case Delta() | Shortened() | Finished():
+                        case Delta() | ThoughtSoFar() | Shortened() | Finished():
                             yield chunk
                         case Continued():
                             attempt += 1

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from synaptic.errors import ContextOverflow
-from synaptic.messages import Finished, Shortened, Usage
+from synaptic.messages import Finished, Restarted, Shortened, Usage
 from synaptic.runtime.policies.prompt_size import (
     UNKNOWN,
     ContextLengths,
     TokenCounter,
+    estimated_tokens,
     least_tokens,
     prompt_text,
     reply_tokens,
@@ -61,16 +62,46 @@ class Fitting(BackendWrapper):
         """Yield the reply; if the prompt was shortened, a :class:`~synaptic.messages.Shortened` comes first.
 
         Raises:
-            ContextOverflow: If the prompt does not fit; before anything is sent.
+            ContextOverflow: If the prompt does not fit, before anything is sent; or if the server cut it, and the step
+                does not allow that.
 
         """
         context = self._contexts.known(request)
-        if context is None or (context != UNKNOWN and surely_fits(request, context)):
+        fits = context is None or (context != UNKNOWN and surely_fits(request, context))
+        if fits and self._overflow == "error":
             return self.inner.stream(request)
         return self._fitted_stream(request)
 
     async def _fitted_stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
+        """Yield the reply; where the server cut the prompt, the one to a prompt that fits what it was cut to."""
         context = await self._contexts.of(request)
+        chunks = as_generator(self._fitted_to(request, context))
+        try:
+            async for chunk in chunks:
+                yield chunk
+        except ContextOverflow as exc:
+            self._contexts.forget(request)
+            if self._overflow == "error" or exc.context is None or exc.end is None:
+                raise
+            cut_to, end, reason = exc.context, exc.end, exc.message
+        else:
+            return
+        finally:
+            await chunks.aclose()
+        if surely_fits(request, cut_to) or (context is not None and context <= cut_to):
+            tokens = estimated_tokens(prompt_text(request.messages))
+            yield Shortened("server", max(tokens, cut_to), cut_to)
+            yield end
+            return
+        yield Restarted(2, reason)
+        chunks = as_generator(self._fitted_to(request, cut_to))
+        try:
+            async for chunk in chunks:
+                yield chunk
+        finally:
+            await chunks.aclose()
+
+    async def _fitted_to(self, request: ChatRequest, context: int | None) -> AsyncGenerator[Chunk]:
         fitted = _Fitted(request)
         if context is not None and not surely_fits(request, context):
             fitted = await self._fit(request, context)
@@ -83,9 +114,6 @@ class Fitting(BackendWrapper):
                     yield replace(chunk, usage=fitted.usage + (chunk.usage or Usage()))
                 else:
                     yield chunk
-        except ContextOverflow:
-            self._contexts.forget(request)
-            raise
         finally:
             await chunks.aclose()
 

@@ -20,7 +20,7 @@ from synaptic.errors import (
     StreamFailed,
     StreamTruncated,
 )
-from synaptic.messages import Continued, Delta, Finished, Restarted, Shortened
+from synaptic.messages import Continued, Delta, Finished, Restarted, Shortened, ThoughtSoFar
 from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
 from synaptic.waiting import Backoff, Rules
 
@@ -74,7 +74,7 @@ class Retrying(BackendWrapper):
             try:
                 async for chunk in chunks:
                     match chunk:
-                        case Delta() | Shortened() | Finished():
+                        case Delta() | ThoughtSoFar() | Shortened() | Finished():
                             yield chunk
                         case Continued():
                             attempt += 1

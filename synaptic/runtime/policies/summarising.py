@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, assert_never
 
-from synaptic.messages import Continued, Delta, Finished, Message, Restarted, Shortened, Usage
+from synaptic.messages import Continued, Delta, Finished, Message, Restarted, Shortened, ThoughtSoFar, Usage
 from synaptic.runtime.policies.prompt_size import prompt_text, room_for_prompt
 from synaptic.runtime.policies.prompt_values import TakenApart, Value, cut_after
 from synaptic.runtime.policies.wrapper import as_generator
@@ -86,7 +86,8 @@ class Summariser:
     def _asking(self, piece: str, limit: int) -> ChatRequest:
         words = max(10, int(limit * WORDS_PER_TOKEN))
         messages = (Message("system", SYSTEM), Message("user", PROMPT.format(words, piece)))
-        return replace(self.request, messages=messages, schema=None, max_tokens=limit)
+        think = self.request.think or False  # thinking would take the room of a short summary
+        return replace(self.request, messages=messages, schema=None, max_tokens=limit, think=think)
 
     def _room_for_piece(self, limit: int) -> int:
         asking = self._asking("", limit)
@@ -124,7 +125,7 @@ class Summariser:
                 match chunk:
                     case Delta():
                         parts.append(chunk.text)
-                    case Restarted():
+                    case Restarted() | ThoughtSoFar():
                         parts.clear()
                     case Finished():
                         self.usage += chunk.usage or Usage()

@@ -6,7 +6,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from synaptic.runtime import RunFinished, RunStarted, StepRepaired, StepRetried, TokenDelta
+from synaptic.runtime import RunFinished, RunStarted, StepRepaired, StepRetried, StepThought, TokenDelta
 from synaptic.text import printable
 from synaptic.ui.screen.render_plain import PlainStatus, QuietStatus
 from synaptic.ui.screen.wrap import WordWrapper
@@ -114,8 +114,9 @@ class Renderer:
                 self._stream(self._answer, event.text)
         elif isinstance(event, RunStarted):
             self._answer_step = event.plan.answer_step
-        elif isinstance(event, StepRetried | StepRepaired) and event.path == self._answer_step:
-            self._restart()
+        elif isinstance(event, StepRetried | StepRepaired | StepThought) and event.path == self._answer_step:
+            thought = isinstance(event, StepThought)
+            self._restart("was thinking; here is the answer" if thought else "is void; the answer starts again")
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -160,7 +161,7 @@ class Renderer:
             self._status.hold()
             answer.add(text)
 
-    def _restart(self) -> None:
+    def _restart(self, why: str) -> None:
         """Void the answer so far, and say so where it is on the screen."""
         self._kept = []
         if self._answer is None or not self._answer.text:
@@ -168,7 +169,7 @@ class Renderer:
         self._answer.begin_anew()
         if not self._pauses:
             self._status.release()
-        self._status.say("the text above is void; the answer starts again", "yellow")
+        self._status.say(f"the text above {why}", "yellow")
 
     def _finish(self, event: RunFinished) -> None:
         if self._pauses:

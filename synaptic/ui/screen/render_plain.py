@@ -20,6 +20,7 @@ from synaptic.runtime import (
     StepRepaired,
     StepRetried,
     StepStarted,
+    StepThought,
     TokenDelta,
 )
 from synaptic.text import one_line, plural, printable, seconds, size
@@ -161,7 +162,7 @@ def started_line(event: StepStarted, step: StepView) -> str:
 
 
 def incident(
-    event: StepRetried | StepContinued | StepRepaired | PromptShortened | ApprovalAsked | ApprovalGiven,
+    event: StepRetried | StepContinued | StepRepaired | StepThought | PromptShortened | ApprovalAsked | ApprovalGiven,
 ) -> str:
     """Return the line for what happens to a step between its start and its end."""
     match event:
@@ -170,6 +171,8 @@ def incident(
             what = f"{retry(event)}{wait}: {one_line(event.error)}"
         case StepContinued():
             what = continuation(event)
+        case StepThought():
+            what = "its text so far was thinking"
         case StepRepaired():
             what = f"asked again: {one_line(event.reason)}"
         case PromptShortened():

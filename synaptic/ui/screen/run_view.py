@@ -18,6 +18,7 @@ from synaptic.runtime import (
     StepRepaired,
     StepRetried,
     StepStarted,
+    StepThought,
     TokenDelta,
 )
 from synaptic.text import one_line
@@ -132,8 +133,8 @@ class RunView:
             self._anew(event.path, f"{retry(event)}: {one_line(event.error)}")
         elif isinstance(event, StepContinued):
             self.get(event.path).remarks.append(continuation(event))
-        elif isinstance(event, StepRepaired):
-            self._anew(event.path, f"asked again: {one_line(event.reason)}")
+        elif isinstance(event, StepRepaired | StepThought):
+            self._anew(event.path, "" if isinstance(event, StepThought) else f"asked again: {one_line(event.reason)}")
         elif isinstance(event, PromptShortened):
             self.get(event.path).remarks.append(shortening(event))
         elif isinstance(event, ApprovalAsked):
@@ -259,6 +260,8 @@ def continuation(event: StepContinued) -> str:
 
 def shortening(event: PromptShortened) -> str:
     """Return ``prompt shortened from 9000 to 3500 tokens (truncate_oldest)``."""
+    if event.how == "server":
+        return f"the server cut the prompt to {event.tokens_after} tokens"
     return f"prompt shortened from {event.tokens_before} to {event.tokens_after} tokens ({event.how})"
 
 

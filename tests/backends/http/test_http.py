@@ -398,10 +398,10 @@ async def test_a_stream_that_ends_within_a_line(tail: bytes, ending: Ending) -> 
             await read_ndjson(server.url)
 
 
-@pytest.mark.parametrize("pieces", [[], sse_events([{"a": 1}], done=False), [b"data: [DONE]"]])
+@pytest.mark.parametrize("pieces", [[], sse_events([{"a": 1}], done=False), [b"data: [DON"]])
 async def test_events_that_end_without_done_are_truncated(pieces: list[bytes]) -> None:
     async with FaultServer(stream(pieces)) as server:
-        with pytest.raises(StreamTruncated, match="without announcing its end"):
+        with pytest.raises(StreamTruncated, match="ended the stream"):
             await read_sse(server.url)
 
 

@@ -258,7 +258,7 @@ NO_THINKING = {"error": '"tiny" does not support thinking'}
         (stream([*ollama_lines(["a"], done=False), b'{"message":{"content":"\xc3']), StreamTruncated),
         (stream([]), StreamTruncated),
         (ollama_reply(["a", "b"], done=False), StreamTruncated),
-        (ollama_reply(["a", "b"], done=False, then=cut), StreamTruncated),
+        (ollama_reply(["x", "y"], done=False, then=cut), StreamTruncated),
         (ollama_reply(["a", "b"], done=False, then=reset), StreamTruncated),
         (ollama_reply(["a", "b"], done=False, then=broken_chunk), ProtocolError),
     ],
@@ -284,7 +284,7 @@ async def test_text_before_a_failure_is_given() -> None:
     async with FaultServer(ollama_reply(["a", "b"], done=False, then=cut)) as server:
         with pytest.raises(StreamTruncated):
             await read(server.url)
-    assert deltas(got) == ["a", "b"]
+    assert deltas(got) == ["x", "y"]
 
 
 async def test_a_missing_model_says_what_to_pull() -> None:
@@ -348,7 +348,7 @@ async def test_cancellation_at_any_step_leaves_nothing(model: str | None, times:
     """Cancelled after each number of steps of the event loop; without a model, also while one is being chosen."""
     before = asyncio.all_tasks()
     script = {
-        "/api/chat": ollama_reply(["a", "b"], done=False, then=hang),
+        "/api/chat": ollama_reply(["x", "y"], done=False, then=hang),
         "/api/tags": tags({"name": "tiny"}),
         "/api/ps": tags(),
     }
@@ -381,7 +381,7 @@ async def test_closing_the_generator_closes_the_connection() -> None:
         OllamaBackend(server.url) as backend,
     ):
         chunks = backend.stream(request())
-        assert await anext(chunks) == Delta("a")
+        assert await anext(chunks) == Delta("x")
         assert server.open_connections == 1
         await chunks.aclose()
         assert not other_tasks(before)

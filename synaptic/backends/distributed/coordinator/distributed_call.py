@@ -18,7 +18,7 @@ from synaptic.errors import (
     StreamFailed,
     StreamTruncated,
 )
-from synaptic.messages import Continued, Finished, Restarted, Timeouts
+from synaptic.messages import Continued, Finished, Restarted, ThoughtSoFar, Timeouts
 from synaptic.waiting import Continuation, Deadline, Departed, Way
 
 if TYPE_CHECKING:
@@ -168,8 +168,10 @@ class DistributedCall:
                     if isinstance(chunk, Finished):
                         yield self._last(chunk)
                         return
-                    new = self._continuation.take(chunk)
-                    if new is not None:
+                    if isinstance(chunk, ThoughtSoFar):
+                        self._continuation.thought_so_far()
+                        yield chunk
+                    elif (new := self._continuation.take(chunk)) is not None:
                         yield new
 
     def _deadline(self, limits: Timeouts, end: float | None) -> Deadline:

@@ -15,7 +15,7 @@ from synaptic.backends.pool.calls.waiter import Waiter
 from synaptic.backends.pool.learned import COLD_LOAD_SECONDS, OutputSizes, prompt_tokens
 from synaptic.backends.pool.node import CallShape, PastError, judge
 from synaptic.errors import BackendError, ModelNotFound
-from synaptic.messages import Continued, Delta, Finished, Restarted
+from synaptic.messages import Continued, Delta, Finished, Restarted, ThoughtSoFar
 from synaptic.models import LastTurn, full_name
 from synaptic.waiting import Continuation, Rules, Way
 
@@ -172,8 +172,8 @@ class PoolCall:
             else:
                 chunk = await attempt.next()
             self._leave_the_budget()
-            while isinstance(chunk, Delta):
-                fresh = self._continuation.take(chunk)
+            while not isinstance(chunk, Finished):
+                fresh = self._taken(chunk)
                 if fresh is not None:
                     yield fresh
                 chunk = await attempt.next()
@@ -184,6 +184,12 @@ class PoolCall:
             self._member = attempt.member
             await attempt.aclose()
         yield last
+
+    def _taken(self, chunk: Delta | ThoughtSoFar) -> Delta | ThoughtSoFar | None:
+        if isinstance(chunk, Delta):
+            return self._continuation.take(chunk)
+        self._continuation.thought_so_far()
+        return chunk
 
     def _send(self, lease: Lease) -> Attempt:
         """Send what is still to be produced to the node of the lease."""
