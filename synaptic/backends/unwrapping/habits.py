@@ -56,9 +56,8 @@ class Habits:
         """
         wider = self._with_room(request, model, context)
         limit = None if wider is request else request.max_tokens
-        goes_on = (
-            bool(request.messages) and request.messages[-1].role == "assistant"
-        )  # a text that broke off is beyond its thinking
+        # A text that broke off and goes on is beyond its thinking.
+        goes_on = bool(request.messages) and request.messages[-1].role == "assistant"
         opened = model in self._opened and request.think is not False and not goes_on
         reply = ReplyFilter(schema=request.schema, opened=opened)
         try:

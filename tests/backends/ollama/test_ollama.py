@@ -258,7 +258,7 @@ NO_THINKING = {"error": '"tiny" does not support thinking'}
         (stream([*ollama_lines(["a"], done=False), b'{"message":{"content":"\xc3']), StreamTruncated),
         (stream([]), StreamTruncated),
         (ollama_reply(["a", "b"], done=False), StreamTruncated),
-        (ollama_reply(["x", "y"], done=False, then=cut), StreamTruncated),
+        (ollama_reply(["a", "b"], done=False, then=cut), StreamTruncated),
         (ollama_reply(["a", "b"], done=False, then=reset), StreamTruncated),
         (ollama_reply(["a", "b"], done=False, then=broken_chunk), ProtocolError),
     ],
@@ -281,7 +281,7 @@ async def test_text_before_a_failure_is_given() -> None:
             async for chunk in backend.stream(request()):
                 got.append(chunk)  # noqa: PERF401 - kept although the loop fails
 
-    async with FaultServer(ollama_reply(["a", "b"], done=False, then=cut)) as server:
+    async with FaultServer(ollama_reply(["x", "y"], done=False, then=cut)) as server:
         with pytest.raises(StreamTruncated):
             await read(server.url)
     assert deltas(got) == ["x", "y"]
@@ -348,7 +348,7 @@ async def test_cancellation_at_any_step_leaves_nothing(model: str | None, times:
     """Cancelled after each number of steps of the event loop; without a model, also while one is being chosen."""
     before = asyncio.all_tasks()
     script = {
-        "/api/chat": ollama_reply(["x", "y"], done=False, then=hang),
+        "/api/chat": ollama_reply(["a", "b"], done=False, then=hang),
         "/api/tags": tags({"name": "tiny"}),
         "/api/ps": tags(),
     }
@@ -377,7 +377,7 @@ async def test_cancellation_at_any_step_leaves_nothing(model: str | None, times:
 async def test_closing_the_generator_closes_the_connection() -> None:
     before = asyncio.all_tasks()
     async with (
-        FaultServer(ollama_reply(["a", "b"], done=False, then=hang)) as server,
+        FaultServer(ollama_reply(["x", "y"], done=False, then=hang)) as server,
         OllamaBackend(server.url) as backend,
     ):
         chunks = backend.stream(request())
