@@ -9,13 +9,15 @@
     │   └── PipelineError          a pipeline, its inputs or its templates
     ├── BackendError               exit 1: one call failed
     │   ├── BackendUnavailable     exit 3: nothing answers there, or it cannot be started
+    │   │   ├── AddressUnusable    not by that address: a certificate, https for http, no address; never retried
     │   │   └── EngineUnavailable  our own engine cannot be installed, fetched or started; never retried
     │   │       ├── DownloadError  the embedded model could not be fetched
     │   │       ├── CoordinatorFailed  a model could not be loaded over its workers, or not be brought back
     │   │       ├── NoPlacement    the workers have no room for a model
     │   │       └── ModelFileError a model's file cannot be read, or llama.cpp would not load it
     │   ├── ModelNotFound          exit 3: the backend answers, but does not have the model
-    │   ├── BackendBusy            503 or 429; retryable
+    │   ├── BackendBusy            503 or 429; retryable, and waited for
+    │   │   ├── BackendNotReady    the server, or the one behind its proxy, is still loading or starting
     │   │   └── PoolSaturated      every node has all the calls it takes, and too many wait, or this one too long
     │   ├── RequestRejected        any other 4xx: the same request would fail again
     │   │   └── ContextOverflow    the prompt does not fit the model's context
@@ -46,7 +48,7 @@ ask again (output). Foreign exceptions are mapped to these at one boundary each,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
@@ -95,6 +97,42 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+class Trouble(StrEnum):
+    """What stands between a call and its answer, where that is known: what a person has to do depends on it.
+
+    :mod:`synaptic.backends.http.meaning` decides which one an answer, or the lack of one, means.
+    """
+
+    NO_ADDRESS = "not an address of a server"
+    CLOSED_HERE = "closed by this program"
+    NO_NAME = "the name does not resolve"
+    NOT_LISTENING = "the connection is refused"
+    NO_ROUTE = "no way to the machine"
+    NO_CONNECTION = "no connection in time"
+    NO_ANSWER = "a connection, and no answer"
+    CERTIFICATE = "a certificate that is not believed"
+    CLIENT_CERTIFICATE = "a certificate is asked for"
+    SPEAKS_HTTP = "https was asked of a server that speaks http"
+    SPEAKS_HTTPS = "http was asked of a server that speaks https"
+    NO_ENCRYPTION = "no agreement on encryption"
+    NOT_HTTP = "not HTTP"
+    NOT_READY = "still loading or starting"
+    GATEWAY = "a proxy that gets no answer of the server behind it"
+    BUSY = "busy"
+    UNAUTHORISED = "credentials are asked for"
+    FORBIDDEN = "access is refused"
+    PROXY_LOGIN = "a proxy asks for credentials"
+    LOGIN_PAGE = "a page to log in at"
+    MOVED = "moved to another address"
+    WEB_PAGE = "a web page"
+    NO_API = "a server without this API"
+    NO_MODEL = "the model is not there"
+    TOO_LARGE = "the request is too large"
+    CONTEXT = "the prompt does not fit the context"
+    REJECTED = "the request is refused"
+    SERVER = "the server failed"
+
+
 class SynapticError(Exception):
     """Root of everything raised on purpose. ``hint`` says what to do about it."""
 
@@ -138,7 +176,9 @@ class PipelineError(UsageError):
 
 
 class BackendError(SynapticError):
-    """One call to a backend failed. ``backend`` and ``node`` say where."""
+    """One call to a backend failed. ``backend`` and ``node`` say where, ``trouble`` why, where that is known."""
+
+    trouble: Trouble | None = None
 
     def __init__(
         self, message: str, *, hint: str | None = None, backend: str | None = None, node: str | None = None
@@ -153,6 +193,12 @@ class BackendUnavailable(BackendError):
 
     exit_code = ExitCode.NO_BACKEND
     retryable = True
+
+
+class AddressUnusable(BackendUnavailable):
+    """Something is there, and cannot be used by that address: asking again would not help until a person acts."""
+
+    retryable = False
 
 
 class EngineUnavailable(BackendUnavailable):
@@ -223,6 +269,10 @@ class BackendBusy(BackendError):
     ) -> None:
         super().__init__(message, hint=hint, backend=backend, node=node)
         self.retry_after = retry_after
+
+
+class BackendNotReady(BackendBusy):
+    """The server is there and still loads its model or starts, or a proxy gets no answer of the server behind it."""
 
 
 class PoolSaturated(BackendBusy):

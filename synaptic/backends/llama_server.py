@@ -25,6 +25,7 @@ from synaptic.backends.unwrapping import Habits
 from synaptic.errors import (
     BackendBusy,
     BackendError,
+    BackendNotReady,
     ConfigError,
     ContextOverflow,
     ProtocolError,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 DEFAULT_NAME = "llama-server"
 ASK_TIMEOUT = 10.0  # seconds for a question that needs no model
-UNAUTHORIZED = 401
 END_SECONDS = 2.0  # for what a server sends behind the reason of the end: its counts, "[DONE]", or nothing at all
 MODEL = ""  # the one that a server serves, in what is remembered of it
 CUT_SHORT = frozenset({"length", "max_tokens", "max_length", "token_limit", "model_length"})
@@ -324,13 +324,15 @@ def from_context(context: BackendContext) -> LlamaServerBackend:
 
 
 async def examine(context: BackendContext) -> list[Finding]:
-    """Return whether the server answers, and what it has loaded."""
+    """Return whether the server answers, and what it has loaded. One that is loading is waited for by the calls."""
     try:
         server = from_context(context)
     except ConfigError as exc:
         return [Finding(DEFAULT_NAME, "missing", exc.message, exc.hint)]
     try:
         names = ", ".join(model.name for model in await server.models())
+    except BackendNotReady as exc:
+        return [Finding(DEFAULT_NAME, "note", exc.message, exc.hint, answers=True)]
     except BackendError as exc:
         return [Finding(DEFAULT_NAME, "missing", exc.message, exc.hint)]
     finally:
@@ -384,8 +386,7 @@ def chat_payload(request: ChatRequest) -> JsonObject:
 
 def read_error(status: int, body: bytes) -> BackendError | None:
     """Return the error that llama-server means by a status and body, where it means more than the status says."""
-    if status == UNAUTHORIZED:
-        return RequestRejected("the server refuses our API key", hint="start it with the same key, or without one")
+    del status
     error = _error_field(body)
     if error.get("type") != "exceed_context_size_error":
         return None

@@ -9,19 +9,28 @@ import asyncio
 import os
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from synaptic.backends.base import Backend, BackendContext, capabilities_of, create_backend
-from synaptic.errors import BackendError, BackendUnavailable, ModelNotFound
-from synaptic.messages import BackendNotice, Reporter, Route
+from synaptic.errors import (
+    AddressUnusable,
+    BackendError,
+    BackendUnavailable,
+    EngineUnavailable,
+    ExitCode,
+    ModelNotFound,
+)
+from synaptic.messages import BackendNotice, Reporter, Route, Timeouts
 from synaptic.models import has_model, pull_hint
+from synaptic.waiting import Patience, WaitNotices, until_ready
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from synaptic.backends.pool import PoolBackend
     from synaptic.settings import Settings
 
+T = TypeVar("T")
 PROBE_SECONDS = 2.0
 
 
@@ -69,10 +78,10 @@ class Routed:
 
 
 async def open_backend(settings: Settings, report: Reporter, environ: Mapping[str, str] | None = None) -> Routed:
-    """Return the backend that serves the calls.
+    """Return the backend that serves the calls. A server that is not ready yet is waited for (``first_token_timeout``).
 
     Raises:
-        BackendUnavailable: If nothing that the row allows answers.
+        BackendUnavailable: If nothing that the row allows answers, or can be used.
         ModelNotFound: If what answers does not have the model.
 
     """
@@ -80,6 +89,10 @@ async def open_backend(settings: Settings, report: Reporter, environ: Mapping[st
     chosen: Routed | None = None
     try:
         chosen = await router.route(table_row(settings))
+    except BackendError as exc:
+        if exc.exit_code is ExitCode.NO_BACKEND:
+            raise
+        raise BackendUnavailable(exc.message, hint=exc.hint, backend=exc.backend, node=exc.node) from exc
     finally:
         for backend in router.opened:
             if chosen is None or backend is not chosen.backend:
@@ -125,7 +138,8 @@ class _Router:
             reason = f"{RoutingRow.NOTHING_NAMED.value}; the Ollama at {address} has no model: the embedded model"
         except BackendError as exc:
             missing = _nothing_serves(self.settings.model, address, exc)
-            reason = f"{RoutingRow.NOTHING_NAMED.value} and no Ollama answers at {address}: the embedded model"
+            what = f"no Ollama answers at {address}" if isinstance(exc, BackendUnavailable) else exc.message
+            reason = f"{RoutingRow.NOTHING_NAMED.value} and {what}: the embedded model"
         backend = self._create("embedded")
         if self.settings.model is not None and not has_model(await backend.models(), self.settings.model):
             raise missing
@@ -179,17 +193,34 @@ class _Router:
         return await self._checked(self._create("distributed"), row.value)
 
     async def _adopted(self, url: str) -> Backend | None:
-        """Return the server at an address if it answers; its owner ends it, not this program."""
+        """Return the server at an address, ``None`` if none is there; its owner ends it, not this program.
+
+        Raises:
+            BackendError: If one is there that cannot be used: a second coordinator beside it would find its workers
+                taken.
+
+        """
         backend = self._create("llama-server", url)
-        try:
+
+        async def probe() -> None:
             async with asyncio.timeout(PROBE_SECONDS):
                 await backend.models()
-        except (BackendError, TimeoutError) as exc:
+
+        try:
+            await self._when_ready(probe, "distributed")
+        except (AddressUnusable, EngineUnavailable):
+            raise
+        except (BackendUnavailable, TimeoutError) as exc:
             reason = exc.message if isinstance(exc, BackendError) else f"nothing came within {PROBE_SECONDS:g} s"
             own = "a coordinator of our own is used"
             self.report(BackendNotice("distributed", f"no server answers at coordinator_url ({reason}): {own}"))
             return None
         return backend
+
+    async def _when_ready(self, ask: Callable[[], Awaitable[T]], backend: str) -> T:
+        """Return what ``ask`` returns, once the server that it asks is ready."""
+        patience = Patience.of(Timeouts(self.settings.first_token_timeout))
+        return await until_ready(ask, patience, WaitNotices(self.report, backend))
 
     async def _pool(self) -> tuple[PoolBackend, list[str]]:
         """Return the pool, and for each node why it cannot serve the model; none if one can."""
@@ -201,7 +232,14 @@ class _Router:
         pool = PoolBackend(self.settings, nodes, report=self.report, environ=self.environ)
         self.opened.append(pool)
         await pool.start()
-        return pool, pool.refusals(self.settings.model)
+
+        async def refusals() -> list[str]:
+            whys = pool.refusals(self.settings.model)
+            if whys and (waits := pool.not_ready()) is not None:
+                raise waits
+            return whys
+
+        return pool, await self._when_ready(refusals, pool.name)
 
     async def _pooled(self, pool: PoolBackend, reason: str) -> Routed:
         names = [member.state.name for member in pool.members.values()]
@@ -214,16 +252,14 @@ class _Router:
         if pool.answers:
             hint = pull_hint(model, pool.model_names(), run="run on one of them")
             return ModelNotFound(f"no node can serve {model or 'a model'} ({reasons})", hint=hint)
-        return BackendUnavailable(
-            f"nothing can serve {model or 'the call'} ({reasons})",
-            hint="start Ollama there (ollama serve), or look at them with: synaptic nodes check",
-        )
+        hint = pool.advice() or "look at them with: synaptic nodes check"
+        return BackendUnavailable(f"nothing can serve {model or 'the call'} ({reasons})", hint=hint)
 
     async def _checked(self, backend: Backend, reason: str) -> Routed:
         """Route calls to ``backend`` unless it says that it cannot serve the model."""
         check = capabilities_of(backend).check
         if check is not None:
-            await check(self.settings.model)
+            await self._when_ready(lambda: check(self.settings.model), backend.name)
         return await self._routed(backend, reason)
 
     async def _routed(self, backend: Backend, reason: str, node: str | None = None) -> Routed:
@@ -234,7 +270,7 @@ class _Router:
         choose = capabilities_of(backend).default_model
         if choose is not None:
             return await choose()
-        models = await backend.models()
+        models = await self._when_ready(backend.models, backend.name)
         return models[0].name if models else None
 
     def _create(self, name: str, url: str | None = None) -> Backend:
@@ -247,5 +283,6 @@ def _nothing_serves(model: str | None, address: str | None, error: BackendError)
     reason = error.message if address is None or address in error.message else f"{address}: {error.message}"
     return BackendUnavailable(
         f"nothing can serve {model or 'the call'} ({reason})",
-        hint="start Ollama (ollama serve), name a node in the settings, or leave the model out to use the embedded one",
+        hint=(error.hint or "start Ollama (ollama serve)")
+        + "; name a node in the settings; or leave the model out to use the embedded one",
     )

@@ -216,7 +216,8 @@ class Settings(Frozen):
         gt=0,
         strict=True,
         allow_inf_nan=False,
-        description="Seconds from a call to its first token; covers loading a cold model.",
+        description="Seconds from a call to its first token; covers loading a cold model, and waiting for a server "
+        "that is not ready yet or busy.",
         examples=[300],
     )
     idle_timeout: float | None = Field(

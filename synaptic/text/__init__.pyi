@@ -17,6 +17,7 @@ from .words import rough_seconds as rough_seconds
 from .words import seconds as seconds
 from .words import size as size
 from .words import whole_seconds as whole_seconds
+from .words import without_subject as without_subject
 from .yaml_positions import YamlDocument as YamlDocument
 from .yaml_positions import parse_yaml as parse_yaml
 from .yaml_positions import read_text as read_text

@@ -91,6 +91,11 @@ def gib(count: float) -> str:
     return f"{value:.1f} GiB" if value >= 1 else f"{value:.2f} GiB"
 
 
+def without_subject(text: str, subject: str) -> str:
+    """Return ``text`` without the ``subject`` that it begins with, for a place that has named it already."""
+    return text.removeprefix(f"{subject} ")
+
+
 def plural(count: int, noun: str) -> str:
     """Return ``1 step``, ``2 steps``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

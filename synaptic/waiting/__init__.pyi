@@ -8,6 +8,9 @@ from .continuation import Way as Way
 from .deadline import Deadline as Deadline
 from .deadline import Deadlines as Deadlines
 from .deadline import in_time as in_time
+from .patience import Patience as Patience
+from .patience import WaitNotices as WaitNotices
+from .patience import until_ready as until_ready
 from .priority_queue import PATIENCE as PATIENCE
 from .priority_queue import PriorityQueue as PriorityQueue
 from .priority_queue import QueueEntry as QueueEntry

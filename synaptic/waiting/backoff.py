@@ -65,6 +65,7 @@ class Rules:
         RETRY: A call that failed with an error that may pass, unless the server names a time itself ("equal jitter").
         SAME_NODE: A call that broke off and that only the same node can serve; ``failovers`` bounds how often.
         EJECTION: A node that failed several calls gets none for so long (Envoy's outlier detection, scaled to a home).
+        NOT_READY: A server that loads its model, or is busy, is asked again; a second late is little beside a load.
         BUSY_PAUSE: A node that answers "busy" at its last place gets no calls for so long.
         PROBE: A node that is down is asked whether it lives. With the 2 s that a probe may take, a node that is back
             is found within 5 s.
@@ -82,6 +83,7 @@ class Rules:
     RETRY: Final = Backoff((0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0), jitter=(0.5, 1.0))
     SAME_NODE: Final = Backoff((0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0))
     EJECTION: Final = Backoff((1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0))
+    NOT_READY: Final = Backoff((0.25, 0.5, 1.0))
     BUSY_PAUSE: Final = Backoff((0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0))
     PROBE: Final = Backoff((0.5, 1.0, 2.0, 3.0), jitter=(0.9, 1.1))
     LISTING: Final = Backoff((5.0,))

@@ -31,7 +31,7 @@ from synaptic.backends.llama_server import (
     short_count,
 )
 from synaptic.errors import (
-    BackendBusy,
+    BackendNotReady,
     BackendUnavailable,
     ConfigError,
     ContextOverflow,
@@ -179,9 +179,9 @@ def error_reply(status: int, **fields: object) -> Behaviour:
             ContextOverflow,
             "the prompt is 6031 tokens, but the context is 4096 tokens",
         ),
-        (error_reply(401, message="Invalid API Key"), RequestRejected, "the server refuses our API key"),
+        (error_reply(401, message="Invalid API Key"), RequestRejected, "it asks for credentials (Invalid API Key)"),
         (error_reply(400, message="bad schema"), RequestRejected, "bad schema"),
-        (error_reply(503, message="Loading model"), BackendBusy, "Loading model"),
+        (error_reply(503, message="Loading model"), BackendNotReady, "Loading model"),
         (error_reply(500, message="out of memory"), ServerError, "out of memory"),
         (html(), ProtocolError, "web page"),
         (respond(400, b"[1, 2]"), RequestRejected, "400"),

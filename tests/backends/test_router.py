@@ -10,7 +10,7 @@ from synaptic.backends.ollama.api import full_name
 from synaptic.backends.pool.backend import PoolBackend
 from synaptic.backends.router import RoutingRow, considered, open_backend, table_row
 from synaptic.backends.scripted import ScriptedBackend
-from synaptic.errors import BackendUnavailable, ConfigError, EngineUnavailable, ModelNotFound, ProtocolError, UsageError
+from synaptic.errors import BackendUnavailable, ConfigError, EngineUnavailable, ModelNotFound, UsageError
 from synaptic.messages import BackendNotice, ModelInfo
 from synaptic.models.names import has_model
 from synaptic.settings.load import Settings
@@ -165,8 +165,9 @@ async def test_the_first_node_alone_says_what_is_wrong_with_it():
     with pytest.raises(BackendUnavailable):
         await opened(Settings(nodes=[{"url": "http://127.0.0.1:9"}], **off))
     async with FaultServer(html()) as server:
-        with pytest.raises(ProtocolError):
+        with pytest.raises(BackendUnavailable, match="web page") as caught:
             await opened(Settings(nodes=[{"url": server.url}], **off))
+        assert "write the address of the Ollama itself" in str(caught.value)
     async with ollama() as server:
         with pytest.raises(ModelNotFound, match="has no model"):
             await opened(Settings(nodes=[{"url": server.url}], **off))

@@ -404,12 +404,14 @@ async def test_a_call_gets_the_layers_that_it_needs_in_their_order(tmp_path: Pat
         "Retrying",
         "Metered",
         "Limited",
+        "Awaiting",
         "Timed",
     ]
-    assert layers(Stacks(Silent(), Settings(retries=0)).of(PLAIN, Bounds(BudgetMeter()))) == ["Timed"]
+    assert layers(Stacks(Silent(), Settings(retries=0)).of(PLAIN, Bounds(BudgetMeter()))) == ["Awaiting", "Timed"]
     assert layers(Stacks(ScriptedBackend(), Settings()).of(PLAIN, Bounds(BudgetMeter()))) == [
         "Fitting",
         "Retrying",
+        "Awaiting",
         "Timed",
     ]
     await stacks.aclose()
@@ -428,9 +430,9 @@ async def test_a_stack_is_remembered_as_long_as_its_run():
 
 async def test_the_number_of_attempts_is_the_steps_else_the_settings():
     for attempts, sent in [(None, 2), (1, 1), (3, 3)]:
-        inner = ScriptedBackend([BackendBusy("busy", retry_after=0.0)] * 5)
+        inner = ScriptedBackend([ServerError("boom")] * 5)
         stack = Stacks(inner, Settings(retries=1)).of(CallPolicy(attempts=attempts), Bounds(BudgetMeter()))
-        with pytest.raises(BackendBusy):
+        with pytest.raises(ServerError):
             await text_of(stack, ask())
         assert len(inner.requests) == sent
 

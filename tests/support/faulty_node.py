@@ -283,6 +283,10 @@ class FaultyNode:
                 raise Refused(500, "llama runner process has terminated: exit status 2")
             case "busy_503":
                 raise Refused(503, BUSY)
+            case "loading":
+                raise Refused(500, "llm server loading model")
+            case "unauthorised":
+                raise Refused(401, "unauthorized")
             case "not_found":
                 raise Refused(404, "model not found")
             case "hang_before_headers":

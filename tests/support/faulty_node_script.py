@@ -21,6 +21,8 @@ Kind: TypeAlias = Literal[
     "ok",
     "error",  # 500 before the headers
     "busy_503",
+    "loading",  # 500: the model is being loaded
+    "unauthorised",  # 401
     "flaky",  # 500 with ``probability``
     "not_found",  # 404: the model is not there
     "slow",  # everything takes ``factor`` times as long

@@ -544,7 +544,7 @@ def test_the_doctor_checks_nodes_and_the_users_model(run, tmp_path: Path):
     assert "problem model: " in outcome.out
     assert outcome.code == 2
     assert alone.code == 1  # the embedded model answers, but what the settings name is missing
-    assert "fix: start it (ollama serve), or correct the address" in alone.out
+    assert "fix: start Ollama (ollama serve), or correct the address" in alone.out
 
 
 def test_the_doctor_without_the_model(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -250,7 +250,7 @@ def test_check_tells_what_is_loaded_where_and_ends_by_how_many_are_well(run: Run
     assert "ok      desk" in both.out
     assert "50 % in video memory" in both.out
     assert "down    gone" in both.out
-    assert "fix: is the server running there?" in gone.out
+    assert "fix: start Ollama (ollama serve), or correct the address" in gone.out
     assert [look["ok"] for look in json.loads(document.out)] == [True, False]
     assert json.loads(document.out)[0]["models"][0]["vram_share"] == 0.5
 

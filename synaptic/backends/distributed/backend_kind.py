@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from synaptic.backends.base import BackendContext, BackendKind, Finding
@@ -14,6 +15,7 @@ from synaptic.backends.distributed.workers import (
     check_workers,
     local_worker_count,
 )
+from synaptic.backends.llama_server import examine as examine_server
 from synaptic.errors import BackendError
 from synaptic.models import open_model
 
@@ -24,17 +26,22 @@ def from_context(context: BackendContext) -> DistributedBackend:
 
 
 async def examine(context: BackendContext) -> list[Finding]:
-    """Return whether an engine is installed, the workers answer, and the model is on this machine."""
+    """Return whether a coordinator is there; else whether an engine is, the workers, and the model on this machine."""
     settings = context.settings
+    findings: list[Finding] = []
+    if settings.coordinator_url is not None:
+        findings = await examine_server(replace(context, url=settings.coordinator_url))
+        if any(finding.answers for finding in findings):
+            return findings
     spoken = None
     try:
         engine = await current_engine()
     except BackendError as exc:
-        findings = [Finding("llama.cpp", "missing", exc.message, exc.hint)]
+        findings.append(Finding("llama.cpp", "missing", exc.message, exc.hint))
     else:
         rpc = engine.facts.rpc_version
         spoken = ProtocolVersion.parse(rpc)
-        findings = [Finding("llama.cpp", "ok", f"{engine.files.directory} speaks RPC {rpc}", answers=True)]
+        findings.append(Finding("llama.cpp", "ok", f"{engine.files.directory} speaks RPC {rpc}", answers=True))
     endpoints = [Endpoint(worker.host, worker.port) for worker in settings.rpc_backends]
     for look in await check_workers(endpoints, engine=spoken):
         if look.well:

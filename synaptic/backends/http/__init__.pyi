@@ -9,8 +9,9 @@ from .client import new_client as new_client
 from .client import post_json as post_json
 from .client import sse as sse
 from .client import stream_request as stream_request
-from .error_map import Origin as Origin
 from .error_map import closed_client as closed_client
+from .error_map import error_in_words as error_in_words
 from .error_map import error_text as error_text
-from .error_map import without_password as without_password
+from .origin import Origin as Origin
+from .origin import without_password as without_password
 from .reply import HttpReply as HttpReply

@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 
 from synaptic.backends.http.access import authorization, checked_headers, tls_context
 from synaptic.backends.http.error_map import (
-    Origin,
     ReadError,
     closed_client,
     error_in_stream,
@@ -27,6 +26,7 @@ from synaptic.backends.http.error_map import (
     not_json,
     status_error,
 )
+from synaptic.backends.http.origin import Origin
 from synaptic.backends.http.reply import HttpReply, HttpxReply
 from synaptic.errors import BackendError, ProtocolError, StreamTruncated
 
@@ -110,6 +110,7 @@ def new_client(
             headers={"accept-encoding": "identity", **checked_headers(headers or {})},
             connect_timeout=connect_timeout,
             tls=tls_context(ca_file, verify=verify) if base_url.startswith("https") else None,
+            has_ca_file=ca_file is not None,
         )
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError) as error:
         raise no_address(error, Origin("http", base_url)) from error
@@ -144,7 +145,7 @@ async def stream_request(
         BackendError: The one that fits, see :mod:`synaptic.errors`.
 
     """
-    origin = Origin(backend, node)
+    origin = _origin(client, path, backend, node)
     with MappedErrors(origin, answered=False) as mapping:
         reply = _reply(client, method, path, json, origin)
         try:
@@ -374,6 +375,12 @@ def _reply(
     return HttpxReply(client, client.build_request(method, path, content=body, headers=headers))
 
 
+def _origin(client: httpx.AsyncClient, path: str, backend: str, node: str) -> Origin:
+    """Return who is asked, and with what: errors say something else to those who have given credentials."""
+    secret = "authorization" in client.headers or bool(client.base_url.userinfo)
+    return Origin(backend, node, path, secret=secret, ca_file=getattr(client, "has_ca_file", False))
+
+
 def _is_web_page(reply: HttpReply) -> bool:
     return reply.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/html"
 
@@ -383,8 +390,7 @@ async def _refuse(reply: HttpReply, origin: Origin, read_error: ReadError | None
     body = await _start_of_body(reply)
     if reply.status_code == OK:
         raise not_json(body, origin)
-    html = _is_web_page(reply)
-    raise status_error(reply.status_code, reply.headers, body, origin, html=html, read_error=read_error)
+    raise status_error(reply.status_code, reply.headers, body, origin, read_error=read_error)
 
 
 async def _start_of_body(reply: HttpReply) -> bytes:

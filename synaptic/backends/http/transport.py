@@ -47,12 +47,23 @@ class NodeClient(httpx.AsyncClient):
 
     Everything that httpx can do works. Our own calls use :meth:`reply`, which knows no redirects, cookies, hooks or
     authentication flows: the headers that the client was made with are all it sends.
+
+    Attributes:
+        has_ca_file: Whether ``tls`` believes other certificates than the system's.
+
     """
 
     def __init__(
-        self, base_url: str, *, headers: Mapping[str, str], connect_timeout: float, tls: ssl.SSLContext | None
+        self,
+        base_url: str,
+        *,
+        headers: Mapping[str, str],
+        connect_timeout: float,
+        tls: ssl.SSLContext | None,
+        has_ca_file: bool = False,
     ) -> None:
         self._to_node = AiohttpTransport(tls)
+        self.has_ca_file = has_ca_file
         super().__init__(
             base_url=base_url,
             headers=headers,

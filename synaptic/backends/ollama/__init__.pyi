@@ -4,6 +4,7 @@ from .api import choose_model as choose_model
 from .api import default_url as default_url
 from .api import is_loopback as is_loopback
 from .api import merge_models as merge_models
+from .api import server_version as server_version
 from .api import trained_context as trained_context
 from .backend import OllamaBackend as OllamaBackend
 from .backend_kind import local_node as local_node

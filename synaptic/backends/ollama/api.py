@@ -20,15 +20,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from synaptic.backends.http import error_text
+from synaptic.backends.http import Origin, error_in_words, error_text
 from synaptic.errors import (
-    BackendBusy,
     BackendError,
     ContextOverflow,
     ModelNotFound,
     ProtocolError,
     RequestRejected,
     StreamFailed,
+    Trouble,
 )
 from synaptic.messages import ChatRequest, Delta, Finished, FinishReason, ModelInfo, Timings, Usage
 from synaptic.models import SUGGESTED_MODEL, full_name, name_key
@@ -141,8 +141,11 @@ def read_line(line: JsonObject, request: ChatRequest, *, model: str, node: str) 
     """
     if line.get("error"):
         text = error_text(json.dumps(line).encode())
-        raise error_for(text, model=model, node=node) or StreamFailed(
-            f"{node} failed in mid-stream: {text}", backend=NAME, node=node
+        waits = error_in_words(text, Origin(NAME, node))
+        raise (
+            error_for(text, model=model, node=node)
+            or waits
+            or StreamFailed(f"{node} failed in mid-stream: {text}", backend=NAME, node=node)
         )
     message = line.get("message")
     done = line.get("done") is True or bool(_text(line.get("done_reason")))
@@ -197,11 +200,9 @@ def finish_reason(line: JsonObject, request: ChatRequest, *, model: str, node: s
 
 
 def status_error(status: int, body: bytes, *, model: str, node: str) -> BackendError | None:
-    """Return Ollama's own meaning of an error's status and body, or ``None``."""
-    text = error_text(body)
-    if status == 404 and "page not found" in text.lower():
-        return RequestRejected(f"{node} has no /api/chat", hint="is it an Ollama server?", backend=NAME, node=node)
-    return error_for(text, model=model, node=node)
+    """Return Ollama's own meaning of an error's status and body, or ``None``: what every server says alike."""
+    del status
+    return error_for(error_text(body), model=model, node=node)
 
 
 def error_for(text: str, *, model: str, node: str) -> BackendError | None:
@@ -212,8 +213,6 @@ def error_for(text: str, *, model: str, node: str) -> BackendError | None:
         return ModelNotFound(
             f"{node} does not have the model {model!r}", hint=f"ollama pull {model}", backend=NAME, node=node
         )
-    if "server busy" in lower or "maximum pending requests" in lower:
-        return BackendBusy(said, backend=NAME, node=node)
     if "more system memory" in lower or "out of memory" in lower:
         hint = "use a smaller model, or a smaller num_ctx"
         return RequestRejected(said, hint=hint, backend=NAME, node=node)
@@ -252,6 +251,27 @@ def trained_context(shown: JsonObject) -> int | None:
 def can_think(shown: JsonObject) -> bool:
     """Tell whether ``/api/show`` names thinking among what a model can do."""
     return "thinking" in _texts(shown.get("capabilities"))
+
+
+def server_version(answer: JsonObject, node: str) -> str:
+    """Return what ``/api/version`` says.
+
+    Raises:
+        ProtocolError: If it says something else: LM Studio, for one, answers 200 to what it does not have.
+
+    """
+    version = answer.get("version")
+    if isinstance(version, str):
+        return version
+    said = error_text(json.dumps(answer).encode()) if answer else ""
+    error = ProtocolError(
+        f"{node} answers, but not as Ollama does" + (f": {said}" if said else ""),
+        hint="is it the address of an Ollama?",
+        backend=NAME,
+        node=node,
+    )
+    error.trouble = Trouble.NO_API
+    raise error
 
 
 def choose_model(installed: Sequence[InstalledModel], memory_bytes: int | None, *, node: str) -> str:

@@ -37,6 +37,7 @@ from synaptic.backends.ollama.api import (
     keep_alive_value,
     merge_models,
     read_line,
+    server_version,
     status_error,
     tool_called,
     trained_context,
@@ -287,11 +288,7 @@ class OllamaBackend:
 
         """
         answer = await get_json(self._http(), "/api/version", backend=NAME, node=self.node, within=within)
-        version = answer.get("version")
-        if not isinstance(version, str):
-            text = f"{self.node} does not say its version"
-            raise ProtocolError(text, hint="is it an Ollama server?", backend=NAME, node=self.node)
-        return version
+        return server_version(answer, self.node)
 
     async def listings(self) -> tuple[JsonObject, JsonObject]:
         """Return ``/api/tags`` and ``/api/ps``; old servers have no ``/api/ps``, which is then empty.

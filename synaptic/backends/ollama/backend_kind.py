@@ -55,9 +55,9 @@ async def examine(context: BackendContext) -> list[Finding]:
             text = f"{look.node.url} answers, but has no model"
             findings.append(Finding(NAME, "missing", text, f"ollama pull {SUGGESTED_MODEL}"))
         else:
-            start = "start it (ollama serve), or correct the address"
-            fix = start if isinstance(look.error, BackendUnavailable) else look.hint or start
-            findings.append(Finding(NAME, "missing" if nodes else "note", look.reason, fix if nodes else None))
+            # Without nodes, an Ollama that is not there is nothing that lacks; one that is there and refuses is.
+            absent = not nodes and isinstance(look.error, BackendUnavailable)
+            findings.append(Finding(NAME, "note" if absent else "missing", look.reason, None if absent else look.hint))
     return findings
 
 

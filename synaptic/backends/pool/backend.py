@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from synaptic.backends.base import Capabilities
 from synaptic.backends.ollama import NAME, InstalledModel, choose_model
 from synaptic.backends.pool.calls import PoolCall, PoolServices, RetryBudget, Sentinel
-from synaptic.backends.pool.dispatch import Dispatcher, Limits
+from synaptic.backends.pool.dispatch import Dispatcher, Limits, said_of
 from synaptic.backends.pool.index import WORTHWHILE, Shortlist
 from synaptic.backends.pool.learned import ContextBook, OutputSizes, Prefixes, chain
 from synaptic.backends.pool.node import (
@@ -28,9 +28,10 @@ from synaptic.backends.pool.node import (
 )
 from synaptic.backends.pool.policy import explain
 from synaptic.backends.pool.warm import Preloader, PreloadRequests
-from synaptic.errors import BackendUnavailable
+from synaptic.errors import BackendBusy, BackendError, BackendUnavailable
 from synaptic.messages import BackendNotice, ChatRequest, ModelInfo, Reporter, ignore_report
 from synaptic.models import full_name, name_key
+from synaptic.waiting import WaitNotices
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from synaptic.settings import NodeSettings, Settings
 
 GIB = 2**30
+LOOK_AT_THEM = "look at them with: synaptic nodes check"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ class PoolBackend:
             sizes=OutputSizes(),
             failovers=options.failovers,
             hedge=options.hedge,
+            waits=WaitNotices(report, NAME),
             bound=self._preloads.call_was_bound,
         )
         self._started: asyncio.Task[None] | None = None
@@ -233,12 +236,23 @@ class PoolBackend:
             if any(member.installed for member in self.members.values()):
                 return []
             return [
-                f"{member.state.name}: {member.health.reason if member.version is None else 'has no model'}"
+                f"{member.state.name} has no model"
+                if member.version is not None
+                else said_of(member.state.name, member.health.reason)
                 for member in self.members.values()
             ]
         return self.dispatcher.refusals(
             CallShape(name_key(model), num_ctx=self._options.num_ctx, asked=full_name(model))
         )
+
+    def not_ready(self) -> BackendBusy | None:
+        """Return what a node says that is down only because it is not ready yet; ``None`` if none is."""
+        troubles = (member.trouble for member in self.members.values())
+        return next((trouble for trouble in troubles if isinstance(trouble, BackendBusy)), None)
+
+    def advice(self) -> str | None:
+        """Return what to do about the nodes that are down, where that is one thing."""
+        return shared_hint([member.trouble for member in self.members.values() if member.trouble is not None])
 
     def prepare(self, request: ChatRequest) -> None:
         """Have the model of a request that will follow loaded where it will be served; returns at once.
@@ -325,8 +339,10 @@ class PoolBackend:
         if not alive:
             if self.answers:
                 return []
-            reasons = "; ".join(f"{member.state.name}: {member.health.reason}" for member in self.members.values())
-            raise BackendUnavailable(f"no node answers ({reasons})", hint="is Ollama running there?", backend=NAME)
+            reasons = "; ".join(said_of(each.state.name, each.health.reason) for each in self.members.values())
+            raise BackendUnavailable(
+                f"no node can be used ({reasons})", hint=self.advice() or LOOK_AT_THEM, backend=NAME
+            )
         merged: dict[str, InstalledModel] = {}
         for entry in (entry for member in alive for entry in member.installed):
             key = name_key(entry.info.name)
@@ -341,6 +357,12 @@ def _member(key: int, node: NodeSettings, settings: Settings, environ: Mapping[s
     memory = None if node.memory_gib is None else int(node.memory_gib * GIB)
     state = NodeState(key, node.name or client.node, limit=node.parallel, cap=node.parallel, memory_bytes=memory)
     return PoolNode(url=client.node, client=client, state=state, health=Health(node.parallel))
+
+
+def shared_hint(errors: Sequence[BackendError]) -> str | None:
+    """Return the hint of several errors if they have one and the same."""
+    hints = {error.hint for error in errors}
+    return hints.pop() if len(hints) == 1 else None
 
 
 def _shortlist(states: Sequence[NodeState]) -> Shortlist | None:

@@ -259,6 +259,10 @@ class Dispatcher:
             if (error := never(waiter.shape, chosen)) is not None:
                 self._refuse(waiter, error)
                 continue
+            if (opens := paused_until(waiter.shape, chosen, now)) is not None:
+                waiter.stranded_at = None
+                again = min(again, opens)
+                continue
             if waiter.stranded_at is None:
                 waiter.stranded_at = max(waiter.since, self._stranded_since.setdefault(waiter.shape.model, now))
             end = waiter.stranded_at + self._limits.recovery
@@ -346,6 +350,13 @@ def never(shape: CallShape, chosen: Pick) -> BackendError | None:
     return ModelNotFound(text, hint=hint, backend=NAME)
 
 
+def paused_until(shape: CallShape, chosen: Pick, now: float) -> float | None:
+    """Return when a node with the model is asked again that is merely busy or not ready; ``None`` if none is."""
+    nodes = (verdict.node for verdict in chosen.verdicts)
+    opens = [node.paused_until for node in nodes if shape.model in node.models and node.paused_until > now]
+    return min(opens, default=None)
+
+
 def all_nodes_down(shape: CallShape, chosen: Pick, seconds: float) -> BackendError:
     """Return the error for a call whose nodes are all down."""
     text = f"no node that has {shape.shown!r} came back within {seconds:g} s ({reasons(chosen)})"
@@ -360,7 +371,12 @@ def reasons(chosen: Pick) -> str:
 def refusals_of(chosen: Pick) -> list[str]:
     """Return for each node why it cannot serve the call."""
     notes = ((one.node.name, one.note or one.why.value) for one in chosen.verdicts)
-    return [note if name in note else f"{name}: {note}" for name, note in notes]
+    return [said_of(name, note) for name, note in notes]
+
+
+def said_of(name: str, note: str) -> str:
+    """Return what is said of a node, with its name once."""
+    return note if name in note else f"{name}: {note}"
 
 
 def saturated(what: str, wait: float) -> PoolSaturated:

@@ -9,6 +9,7 @@ Fitting        each model has a context of its own, and a prompt that does not f
 Retrying       each attempt is a request like the first
 Metered        each request counts
 Limited        while a call waits for its place, no bound on time runs
+Awaiting       a server that loads its model is waited for, within the bounds of the call, and at no attempt's cost
 Timed          what is left is the backend's time
 =============  =====================================================================================================
 """

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from synaptic.errors import (
+    AddressUnusable,
     BackendBusy,
     BackendError,
     BackendUnavailable,
@@ -99,8 +100,8 @@ class Retrying(BackendWrapper):
             await asyncio.sleep(restart.delay)
 
     def _may_pass(self, error: BackendError) -> bool:
-        """Return whether to ask again. An engine that cannot be started stays so, whatever the step names."""
-        if self._causes is None or isinstance(error, EngineUnavailable):
+        """Return whether to ask again. What lasts until a person acts lasts, whatever the step names."""
+        if self._causes is None or isinstance(error, (EngineUnavailable, AddressUnusable)):
             return error.retryable
         return isinstance(error, self._causes)
 

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 from synaptic import paths
 from synaptic.backends import capabilities_of
 from synaptic.messages import Reporter, ignore_report
+from synaptic.runtime.policies.awaiting import Awaiting
 from synaptic.runtime.policies.budget import BudgetMeter, Metered
 from synaptic.runtime.policies.call_cache import Cached, CallCache
 from synaptic.runtime.policies.fallback import FallingBack
@@ -47,7 +48,7 @@ class _Served:
     """A backend, the place where it serves, and how many calls it takes at once there.
 
     Attributes:
-        timed: The backend, with its calls bounded in time.
+        timed: The backend, with its calls bounded in time, and waited for while it is not ready.
 
     """
 
@@ -67,7 +68,7 @@ class Stacks:
         capacity: Calls that ``backend`` takes at once, where it was sized for this session; else it says so itself.
         node: Where it serves, where it does not say so itself: calls to one place share its capacity.
         open_backend: Makes a backend that a step names; it is asked once for each name.
-        report: Hears of trouble with the cache.
+        report: Hears of trouble with the cache, and of servers that are waited for.
         cache_file: Where replies are kept; ``None`` is the user's cache.
 
     """
@@ -89,7 +90,7 @@ class Stacks:
         self._cache_file = cache_file
         self._cache: CallCache | None = None
         self._slots = Slots()
-        self._routed = _served(backend, node, capacity)
+        self._routed = _served(backend, report, node, capacity)
         self._opened: dict[str, _Served] = {}
         # A run's stacks end with its bounds.
         self._stacks: WeakKeyDictionary[Bounds, dict[CallPolicy, Backend]] = WeakKeyDictionary()
@@ -146,7 +147,7 @@ class Stacks:
         served = self._opened.get(name)
         if served is None:
             backend = self._open_backend(name)
-            served = self._opened[name] = _served(backend)
+            served = self._opened[name] = _served(backend, self._report)
         return served
 
     def _places(self, served: _Served, bounds: Bounds) -> Places:
@@ -164,10 +165,10 @@ class Stacks:
         return self._cache
 
 
-def _served(backend: Backend, node: str | None = None, capacity: int | None = None) -> _Served:
+def _served(backend: Backend, report: Reporter, node: str | None = None, capacity: int | None = None) -> _Served:
     can = capabilities_of(backend)
     return _Served(
-        timed=backend if can.keeps_deadlines else Timed(backend),
+        timed=backend if can.keeps_deadlines else Awaiting(Timed(backend), report),
         backend=backend,
         node=node or can.place or backend.name,
         capacity=can.capacity if capacity is None else capacity,

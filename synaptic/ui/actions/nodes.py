@@ -59,9 +59,12 @@ def show_settings(voice: Voice, loaded: LoadedSettings, environ: Mapping[str, st
 
 
 def show_statuses(voice: Voice, statuses: Sequence[NodeStatus], width: int | None = None) -> None:
-    """Print the table of how nodes stand."""
+    """Print the table of how nodes stand, and what to do about those that are of no use."""
     headers, rows = status_table(statuses, width)
     voice.table(rows, headers)
+    for status in statuses:
+        if status.hint:
+            voice.note(f"{status.name}: {status.hint}")
 
 
 async def check(
@@ -248,5 +251,5 @@ def _refuse_useless(inspection: Inspection) -> None:
         return
     if isinstance(error, ConfigError):
         raise error
-    hint = f"{error.hint or 'start Ollama there'} (--no-check adds it all the same)"
+    hint = f"{error.hint} (--no-check adds it all the same)" if error.hint else "--no-check adds it all the same"
     raise BackendUnavailable(f"nothing was added: {error.message}", hint=hint, node=inspection.node.url) from error

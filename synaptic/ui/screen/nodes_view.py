@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len
 
-from synaptic.text import latency, one_line, plural, printable, seconds, size
+from synaptic.text import latency, one_line, plural, printable, seconds, size, without_subject
 from synaptic.ui.screen.output import table_lines
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def check_lines(inspection: Inspection) -> Iterator[str]:
     word = "ok" if inspection.well else "down" if inspection.version is None else "problem"
     name = f"{node.name} ({node.url})" if node.name else node.url
     facts = [
-        inspection.reason,
+        without_subject(inspection.reason, node.url),
         f"Ollama {inspection.version}" if inspection.version else "",
         plural(len(inspection.models), "model") if inspection.models else "",
         f"answers in {latency(inspection.seconds)}" if inspection.seconds is not None else "",

@@ -47,6 +47,7 @@ from synaptic.backends.http.error_map import Origin, error_text, retry_after_sec
 from synaptic.errors import (
     BackendBusy,
     BackendError,
+    BackendNotReady,
     BackendUnavailable,
     ContextOverflow,
     ModelNotFound,
@@ -250,8 +251,9 @@ async def test_a_server_that_hangs_is_left_in_time(behaviour: Any) -> None:
         (422, {"error": "bad"}, RequestRejected),
         (429, {"error": "slow down"}, BackendBusy),
         (500, {"error": "boom"}, ServerError),
-        (502, {"error": "boom"}, ServerError),
-        (503, {"error": {"message": "Loading model", "type": "unavailable_error"}}, BackendBusy),
+        (502, {"error": "boom"}, BackendNotReady),
+        (503, {"error": {"message": "Loading model", "type": "unavailable_error"}}, BackendNotReady),
+        (503, {"error": "no time"}, BackendBusy),
     ],
 )
 async def test_statuses(status: int, body: dict[str, Any], kind: type[BackendError]) -> None:
@@ -266,7 +268,10 @@ async def test_statuses(status: int, body: dict[str, Any], kind: type[BackendErr
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(200, ProtocolError), (302, ProtocolError), (404, ProtocolError), (502, ServerError), (503, BackendBusy)],
+    [
+        *((200, ProtocolError), (302, ProtocolError), (404, RequestRejected)),
+        *((500, ServerError), (502, BackendNotReady), (503, BackendNotReady)),
+    ],
 )
 async def test_a_web_page_instead_of_json(status: int, kind: type[BackendError]) -> None:
     async with FaultServer(html(status)) as server:

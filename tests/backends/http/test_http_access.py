@@ -4,75 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import shutil
-import ssl
-import subprocess
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from fault_server import FaultServer, json_reply, read_request
+from certificates import Certificate, https_server, needs_openssl, self_signed
+from fault_server import FaultServer, json_reply
 
 from synaptic.backends.http.client import authorization, get_json, new_client, post_json
 from synaptic.errors import BackendUnavailable, ConfigError
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
-
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     """Return a certificate for 127.0.0.1 that signs itself, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    files = folder / "certificate.pem", folder / "key.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=node"),
-            *("-addext", "subjectAltName=IP:127.0.0.1", "-out", str(files[0]), "-keyout", str(files[1])),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    return files
-
-
-@asynccontextmanager
-async def https_server(certificate: tuple[Path, Path]) -> AsyncIterator[str]:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*certificate)
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                request = await read_request(reader)
-                if request.path == "/hang":
-                    await reader.read()
-                writer.write(b'HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{"ok":true}')
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    try:
-        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 @needs_openssl
-async def test_a_node_with_its_own_authority(certificate: tuple[Path, Path]) -> None:
+async def test_a_node_with_its_own_authority(certificate: Certificate) -> None:
     async with https_server(certificate) as url, new_client(url, ca_file=certificate[0]) as client:
         for _ in range(2):
             assert await post_json(client, "/x", {}, backend="test", node=url) == {"ok": True}
 
 
 @needs_openssl
-async def test_a_certificate_that_nobody_vouches_for(certificate: tuple[Path, Path]) -> None:
+async def test_a_certificate_that_nobody_vouches_for(certificate: Certificate) -> None:
     async with https_server(certificate) as url:
         async with new_client(url) as client:
             with pytest.raises(BackendUnavailable, match=r"no secure connection to https://.*(?i:certificate)"):
@@ -82,7 +38,7 @@ async def test_a_certificate_that_nobody_vouches_for(certificate: tuple[Path, Pa
 
 
 @needs_openssl
-async def test_a_certificate_for_another_name(certificate: tuple[Path, Path]) -> None:
+async def test_a_certificate_for_another_name(certificate: Certificate) -> None:
     async with https_server(certificate) as url:
         other = url.replace("127.0.0.1", "localhost")
         async with new_client(other, ca_file=certificate[0]) as client:
@@ -91,7 +47,7 @@ async def test_a_certificate_for_another_name(certificate: tuple[Path, Path]) ->
 
 
 @needs_openssl
-async def test_cancelled_over_tls_at_any_step(certificate: tuple[Path, Path]) -> None:
+async def test_cancelled_over_tls_at_any_step(certificate: Certificate) -> None:
     """An orderly end of TLS would wait for the server, which may have stopped."""
     async with https_server(certificate) as url:
         async with new_client(url, ca_file=certificate[0]) as client:

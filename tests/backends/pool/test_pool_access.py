@@ -206,7 +206,7 @@ async def test_a_node_that_asks_for_credentials_says_which_setting_is_missing_or
         without = await inspect_node(node(url=server.url), {})
         wrong = await inspect_node(node(url=server.url, token_env="T"), {"T": SECRET})
     assert "token_env" in str(without.hint)
-    assert "does not take the node's secret" in str(wrong.hint)
+    assert "what the variable or the file of the node's secret holds" in str(wrong.hint)
     assert SECRET not in wrong.reason
 
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from synaptic.backends.pool.calls.attempt import Attempt
 from synaptic.backends.pool.calls.hedging import first_of_two
+from synaptic.backends.pool.calls.node_wait import NodeWait
 from synaptic.backends.pool.calls.sentinel import SUSPICIOUS_SILENCE, SilentCall
 from synaptic.backends.pool.calls.waiter import Waiter
 from synaptic.backends.pool.learned import COLD_LOAD_SECONDS, OutputSizes, prompt_tokens
 from synaptic.backends.pool.node import CallShape, PastError, judge
-from synaptic.errors import BackendError, ModelNotFound
+from synaptic.errors import BackendBusy, BackendError, ModelNotFound
 from synaptic.messages import Continued, Delta, Finished, Restarted, ThoughtSoFar
 from synaptic.models import LastTurn, full_name
 from synaptic.waiting import Continuation, Rules, Way
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from synaptic.backends.pool.learned import ContextBook, Prefixes
     from synaptic.backends.pool.node import CallFailure, ModelState, PoolNode, Watch
     from synaptic.messages import ChatRequest, Chunk
+    from synaptic.waiting import WaitNotices
 
 THINKS, NO_NEEDS = frozenset({"thinking"}), frozenset[str]()
 
@@ -53,6 +55,7 @@ class PoolServices:
     sizes: OutputSizes
     failovers: int
     hedge: bool
+    waits: WaitNotices
     bound: Callable[[], None]
 
 
@@ -85,6 +88,7 @@ class PoolCall:
             asked=full_name(request.model or model),
         )
         self._waiter = Waiter(self._shape, priority=request.priority, rank=request.rank, tag=request.tag)
+        self._wait = NodeWait(request.timeouts, pool.waits, came=asyncio.get_running_loop().time())
         self._end: float | None = None
         self._sent = 0
         self._refusals = 0
@@ -125,6 +129,7 @@ class PoolCall:
                 lease.release()  # idempotent: the call may have ended between two nodes
             pool.budget.active -= 1
             self._leave_the_budget()
+            self._wait.close(asyncio.get_running_loop().time())
 
     async def _first_lease(self) -> Lease:
         """Wait for a node; a model that none is known to have may have been fetched since they were last asked."""
@@ -172,6 +177,7 @@ class PoolCall:
             else:
                 chunk = await attempt.next()
             self._leave_the_budget()
+            self._wait.served(attempt.member, attempt.first_at or 0.0)
             while not isinstance(chunk, Finished):
                 fresh = self._taken(chunk)
                 if fresh is not None:
@@ -203,8 +209,8 @@ class PoolCall:
 
     def _deadline(self, member: PoolNode, lease: Lease) -> SilentCall:
         """Return the bounds of what is now asked of the node of the lease; the whole call's begins with the first."""
-        limits = self._request.timeouts
         now = asyncio.get_running_loop().time()
+        limits = self._wait.left(now)
         if self._end is None and limits.total is not None:
             self._end = now + limits.total
         state = lease.node.models.get(self._model)
@@ -256,10 +262,17 @@ class PoolCall:
             failure = replace(failure, delivered=True)  # whatever it says now, it had begun
         self._leave_the_budget()
         self._hold_to_account(member, failure)
+        if failure.down:
+            member.trouble = error
         key = member.state.key
+        now = asyncio.get_running_loop().time()
+        if isinstance(error, BackendBusy) and not failure.delivered:
+            self._wait.refused(member, error, now, alone=self._is_last(key))
+            return failure
         self._sent += failure.delivered
         self._refusals += not failure.delivered
-        now = asyncio.get_running_loop().time()
+        if failure.lasting and not self._could_be_tried_elsewhere(key):
+            raise error
         if failure.blame == "model" and not self._could_be_served_elsewhere(key, now):
             raise error
         if not failure.elsewhere or self._sent > pool.failovers or self._refusals > MOST_REFUSALS:
@@ -279,7 +292,8 @@ class PoolCall:
             state.refused_until, state.refused_why = now + Rules.REFUSED_MODEL.longest, failure.why
             pool.watch.doubted(member)
         elif failure.blame == "busy":
-            member.health.busy(now, failure.retry_after)
+            member.health.busy(now, failure.retry_after, starting=failure.starting)
+            pool.watch.paused()
         elif failure.blame == "node":
             member.health.failed(failure, now, last_candidate=self._is_last(node.key))
             pool.prefixes.forget(node.key)
@@ -331,6 +345,14 @@ class PoolCall:
         """Return whether another node has the model, and is not known to refuse it; it may be down for now."""
         states = (member.state.models.get(self._model) for other, member in self._pool.members.items() if other != key)
         return any(state is not None and state.refused_until <= now for state in states)
+
+    def _could_be_tried_elsewhere(self, key: int) -> bool:
+        """Return whether there is another node with the model that has not failed this call; it may be down for now."""
+        return any(
+            self._model in member.state.models
+            for other, member in self._pool.members.items()
+            if other != key and other not in self._shape.tried
+        )
 
     def _is_last(self, key: int) -> bool:
         """Return whether no other node could serve the call now."""

@@ -9,6 +9,7 @@ from typing import Literal
 from synaptic.errors import (
     BackendBusy,
     BackendError,
+    BackendNotReady,
     BackendUnavailable,
     CallTimeout,
     ContextOverflow,
@@ -18,6 +19,7 @@ from synaptic.errors import (
     RequestRejected,
     ServerError,
     StreamError,
+    Trouble,
 )
 
 Blame = Literal["node", "model", "busy", "call"]
@@ -31,13 +33,35 @@ _CANNOT_LOAD = re.compile(
 )
 """How Ollama says that a model cannot be loaded on this machine (``server/sched.go``, ``llm/server.go``)."""
 
-_NO_OLLAMA = re.compile(r"answered (?:401|403)\b|has no /api/")
-"""Rejections of every call, whatever it asks for: no credentials, or no such route. A probe tells when that is over."""
-
-_NEVER_SENT = re.compile(
-    r"nothing answers at|does not resolve|no secure connection|is no address of a server|closed by this program"
+_NEVER_SENT = frozenset(
+    {
+        Trouble.NO_ADDRESS,
+        Trouble.CLOSED_HERE,
+        Trouble.NO_NAME,
+        Trouble.NOT_LISTENING,
+        Trouble.NO_ROUTE,
+        Trouble.NO_CONNECTION,
+        Trouble.CERTIFICATE,
+        Trouble.SPEAKS_HTTP,
+        Trouble.NO_ENCRYPTION,
+    }
 )
-"""How :mod:`synaptic.backends.http.error_map` words what happens before a request is sent."""
+"""What happens before a request is sent."""
+
+_REFUSES_ALL = frozenset(
+    {
+        Trouble.UNAUTHORISED,
+        Trouble.FORBIDDEN,
+        Trouble.PROXY_LOGIN,
+        Trouble.LOGIN_PAGE,
+        Trouble.MOVED,
+        Trouble.WEB_PAGE,
+        Trouble.NO_API,
+        Trouble.SPEAKS_HTTPS,
+        Trouble.CLIENT_CERTIFICATE,
+    }
+)
+"""Refusals of every call, whatever it asks for, until a person acts. A probe tells when that is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +76,8 @@ class CallFailure:
         elsewhere: Whether it is worth trying another node.
         why: In words.
         retry_after: Seconds, where the server named them.
+        starting: Of a busy node: it is not ready yet, and will have all its places once it is.
+        lasting: Whether the node would refuse the same call again.
 
     """
 
@@ -61,6 +87,8 @@ class CallFailure:
     elsewhere: bool
     why: str
     retry_after: float | None = None
+    starting: bool = False
+    lasting: bool = False
 
 
 def judge(error: BackendError) -> CallFailure:
@@ -69,18 +97,25 @@ def judge(error: BackendError) -> CallFailure:
     match error:
         case BackendBusy():
             return CallFailure(
-                "busy", down=False, delivered=False, elsewhere=True, why=why, retry_after=error.retry_after
+                "busy",
+                down=False,
+                delivered=False,
+                elsewhere=True,
+                why=why,
+                retry_after=error.retry_after,
+                starting=isinstance(error, BackendNotReady),
             )
+        case BackendError() if error.trouble in _REFUSES_ALL:
+            return CallFailure("node", down=True, delivered=False, elsewhere=True, why=why, lasting=True)
         case BackendUnavailable():
-            return CallFailure("node", down=True, delivered=_NEVER_SENT.search(why) is None, elsewhere=True, why=why)
+            sent = error.trouble not in _NEVER_SENT
+            return CallFailure("node", down=True, delivered=sent, elsewhere=True, why=why)
         case ModelNotFound():
             return CallFailure("model", down=False, delivered=False, elsewhere=True, why=why)
         case ContextOverflow() | CallTimeout():
             return CallFailure("call", down=False, delivered=True, elsewhere=False, why=why)
         case ServerError() | StreamError() | RequestRejected() if _CANNOT_LOAD.search(why):
             return CallFailure("model", down=False, delivered=True, elsewhere=True, why=why)
-        case RequestRejected() if _NO_OLLAMA.search(why):
-            return CallFailure("node", down=True, delivered=False, elsewhere=True, why=why)
         case ServerError() | ProtocolError() | StreamError() | EngineCrashed():
             return CallFailure("node", down=False, delivered=True, elsewhere=True, why=why)
         case _:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from synaptic.backends.pool.node.failures import CallFailure
     from synaptic.backends.pool.node.state import NodeState
     from synaptic.backends.pool.node.status import NodeCondition
+    from synaptic.waiting import Backoff
 
 STRIKES = 3
 FORGIVEN_AFTER = 60.0
@@ -49,12 +50,14 @@ class Health:
     Attributes:
         reason: Why it is not up; "" if it is.
         down_since: Since when it has got no calls; ``None`` while it gets some.
+        busy_since: Since when it has refused every call because it is busy or not ready; ``None`` if it does not.
 
     """
 
     def __init__(self, limit: int, *, rng: random.Random | None = None) -> None:
         self.reason = NOT_ASKED
         self.down_since: float | None = None
+        self.busy_since: float | None = None
         self._limit = limit
         self._cap = limit
         self._rng = rng or random.Random()  # noqa: S311  (jitter, not a secret)
@@ -67,6 +70,7 @@ class Health:
         self._warm_since = 0.0
         self._paused_until = 0.0
         self._pauses = 0
+        self._starting = False
         self._last_busy = float("-inf")
         self._calm = 0
 
@@ -100,19 +104,29 @@ class Health:
         self._eject(now, failure.why)
         return True
 
-    def busy(self, now: float, retry_after: float | None = None) -> bool:
-        """Take a 503 or 429 in; return whether the node stands otherwise now."""
+    def busy(self, now: float, retry_after: float | None = None, *, starting: bool = False) -> bool:
+        """Take a 503 or 429 in; return whether the node stands otherwise now.
+
+        A node that is ``starting`` will have all its places once it is ready, so it loses none, and is asked often.
+        """
         self._tick(now)
+        if self.busy_since is None:
+            self.busy_since = now
+        self._starting = starting
+        if starting:
+            return self._pause(now, Rules.NOT_READY, retry_after)
         self._last_busy, self._calm = now, 0
         had_several = self._cap > 1 and not self._pauses and self._condition != "trying"
         self._cap = max(1, self._cap - 1)
         if had_several and retry_after is None:
             return True
+        return self._pause(now, Rules.BUSY_PAUSE, retry_after)
+
+    def _pause(self, now: float, rule: Backoff, retry_after: float | None) -> bool:
         if now < self._paused_until:
             return False
         self._pauses += 1
-        rule = Rules.BUSY_PAUSE
-        self._paused_until = now + min(rule.longest, max(rule.delay(self._pauses), retry_after or 0.0))
+        self._paused_until = now + max(rule.delay(self._pauses), min(retry_after or 0.0, Rules.BUSY_PAUSE.longest))
         return True
 
     def succeeded(self, now: float) -> bool:
@@ -120,6 +134,7 @@ class Health:
         self._tick(now)
         changed = self._strikes > 0
         self._strikes = 0
+        self.busy_since = None
         if self._pauses:
             self._pauses, self._paused_until, changed = 0, 0.0, True
         if self._condition == "trying":
@@ -159,11 +174,15 @@ class Health:
         if state.limit != self._limit:
             self._cap = min(max(1, self._cap + state.limit - self._limit), state.limit)
             self._limit = state.limit
-        state.trust, state.why_closed = 1.0, ""
+        state.trust, state.why_closed, state.paused_until = 1.0, "", self._paused_until
         if self._condition in {"down", "unknown"}:
             state.cap, state.why_closed = 0, self.reason
         elif now < self._paused_until:
-            state.cap, state.why_closed = 0, f"answers that it is busy; asked again in {self._paused_until - now:.1f} s"
+            how = "not ready yet" if self._starting else "busy"
+            state.cap, state.why_closed = (
+                0,
+                f"answers that it is {how}; asked again in {self._paused_until - now:.1f} s",
+            )
         elif self._condition == "trying" or self._pauses:
             state.cap = 1
         elif self._condition == "warming":

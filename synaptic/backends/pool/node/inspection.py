@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synaptic.backends.http import get_json, new_client
+from synaptic.backends.ollama import NAME, server_version
 from synaptic.backends.pool.node.credentials import access_notices, certificates, node_headers
 from synaptic.backends.pool.node.facts import read_facts
 from synaptic.backends.pool.node.status import ModelStatus, NodeStatus
-from synaptic.errors import BackendError, BackendUnavailable, ConfigError
+from synaptic.errors import BackendError, ConfigError
 from synaptic.models import name_key
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import httpx
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 5.0
 CONCURRENCY = 64
-
-_BACKEND = "ollama"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +88,7 @@ class Inspection:
             errors=0,
             last_error="",
             reason=self.reason,
+            hint=self.hint or "",
         )
 
 
@@ -118,17 +118,14 @@ async def inspect_node(node: NodeSettings, environ: Mapping[str, str]) -> Inspec
     except (BackendError, ConfigError) as exc:
         return Inspection(node=node, error=exc, notices=notices)
     seconds, version = None, None
-    refused: list[int] = []
     async with aclosing(client):
         try:
             began = time.perf_counter()
-            version = _version(await _get(client, node, "/api/version", refused), node)
+            version = server_version(await _get(client, node, "/api/version"), node.url)
             seconds = time.perf_counter() - began
-            tags, loaded = await _get(client, node, "/api/tags", refused), await _get(client, node, "/api/ps", refused)
+            tags, loaded = await _get(client, node, "/api/tags"), await _get(client, node, "/api/ps")
         except BackendError as exc:
-            return Inspection(
-                node=node, seconds=seconds, version=version, error=_advised(exc, node, refused), notices=notices
-            )
+            return Inspection(node=node, seconds=seconds, version=version, error=exc, notices=notices)
     return Inspection(node=node, seconds=seconds, version=version, models=model_statuses(tags, loaded), notices=notices)
 
 
@@ -155,32 +152,5 @@ def _model(info: ModelInfo, running: LoadedModel | None) -> ModelStatus:
     )
 
 
-async def _get(client: httpx.AsyncClient, node: NodeSettings, path: str, refused: list[int]) -> JsonObject:
-    """Return what is at ``path``; a status other than 200 is noted in ``refused``."""
-
-    def note_status(status: int, body: bytes) -> None:
-        del body
-        refused.append(status)
-
-    return await get_json(client, path, backend=_BACKEND, node=node.url, within=ANSWER_SECONDS, read_error=note_status)
-
-
-def _version(reply: JsonObject, node: NodeSettings) -> str:
-    version = reply.get("version")
-    if isinstance(version, str):
-        return version
-    raise BackendUnavailable(
-        f"{node.url} answers, but not as Ollama does", hint="is it the address of an Ollama?", node=node.url
-    )
-
-
-def _advised(error: BackendError, node: NodeSettings, refused: Container[int]) -> BackendError:
-    """Return the error with what to do about it in the settings, where it is for those to do."""
-    if 401 in refused or 403 in refused:
-        has_secret = node.token_env or node.token_file or node.username
-        error.hint = (
-            "it does not take the node's secret; check what the variable or the file holds"
-            if has_secret
-            else "it asks for credentials; give the node token_env, token_file, or username and password_env"
-        )
-    return error
+async def _get(client: httpx.AsyncClient, node: NodeSettings, path: str) -> JsonObject:
+    return await get_json(client, path, backend=NAME, node=node.url, within=ANSWER_SECONDS)

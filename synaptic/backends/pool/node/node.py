@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from synaptic.backends.ollama import InstalledModel, OllamaBackend
     from synaptic.backends.pool.node.health import Health
     from synaptic.backends.pool.node.state import NodeState
+    from synaptic.errors import BackendError
 
 KEPT_ERRORS = 20
 
@@ -32,6 +33,7 @@ class PoolNode:
         identity: What two addresses of one machine have in common, once it was asked.
         checked_at: When its facts were last read, by the clock of the event loop; 0 for never.
         installed: Its models, as it lists them.
+        trouble: Why it is down, as the last probe or call said; ``None`` once it has answered.
         served: Calls that it has completed.
         errors: Failures since the start.
     """
@@ -44,6 +46,7 @@ class PoolNode:
     identity: str | None = None
     checked_at: float = 0.0
     installed: tuple[InstalledModel, ...] = ()
+    trouble: BackendError | None = None
     served: int = 0
     errors: int = 0
     history: deque[PastError] = field(default_factory=lambda: deque(maxlen=KEPT_ERRORS))

@@ -16,8 +16,9 @@ from synaptic.backends.pool.node.facts import read_facts, read_shown, update
 from synaptic.backends.pool.node.failures import judge
 from synaptic.backends.pool.node.identity import own_addresses, place_of, twins
 from synaptic.backends.pool.node.reload import Reloads
-from synaptic.errors import BackendError
+from synaptic.errors import BackendError, RequestRejected, Trouble
 from synaptic.messages import BackendNotice
+from synaptic.text import without_subject
 from synaptic.waiting import Rules
 
 if TYPE_CHECKING:
@@ -127,6 +128,10 @@ class Watch:
         self._used_at = self._now()
         self._announce(member)
         self._records[member.state.key].listing_due = True
+        self._wake.set()
+
+    def paused(self) -> None:
+        """Take note that a node gets no calls for a moment: it is to be opened again in time."""
         self._wake.set()
 
     def loaded(self, member: PoolNode, model: str, *, num_ctx: int | None, cold: bool) -> None:
@@ -276,14 +281,16 @@ class Watch:
         try:
             member.version = await self._version(member)
         except BackendError as exc:
-            if judge(exc).blame != "call":
-                self._lost(member, exc.message)
+            knows_no_versions = isinstance(exc, RequestRejected) and exc.trouble is Trouble.NO_API
+            if judge(exc).blame != "call" and not knows_no_versions:
+                self._lost(member, exc)
                 return False
-            member.version = member.version or ""  # a server that knows no versions lives all the same
+            # It lives all the same; whether it is an Ollama, its listing tells.
         return True
 
-    def _lost(self, member: PoolNode, why: str) -> None:
-        now = self._now()
+    def _lost(self, member: PoolNode, error: BackendError) -> None:
+        now, why = self._now(), error.message
+        member.trouble = error
         changed = member.health.silent(now, why)
         member.health.apply(member.state, now)
         self._announce(member)
@@ -317,11 +324,12 @@ class Watch:
         except BackendError as exc:
             record.missed_at = self._now()
             if not member.checked_at:
-                self._lost(member, exc.message)
+                self._lost(member, exc)
             return None
         now = self._now()
         facts = read_facts(tags, ps)
         member.installed, member.checked_at, record.missed_at = facts.installed, now, None
+        member.trouble, member.version = None, member.version or ""
         update(member.state, facts, now)
         return facts
 
@@ -378,7 +386,8 @@ class Watch:
         condition = member.health.condition(now)
         if condition == "down" and record.down_since is None:
             record.down_since = now
-            self._say(f"node {member.state.name} is down: {member.health.reason}", warning=True)
+            why = without_subject(member.health.reason, member.url)
+            self._say(f"node {member.state.name} is down: {why}", warning=True)
         elif condition in {"up", "warming"} and record.down_since is not None:
             self._say(f"node {member.state.name} is back after {now - record.down_since:.0f} s")
             record.down_since = None

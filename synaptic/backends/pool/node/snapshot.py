@@ -41,6 +41,7 @@ def node_status(member: PoolNode, queued: Mapping[str, int], now: float) -> Node
         errors=member.errors,
         last_error=member.history[-1].message if member.history else "",
         reason="" if condition == "up" else state.why_closed or health.reason,
+        hint=member.trouble.hint or "" if member.trouble is not None and condition != "up" else "",
         probe_in=None if probe is None else max(0.0, probe - now),
     )
 

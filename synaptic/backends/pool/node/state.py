@@ -76,6 +76,7 @@ class NodeState:
         limit: Calls at once, as configured.
         cap: Calls at once, as of now: never above ``limit``; 0 while the node gets none.
         why_closed: Why ``cap`` is 0.
+        paused_until: When it is asked again that said that it is busy or not ready; past for every other node.
         trust: Of a node that has just come back, below 1: its expected times are divided by it (slow start).
         in_flight: Calls that it has now.
         ends: When they are expected to end, in order.
@@ -90,6 +91,7 @@ class NodeState:
     limit: int = 1
     cap: int = 1
     why_closed: str = ""
+    paused_until: float = 0.0
     trust: float = 1.0
     in_flight: int = 0
     ends: list[float] = field(default_factory=list)

@@ -47,6 +47,7 @@ class NodeStatus:
         last_error: The latest failure; "" if there was none.
         reason: Why it is not ``up``; "" if it is.
         probe_in: Seconds until it is looked at again, where it is ``down``.
+        hint: What to do about ``reason``; "" where that is not known.
 
     """
 
@@ -64,6 +65,7 @@ class NodeStatus:
     last_error: str
     reason: str
     probe_in: float | None = None
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
