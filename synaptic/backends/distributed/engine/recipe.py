@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from synaptic.backends.distributed.engine.tools import Tools
 
-RECIPE = 2
+RECIPE = 3
 """Raised when something below changes what is built: it is part of the name of an engine."""
 
 ACCELERATIONS = ("cpu", "cuda", "vulkan", "metal")
@@ -20,6 +20,7 @@ TARGETS = ("llama-server", "ggml-rpc-server")
 
 DROPPED_VARIANTS = (
     "x64", "sandybridge", "piledriver", "skylakex", "cannonlake", "icelake", "cooperlake", "zen4",
+    "sapphirerapids",
 )  # fmt: skip
 """The x86-64 CPUs that get no code of their own, of llama.cpp's fourteen: each takes a thirtieth of the whole build.
 
@@ -31,6 +32,8 @@ ggml loads the best variant that a machine can run. These run another one:
 - ``skylakex``, ``cannonlake`` (run haswell): have AVX-512, but not VNNI, which the products of quantized weights use.
 - ``icelake`` (runs cascadelake): has VBMI besides, for which ggml has no code.
 - ``cooperlake``, ``zen4`` (run cascadelake): have BF16 besides, which only weights in BF16 use.
+- ``sapphirerapids`` (runs cascadelake): has AMX besides. Virtual machines name AMX among their instructions and refuse
+  its tiles: the engine loaded, answered for itself, and died with SIGILL at the first matrix product.
 """
 
 _PORTABLE = {
