@@ -8,9 +8,11 @@ from .backends.pool.library import PoolReply as PoolReply
 from .backends.scripted import Failure as Failure
 from .backends.scripted import Reply as Reply
 from .backends.scripted import ScriptedBackend as ScriptedBackend
+from .errors import AddressUnusable as AddressUnusable
 from .errors import AgentError as AgentError
 from .errors import BackendBusy as BackendBusy
 from .errors import BackendError as BackendError
+from .errors import BackendNotReady as BackendNotReady
 from .errors import BackendUnavailable as BackendUnavailable
 from .errors import BudgetExceeded as BudgetExceeded
 from .errors import CallTimeout as CallTimeout
@@ -41,6 +43,7 @@ from .errors import StreamFailed as StreamFailed
 from .errors import StreamTruncated as StreamTruncated
 from .errors import SynapticError as SynapticError
 from .errors import ToolError as ToolError
+from .errors import Trouble as Trouble
 from .errors import UsageError as UsageError
 from .messages import ChatRequest as ChatRequest
 from .messages import Chunk as Chunk

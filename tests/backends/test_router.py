@@ -1,9 +1,10 @@
 """The routing table, row by row, against real sockets."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
-from fault_server import FaultServer, before_headers, hang, html, json_reply
+from fault_server import Behaviour, FaultServer, before_headers, hang, html, json_reply, respond
 
 from synaptic.backends.base import BUILT_IN, Backend, BackendContext, backend_kind, create_backend, known_backends
 from synaptic.backends.ollama.api import full_name
@@ -229,6 +230,50 @@ async def test_a_coordinator_that_accepts_and_says_nothing_is_not_waited_for():
             await open_backend(settings, reports.append, NOWHERE)
         await server.wait_until_idle()
     assert "nothing came within" in reports[0].message
+
+
+LOADING = json_reply({"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}, 503)
+COORDINATOR_ONLY = {"task_distribution_enabled": False, "distributed_inference_enabled": True}
+
+
+@pytest.mark.parametrize("options", [COORDINATOR_ONLY, {"backend": "llama-server"}])
+async def test_a_server_that_is_loading_is_waited_for_and_no_coordinator_is_started_beside_it(options: dict):
+    async with FaultServer([LOADING, LOADING, json_reply({"data": [{"id": "big"}]})]) as server:
+        _, route, reports = await opened(Settings(coordinator_url=server.url, **options))
+    assert (route.backend, route.model) == ("llama-server", "big")
+    first, last = (report.message for report in reports)
+    assert "is not ready yet (503: Loading model); it is waited for, 5 min 0 s at most" in first
+    assert last.startswith(f"{server.url} is ready, after")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "message", "hint"),
+    [
+        (LOADING, r"Loading model\) \(still so after", "first_token_timeout"),
+        (json_reply({"error": {"message": "Invalid API Key"}}, 401), "asks for credentials", "without an API key"),
+        (html(502), "gets no answer of the server behind it", "start the llama-server behind it"),
+        (html(200), "a web page", "the address of the llama-server itself"),
+        (respond(404), "has no /v1/models", "the address of a llama-server"),
+    ],
+)
+async def test_a_server_that_is_there_and_cannot_be_used_is_an_error(behaviour: Behaviour, message: str, hint: str):
+    async with FaultServer(behaviour) as server:
+        settings = Settings(coordinator_url=server.url, first_token_timeout=0.3, **COORDINATOR_ONLY)
+        with pytest.raises(BackendUnavailable, match=message) as caught:
+            await opened(settings)
+    assert hint in (caught.value.hint or "")
+    assert caught.value.exit_code == 3
+
+
+async def test_a_wait_for_a_coordinator_can_be_cancelled():
+    async with FaultServer(LOADING) as server:
+        settings = Settings(coordinator_url=server.url, first_token_timeout=None, **COORDINATOR_ONLY)
+        opening = asyncio.create_task(opened(settings))
+        await server.wait_for(lambda: len(server.requests) >= 2)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        await server.wait_until_idle()
 
 
 async def test_both_on_prefers_a_node_that_has_the_model():

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 from cli_support import ECHO, MAIN, NOTHING_THERE, PATIENCE, SCRIPTED, Outcome, node, ollama
-from fault_server import Script, json_reply, respond, stream
+from fault_server import Script, html, json_reply, respond, stream
 
 from synaptic.ui import cli
 from synaptic.ui.question import MAX_PIPED_BYTES, compose, decode
@@ -545,6 +545,29 @@ def test_the_doctor_checks_nodes_and_the_users_model(run, tmp_path: Path):
     assert outcome.code == 2
     assert alone.code == 1  # the embedded model answers, but what the settings name is missing
     assert "fix: start Ollama (ollama serve), or correct the address" in alone.out
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "cure"),
+    [
+        (respond(401), "answered 401: it asks for credentials", "give the node token_env, token_file, or username"),
+        (respond(403), "answered 403: it refuses access", "OLLAMA_HOST=0.0.0.0"),
+        (respond(407), "answered 407: a proxy asks for credentials", "without a proxy"),
+        (html(), "sent a web page instead of a JSON object: 'It works!'", "the address of the Ollama itself"),
+        (respond(301, headers={"location": "https://a.test/login"}), "it sends calls to a login", "with a browser"),
+    ],
+)
+def test_every_command_says_the_same_of_a_node(run, answer, words: str, cure: str):
+    with ollama(answer, tags=answer, version=answer) as server:
+        look, doctor, question = (
+            run("nodes", "check", *node(server)),
+            run("doctor", *node(server)),
+            run(*node(server), "hi"),
+        )
+    for text in (look.out, doctor.out, question.err):
+        assert words in text
+        assert cure in text
+    assert (look.code, question.code) == (3, 3)
 
 
 def test_the_doctor_without_the_model(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
