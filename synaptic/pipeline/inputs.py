@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from synaptic.errors import PipelineError, Problem
 from synaptic.pipeline.documents import Repeated, confined, document_of, read_file, read_files
 from synaptic.pipeline.templates import SKIPPED
-from synaptic.text import did_you_mean, nearest
+from synaptic.text import did_you_mean, nearest, written_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -239,7 +239,7 @@ def convert(value: Any, declared: InputSpec) -> Any:
 def _string(value: Any, choices: list[str] | None) -> str:
     if not isinstance(value, (str, int, float)):
         raise ValueError(f"must be text, not {type(value).__name__}")
-    text = str(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
     if not text.strip():
         raise ValueError("is empty")
     if choices is not None and text not in choices:
@@ -261,10 +261,7 @@ def _number(value: Any, *, whole: bool) -> int | float:
     what = "a whole number" if whole else "a number"
     if isinstance(value, bool):
         raise ValueError(f"must be {what}, not {value}")
-    try:
-        number = int(str(value)) if whole else float(value)
-    except (TypeError, ValueError) as exc:
-        raise ValueError(f"must be {what}, not {value!r}") from exc
-    if not math.isfinite(number):
+    number = written_number(value.strip()) if isinstance(value, str) else value
+    if not isinstance(number, int if whole else (int, float)) or not math.isfinite(number):
         raise ValueError(f"must be {what}, not {value!r}")
     return number

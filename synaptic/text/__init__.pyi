@@ -18,6 +18,7 @@ from .words import seconds as seconds
 from .words import size as size
 from .words import whole_seconds as whole_seconds
 from .words import without_subject as without_subject
+from .written import written_number as written_number
 from .yaml_positions import YamlDocument as YamlDocument
 from .yaml_positions import parse_yaml as parse_yaml
 from .yaml_positions import read_text as read_text

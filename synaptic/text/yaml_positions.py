@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import Problem
+from synaptic.text.written import written_number
 from synaptic.text.yaml_anchors import AnchorFault, Anchors
 from synaptic.text.yaml_places import Span, offset_of, place_of, position
 
@@ -26,12 +27,9 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 40
-MAX_INTEGER_DIGITS = 18  # fits 64 bits; longer is text
 
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _NULLS = {"", "~", "null", "Null", "NULL"}
-_INTEGER = re.compile(r"[-+]?[0-9]+")
-_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _OPENING = re.compile(r"[\[{]")
 _LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 _STANDARD_TAG = "tag:yaml.org,2002:"
@@ -559,8 +557,5 @@ def _scalar(text: str) -> Any:
         return None
     if text in _BOOLEANS:
         return _BOOLEANS[text]
-    if _INTEGER.fullmatch(text):
-        return int(text) if len(text) <= MAX_INTEGER_DIGITS else text
-    if _NUMBER.fullmatch(text):
-        return float(text)
-    return text
+    number = written_number(text)
+    return text if number is None else number

@@ -166,7 +166,8 @@ def _describe(value: Any) -> str:
         return _shorten(value)
     if isinstance(value, (list, dict)):
         return names[type(value)]
-    return f"{names.get(type(value), type(value).__name__)} ({_plain(value)})"
+    kind = next((name for known, name in names.items() if isinstance(value, known)), type(value).__name__)
+    return f"{kind} ({_plain(value)})"
 
 
 def _plain(value: Any) -> str:

@@ -17,6 +17,7 @@ from synaptic.pipeline.spec.short_forms import (
     Strict,
     Timeout,
     TimeoutSpec,
+    WrittenText,
 )
 
 InputType: TypeAlias = Literal["string", "integer", "number", "boolean", "list", "file", "files"]
@@ -46,7 +47,7 @@ class InputSpec(Strict):
     description: str = ""
     required: bool = False
     default: Any = None
-    choices: list[str] | None = Field(default=None, min_length=1)
+    choices: list[WrittenText] | None = Field(default=None, min_length=1)
     minimum: float | None = None
     maximum: float | None = None
 

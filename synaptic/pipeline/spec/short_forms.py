@@ -63,6 +63,10 @@ class OptionSpec(Strict):
     steps: list[str] = Field(default_factory=list)
 
 
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
 def _timeout(value: Any) -> Any:
     return {"total": float(value)} if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
@@ -147,6 +151,9 @@ Listed: TypeAlias = Annotated[str | list[Any], PlainValidator(_foreach), WithJso
 Result: TypeAlias = Annotated[
     str | dict[str, Any], PlainValidator(_result), WithJsonSchema({"type": ["string", "object"]})
 ]
+WrittenText: TypeAlias = Annotated[str, BeforeValidator(_as_text)]
+"""A text that may be written as a number: ``choices: [3.10, 3.11]``."""
+
 CacheSeconds: TypeAlias = Annotated[float, BeforeValidator(_cache), WithJsonSchema(_DURATION_SCHEMA)]
 Approve: TypeAlias = Annotated[
     Literal["", "prompt", "output", "both"], BeforeValidator(_approve), WithJsonSchema(_APPROVE_SCHEMA)
