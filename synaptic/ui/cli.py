@@ -6,13 +6,15 @@ program like any other Ctrl-C.
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
+
+from synaptic.ui.streams import failure_of, settled, unwritten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+FAILED = 1
 INTERRUPTED = 130
 
 
@@ -23,23 +25,17 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; every error has then been shown."""
-    try:
-        from synaptic.ui.root import execute  # noqa: PLC0415 - see the top; it imports all the rest
+    with settled():
+        try:
+            from synaptic.ui.root import execute  # noqa: PLC0415 - see the top; it imports all the rest
 
-        code = execute(arguments)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = INTERRUPTED
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        _discard_output()
-    return code
-
-
-def _discard_output() -> None:
-    """Point stdout at nothing, so that the interpreter's own flush at exit has somewhere to go."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, sys.stdout.fileno())
-    os.close(nothing)
+            code = execute(arguments)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            code = INTERRUPTED
+        failure = failure_of(sys.stdout)
+        # A reader that left early, as in `synaptic ... | head -1`, has what it wanted.
+        if failure is None or isinstance(failure, BrokenPipeError):
+            return code
+        print(f"error: {unwritten(failure)}", file=sys.stderr)
+        return code or FAILED

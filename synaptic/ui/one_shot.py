@@ -178,9 +178,6 @@ class _Asking:
         assert result is not None
         if self.options.json:
             write_json(run_document(result))
-        failure = self.renderer.write_failure
-        if failure is not None and not isinstance(failure, BrokenPipeError):
-            raise SynapticError(f"the answer could not be written: {failure.strerror}")
         if result.error is None:
             return int(ExitCode.ANSWERED)
         if not isinstance(result.error, SynapticError):

@@ -65,10 +65,9 @@ def piped_text(on_wait: Callable[[], None], patience: float = PATIENCE_SECONDS, 
 
     Raises:
         UsageError: If it is too long, or no UTF-8 text.
+        OSError: If it cannot be read.
 
     """
-    if sys.stdin is None or sys.stdin.closed:
-        return ""
     try:
         descriptor = sys.stdin.fileno()
         mode = os.fstat(descriptor).st_mode

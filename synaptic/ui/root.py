@@ -5,7 +5,6 @@ The help needs click and no more: commands are imported when they are called, ri
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from difflib import SequenceMatcher
@@ -14,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from synaptic.errors import SynapticError
+from synaptic.errors import ExitCode, SynapticError
 from synaptic.ui import screen
 from synaptic.ui.misspelt import CLOSE_ENOUGH, meant_command
 from synaptic.ui.options import Options, question_options
+from synaptic.ui.streams import failure_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,18 +95,15 @@ def execute(arguments: Sequence[str]) -> int:
         KeyboardInterrupt: If the person broke it off.
 
     """
-    for stream in (sys.stdout, sys.stderr):
-        # A lone surrogate in a model's JSON, or an ASCII terminal, must not end the run.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
     try:
         root = build_root()
         result = root.main(rewrite(root, arguments), prog_name=program_name(sys.argv[0]), standalone_mode=False)
     except click.exceptions.Exit as exc:
         return exc.exit_code
-    except SystemExit:
-        # `synaptic ... | head -1`: the reader has what it wanted, and click ends with this.
-        return 0
+    except SystemExit as exc:
+        # So does click pass a broken pipe over. It is not standard output: that one breaks without an error.
+        screen.show_bug(exc.__context__ or exc, verbose="-v" in arguments)
+        return int(ExitCode.FAILED)
     except click.Abort as exc:
         raise KeyboardInterrupt from exc
     except click.ClickException as exc:
@@ -117,6 +114,9 @@ def execute(arguments: Sequence[str]) -> int:
         screen.show_error(screen.stderr_console(), exc)
         return int(exc.exit_code)
     except Exception as exc:  # noqa: BLE001 - the end of the line: a person gets a sentence, -v the traceback
+        if exc is failure_of(sys.stdin):
+            print(f"error: standard input cannot be read: {exc.strerror}", file=sys.stderr)
+            return int(ExitCode.USAGE)
         screen.show_bug(exc, verbose=any(word in {"-v", "--verbose"} for word in arguments))
         return 1
     return result if isinstance(result, int) else 0
@@ -171,7 +171,7 @@ def rewrite(root: click.Group, arguments: Sequence[str], *, interactive: bool | 
     if any(word in {"-h", "--help", "--version"} for word in words):
         return words
     if interactive is None:
-        interactive = sys.stdin is not None and sys.stdin.isatty()
+        interactive = sys.stdin.isatty()
     asks = any(word in {"--plan", "--json", "--input"} or word.startswith(("-i", "--input=")) for word in words)
     return [CHAT_COMMAND if interactive and not asks else QUESTION_COMMAND, *words]
 

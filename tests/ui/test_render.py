@@ -2,7 +2,6 @@
 
 import io
 import time
-from pathlib import Path
 
 import pytest
 from render_support import (
@@ -372,17 +371,6 @@ def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch):
 
     assert "\x1b" not in terminal.getvalue().replace("\x1b[2m", "").replace("\x1b[0m", "")
     assert "plan: started (thinker, ollama/tiny:latest)" in terminal.getvalue()
-
-
-def test_an_answer_that_cannot_be_written_is_remembered_and_does_not_end_the_run(tmp_path: Path):
-    with Path("/dev/full").open("w", encoding="utf-8") as full:
-        renderer = make_renderer(console=Console(file=io.StringIO()), out=full)
-        show(renderer, WHOLE_RUN)
-        assert renderer.write_failure is not None
-        assert renderer.write_failure.strerror == "No space left on device"
-        assert make_renderer(console=Console(file=io.StringIO()), out=full, answer=False).write_failure is None
-        with pytest.raises(OSError, match="No space"):
-            full.close()
 
 
 def test_a_run_that_succeeded_with_another_text_shows_that_one():

@@ -10,7 +10,7 @@ from synaptic.agents import discover_agents
 from synaptic.ui.actions import show_agents
 from synaptic.ui.commands.support import CliVoice
 from synaptic.ui.options import given, json_option
-from synaptic.ui.screen import write_json, write_text
+from synaptic.ui.screen import write_document, write_json
 
 if TYPE_CHECKING:
     from synaptic.agents import AgentEntry
@@ -51,7 +51,7 @@ def show(context: click.Context, /, name: str, **values: Any) -> None:
     if given(context, **values).json:
         write_json({**_data(entry), "prompt": entry.agent.prompt})
     elif entry.path is not None:
-        write_text(entry.path.read_text(encoding="utf-8"))
+        write_document(entry.path.read_text(encoding="utf-8"))
 
 
 def _data(entry: AgentEntry) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import click
 from synaptic.settings import describe, set_value, settings_path, unset_value
 from synaptic.settings import migrate as migrate_file
 from synaptic.ui.actions import refuse_unknown
-from synaptic.ui.commands.support import load_with_notices
+from synaptic.ui.commands.support import load_with_notices, note
 from synaptic.ui.options import Options, config_option, given, json_option, settings_options
-from synaptic.ui.screen import write_json, write_table
+from synaptic.ui.screen import write_json, write_table, write_text
 
 
 @click.group()
@@ -44,7 +44,7 @@ def show(context: click.Context, /, **values: Any) -> None:
 @click.pass_context
 def path(context: click.Context, /, **values: Any) -> None:
     """Print the path of the settings file."""
-    click.echo(settings_path(given(context, **values).config_path))
+    write_text(str(settings_path(given(context, **values).config_path)))
 
 
 @config.command("set", epilog="As in: synaptic config set model llama3.1:8b")
@@ -54,10 +54,11 @@ def path(context: click.Context, /, **values: Any) -> None:
 @click.pass_context
 def set_(context: click.Context, /, key: str, value: str, **values: Any) -> None:
     """Write one setting into the settings file; every other key stays as it is."""
-    file = settings_path(given(context, **values).config_path)
+    options = given(context, **values)
+    file = settings_path(options.config_path)
     refuse_unknown(key, value)
     set_value(file, key, value)
-    click.echo(f"{file}: {key} is set", err=True)
+    note(options, f"{file}: {key} is set")
 
 
 @config.command()
@@ -66,9 +67,10 @@ def set_(context: click.Context, /, key: str, value: str, **values: Any) -> None
 @click.pass_context
 def unset(context: click.Context, /, key: str, **values: Any) -> None:
     """Remove one setting from the settings file, so that its default counts again."""
-    file = settings_path(given(context, **values).config_path)
+    options = given(context, **values)
+    file = settings_path(options.config_path)
     removed = unset_value(file, key)
-    click.echo(f"{file}: {key} {'is removed' if removed else 'was not set'}", err=True)
+    note(options, f"{file}: {key} {'is removed' if removed else 'was not set'}")
 
 
 @config.command()
@@ -79,7 +81,7 @@ def validate(context: click.Context, /, **values: Any) -> None:
     loaded = load_with_notices(given(context, **values))
     count = sum(origin != "default" for origin in loaded.origins.values())
     differ = "1 setting differs" if count == 1 else f"{count} settings differ"
-    click.echo(f"ok ({differ} from the default)" if count else "ok (all defaults)")
+    write_text(f"ok ({differ} from the default)" if count else "ok (all defaults)")
 
 
 @config.command()
@@ -89,4 +91,4 @@ def migrate(context: click.Context, /, **values: Any) -> None:
     """Write the settings file of the older program in today's form, beside a backup."""
     options: Options = given(context, **values)
     for line in migrate_file(settings_path(options.config_path)).lines():
-        click.echo(line)
+        write_text(line)

@@ -31,6 +31,7 @@ from synaptic.ui.screen import (
     write_table,
     write_text,
 )
+from synaptic.ui.streams import failure_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -218,7 +219,8 @@ async def _follow(reader: service.LogReader, width: int) -> None:
     sys.stdout.flush()
     async for line in reader.coming():
         _print_line(line, width)
-        sys.stdout.flush()
+        if failure_of(sys.stdout) is not None:
+            return
 
 
 def _announce(record: ServiceRecord, settings: Settings, options: Options) -> None:
@@ -287,7 +289,7 @@ def _logs_of(model: str | None) -> Callable[[], Sequence[service.Log]]:
     """
     if model is not None and service.service_log(model).exists() and record_of(model) is None:
         left = [service.Log("service", service.service_log(model))]
-        click.echo(f"no service of {model} runs; this is the log of the last one", err=True)
+        write_text(f"no service of {model} runs; this is the log of the last one", sys.stderr)
         return lambda: left
     records = _records(model, at_most=1)
     if not records:
@@ -306,8 +308,6 @@ def _readable_logs() -> Iterator[None]:
     """
     try:
         yield
-    except BrokenPipeError:
-        raise
     except OSError as error:
         raise UsageError(f"{error.filename} cannot be read: {error.strerror or error}") from error
 

@@ -17,7 +17,7 @@ from synaptic.runtime import BackendReported, Session
 from synaptic.ui.actions import show_models
 from synaptic.ui.commands.support import CliVoice, load
 from synaptic.ui.options import given, json_option, settings_options
-from synaptic.ui.screen import make_renderer, place, show_hint, stderr_console, write_json
+from synaptic.ui.screen import make_renderer, place, show_hint, stderr_console, write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,7 @@ def pull(context: click.Context, /, name: str | None, **values: Any) -> None:
         done = asyncio.run(_fetch_embedded(report) if embedded else _fetch_ollama(name or "", settings, report))
     finally:
         renderer.close()
-    click.echo(done)
+    write_text(done)
 
 
 async def _ask(settings: Settings) -> tuple[Route, list[ModelInfo]]:

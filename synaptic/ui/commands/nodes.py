@@ -19,7 +19,7 @@ from synaptic.ui.actions import mention_origin, named_nodes, show_settings, show
 from synaptic.ui.actions import nodes as actions
 from synaptic.ui.commands.support import CliVoice, load
 from synaptic.ui.options import Options, config_option, given, json_option, settings_options
-from synaptic.ui.screen import stderr_console, terminal_width, write_json
+from synaptic.ui.screen import stderr_console, terminal_width, write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -204,9 +204,9 @@ def _may(voice: CliVoice, announcement: str, *, yes: bool) -> bool:
     if yes:
         voice.note(announcement)
         return True
-    if sys.stdin is None or not sys.stdin.isatty() or not sys.stderr.isatty():
+    if not sys.stdin.isatty() or not sys.stderr.isatty():
         raise UsageError(f"this would contact {announcement}", hint="add --yes; there is no terminal to ask at")
-    click.echo(announcement, err=True)
+    write_text(announcement, sys.stderr)
     return click.confirm("Contact them?", err=True)
 
 

@@ -29,7 +29,15 @@ from synaptic.runtime import Session
 from synaptic.text import plural
 from synaptic.ui.commands.support import load
 from synaptic.ui.options import given, json_option, settings_options, tools_option
-from synaptic.ui.screen import print_overview, terminal_width, write_json, write_paragraph, write_table, write_text
+from synaptic.ui.screen import (
+    print_overview,
+    terminal_width,
+    write_document,
+    write_json,
+    write_paragraph,
+    write_table,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from synaptic.pipeline import InputSpec
@@ -85,7 +93,7 @@ def show(context: click.Context, /, name: str, *, overview: bool, source: bool, 
     elif overview or options.json or (sys.stdout.isatty() and not source):
         _show_overview(pipeline, name, options)
     elif pipeline.path is not None:
-        write_text(pipeline.path.read_text(encoding="utf-8"))
+        write_document(pipeline.path.read_text(encoding="utf-8"))
 
 
 @pipelines.command()
@@ -111,7 +119,7 @@ def graph(context: click.Context, /, name: str, form: str, output: str | None, *
     width = terminal_width(sys.stdout) if output is None and sys.stdout.isatty() else 80
     drawing = draw(compiled, cast("Format", form), width=width)
     if output is None:
-        write_text(drawing)
+        (write_text if form == "text" else write_document)(drawing)
     else:
         _write_file(output, drawing)
 

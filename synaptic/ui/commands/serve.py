@@ -11,7 +11,7 @@ import click
 from synaptic.models import ModelStore
 from synaptic.server.ollama_api import ServeSettings, check_alias, check_host, check_keep_alive, from_environment
 from synaptic.server.ollama_api import serve as run_server
-from synaptic.ui.commands.support import load
+from synaptic.ui.commands.support import load, note
 from synaptic.ui.options import given, settings_options
 from synaptic.ui.screen import show_notices, stderr_console
 
@@ -38,11 +38,12 @@ As in: synaptic serve --port 11500 --parallel 2"""
 @click.pass_context
 def serve(context: click.Context, /, **values: Any) -> None:
     """Serve the embedded model through Ollama's API, on this machine only."""
-    settings = serve_settings(values, load(given(context, **values)).settings.embedded_threads)
+    options = given(context, **values)
+    settings = serve_settings(values, load(options).settings.embedded_threads)
     store = ModelStore()
     if not store.has_model():
         show_notices(stderr_console(), [f"{store.artifact.title} is not here yet: synaptic models pull"])
-    asyncio.run(run_server(settings, store, lambda url: click.echo(f"serving at {url} (Ctrl-C ends it)", err=True)))
+    asyncio.run(run_server(settings, store, lambda url: note(options, f"serving at {url} (Ctrl-C ends it)")))
 
 
 def serve_settings(values: dict[str, Any], threads: int | None = None) -> ServeSettings:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
-
-import click
 
 from synaptic.errors import UsageError
 from synaptic.settings import LoadedSettings, load_settings
@@ -54,7 +53,7 @@ class CliVoice:
     def note(self, text: str) -> None:
         """Print what is good to know."""
         if not self._quiet:
-            click.echo(printable(text), err=True)
+            screen.write_text(printable(text), sys.stderr)
 
     def warn(self, text: str) -> None:
         """Print what a person should know."""

@@ -10,6 +10,7 @@ from synaptic.errors import ExitCode
 from synaptic.ui.repl.arguments import ends_with_continuation
 from synaptic.ui.repl.interrupts import DoublePress
 from synaptic.ui.repl.lines import LEAVE_HINT, carry_out
+from synaptic.ui.streams import failure_of
 
 if TYPE_CHECKING:
     from synaptic.ui.repl.repl import Repl
@@ -18,7 +19,7 @@ PROMPT = "> "
 
 
 def converse_plainly(repl: Repl, source: BinaryIO, *, person: bool) -> ExitCode:
-    """Carry out the lines of ``source`` until its end.
+    """Carry out the lines of ``source`` until its end, or until what they print cannot be written any more.
 
     Args:
         repl: What carries them out.
@@ -28,12 +29,15 @@ def converse_plainly(repl: Repl, source: BinaryIO, *, person: bool) -> ExitCode:
     Returns:
         How the last line that failed ended; 0 for a person, who has seen it.
 
+    Raises:
+        OSError: If ``source`` cannot be read.
+
     """
     code = ExitCode.ANSWERED
     presses = DoublePress()
     with asyncio.Runner() as runner:
         try:
-            while not repl.leaving:
+            while not repl.leaving and failure_of(repl.screen.out) is None:
                 try:
                     line = _next_line(source, person=person)
                 except KeyboardInterrupt:

@@ -117,8 +117,6 @@ class Repl:
                 await self.ask(meant.text)
         except SynapticError as exc:
             self.fail(exc)
-        except BrokenPipeError:
-            raise
         except Exception as exc:  # noqa: BLE001  (the conversation is worth more than a clean crash)
             self._crash(exc)
 
@@ -172,7 +170,6 @@ class Repl:
                     on_event=listen,
                 )
                 self.sessions.route = await session.route()
-            refuse_failure(view.write_failure)
         finally:
             for result in ended:
                 self._keep(result, question or shown, asked_at)
@@ -258,17 +255,3 @@ def handler(command: Command) -> Callable[[Repl, Call], Awaitable[None]]:
     module, _, function = command.handler.partition(":")
     found: Callable[[Repl, Call], Awaitable[None]] = getattr(import_module(f"{__package__}.{module}"), function)
     return found
-
-
-def refuse_failure(failure: OSError | None) -> None:
-    """Say that an answer was not written in full.
-
-    Raises:
-        BrokenPipeError: If the reader has gone, and with it the reason to go on.
-        SynapticError: If it could not be written for another reason.
-
-    """
-    if isinstance(failure, BrokenPipeError):
-        raise failure
-    if failure is not None:
-        raise SynapticError(f"the answer could not be written: {failure.strerror or failure}")

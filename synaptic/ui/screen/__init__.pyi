@@ -26,6 +26,7 @@ from .nodes_view import status_lines as status_lines
 from .nodes_view import status_table as status_table
 from .output import table_lines as table_lines
 from .output import terminal_width as terminal_width
+from .output import write_document as write_document
 from .output import write_json as write_json
 from .output import write_paragraph as write_paragraph
 from .output import write_table as write_table

@@ -33,7 +33,7 @@ def show_error(console: Console, error: SynapticError) -> None:
         _labelled(console, "hint", error.hint, "dim")
 
 
-def show_bug(error: Exception, *, verbose: bool) -> None:
+def show_bug(error: BaseException, *, verbose: bool) -> None:
     """Print a bug of ours on standard error, or, if ``verbose``, its traceback first. The console may be the bug."""
     if verbose:
         traceback.print_exception(error)
@@ -42,7 +42,7 @@ def show_bug(error: Exception, *, verbose: bool) -> None:
         print("hint: run it again with -v for the traceback, and please report it", file=sys.stderr)
 
 
-def bug_message(error: Exception) -> str:
+def bug_message(error: BaseException) -> str:
     """Return what a person is told of an exception that nothing in the program expects."""
     return f"this is a bug: {type(error).__name__}: {one_line(str(error), 500)}"
 

@@ -77,9 +77,9 @@ def persons_keyboard() -> Keyboard | None:
 
     Text may be piped in: then the terminal that controls the process is read, not standard input.
     """
-    if sys.stderr is None or sys.stderr.closed or not sys.stderr.isatty():
+    if not sys.stderr.isatty():
         return None
-    if sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty():
+    if sys.stdin.isatty():
         return Keyboard(sys.stdin.fileno())
     try:
         return Keyboard(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -28,8 +29,16 @@ _USUAL_WIDTH = 80
 
 
 def write_json(document: Any, out: TextIO | None = None) -> None:
-    """Print one JSON document."""
-    print(json.dumps(document, ensure_ascii=False, indent=2, default=str), file=out or sys.stdout)
+    """Print one JSON document, in UTF-8 whatever the locale."""
+    text = json.dumps(document, ensure_ascii=False, indent=2, default=str)
+    _write_utf8(text, out or sys.stdout, "backslashreplace")  # a lone surrogate is written as JSON escapes it
+
+
+def write_document(text: str, out: TextIO | None = None) -> None:
+    """Print what is a file somewhere, or will be one: in UTF-8 whatever the locale, with one newline at its end."""
+    out = out or sys.stdout
+    clean = printable(text) if out.isatty() else text
+    _write_utf8(clean.rstrip("\n"), out, "replace")
 
 
 def write_text(text: str, out: TextIO | None = None) -> None:
@@ -88,6 +97,15 @@ def table_lines(headers: Sequence[str], rows: Sequence[Sequence[str]], width: in
     with console.capture() as captured:
         console.print(table, crop=False)
     return [line.rstrip() for line in captured.get().splitlines()]
+
+
+def _write_utf8(text: str, out: TextIO, errors: str) -> None:
+    if isinstance(out, io.TextIOWrapper):
+        out.flush()
+        out.buffer.write(f"{text}\n".encode(errors=errors))
+        out.buffer.flush()
+    else:
+        print(text, file=out)
 
 
 def _wrapped(text: str, width: int | None) -> list[str]:

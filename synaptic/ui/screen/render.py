@@ -25,7 +25,6 @@ class AnswerWriter:
     Attributes:
         streams: Whether a person reads.
         text: What was written of the answer so far.
-        failure: Why nothing can be written any more; a run is not ended by that.
 
     """
 
@@ -34,7 +33,6 @@ class AnswerWriter:
         self.streams = out.isatty()
         self._wrapper = WordWrapper(self._width)
         self.text = ""
-        self.failure: OSError | None = None
         self._open_line = False
 
     def add(self, text: str) -> None:
@@ -78,14 +76,10 @@ class AnswerWriter:
             return None
 
     def _write(self, text: str) -> None:
-        """Write and flush; where the reader has gone, be silent from then on."""
-        if self.failure is not None or not text:
+        if not text:
             return
-        try:
-            self._out.write(text)
-            self._out.flush()
-        except OSError as exc:
-            self.failure = exc
+        self._out.write(text)
+        self._out.flush()
         self._open_line = not text.endswith("\n")
 
 
@@ -135,11 +129,6 @@ class Renderer:
             self._pauses -= 1
             if self._pauses == 0:
                 self._resume()
-
-    @property
-    def write_failure(self) -> OSError | None:
-        """Why the answer could not be written, if so: a full disk, a reader that has gone."""
-        return self._answer.failure if self._answer is not None else None
 
     def close(self) -> None:
         """Stop drawing and leave the terminal as it was. May be called twice."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -12,12 +11,11 @@ import pytest
 from repl_talk import Talk, files, make_talk, mode_of, read, write
 
 from synaptic.backends.scripted import Failure
-from synaptic.errors import ExitCode, SynapticError, UsageError
+from synaptic.errors import ExitCode, UsageError
 from synaptic.messages import Message
 from synaptic.ui.repl.commands import REGISTRY
 from synaptic.ui.repl.commands_settings import take_assignment
 from synaptic.ui.repl.conversation import INTERRUPTED_MARK, Conversation, Turn, as_json, as_markdown
-from synaptic.ui.repl.repl import refuse_failure
 from synaptic.ui.repl.saving import save
 from synaptic.ui.repl.sessions import SessionHolder
 
@@ -199,26 +197,6 @@ def test_messages_leave_out_failures_and_mark_what_was_interrupted() -> None:
         Message("assistant", f"3\n\n{INTERRUPTED_MARK}"),
     )
     assert [turn.question for turn in conversation] == ["a", "b", "c", "d"]
-
-
-@pytest.mark.parametrize("failure", [BrokenPipeError(), OSError(28, "No space left on device")])
-def test_an_answer_that_could_not_be_written_is_not_passed_over(failure: OSError) -> None:
-    with pytest.raises((BrokenPipeError, SynapticError)):
-        refuse_failure(failure)
-
-
-async def test_a_reader_that_has_gone_ends_the_program(talk: Talk) -> None:
-    """A broken pipe is no bug to report: the entry of the process knows what to do with it."""
-    reading, writing = os.pipe()
-    os.close(reading)
-    with os.fdopen(writing, "w") as gone:
-        talk.repl.screen.out = gone
-        with pytest.raises(BrokenPipeError):
-            await talk.repl.handle("/config path")
-        with pytest.raises(BrokenPipeError):
-            await talk.repl.handle("Hello")
-        with contextlib.suppress(BrokenPipeError):
-            gone.close()
 
 
 # -- /model ----------------------------------------------------------------------------------------------------

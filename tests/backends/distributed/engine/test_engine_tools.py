@@ -2,13 +2,11 @@
 
 import os
 import sys
-from collections import deque
 from pathlib import Path
 
 import pytest
 from engine_support import write_program
 
-from synaptic.backends.distributed.engine.build import first_error
 from synaptic.backends.distributed.engine.progress import BuildMeter
 from synaptic.backends.distributed.engine.tools import (
     Tools,
@@ -131,18 +129,3 @@ def test_progress_never_goes_back_and_never_beyond_the_end():
         assert meter.progress(1.0).share == share
     assert meter.progress(1.0).remaining is None
     assert meter.read("[0/0] e")
-
-
-@pytest.mark.parametrize(
-    ("lines", "reason"),
-    [
-        (["[1/2] a", "/s/a.cpp:3:1: error: no such", "ninja: build stopped"], "/s/a.cpp:3:1: error: no such"),
-        (["CMake Error at CMakeLists.txt:1 (x):", "  No CUDA toolset found.", ""],
-         "CMake Error at CMakeLists.txt:1 (x): No CUDA toolset found."),
-        (["ninja: error: loading 'build.ninja': No such file"], "ninja: error: loading 'build.ninja': No such file"),
-        (["one", "", "two "], "two"),
-        ([], None),
-    ],
-)  # fmt: skip
-def test_the_reason_is_the_first_error(lines, reason):
-    assert first_error(deque(lines)) == reason
