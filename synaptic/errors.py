@@ -100,7 +100,7 @@ class ExitCode(IntEnum):
 class Trouble(StrEnum):
     """What stands between a call and its answer, where that is known: what a person has to do depends on it.
 
-    :mod:`synaptic.backends.http.meaning` decides which one an answer, or the lack of one, means.
+    ``synaptic.backends.http.meaning`` decides which one an answer, or the lack of one, means.
     """
 
     NO_ADDRESS = "not an address of a server"

@@ -293,7 +293,7 @@ async def test_a_text_is_continued_where_the_prompt_ends_in_it(behaviour: Behavi
         assert await backend.goes_on_with(begun) is goes_on
         sent = json.loads(server.requests[0].body)
         assert sent["messages"][-1] == {"role": "assistant", "content": "Once upon"}
-        assert sent["chat_template_kwargs"] == {"enable_thinking": False}
+        assert sent["chat_template_kwargs"] == {"enable_thinking": False, "thinking": False}
         await backend.aclose()
 
 
