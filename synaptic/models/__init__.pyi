@@ -5,7 +5,7 @@ from .download import ModelStore as ModelStore
 from .download import bytes_under as bytes_under
 from .download import check_model_file as check_model_file
 from .download import ensure_model as ensure_model
-from .download import quote_last_line as quote_last_line
+from .download import why_not_fetched as why_not_fetched
 from .gguf_file import large_tensors as large_tensors
 from .gguf_file import read_shape as read_shape
 from .gguf_header import Header as Header

@@ -25,7 +25,7 @@ import psutil
 from synaptic import paths
 from synaptic.errors import ConfigError, DownloadError
 from synaptic.messages import BackendProgress, Reporter
-from synaptic.processes import ChildProcess, tied
+from synaptic.processes import ChildProcess, cause_of, tied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,7 +151,7 @@ class ModelStore:
         finally:
             await child.stop()
         if child.returncode != 0:
-            raise self._failed(quote_last_line(child.tail) or f"the installer ended with status {child.returncode}")
+            raise self._failed(why_not_fetched(child.tail) or f"the installer ended with status {child.returncode}")
         report(self._progress(self.artifact.wheel_bytes))
 
     async def _unpack(self, staging: Path) -> None:
@@ -245,15 +245,13 @@ def choose_command(requirement: str, target: Path, *, has_pip: bool, uv: str | N
     )
 
 
-def quote_last_line(lines: Sequence[str]) -> str:
-    """Return the last line that says what went wrong, or "" where nothing was said.
+def why_not_fetched(lines: Sequence[str]) -> str:
+    """Return the line of an installer that says what went wrong, or "" where nothing was said.
 
     pip without a network ends with "No matching distribution found"; the true reason is in a warning before it.
     """
-    said = [line.strip() for line in lines if line.strip()]
-    errors = [line for line in said if line.lower().startswith("error")]
-    quoted = (errors or said or [""])[-1]
-    return f"no connection to the package index ({quoted})" if any(CUT_OFF in line for line in said) else quoted
+    cause = cause_of(lines)
+    return f"no connection to the package index ({cause})" if any(CUT_OFF in line for line in lines) else cause
 
 
 def bytes_under(directory: Path) -> int:

@@ -1,3 +1,6 @@
+from .cause import cause_of as cause_of
+from .cause import describe_failure as describe_failure
+from .cause import plain_line as plain_line
 from .child import ChildProcess as ChildProcess
 from .child import describe_exit as describe_exit
 from .child import python_command as python_command

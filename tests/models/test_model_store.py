@@ -25,8 +25,8 @@ from synaptic.models.download import (
     ensure_model,
     fetch_command,
     is_stale,
-    quote_last_line,
     staging_prefix,
+    why_not_fetched,
 )
 
 if TYPE_CHECKING:
@@ -247,11 +247,11 @@ def test_the_installer_is_pip_else_uv_else_nothing(tmp_path: Path) -> None:
 
 
 def test_the_line_that_says_what_went_wrong_is_quoted() -> None:
-    assert quote_last_line(["ERROR: first", "ERROR: second", "a hint", ""]) == "ERROR: second"
-    assert quote_last_line(["one", "  two  ", " "]) == "two"
-    assert quote_last_line(["", " "]) == ""
+    assert why_not_fetched(["a hint", "ERROR: first", "ERROR: second", ""]) == "ERROR: first"
+    assert why_not_fetched(["one", "  two  ", " "]) == "two"
+    assert why_not_fetched(["", " "]) == ""
     retry = "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError(...)': /simple/a/"
-    assert quote_last_line([retry, "ERROR: No match"]) == "no connection to the package index (ERROR: No match)"
+    assert why_not_fetched([retry, "ERROR: No match"]) == "no connection to the package index (ERROR: No match)"
 
 
 async def test_without_a_network_the_real_installer_is_not_misunderstood(

@@ -68,12 +68,12 @@ ROWS = {
         "couldn't bind HTTP server socket",
     ),
     "a missing library": (
-        ("./rpc-server: error while loading shared libraries: libcuda.so.1: cannot open shared object file: No such file "
-        "or directory\n"),
+        ("./rpc-server: error while loading shared libraries: libcuda.so.1: cannot open shared object file: No such "
+        "file or directory\n"),
         "libcuda.so.1: cannot open shared object file",
     ),
     "an older system": (
-        "./llama-server: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by ./llama-server)\n",
+        "./llama-server: /lib/libc.so.6: version `GLIBC_2.38' not found (required by ./llama-server)\n",
         "version `GLIBC_2.38' not found",
     ),
     "another architecture": ("/x/llama-server: Exec format error\n", "Exec format error"),

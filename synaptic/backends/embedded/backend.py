@@ -31,7 +31,7 @@ from synaptic.errors import (
 )
 from synaptic.messages import BackendNotice, ChatRequest, ModelInfo, ReplyChunk, Reporter, ignore_report
 from synaptic.models import MODEL_NAME, ModelStore, check_model_file, name_key
-from synaptic.processes import ChildProcess, describe_exit, python_command
+from synaptic.processes import ChildProcess, describe_exit, describe_failure, python_command
 from synaptic.waiting import Rules
 
 if TYPE_CHECKING:
@@ -44,7 +44,10 @@ ENGINE_MODULE = "xllamacpp"
 CHILD_MODULE = "synaptic.backends.embedded.server_process"
 START_TIMEOUT = 300.0  # seconds; a big model of the user's own on a slow disk
 CRASH_NOTICE = 1.0  # seconds from a cut connection to the news that the child is dead
-QUOTED_LINES = 3
+RECENT_LINES = 8  # of its log: what it said long before it crashed was about other calls
+
+_DAMAGED = ("corrupted or incomplete", "not within the file bounds", "failed to read", "invalid magic")
+"""What llama.cpp says of a file that was cut or overwritten."""
 
 TRY_OUT = (
     "starting the embedded model SmolLM2-135M-Instruct: it is there to try things out; "
@@ -144,8 +147,9 @@ class EmbeddedBackend:
         except (StreamTruncated, BackendUnavailable, ProtocolError) as error:
             if self._closed or not await engine.child.exited_within(CRASH_NOTICE):
                 raise
+            status = engine.child.returncode or 0
             raise EngineCrashed(
-                f"the embedded engine {last_words(engine.child)} during the call",
+                f"the embedded engine {describe_failure(status, engine.child.tail[-RECENT_LINES:])} during the call",
                 hint="the next call starts it again",
                 backend=NAME,
                 node=NAME,
@@ -375,19 +379,14 @@ def thread_count(allowed: int, physical: int, quota: float | None) -> int:
 def start_failure(child: ChildProcess) -> EngineUnavailable:
     """Return the error for a child that ended before it served."""
     hint = "its log is " + str(paths.state_dir() / "logs" / "embedded.log")
-    how = last_words(child)
-    if "SIGILL" in how:
+    how = describe_failure(child.returncode or 0, child.tail)
+    if any(words in how for words in _DAMAGED):
+        hint = f"is the file complete? compare its size with the original's, or fetch it again; {hint}"
+    elif "SIGILL" in how:
         hint = "this processor lacks an instruction that the engine was built with; use Ollama on this machine"
     elif "SIGKILL" in how:
         hint = "was there enough memory? lower embedded_parallel or embedded_context"
-    return EngineUnavailable(f"the embedded engine {how} while it started", hint=hint, backend=NAME, node=NAME)
-
-
-def last_words(child: ChildProcess) -> str:
-    """Say how a child ended and quote what it said last."""
-    how = describe_exit(child.returncode or 0)
-    said = " | ".join(line.strip() for line in child.tail[-QUOTED_LINES:] if line.strip())
-    return f"{how} (it last said: {said})" if said else how
+    return EngineUnavailable(f"the embedded engine did not start: it {how}", hint=hint, backend=NAME, node=NAME)
 
 
 async def _address(child: ChildProcess, within: float = START_TIMEOUT) -> str:

@@ -123,9 +123,18 @@ async def backend_of(
 @pytest.mark.parametrize(
     ("code", "text", "hint"),
     [
-        ("sys.exit('cannot load the model')", "exited with status 1 (it last said: cannot load the model)", "its log"),
-        ("os.kill(os.getpid(), 4)", "was killed by SIGILL while it started", "lacks an instruction"),
-        ("os.kill(os.getpid(), 9)", "was killed by SIGKILL while it started", "enough memory"),
+        (
+            "sys.exit('cannot load the model')",
+            "did not start: it exited with status 1: cannot load the model",
+            "its log",
+        ),
+        (
+            "print('x: data is corrupted or incomplete', file=sys.stderr); raise RuntimeError('please check')",
+            "exited with status 1: x: data is corrupted or incomplete",
+            "is the file complete?",
+        ),
+        ("os.kill(os.getpid(), 4)", "did not start: it was killed by SIGILL", "lacks an instruction"),
+        ("os.kill(os.getpid(), 9)", "did not start: it was killed by SIGKILL", "enough memory"),
         ("print('hello', flush=True); sys.stdin.read()", "said 'hello' instead of its address", ""),
         ("print('[]', flush=True); sys.stdin.read()", "said '[]' instead of its address", ""),
     ],
@@ -508,7 +517,7 @@ async def test_the_try_out_notice_is_said_once(state: Path) -> None:
 async def test_a_file_that_is_no_model_does_not_start(gguf: str, state: Path) -> None:
     del state
     backend = EmbeddedBackend(Settings(embedded_model=gguf))
-    with pytest.raises(EngineUnavailable, match="while it started"):
+    with pytest.raises(EngineUnavailable, match="failed to read header"):
         await backend.start()
     await backend.aclose()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from synaptic.processes import describe_exit
+from synaptic.processes import cause_of, describe_exit, plain_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,8 +74,8 @@ _PATTERNS: Final = (
         ),
     ),
 )
-_STAMP: Final = re.compile(r"^(?:[0-9.]+ [A-Z] )?(?:\S+/(?=[\w-]+\.cpp:\d+: ))?")
 _LONGEST: Final = 240
+_RECENT: Final = 8  # lines; what was said long before the end was about other calls
 _SIGNALS: Final = {-4: Cause.INSTRUCTION, -9: Cause.KILLED, -15: Cause.KILLED}
 
 
@@ -88,12 +88,13 @@ def diagnose(returncode: int, tail: Sequence[str]) -> Diagnosis:
 
     """
     how = describe_exit(returncode)
-    lines = [_STAMP.sub("", line).strip() for line in tail]
+    lines = [plain_line(line) for line in tail]
     if (cause := _SIGNALS.get(returncode)) is not None:
         return Diagnosis(cause, how, "")
     for cause, pattern in _PATTERNS:
         for line in lines:
             if (match := pattern.search(line)) is not None:
-                return Diagnosis(cause, how, line[:_LONGEST], match.groupdict().get("worker") or "")
-    last = next((line for line in reversed(lines) if line), "")
-    return Diagnosis(Cause.OTHER, how, last[:_LONGEST])
+                # That a model cannot be loaded is said at each level; why, at the first.
+                told = cause_of(tail) if cause is Cause.MODEL else line[:_LONGEST]
+                return Diagnosis(cause, how, told, match.groupdict().get("worker") or "")
+    return Diagnosis(Cause.OTHER, how, cause_of(tail[-_RECENT:]))

@@ -29,7 +29,7 @@ from synaptic.backends.distributed.engine.progress import BuildMeter, EngineProg
 from synaptic.backends.distributed.engine.source import LLAMA_CPP
 from synaptic.backends.distributed.engine.store import BUILT, MANIFEST, EngineManifest, look_at, write_manifest
 from synaptic.errors import EngineUnavailable, UsageError
-from synaptic.processes import ChildProcess, python_command, tied
+from synaptic.processes import ChildProcess, cause_of, python_command, tied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -298,7 +298,7 @@ class Build:
             return 0.0
 
     def _failed(self, what: str) -> EngineUnavailable:
-        reason = first_error(self._tail)
+        reason = cause_of(self._tail)
         return EngineUnavailable(
             f"llama.cpp could not be {what}: {reason or 'the tools did not say why'}",
             hint=f"the whole log: {self.log_file}; what was built so far is kept for the next attempt",
@@ -323,17 +323,6 @@ async def _installed(place: Path) -> Engine | None:
             f"the engine is installed, but does not work: {error.message}",
             hint="build it again: synaptic engine install --force",
         ) from error
-
-
-def first_error(lines: Sequence[str] | deque[str]) -> str | None:
-    """Return the line that says what went wrong in a build: the first error, else the last line."""
-    said = [line.strip() for line in lines if line.strip()]
-    for index, line in enumerate(said):
-        if line.startswith("CMake Error"):  # its text is in the line after it
-            return " ".join(said[index : index + 2])
-        if "error:" in line or "fatal error" in line or line.startswith(("ninja: fatal", "ninja: error")):
-            return line
-    return said[-1] if said else None
 
 
 async def _next_line(child: ChildProcess) -> str | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from synaptic.backends.distributed.engine.engine import EngineFacts, engine_command
 from synaptic.errors import EngineUnavailable
-from synaptic.processes import ChildProcess, describe_exit
+from synaptic.processes import ChildProcess, cause_of, describe_exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 START_TIMEOUT = 60.0  # seconds; a first start on a GPU compiles kernels
 LISTEN_POLL = 0.02  # seconds
 PORT_ATTEMPTS = 3  # another program may take a free port before the server does
-QUOTED_LINES = 3
 NO_CPU = "No devices found"  # what the RPC server says when ggml could load no CPU variant
 
 _VERSION = re.compile(r"version:\s*(\S.*)")
@@ -91,15 +90,13 @@ def why_not(program: Path, code: int | None, lines: Iterable[str]) -> EngineUnav
         )
     ended = f"said nothing for {START_TIMEOUT:.0f} s" if code is None else describe_exit(code)
     said = [line.strip() for line in lines if line.strip() and not _LOADED.search(line)]
-    quoted = " / ".join(said[-QUOTED_LINES:])
+    quoted = cause_of(said)
     if NO_CPU in said:
         return EngineUnavailable(
             f"{name} has no code for this CPU: it {ended} and said: {quoted} ({program})",
             hint="an x86-64 CPU needs SSE 4.2; for an older one, build llama.cpp on it with -DGGML_NATIVE=ON and "
             "-DGGML_RPC=ON, and run: synaptic engine use DIR",
         )
-    missing = next((line for line in said if "error while loading shared libraries" in line), None)
-    quoted = missing or quoted
     return EngineUnavailable(
         f"{name} does not start: it {ended}" + (f" and said: {quoted}" if quoted else "") + f" ({program})",
         hint="see the message; to build an engine for this machine: synaptic engine install",

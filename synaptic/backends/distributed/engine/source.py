@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from synaptic.backends.distributed.engine import recipe
 from synaptic.backends.distributed.engine.progress import EngineProgress
 from synaptic.errors import EngineUnavailable, UsageError
-from synaptic.models import bytes_under, quote_last_line
+from synaptic.models import bytes_under, why_not_fetched
 from synaptic.processes import ChildProcess, tied
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ async def fetch(source: EngineSource, staging: Path, report: EngineReporter, ela
     finally:
         await child.stop()
     if child.returncode != 0:
-        reason = quote_last_line(child.tail) or f"pip ended with status {child.returncode}"
+        reason = why_not_fetched(child.tail) or f"pip ended with status {child.returncode}"
         raise EngineUnavailable(f"the source of llama.cpp could not be fetched: {reason}", hint=_elsewhere(source))
     report(EngineProgress(stage="fetching", share=1.0, elapsed=elapsed()))
     shutil.rmtree(scratch, ignore_errors=True)

@@ -25,8 +25,10 @@ from synaptic.messages import BackendNotice, ignore_report
 from synaptic.processes import (
     ChildProcess,
     bound_memory,
+    cause_of,
     connected,
     describe_exit,
+    describe_failure,
     free_port,
     is_free,
     is_listening,
@@ -56,7 +58,6 @@ CACHE_SECONDS: Final = 5.0
 THREAD_SECONDS: Final = 1.0
 """How long a stop waits for work on the cache that it interrupts."""
 TAIL_LINES: Final = 100
-QUOTED_LINES: Final = 3
 
 _POLL_SECONDS = 0.01
 _PORTS_TRIED = 5
@@ -477,11 +478,14 @@ class ManagedWorker:
 
     def _ended(self, child: ChildProcess) -> str:
         # It also exits with status 0 when it cannot take a connection.
-        return describe_exit(child.returncode or 0) + self._quoted(child)
+        return describe_failure(child.returncode or 0, self._said_of_it(child))
+
+    def _said_of_it(self, child: ChildProcess) -> list[str]:
+        return [line for line in (*self._said, *child.tail) if not line.startswith(_USUAL)]
 
     def _quoted(self, child: ChildProcess) -> str:
-        lines = [line for line in (*self._said, *child.tail) if line.strip() and not line.startswith(_USUAL)]
-        return "".join(f"\n  {line}" for line in lines[-QUOTED_LINES:])
+        cause = cause_of(self._said_of_it(child))
+        return f": {cause}" if cause else ""
 
     def _not_started(self, what: str) -> BackendUnavailable:
         return BackendUnavailable(

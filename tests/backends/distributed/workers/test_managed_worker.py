@@ -152,7 +152,7 @@ async def test_restart_on_purpose_also_while_it_hangs_or_is_down(engine: Engine,
 async def test_an_engine_that_cannot_run_is_told_with_its_last_words(engine: Engine, tmp_path: Path):
     broken = scripted(engine, tmp_path, "#!/bin/sh\necho 'no such instruction' >&2\nexit 4\n")
     worker = ManagedWorker(broken, threads=1, memory_bytes=None, cache_dir=None, name="broken")
-    with pytest.raises(BackendUnavailable, match=r"exited with status 4\n  no such instruction") as caught:
+    with pytest.raises(BackendUnavailable, match=r"exited with status 4: no such instruction") as caught:
         await worker.start()
     assert str(worker.log_file) in (caught.value.hint or "")
     assert "no such instruction" in worker.log_file.read_text()
