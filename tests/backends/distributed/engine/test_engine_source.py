@@ -40,7 +40,7 @@ async def test_an_archive_that_is_nowhere_is_said(tmp_path, monkeypatch):
     small = sdist(tmp_path / "index")
     (tmp_path / "empty").mkdir()
     use_only(monkeypatch, tmp_path / "empty")
-    with pytest.raises(EngineUnavailable, match="No matching distribution"):
+    with pytest.raises(EngineUnavailable, match="Could not find a version that satisfies"):
         await fetch(small.source, tmp_path, ignore, lambda: 0.0)
 
 
