@@ -69,7 +69,7 @@ def normal_url(text: str, *, default_port: int) -> str:
 
 
 def normal_host(text: str) -> str:
-    """Return a host name or an IP address in lower case, an IPv6 address in brackets.
+    """Return a host name or an IP address in lower case, an IPv6 address in brackets, its zone as ``%eth0``.
 
     Raises:
         ConfigError: If it is neither.
@@ -78,7 +78,11 @@ def normal_host(text: str) -> str:
     host = text.strip().lower()
     if not host:
         _refuse("has no host", "127.0.0.1")
-    if host.startswith("[") or re.fullmatch(r"[0-9.]+", host):
+    if host.startswith("["):
+        address, percent, zone = text.strip().partition("%")
+        # A zone is a name of this machine's, so its case counts; in a URL its mark may be written as %25 (RFC 6874).
+        return _normal_ip(address.lower() + percent + (zone.removeprefix("25") if zone[2:] != "]" else zone))
+    if re.fullmatch(r"[0-9.]+", host):
         return _normal_ip(host)
     if not _HOST_NAME.fullmatch(host):
         _refuse("has a host that is neither a name nor an IP address", "127.0.0.1")
