@@ -67,6 +67,7 @@ from .runtime.events import ApprovalAsked as ApprovalAsked
 from .runtime.events import ApprovalGiven as ApprovalGiven
 from .runtime.events import BackendReported as BackendReported
 from .runtime.events import Event as Event
+from .runtime.events import InputDivided as InputDivided
 from .runtime.events import PromptShortened as PromptShortened
 from .runtime.events import RunFinished as RunFinished
 from .runtime.events import RunResult as RunResult

@@ -162,6 +162,10 @@ class Continued:
     node: str | None = None
 
 
+Overflow: TypeAlias = Literal["error", "truncate_oldest", "summarise"]
+"""What happens to a prompt that does not fit the model's context."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shortened:
     """A prompt did not fit the context and was shortened as its step says; counts are tokens. Precedes the reply.

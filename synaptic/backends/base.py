@@ -67,6 +67,7 @@ class Capabilities:
     Attributes:
         capacity: Calls that it serves at once; further ones wait before they are sent. ``None``: it takes every call.
         place: Where it serves, as people are shown it: an address, "3 nodes". Calls to one place share its capacity.
+        for_trying: Its model is there to try things out: a question that names no pipeline is one call.
         longer_context: What a person does to have calls served with a longer context.
         keeps_deadlines: Whether it keeps ``request.timeouts`` itself, because a call may wait inside it before it is
             sent.
@@ -90,6 +91,7 @@ class Capabilities:
 
     capacity: int | None = None
     place: str | None = None
+    for_trying: bool = False
     longer_context: str = "raise num_ctx"
     keeps_deadlines: bool = False
     check: Callable[[str | None], Awaitable[None]] | None = None

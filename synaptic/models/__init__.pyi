@@ -1,5 +1,6 @@
 from .chat_template import LastTurn as LastTurn
 from .chat_template import last_turn as last_turn
+from .download import EMBEDDED_CONTEXT as EMBEDDED_CONTEXT
 from .download import MODEL_NAME as MODEL_NAME
 from .download import ModelStore as ModelStore
 from .download import bytes_under as bytes_under

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 BACKEND = "embedded"
 MODEL_NAME = "smollm2:135m"
 """What the embedded model is called, after Ollama's name of it."""
+EMBEDDED_CONTEXT = 8192
+"""The longest context, in tokens, that the embedded model was trained for."""
 GGUF_MAGIC = b"GGUF"
 COPY_CHUNK = 1 << 20  # bytes between two chances to be cancelled
 PROGRESS_INTERVAL = 0.2  # seconds

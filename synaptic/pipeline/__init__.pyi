@@ -1,9 +1,14 @@
+from .attaching import Attached as Attached
+from .attaching import attach as attach
 from .before_run import named_models as named_models
 from .before_run import refuse_unattended as refuse_unattended
 from .compiler import CompileContext as CompileContext
 from .compiler import compile_pipeline as compile_pipeline
 from .compiler import examine as examine
+from .documents import FromFile as FromFile
 from .documents import Repeated as Repeated
+from .documents import document_of as document_of
+from .documents import read_files as read_files
 from .drawing import Format as Format
 from .drawing import draw as draw
 from .graph import CallPolicy as CallPolicy
@@ -17,8 +22,11 @@ from .graph import WorkKind as WorkKind
 from .inputs import bind_inputs as bind_inputs
 from .inputs import bind_values as bind_values
 from .kinds import KINDS as KINDS
+from .known_prompts import KnownPrompt as KnownPrompt
+from .known_prompts import known_prompts as known_prompts
 from .loader import Pipeline as Pipeline
 from .loader import builtin_pipelines as builtin_pipelines
+from .plan import LongInput as LongInput
 from .plan import Plan as Plan
 from .plan import PlannedStep as PlannedStep
 from .plan import answer_path as answer_path
@@ -28,9 +36,9 @@ from .plan import overview as overview
 from .plan_rows import NAMED_BACKEND as NAMED_BACKEND
 from .plan_rows import planned_steps as planned_steps
 from .spec.parts import InputSpec as InputSpec
-from .spec.parts import Overflow as Overflow
 from .spec.parts import RetryCause as RetryCause
 from .spec.schema import pipeline_schema as pipeline_schema
+from .templates.chunks import split_text as split_text
 from .templates.expressions import SKIPPED as SKIPPED
 from .templates.expressions import Expression as Expression
 from .templates.expressions import Template as Template

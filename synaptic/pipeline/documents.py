@@ -34,6 +34,12 @@ class Repeated(tuple[str, ...]):
     __slots__ = ()
 
 
+class FromFile(str):
+    """The path of a file whose text is an input's value: ``@notes.txt`` on the command line."""
+
+    __slots__ = ()
+
+
 def read_files(value: Any, *, folder: Path | None = None) -> list[Text]:
     """Return the documents that ``value`` names.
 

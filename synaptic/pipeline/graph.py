@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from synaptic.agents import Agent, Shape
+    from synaptic.messages import Overflow
     from synaptic.pipeline.inputs import PipelineFile
-    from synaptic.pipeline.spec import BudgetSpec, Join, Overflow, RetryCause, Select
+    from synaptic.pipeline.spec import BudgetSpec, Join, RetryCause, Select
     from synaptic.pipeline.templates import Expression, Structure, Template
 
 WorkKind: TypeAlias = str
@@ -32,7 +33,7 @@ class CallPolicy:
         retry_on: Causes to try again after; ``None`` is every failure that may pass.
         fallback_models: Asked in this order once the model before has failed for good.
         cache_seconds: How long an answer to the same request holds; 0 is no cache.
-        overflow: What happens to a prompt that does not fit the model's context.
+        overflow: What happens to a prompt that does not fit the model's context; ``None`` takes the settings'.
 
     """
 
@@ -41,7 +42,7 @@ class CallPolicy:
     retry_on: frozenset[RetryCause] | None = None
     fallback_models: tuple[str, ...] = ()
     cache_seconds: float = 0.0
-    overflow: Overflow = "error"
+    overflow: Overflow | None = None
 
 
 PLAIN = CallPolicy()
@@ -138,6 +139,10 @@ class Work:
     def inside(self) -> Inside | None:
         """The steps that it consists of."""
         return None
+
+    def inputs_inside(self, variables: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002  (most have none)
+        """Return the inputs that the steps inside get, as far as the variables of the step decide them."""
+        return {}
 
     @property
     def repeated(self) -> CompiledStep | None:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synaptic.errors import PipelineError, Problem
-from synaptic.pipeline.documents import Repeated, confined, document_of, read_file, read_files
+from synaptic.pipeline.documents import FromFile, Repeated, confined, document_of, read_file, read_files
 from synaptic.pipeline.templates import SKIPPED
 from synaptic.text import did_you_mean, nearest, written_number
 
@@ -180,13 +180,31 @@ def convert_given(value: Any, declared: InputSpec) -> Any:
         ValueError: Saying what was expected; one message in ``args`` for each mistake.
 
     """
+    if isinstance(value, FromFile) and declared.type in _FILES:
+        value = str(value)  # a path that needs no mark
     if declared.type == "files":
         return read_files(value)
     if isinstance(value, Repeated) and declared.type == "list":
         return [item for part in value for item in _list(part)]
     if isinstance(value, Repeated):
         value = value[-1]
+    if isinstance(value, FromFile) and declared.type not in _FILES:
+        value = _text_of(value)
     return read_file(value) if declared.type == "file" else convert(value, declared)
+
+
+def _text_of(path: FromFile) -> str:
+    """Return the text of a file, without the line end that closes it.
+
+    Raises:
+        ValueError: If it cannot be read.
+
+    """
+    try:
+        return read_file(str(path))["text"].rstrip("\n")
+    except ValueError as exc:
+        hint = "; for a text that begins with '@', write '@@'" if ";" not in exc.args[0] else ""
+        raise ValueError(f"{exc.args[0]}{hint}") from exc
 
 
 def check_default(value: Any, declared: InputSpec) -> None:

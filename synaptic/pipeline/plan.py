@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from synaptic.pipeline.graph_theory import plan_graph
@@ -13,20 +13,53 @@ if TYPE_CHECKING:
     import networkx as nx
 
     from synaptic.messages import Route
+    from synaptic.pipeline.attaching import Attached
     from synaptic.pipeline.graph import CompiledPipeline
     from synaptic.pipeline.loader import Pipeline
 
-__all__ = ["Plan", "PlannedStep", "answer_path", "default_inputs", "limits", "overview"]
+__all__ = ["LongInput", "Plan", "PlannedStep", "answer_path", "default_inputs", "limits", "overview"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongInput:
+    """An input that is too long for the prompts that it goes into: it is read in parts, and they get notes of it.
+
+    Attributes:
+        name: The input.
+        tokens: How long it is.
+        exact: Whether the model's own tokenizer counted.
+        context: The model's, in tokens.
+        parts: How many there are.
+        longer: What a person does to have longer texts read as a whole.
+
+    """
+
+    name: str
+    tokens: int
+    exact: bool
+    context: int
+    parts: int
+    longer: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What one run is going to do."""
+    """What one run is going to do.
+
+    Attributes:
+        attached: The documents that stand behind the question, if there are any.
+        long_inputs: What is read in parts before the first step.
+        reading: The rows of that.
+
+    """
 
     pipeline: Pipeline
     compiled: CompiledPipeline
     inputs: Mapping[str, Any]
     route: Route
+    attached: Attached | None = None
+    long_inputs: tuple[LongInput, ...] = ()
+    reading: tuple[PlannedStep, ...] = ()
 
     @property
     def answer_step(self) -> str | None:
@@ -35,7 +68,10 @@ class Plan:
 
     def rows(self) -> list[PlannedStep]:
         """Return the steps in the order of their stages, what is inside a step after the step."""
-        return planned_steps(self.compiled, self.inputs, self.route, self.answer_step)
+        rows = planned_steps(self.compiled, self.inputs, self.route, self.answer_step)
+        if self.reading:
+            return [*self.reading, *(replace(row, stage=row.stage + 1) for row in rows)]
+        return rows
 
     def graph(self) -> nx.DiGraph[str]:
         """Return the steps as a networkx graph, for questions of your own; edges lead from a step to who needs it.
@@ -46,7 +82,7 @@ class Plan:
         return plan_graph(self.rows())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plan as JSON data: pipeline, inputs, route, limits, steps, critical path, answer step.
+        """Return the plan as JSON data: pipeline, inputs, route, limits, long inputs, steps, critical path, answer.
 
         The text of a file among the inputs is left out; ``characters`` says how long it is.
         """
@@ -55,6 +91,7 @@ class Plan:
             "inputs": {name: _without_text(value) for name, value in self.inputs.items()},
             "route": asdict(self.route),
             "limits": limits(self.compiled),
+            "long_inputs": [asdict(long) for long in self.long_inputs],
             "steps": [row.data() for row in self.rows()],
             "critical_path": list(self.compiled.graph.critical_path()),
             "answer_step": self.answer_step,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from synaptic.messages import Route
+    from synaptic.messages import Overflow, Route
     from synaptic.pipeline.graph import (
         CompiledCall,
         CompiledPipeline,
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         StepKind,
         WorkKind,
     )
-    from synaptic.pipeline.spec import Join, Overflow
+    from synaptic.pipeline.spec import Join
 
 MODEL_ORIGINS: Final = {
     "step": "the step says so",
@@ -83,7 +83,7 @@ class PlannedStep:
     on_error: str = "fail"
     on_demand: bool = False
     approve: str = ""
-    overflow: Overflow = "error"
+    overflow: Overflow | None = None
     cache_seconds: float | None = 0.0
 
     def data(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from .events import ApprovalAsked as ApprovalAsked
 from .events import ApprovalGiven as ApprovalGiven
 from .events import BackendReported as BackendReported
 from .events import Event as Event
+from .events import InputDivided as InputDivided
 from .events import PromptShortened as PromptShortened
 from .events import RunFinished as RunFinished
 from .events import RunResult as RunResult

@@ -16,7 +16,7 @@ from synaptic.pipeline import present
 from synaptic.quick_init import quick_init
 
 if TYPE_CHECKING:
-    from synaptic.pipeline import Plan, StepKind
+    from synaptic.pipeline import LongInput, Plan, StepKind
     from synaptic.runtime.approval import Subject
 
 StepStatus = Literal["succeeded", "failed", "skipped", "cancelled"]
@@ -187,6 +187,13 @@ class PromptShortened:
 
 
 @dataclass(frozen=True, slots=True)
+class InputDivided:
+    """An input is too long for the prompts that it goes into: it is read in parts before the first step."""
+
+    input: LongInput
+
+
+@dataclass(frozen=True, slots=True)
 class ApprovalAsked:
     """The run waits for a person: to confirm or edit a step's prompt or output, or to answer its ``question``."""
 
@@ -235,6 +242,7 @@ Event: TypeAlias = (
     | StepContinued
     | StepRepaired
     | PromptShortened
+    | InputDivided
     | ApprovalAsked
     | ApprovalGiven
     | StepFinished

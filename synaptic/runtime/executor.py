@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from synaptic.runtime.approval import Approver
     from synaptic.runtime.caller import Backends
     from synaptic.runtime.events import Answer, EventHandler, RunResult
+    from synaptic.runtime.long_input import Reading
     from synaptic.runtime.policies import Bounds
 
 
@@ -42,6 +43,7 @@ class Executor:
         conversation: Earlier turns as text, for ``{{ run.conversation }}``.
         approver: Asks a person to approve or to answer; ``None`` where no person can be asked.
         prepare: Begins to load the model of a request that will follow, where the backend can do that.
+        reading: Reads the inputs that are too long, before the first step; ``None`` where none is.
 
     """
 
@@ -56,11 +58,13 @@ class Executor:
         conversation: str = "",
         approver: Approver | None = None,
         prepare: Callable[[ChatRequest], None] | None = None,
+        reading: Reading | None = None,
     ) -> None:
         self.plan = plan
         self.ledger = Ledger(plan, run_id, emit)
         self.caller = Caller(self.ledger, backends, defaults, plan.route, approver)
         self.warm_ahead = None if prepare is None else WarmAhead(prepare, defaults)
+        self._reading = reading
         self._run_variables = {"id": run_id, "pipeline": plan.pipeline.name, "conversation": conversation}
 
     async def run(self) -> RunResult:
@@ -75,7 +79,7 @@ class Executor:
         scope = self.scope("", self.plan.inputs, self._run_variables, bounds)
         ledger.run_started()
         try:
-            await self.bounded_graph(compiled, scope)
+            await self._within_seconds(compiled, scope, self._steps(compiled, scope))
             answer = self._answer(scope)
         except asyncio.CancelledError:
             ledger.finish("cancelled", ledger.best_so_far(scope))
@@ -101,6 +105,12 @@ class Executor:
             values: dict[str, Any] = settled(result.evaluate(scope.variables, where="result"))
             return values
         return result.render(scope.variables, where="result")
+
+    async def _steps(self, compiled: CompiledPipeline, scope: Scope) -> None:
+        """Read what is too long, then run the steps."""
+        if self._reading is not None:
+            scope.variables["inputs"] = await self._reading.read(self, self.plan.inputs, scope.bounds)
+        await self.graph(compiled.graph, scope, compiled.needed)
 
     def _stopped(self, error: BudgetExceeded, scope: Scope) -> RunResult:
         """Return the partial result of a run that has used up its budget; without any answer it is a failure."""
@@ -130,14 +140,17 @@ class Executor:
             BudgetExceeded: If the time is up; the steps are cancelled and drained then.
 
         """
+        await self._within_seconds(compiled, scope, self.graph(compiled.graph, scope, compiled.needed))
+
+    async def _within_seconds(self, compiled: CompiledPipeline, scope: Scope, work: Awaitable[None]) -> None:
         seconds = compiled.budget.seconds
         if seconds is None:
-            await self.graph(compiled.graph, scope, compiled.needed)
+            await work
             return
         clock = asyncio.timeout(seconds)
         try:
             async with clock:
-                await self.graph(compiled.graph, scope, compiled.needed)
+                await work
         except TimeoutError as exc:
             if not clock.expired():
                 raise

@@ -17,7 +17,7 @@ from synaptic.backends import (
     create_backend,
     open_backend,
 )
-from synaptic.errors import PipelineError, UsageError
+from synaptic.errors import PipelineError, Problem, UsageError
 from synaptic.messages import (
     PRIORITIES,
     BackendReport,
@@ -32,9 +32,11 @@ from synaptic.pipeline import (
     CompileContext,
     Pipeline,
     Plan,
+    attach,
     bind_inputs,
     compile_pipeline,
     discover_tools,
+    document_of,
     examine,
     named_models,
     refuse_unattended,
@@ -43,6 +45,7 @@ from synaptic.pipeline import (
 from synaptic.runtime.approval import approve_all
 from synaptic.runtime.events import BackendReported, Event, EventHandler, RunResult
 from synaptic.runtime.executor import Executor
+from synaptic.runtime.long_input import Reading, divisions
 from synaptic.runtime.policies import Stacks
 from synaptic.settings import load_settings
 from synaptic.text import one_line
@@ -58,6 +61,9 @@ if TYPE_CHECKING:
     from synaptic.settings import Settings
 
 SHOWN_CHARACTERS = 60
+DEFAULT_PIPELINE = "research"
+TRY_OUT_PIPELINE = "answer"
+
 CONVERSATION_CHARACTERS = 2000
 """Of earlier turns, as much as this reaches every step that asks for it; about 500 tokens."""
 
@@ -133,21 +139,32 @@ class Session:
         *,
         pipeline: str | Path | Pipeline | None = None,
         inputs: Mapping[str, Any] | None = None,
+        documents: Sequence[Mapping[str, str] | str] = (),
         model: str | None = None,
+        conversation: Sequence[Message] = (),
     ) -> Plan:
-        """Return what a run would do; no model is called.
+        """Return what a run would do; no model is called, and tokens are estimated.
 
-        Args:
-            query: The question: the pipeline's input of that name.
-            pipeline: A built-in name, a file, or a loaded pipeline; default: the setting ``pipeline``.
-            inputs: Further inputs.
-            model: Goes before the pipeline's own default, not before what a step or an agent asks for.
+        Takes the options of ``run``.
 
         Raises:
             UsageError: If the pipeline, an agent or an input is wrong.
-            BackendError: If nothing can serve the calls.
+            BackendError: If nothing can serve the calls, or a prompt cannot fit the model's context.
 
         """
+        plan, context = await self._planned(query, pipeline, inputs, documents, model)
+        reading = await self._reading(plan, context, conversation_text(conversation), count=False)
+        return plan if reading is None else reading.planned(plan)
+
+    async def _planned(
+        self,
+        query: str | None,
+        pipeline: str | Path | Pipeline | None,
+        inputs: Mapping[str, Any] | None,
+        documents: Sequence[Mapping[str, str] | str],
+        model: str | None,
+    ) -> tuple[Plan, CompileContext]:
+        """Return the plan of a run, as far as it does not hang on the length of its inputs."""
         book = discover_agents()
         context = CompileContext(
             agents={name: book[name] for name in book} | self._extra_agents,
@@ -156,9 +173,10 @@ class Session:
             backends=BackendNames(),
             model=model,
         )
-        chosen = _read(pipeline or self.settings.pipeline, context)
+        chosen = _read(pipeline or self.settings.pipeline or await self.default_pipeline(), context)
         given = _with_query(query, inputs or {})
-        bound = bind_inputs(chosen, given, self.settings.pipeline_inputs)
+        attached = attach(chosen.spec, given, _documents(documents))
+        bound = bind_inputs(chosen, attached.inputs, self.settings.pipeline_inputs)
         compiled = compile_pipeline(chosen, context)
         route = await self.route()
         if named_models(compiled.graph):
@@ -167,7 +185,31 @@ class Session:
             compiled = compile_pipeline(chosen, replace(context, models=models))
         if model is not None:
             route = replace(route, model=model)
-        return Plan(pipeline=chosen, compiled=compiled, inputs=bound, route=route)
+        plan = Plan(pipeline=chosen, compiled=compiled, inputs=bound, route=route, attached=attached)
+        return plan, context
+
+    async def default_pipeline(self) -> str:
+        """Return the pipeline where none is named: one call of a model that is there to try things out, else more.
+
+        Raises:
+            BackendUnavailable: If nothing can serve the calls.
+            ModelNotFound: If what answers lacks the model.
+
+        """
+        can = capabilities_of((await self._open()).backend)
+        return TRY_OUT_PIPELINE if can.for_trying else DEFAULT_PIPELINE
+
+    async def _reading(self, plan: Plan, context: CompileContext, conversation: str, *, count: bool) -> Reading | None:
+        """Return what is read before the first step, because it is too long; ``None`` where nothing is.
+
+        Raises:
+            ContextOverflow: If a prompt cannot fit; nothing was called.
+
+        """
+        stacks = self._backends(await self._open())
+        run = {"id": "", "pipeline": plan.pipeline.name, "conversation": conversation}
+        found = await divisions(plan, self._defaults(plan.route), run, stacks.sizes, count=count)
+        return Reading.of(found, context) if found else None
 
     async def run(
         self,
@@ -175,6 +217,7 @@ class Session:
         *,
         pipeline: str | Path | Pipeline | None = None,
         inputs: Mapping[str, Any] | None = None,
+        documents: Sequence[Mapping[str, str] | str] = (),
         model: str | None = None,
         conversation: Sequence[Message] = (),
         on_event: EventHandler | None = None,
@@ -185,17 +228,20 @@ class Session:
             query: The question: the pipeline's input of that name.
             pipeline: A built-in name, a file, or a loaded pipeline; default: the setting ``pipeline``.
             inputs: Further inputs.
+            documents: Texts, or mappings with ``text`` and perhaps ``name``: for the pipeline's input of files, else
+                behind the question.
             model: Goes before the pipeline's own default, not before what a step or an agent asks for.
             conversation: Earlier turns, oldest first; pipelines read them as ``{{ run.conversation }}``.
             on_event: Gets the events of this run.
 
         Raises:
             UsageError: If the pipeline, an agent or an input is wrong; nothing was called.
-            BackendError: If nothing can serve the calls.
+            BackendError: If nothing can serve the calls, or a prompt that is known already does not fit the model's
+                context; nothing was called.
 
         """
         with self._listening(on_event):
-            plan = await self.plan(query, pipeline=pipeline, inputs=inputs, model=model)
+            plan, context = await self._planned(query, pipeline, inputs, documents, model)
             if self._approver is None or self._approver is approve_all:
                 refuse_unattended(plan.compiled.graph, accepted=self._approver is approve_all)
             routed = await self._open()
@@ -204,15 +250,18 @@ class Session:
                 self._capacity = can.resize(width(plan.compiled))
             if can.start is not None:
                 await can.start()
+            earlier = conversation_text(conversation)
+            reading = await self._reading(plan, context, earlier, count=True)
             executor = Executor(
-                plan,
+                plan if reading is None else reading.planned(plan),
                 self._backends(routed),
                 self._defaults(plan.route),
                 run_id=secrets.token_hex(4),
                 emit=self._emit,
-                conversation=conversation_text(conversation),
+                conversation=earlier,
                 approver=self._approver,
                 prepare=can.prepare,
+                reading=reading,
             )
             return await executor.run()
 
@@ -262,6 +311,7 @@ class Session:
             messages=(),
             model=route.model,
             temperature=settings.temperature,
+            max_tokens=settings.max_tokens,
             num_ctx=settings.num_ctx,
             keep_alive=settings.keep_alive,
             think=settings.think,
@@ -317,6 +367,24 @@ def _read(pipeline: str | Path | Pipeline, context: CompileContext) -> Pipeline:
         raise PipelineError.of(problems) from exc
 
 
+def _documents(given: Sequence[Mapping[str, str] | str]) -> list[dict[str, str]]:
+    """Return documents that are given as data.
+
+    Raises:
+        UsageError: With every one that is none.
+
+    """
+    found, problems = [], []
+    for number, document in enumerate(given, 1):
+        try:
+            found.append(document_of(document))
+        except ValueError as exc:
+            problems.append(Problem(f"document {number} {exc}"))
+    if problems:
+        raise UsageError.of(problems)
+    return found
+
+
 def conversation_text(turns: Sequence[Message], limit: int = CONVERSATION_CHARACTERS) -> str:
     """Return the latest turns as text of at most about ``limit`` characters; "" if there are none.
 
@@ -340,6 +408,7 @@ async def run(
     *,
     pipeline: str | Path | Pipeline | None = None,
     inputs: Mapping[str, Any] | None = None,
+    documents: Sequence[Mapping[str, str] | str] = (),
     settings: Settings | None = None,
     backend: Backend | None = None,
     agents: Mapping[str, Agent] | None = None,
@@ -352,7 +421,13 @@ async def run(
     """Answer one question with a graph of agents; see ``Session`` and ``Session.run``."""
     async with Session(settings, backend=backend, agents=agents, tools=tools, approver=approver) as session:
         return await session.run(
-            query, pipeline=pipeline, inputs=inputs, model=model, conversation=conversation, on_event=on_event
+            query,
+            pipeline=pipeline,
+            inputs=inputs,
+            documents=documents,
+            model=model,
+            conversation=conversation,
+            on_event=on_event,
         )
 
 

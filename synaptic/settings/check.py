@@ -21,7 +21,7 @@ from synaptic.settings.model import (
     Settings,
     field_kind,
 )
-from synaptic.text import JsonDocument, KeyPath, did_you_mean, excerpt, explain
+from synaptic.text import JsonDocument, KeyPath, did_you_mean, excerpt, explain, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -223,12 +223,24 @@ def _explain(given: Given, error: ErrorDetails, where: KeyPath) -> tuple[str, st
     if kind == "string_too_short":
         return "must not be empty", instead
     demand = explain(error, mapping="an object")
-    if demand is None:
-        return error["msg"], instead
+    return (error["msg"], instead) if demand is None else _demanded(given, error, where, demand)
+
+
+def _demanded(given: Given, error: ErrorDetails, where: KeyPath, demand: str) -> tuple[str, str | None]:
+    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    instead = write_as(given.form, given.source, where, _example(where))
     message = demand if kind == "finite_number" else f"{demand}, not {shown(value)}"
+    if kind == "literal_error":
+        return message, _nearest_choice(given, where, str(context["expected"]), value) or instead
     if kind in _BOUNDS:
         return message, _another_number(given, where, instead)
     return message, _retyped(given, where, kind, value) or instead
+
+
+def _nearest_choice(given: Given, where: KeyPath, expected: str, value: Any) -> str | None:
+    """Return the suggestion to write the allowed word that was meant."""
+    match = nearest(str(value).lower(), expected.replace(" or ", ", ").replace("'", "").split(", "))
+    return write_as(given.form, given.source, where, match) if match else None
 
 
 def _another_number(given: Given, where: KeyPath, instead: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from synaptic.errors import ConfigError
+from synaptic.messages import Overflow  # noqa: TC001  (pydantic reads it)
 from synaptic.settings.endpoints import (
     COORDINATOR_PORT,
     PLAIN_ERROR,
@@ -33,7 +34,6 @@ __all__ = [
 DUPLICATE_ERROR: Final = "synaptic_duplicate"
 
 WHERE_LISTED = "'synaptic config show' lists all that there are"
-DEFAULT_PIPELINE = "research"
 DEFAULT_FIRST_TOKEN_SECONDS = 300.0
 DEFAULT_IDLE_SECONDS = 60.0
 DEFAULT_RETRIES = 2
@@ -66,10 +66,11 @@ class Settings(Frozen):
         description="Model of single agents, by agent name.",
         examples=[{"editor": "llama3.1:70b"}],
     )
-    pipeline: str = Field(
-        default=DEFAULT_PIPELINE,
+    pipeline: str | None = Field(
+        default=None,
         min_length=1,
-        description="Pipeline that answers a question: a built-in name or a path.",
+        description="Pipeline that answers a question: a built-in name or a path; without it, `research`, but `answer` "
+        "with the embedded backend's own small model.",
         examples=["research"],
     )
     pipeline_inputs: dict[str, Any] = Field(
@@ -284,6 +285,19 @@ class Settings(Frozen):
         description="Sampling temperature of agents that name none.",
         examples=[0.2],
     )
+    max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        strict=True,
+        description="Most tokens of a reply where neither step nor agent names a limit; without it, 1024.",
+        examples=[1024],
+    )
+    overflow: Overflow = Field(
+        default="summarise",
+        description="What happens to a prompt that does not fit the context, where its step does not say: `summarise`, "
+        "`truncate_oldest` (the data in it loses its beginning) or `error`.",
+        examples=["summarise"],
+    )
     embedded_model: str | None = Field(
         default=None,
         min_length=1,
@@ -305,11 +319,12 @@ class Settings(Frozen):
         description="Threads of the embedded backend; without it, the engine decides.",
         examples=[4],
     )
-    embedded_context: int = Field(
-        default=DEFAULT_CONTEXT_TOKENS,
+    embedded_context: int | None = Field(
+        default=None,
         ge=256,
         strict=True,
-        description="Context of the embedded backend, in tokens per parallel call.",
+        description="Context of the embedded backend, in tokens per parallel call; without it, the model's own, as far "
+        "as memory allows.",
         examples=[4096],
     )
 
@@ -358,7 +373,8 @@ def field_kind(annotation: Any) -> FieldKind:
     arguments = [argument for argument in get_args(annotation) if argument is not type(None)]
     optional = type(None) in get_args(annotation)
     inner = arguments[0] if optional else annotation
-    return FieldKind(get_origin(inner) or inner, optional)
+    origin = get_origin(inner)
+    return FieldKind(str if origin is Literal else origin or inner, optional)
 
 
 def table_fields() -> frozenset[str]:

@@ -96,6 +96,8 @@ def explain(error: ErrorDetails, *, mapping: str = "a mapping") -> str | None:
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
         return f"must be {words} {context[key]:g}"
+    if kind == "literal_error":
+        return f"must be {context['expected'].replace(chr(39), '')}"
     if kind in _COUNTS:
         key, words = _COUNTS[kind]
         count = context[key]

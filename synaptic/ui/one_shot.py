@@ -16,7 +16,7 @@ from synaptic.messages import Usage
 from synaptic.pipeline import named_tools
 from synaptic.runtime import RunFinished, RunResult, Session, run_document
 from synaptic.ui.commands import load
-from synaptic.ui.question import compose, parse_inputs, piped_text
+from synaptic.ui.question import documents, parse_inputs, piped_text
 from synaptic.ui.screen import (
     make_approver,
     make_renderer,
@@ -48,6 +48,7 @@ class Request:
 
     query: str | None
     inputs: Mapping[str, Any]
+    documents: Sequence[Mapping[str, str]]
     loaded: LoadedSettings
     options: Options
     tools: Mapping[str, Tool]
@@ -69,8 +70,9 @@ def ask(words: Sequence[str], options: Options) -> int:
     piped = piped_text(
         lambda: show_hint(console, "waiting for standard input (Ctrl-D ends it)"), beside_words=bool(words)
     )
-    query = compose(words, piped)
-    return _Asking(Request(query, inputs, loaded, options, tools), console).run()
+    query = " ".join(words).strip() or None
+    request = Request(query, inputs, documents(piped, options.files), loaded, options, tools)
+    return _Asking(request, console).run()
 
 
 class _Asking:
@@ -117,8 +119,7 @@ class _Asking:
                 if self.options.plan:
                     await self._plan(session)
                 else:
-                    request = self.request
-                    await session.run(request.query, inputs=request.inputs, model=self.options.model)
+                    await session.run(**self._question())
 
     def _session(self) -> Session:
         # A plan calls nothing, so that it needs no approval either.
@@ -130,8 +131,18 @@ class _Asking:
             on_event=self._on_event,
         )
 
+    def _question(self) -> dict[str, Any]:
+        """Return what ``Session.run`` and ``Session.plan`` are asked."""
+        request = self.request
+        return {
+            "query": request.query,
+            "inputs": request.inputs,
+            "documents": request.documents,
+            "model": self.options.model,
+        }
+
     async def _plan(self, session: Session) -> None:
-        plan = await session.plan(self.request.query, inputs=self.request.inputs, model=self.options.model)
+        plan = await session.plan(**self._question())
         self.renderer.close()
         if self.options.json:
             write_json(plan.to_dict())
@@ -189,7 +200,7 @@ class _Asking:
         """Return the document of a question that came to no run."""
         result = RunResult(
             run_id="",
-            pipeline=self.request.loaded.settings.pipeline,
+            pipeline=self.request.loaded.settings.pipeline or "",
             status=status,
             answer="",
             steps=(),

@@ -21,6 +21,7 @@ class Options:
     pipeline: str | None = None
     model: str | None = None
     inputs: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
     config: str | None = None
     plan: bool = False
@@ -76,7 +77,20 @@ _QUESTION = (
     _PIPELINE,
     _MODEL,
     click.option(
-        "-i", "--input", "inputs", metavar="KEY=VALUE", multiple=True, help="An input of the pipeline; repeatable."
+        "-i",
+        "--input",
+        "inputs",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="An input of the pipeline, KEY=@PATH from a file; repeatable.",
+    ),
+    click.option(
+        "-f",
+        "--file",
+        "files",
+        metavar="PATH",
+        multiple=True,
+        help="A file that the question is about, or a pattern in quotes; repeatable.",
     ),
     _TOOLS,
     _YES,

@@ -9,22 +9,36 @@ import sys
 from typing import TYPE_CHECKING, BinaryIO
 
 from synaptic.errors import Problem, UsageError
-from synaptic.pipeline import Repeated
+from synaptic.pipeline import FromFile, Repeated, read_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 MAX_PIPED_BYTES = 4 << 20
-"""More fits no model's context; the person meant something else."""
+"""A longer text takes hours to read; the person meant something else."""
 
 PATIENCE_SECONDS = 2.0
 """How long a silent pipe is waited for before a line says so."""
 
 
-def compose(words: Sequence[str], piped: str) -> str | None:
-    """Return the question: the words, then a blank line and the piped text; ``None`` where there is neither."""
-    parts = [part for part in (" ".join(words).strip(), piped.strip()) if part]
-    return "\n\n".join(parts) or None
+def documents(piped: str, patterns: Sequence[str]) -> list[dict[str, str]]:
+    """Return what the question is about: the piped text, then the files that ``-f`` names.
+
+    Raises:
+        UsageError: With every file that cannot be read.
+
+    """
+    found = [{"name": "", "path": "", "text": piped.strip()}] if piped.strip() else []
+    if not patterns:
+        return found
+    try:
+        return found + read_files(list(patterns))
+    except ValueError as exc:
+        problems = []
+        for message in exc.args:
+            what, _, suggestion = str(message).partition("; ")
+            problems.append(Problem(what, "-f", suggestion=suggestion or None))
+        raise UsageError.of(problems) from exc
 
 
 def parse_inputs(pairs: Iterable[str]) -> dict[str, str | Repeated]:
@@ -40,12 +54,20 @@ def parse_inputs(pairs: Iterable[str]) -> dict[str, str | Repeated]:
         key, separator, value = pair.partition("=")
         if separator and key.strip():
             before = inputs.get(key.strip())
-            inputs[key.strip()] = value if before is None else Repeated((*_all(before), value))
+            given = _value(value)
+            inputs[key.strip()] = given if before is None else Repeated((*_all(before), given))
         else:
             problems.append(Problem(f"{pair!r} is no input", "-i", suggestion="write KEY=VALUE, as in rounds=2"))
     if problems:
         raise UsageError.of(problems)
     return inputs
+
+
+def _value(text: str) -> str:
+    """Return a value as it was meant: ``@PATH`` is the text of a file, ``@@`` a text that begins with ``@``."""
+    if text.startswith("@@"):
+        return text[1:]
+    return FromFile(text[1:]) if text.startswith("@") else text
 
 
 def _all(value: str | Repeated) -> tuple[str, ...]:

@@ -49,7 +49,8 @@ Examples:
   {prog} "Explain how a heat pump works"
   {prog} -p answer "What is a llama?"            one call, the fastest answer
   {prog} --plan "Explain how a heat pump works"  what would run, and where
-  cat notes.txt | {prog} "Summarise this"        the text goes after the question
+  cat notes.txt | {prog} "Summarise this"        the text goes after the question, however long it is
+  {prog} -f notes.txt "What was decided?"        the same, from a file
   {prog} -- agents list                          a question, not the command
   {prog}                                         talk, on a terminal
 
@@ -172,7 +173,8 @@ def rewrite(root: click.Group, arguments: Sequence[str], *, interactive: bool | 
         return words
     if interactive is None:
         interactive = sys.stdin.isatty()
-    asks = any(word in {"--plan", "--json", "--input"} or word.startswith(("-i", "--input=")) for word in words)
+    asking = ("-i", "-f", "--input=", "--file=")
+    asks = any(word in {"--plan", "--json", "--input", "--file"} or word.startswith(asking) for word in words)
     return [CHAT_COMMAND if interactive and not asks else QUESTION_COMMAND, *words]
 
 
@@ -233,7 +235,8 @@ def _valued(root: click.Group) -> frozenset[str]:
 
 def _refuse_question_options(context: click.Context, options: Options) -> None:
     name = context.invoked_subcommand
-    wrong = "--plan" if options.plan else "-i" if options.inputs else "--yes" if options.yes else None
+    given = {"--plan": options.plan, "-i": options.inputs, "-f": options.files, "--yes": options.yes}
+    wrong = next((flag for flag, value in given.items() if value), None)
     if wrong and name not in {QUESTION_COMMAND, CHAT_COMMAND}:
         message = f"{wrong} is for questions, and {name!r} is a command; to ask it, write -- before it"
         raise click.UsageError(message, context)

@@ -20,6 +20,7 @@ from synaptic.pipeline.spec.parts import BudgetSpec
 from synaptic.runtime.policies import Retrying
 from synaptic.runtime.policies.budget import BudgetMeter, Metered
 from synaptic.runtime.policies.fitting import Fitting
+from synaptic.runtime.policies.overflowing import OverflowRule
 from synaptic.runtime.policies.prompt_size import (
     ContextLengths,
     TokenCounter,
@@ -61,7 +62,7 @@ async def test_a_prompt_that_fits_passes_as_it_is():
     inner = ScriptedBackend(["fine"], context=200)
     request = asking(words(50))
 
-    chunks = await chunks_of(Fitting(inner, "truncate_oldest"), request)
+    chunks = await chunks_of(Fitting(inner, OverflowRule("truncate_oldest")), request)
 
     assert collected(chunks) == "fine"
     assert inner.requests == [request]
@@ -85,7 +86,7 @@ async def test_a_prompt_that_does_not_fit_is_refused_before_anything_is_sent():
 async def test_the_oldest_words_of_the_data_are_left_out_and_that_is_said():
     inner = ScriptedBackend(["fine"], context=200)
 
-    chunks = await chunks_of(Fitting(inner, "truncate_oldest"), asking(words(1000)))
+    chunks = await chunks_of(Fitting(inner, OverflowRule("truncate_oldest")), asking(words(1000)))
 
     prompt = prompt_of(inner)
     left_out = 1000 - len([word for word in prompt.split() if word.startswith("w")])
@@ -100,7 +101,7 @@ async def test_the_longest_values_lose_most_and_short_ones_nothing():
     inner = ScriptedBackend(context=300)
     long, longer, short = words(300, "a"), words(600, "b"), words(20, "c")
 
-    await chunks_of(Fitting(inner, "truncate_oldest"), asking(long, short, longer))
+    await chunks_of(Fitting(inner, OverflowRule("truncate_oldest")), asking(long, short, longer))
 
     prompt = prompt_of(inner)
     kept = {name: sum(word.startswith(name) and word[1:].isdigit() for word in prompt.split()) for name in "abc"}
@@ -114,7 +115,7 @@ async def test_only_data_is_cut_and_never_the_steps_own_words():
     request = ChatRequest(messages=(Message("user", words(500)),), max_tokens=10)
 
     with pytest.raises(ContextOverflow, match="500 tokens and does not fit even without the data in it") as caught:
-        await chunks_of(Fitting(inner, "truncate_oldest"), request)
+        await chunks_of(Fitting(inner, OverflowRule("truncate_oldest")), request)
 
     assert "overflow" not in str(caught.value.hint)
 
@@ -145,7 +146,7 @@ class Summarising(ScriptedBackend):
 async def test_a_value_is_summarised_in_pieces_that_fit():
     inner = Summarising(context=300)
 
-    *_, last = chunks = await chunks_of(Fitting(inner, "summarise"), asking(words(800)))
+    *_, last = chunks = await chunks_of(Fitting(inner, OverflowRule("summarise")), asking(words(800)))
 
     prompt = prompt_of(inner)
     assert isinstance(chunks[0], Shortened)
@@ -162,7 +163,7 @@ async def test_a_value_is_summarised_in_pieces_that_fit():
 async def test_a_summary_that_is_still_too_long_is_summarised_again():
     inner = Summarising(context=200)
 
-    chunks = await chunks_of(Fitting(inner, "summarise"), asking(words(3000)))
+    chunks = await chunks_of(Fitting(inner, OverflowRule("summarise")), asking(words(3000)))
 
     assert "tokens summarised ...]" in prompt_of(inner)
     assert isinstance(chunks[0], Shortened)
@@ -173,7 +174,7 @@ async def test_summaries_that_do_not_shorten_end_in_an_overflow():
     inner = ScriptedBackend(context=200)  # it echoes
 
     with pytest.raises(ContextOverflow, match="does not fit after the data in it was summarised"):
-        await chunks_of(Fitting(inner, "summarise"), asking(words(400)))
+        await chunks_of(Fitting(inner, OverflowRule("summarise")), asking(words(400)))
 
     assert inner.requests
 
@@ -183,7 +184,7 @@ async def test_a_prompt_with_no_data_cannot_be_summarised():
     request = ChatRequest(messages=(Message("user", words(500)),))
 
     with pytest.raises(ContextOverflow, match="summarised"):
-        await chunks_of(Fitting(inner, "summarise"), request)
+        await chunks_of(Fitting(inner, OverflowRule("summarise")), request)
 
     assert inner.requests == []
 
@@ -193,7 +194,9 @@ async def test_summaries_have_the_retries_of_every_call():
     answers = iter([Failure("crash")])
     inner = ScriptedBackend(lambda request: next(answers, None) or summarising.answer(request), context=300)
 
-    chunks = await chunks_of(Fitting(Retrying(inner, 1, Backoff((0.0,))), "summarise"), asking(words(800)))
+    chunks = await chunks_of(
+        Fitting(Retrying(inner, 1, Backoff((0.0,))), OverflowRule("summarise")), asking(words(800))
+    )
 
     assert chunks[-2] == Delta("answer")
 
@@ -205,7 +208,7 @@ async def test_a_summary_that_fails_fails_the_call(failure: Failure, error: type
     inner = ScriptedBackend(lambda _: failure, context=300)
 
     with pytest.raises(error):
-        await chunks_of(Fitting(inner, "summarise"), asking(words(800)))
+        await chunks_of(Fitting(inner, OverflowRule("summarise")), asking(words(800)))
 
     assert inner.active == 0
 
@@ -215,7 +218,7 @@ async def test_summaries_use_the_budget():
     metered = Metered(inner, BudgetMeter(BudgetSpec(calls=2)))
 
     with pytest.raises(BudgetExceeded, match="2 calls"):
-        await chunks_of(Fitting(metered, "summarise"), asking(words(800)))
+        await chunks_of(Fitting(metered, OverflowRule("summarise")), asking(words(800)))
 
     assert inner.active == 0
 
@@ -261,7 +264,7 @@ async def test_without_a_tokenizer_what_may_fit_is_left_to_the_server():
 
 async def test_without_a_tokenizer_data_is_cut_by_a_careful_estimate():
     backend = NoTokenizer(1000)
-    await chunks_of(Fitting(backend, "truncate_oldest"), asking("some English words " * 1000))
+    await chunks_of(Fitting(backend, OverflowRule("truncate_oldest")), asking("some English words " * 1000))
 
     (request,) = backend.requests
     assert estimated_tokens("\n".join(message.content for message in request.messages)) <= 1000 - 20
@@ -286,7 +289,7 @@ async def test_the_context_is_asked_for_once_and_anew_after_an_overflow():
             yield Delta()
 
     backend = Refusing(1000)
-    fitting = Fitting(backend, "error", contexts := ContextLengths(backend.capabilities))
+    fitting = Fitting(backend, OverflowRule(), contexts := ContextLengths(backend.capabilities))
     request = asking("short")
     await contexts.of(request)
     for _ in range(2):
@@ -468,7 +471,7 @@ async def test_the_real_model_a_long_prompt_is_refused_with_its_real_length(smal
 async def test_the_real_model_answers_from_the_end_of_a_text_that_was_too_long(small: EmbeddedBackend):
     request = asking("\n\n".join(PARAGRAPHS), max_tokens=24, temperature=0.0)
 
-    *_, last = chunks = await chunks_of(Fitting(small, "truncate_oldest"), request)
+    *_, last = chunks = await chunks_of(Fitting(small, OverflowRule("truncate_oldest")), request)
 
     shortened = chunks[0]
     assert isinstance(shortened, Shortened)
@@ -482,7 +485,7 @@ async def test_the_real_model_answers_from_the_end_of_a_text_that_was_too_long(s
 async def test_the_real_model_summarises_a_text_that_is_too_long(small: EmbeddedBackend):
     request = asking("\n\n".join(PARAGRAPHS[:24]), max_tokens=24, temperature=0.0, seed=1)
 
-    *_, last = chunks = await chunks_of(Fitting(small, "summarise"), request)
+    *_, last = chunks = await chunks_of(Fitting(small, OverflowRule("summarise")), request)
 
     shortened = chunks[0]
     assert isinstance(shortened, Shortened)
@@ -510,12 +513,12 @@ class CutsPrompts(ScriptedBackend):
 
 async def test_a_prompt_that_the_server_cut_is_refused_where_the_step_does_not_allow_that():
     with pytest.raises(ContextOverflow, match="the server cut"):
-        await chunks_of(Fitting(CutsPrompts("of the end", cuts_at=100), "error"), asking(words(400)))
+        await chunks_of(Fitting(CutsPrompts("of the end", cuts_at=100), OverflowRule("error")), asking(words(400)))
 
 
 async def test_where_it_does_the_prompt_is_shortened_to_what_the_server_has():
     inner = CutsPrompts("of the end", "of the rest", cuts_at=300, says=100_000)
-    chunks = await chunks_of(Fitting(inner, "truncate_oldest"), asking(words(400)))
+    chunks = await chunks_of(Fitting(inner, OverflowRule("truncate_oldest")), asking(words(400)))
 
     assert collected(chunks) == "of the rest"
     assert [type(chunk) for chunk in chunks if not isinstance(chunk, Delta)] == [Restarted, Shortened, Finished]
@@ -524,6 +527,6 @@ async def test_where_it_does_the_prompt_is_shortened_to_what_the_server_has():
 
 async def test_a_cut_that_cannot_be_helped_is_said():
     inner = CutsPrompts("of the end", cuts_at=4096, says=100_000, always=True)
-    *_, said, end = await chunks_of(Fitting(inner, "truncate_oldest"), asking("x", max_tokens=1))
+    *_, said, end = await chunks_of(Fitting(inner, OverflowRule("truncate_oldest")), asking("x", max_tokens=1))
 
     assert (said.how, said.tokens_after, end.finish_reason) == ("server", 4096, "stop")

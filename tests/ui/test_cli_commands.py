@@ -4,16 +4,16 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 import pytest
-from cli_support import ECHO, MAIN, NOTHING_THERE, PATIENCE, SCRIPTED, Outcome, node, ollama
+from cli_support import ECHO, MAIN, NOTHING_THERE, PATIENCE, SCRIPTED, Outcome, node, ollama, run_here
 from fault_server import Script, html, json_reply, respond, stream
 
 from synaptic.ui import cli
-from synaptic.ui.question import MAX_PIPED_BYTES, compose, decode
+from synaptic.ui.question import MAX_PIPED_BYTES, decode
 from synaptic.ui.root import SUBCOMMANDS, build_root, program_name, rewrite
 from synaptic.ui.screen.console import show_bug
 from synaptic.ui.screen.output import table_lines
@@ -249,17 +249,46 @@ def test_the_name_of_the_program():
 
 
 @pytest.mark.parametrize(
-    ("words", "piped", "query"),
+    ("arguments", "piped", "answer"),
     [
         (["a", "b"], "", "a b"),
         ([], " text\n", "text"),
         (["a"], "text\n", "a\n\ntext"),
-        ([], "", None),
-        ([" "], "\n", None),
+        (["-f", "in.txt", "a"], "", "a\n\nin.txt:\n\nfile"),
+        (["-f", "in.txt"], "", "in.txt:\n\nfile"),
+        (["-f", "*.txt", "a"], "text", "a\n\ntext\n\nin.txt:\n\nfile"),
+        (["-i", "query=@in.txt"], "", "file"),
+        (["-i", "query=@@in.txt"], "", "@in.txt"),
+        (["-i", "query=@in.txt"], "text", "file\n\ntext"),
     ],
 )
-def test_a_question_is_composed(words: Sequence[str], piped: str, query: str | None):
-    assert compose(words, piped) == query
+def test_a_question_is_composed(tmp_path: Path, arguments: list[str], piped: str, answer: str):
+    (tmp_path / "in.txt").write_text("file\n")
+    outcome = run_here(*ECHO, "-q", *arguments, stdin=piped, cwd=tmp_path)
+
+    assert (outcome.code, outcome.out) == (0, f"{answer}\n")
+
+
+@pytest.mark.parametrize("piped", ["", "\n"])
+def test_nothing_is_no_question(piped: str):
+    assert run_here(*ECHO, stdin=piped).code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-f", "ni.txt", "a"], "-f: names ni.txt, which is not there; did you mean 'in.txt'?"),
+        (["-f", "*.md", "a"], "-f: names *.md, which matches no file"),
+        (["-f", ".", "a"], "-f: names the folder .; write ./* for the files in it"),
+        (["-i", "query=@ni.txt"], "input 'query' names ni.txt, which is not there; did you mean 'in.txt'?"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, arguments: list[str], said: str):
+    (tmp_path / "in.txt").write_text("file\n")
+    outcome = run_here(*ECHO, *arguments, cwd=tmp_path)
+
+    assert (outcome.code, outcome.out) == (2, "")
+    assert said in outcome.err
 
 
 def test_a_byte_order_mark_is_no_part_of_a_text():

@@ -18,6 +18,7 @@ import psutil
 
 from synaptic import paths
 from synaptic.backends.base import BackendContext, BackendKind, Capabilities, Finding
+from synaptic.backends.embedded.context_size import OURS, available_memory, choose_context, own_context
 from synaptic.backends.embedded.server_process import Parameters
 from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.errors import (
@@ -50,7 +51,7 @@ _DAMAGED = ("corrupted or incomplete", "not within the file bounds", "failed to 
 """What llama.cpp says of a file that was cut or overwritten."""
 
 TRY_OUT = (
-    "starting the embedded model SmolLM2-135M-Instruct: it is there to try things out; "
+    "fetching the embedded model SmolLM2-135M-Instruct, once: it is there to try things out; "
     "for real answers install Ollama and pull a bigger model"
 )
 
@@ -93,12 +94,15 @@ class EmbeddedBackend:
         self._command = command
         self._engine: _Engine | None = None
         self._starting = asyncio.Lock()
+        self._context: int | None = None
         self._crashes: deque[float] = deque(maxlen=Rules.EMBEDDED.most + 1)
-        self._introduced = False
         self._closed = False
         self.capabilities = Capabilities(
             capacity=settings.embedded_parallel,
-            longer_context="raise embedded_context",
+            for_trying=settings.embedded_model is None,
+            longer_context="use a model with a longer context"
+            if settings.embedded_context is None
+            else "raise embedded_context",
             start=self.start,
             context_length=self.context_length,
             count_tokens=self.count_tokens,
@@ -164,7 +168,7 @@ class EmbeddedBackend:
             ModelInfo(
                 name=self.model_name,
                 size_bytes=size,
-                context_length=self._settings.embedded_context,
+                context_length=await self._context_of_a_call(),
                 parameter_size="135M" if shipped else None,
                 quantization="Q4_1" if shipped else None,
                 loaded=self.pid is not None,
@@ -173,7 +177,7 @@ class EmbeddedBackend:
 
     async def context_length(self, request: ChatRequest) -> int | None:  # noqa: ARG002  (the same for every request)
         """Return the context of one call, as the child is started; the child is not started for that."""
-        return self._settings.embedded_context
+        return await self._context_of_a_call()
 
     async def count_tokens(self, text: str) -> int:
         """Return how many tokens of the model ``text`` is.
@@ -226,10 +230,9 @@ class EmbeddedBackend:
     async def _start_engine(self) -> _Engine:
         require_engine()
         own = self._settings.embedded_model
-        model = check_model_file(own) if own is not None else await self._store.ensure(self._report)
-        if own is None and not self._introduced:
-            self._introduced = True
+        if own is None and not self._store.has_model():
             self._report(BackendNotice(NAME, TRY_OUT))
+        model = check_model_file(own) if own is not None else await self._store.ensure(self._report)
         key = secrets.token_urlsafe(24)
         parameters = Parameters(
             parent=os.getpid(),
@@ -237,11 +240,22 @@ class EmbeddedBackend:
             alias=self.model_name,
             api_key=key,
             slots=self.slots,
-            slot_context=self._settings.embedded_context,
+            slot_context=await self._context_of_a_call(),
             threads=self._settings.embedded_threads or usable_threads(),
         )
         child, url = await launch(parameters, command=self._command, on_exit=self._noticed_exit)
         return _Engine(child, LlamaServerBackend(url, name=NAME, node=NAME, api_key=key))
+
+    async def _context_of_a_call(self) -> int:
+        """Return the tokens of context of one call; chosen once, so that every start of the child has the same."""
+        if self._context is None:
+            wanted, file = self._settings.embedded_context, self._settings.embedded_model
+            own = OURS if file is None else await asyncio.to_thread(own_context, check_model_file(file))
+            self._context = choose_context(wanted, own, self.slots, available_memory())
+            if wanted is not None and self._context < wanted:
+                message = f"embedded_context is {wanted}, and the model's own context is {self._context}: that is used"
+                self._report(BackendNotice(NAME, message))
+        return self._context
 
     def _noticed_exit(self, child: ChildProcess) -> None:
         """Count a crash while serving; the caller of the start reports one during it."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from synaptic.errors import PipelineError
 from synaptic.pipeline.checking import UnusablePath, bind_all, parts_of
 from synaptic.pipeline.graph import Inside, Work
 from synaptic.pipeline.inputs import convert
 from synaptic.pipeline.kinds.kind import Built, Kind, Picture, words
 from synaptic.pipeline.spec import Strict
-from synaptic.pipeline.templates import Expression, ListOf, Record, Template, describe
+from synaptic.pipeline.templates import SKIPPED, Expression, ListOf, Record, Template, describe
 from synaptic.text import did_you_mean, nearest
 
 if TYPE_CHECKING:
@@ -62,6 +63,14 @@ class CompiledUse(Work):
         """Where the text of the pipeline's result is written."""
         return self.pipeline.answer
 
+    def inputs_inside(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what every declared input is given; one that hangs on the run is a skipped value."""
+        values = {**dict.fromkeys(self.pipeline.pipeline.spec.inputs), **self.known_inputs()}
+        for name, binding in self.inputs.items():
+            if isinstance(binding, (Expression, Template)):
+                values[name] = _filled(binding, variables)
+        return values
+
     def known_inputs(self) -> dict[str, Any]:
         """Return those inputs of the pipeline that do not depend on the run."""
         declared = self.pipeline.pipeline.spec.inputs
@@ -71,6 +80,15 @@ class CompiledUse(Work):
             if not isinstance(binding, (Expression, Template)) and binding is not None:
                 values[name] = binding
         return values
+
+
+def _filled(binding: Expression | Template, variables: Mapping[str, Any]) -> Any:
+    try:
+        if isinstance(binding, Expression):
+            return binding.evaluate(variables, where="the plan")
+        return binding.render(variables, where="the plan")
+    except PipelineError:
+        return SKIPPED
 
 
 class UseKind(Kind):

@@ -9,7 +9,6 @@ from .parts import BudgetSpec as BudgetSpec
 from .parts import DefaultsSpec as DefaultsSpec
 from .parts import InputSpec as InputSpec
 from .parts import Join as Join
-from .parts import Overflow as Overflow
 from .parts import RepeatSpec as RepeatSpec
 from .parts import RetryCause as RetryCause
 from .parts import Select as Select

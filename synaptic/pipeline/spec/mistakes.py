@@ -111,9 +111,9 @@ def _explain(error: ErrorDetails, name: str, path: KeyPath) -> tuple[str, str | 
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     if tuple(error["loc"]) != path or (kind == "string_type" and path[-1:] == ("max",) and "repeat" in path):
         return f"{name!r} must be a whole number, or an expression that gives one, not {_describe(value)}", None
-    if kind == "literal_error":
-        return _literal(name, value, str(context.get("expected", "")))
     demand = explain(error, mapping="a mapping (key: value lines)")
+    if demand is not None and kind == "literal_error":
+        return _literal(name, demand, value, str(context["expected"]))
     if demand is not None:
         return _demanded(demand, error, name, path)
     if kind in {"on_error", "approve"}:
@@ -145,10 +145,10 @@ def _demanded(demand: str, error: ErrorDetails, name: str, path: KeyPath) -> tup
     return f"{name!r} {demand}, not {_describe(value)}", suggestion
 
 
-def _literal(name: str, value: Any, expected: str) -> tuple[str, str | None]:
+def _literal(name: str, demand: str, value: Any, expected: str) -> tuple[str, str | None]:
     """Return what is wrong with a value that is none of the allowed ones."""
     words = re.findall(r"'([^']*)'", expected)
-    message = f"{name!r} must be {expected.replace(chr(39), '')}, not {_describe(value)}"
+    message = f"{name!r} {demand}, not {_describe(value)}"
     if not words:
         return message, f"write {expected} without quotes" if str(value) == expected else None
     other = _TYPE_WORDS.get(str(value).lower(), "")

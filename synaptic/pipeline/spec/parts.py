@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
+from synaptic.messages import Overflow  # noqa: TC001  (pydantic reads it)
 from synaptic.pipeline.spec.short_forms import (
     Approve,
     CacheSeconds,
@@ -23,7 +24,6 @@ from synaptic.pipeline.spec.short_forms import (
 InputType: TypeAlias = Literal["string", "integer", "number", "boolean", "list", "file", "files"]
 Join: TypeAlias = Literal["all", "any", "first"]
 Select: TypeAlias = Literal["best", "vote", "merge"]
-Overflow: TypeAlias = Literal["error", "truncate_oldest", "summarise"]
 RetryCause: TypeAlias = Literal["unavailable", "busy", "server", "stream", "timeout", "crash"]
 
 AgentName: TypeAlias = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
@@ -76,7 +76,7 @@ class DefaultsSpec(Strict):
     num_ctx: Count | None = None
     timeout: Timeout = TimeoutSpec()
     retry: RetrySpec = RetrySpec()
-    overflow: Overflow = "error"
+    overflow: Overflow | None = None
 
 
 class AgentSpec(Strict):

@@ -1,6 +1,16 @@
 from .budget import BudgetMeter as BudgetMeter
+from .dividing import divide as divide
+from .overflowing import Refused as Refused
+from .overflowing import too_long as too_long
+from .prompt_size import TokenCounter as TokenCounter
+from .prompt_size import least_tokens as least_tokens
+from .prompt_size import most_tokens as most_tokens
+from .prompt_size import prompt_text as prompt_text
+from .prompt_size import room_for_prompt as room_for_prompt
+from .prompt_values import without_values as without_values
 from .retrying import Retrying as Retrying
 from .stacks import Bounds as Bounds
+from .stacks import PromptSizes as PromptSizes
 from .stacks import Stacks as Stacks
 from .timed import Timed as Timed
 from .wrapper import BackendWrapper as BackendWrapper

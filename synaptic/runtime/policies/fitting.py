@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from synaptic.errors import ContextOverflow
 from synaptic.messages import Finished, Restarted, Shortened, Usage
+from synaptic.runtime.policies.overflowing import REFUSE, OverflowRule, Refused, too_long
 from synaptic.runtime.policies.prompt_size import (
     UNKNOWN,
     ContextLengths,
@@ -18,7 +19,6 @@ from synaptic.runtime.policies.prompt_size import (
     estimated_tokens,
     least_tokens,
     prompt_text,
-    reply_tokens,
     room_for_prompt,
     surely_fits,
 )
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from synaptic.backends import Backend
     from synaptic.messages import ChatRequest, Chunk
-    from synaptic.pipeline import Overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +47,14 @@ class Fitting(BackendWrapper):
 
     Args:
         inner: What is asked, also for summaries; it can tell its context, and may have the tokenizer.
-        overflow: What happens to a prompt that does not fit.
+        overflow: What happens to a prompt that does not fit, and who says so.
         contexts: What is known of the backend's contexts; one object for all wrappers of one backend.
 
     """
 
-    def __init__(self, inner: Backend, overflow: Overflow = "error", contexts: ContextLengths | None = None) -> None:
+    def __init__(self, inner: Backend, overflow: OverflowRule = REFUSE, contexts: ContextLengths | None = None) -> None:
         super().__init__(inner)
-        self._overflow = overflow
+        self._rule = overflow
         self._contexts = contexts or ContextLengths(self.capabilities)
 
     def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
@@ -68,7 +67,7 @@ class Fitting(BackendWrapper):
         """
         context = self._contexts.known(request)
         fits = context is None or (context != UNKNOWN and surely_fits(request, context))
-        if fits and self._overflow == "error":
+        if fits and self._rule.how == "error":
             return self.inner.stream(request)
         return self._fitted_stream(request)
 
@@ -81,7 +80,7 @@ class Fitting(BackendWrapper):
                 yield chunk
         except ContextOverflow as exc:
             self._contexts.forget(request)
-            if self._overflow == "error" or exc.context is None or exc.end is None:
+            if self._rule.how == "error" or exc.context is None or exc.end is None:
                 raise
             cut_to, end, reason = exc.context, exc.end, exc.message
         else:
@@ -124,12 +123,13 @@ class Fitting(BackendWrapper):
         tokens = await counter.count(text)
         if tokens <= room:
             return _Fitted(request)
-        if self._overflow == "error":
+        how = self._rule.how
+        if how == "error":
             least = tokens if counter.exact else least_tokens(text)
             if least <= room:
                 return _Fitted(request)
             raise self._too_long(request, context, least, exact=counter.exact)
-        if self._overflow == "truncate_oldest":
+        if how == "truncate_oldest":
             shorter, usage = await truncate_oldest(request, room, counter), Usage()
         else:
             summariser = Summariser(self.inner, request, context, counter)
@@ -137,23 +137,7 @@ class Fitting(BackendWrapper):
         if shorter is None:
             raise self._too_long(request, context, tokens, exact=counter.exact)
         after = await counter.count(prompt_text(shorter.messages))
-        return _Fitted(shorter, Shortened(self._overflow, tokens, after), usage)
+        return _Fitted(shorter, Shortened(how, tokens, after), usage)
 
     def _too_long(self, request: ChatRequest, context: int, tokens: int, *, exact: bool) -> ContextOverflow:
-        kept = reply_tokens(request, context)
-        room = max(0, room_for_prompt(request, context))
-        count = f"{tokens}" if exact else f"about {tokens}"
-        ways = [self.capabilities.longer_context, "lower max_tokens"]
-        what = ""
-        if self._overflow == "error":
-            ways.insert(0, "write overflow: truncate_oldest or overflow: summarise in the step")
-        elif self._overflow == "truncate_oldest":
-            what = " and does not fit even without the data in it"
-        else:
-            what = " and does not fit after the data in it was summarised, either"
-        return ContextOverflow(
-            f"the prompt is {count} tokens{what}; there is room for {room}: the context is {context} tokens, "
-            f"of which {kept} are kept for the reply",
-            hint=f"{', '.join(ways[:-1])} or {ways[-1]}",
-            backend=self.name,
-        )
+        return too_long(Refused(request, context, tokens, exact=exact), self._rule, self.capabilities, self.name)

@@ -49,12 +49,17 @@ def room_for_prompt(request: ChatRequest, context: int) -> int:
 
 
 def surely_fits(request: ChatRequest, context: int) -> bool:
-    """Return whether the prompt fits whatever the tokenizer: no token is shorter than a byte."""
+    """Return whether the prompt fits whatever the tokenizer."""
+    return most_tokens(request) <= room_for_prompt(request, context)
+
+
+def most_tokens(request: ChatRequest) -> int:
+    """Return how many tokens the messages have at the very most: no token is shorter than a byte."""
     size = 0
     for message in request.messages:
         text = message.content
         size += len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
-    return size <= room_for_prompt(request, context)
+    return size
 
 
 def prompt_text(messages: Sequence[Message]) -> str:
@@ -116,13 +121,17 @@ class ContextLengths:
 class TokenCounter:
     """Counts with the backend's tokenizer; estimates where it has none, or fails.
 
+    Args:
+        capabilities: The backend's.
+        asks: Whether the backend may be asked; counting may start it.
+
     Attributes:
         exact: Whether every count so far was the tokenizer's.
 
     """
 
-    def __init__(self, capabilities: Capabilities) -> None:
-        self._tokenizer = capabilities.count_tokens
+    def __init__(self, capabilities: Capabilities, *, asks: bool = True) -> None:
+        self._tokenizer = capabilities.count_tokens if asks else None
         self.exact = self._tokenizer is not None
 
     async def count(self, text: str) -> int:

@@ -66,6 +66,11 @@ def _parts(message: Message) -> Iterator[str | Value]:
     yield message.content[done:]
 
 
+def without_values(request: ChatRequest) -> ChatRequest:
+    """Return the request with none of the data in it."""
+    return TakenApart.of(request).put_together(lambda _: "")
+
+
 def cut_after(text: str, position: int) -> int:
     """Return where to cut ``text`` at ``position`` or a little later: before a paragraph, else a line, else a word.
 

@@ -14,6 +14,7 @@ from synaptic.runtime.policies.budget import BudgetMeter, Metered
 from synaptic.runtime.policies.call_cache import Cached, CallCache
 from synaptic.runtime.policies.fallback import FallingBack
 from synaptic.runtime.policies.fitting import Fitting
+from synaptic.runtime.policies.overflowing import OverflowRule
 from synaptic.runtime.policies.prompt_size import ContextLengths
 from synaptic.runtime.policies.reply_store import ReplyStore
 from synaptic.runtime.policies.retrying import Retrying
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from synaptic.backends import Backend
+    from synaptic.backends import Backend, Capabilities
     from synaptic.pipeline import CallPolicy
     from synaptic.settings import Settings
 
@@ -59,12 +60,22 @@ class _Served:
     contexts: ContextLengths
 
 
+@dataclass(frozen=True, slots=True)
+class PromptSizes:
+    """How long the prompts of a call may be, how long they are, and what happens to longer ones."""
+
+    backend: str
+    capabilities: Capabilities
+    contexts: ContextLengths
+    rule: OverflowRule
+
+
 class Stacks:
     """Puts policies around the backends of one session; the order is told in :mod:`synaptic.runtime.policies`.
 
     Args:
         backend: The one that the session was routed to; its owner closes it.
-        settings: ``retries``, ``max_parallel`` (of one run) and ``model_parallel`` are used.
+        settings: ``retries``, ``overflow``, ``max_parallel`` (of one run) and ``model_parallel`` are used.
         capacity: Calls that ``backend`` takes at once, where it was sized for this session; else it says so itself.
         node: Where it serves, where it does not say so itself: calls to one place share its capacity.
         open_backend: Makes a backend that a step names; it is asked once for each name.
@@ -110,6 +121,16 @@ class Stacks:
             stack = stacks[policy] = self._build(policy, bounds)
         return stack
 
+    def sizes(self, policy: CallPolicy) -> PromptSizes:
+        """Return what is known of the length of the prompts of a call.
+
+        Raises:
+            UsageError: If the policy names a backend that there is none of.
+
+        """
+        served = self._served_by(policy.backend)
+        return PromptSizes(served.backend.name, capabilities_of(served.backend), served.contexts, self._rule(policy))
+
     async def aclose(self) -> None:
         """Close the backends that were opened here, and the cache."""
         opened, self._opened = self._opened, {}
@@ -133,13 +154,18 @@ class Stacks:
         if attempts > 1:
             stack = Retrying(stack, attempts - 1, causes=policy.retry_on)
         if capabilities_of(stack).context_length is not None:
-            stack = Fitting(stack, policy.overflow, served.contexts)
+            stack = Fitting(stack, self._rule(policy), served.contexts)
         if policy.fallback_models:
             stack = FallingBack(stack, policy.fallback_models)
         if policy.cache_seconds > 0:
-            origin = (served.backend.name, served.node, policy.overflow, policy.fallback_models)
+            origin = (served.backend.name, served.node, self._rule(policy).how, policy.fallback_models)
             stack = Cached(stack, self._replies(), policy.cache_seconds, origin)
         return stack
+
+    def _rule(self, policy: CallPolicy) -> OverflowRule:
+        if policy.overflow is None:
+            return OverflowRule(self._settings.overflow, in_file=False)
+        return OverflowRule(policy.overflow)
 
     def _served_by(self, name: str | None) -> _Served:
         if name is None or name == self._routed.backend.name or self._open_backend is None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, assert_never
 
 from synaptic.messages import Continued, Delta, Finished, Message, Restarted, Shortened, ThoughtSoFar, Usage
+from synaptic.runtime.policies.dividing import divide
 from synaptic.runtime.policies.prompt_size import prompt_text, room_for_prompt
-from synaptic.runtime.policies.prompt_values import TakenApart, Value, cut_after
+from synaptic.runtime.policies.prompt_values import TakenApart, Value
 from synaptic.runtime.policies.wrapper import as_generator
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Summariser:
         size = await self.counter.count(value.text)
         target = max(LEAST_SUMMARY_TOKENS, size - excess - MARK_TOKENS)
         limit = max(LEAST_SUMMARY_TOKENS, min(target, MOST_SUMMARY_TOKENS))
-        pieces = await self._pieces(value.text, self._room_for_piece(limit))
+        pieces = await divide(value.text, self._room_for_piece(limit), self.counter)
         limit = max(LEAST_SUMMARY_TOKENS, min(limit, target // max(1, len(pieces))))
         summaries = await self._summaries(pieces, limit)
         shorter = MARK.format(size) + "\n".join(summaries)
@@ -93,21 +93,6 @@ class Summariser:
         asking = self._asking("", limit)
         # Bytes are more than tokens: the instructions are counted rather too long.
         return max(16, room_for_prompt(asking, self.context) - len(prompt_text(asking.messages)) // 2)
-
-    async def _pieces(self, text: str, room: int) -> list[str]:
-        """Return ``text`` in pieces of at most ``room`` tokens, cut where a paragraph, line or word ends."""
-        tokens = await self.counter.count(text)
-        if tokens <= room or len(text) <= room:
-            return [text]
-        width = max(1, len(text) // math.ceil(tokens / room * 1.1))
-        pieces: list[str] = []
-        start = 0
-        while start < len(text):
-            end = len(text) if len(text) - start <= width else start + width
-            end = end if end == len(text) else min(cut_after(text, end), len(text))
-            pieces += await self._pieces(text[start:end], room) if end - start < len(text) else [text[start:end]]
-            start = end
-        return pieces
 
     async def _summaries(self, pieces: list[str], limit: int) -> list[str]:
         try:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from synaptic.settings import LoadedSettings
 
 
+DEFAULT_PIPELINES = "pipeline research, or answer with the embedded model, which is there to try things out"
+
+
 def open_repl(
     loaded: LoadedSettings,
     *,
@@ -80,5 +83,8 @@ def _tools(modules: Sequence[str]) -> Mapping[str, Tool]:
 def _greet(repl: Repl) -> None:
     settings = repl.settings
     model = settings.model or "the model that the backend chooses"
-    repl.screen.note(f"SynapticLlamas {__version__}: pipeline {settings.pipeline}, {model}")
+    if settings.pipeline is None:
+        repl.screen.note(f"SynapticLlamas {__version__}: {DEFAULT_PIPELINES}; {model}")
+    else:
+        repl.screen.note(f"SynapticLlamas {__version__}: pipeline {settings.pipeline}, {model}")
     repl.screen.note("Ask anything. /help lists the commands, Alt-Enter makes a new line, Ctrl-D leaves.")

@@ -22,7 +22,7 @@ _LINE: Final = 100
 async def status_command(repl: Repl, call: Call) -> None:
     """Print where questions go and what was used so far."""
     call.words(0)
-    rows = [("pipeline", repl.settings.pipeline), ("model", repl.settings.model or "what the backend chooses")]
+    rows = [("model", repl.settings.model or "what the backend chooses")]
     try:
         route = await repl.sessions.ask_route(repl.settings)
     except SynapticError as exc:
@@ -30,6 +30,7 @@ async def status_command(repl: Repl, call: Call) -> None:
     else:
         where = " ".join(part for part in (route.backend, route.node, route.model) if part)
         rows += [("backend", where), ("why", route.reason)]
+    rows.insert(0, ("pipeline", repl.pipeline_name or "what the backend decides"))
     usage = repl.usage or Usage()
     rows += [
         ("turns", str(len(repl.conversation))),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from synaptic.errors import BackendError, UsageError
+from synaptic.errors import BackendError, SynapticError, UsageError
 from synaptic.models import did_you_mean_model, has_model
 from synaptic.pipeline import Pipeline, builtin_pipelines
 from synaptic.settings import describe, set_value, settings_path
@@ -45,10 +46,14 @@ async def pipeline_command(repl: Repl, call: Call) -> None:
         repl.screen.note(f"pipeline: {words[0]}{_how_to_keep('pipeline', words[0])}")
         return
     current = repl.settings.pipeline
+    if current is None:
+        with contextlib.suppress(SynapticError):
+            await repl.sessions.ask_route(repl.settings)
+        current = repl.pipeline_name
     rows = [
         (_mark(name, current), name, Pipeline.load(path).spec.description) for name, path in builtin_pipelines().items()
     ]
-    if current not in builtin_pipelines():
+    if current and current not in builtin_pipelines():
         rows.append((_CURRENT, current, Pipeline.find(current).spec.description))
     repl.screen.table(rows, ("", "pipeline", "description"))
 

@@ -126,7 +126,7 @@ def status_line(repl: Repl) -> str:
     route = repl.sessions.route
     model = repl.settings.model or (route.model if route else None)
     parts = [
-        one_line(repl.settings.pipeline, _NAME_CELLS),
+        one_line(repl.pipeline_name, _NAME_CELLS),
         one_line(model, _NAME_CELLS) if model else "",
         one_line(route.backend, _NAME_CELLS) if route else "",
         plural(len(repl.conversation), "turn") if repl.conversation else "",

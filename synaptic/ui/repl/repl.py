@@ -102,6 +102,11 @@ class Repl:
         return self.loaded.settings
 
     @property
+    def pipeline_name(self) -> str:
+        """The pipeline that answers a question, as far as it is known yet."""
+        return self.settings.pipeline or self.sessions.default_pipeline
+
+    @property
     def named_model(self) -> str | None:
         """The model that the person asked for here, with ``-m`` or ``/model``; it goes before a pipeline's own."""
         return self.settings.model if self.loaded.origins.get("model") in _ASKED_FOR else None
@@ -169,7 +174,7 @@ class Repl:
                     conversation=self.conversation.messages(),
                     on_event=listen,
                 )
-                self.sessions.route = await session.route()
+                await self.sessions.ask_route(self.settings)
         finally:
             for result in ended:
                 self._keep(result, question or shown, asked_at)
@@ -184,6 +189,7 @@ class Repl:
         session = await self.session()
         plan = await session.plan(question, pipeline=self.settings.pipeline, model=self.named_model)
         self.sessions.route = plan.route
+        self.sessions.default_pipeline = await session.default_pipeline()
         return plan
 
     async def models(self) -> list[Any]:

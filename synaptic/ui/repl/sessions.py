@@ -30,6 +30,7 @@ PER_RUN: Final = frozenset(
         "pipeline_inputs",
         "agent_models",
         "temperature",
+        "max_tokens",
         "think",
         "keep_alive",
         "first_token_timeout",
@@ -80,6 +81,7 @@ class SessionHolder:
 
     Attributes:
         route: Where calls go, once that is known.
+        default_pipeline: What answers a question where no pipeline is set, once that is known; "" before.
         known_models: Names for completion, as of the last time they were asked for.
 
     """
@@ -89,6 +91,7 @@ class SessionHolder:
         self._session: Session | None = None
         self._warming: asyncio.Task[None] | None = None
         self.route: Route | None = None
+        self.default_pipeline = ""
         self.known_models: tuple[str, ...] = ()
 
     async def get(self, settings: Settings) -> Session:
@@ -111,6 +114,7 @@ class SessionHolder:
         """
         session = await self.get(settings)
         self.route = await session.route()
+        self.default_pipeline = await session.default_pipeline()
         return self.route
 
     def warm(self, settings: Settings) -> None:
@@ -133,6 +137,7 @@ class SessionHolder:
         session = self._session = self._factory(settings)
         with contextlib.suppress(SynapticError):
             self.route = await session.route()
+            self.default_pipeline = await session.default_pipeline()
             self.known_models = tuple(model.name for model in await session.models())
 
     async def _close_session(self) -> None:

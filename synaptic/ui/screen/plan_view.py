@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from synaptic.pipeline import KINDS, NAMED_BACKEND, answer_path, default_inputs, limits, planned_steps
 from synaptic.text import plural, seconds
 from synaptic.ui.screen.output import write_paragraph, write_table, write_text
-from synaptic.ui.screen.run_view import place
+from synaptic.ui.screen.run_view import divided, place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,6 +27,8 @@ def print_plan(plan: Plan, out: TextIO) -> None:
     route = plan.route
     write_paragraph("pipeline", f"{plan.pipeline.name}: {plan.pipeline.spec.description.strip()}", out)
     write_paragraph("route", f"{place(route.backend, route.model, route.node)}: {route.reason}", out)
+    for index, long in enumerate(plan.long_inputs):
+        write_paragraph(_MORE if index else "long", divided(long), out)
     _print_steps(plan.compiled, plan.rows(), route, out)
 
 
@@ -120,7 +122,7 @@ def _notes(row: PlannedStep) -> Iterator[str]:
         f"or, on error, {row.fallback}": row.fallback is not None,
         "left out on error": row.on_error == "skip",
         "asks a person": bool(row.approve),
-        "may shorten its prompt": row.overflow != "error",
+        "may shorten its prompt": row.overflow in {"truncate_oldest", "summarise"},
         "cached": row.cache_seconds != 0,
         f"priority {row.priority}": row.priority != 0,
         "JSON": row.structured,

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from synaptic.messages import BackendProgress
-from synaptic.runtime import BackendReported, RunFinished, RunStarted, StepFinished, TokenDelta
+from synaptic.runtime import BackendReported, InputDivided, RunFinished, RunStarted, StepFinished, TokenDelta
 from synaptic.text import printable, seconds, size
 from synaptic.ui.screen.render_plain import PlainStatus, measurements, route_line
 from synaptic.ui.screen.run_view import RunView, StepView
@@ -111,7 +111,7 @@ class LiveStatus(PlainStatus):
             self._download(event.report)
         elif isinstance(event, RunFinished):
             self.ended(event.result)
-        elif self._over or isinstance(event, BackendReported):
+        elif self._over or isinstance(event, (BackendReported, InputDivided)):
             if not isinstance(event, StepFinished) or event.result.id != self.view.answer_step:
                 super().update(event)
         else:

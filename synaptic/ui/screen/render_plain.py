@@ -12,6 +12,7 @@ from synaptic.runtime import (
     ApprovalAsked,
     ApprovalGiven,
     BackendReported,
+    InputDivided,
     PromptShortened,
     RunFinished,
     RunStarted,
@@ -24,7 +25,7 @@ from synaptic.runtime import (
     TokenDelta,
 )
 from synaptic.text import one_line, plural, printable, seconds, size
-from synaptic.ui.screen.run_view import CALLING, RunView, continuation, decided, place, retry, shortening
+from synaptic.ui.screen.run_view import CALLING, RunView, continuation, decided, divided, place, retry, shortening
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -112,6 +113,8 @@ class PlainStatus(QuietStatus):
             self.finished(event.result)
         elif isinstance(event, BackendReported):
             self._reported(event)
+        elif isinstance(event, InputDivided):
+            self.say(divided(event.input), "yellow")
         elif isinstance(event, RunFinished):
             self.ended(event.result)
         else:

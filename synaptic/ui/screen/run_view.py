@@ -21,11 +21,11 @@ from synaptic.runtime import (
     StepThought,
     TokenDelta,
 )
-from synaptic.text import one_line
+from synaptic.text import one_line, plural
 
 if TYPE_CHECKING:
     from synaptic.messages import Route
-    from synaptic.pipeline import PlannedStep
+    from synaptic.pipeline import LongInput, PlannedStep
     from synaptic.runtime import Event, StepResult
 
 StepState = Literal[
@@ -265,6 +265,15 @@ def shortening(event: PromptShortened) -> str:
     return f"prompt shortened from {event.tokens_before} to {event.tokens_after} tokens ({event.how})"
 
 
+def divided(long: LongInput) -> str:
+    """Return ``query is 52341 tokens and the context is 8192: it is read in 16 parts, …``."""
+    about = "" if long.exact else "about "
+    return (
+        f"{long.name} is {about}{long.tokens} tokens and the context is {long.context}: it is read in "
+        f"{plural(long.parts, 'part')}, and the steps get notes of them ({long.longer} to have more read as a whole)"
+    )
+
+
 def _round(path: str, loop: str) -> int:
     """Return the number of the round in ``refine[1].judge``; 0 where there is none."""
     digits = path[len(loop) + 1 :].partition("]")[0]
@@ -278,7 +287,7 @@ def _remark(result: StepResult) -> str:
     words += ["cached"] if result.cached else []
     if result.status == "skipped" and result.stop_reason:
         words.append(_SKIP_REASONS.get(result.stop_reason, result.stop_reason))
-    if result.kind == "map" and result.status == "succeeded" and result.stop_reason:
+    if result.kind in {"map", "pipeline"} and result.status == "succeeded" and result.stop_reason:
         words.append(result.stop_reason)
     if result.stop_reason == "length":
         words.append("cut at its token limit")

@@ -1,0 +1,2 @@
+from .division import divisions as divisions
+from .reading import Reading as Reading
