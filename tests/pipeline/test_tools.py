@@ -142,7 +142,7 @@ def test_json_like_values_are_right(arguments: dict[str, object]):
         ("tags", "a, b", "must be a list, not text ('a, b')"),
         ("mixed", 1.5, "must be a whole number or text, not a number (1.5)"),
         ("place", "Oslo", "must be a mapping, not text ('Oslo')"),
-        ("level", "mid", "must be 'low' or 'high', not 'mid'"),
+        ("level", "mid", "must be low or high, not 'mid'"),
         ("small", 10, "must be at most 9, not 10"),
         ("query", "\ud800", "is no plain data"),
         ("anything", object(), "is no plain data: object is not a JSON type"),
