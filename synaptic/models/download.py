@@ -199,7 +199,7 @@ def check_model_file(path: str) -> Path:
         ConfigError: If it is not a readable GGUF file.
 
     """
-    file = Path(path).expanduser()
+    file = paths.expanded(path)
     try:
         with file.open("rb") as stream:
             magic = stream.read(len(GGUF_MAGIC))

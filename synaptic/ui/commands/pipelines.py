@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from synaptic import paths
 from synaptic.agents import discover_agents
 from synaptic.backends import known_backends
 from synaptic.errors import ExitCode, PipelineError, Problem, UsageError
@@ -204,7 +204,7 @@ def _model_names(settings: Settings) -> list[str]:
 
 def _write_file(path: str, text: str) -> None:
     try:
-        Path(path).write_text(text, encoding="utf-8")
+        paths.expanded(path).write_text(text, encoding="utf-8")
     except OSError as exc:
         raise UsageError(f"{path} cannot be written: {exc.strerror or exc}") from exc
 

@@ -11,6 +11,7 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from synaptic import paths
 from synaptic.errors import UsageError
 from synaptic.processes import tied
 
@@ -129,7 +130,7 @@ def locate(directory: Path) -> EngineFiles:
         UsageError: If it is no directory, or one of the two binaries is not there or cannot be run.
 
     """
-    root = directory.expanduser().absolute()
+    root = paths.expanded(directory).absolute()
     if not root.is_dir():
         what = "is a file, not a directory" if root.exists() else "does not exist"
         raise UsageError(f"{root} {what}", hint="name the directory that llama-server and rpc-server are in")

@@ -119,7 +119,7 @@ class ServiceRecord:
 
 def model_key(model: str) -> str:
     """Return the one way in which a model is written: a file by its absolute path, a name with its tag."""
-    return str(Path(model).expanduser().resolve()) if _is_file(model) else full_name(model)
+    return str(paths.expanded(model).resolve()) if _is_file(model) else full_name(model)
 
 
 def is_called(record: ServiceRecord, model: str) -> bool:
