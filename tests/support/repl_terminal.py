@@ -31,7 +31,8 @@ BRACKETED_PASTE_ON = b"\x1b[?2004h"
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """Return an environment in which the program finds nothing of the person who runs the tests."""
-    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "PYTHONDONTWRITEBYTECODE"}}
+    names = {"PATH", "LANG", "PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_CONFIG"}
+    kept = {name: value for name, value in os.environ.items() if name in names}
     return {**kept, "HOME": str(home), "LC_ALL": "C.UTF-8", "TERM": "xterm-256color", **more}
 
 

@@ -58,8 +58,10 @@ def freeze_the_server(watched: Watched) -> None:
 def end_the_server_without_a_worker(watched: Watched) -> None:
     """It wants to free its buffers at a worker that is gone, and aborts."""
     worker, server = watched.worker(0), watched.pid
+    os.kill(server, signal.SIGSTOP)  # else it may end of the loss before it is told to end
     kill(worker)
     os.kill(server, signal.SIGTERM)
+    os.kill(server, signal.SIGCONT)
 
 
 FAULTS = [
