@@ -197,7 +197,10 @@ def test_what_cannot_be_loaded_says_why_and_leaves_nothing(words: tuple[str, ...
     assert outcome.code in {2, 3}
     assert "error: " in outcome.err and "bug" not in outcome.err and str(file) in outcome.err
     assert list(services_dir().glob("*.json")) == []
-    assert not service_log(str(file)).exists() or words  # in the background it is refused before a service is started
+    if words:
+        assert "given up" in service_log(str(file)).read_text(encoding="utf-8")
+    else:  # refused before a service is started
+        assert not service_log(str(file)).exists()
 
 
 def test_a_service_whose_starter_dies_before_it_says_what_for_ends(own_home: Path):

@@ -1,7 +1,7 @@
 from . import engine as engine
 from . import service as service
 from . import workers as workers
-from .blockers import refuse_blockers as refuse_blockers
+from .blockers import unblocked as unblocked
 from .coordinator.states import CoordinatorState as CoordinatorState
 from .coordinator.states import CoordinatorStatus as CoordinatorStatus
 from .coordinator.states import LoadProgress as LoadProgress

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from synaptic.backends.base import Capabilities
-from synaptic.backends.distributed.blockers import refuse_blockers
+from synaptic.backends.distributed.blockers import unblocked
 from synaptic.backends.distributed.coordinator import Coordinator, Coordinators, DistributedCall
 from synaptic.backends.distributed.placement import slot_count
 from synaptic.errors import BackendUnavailable, ModelNotFound
@@ -70,7 +70,7 @@ class DistributedBackend:
             BackendError: With all that is missing.
 
         """
-        await refuse_blockers(self._settings, model, self._environ)
+        await unblocked(self._settings, self._named(model))
 
     async def start(self) -> None:
         """Load the models that the settings name, ``prewarm`` first, then ``model``.
@@ -194,6 +194,9 @@ class DistributedBackend:
                 twin = next((known for known in self._shapes.values() if known.files == shape.files), shape)
                 self._shapes[name] = twin
             return self._shapes[name]
+
+    async def _named(self, model: str | None) -> ModelShape | None:
+        return None if model is None else await self._shape(model)
 
     async def _info(self, name: str) -> ModelInfo:
         shape = await self._shape(name)

@@ -3,56 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import copy
+from typing import TYPE_CHECKING, TypeVar
 
 from synaptic.backends.distributed.engine import chosen_files
 from synaptic.backends.distributed.workers import Endpoint, WorkerState, check_workers, local_worker_count
-from synaptic.errors import BackendError, BackendUnavailable, EngineUnavailable
-from synaptic.models import open_model
+from synaptic.errors import BackendError, EngineUnavailable, NoPlacement
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Sequence
 
     from synaptic.settings import Settings
 
+T = TypeVar("T")
 
-async def refuse_blockers(settings: Settings, model: str | None, environ: Mapping[str, str] | None = None) -> None:
-    """Check that there are an engine, the model, and a worker that answers or is started here.
+
+async def unblocked(settings: Settings, model: Awaitable[T]) -> T:
+    """Return the model, after a look at whether there are an engine, and a worker that answers or is started here.
 
     Args:
         settings: Which workers there are.
-        model: A tag of Ollama's or a file; ``None`` is not looked for.
-        environ: Where Ollama's models are; the process's own environment unless given.
+        model: Opens the model, or looks for it.
 
     Raises:
         BackendError: What is missing: of several, the first one's class with a line for each.
 
     """
-    found = [await _engine(), await _model(model, environ), await _workers(settings)]
-    blockers = [blocker for blocker in found if blocker is not None]
+    engine = await _engine()
+    opened: T | BackendError
+    try:
+        opened = await model
+    except BackendError as error:
+        opened = error
+    workers = await _workers(settings)
+    if not isinstance(opened, BackendError) and engine is None and workers is None:
+        return opened
+    raise _together([found for found in (engine, opened, workers) if isinstance(found, BackendError)])
+
+
+def _together(blockers: Sequence[BackendError]) -> BackendError:
+    """Return the only one as it is, or one like the first that tells of all of them."""
     if len(blockers) == 1:
-        raise blockers[0]
-    if blockers:
-        lines = [f"{len(blockers)} things stand in the way of distributed inference:"]
-        for blocker in blockers:
-            lines += [f"- {blocker.message}", *(f"    {line.strip()}" for line in (blocker.hint or "").splitlines())]
-        raise type(blockers[0])("\n".join(lines), backend="distributed")
+        return blockers[0]
+    lines = [f"{len(blockers)} things stand in the way of distributed inference:"]
+    for blocker in blockers:
+        lines += [f"- {blocker.message}", *(f"    {line.strip()}" for line in (blocker.hint or "").splitlines())]
+    told = copy.copy(blockers[0])
+    told.message, told.hint = "\n".join(lines), None
+    told.args = (told.message,)
+    return told
 
 
 async def _engine() -> BackendError | None:
     try:
         await asyncio.to_thread(chosen_files)
     except EngineUnavailable as error:
-        return error
-    return None
-
-
-async def _model(model: str | None, environ: Mapping[str, str] | None) -> BackendError | None:
-    if model is None:
-        return None
-    try:
-        await open_model(model, environ=environ)
-    except BackendError as error:
         return error
     return None
 
@@ -66,4 +71,4 @@ async def _workers(settings: Settings) -> BackendError | None:
     if any(look.well or look.state is WorkerState.HELD for look in looks):
         return None
     hints = dict.fromkeys(look.hint for look in looks if look.hint)
-    return BackendUnavailable("; ".join(look.reason for look in looks), hint="\n".join(hints), backend="distributed")
+    return NoPlacement("; ".join(look.reason for look in looks), hint="\n".join(hints))

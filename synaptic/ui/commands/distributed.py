@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from synaptic.backends.distributed import WorkerRegistry, record_of, refuse_blockers, service
+from synaptic.backends.distributed import WorkerRegistry, record_of, service, unblocked
 from synaptic.errors import UsageError
+from synaptic.models import open_model
 from synaptic.text import did_you_mean, seconds
 from synaptic.ui.commands.distributed_plan import plan
 from synaptic.ui.commands.support import load, named_model, note
@@ -125,7 +126,7 @@ def start(context: click.Context, /, model: str | None, *, foreground: bool, **v
 
 async def _away(model: str, settings: Settings, view: Any, options: Options) -> None:
     """Start the service in the background and wait until it is ready."""
-    await refuse_blockers(settings, model)
+    await unblocked(settings, open_model(model))
     began = time.monotonic()
     launched = service.launch(model, settings)
     if launched.was_running:

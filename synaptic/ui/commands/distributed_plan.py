@@ -14,8 +14,8 @@ from synaptic.backends.distributed import (
     PlannedWorker,
     current_engine,
     place,
-    refuse_blockers,
     serving_needs,
+    unblocked,
     workers,
 )
 from synaptic.errors import ConfigError, UsageError
@@ -89,8 +89,7 @@ def plan(
     ordered = parse_orders(orders)
 
     async def run() -> Placement:
-        await refuse_blockers(settings, name)
-        shape = await open_model(name)
+        shape = await unblocked(settings, open_model(name))
         wanted = serving_needs(shape, settings, context=tokens, slots=slots)
         offers = with_orders(await _offers(settings, measure=measure), ordered)
         return await asyncio.to_thread(place, shape, offers, wanted)
