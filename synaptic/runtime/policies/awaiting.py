@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from synaptic.errors import BackendBusy
 from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
 from synaptic.waiting import Patience, WaitNotices, until_ready
 
@@ -39,19 +40,21 @@ class Awaiting(BackendWrapper):
             FirstTokenTimeout: If the server was not ready in time; it says what the server said.
 
         """
-        patience = Patience.of(request.timeouts)
-
-        async def begun() -> tuple[Chunk | None, AsyncGenerator[Chunk]]:
-            limits = patience.left(request.timeouts, asyncio.get_running_loop().time())
-            sent = request if limits is request.timeouts else replace(request, timeouts=limits)
-            chunks = as_generator(self.inner.stream(sent))
-            try:
-                return await anext(chunks, None), chunks
-            except BaseException:
-                await chunks.aclose()
+        chunks = as_generator(self.inner.stream(request))
+        has_begun = False
+        try:
+            async for chunk in chunks:
+                has_begun = True
+                yield chunk
+        except BackendBusy as error:
+            if has_begun:
                 raise
-
-        first, chunks = await until_ready(begun, patience, self._notices)
+            refusal = error
+        else:
+            return
+        finally:
+            await chunks.aclose()
+        first, chunks = await self._begun_later(request, refusal)
         try:
             if first is not None:
                 yield first
@@ -59,3 +62,22 @@ class Awaiting(BackendWrapper):
                 yield chunk
         finally:
             await chunks.aclose()
+
+    async def _begun_later(
+        self, request: ChatRequest, refusal: BackendBusy
+    ) -> tuple[Chunk | None, AsyncGenerator[Chunk]]:
+        """Return the first chunk and the rest of the reply, once the server gives one; it has refused once already."""
+        patience, refusals = Patience.of(request.timeouts), [refusal]
+
+        async def ask() -> tuple[Chunk | None, AsyncGenerator[Chunk]]:
+            if refusals:
+                raise refusals.pop()
+            limits = patience.left(request.timeouts, asyncio.get_running_loop().time())
+            chunks = as_generator(self.inner.stream(replace(request, timeouts=limits)))
+            try:
+                return await anext(chunks, None), chunks
+            except BaseException:
+                await chunks.aclose()
+                raise
+
+        return await until_ready(ask, patience, self._notices)

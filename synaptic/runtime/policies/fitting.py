@@ -69,12 +69,15 @@ class Fitting(BackendWrapper):
         fits = context is None or (context != UNKNOWN and surely_fits(request, context))
         if fits and self._rule.how == "error":
             return self.inner.stream(request)
-        return self._fitted_stream(request)
+        return self._fitted_stream(request, context, fits=fits)
 
-    async def _fitted_stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
+    async def _fitted_stream(self, request: ChatRequest, context: int | None, *, fits: bool) -> AsyncGenerator[Chunk]:
         """Yield the reply; where the server cut the prompt, the one to a prompt that fits what it was cut to."""
-        context = await self._contexts.of(request)
-        chunks = as_generator(self._fitted_to(request, context))
+        if fits:
+            chunks = as_generator(self.inner.stream(request))
+        else:
+            context = await self._contexts.of(request)
+            chunks = as_generator(self._fitted_to(request, context))
         try:
             async for chunk in chunks:
                 yield chunk
