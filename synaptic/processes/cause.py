@@ -13,6 +13,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from synaptic.processes.child import describe_exit
+from synaptic.text import cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -94,7 +95,7 @@ def cause_of(lines: Iterable[str]) -> str:
     if found.startswith("CMake Error"):  # its text is in the line after it
         texts = [text for text, _ in said]
         found = " ".join(texts[texts.index(found) :][:2])
-    return found if len(found) <= LONGEST else f"{found[: LONGEST - 1]}…"
+    return cut(found, LONGEST)
 
 
 def plain_line(line: str) -> str:

@@ -23,3 +23,4 @@ from .load import settings_path as settings_path
 from .load import unset_value as unset_value
 from .model import Settings as Settings
 from .model import field_kind as field_kind
+from .sources import decode_setting as decode_setting

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-CLOSE_ENOUGH: Final = 0.72
+_CLOSE_ENOUGH: Final = 0.72
 _MOST_WORDS: Final = 3
 
 ELSEWHERE: Final = {
@@ -26,11 +26,16 @@ ELSEWHERE: Final = {
 
 
 def near(typed: str, names: Iterable[str]) -> str | None:
-    """Return the name that was most likely meant: it begins alike, and differs in a letter or two."""
-    word = typed.lower()
-    ratios = {name: SequenceMatcher(None, word, name).ratio() for name in names if name[:1] == word[:1]}
+    """Return the name that was most likely meant: it differs from the word in a letter or two."""
+    ratios = {name: SequenceMatcher(None, typed, name).ratio() for name in names}
     best = max(ratios, key=lambda name: ratios[name], default=None)
-    return best if best is not None and ratios[best] >= CLOSE_ENOUGH else None
+    return best if best is not None and ratios[best] >= _CLOSE_ENOUGH else None
+
+
+def _near_command(typed: str, names: Iterable[str]) -> str | None:
+    """Return the command that was most likely meant. It begins alike: other words begin questions."""
+    word = typed.lower()
+    return near(word, [name for name in names if name[:1] == word[:1]])
 
 
 def meant_command(
@@ -52,11 +57,11 @@ def meant_command(
     first, *rest = words
     if first.lower() in ELSEWHERE and (not rest or ELSEWHERE[first.lower()].endswith(f" {first.lower()}")):
         return ELSEWHERE[first.lower()]
-    name = near(first, commands)
+    name = _near_command(first, commands)
     if name is None:
         return None
     if not rest:
         return name
     actions = actions_of(name)
-    action = rest[0].lower() if rest[0].lower() in actions else near(rest[0], actions)
+    action = rest[0].lower() if rest[0].lower() in actions else _near_command(rest[0], actions)
     return None if action is None else f"{name} {action}"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from difflib import SequenceMatcher
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ import click
 
 from synaptic.errors import ExitCode, SynapticError
 from synaptic.ui import screen
-from synaptic.ui.misspelt import CLOSE_ENOUGH, meant_command
+from synaptic.ui.misspelt import meant_command, near
 from synaptic.ui.options import Options, question_options
 from synaptic.ui.streams import failure_of
 
@@ -259,10 +258,9 @@ def usage_message(error: click.ClickException) -> tuple[str, str | None]:
 
 def _near_option(error: click.NoSuchOption) -> str | None:
     """Return the option that was most likely meant; the dashes that all have do not make two alike."""
-    typed = error.option_name.lstrip("-")
-    ratios = {name: SequenceMatcher(None, typed, name.lstrip("-")).ratio() for name in error.possibilities or ()}
-    best = max(ratios, key=lambda name: ratios[name], default=None)
-    return best if best is not None and ratios[best] >= CLOSE_ENOUGH else None
+    options = {name.lstrip("-"): name for name in error.possibilities or ()}
+    meant = near(error.option_name.lstrip("-"), options)
+    return options[meant] if meant is not None else None
 
 
 def _show_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:  # noqa: ARG001, FBT001

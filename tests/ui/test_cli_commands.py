@@ -143,6 +143,15 @@ def test_an_unknown_option_is_compared_without_its_dashes(run, typed: str, meant
     assert line == f"error: unknown option {typed}" + (f"; did you mean {meant}?" if meant else "")
 
 
+@pytest.mark.parametrize("key", ["pipeline", "backend"])
+@pytest.mark.parametrize("nothing", ["null", "none", "NULL"])
+def test_a_setting_that_names_something_may_be_set_to_nothing(run, tmp_path: Path, key: str, nothing: str):
+    file = tmp_path / "settings.json"
+
+    assert run("config", "set", key, nothing, "--config", str(file)).code == 0
+    assert json.loads(file.read_text()) == {key: None}
+
+
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [

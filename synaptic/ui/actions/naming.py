@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Final
+
 from synaptic.agents import discover_agents
 from synaptic.backends import backend_kind
 from synaptic.pipeline import Pipeline
+from synaptic.settings import decode_setting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_FINDERS: Final[Mapping[str, Callable[[str], Any]]] = {"pipeline": Pipeline.find, "backend": backend_kind}
 
 
 def refuse_unknown(key: str, raw: str) -> None:
@@ -20,11 +28,10 @@ def refuse_unknown(key: str, raw: str) -> None:
         AgentError: If there is no such agent.
 
     """
-    value = raw.strip().strip('"')
     name, _, entry = key.partition(".")
-    if key == "pipeline":
-        Pipeline.find(value)
-    elif key == "backend" and value not in {"", "null", "none"}:
-        backend_kind(value)
+    if key in _FINDERS:
+        value = decode_setting(key, raw)
+        if value is not None:
+            _FINDERS[key](value)
     elif name == "agent_models" and entry:
         discover_agents()[entry]

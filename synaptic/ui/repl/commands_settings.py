@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from synaptic.errors import BackendError, SynapticError, UsageError
 from synaptic.models import did_you_mean_model, has_model
 from synaptic.pipeline import Pipeline, builtin_pipelines
-from synaptic.settings import describe, set_value, settings_path
+from synaptic.settings import decode_setting, describe, set_value, settings_path
 from synaptic.ui.actions import refuse_unknown, show_models
 from synaptic.ui.repl.arguments import quoted, take_word
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _CURRENT: Final = "*"
 _OTHER: Final = " "
-_NO_MODEL: Final = frozenset({"none", "null"})
 
 
 async def model_command(repl: Repl, call: Call) -> None:
@@ -31,7 +30,7 @@ async def model_command(repl: Repl, call: Call) -> None:
     if not words:
         await _show_models(repl)
         return
-    if words[0].lower() not in _NO_MODEL:
+    if decode_setting("model", words[0]) is not None:
         await _check_model(repl, words[0])
     repl.change("model", words[0])
     repl.screen.note(f"model: {_model_name(repl)}{_how_to_keep('model', words[0])}")

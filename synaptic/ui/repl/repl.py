@@ -188,8 +188,7 @@ class Repl:
         """
         session = await self.session()
         plan = await session.plan(question, pipeline=self.settings.pipeline, model=self.named_model)
-        self.sessions.route = plan.route
-        self.sessions.default_pipeline = await session.default_pipeline()
+        await self.sessions.ask_route(self.settings)
         return plan
 
     async def models(self) -> list[Any]:

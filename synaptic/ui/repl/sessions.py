@@ -112,10 +112,7 @@ class SessionHolder:
             BackendError: If nothing can serve the calls.
 
         """
-        session = await self.get(settings)
-        self.route = await session.route()
-        self.default_pipeline = await session.default_pipeline()
-        return self.route
+        return await self._ask(await self.get(settings))
 
     def warm(self, settings: Settings) -> None:
         """Begin, in the background and silently, what the first question needs anyway: imports, and the route.
@@ -136,9 +133,13 @@ class SessionHolder:
         await asyncio.to_thread(load_modules)
         session = self._session = self._factory(settings)
         with contextlib.suppress(SynapticError):
-            self.route = await session.route()
-            self.default_pipeline = await session.default_pipeline()
+            await self._ask(session)
             self.known_models = tuple(model.name for model in await session.models())
+
+    async def _ask(self, session: Session) -> Route:
+        self.route = route = await session.route()
+        self.default_pipeline = await session.default_pipeline()
+        return route
 
     async def _close_session(self) -> None:
         session, self._session, self.route = self._session, None, None
