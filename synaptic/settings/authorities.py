@@ -15,6 +15,7 @@ from synaptic.errors import ConfigError
 if TYPE_CHECKING:
     import ssl
     from pathlib import Path
+    from types import ModuleType
 
 MOST_BYTES: Final = 16 * 2**20
 """A bundle of all the authorities of a system has a quarter of a MiB."""
@@ -40,10 +41,8 @@ def authorities_file(name: str) -> Path:
         ConfigError: As :func:`load_authorities` does.
 
     """
-    import ssl  # noqa: PLC0415  (10 ms of start-up, for those alone who name such a file)
-
     path = paths.expanded(name)
-    load_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), path)
+    load_authorities(_ssl().SSLContext(_ssl().PROTOCOL_TLS_CLIENT), path)
     return path
 
 
@@ -54,8 +53,7 @@ def load_authorities(context: ssl.SSLContext, path: Path) -> None:
         ConfigError: If it cannot be read, or OpenSSL finds no certificate in it; says what is there instead.
 
     """
-    import ssl  # noqa: PLC0415  (see above)
-
+    ssl = _ssl()
     data = _content(path)
     try:
         context.load_verify_locations(cafile=str(path))
@@ -68,6 +66,13 @@ def load_authorities(context: ssl.SSLContext, path: Path) -> None:
     # curl's two rules: an authority in the middle of a chain may be believed by itself, and old certificates are good.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+
+
+def _ssl() -> ModuleType:
+    """Return OpenSSL's module: 10 ms of start-up, for those alone who name such a file."""
+    import ssl  # noqa: PLC0415
+
+    return ssl
 
 
 def _content(path: Path) -> bytes:
@@ -122,8 +127,7 @@ def _refused(path: Path, data: bytes) -> ConfigError:
 
 
 def _is_der(data: bytes) -> bool:
-    import ssl  # noqa: PLC0415  (see above)
-
+    ssl = _ssl()
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=data)
     except ssl.SSLError:

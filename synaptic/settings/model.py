@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from synaptic.errors import ConfigError
-from synaptic.messages import Overflow  # noqa: TC001  (pydantic reads it)
+from synaptic.messages import Overflow
 from synaptic.settings.endpoints import (
     COORDINATOR_PORT,
     PLAIN_ERROR,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
@@ -163,6 +164,4 @@ def _wrapped(stream: TextIO | None, buffer: Any, *, line_buffering: bool = False
 
 def _wait(descriptor: int, *, writing: bool) -> None:
     """Wait until a descriptor is ready that another program, which shares it, has set to non-blocking."""
-    import select  # noqa: PLC0415 - seldom needed
-
     select.select([] if writing else [descriptor], [descriptor] if writing else [], [])

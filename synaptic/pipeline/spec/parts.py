@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from synaptic.messages import Overflow  # noqa: TC001  (pydantic reads it)
+from synaptic.messages import Overflow
 from synaptic.pipeline.spec.short_forms import (
     Approve,
     CacheSeconds,
