@@ -1,8 +1,9 @@
 """Runs many command lines, each in a process whose standard streams are as a row says, at the price of a fork each.
 
-    python odd_streams.py ROWS.json OUTCOMES.json
+    python odd_streams.py
 
-A fork has everything imported already. It makes its standard streams as the interpreter does at its start, and flushes
+Each line of its standard input is a list of rows in JSON, and is answered by a line: how each of them ended. A fork has
+everything imported already. It makes its standard streams as the interpreter does at its start, and flushes
 them as it does at its end; the rest of an end, which takes longer than the command, is left out.
 """
 
@@ -54,19 +55,21 @@ class Ended:
 
 
 def main() -> None:
-    given, outcomes = map(Path, sys.argv[1:])
-    rows = [Row(row["words"], row["piped"], Streams(**row["streams"])) for row in json.loads(given.read_text())]
     _import_everything()
-    ended = []
-    for row in rows:
-        place = Path(mkdtemp())
-        if (pid := os.fork()) == 0:
-            _end(_run(row, place))
-        _, status = os.waitpid(pid, 0)
-        out, err = (_read(place / stream) for stream in ("stdout", "stderr"))
-        ended.append(asdict(Ended(os.waitstatus_to_exitcode(status), out, err)))
-        shutil.rmtree(place)
-    outcomes.write_text(json.dumps(ended))
+    for line in iter(sys.stdin.readline, ""):
+        rows = [Row(row["words"], row["piped"], Streams(**row["streams"])) for row in json.loads(line)]
+        sys.stdout.write(json.dumps([asdict(_ended(row)) for row in rows]) + "\n")
+        sys.stdout.flush()
+
+
+def _ended(row: Row) -> Ended:
+    place = Path(mkdtemp())
+    if (pid := os.fork()) == 0:
+        _end(_run(row, place))
+    _, status = os.waitpid(pid, 0)
+    out, err = (_read(place / stream) for stream in ("stdout", "stderr"))
+    shutil.rmtree(place)
+    return Ended(os.waitstatus_to_exitcode(status), out, err)
 
 
 def _run(row: Row, place: Path) -> int:

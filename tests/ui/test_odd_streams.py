@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
-from typing import TypeAlias
 from urllib.request import urlopen
 
 import click
@@ -52,9 +51,6 @@ ODD = {
     "ASCII": Streams(encoding="ascii"),
     "Latin-1": Streams(encoding="latin-1"),
 }
-Matrix: TypeAlias = dict[str, dict[tuple[str, ...], tuple[Row, Ended]]]
-"""Kind of streams -> words of a command line -> how it ended."""
-
 LOSING = {"closed", "full"}
 
 
@@ -145,9 +141,31 @@ def test_the_table_names_every_command():
     assert sorted(commands("http://127.0.0.1:9")) == sorted(leaves(build_root()))
 
 
+class Matrix:
+    """How every row ends under a kind of odd streams, or under ordinary ones (``""``); run when first asked for."""
+
+    def __init__(self, url: str, process: subprocess.Popen[str]) -> None:
+        self._url = url
+        self._process = process
+        self._known: dict[str, dict[tuple[str, ...], tuple[Row, Ended]]] = {}
+
+    def __getitem__(self, kind: str) -> dict[tuple[str, ...], tuple[Row, Ended]]:
+        if kind not in self._known:
+            streams = ODD.get(kind, Streams())
+            asked = [
+                replace(row, streams=streams)
+                for row in rows(self._url)
+                if reads(row) or streams.stdin in {"nothing", "closed"}
+            ]
+            assert self._process.stdin is not None and self._process.stdout is not None
+            print(json.dumps([asdict(row) for row in asked]), file=self._process.stdin, flush=True)
+            ended = [Ended(**outcome) for outcome in json.loads(self._process.stdout.readline())]
+            self._known[kind] = {row.words: (row, how) for row, how in zip(asked, ended, strict=True)}
+        return self._known[kind]
+
+
 @pytest.fixture(scope="module")
-def matrix(tmp_path_factory: pytest.TempPathFactory) -> Matrix:
-    """Every row under every odd stream, and under ordinary ones as ``""``."""
+def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
     home, place = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("matrix")
     (home / ".synapticllamas.json").write_text(json.dumps({"agent_models": {"grün": MARK}}))
     (home / "synapticllamas.json").write_text(json.dumps({"pipeline": "answer", "nodes": ["http://10.0.0.9"]}))
@@ -155,23 +173,21 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Matrix:
     (home / "broken.yaml").write_text(f"version: 1\n{MARK}: 1\n")
     (home / "agents").mkdir()
     (home / "agents" / "editor.md").write_text(f"---\ndescription: {MARK}\n---\nAnswer {MARK}.\n")
-    with ollama(ollama_reply(["Hello"]), pull=json_reply({"status": "success"})) as server:
-        kinds = {"": Streams(), **ODD}
-        asked = [
-            (kind, replace(row, streams=streams))
-            for kind, streams in kinds.items()
-            for row in rows(server.url)
-            if reads(row) or streams.stdin in {"nothing", "closed"}
-        ]
-        (place / "rows.json").write_text(json.dumps([asdict(row) for _, row in asked]))
-        command = [sys.executable, ROOT / "tests" / "support" / "odd_streams.py", "rows.json", "outcomes.json"]
-        settings = environment(home, OLLAMA_HOST=NOTHING_THERE, PYTHONPATH=str(ROOT))
-        subprocess.run(command, cwd=place, env=settings, check=True, timeout=280)
-    ended = [Ended(**outcome) for outcome in json.loads((place / "outcomes.json").read_text())]
-    found: Matrix = {kind: {} for kind in kinds}
-    for (kind, row), outcome in zip(asked, ended, strict=True):
-        found[kind][row.words] = row, outcome
-    return found
+    settings = environment(home, OLLAMA_HOST=NOTHING_THERE, PYTHONPATH=str(ROOT))
+    with (
+        ollama(ollama_reply(["Hello"]), pull=json_reply({"status": "success"})) as server,
+        subprocess.Popen(
+            [sys.executable, ROOT / "tests" / "support" / "odd_streams.py"],
+            cwd=place,
+            env={
+                name: value for name, value in settings.items() if name != "COVERAGE_PROCESS_CONFIG"
+            },  # thrice as slow
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        yield Matrix(server.url, process)
 
 
 def complaints(row: Row, ended: Ended, usual: Ended) -> Iterator[str]:
