@@ -15,6 +15,7 @@ from datetime import date
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from weakref import ref
 
 import pytest
 from pydantic import BaseModel, Field, RootModel, computed_field, field_serializer
@@ -495,6 +496,18 @@ async def test_many_calls_at_once_all_come_to_their_end():
     made = Tool.of(number)
 
     assert await asyncio.gather(*(made.call({"n": n}) for n in range(200))) == list(range(200))
+
+
+def test_calls_that_waited_for_a_thread_keep_no_event_loop_alive():
+    async def many() -> ref[asyncio.AbstractEventLoop]:
+        made = Tool.of(lambda: 1)
+        await asyncio.gather(*(made.call({}) for _ in range(100)))
+        return ref(asyncio.get_running_loop())
+
+    loop = asyncio.run(many())
+    gc.collect()
+
+    assert loop() is None
 
 
 @pytest.mark.parametrize(

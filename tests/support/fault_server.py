@@ -110,6 +110,11 @@ class FaultServer:
         self._served[key] = turn + 1
         return script[min(turn, len(script) - 1)]
 
+    def forget(self) -> None:
+        """Drop what was asked so far, where a test counts memory."""
+        self.requests.clear()
+        self._tasks = {task for task in self._tasks if not task.done()}
+
     def opened(self, connection: _Connection) -> None:
         self._live.add(connection)
         self.connections += 1

@@ -299,7 +299,8 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._carried: WeakKeyDictionary[ResponseHandler, AiohttpReply | None] = WeakKeyDictionary()
+        # Both ends are weak: a reply holds its connection, and its request with all that was asked.
+        self._carried: WeakKeyDictionary[ResponseHandler, ref[AiohttpReply] | None] = WeakKeyDictionary()
 
     async def connect(self, req: aiohttp.ClientRequest, *args: Any, **options: Any) -> Connection:
         """Return an idle connection, or a new one; tell the reply that it is for.
@@ -320,7 +321,8 @@ class _Connector(aiohttp.TCPConnector):
             connection.close()
         if req.headers.get("connection", "").lower() == "close":
             protocol.force_close()  # whatever the server announces: it was told to close, and some do
-        self._carried[protocol] = reply = _under_way.get()
+        reply = _under_way.get()
+        self._carried[protocol] = None if reply is None else ref(reply)
         if reply is not None:
             reply.connection = protocol.transport
         return connection
@@ -330,7 +332,9 @@ class _Connector(aiohttp.TCPConnector):
         if not closed.cancelled():
             closed.exception()  # retrieved, or asyncio would log it: there may be no reader
         carrier = protocol()
-        if carrier is not None and (reply := self._carried.get(carrier)) is not None:
+        carried = None if carrier is None else self._carried.pop(carrier, None)
+        reply = None if carried is None else carried()
+        if carrier is not None and reply is not None:
             reply.lost(carrier.exception())
 
 

@@ -7,7 +7,6 @@ import contextlib
 import contextvars
 import threading
 from typing import TYPE_CHECKING, Final, TypeVar
-from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +16,11 @@ T = TypeVar("T")
 MOST_THREADS: Final = 32
 """At once, of each event loop; a thread whose call was cancelled counts no more."""
 
-_slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+_calls: Final[dict[asyncio.AbstractEventLoop, tuple[asyncio.Semaphore, set[object]]]] = {}
+"""Of each loop in which calls are under way: what limits them, and the calls, the last of which takes the entry away.
+
+A semaphore that was waited for holds its loop, so that a weak map would hold both for ever.
+"""
 
 
 class Raised(Exception):
@@ -56,9 +59,16 @@ async def in_thread(function: Callable[[], T]) -> T:
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, outcome)
 
-    async with _slots.setdefault(loop, asyncio.Semaphore(MOST_THREADS)):
-        threading.Thread(target=work, name="tool", daemon=True).start()
-        outcome = await done
+    slots, calls = _calls.setdefault(loop, (asyncio.Semaphore(MOST_THREADS), set()))
+    calls.add(done)
+    try:
+        async with slots:
+            threading.Thread(target=work, name="tool", daemon=True).start()
+            outcome = await done
+    finally:
+        calls.discard(done)
+        if not calls:
+            _calls.pop(loop, None)
     if isinstance(outcome, Raised):
         raise outcome
     return outcome

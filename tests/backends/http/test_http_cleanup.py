@@ -6,13 +6,15 @@ Each behaviour is that of our own client and of a plain one of httpx, which peop
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import tracemalloc
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from fault_server import FaultServer, hang, stream
+from fault_server import FaultServer, broken_chunk, cut, hang, reset, stream
 from http_support import connections_in_use, idle_connections
 
 from synaptic.backends.http.client import drain, ndjson, new_client, stream_request
@@ -29,9 +31,9 @@ def plain_client(url: str) -> httpx.AsyncClient:
 clients = pytest.mark.parametrize("make", [new_client, plain_client])
 
 
-async def read_ndjson(url: str, client: httpx.AsyncClient) -> list[dict[str, Any]]:
+async def read_ndjson(url: str, client: httpx.AsyncClient, prompt: str = "") -> list[dict[str, Any]]:
     async with (
-        stream_request(client, "POST", "/x", json={"a": 1}, backend="test", node=url) as reply,
+        stream_request(client, "POST", "/x", json={"prompt": prompt}, backend="test", node=url) as reply,
         aclosing(ndjson(reply, backend="test", node=url)) as values,
     ):
         return [value async for value in values]
@@ -166,3 +168,29 @@ async def test_closing_the_client_ends_its_streams(make: Callable[[str], httpx.A
         with pytest.raises(BackendError):
             await asyncio.wait_for(reading, 20)
         await server.wait_until_idle()
+
+
+@pytest.mark.parametrize("ending", [cut, reset, broken_chunk])
+async def test_a_broken_connection_keeps_nothing_of_its_request(ending: Callable[..., Any]) -> None:
+    """Once a call with a prompt of 195 kB kept 406 kB for ever, its Authorization header with it."""
+    prompt = "x" * 195_000
+
+    async def break_off(times: int) -> None:
+        for _ in range(times):
+            with pytest.raises(BackendError):
+                await read_ndjson(server.url, client, prompt)
+            server.forget()
+        await server.wait_until_idle()
+        gc.collect()
+
+    async with FaultServer(stream(lines({"a": 1}), then=ending)) as server, new_client(server.url) as client:
+        await break_off(20)  # what is made once
+        tracemalloc.start()
+        try:
+            await break_off(20)
+            before, _ = tracemalloc.get_traced_memory()
+            await break_off(300)
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert (after - before) / 300 < 100, "bytes kept by a broken call"
