@@ -1,5 +1,6 @@
 from .attaching import Attached as Attached
 from .attaching import attach as attach
+from .before_run import calls_models as calls_models
 from .before_run import named_models as named_models
 from .before_run import refuse_unattended as refuse_unattended
 from .compiler import CompileContext as CompileContext

@@ -9,7 +9,7 @@ from synaptic.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from synaptic.pipeline.graph import CompiledStep, Graph
+    from synaptic.pipeline.graph import CompiledCall, CompiledStep, Graph
 
 
 def every_step(graph: Graph, prefix: str = "") -> Iterator[tuple[str, CompiledStep]]:
@@ -17,15 +17,26 @@ def every_step(graph: Graph, prefix: str = "") -> Iterator[tuple[str, CompiledSt
     for name, step in graph.steps.items():
         path = prefix + name
         yield path, step
-        inside = step.work.inside
-        if inside is not None and inside.listed:
+        inside = step.worker.work.inside
+        if inside is not None:
             yield from every_step(inside.graph, f"{path}.")
+
+
+def calls_models(graph: Graph) -> bool:
+    """Return whether any step calls a model of the run's own backend."""
+    return any(True for _ in _own_calls(graph))
 
 
 def named_models(graph: Graph) -> bool:
     """Return whether any step names a model of the run's own backend."""
-    calls = (step.call for _, step in every_step(graph))
-    return any(call and call.policy.backend is None and (call.model or call.policy.fallback_models) for call in calls)
+    return any(call.model or call.policy.fallback_models for call in _own_calls(graph))
+
+
+def _own_calls(graph: Graph) -> Iterator[CompiledCall]:
+    """Yield what is called at the run's own backend."""
+    for _, step in every_step(graph):
+        judge = None if step.worker.samples is None else step.worker.samples.judge
+        yield from (call for call in (step.worker.call, judge) if call is not None and call.policy.backend is None)
 
 
 def refuse_unattended(graph: Graph, *, accepted: bool) -> None:

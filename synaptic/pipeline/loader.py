@@ -125,7 +125,9 @@ def find_file(name: str | Path) -> Path:
 def _builtin_file(name: str) -> Path:
     path = builtin_pipelines().get(name)
     if path is None:
-        raise PipelineError(f"there is no pipeline {name!r}", hint=did_you_mean(name, builtin_pipelines()))
+        here = [file for file in (f"{name}.yaml", f"{name}.yml") if Path(file).is_file()]
+        hint = f"to use the file that is here, write {here[0]}" if here else did_you_mean(name, builtin_pipelines())
+        raise PipelineError(f"there is no pipeline {name!r}", hint=hint)
     return path
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from synaptic.errors import BudgetExceeded, NotApproved, OutputInvalid, SynapticError
@@ -164,29 +164,26 @@ class Caller:
     async def answer(self, path: str, question: str, *, proposed: Any = None, shape: Shape | None = None) -> Any:
         """Return the person's answer to a question, the ``proposed`` one where no person can be asked.
 
-        An answer that does not fit is asked for again.
+        An answer that does not fit is asked for again; a proposed one that does not is not proposed.
 
         Raises:
             NotApproved: If the person refused to answer, or accepted an answer that is not there.
             OutputInvalid: If the answer did not fit, also the last of :data:`ANSWERS`.
 
         """
+        proposal = _Proposal.of(proposed, path, shape)
         if self._approver is None:
-            if proposed is None:
-                raise NotApproved(f"{path} needs an answer, and no person can be asked here")
-            return _fitting(proposed, shape)
+            return proposal.taken(f"{path} needs an answer, and no person can be asked here")
         self.ledger.emit(ApprovalAsked(path, "answer", question))
         request = ApprovalRequest(path=path, what="answer", value=proposed, shape=shape, question=question)
+        if proposal.wrong is not None:
+            request = replace(request, value=None, problem=proposal.wrong.message)
         for left in reversed(range(ANSWERS)):
             given = await self._approver(request)
-            if given.decision == "refused" or (given.decision == "accepted" and proposed is None):
-                self.ledger.emit(ApprovalGiven(path, "answer", "refused"))
-                reason = f": {given.reason}" if given.reason else ""
-                raise NotApproved(f"the question of {path} was not answered{reason}")
             try:
-                value = _fitting(proposed if given.decision == "accepted" else given.value, shape)
-            except OutputInvalid as exc:
-                if not left or given.decision == "accepted":
+                value = _answered(given, proposal, path, shape)
+            except (NotApproved, OutputInvalid) as exc:
+                if not left or given.decision != "edited":
                     self.ledger.emit(ApprovalGiven(path, "answer", "refused"))
                     raise
                 request = replace(request, problem=exc.message)
@@ -210,6 +207,61 @@ class Caller:
         return answer.value if request.shape is None else request.shape.validate(answer.value)
 
 
+@dataclass(frozen=True, slots=True)
+class _Proposal:
+    """The answer that a question has without a person.
+
+    Attributes:
+        value: ``None`` where there is none.
+        wrong: Why what the pipeline proposes is no answer.
+
+    """
+
+    value: Any
+    wrong: OutputInvalid | None = None
+
+    @classmethod
+    def of(cls, proposed: Any, path: str, shape: Shape | None) -> _Proposal:
+        """Return the proposal, checked."""
+        if proposed is None:
+            return cls(None)
+        try:
+            return cls(_fitting(proposed, shape))
+        except OutputInvalid as exc:
+            what = exc.message.replace("the answer", "it")
+            return cls(None, OutputInvalid(f"the default of {path} is not an answer: {what}", text=exc.text))
+
+    def taken(self, missing: str) -> Any:
+        """Return the answer.
+
+        Raises:
+            NotApproved: If there is none; ``missing`` says so.
+            OutputInvalid: If what is proposed is none.
+
+        """
+        if self.wrong is not None:
+            raise self.wrong
+        if self.value is None:
+            raise NotApproved(missing)
+        return self.value
+
+
+def _answered(given: Approval, proposal: _Proposal, path: str, shape: Shape | None) -> Any:
+    """Return the answer that a decision stands for.
+
+    Raises:
+        NotApproved: If it is none.
+        OutputInvalid: If it does not fit.
+
+    """
+    if given.decision == "edited":
+        return _fitting(given.value, shape)
+    missing = f"the question of {path} was not answered"
+    if given.decision == "accepted":
+        return proposal.taken(missing)
+    raise NotApproved(f"{missing}: {given.reason}" if given.reason else missing)
+
+
 def _fitting(answer: Any, shape: Shape | None) -> Any:
     """Return an answer that fits.
 
@@ -224,7 +276,8 @@ def _fitting(answer: Any, shape: Shape | None) -> Any:
             raise OutputInvalid(exc.message.replace("the reply", "the answer"), text=exc.text) from exc
     if isinstance(answer, str) and answer.strip():
         return answer.strip()
-    raise OutputInvalid(f"the answer must be text, not {answer!r}" if answer != "" else "the answer is empty")
+    empty = isinstance(answer, str)
+    raise OutputInvalid("the answer is empty" if empty else f"the answer must be text, not {answer!r}")
 
 
 def values_of(bindings: Mapping[str, Any], context: StepContext) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from synaptic.pipeline import (
     Plan,
     attach,
     bind_inputs,
+    calls_models,
     compile_pipeline,
     discover_tools,
     document_of,
@@ -248,7 +249,7 @@ class Session:
             can = capabilities_of(routed.backend)
             if self._stacks is None and can.resize is not None:
                 self._capacity = can.resize(width(plan.compiled))
-            if can.start is not None:
+            if can.start is not None and calls_models(plan.compiled.graph):
                 await can.start()
             earlier = conversation_text(conversation)
             reading = await self._reading(plan, context, earlier, count=True)

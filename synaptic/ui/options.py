@@ -72,7 +72,7 @@ _TOOLS = click.option(
     multiple=True,
     help="Python module or file whose @tool functions pipelines may call; repeatable.",
 )
-_YES = click.option("-y", "--yes", is_flag=True, help="Accept every step that asks for a person's approval.")
+_YES = click.option("-y", "--yes", is_flag=True, help="Approve every step, and answer every 'ask' with its default.")
 _QUESTION = (
     _PIPELINE,
     _MODEL,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from synaptic.errors import ExitCode, SynapticError
+from synaptic import pipeline
+from synaptic.errors import ExitCode, PipelineError, SynapticError
 from synaptic.ui import screen
 from synaptic.ui.misspelt import meant_command, near
 from synaptic.ui.options import Options, question_options
@@ -106,6 +107,9 @@ def execute(arguments: Sequence[str]) -> int:
         return int(ExitCode.FAILED)
     except click.Abort as exc:
         raise KeyboardInterrupt from exc
+    except click.exceptions.NoArgsIsHelpError as exc:  # a group alone: `synaptic nodes`
+        exc.show()
+        return exc.exit_code
     except click.ClickException as exc:
         message, hint = usage_message(exc)
         print(f"error: {message}", *([f"hint: {hint}"] if hint else []), sep="\n", file=sys.stderr)
@@ -174,7 +178,18 @@ def rewrite(root: click.Group, arguments: Sequence[str], *, interactive: bool | 
         interactive = sys.stdin.isatty()
     asking = ("-i", "-f", "--input=", "--file=")
     asks = any(word in {"--plan", "--json", "--input", "--file"} or word.startswith(asking) for word in words)
-    return [CHAT_COMMAND if interactive and not asks else QUESTION_COMMAND, *words]
+    return [CHAT_COMMAND if interactive and not asks and _talks(root, words) else QUESTION_COMMAND, *words]
+
+
+def _talks(root: click.Group, words: Sequence[str]) -> bool:
+    """Return whether the prompt is meant: not where the pipeline that is named takes no question, or is none."""
+    named = root.make_context(None, [*words], resilient_parsing=True).params["pipeline"]
+    if named is None:
+        return True
+    try:
+        return "query" in pipeline.Pipeline.find(named).spec.inputs
+    except PipelineError:
+        return False  # which says what is wrong, and ends with its code
 
 
 def first_word(arguments: Sequence[str], valued: frozenset[str]) -> int | None:

@@ -132,6 +132,33 @@ async def test_a_map_asks_for_each_item():
     assert [request.question for request in person.asked] == ["What of a?", "What of b?"]
 
 
+@pytest.mark.parametrize("person", [None, approve_all])
+@pytest.mark.parametrize(
+    ("more", "wrong"),
+    [
+        (SHAPED + ', default: "{{ inputs.query }}"', "the whole: expected {city: string(2..20), people?: integer}"),
+        (SHAPED + ', default: {city: "{{ inputs.query }}"}', "city: expected string(2..20)"),
+        (", default: \"{{ 'x' | replace('x', '') }}\"", "it is empty"),
+    ],
+)
+async def test_a_default_that_does_not_fit_its_step_is_named_with_it(person: object, more: str, wrong: str):
+    result = await run_with(person, more)("B")
+
+    assert isinstance(result.error, OutputInvalid)
+    assert result.error.message.startswith("the default of confirm is not an answer: ")
+    assert wrong in result.error.message
+
+
+async def test_a_default_that_does_not_fit_is_not_proposed_to_a_person():
+    person = Person(says({"city": "Bern"}))
+    run = run_with(person, SHAPED + ', default: {city: "{{ inputs.query }}"}')
+    await run("B")
+
+    assert run.result_of("confirm").output == {"city": "Bern", "people": None}
+    assert person.asked[0].value is None
+    assert "the default of confirm is not an answer" in person.asked[0].problem
+
+
 @pytest.mark.parametrize("given", [Approval("refused", reason="no idea"), Approval("accepted")])
 async def test_a_question_without_an_answer_fails_the_step(given: Approval):
     run = run_with(Person(given))
@@ -209,4 +236,4 @@ async def test_a_default_that_a_step_wrote_has_to_fit():
     result = await run_with(None, steps=steps)()
 
     assert isinstance(result.error, OutputInvalid)
-    assert "the answer" in str(result.error)
+    assert str(result.error).startswith("the default of end is not an answer: ")

@@ -202,6 +202,27 @@ async def test_a_backend_that_must_start_is_started_before_the_first_call():
     assert isinstance(heard[0], BackendReported)
 
 
+@pytest.mark.parametrize(
+    ("steps", "starts"),
+    [
+        ("{end: {ask: Which?, default: Bern}}", 0),
+        ("{end: {ask: Which?, default: Bern, repeat: {self: true, max: 2}}}", 0),
+        ("{end: {agent: editor, prompt: x, backend: scripted}}", 0),
+        ("{end: {agent: editor, prompt: x, repeat: {self: true, max: 2}}}", 1),
+        ("{end: {repeat: {max: 2, steps: {one: {agent: editor, prompt: x}}}}}", 1),
+        ("{end: {use: answer, with: {query: x}, repeat: {self: true, max: 2}}}", 1),
+    ],
+)
+async def test_a_backend_that_must_start_is_started_only_where_a_step_calls_it(steps: str, starts: int):
+    backend = Slow(lambda _: None)
+    text = f"version: 1\nname: demo\nsteps: {steps}\nresult: '{{{{ steps.end }}}}'\n"
+    async with Session(SCRIPTED, backend=backend) as session:
+        result = await session.run(pipeline=Pipeline.parse(text))
+
+    assert result.status == "succeeded"
+    assert backend.started == starts
+
+
 async def test_a_handler_of_one_run_hears_that_run_only():
     heard = []
     async with Session(SCRIPTED) as session:

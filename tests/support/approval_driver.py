@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 REPORT = Shape.parse({"title": "string(1..20)", "points": "list[string]", "score": "number(0..1)"})
 VALUE = {"title": "Pumps", "points": ["one", "two\nlines"], "score": 0.5}
 FORM = Shape.parse({"name": "string(1..20)", "size": "enum(small, big)", "parts": "list[integer]", "new?": "boolean"})
+PLACE = Shape.parse(
+    {
+        "at": {"zip": "integer", "x?": "string"},
+        "owner?": {"name": "string(1..20)"},
+        "spans": "list[{a: integer, b: enum(x, y)}]",
+    }
+)
 FILLED = {"name": "P1", "size": "big", "parts": [1], "new": True}
 REQUESTS = {
     "prompt": ApprovalRequest(path="letter", what="prompt", value="Write to Bob.\nBe \x1b[31mkind."),
@@ -28,6 +35,7 @@ REQUESTS = {
     "proposal": ApprovalRequest(path="confirm", what="answer", value="Berlin", question="Which city?"),
     "form": ApprovalRequest(path="team[0].report", what="answer", value=None, shape=FORM, question="Which pump?"),
     "filled": ApprovalRequest(path="filled", what="answer", value=FILLED, shape=FORM, question="Which pump?"),
+    "place": ApprovalRequest(path="place", what="answer", value=None, shape=PLACE, question="Where?"),
     "wrong": ApprovalRequest(path="wrong", what="answer", value=None, question="Which?", problem="no such city"),
     "second": ApprovalRequest(path="second", what="output", value="another text"),
 }

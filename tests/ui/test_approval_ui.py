@@ -282,21 +282,42 @@ def test_enter_alone_takes_the_proposed_answer(name: str, shown: str, home: Path
         assert decision(terminal) == ["accepted", None, ""]
 
 
-def test_a_shape_is_asked_for_field_by_field_and_again_with_what_is_wrong(home: Path):
+def test_a_shape_is_asked_for_field_by_field_and_only_what_is_wrong_again(home: Path):
     with asking(home, "form") as terminal:
         terminal.wait("name (string(1..20)) >")
+        terminal.type(ENTER)
+        terminal.wait("the answer", "name is missing")
         terminal.type("P2", ENTER)
         terminal.wait("size (enum(small, big)) >")
         terminal.type("huge", ENTER)
+        terminal.wait("the answer", 'size: expected enum(small, big), got "huge"')
+        terminal.type("big", ENTER)
         terminal.wait("parts (list[integer]")
-        terminal.type("1, 2", ENTER)
-        terminal.wait("new? (boolean) >")
-        terminal.type(ENTER)
-        terminal.wait("the answer", "size")
         assert "the reply" not in terminal.text
-        for line in ("P2", "big", "[1, 2]", "yes"):
+        for line in ("1, 2", "yes"):
             terminal.type(line, ENTER)
         assert decision(terminal) == ["edited", {"name": "P2", "size": "big", "parts": [1, 2], "new": True}, ""]
+        assert [terminal.text.count(f"{name} (") for name in ("name", "size", "parts", "new?")] == [2, 2, 1, 1]
+
+
+def test_fields_inside_a_field_are_asked_for_one_by_one_and_a_list_of_records_as_json(home: Path):
+    with asking(home, "place") as terminal:
+        terminal.wait("at.zip (integer) >")
+        for line in ("a", "3011", "", ""):
+            terminal.type(line, ENTER)
+        terminal.wait(
+            "zip: expected integer",
+            "at.x? (string) >",
+            "owner?.name (string(1..20)) >",
+            'as JSON: [{"a": 1, "b": "x"}]) >',
+        )
+        for line in ("5", "[]"):
+            terminal.type(line, ENTER)
+        assert decision(terminal) == [
+            "edited",
+            {"at": {"zip": 3011, "x": None}, "owner": None, "spans": []},
+            "",
+        ]
 
 
 def test_what_was_wrong_with_the_answer_before_is_said(home: Path):

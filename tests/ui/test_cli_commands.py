@@ -19,6 +19,14 @@ from synaptic.ui.screen.console import show_bug
 from synaptic.ui.screen.output import table_lines
 
 
+ASKING = "version: 1\nname: asking\nsteps: {end: {ask: 'Where?', default: here}}\nresult: '{{ steps.end }}'\n"
+
+
+def command(name: str) -> click.Command | None:
+    root = build_root()
+    return root.get_command(click.Context(root), name)
+
+
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Run a command line in this process, in an empty directory."""
@@ -432,6 +440,47 @@ def test_mistakes_in_pipelines_are_all_named(run, tmp_path: Path):
     assert "bad.yaml:3" in outcome.err
     assert "'editor'" in outcome.err
     assert "there is no pipeline 'nope'" in outcome.err
+
+
+@pytest.mark.parametrize("file", ["weekend.yaml", "weekend.yml"])
+def test_a_pipeline_that_is_named_without_the_ending_of_its_file(run, tmp_path: Path, file: str):
+    (tmp_path / file).write_text(ASKING)
+
+    for words in (("-p", "weekend", *SCRIPTED, "hello"), ("pipelines", "show", "weekend")):
+        outcome = run(*words)
+        assert outcome.code == 2
+        assert (
+            outcome.err.startswith("error: there is no pipeline 'weekend'\n")
+        assert outcome.err.endswith(f"hint: to use the file that is here, write {file}\n")
+        )
+
+
+@pytest.mark.parametrize(
+    ("inputs", "command"),
+    [
+        ("", "run"),
+        ("inputs: {city: {type: string, default: Bern}}", "run"),
+        ("inputs: {query: {type: string, required: true}}", "chat"),
+        ("inputs: {query: {type: string, default: Which?}}", "chat"),
+        ("inputs: [", "run"),
+    ],
+)
+def test_the_prompt_opens_for_a_pipeline_that_takes_a_question(run, tmp_path: Path, inputs: str, command: str):
+    file = tmp_path / "weekend.yaml"
+    file.write_text(f"{ASKING}{inputs}\n")
+
+    for words in (["-p", str(file)], [f"-qp{file}"], [f"--pipeline={file}", "--set", "retries=0"]):
+        assert rewrite(build_root(), words, interactive=True) == [command, *words]
+    assert rewrite(build_root(), ["-p", "nosuch.yaml"], interactive=True)[0] == "run"
+
+
+@pytest.mark.parametrize("name", [name for name in SUBCOMMANDS if isinstance(command(name), click.Group)])
+def test_a_group_alone_shows_its_help(run, name: str):
+    outcome = run(name)
+
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == run(name, "--help").out
+    assert outcome.err.startswith("Usage: ")
 
 
 def test_agents(run, tmp_path: Path):
