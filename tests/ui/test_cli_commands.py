@@ -18,7 +18,6 @@ from synaptic.ui.root import SUBCOMMANDS, build_root, program_name, rewrite
 from synaptic.ui.screen.console import show_bug
 from synaptic.ui.screen.output import table_lines
 
-
 ASKING = "version: 1\nname: asking\nsteps: {end: {ask: 'Where?', default: here}}\nresult: '{{ steps.end }}'\n"
 
 
@@ -449,10 +448,8 @@ def test_a_pipeline_that_is_named_without_the_ending_of_its_file(run, tmp_path: 
     for words in (("-p", "weekend", *SCRIPTED, "hello"), ("pipelines", "show", "weekend")):
         outcome = run(*words)
         assert outcome.code == 2
-        assert (
-            outcome.err.startswith("error: there is no pipeline 'weekend'\n")
+        assert outcome.err.startswith("error: there is no pipeline 'weekend'\n")
         assert outcome.err.endswith(f"hint: to use the file that is here, write {file}\n")
-        )
 
 
 @pytest.mark.parametrize(
