@@ -1,6 +1,7 @@
 from .attaching import Attached as Attached
 from .attaching import attach as attach
 from .before_run import calls_models as calls_models
+from .before_run import every_step as every_step
 from .before_run import named_models as named_models
 from .before_run import refuse_unattended as refuse_unattended
 from .compiler import CompileContext as CompileContext
@@ -22,6 +23,7 @@ from .graph import StepKind as StepKind
 from .graph import WorkKind as WorkKind
 from .inputs import bind_inputs as bind_inputs
 from .inputs import bind_values as bind_values
+from .inputs import bind_written as bind_written
 from .kinds import KINDS as KINDS
 from .known_prompts import KnownPrompt as KnownPrompt
 from .known_prompts import known_prompts as known_prompts
@@ -36,8 +38,12 @@ from .plan import limits as limits
 from .plan import overview as overview
 from .plan_rows import NAMED_BACKEND as NAMED_BACKEND
 from .plan_rows import planned_steps as planned_steps
+from .spec.parts import FAILS as FAILS
+from .spec.parts import CaseSpec as CaseSpec
+from .spec.parts import ExpectSpec as ExpectSpec
 from .spec.parts import InputSpec as InputSpec
 from .spec.parts import RetryCause as RetryCause
+from .spec.parts import is_failure as is_failure
 from .spec.schema import pipeline_schema as pipeline_schema
 from .templates.chunks import split_text as split_text
 from .templates.expressions import SKIPPED as SKIPPED

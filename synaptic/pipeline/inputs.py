@@ -96,6 +96,27 @@ def bind_values(pipeline: PipelineFile, values: Mapping[str, Any]) -> dict[str, 
     return _Binding(pipeline, given, convert, _how_inside).bound()
 
 
+def bind_written(pipeline: PipelineFile, written: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every declared input of a run whose inputs stand in the pipeline's own file, as those of a test do.
+
+    Paths of files are relative to the pipeline's folder; documents may be mappings with ``text``.
+
+    Raises:
+        PipelineError: With every input that is missing, unknown or of the wrong type, and every file that cannot be
+            read.
+
+    """
+    folder = None if pipeline.path is None else pipeline.path.parent
+
+    def read(value: Any, declared: InputSpec) -> Any:
+        if declared.type not in _FILES:
+            return convert(value, declared)
+        return (read_file if declared.type == "file" else read_files)(value, folder=folder)
+
+    given = {name: value for name, value in written.items() if value is not None}
+    return _Binding(pipeline, given, read, _how_inside).bound()
+
+
 class _Binding:
     """Inputs on the way to their values, with every mistake on the way."""
 
@@ -171,6 +192,18 @@ def _how(name: str, declared: InputSpec) -> str:
 
 def _how_inside(name: str, _: InputSpec) -> str:
     return f"write it under 'with', as in {name}: …"
+
+
+def misnamed(given: Iterable[str], declared: Mapping[str, InputSpec]) -> dict[str, tuple[str | None, str]]:
+    """Return each name that is not declared, with the required input that is meant, if one is, and what to write."""
+    names = list(given)
+    missing = [name for name, spec in declared.items() if spec.required and name not in names]
+    found: dict[str, tuple[str | None, str]] = {}
+    for name in names:
+        if name not in declared:
+            near = nearest(name, missing) or (missing[0] if len(missing) == 1 else None)
+            found[name] = near, f"did you mean {near!r}?" if near else did_you_mean(name, declared)
+    return found
 
 
 def convert_given(value: Any, declared: InputSpec) -> Any:

@@ -2,6 +2,9 @@ from .approval import Approval as Approval
 from .approval import ApprovalRequest as ApprovalRequest
 from .approval import Approver as Approver
 from .approval import approve_all as approve_all
+from .cases import CaseOutcome as CaseOutcome
+from .cases import Mismatch as Mismatch
+from .cases import run_case as run_case
 from .events import ApprovalAsked as ApprovalAsked
 from .events import ApprovalGiven as ApprovalGiven
 from .events import BackendReported as BackendReported

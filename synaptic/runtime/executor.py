@@ -18,6 +18,7 @@ from synaptic.runtime.kinds import RUNS
 from synaptic.runtime.ledger import Ledger
 from synaptic.runtime.scope import Scope, StepContext, bounds_of
 from synaptic.runtime.warm_ahead import WarmAhead
+from synaptic.waiting import Backoff, Rules
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from synaptic.runtime.events import Answer, EventHandler, RunResult
     from synaptic.runtime.long_input import Reading
     from synaptic.runtime.policies import Bounds
+    from synaptic.runtime.runner import Instead
 
 
 class Executor:
@@ -44,6 +46,11 @@ class Executor:
         approver: Asks a person to approve or to answer; ``None`` where no person can be asked.
         prepare: Begins to load the model of a request that will follow, where the backend can do that.
         reading: Reads the inputs that are too long, before the first step; ``None`` where none is.
+        instead: Answers in the place of tools and used pipelines; ``None`` lets them work.
+        backoff: The waits before a tool is called again.
+
+    Attributes:
+        variables: What the pipeline's result sees, as far as the run has come.
 
     """
 
@@ -59,11 +66,16 @@ class Executor:
         approver: Approver | None = None,
         prepare: Callable[[ChatRequest], None] | None = None,
         reading: Reading | None = None,
+        instead: Instead | None = None,
+        backoff: Backoff = Rules.RETRY,
     ) -> None:
         self.plan = plan
         self.ledger = Ledger(plan, run_id, emit)
         self.caller = Caller(self.ledger, backends, defaults, plan.route, approver)
         self.warm_ahead = None if prepare is None else WarmAhead(prepare, defaults)
+        self.instead = instead
+        self.backoff = backoff
+        self.variables: Mapping[str, Any] = {}
         self._reading = reading
         self._run_variables = {"id": run_id, "pipeline": plan.pipeline.name, "conversation": conversation}
 
@@ -77,6 +89,7 @@ class Executor:
         ledger, compiled = self.ledger, self.plan.compiled
         bounds = bounds_of(compiled)
         scope = self.scope("", self.plan.inputs, self._run_variables, bounds)
+        self.variables = scope.variables
         ledger.run_started()
         try:
             await self._within_seconds(compiled, scope, self._steps(compiled, scope))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Mapping
 
     from synaptic.pipeline import CompiledPipeline, CompiledStep, Graph
     from synaptic.runtime.caller import Caller
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from synaptic.runtime.policies import Bounds
     from synaptic.runtime.scope import Scope, StepContext
     from synaptic.runtime.warm_ahead import WarmAhead
+    from synaptic.waiting import Backoff
+
+Instead: TypeAlias = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 
 
 class StepRunner(Protocol):
@@ -22,12 +26,16 @@ class StepRunner(Protocol):
         ledger: Takes the events.
         caller: Makes calls of models, and asks the person.
         warm_ahead: Loads the models of the steps that follow, where the backend can do that.
+        instead: Is given the path and the work of a tool or a used pipeline, and returns what comes of it.
+        backoff: The waits before a tool is called again.
 
     """
 
     ledger: Ledger
     caller: Caller
     warm_ahead: WarmAhead | None
+    instead: Instead | None
+    backoff: Backoff
 
     def work(self, step: CompiledStep, context: StepContext) -> Awaitable[Any]:
         """Do what the step does, once, and return the output.

@@ -29,7 +29,7 @@ CHAT_COMMAND = "chat"
 SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "run": ("synaptic.ui.commands.run:run", "Ask one question (what a question without a command does)."),
     "chat": ("synaptic.ui.commands.chat:chat", "Talk: the prompt that opens where no question is given."),
-    "pipelines": ("synaptic.ui.commands.pipelines:pipelines", "List, show and check pipelines."),
+    "pipelines": ("synaptic.ui.commands.pipelines:pipelines", "List, show, check and test pipelines."),
     "agents": ("synaptic.ui.commands.agents:agents", "List and show agents."),
     "models": ("synaptic.ui.commands.models:models", "List the models there are, or fetch one."),
     "nodes": ("synaptic.ui.commands.nodes:nodes", "List, add, check and find the nodes that calls are spread over."),

@@ -120,6 +120,18 @@ VALID = {
     "choose": pipeline({"a": {"choose": {"prompt": "x", "options": {"b": "why", "c": {"steps": ["d"]}}}}}),
     "inputs": pipeline(inputs={"a": {}, "b": {"type": "files", "required": True}, "c": {"default": [1]}}),
     "agents": pipeline(agents={"own-1": {"prompt": "x", "output": {"a": "string"}}}),
+    "tests": pipeline(
+        tests={
+            "bare": {},
+            "one": {
+                "inputs": {"q": 1, "f": {"text": "x"}},
+                "replies": {"a": "x", "a.b": {"c": 1}, "a[1]": ["x", {"fails": "busy"}]},
+                "expect": {"result": "x", "contains": ["a", 2], "that": "steps.a", "fails": True},
+            },
+            "two": {"expect": {"result": {"a": 1}, "contains": "x", "that": ["steps.a"], "fails": "busy"}},
+            "three": {"expect": {"result": 3}},
+        }
+    ),
     "bounds": pipeline(budget={"tokens": 5, "calls": 1, "seconds": 0.5}, concurrency=4, defaults={"num_ctx": 9}),
 }
 
@@ -225,6 +237,20 @@ WRONG = {
     "budget": pipeline(budget={"token": 5}),
     "budget below one": pipeline(budget={"calls": 0}),
     "defaults": pipeline(defaults={"prompt": "x"}),
+    "list of tests": pipeline(tests=[{}]),
+    "test is text": pipeline(tests={"one": "x"}),
+    "test's name": pipeline(tests={"One": {}}),
+    "test's key": pipeline(tests={"one": {"mocks": {}}}),
+    "replies in a list": pipeline(tests={"one": {"replies": ["x"]}}),
+    "expected text": pipeline(tests={"one": {"expect": "x"}}),
+    "expected key": pipeline(tests={"one": {"expect": {"equals": "x"}}}),
+    "expected nothing": pipeline(tests={"one": {"expect": {"result": None}}}),
+    "expected list": pipeline(tests={"one": {"expect": {"result": ["x"]}}}),
+    "contains nothing": pipeline(tests={"one": {"expect": {"contains": []}}}),
+    "contains a mapping": pipeline(tests={"one": {"expect": {"contains": {"a": 1}}}}),
+    "condition is true": pipeline(tests={"one": {"expect": {"that": True}}}),
+    "fails is false": pipeline(tests={"one": {"expect": {"fails": False}}}),
+    "fails with nothing": pipeline(tests={"one": {"expect": {"fails": " "}}}),
     "result is a number": pipeline(result=3),
     "result is a list": pipeline(result=["x"]),
 }

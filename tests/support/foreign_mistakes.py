@@ -332,6 +332,13 @@ BEHIND = [
     in_step("an agent behind a name for not", "agent: §edtor\nprompt: x\nwhen: §!inputs.qery", ""),
     in_step("two signs in two keys", "agent: §edtor\nprompt: '{{ inputs.n §&& 1 }}'\nwhen: inputs.n §= 1", ""),
     Mistake(
+        "several in tests, behind an agent",
+        HEAD
+        + "steps: {a: {agent: §edtor, prompt: x}}\nresult: '{{ steps.a }}'\ntests:\n"
+        + "  one: {inputs: {§qery: x}, replies: {§b: x}, expect: {that: §steps.b}}\n  two: {expect: {§equals: 1}}\n",
+        "",
+    ),
+    Mistake(
         "mistakes of meaning behind one of form in a used file",
         HEAD + "steps: {a: {use: part.yaml}}\nresult: '{{ steps.a }}'\n",
         "",

@@ -9,6 +9,25 @@ def at_end(name: str, lines: str, says: str) -> Mistake:
     return whole(name, f"{HEAD}{steps}{lines}\n", says)
 
 
+def in_test(name: str, case: str, says: str, steps: str = "", inputs: str = "") -> Mistake:
+    """Return a mistake in these lines of a test; beside ``a`` and ``c`` there are a loop, a map, a choice and more."""
+    body = "\n".join(f"    {line}" for line in case.splitlines())
+    head = f"version: 1\nname: demo\ninputs: {{query: {{}}, n: {{type: integer}}{inputs}}}\n"
+    return whole(name, f"{head}{OF_TESTS}{steps}result: '{{{{ steps.a }}}}'\ntests:\n  one:\n{body}\n", says)
+
+
+OF_TESTS = """\
+steps:
+  a: {agent: editor, approve: true, prompt: x}
+  c: {agent: critic, prompt: x}
+  r: {repeat: {steps: {d: {agent: editor, prompt: x}}}}
+  m: {agent: editor, foreach: [a, b], prompt: x}
+  s: {choose: {prompt: x, options: {fact: one, story: two}}}
+  q: {ask: Who?, output: {name: string}}
+  t: {tool: count_words, with: {text: x}, output: {count: integer}}
+  u: {use: answer, with: {query: x}}
+"""
+NEEDY = "version: 1\nname: demo\ninputs: {query: {required: true}}\nsteps: {a: {agent: editor, prompt: x}}\nresult: r\n"
 TOOL = "tool: count_words\nwith: {text: x}\n"
 
 LANGUAGE_MISTAKES = [
@@ -69,5 +88,77 @@ LANGUAGE_MISTAKES = [
         + "steps:\n  a: {agent: editor, prompt: &p '{{ §steps.b }}'}\n  b: {agent: editor, prompt: *p}\nresult: r\n",
         "refers to itself",
     ),
+    at_end("a list of tests", "result: r\ntests: §[{name: one}]", "write 'NAME:' in the place of each '- '"),
+    at_end("a text as a test", "result: r\ntests: {one: §x}", "must be a mapping"),
+    at_end("an empty test", "result: r\ntests: {one: §}", "write its inputs, replies and expect below it"),
+    at_end("a name of a test", "result: r\ntests: {§One: {}}", "use small letters"),
+    at_end("a test twice", "result: r\ntests:\n  one: {}\n  §one: {}", "the key 'one' stands twice"),
+    at_end("another tool's name of tests", "result: r\n§cases: {one: {}}", "write 'tests'"),
+    at_end(
+        "tests among the steps",
+        "  §tests: {one: {expect: {result: x}}}\nresult: '{{ steps.a }}'",
+        "begin it in the first column",
+    ),
+    at_end(
+        "text expected of values",
+        "result: {one: r}\ntests: {one: {expect: {result: §x}}}",
+        "result is a mapping",
+    ),
+    at_end(
+        "an unknown value expected", "result: {one: r}\ntests: {one: {expect: {result: {§onne: x}}}}", "mean 'one'?"
+    ),
+    in_test("another key of a test", "§mocks: {a: x}", "write 'replies'"),
+    in_test("a name in a test", "§name: x", "a test's name is its key under 'tests'"),
+    in_test("a text expected", "expect: §x", "write {result: x}, or contains, that or fails"),
+    in_test("another key of what is expected", "expect: {§equals: x}", "write 'result'"),
+    in_test("nothing expected", "expect: {result: §}", "must be the text, or a mapping"),
+    in_test("a list expected", "expect: {result: §[x]}", "must be the text, or a mapping"),
+    in_test("values expected of text", "expect: {result: §{one: x}}", "the pipeline's result is text"),
+    in_test("no text in what is expected", "expect: {contains: §[]}", "at least 1 entry"),
+    in_test("a mapping in what is expected", "expect: {contains: §{a: x}}", "must be text, or a list of texts"),
+    in_test("an error that is no text", "expect: {fails: §false}", "must be words of the error, or true"),
+    in_test("a result of a failure", "expect: {fails: true, §result: x}", "is of a run that ends well"),
+    in_test("a condition of another language", "expect: {that: run.calls §&& 1}", "write 'and'"),
+    in_test("one of two conditions", "expect: {that: [steps.a, §steps.b]}", "there is no step 'b'"),
+    in_test("an unknown step in a condition", "expect: {that: §steps.b}", "there is no step 'b'"),
+    in_test("an unknown field in a condition", "expect: {that: §steps.c.scor > 1}", "did you mean 'score'?"),
+    in_test("an unknown field of the run", "expect: {that: §run.call == 1}", "did you mean 'calls'?"),
+    in_test("a condition that compares what cannot be", "expect: {that: §run.calls > 'x'}", "cannot be compared"),
+    in_test("a result that has no fields", "expect: {that: §result.score > 1}", "is text and has no"),
+    in_test("an unknown input of a test", "inputs: {§qery: x}", "did you mean 'query'?"),
+    in_test("a wrong input of a test", "inputs: {n: §many}", "must be a whole number"),
+    in_test(
+        "a file of a test that is not there", "inputs: {f: §no.txt}", "there is no file", inputs=", f: {type: file}"
+    ),
+    in_test(
+        "a file of a test outside",
+        "inputs: {f: §/etc/x}",
+        "relative to the pipeline's folder",
+        inputs=", f: {type: file}",
+    ),
+    in_test("a document without text", "inputs: {f: §{name: x}}", "must be a document", inputs=", f: {type: file}"),
+    whole("a test without an input", f"{NEEDY}tests: {{§one: {{}}}}\n", "the test 'one' lacks the input 'query'"),
+    whole("a wrong name of a needed input", f"{NEEDY}tests: {{one: {{inputs: {{§text: x}}}}}}\n", "mean 'query'?"),
+    in_test("a list of replies without steps", "replies: §[x]", "write 'STEP: reply'"),
+    in_test("an unknown step replies", "replies: {§ab: x}", "no step 'ab' is there to reply"),
+    in_test("an unknown step in a loop replies", "replies: {§r.dd: x}", "did you mean 'r.d'?"),
+    in_test("a loop replies", "replies: {§r: x}", "write those of r.d"),
+    in_test("a numbered step that is one", "replies: {§'a[0]': x}", "write 'a' for every call"),
+    in_test("half a number", "replies: {§'m[0][1]': x}", "write 'm' for every call, or 'm[1]'"),
+    in_test("an empty reply", "replies: {a: §}", "is empty; write what is answered"),
+    in_test("a blank reply", "replies: {a: §' '}", "write {fails: output}"),
+    in_test("no reply in a list", "replies: {a: §[]}", "write one for each call"),
+    in_test("one of several replies", "replies: {a: [x, §true, y]}", "must be text, not true"),
+    in_test("a mapping where text is", "replies: {a: §{score: 1}}", "must be text, not a mapping"),
+    in_test("text where a mapping is", "replies: {c: §good}", "write {score: …, issues: …}"),
+    in_test("a reply that does not fit", "replies: {c: §{score: 2, issues: []}}", "does not have the right shape"),
+    in_test("an unknown failure", "replies: {a: {§fails: bussy}}".replace("{§", "§{"), "did you mean 'busy'?"),
+    in_test("an unknown label", "replies: {s: §facts}", "did you mean 'fact'?"),
+    in_test("an answer that does not fit", "replies: {q: §Ann}", "write {name: …}"),
+    in_test("a tool's reply that does not fit", "replies: {t: §{count: many}}", "does not have the right shape"),
+    in_test("a tool that fails without words", "replies: {t: §{fails: 3}}", "{fails: no network}"),
+    in_test("a result that a pipeline does not give", "replies: {u: §{a: x}}", "must be text"),
+    in_test("an approval by a word", "replies: {a.approve: §yes}", "write true"),
+    in_test("an approval that fails", "replies: {a.approve: §{fails: busy}}", "write false"),
     at_end("a place for what is shared", "§x-shared: &s {max_tokens: 5}\ndefaults: *s\nresult: r", "write '&name'"),
 ]

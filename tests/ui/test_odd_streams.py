@@ -33,6 +33,9 @@ inputs: {{query: {{description: {MARK}}}}}
 steps:
   write: {{agent: editor, prompt: "{MARK} {{{{ inputs.query }}}}"}}
 result: "{{{{ steps.write }}}}"
+tests:
+  right: {{inputs: {{query: q}}, replies: {{write: {MARK}}}, expect: {{result: {MARK}}}}}
+  wrong: {{inputs: {{query: q}}, replies: {{write: {MARK}}}, expect: {{result: other}}}}
 """
 
 ODD = {
@@ -76,6 +79,7 @@ def commands(url: str) -> dict[str, list[tuple[str, ...]]]:
         "pipelines show": [("mine.yaml", way) for way in ("--plan", "--source", "--json")],
         "pipelines graph": [("mine.yaml", "--format", way) for way in ("text", "mermaid", "dot", "svg", "json")],
         "pipelines schema": [()],
+        "pipelines test": [("mine.yaml",), ("mine.yaml", "--json"), ("--only", "right"), ("research",)],
         "pipelines validate": [("mine.yaml", "research"), ("broken.yaml",), ("--models", "mine.yaml", *at)],
         "agents list": [(), ("--json",)],
         "agents show": [("editor",), ("editor", "--json"), ("nobody",)],

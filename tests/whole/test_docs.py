@@ -11,6 +11,7 @@ from typing import get_args
 import pytest
 import yaml
 from aiohttp.test_utils import TestClient, TestServer
+from cli_support import run_here
 from pydantic import BaseModel
 
 import synaptic
@@ -139,7 +140,7 @@ def test_every_key_is_named(model: type[BaseModel]):
         assert re.search(rf"`{key}(: [^`]*)?`", PIPELINES), key
 
 
-@pytest.mark.parametrize("name", ["InputType", "Join", "Select", "Overflow", "RetryCause"])
+@pytest.mark.parametrize("name", ["InputType", "Join", "Select", "Overflow", "RetryCause", "ReplyFailure"])
 def test_every_value_of_an_enumeration_is_named(name: str):
     for value in get_args(getattr(parts, name)):
         assert f"`{value}`" in PIPELINES, value
@@ -240,6 +241,17 @@ def test_every_program_of_a_guide_runs(page: Path, tmp_path: Path):
     )
 
     assert done.stdout.strip()
+
+
+def test_the_tests_of_the_guide_end_as_it_shows(tmp_path: Path):
+    page = "how-to/test-pipelines.md"
+    review, _ = blocks(page, "yaml")
+    for shown, source in zip(blocks(page, "console"), (review, review.replace("< 0.5", "< 0.05")), strict=True):
+        (tmp_path / "review.yaml").write_text(source)
+
+        tested = run_here("pipelines", "test", "review.yaml", cwd=tmp_path)
+
+        assert shown == f"$ synaptic pipelines test review.yaml\n{tested.out}"
 
 
 async def test_the_web_app_answers(monkeypatch: pytest.MonkeyPatch):

@@ -12,11 +12,14 @@ import pytest
 import pytest_asyncio
 
 from synaptic import Failure, Pipeline, RunResult, ScriptedBackend, Session, Settings, paths
+from synaptic.agents import discover_agents
 from synaptic.backends.embedded.backend import EmbeddedBackend
 from synaptic.models.download import ModelStore
+from synaptic.pipeline.compiler import CompileContext, compile_pipeline
 from synaptic.pipeline.loader import builtin_pipelines
 from synaptic.pipeline.tools import discover_tools
 from synaptic.runtime.approval import Approval, ApprovalRequest, approve_all
+from synaptic.runtime.cases import run_case
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -137,6 +140,23 @@ def test_every_file_says_how_to_run_it_and_what_its_inputs_are(file: Path):
 
 
 # -- what the examples say of themselves, with scripted answers ----------------------------------------------------
+
+
+TESTED = [(file.name, name) for file in sorted(EXAMPLES.glob("*.yaml")) for name in Pipeline.load(file).spec.tests]
+
+
+@pytest.mark.parametrize(("file", "name"), TESTED)
+async def test_every_test_of_an_example_passes(file: str, name: str):
+    book = discover_agents()
+    context = CompileContext(agents={agent: book[agent] for agent in book}, tools=discover_tools((TOOLS,)))
+
+    outcome = await run_case(load(file), compile_pipeline(load(file), context), name)
+
+    assert outcome.mismatches == ()
+
+
+def test_some_examples_have_tests():
+    assert {file for file, _ in TESTED} >= {"choose.yaml", "fallback.yaml", "question.yaml", "tools.yaml"}
 
 
 def load(name: str) -> Pipeline:

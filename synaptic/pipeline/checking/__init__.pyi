@@ -1,3 +1,5 @@
+from .answers import Answering as Answering
+from .answers import wrong_reply as wrong_reply
 from .bindings import Bound as Bound
 from .bindings import bind as bind
 from .bindings import bind_all as bind_all
@@ -11,6 +13,7 @@ from .source_file import UnusablePath as UnusablePath
 from .source_file import UsedPipeline as UsedPipeline
 from .source_file import parse_shape as parse_shape
 from .texts import Checked as Checked
+from .texts import Texts as Texts
 from .texts import constant as constant
 from .view import RUN as RUN
 from .view import View as View

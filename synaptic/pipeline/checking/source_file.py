@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from synaptic.agents import Agent
     from synaptic.errors import Problem
+    from synaptic.pipeline.checking.answers import Answering
     from synaptic.pipeline.graph import CompiledPipeline
     from synaptic.pipeline.spec import DefaultsSpec, InputSpec
     from synaptic.pipeline.tools import Tool
@@ -64,6 +65,7 @@ class UsedPipeline:
         inputs: What it declares; ``None`` where the file could not be read or has mistakes.
         compiled: ``None`` where something in it is wrong; its problems are reported already.
         result: The type of its result.
+        answers: What its steps answer, by their paths.
 
     """
 
@@ -71,6 +73,7 @@ class UsedPipeline:
     inputs: Mapping[str, InputSpec] | None = None
     compiled: CompiledPipeline | None = None
     result: StaticType = UNKNOWN
+    answers: Mapping[str, Answering] = field(default_factory=dict)
 
 
 class SourceFile:

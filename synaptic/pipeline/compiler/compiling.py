@@ -17,13 +17,16 @@ from synaptic.pipeline.checking import (
     structure,
     type_at,
 )
+from synaptic.pipeline.compiler.case_checks import check_cases
 from synaptic.pipeline.compiler.declarations import check_inputs, input_types, local_agents
 from synaptic.pipeline.compiler.outlines import outline_scope, types_of
 from synaptic.pipeline.compiler.salvage import salvage
 from synaptic.pipeline.compiler.steps import Steps
 from synaptic.pipeline.compiler.used_pipelines import Library
 from synaptic.pipeline.graph import CompiledPipeline
+from synaptic.pipeline.kinds import answers_of
 from synaptic.pipeline.loader import MAX_PIPELINE_BYTES, find_file
+from synaptic.pipeline.templates import TEXT, UNKNOWN, Structure
 from synaptic.text import read_text
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     from synaptic.pipeline.checking import Checked
     from synaptic.pipeline.loader import Pipeline
     from synaptic.pipeline.spec import PipelineSpec
-    from synaptic.pipeline.templates import StaticType, Structure, Template
+    from synaptic.pipeline.templates import StaticType, Template
     from synaptic.text import KeyPath
 
 __all__ = ["CompileContext", "CompiledPipeline", "compile_pipeline", "examine", "examine_text"]
@@ -115,6 +118,9 @@ def _build(pipeline: Pipeline, file: SourceFile) -> UsedPipeline:
     result = _result(file, spec, view)
     needed = frozenset(result.steps) if result is not None else frozenset()
     graph = steps.finish(needed)
+    answers = answers_of(outlines)
+    answer = UNKNOWN if result is None else result.type if isinstance(result.code, Structure) else TEXT
+    check_cases(file, pipeline, answers, view, answer)
     if graph is None or result is None or file.report.count:
         return UsedPipeline(spec.name, spec.inputs)
     compiled = CompiledPipeline(
@@ -126,9 +132,8 @@ def _build(pipeline: Pipeline, file: SourceFile) -> UsedPipeline:
         concurrency=spec.concurrency,
     )
     reference = result.code.sole_reference
-    return UsedPipeline(
-        spec.name, spec.inputs, compiled, result.type if reference is None else type_at(view, reference)
-    )
+    kind = result.type if reference is None else type_at(view, reference)
+    return UsedPipeline(spec.name, spec.inputs, compiled, kind, answers)
 
 
 def _result(file: SourceFile, spec: PipelineSpec, view: View) -> Checked[Template] | Checked[Structure] | None:

@@ -59,7 +59,7 @@ def check_inputs(pipeline: Pipeline, report: Report) -> None:
             advice = "remove one of them"
             report.at_key("'required' and 'default' exclude each other", (*path, "required"), advice)
         if spec.default is not None and report.count == count:
-            _check_default(pipeline, spec, (*path, "default"), report)
+            check_written(pipeline, spec.default, spec, (*path, "default"), report, called="the default")
 
 
 def _check_bounds(spec: InputSpec, path: KeyPath, report: Report) -> None:
@@ -83,15 +83,28 @@ def _check_bounds(spec: InputSpec, path: KeyPath, report: Report) -> None:
             report.at_value("a choice is empty", (*path, "choices", index), "remove it")
 
 
-def _check_default(pipeline: Pipeline, spec: InputSpec, path: KeyPath, report: Report) -> None:
+def check_written(
+    pipeline: Pipeline, value: Any, spec: InputSpec, path: KeyPath, report: Report, *, called: str
+) -> None:
+    """Report a value of an input in the pipeline's file that does not fit, or names a file that is not there.
+
+    Args:
+        pipeline: Whose folder holds the files.
+        value: What is written.
+        spec: The input.
+        path: Where it is written.
+        report: Takes the mistake.
+        called: What a message calls it, such as ``the default``.
+
+    """
     try:
-        check_default(spec.default, spec)
+        check_default(value, spec)
     except ValueError as exc:
         what, _, suggestion = str(exc).partition("; ")
-        report.at_value(f"the default {what}", path, suggestion or None)
+        report.at_value(f"{called} {what}", path, suggestion or None)
         return
     if spec.type in {"file", "files"}:
-        listed = spec.default if isinstance(spec.default, list) else [spec.default]
+        listed = value if isinstance(value, list) else [value]
         names = [part.strip() for text in listed for part in (text.split(",") if spec.type == "files" else [text])]
         for name in names:
             _check_file(pipeline, name, path, report)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from synaptic.text import KeyPath, YamlDocument
 
 _STEPS = ("steps",)
-_NAMED = {"inputs", "agents"}
+_NAMED = {"inputs", "agents", "tests"}
 _REQUIRED = {"version": 1, "name": "unnamed", "result": "-"}
 _APART = words(
     """temperature max_tokens timeout retry cache priority concurrency on_error overflow approve model backend

@@ -5,6 +5,7 @@ from .kind import KeyProblem as KeyProblem
 from .kind import Kind as Kind
 from .kind import Outline as Outline
 from .kind import Picture as Picture
+from .kind import answers_of as answers_of
 from .kind import present as present
 from .kind import words as words
 from .repeat import LOOP_FIELDS as LOOP_FIELDS

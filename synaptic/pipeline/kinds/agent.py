@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from synaptic.pipeline.checking import parse_shape
+from synaptic.pipeline.checking import Answering, parse_shape
 from synaptic.pipeline.graph import Work
 from synaptic.pipeline.kinds.calls import compile_call, compile_samples
 from synaptic.pipeline.kinds.kind import CALL_KEYS, Built, KeyProblem, Kind, Picture, words
@@ -13,7 +13,7 @@ from synaptic.pipeline.spec import Strict
 from synaptic.pipeline.templates import TEXT, of_field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from synaptic.pipeline.checking import SourceFile, View
     from synaptic.pipeline.graph import CompiledCall
@@ -89,6 +89,15 @@ class AgentKind(Kind):
         if known:
             shape = outline.shape
             outline.single = of_field(shape.root, f"the output of {outline.name!r}") if shape else TEXT
+
+    def answers(self, outline: Outline) -> Mapping[str, Answering]:
+        """Return the reply; of samples each one, and what selects among them."""
+        known = outline.shape is not None or outline.single == TEXT
+        reply = Answering("model" if known else "unknown", outline.shape)
+        if outline.spec.samples is None:
+            return {"": reply}
+        selecting = {"best": {".judge[]": Answering("unknown")}, "merge": {".merge": reply}}
+        return {"[]": reply, **selecting.get(outline.spec.select or "best", {})}
 
     def compile(self, file: SourceFile, outline: Outline, view: View) -> Built:
         """Return the call with its prompt, and how one answer comes of its samples."""

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from synaptic.errors import OutputInvalid
-from synaptic.pipeline.checking import bind, parse_shape
+from synaptic.pipeline.checking import Answering, bind, parse_shape
 from synaptic.pipeline.graph import Work
 from synaptic.pipeline.kinds.kind import Built, Json, KeyProblem, Kind, Picture, words
 from synaptic.pipeline.spec import Strict
 from synaptic.pipeline.templates import TEXT, UNKNOWN, of_field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from synaptic.agents import Shape
     from synaptic.pipeline.checking import SourceFile, View
@@ -87,6 +87,11 @@ class AskKind(Kind):
             return
         shape = outline.shape = parse_shape(outline.spec.output, (*outline.path, "output"), file.report)
         outline.single = of_field(shape.root, f"the output of {outline.name!r}") if shape else UNKNOWN
+
+    def answers(self, outline: Outline) -> Mapping[str, Answering]:
+        """Return the person's answer."""
+        known = outline.shape is not None or outline.spec.output is None
+        return {"": Answering("person" if known else "unknown", outline.shape)}
 
     def compile(self, file: SourceFile, outline: Outline, view: View) -> Built:
         """Return the question, after reporting a default that does not fit."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from synaptic.agents import ENUM_LIMIT, Shape
+from synaptic.pipeline.checking import Answering
 from synaptic.pipeline.graph import Work
 from synaptic.pipeline.kinds.calls import compile_call
 from synaptic.pipeline.kinds.kind import CALL_KEYS, Built, Json, Kind, Picture, present, words
@@ -82,6 +83,10 @@ class ChooseKind(Kind):
         outline.agent, _ = file.find_agent(choose.agent, outline.agent_path)
         outline.options = {label: option.steps for label, option in choose.options.items()}
         outline.single = Text(tuple(choose.options))
+
+    def answers(self, outline: Outline) -> Mapping[str, Answering]:
+        """Return the label."""
+        return {"": Answering("choice", options=tuple(outline.options))}
 
     def compile(self, file: SourceFile, outline: Outline, view: View) -> Built:
         """Return the call with the options below its prompt."""

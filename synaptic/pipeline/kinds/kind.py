@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
+from synaptic.pipeline.checking import Answering
 from synaptic.pipeline.templates import UNKNOWN
 
 if TYPE_CHECKING:
@@ -155,6 +156,10 @@ class Kind:
         """Return the step's work, after checking its templates against what they see."""
         raise NotImplementedError
 
+    def answers(self, outline: Outline) -> Mapping[str, Answering]:
+        """Return what a test may script, by its path below the step's: "" is the step, ``[]`` stands for a number."""
+        raise NotImplementedError
+
     def present(self) -> Json:
         """Return the JSON Schema that holds where a step's work is of this kind."""
         return present(self.key)
@@ -165,6 +170,23 @@ class Kind:
 
     def refine(self, definitions: Mapping[str, Json]) -> None:
         """Say in the JSON Schema of its ``models`` what goes together in them."""
+
+
+def answers_of(outlines: Mapping[str, Outline]) -> dict[str, Answering]:
+    """Return what a test may script of the steps of one scope, by their paths; ``[]`` stands for a number."""
+    found: dict[str, Answering] = {}
+    for outline in outlines.values():
+        path = outline.name if outline.spec.foreach is None else f"{outline.name}[]"
+        if outline.kind is None:
+            found[path] = Answering("unknown", open=True)
+            continue
+        approving = [path] if outline.spec.approve else []
+        if outline.itself:
+            path = f"{path}[]"
+            approving += [path] if outline.spec.approve in {"prompt", "both"} else []
+        found.update({f"{one}.approve": Answering("approval") for one in approving})
+        found.update({f"{path}{below}": part for below, part in outline.kind.answers(outline).items()})
+    return found
 
 
 def present(key: str, kind: Mapping[str, Any] | None = None) -> Json:

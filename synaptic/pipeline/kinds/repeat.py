@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from synaptic.pipeline.graph import Inside, Work
-from synaptic.pipeline.kinds.kind import Built, Json, Kind, Picture, present, words
+from synaptic.pipeline.kinds.kind import Built, Json, Kind, Picture, answers_of, present, words
 from synaptic.pipeline.spec import RepeatSpec
 from synaptic.pipeline.templates import TEXT, Expression, Number, Record, StaticType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from synaptic.pipeline.checking import SourceFile, View
+    from synaptic.pipeline.checking import Answering, SourceFile, View
     from synaptic.pipeline.graph import CompiledStep, Graph
     from synaptic.pipeline.kinds.kind import Outline
     from synaptic.pipeline.spec import StepKeys
@@ -93,6 +93,10 @@ class RepeatKind(Kind):
         """Note that the output has the outputs of the steps."""
         types = {name: step.output for name, step in outline.body.items()}
         outline.single = Record(types | LOOP_FIELDS, f"the output of {outline.name!r} has no {{name}}")
+
+    def answers(self, outline: Outline) -> Mapping[str, Answering]:
+        """Return what the steps of a round answer."""
+        return {f"[].{path}": part for path, part in answers_of(outline.body).items()}
 
     def compile(self, file: SourceFile, outline: Outline, view: View) -> Built:  # noqa: ARG002
         """Return nothing: the compiler makes the loop once it knows the graph of its steps."""

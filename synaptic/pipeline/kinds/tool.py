@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from synaptic.pipeline.checking import bind_all, parse_shape, parts_of
+from synaptic.pipeline.checking import Answering, bind_all, parse_shape, parts_of
 from synaptic.pipeline.graph import Work
 from synaptic.pipeline.kinds.kind import Built, Json, KeyProblem, Kind, Picture, present, words
 from synaptic.pipeline.spec import Strict
@@ -90,6 +90,10 @@ class ToolKind(Kind):
             outline.single = of_field(shape.root, f"the output of {outline.name!r}") if shape else UNKNOWN
         elif tool is not None:
             outline.single = tool.returns
+
+    def answers(self, outline: Outline) -> Mapping[str, Answering]:
+        """Return what the function returns."""
+        return {"": Answering("tool", outline.shape)}
 
     def compile(self, file: SourceFile, outline: Outline, view: View) -> Built:
         """Return the call, after reporting arguments that the function does not take."""

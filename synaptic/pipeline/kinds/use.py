@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from synaptic.errors import PipelineError
-from synaptic.pipeline.checking import UnusablePath, bind_all, parts_of
+from synaptic.pipeline.checking import Answering, UnusablePath, bind_all, parts_of
 from synaptic.pipeline.graph import Inside, Work
-from synaptic.pipeline.inputs import convert
+from synaptic.pipeline.inputs import convert, misnamed
 from synaptic.pipeline.kinds.kind import Built, Kind, Picture, words
 from synaptic.pipeline.spec import Strict
 from synaptic.pipeline.templates import SKIPPED, Expression, ListOf, Record, Template, describe
-from synaptic.text import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,6 +114,14 @@ class UseKind(Kind):
         else:
             outline.single = outline.found.result
 
+    def answers(self, outline: Outline) -> Mapping[str, Answering]:
+        """Return the result as a whole, and what the steps inside answer."""
+        used: UsedPipeline | None = outline.found
+        if used is None or used.compiled is None:
+            return {"": Answering("unknown", open=True)}
+        inside = {f".{path}": part for path, part in used.answers.items()}
+        return {"": Answering("pipeline", type=used.result), **inside}
+
     def compile(self, file: SourceFile, outline: Outline, view: View) -> Built:
         """Return the pipeline with its inputs, after reporting inputs that it does not take."""
         bound = bind_all(file, outline.spec.inputs, (*outline.path, "with"), view)
@@ -131,16 +138,13 @@ class UseKind(Kind):
 def _check_inputs(file: SourceFile, outline: Outline, bound: dict[str, Bound | None], used: UsedPipeline) -> None:
     path = (*outline.path, "with")
     declared_inputs = used.inputs or {}
-    meant: set[str] = set()
+    unknown = misnamed(bound, declared_inputs)
+    meant = {name for name, _ in unknown.values()}
     for name, value in bound.items():
         declared = declared_inputs.get(name)
         if declared is None:
             message = f"the pipeline {used.name!r} has no input {name!r}"
-            missing = [each for each, spec in declared_inputs.items() if spec.required and each not in bound]
-            near = nearest(name, missing) or (missing[0] if len(missing) == 1 else None)
-            meant.update([near] if near is not None else [])
-            advice = f"did you mean {near!r}?" if near else did_you_mean(name, declared_inputs)
-            file.report.at_key(message, (*path, name), advice)
+            file.report.at_key(message, (*path, name), unknown[name][1])
         elif value is not None and value.literal and value.binding is not None:
             wrong = _wrong_literal(value.binding, declared)
             if wrong is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, get_args, get_origin
 import pydantic
 
 from synaptic.pipeline.kinds import KINDS, words
-from synaptic.pipeline.spec.parts import AgentSpec, BudgetSpec, DefaultsSpec, InputSpec, RetrySpec
+from synaptic.pipeline.spec.parts import AgentSpec, BudgetSpec, CaseSpec, DefaultsSpec, ExpectSpec, InputSpec, RetrySpec
 from synaptic.pipeline.spec.short_forms import OnErrorSpec, TimeoutSpec
 from synaptic.pipeline.spec.spec import KIND_KEYS, PipelineSpec, StepSpec
 from synaptic.text import did_you_mean
@@ -31,6 +31,7 @@ _OTHER_WORDS: dict[Model, dict[str, str]] = {
         budget="limits limit",
         defaults="default settings config",
         name="id title",
+        tests="test cases test_cases",
     ),
     StepSpec: words(
         needs="depends_on depends dependencies after requires wait_for",
@@ -72,6 +73,17 @@ _OTHER_WORDS: dict[Model, dict[str, str]] = {
     BudgetSpec: words(
         tokens="max_tokens token", calls="max_calls requests max_requests", seconds="time timeout max_seconds duration"
     ),
+    CaseSpec: words(
+        inputs="input with given vars variables args",
+        replies="reply responses response mocks mock stubs fakes answers outputs",
+        expect="expects expected expectation expectations assert asserts then want",
+    ),
+    ExpectSpec: words(
+        result="answer output equals equal is",
+        contains="contain includes include has matches",
+        that="condition conditions assert asserts when if",
+        fails="error fail failed raises",
+    ),
     DefaultsSpec: words(
         num_ctx="context context_length ctx", model="llm", max_tokens="num_predict", retry="retries", temperature="temp"
     ),
@@ -106,6 +118,8 @@ _SENTENCES: dict[tuple[Model, str], str] = {
     (PipelineSpec, "retry"): "write it under 'defaults'",
     (PipelineSpec, "edges"): "there are no edges: a step waits for the steps that its prompt refers to; 'needs' adds",
     (PipelineSpec, "api_key"): "keys stand in the settings, never in a pipeline",
+    (CaseSpec, "name"): "a test's name is its key under 'tests'",
+    (CaseSpec, "id"): "a test's name is its key under 'tests'",
     (InputSpec, "optional"): "inputs are optional unless they say 'required: true'",
 }
 

@@ -18,6 +18,8 @@ _LISTS: Final = {
     "steps": "write 'NAME:' in the place of each '- ', and what the step does below it",
     "inputs": "write 'NAME: {}' in the place of each '- '",
     "agents": "write 'NAME:' in the place of each '- ', and the agent's prompt below it",
+    "tests": "write 'NAME:' in the place of each '- ', and its inputs, replies and expect below it",
+    "replies": "write 'STEP: reply' in the place of each '- '",
     "options": "write 'LABEL: when to choose it' in the place of each '- '",
     "output": "write 'FIELD: string' in the place of each '- '",
     "with": "write 'NAME: value' in the place of each '- '",
@@ -28,6 +30,7 @@ _EMPTY: Final = {
     "step": "write what it does below it, indented: 'agent: …' and 'prompt: …'",
     "input": "write '{name}: {}'",
     "agent": "write its prompt below it, indented: 'prompt: …'",
+    "test": "write its inputs, replies and expect below it, indented, or {}",
 }
 _TEXT: Final = {
     "step": "write '{name}: {agent: …, prompt: …}'",
@@ -37,6 +40,7 @@ _TEXT: Final = {
     "retry": "write {attempts: {value}}",
     "budget": "write {calls: {value}}, or tokens or seconds",
     "choose": "write '{prompt: …, options: {…}'",
+    "expect": "write {result: {value}}, or contains, that or fails",
 }
 _NOT_TEXT: Final = {
     "agent": "declare it under 'agents', and name it here",
@@ -110,6 +114,8 @@ def _mapping(value: Any, name: str, path: KeyPath) -> str | None:
 
 def _place(name: str, path: KeyPath) -> str:
     """Return which part of a pipeline the mapping is."""
-    if len(path) > 1 and path[-2] in {"inputs", "agents", "steps"}:
+    if path[:1] == ("tests",) and name == "inputs":
+        return "with"  # values, as there
+    if len(path) > 1 and path[-2] in {"inputs", "agents", "steps", "tests"}:
         return str(path[-2])[:-1]
     return name

@@ -120,7 +120,7 @@ def _explain(error: ErrorDetails, name: str, path: KeyPath) -> tuple[str, str | 
         words = re.findall(r"[a-z]+", error["msg"].partition("must be")[2].partition("{")[0])
         match = nearest(value, [word for word in words if word != "or"]) if isinstance(value, str) else None
         return f"{name!r} {error['msg']}, not {_describe(value)}", match and f"did you mean {match!r}?"
-    if kind in {"foreach", "result"}:
+    if kind in {"foreach", "result", "texts", "expected", "failing"}:
         return f"{name!r} {error['msg']}, not {_describe(value)}", None
     if kind == "duration":
         return f"{name!r} is no time: {_describe(value)}", error["msg"]

@@ -10,12 +10,15 @@ from synaptic.messages import Overflow
 from synaptic.pipeline.spec.short_forms import (
     Approve,
     CacheSeconds,
+    Expected,
+    Failing,
     Identifier,
     Listed,
     OnError,
     OnErrorSpec,
     Seconds,
     Strict,
+    Texts,
     Timeout,
     TimeoutSpec,
     WrittenText,
@@ -26,10 +29,14 @@ Join: TypeAlias = Literal["all", "any", "first"]
 Select: TypeAlias = Literal["best", "vote", "merge"]
 RetryCause: TypeAlias = Literal["unavailable", "busy", "server", "stream", "timeout", "crash"]
 
+ReplyFailure: TypeAlias = Literal["unavailable", "busy", "server", "stream", "timeout", "crash", "rejected", "output"]
+"""How a scripted reply of a model may fail: what ``retry.on`` names, and two that no further request mends."""
+
 AgentName: TypeAlias = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000)]
 Temperature: TypeAlias = Annotated[float, Field(ge=0, le=2)]
 
+FAILS = "fails"
 MAX_SAMPLES = 64
 MAX_ATTEMPTS = 20
 
@@ -104,6 +111,38 @@ class BudgetSpec(Strict):
     seconds: Seconds | None = None
 
 
+class ExpectSpec(Strict):
+    """What a test expects of its run. Where it expects nothing, the run has to give an answer.
+
+    Attributes:
+        result: The whole answer: text, or a mapping where the pipeline's result is one.
+        contains: Text that stands in the answer, or a list of texts.
+        that: Condition that holds after the run, or a list of them; sees ``result``, ``steps``, ``inputs``, ``run``.
+        fails: Words of the error that ends the run; true: any error.
+
+    """
+
+    result: Expected = None
+    contains: Texts = Field(default_factory=list)
+    that: Texts = Field(default_factory=list)
+    fails: Failing = None
+
+
+class CaseSpec(Strict):
+    """One test: a run without a model, in which steps answer what is written here.
+
+    Attributes:
+        inputs: What the run is given. A path of a file is relative to the pipeline's folder.
+        replies: Step -> its reply: text, a mapping of its fields, or ``{fails: busy}``; a list has one for each call.
+        expect: What has to come of it.
+
+    """
+
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    replies: dict[str, Any] = Field(default_factory=dict)
+    expect: ExpectSpec = ExpectSpec()
+
+
 class RepeatSpec(Strict):
     """A bounded loop over its own steps, or over the step itself; it always ends with a result.
 
@@ -173,4 +212,11 @@ class StepKeys(Strict):
 
 
 if TYPE_CHECKING:
+    from synaptic.agents import Shape
+
     StepSpec: TypeAlias = StepKeys  # with the keys of every kind; ``spec.spec`` makes it
+
+
+def is_failure(reply: Any, shape: Shape | None) -> bool:
+    """Return whether a scripted reply is an error, ``{fails: busy}``, and not a value of the step's shape."""
+    return isinstance(reply, dict) and set(reply) == {FAILS} and (shape is None or FAILS not in shape.field_names())

@@ -39,6 +39,8 @@ _LISTED: Final[tuple[type[pydantic.BaseModel], ...]] = (
     parts.DefaultsSpec,
     parts.AgentSpec,
     parts.BudgetSpec,
+    parts.CaseSpec,
+    parts.ExpectSpec,
     spec.StepSpec,
     short_forms.TimeoutSpec,
     *(model for kind in KINDS.values() for model in kind.models),
@@ -81,6 +83,7 @@ _DESCRIPTIONS: Final[dict[str, str]] = {
     "PipelineSpec.defaults": "What holds for every step that does not say otherwise itself, nor does its agent.",
     "PipelineSpec.agents": "Name -> agent of this pipeline alone.",
     "PipelineSpec.budget": "What one run may use at most.",
+    "PipelineSpec.tests": "Name -> test: inputs, replies of steps, what is expected. `pipelines test` runs them.",
     "PipelineSpec.steps": "Name -> step. A step waits for the steps that it refers to, and for nothing else.",
 }
 

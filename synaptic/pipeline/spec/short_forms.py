@@ -117,6 +117,29 @@ def _result(value: Any) -> str | dict[str, Any]:
     raise PydanticCustomError("result", "must be text, or a mapping of name -> value", {})
 
 
+def _texts(value: Any) -> Any:
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        return [value]
+    if isinstance(value, list):
+        return value
+    raise PydanticCustomError("texts", "must be text, or a list of texts", {})
+
+
+def _expected(value: Any) -> str | dict[str, Any]:
+    value = _as_text(value)
+    if isinstance(value, (str, dict)):
+        return value
+    raise PydanticCustomError("expected", "must be the text, or a mapping of name -> value", {})
+
+
+def _failing(value: Any) -> str:
+    if value is True:
+        return ""
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    raise PydanticCustomError("failing", "must be words of the error, or true", {})
+
+
 def _version(value: Any) -> Any:
     if isinstance(value, bool):  # which Python takes for 1
         raise PydanticCustomError("literal_error", "Input should be 1", {"expected": "1"})
@@ -143,6 +166,14 @@ _ON_ERROR_SCHEMA = {
 }
 _APPROVE_SCHEMA = {"enum": [True, False, "prompt", "output", "both"]}
 
+_TEXTS_SCHEMA = {
+    "anyOf": [
+        {"type": ["string", "number"]},
+        {"type": "array", "items": {"type": ["string", "number"]}, "minItems": 1},
+    ]
+}
+_FAILING_SCHEMA = {"anyOf": [{"type": "string", "pattern": r"\S"}, {"const": True}]}
+
 Version: TypeAlias = Annotated[Literal[1], BeforeValidator(_version)]
 Timeout: TypeAlias = Annotated[TimeoutSpec, BeforeValidator(_timeout)]
 OnError: TypeAlias = Annotated[OnErrorSpec, BeforeValidator(_on_error), WithJsonSchema(_ON_ERROR_SCHEMA)]
@@ -153,6 +184,14 @@ Result: TypeAlias = Annotated[
 ]
 WrittenText: TypeAlias = Annotated[str, BeforeValidator(_as_text)]
 """A text that may be written as a number: ``choices: [3.10, 3.11]``."""
+Texts: TypeAlias = Annotated[
+    list[WrittenText], Field(min_length=1), BeforeValidator(_texts), WithJsonSchema(_TEXTS_SCHEMA)
+]
+Expected: TypeAlias = Annotated[
+    str | dict[str, Any] | None, PlainValidator(_expected), WithJsonSchema({"type": ["string", "number", "object"]})
+]
+Failing: TypeAlias = Annotated[str | None, PlainValidator(_failing), WithJsonSchema(_FAILING_SCHEMA)]
+"""Words of an error; "" is any error."""
 
 CacheSeconds: TypeAlias = Annotated[float, BeforeValidator(_cache), WithJsonSchema(_DURATION_SCHEMA)]
 Approve: TypeAlias = Annotated[

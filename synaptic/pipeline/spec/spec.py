@@ -11,6 +11,7 @@ from synaptic.pipeline.spec.parts import (
     AgentName,
     AgentSpec,
     BudgetSpec,
+    CaseSpec,
     Count,
     DefaultsSpec,
     InputSpec,
@@ -50,6 +51,7 @@ class PipelineSpec(Strict):
     concurrency: Count | None = None
     steps: dict[Identifier, StepSpec] = Field(min_length=1)
     result: Result
+    tests: dict[Identifier, CaseSpec] = Field(default_factory=dict)
 
 
 if not TYPE_CHECKING:

@@ -9,7 +9,6 @@ from synaptic.errors import OutputInvalid, ToolError, ToolRaised
 from synaptic.pipeline.kinds.tool import CompiledTool
 from synaptic.runtime.caller import values_of
 from synaptic.runtime.kinds.whole_step import run_whole
-from synaptic.waiting import Rules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,16 +29,19 @@ async def _call(runner: StepRunner, tool: CompiledTool, context: StepContext) ->
     arguments = values_of(tool.arguments, context)
     for attempt in range(1, tool.attempts):
         try:
-            return await _once(tool, arguments)
+            return await _once(runner, tool, arguments, context.path)
         except ToolRaised as exc:
-            delay = Rules.RETRY.delay(attempt)
+            delay = runner.backoff.delay(attempt)
             runner.ledger.tried_again(context.path, attempt + 1, exc, delay)
         await asyncio.sleep(delay)
-    return await _once(tool, arguments)
+    return await _once(runner, tool, arguments, context.path)
 
 
-async def _once(tool: CompiledTool, arguments: Mapping[str, Any]) -> Any:
-    output = await tool.tool.call(arguments)
+async def _once(runner: StepRunner, tool: CompiledTool, arguments: Mapping[str, Any], path: str) -> Any:
+    if runner.instead is None:
+        output = await tool.tool.call(arguments)
+    else:
+        output = await runner.instead(path, lambda: tool.tool.call(arguments))
     if tool.shape is None:
         return output
     try:

@@ -20,7 +20,13 @@ async def run(runner: StepRunner, step: CompiledStep, context: StepContext) -> A
     """Return the pipeline's result; raises as :func:`run_whole` does."""
     use = step.work
     assert isinstance(use, CompiledUse), "the compiler gives a step with another pipeline that pipeline"
-    return await run_whole(runner, step, context, lambda: _run(runner, use, context))
+    return await run_whole(runner, step, context, lambda: _result_of(runner, use, context))
+
+
+async def _result_of(runner: StepRunner, use: CompiledUse, context: StepContext) -> Any:
+    if runner.instead is None:
+        return await _run(runner, use, context)
+    return await runner.instead(context.path, lambda: _run(runner, use, context))
 
 
 async def _run(runner: StepRunner, use: CompiledUse, context: StepContext) -> Any:

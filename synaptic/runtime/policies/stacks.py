@@ -20,6 +20,7 @@ from synaptic.runtime.policies.reply_store import ReplyStore
 from synaptic.runtime.policies.retrying import Retrying
 from synaptic.runtime.policies.slots import Limited, Places, Slots
 from synaptic.runtime.policies.timed import Timed
+from synaptic.waiting import Backoff, Rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +82,7 @@ class Stacks:
         open_backend: Makes a backend that a step names; it is asked once for each name.
         report: Hears of trouble with the cache, and of servers that are waited for.
         cache_file: Where replies are kept; ``None`` is the user's cache.
+        backoff: The waits before a call that failed is sent again.
 
     """
 
@@ -94,11 +96,13 @@ class Stacks:
         open_backend: Callable[[str], Backend] | None = None,
         report: Reporter = ignore_report,
         cache_file: Path | None = None,
+        backoff: Backoff = Rules.RETRY,
     ) -> None:
         self._settings = settings
         self._open_backend = open_backend
         self._report = report
         self._cache_file = cache_file
+        self._backoff = backoff
         self._cache: CallCache | None = None
         self._slots = Slots()
         self._routed = _served(backend, report, node, capacity)
@@ -152,7 +156,7 @@ class Stacks:
         if bounds.meter.is_limited:
             stack = Metered(stack, bounds.meter)
         if attempts > 1:
-            stack = Retrying(stack, attempts - 1, causes=policy.retry_on)
+            stack = Retrying(stack, attempts - 1, self._backoff, causes=policy.retry_on)
         if capabilities_of(stack).context_length is not None:
             stack = Fitting(stack, self._rule(policy), served.contexts)
         if policy.fallback_models:

@@ -27,6 +27,7 @@ from synaptic.pipeline import (
 )
 from synaptic.runtime import Session
 from synaptic.text import plural
+from synaptic.ui.commands.pipelines_test import test
 from synaptic.ui.commands.support import load
 from synaptic.ui.options import given, json_option, settings_options, tools_option
 from synaptic.ui.screen import (
@@ -54,7 +55,10 @@ The first line of a pipeline file then says where it is:
 
 @click.group()
 def pipelines() -> None:
-    """List, show, draw and check pipelines."""
+    """List, show, draw, check and test pipelines."""
+
+
+pipelines.add_command(test)
 
 
 @pipelines.command("list")

@@ -1,4 +1,6 @@
 from .approver import make_approver as make_approver
+from .cases_view import case_document as case_document
+from .cases_view import case_lines as case_lines
 from .console import bug_message as bug_message
 from .console import show_bug as show_bug
 from .console import show_error as show_error
