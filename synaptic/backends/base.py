@@ -81,6 +81,8 @@ class Capabilities:
         context_length: Returns the tokens of one call's context, prompt and reply together, that a request is served
             with; ``None`` where the backend cannot tell.
         count_tokens: Returns how many tokens of its model a text is; raises ``synaptic.errors.BackendError``.
+        watched_stream: Streams as ``stream`` does, and calls its second argument with false when the server read a part
+            of the prompt, with true when it generated something.
         prepare: Begins to load the model of a request that will follow, unless a loaded one would have to go; returns
             at once.
         forget: Drops the kept reply to a request, because the caller could not use it.
@@ -100,6 +102,7 @@ class Capabilities:
     default_model: Callable[[], Awaitable[str]] | None = None
     context_length: Callable[[ChatRequest], Awaitable[int | None]] | None = None
     count_tokens: Callable[[str], Awaitable[int]] | None = None
+    watched_stream: Callable[[ChatRequest, Callable[[bool], None]], AsyncIterator[Chunk]] | None = None
     prepare: Callable[[ChatRequest], None] | None = None
     forget: Callable[[ChatRequest], Awaitable[None]] | None = None
     nodes: ShowsNodes | None = None

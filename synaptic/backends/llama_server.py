@@ -93,6 +93,7 @@ class LlamaServerBackend:
             longer_context="start the server with a longer context",
             context_length=self.context_length,
             count_tokens=self.count_tokens,
+            watched_stream=self.watched_stream,
         )
 
     def stream(self, request: ChatRequest) -> AsyncGenerator[ReplyChunk, None]:
@@ -102,9 +103,11 @@ class LlamaServerBackend:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
 
         """
-        return self._habits.read(request, MODEL, self._raw)
+        return self.watched_stream(request)
 
-    def watched_stream(self, request: ChatRequest, step: Callable[[bool], None]) -> AsyncGenerator[ReplyChunk, None]:
+    def watched_stream(
+        self, request: ChatRequest, step: Callable[[bool], None] | None = None
+    ) -> AsyncGenerator[ReplyChunk, None]:
         """Yield the reply, and tell ``step`` of everything that shows that the server works on it.
 
         Args:

@@ -218,7 +218,8 @@ class Settings(Frozen):
         strict=True,
         allow_inf_nan=False,
         description="Seconds from a call to its first token; covers loading a cold model, and waiting for a server "
-        "that is not ready yet or busy.",
+        "that is not ready yet or busy. Where the server tells that it reads the prompt (`llama-server`, and so the "
+        "embedded engine and distributed inference), that is no silence.",
         examples=[300],
     )
     idle_timeout: float | None = Field(

@@ -199,7 +199,7 @@ class Deadline:
             self.give_up(error)
 
     def held_up(self, now: float) -> None:
-        """Count the silence from now: our own loop was held up."""
+        """Count the silence from now: our own loop was held up, or there is a sign of work."""
         self.since = now
 
     @property
@@ -264,6 +264,22 @@ class Deadlines(Generic[DeadlineT]):
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+
+    def heard(self, *, generates: bool) -> None:
+        """Count the silence before each first item from now, if what they all come from is reading a prompt.
+
+        A server reads one long prompt after the other: the calls behind the first hear nothing of their own meanwhile.
+
+        Args:
+            generates: Whether it generates instead, which ends no wait of another call.
+
+        """
+        if generates:
+            return
+        now = asyncio.get_running_loop().time()
+        for deadline in self._deadlines:
+            if not deadline.begun:
+                deadline.held_up(now)
 
     def ring_by(self, when: float) -> None:
         """Look at the deadlines at the time ``when``, if not before."""

@@ -1,6 +1,7 @@
 """Policies around a backend: timeouts, the limit on calls at once, retries, and how they are put together."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -9,8 +10,10 @@ from typing import get_args
 
 import pytest
 from chunk_support import collected, of_kind
+from fault_server import FaultServer, sse_reply
 
 from synaptic.backends.base import Backend, Capabilities, capabilities_of
+from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
 from synaptic.errors import (
     BackendBusy,
@@ -366,6 +369,19 @@ async def test_a_wrapper_has_the_capabilities_of_what_it_wraps_but_for_what_it_d
     assert cached.capabilities == replace(timed, forget=cached.forget)
     assert inner.capabilities.count_tokens is not None
     await cache.store.aclose()
+
+
+async def test_a_server_that_reads_a_long_prompt_is_not_silent():
+    read = [{"choices": [], "prompt_progress": {"total": 5, "processed": n}} for n in range(5)]
+    reply = [*read, {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}]
+    request = ask(first_token=1.2)
+    async with FaultServer(sse_reply(reply, delay=0.4)) as server:
+        backend = LlamaServerBackend(server.url)
+        text = [chunk.text async for chunk in Timed(backend).stream(request) if isinstance(chunk, Delta)]
+        await backend.aclose()
+
+    assert "".join(text) == "Hi"
+    assert json.loads(server.requests[0].body)["return_progress"] is True
 
 
 async def test_a_backend_that_says_nothing_of_its_capabilities_has_none():

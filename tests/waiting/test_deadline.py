@@ -196,6 +196,22 @@ async def test_deadlines_share_a_timer_and_each_ends_in_its_own_time():
     assert timers() == []
 
 
+async def test_a_prompt_that_is_being_read_is_no_silence_before_the_first_items_that_come_from_there():
+    shared = Deadlines()
+    one, other, begun = (bounded(60.0, 60.0, timers=shared) for _ in range(3))
+    await begun.next(Stream(1).items)
+    before = [deadline.since for deadline in (one, other, begun)]
+
+    shared.heard(generates=True)
+    assert [deadline.since for deadline in (one, other, begun)] == before
+    shared.heard(generates=False)
+
+    assert one.since == other.since > before[1]
+    assert begun.since == before[2]
+    for deadline in (one, other, begun):
+        deadline.close()
+
+
 async def test_a_loop_that_was_held_up_reads_what_has_arrived_before_it_gives_up():
     loop = asyncio.get_running_loop()
     arrived = loop.create_future()

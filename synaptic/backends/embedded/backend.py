@@ -106,6 +106,7 @@ class EmbeddedBackend:
             start=self.start,
             context_length=self.context_length,
             count_tokens=self.count_tokens,
+            watched_stream=self.watched_stream,
         )
 
     @property
@@ -134,8 +135,20 @@ class EmbeddedBackend:
         """
         await self._running_engine()
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[ReplyChunk, None]:
+    def stream(self, request: ChatRequest) -> AsyncGenerator[ReplyChunk, None]:
         """Yield the reply as it is generated.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+            ConfigError: If the user's model is not usable.
+
+        """
+        return self.watched_stream(request)
+
+    async def watched_stream(
+        self, request: ChatRequest, step: Callable[[bool], None] | None = None
+    ) -> AsyncGenerator[ReplyChunk, None]:
+        """Yield the reply, and tell ``step`` what the engine does, as ``LlamaServerBackend.watched_stream`` has it.
 
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
@@ -145,7 +158,7 @@ class EmbeddedBackend:
         self._check_model(request.model)
         engine = await self._running_engine()
         try:
-            async with aclosing(engine.client.stream(replace(request, model=None))) as chunks:
+            async with aclosing(engine.client.watched_stream(replace(request, model=None), step)) as chunks:
                 async for chunk in chunks:
                     yield chunk
         except (StreamTruncated, BackendUnavailable, ProtocolError) as error:

@@ -11,7 +11,7 @@ from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
 from synaptic.waiting import Deadline, Deadlines, in_time
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from synaptic.backends import Backend
     from synaptic.messages import ChatRequest, Chunk
@@ -20,12 +20,17 @@ _UNBOUNDED = Timeouts()
 
 
 class Timed(BackendWrapper):
-    """Bounds the wait for the first chunk, for each later one, and for the whole call (``request.timeouts``)."""
+    """Bounds the wait for the first chunk, for each later one, and for the whole call (``request.timeouts``).
+
+    Where the backend tells that it reads a prompt, that is no silence: reading may take as long as it has to.
+    """
 
     def __init__(self, inner: Backend) -> None:
         super().__init__(inner)
-        self.capabilities = replace(self.capabilities, keeps_deadlines=True)
+        self._watched_stream = self.capabilities.watched_stream
+        self.capabilities = replace(self.capabilities, keeps_deadlines=True, watched_stream=None)
         self._timers = _KeptTimer()
+        self._step: Callable[[bool], None] = lambda generates: self._timers.heard(generates=generates)
 
     def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
         """Yield the reply.
@@ -36,9 +41,10 @@ class Timed(BackendWrapper):
             CallTimeout: If the whole call took too long.
 
         """
-        chunks = self.inner.stream(request)
         if request.timeouts == _UNBOUNDED:
-            return chunks
+            return self.inner.stream(request)
+        watched = self._watched_stream
+        chunks = self.inner.stream(request) if watched is None else watched(request, self._step)
         return in_time(as_generator(chunks), request.timeouts, backend=self.name, timers=self._timers)
 
 

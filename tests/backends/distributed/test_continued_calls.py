@@ -14,6 +14,7 @@ from synaptic.backends.distributed.coordinator import DistributedCall
 from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.messages import ChatRequest, Continued, Delta, Message, Restarted
 from synaptic.models import ModelStore
+from synaptic.waiting import Deadline, Deadlines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -34,6 +35,7 @@ class OneServer:
     """So dear that nothing is generated twice in order to repeat it."""
 
     def __init__(self, kind: str) -> None:
+        self.waits: Deadlines[Deadline] = Deadlines()
         self.process: asyncio.subprocess.Process | None = None
         self._kind = kind
         self._clients: list[LlamaServerBackend] = []

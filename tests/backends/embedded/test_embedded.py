@@ -418,6 +418,19 @@ async def test_calls_share_the_engine_at_the_same_time(embedded: EmbeddedBackend
 
 
 @pytest.mark.real_model
+async def test_the_engine_tells_that_it_reads_a_prompt(embedded: EmbeddedBackend) -> None:
+    steps: list[bool] = []
+    assert embedded.capabilities.watched_stream is not None
+
+    request = asking("The river is long and wide. " * 60, max_tokens=3)
+    async for _ in embedded.capabilities.watched_stream(request, steps.append):
+        pass
+
+    assert steps[0] is False, "it read before it generated"
+    assert steps[-1] is True
+
+
+@pytest.mark.real_model
 async def test_cancelling_a_call_frees_its_slot(embedded: EmbeddedBackend) -> None:
     server = await server_of(embedded)
     started = asyncio.Event()

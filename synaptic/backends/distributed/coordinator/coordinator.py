@@ -17,13 +17,14 @@ from synaptic.backends.distributed.coordinator.supervision import ServiceEnd, su
 from synaptic.backends.distributed.placement import token_seconds
 from synaptic.errors import BackendUnavailable, CoordinatorFailed, SynapticError
 from synaptic.messages import BackendNotice, BackendProgress, Finished
-from synaptic.waiting import Restarts, Rules
+from synaptic.waiting import Deadline, Deadlines, Restarts, Rules
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from synaptic.backends.distributed.coordinator.coordinators import Coordinators
     from synaptic.backends.distributed.coordinator.running_server import RunningServer
+    from synaptic.backends.distributed.coordinator.watchdog import Watchdog
     from synaptic.messages import ChatRequest, ReplyChunk
     from synaptic.models import ModelShape
 
@@ -61,6 +62,7 @@ class Coordinator:
         self._serving: RunningServer | None = None
         self._error: SynapticError | None = None
         self._progress: LoadProgress | None = None
+        self.waits: Deadlines[Deadline] = Deadlines()
         self._load = _Load()
         self._restarts = 0
         self._speed: float | None = None
@@ -157,7 +159,7 @@ class Coordinator:
         self._load.calls += 1
         watchdog.begin(call, time.monotonic())
         chunks = serving.process.client.watched_stream(
-            request, lambda generates: watchdog.beat(call, time.monotonic(), generates=generates)
+            request, lambda generates: self._heard(watchdog, call, generates=generates)
         )
         try:
             async with contextlib.aclosing(chunks):
@@ -171,6 +173,10 @@ class Coordinator:
             self._load.calls -= 1
             self._load.last_used = time.monotonic()
             self._coordinators.notify()
+
+    def _heard(self, watchdog: Watchdog, call: object, *, generates: bool) -> None:
+        watchdog.beat(call, time.monotonic(), generates=generates)
+        self.waits.heard(generates=generates)
 
     async def goes_on_with(self, serving: RunningServer, request: ChatRequest) -> bool:
         """Return whether what serves goes on with the last message of a request, which is the assistant's."""

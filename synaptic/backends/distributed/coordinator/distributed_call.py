@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from synaptic.messages import ChatRequest, Chunk, ReplyChunk
+    from synaptic.waiting import Deadlines
 
 NAME: Final = "distributed"
 MOST_BREAKS: Final = 8
@@ -46,6 +47,11 @@ class Serves(Protocol):
     @property
     def token_seconds(self) -> float:
         """What generating a token takes, about."""
+        ...
+
+    @property
+    def waits(self) -> Deadlines[Deadline]:
+        """The deadlines of its calls, which learn here that a prompt is being read."""
         ...
 
     async def ready(self) -> Any:
@@ -175,7 +181,8 @@ class DistributedCall:
                         yield new
 
     def _deadline(self, limits: Timeouts, end: float | None) -> Deadline:
-        return Deadline(limits, backend=NAME, node=NAME, source=self._coordinator.model, end=end)
+        coordinator = self._coordinator
+        return Deadline(limits, backend=NAME, node=NAME, source=coordinator.model, end=end, timers=coordinator.waits)
 
     def _last(self, chunk: Finished) -> Finished:
         usage = self._continuation.usage(chunk.usage)

@@ -14,6 +14,7 @@ from synaptic.backends.distributed.service.record import ServiceRecord, current,
 from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.errors import SynapticError
 from synaptic.messages import ModelInfo
+from synaptic.waiting import Deadline, Deadlines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -49,6 +50,7 @@ class AdoptedCoordinator:
 
     def __init__(self, model: str) -> None:
         self.model = model
+        self.waits: Deadlines[Deadline] = Deadlines()
         self._service: _Service | None = None
 
     @property
@@ -75,7 +77,8 @@ class AdoptedCoordinator:
 
     async def stream(self, serving: _Service, request: ChatRequest) -> AsyncGenerator[ReplyChunk, None]:
         """Yield the reply to one call."""
-        async with contextlib.aclosing(serving.client.stream(request)) as chunks:
+        chunks = serving.client.watched_stream(request, lambda generates: self.waits.heard(generates=generates))
+        async with contextlib.aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
 
