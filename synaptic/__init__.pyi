@@ -34,6 +34,7 @@ from .errors import OutputTruncated as OutputTruncated
 from .errors import PipelineError as PipelineError
 from .errors import PoolSaturated as PoolSaturated
 from .errors import ProtocolError as ProtocolError
+from .errors import ReplyTooLong as ReplyTooLong
 from .errors import RequestRejected as RequestRejected
 from .errors import RunError as RunError
 from .errors import ServerError as ServerError

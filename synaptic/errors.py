@@ -322,6 +322,10 @@ class ProtocolError(BackendError):
     """The reply is not what the API promises: HTML, broken JSON, a missing field."""
 
 
+class ReplyTooLong(ProtocolError):
+    """A server sent more than any answer to what was asked can be, and did not come to an end."""
+
+
 class EngineCrashed(BackendError):
     """Our own child process died while it served the call."""
 

@@ -16,6 +16,7 @@ from synaptic.backends.http import (
     get_json,
     get_json_objects,
     json_body,
+    most_of_stream,
     new_client,
     post_json,
     sse,
@@ -138,7 +139,7 @@ class LlamaServerBackend:
         )
         reply = _Reply(self.name, self._node)
         try:
-            async with call as response, aclosing(self._events(response)) as events:
+            async with call as response, aclosing(self._events(response, request)) as events:
                 while (event := await reply.next_of(events)) is not None:
                     delta = reply.take(event)
                     if step is not None:
@@ -150,12 +151,12 @@ class LlamaServerBackend:
                 raise
         yield reply.last_chunk(request.max_tokens)
 
-    def _events(self, response: HttpReply) -> AsyncGenerator[JsonObject, None]:
+    def _events(self, response: HttpReply, request: ChatRequest) -> AsyncGenerator[JsonObject, None]:
         """Return the events of a reply."""
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "application/json":
             return self._whole(response)
-        return sse(response, backend=self.name, node=self._node)
+        return sse(response, backend=self.name, node=self._node, most=most_of_stream(request.max_tokens))
 
     async def _whole(self, response: HttpReply) -> AsyncGenerator[JsonObject, None]:
         """Yield a reply that was not streamed, whatever was asked for, as the one event of a stream."""

@@ -36,6 +36,7 @@ DUPLICATE_ERROR: Final = "synaptic_duplicate"
 WHERE_LISTED = "'synaptic config show' lists all that there are"
 DEFAULT_FIRST_TOKEN_SECONDS = 300.0
 DEFAULT_IDLE_SECONDS = 60.0
+DEFAULT_CALL_SECONDS = 7200.0
 DEFAULT_RETRIES = 2
 DEFAULT_POOL_QUEUE = 10_000
 DEFAULT_POOL_WAIT_SECONDS = 600.0
@@ -231,11 +232,11 @@ class Settings(Frozen):
         examples=[60],
     )
     call_timeout: float | None = Field(
-        default=None,
+        default=DEFAULT_CALL_SECONDS,
         gt=0,
         strict=True,
         allow_inf_nan=False,
-        description="Seconds that a whole call may take.",
+        description="Seconds that a whole call may take; null is without a bound.",
         examples=[600],
     )
     retries: int = Field(

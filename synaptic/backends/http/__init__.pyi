@@ -1,4 +1,5 @@
 from .access import authorization as authorization
+from .bounds import most_of_stream as most_of_stream
 from .client import JsonObject as JsonObject
 from .client import drain as drain
 from .client import get_json as get_json

@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import json as jsonlib
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from synaptic.backends.http.access import authorization, checked_headers, tls_context
+from synaptic.backends.http.bounds import MAX_BODY_BYTES, MAX_STREAM_BYTES, Event, Lines, too_long
 from synaptic.backends.http.error_map import (
     ReadError,
     closed_client,
@@ -60,8 +60,6 @@ __all__ = [
 CONNECT_TIMEOUT = 5.0
 """Seconds to reach an address: two lost SYN packets (1 s and 3 s) still fit."""
 
-MAX_LINE_BYTES = 16 * 1024 * 1024
-MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 ERROR_BODY_SECONDS = 1.0
 DRAIN_SECONDS = 0.05
@@ -221,16 +219,19 @@ async def post_json(
     return await _exchange(request, within, Origin(backend, node))
 
 
-async def ndjson(reply: HttpReply, *, backend: str, node: str) -> AsyncGenerator[JsonObject, None]:
+async def ndjson(
+    reply: HttpReply, *, backend: str, node: str, most: int = MAX_STREAM_BYTES
+) -> AsyncGenerator[JsonObject, None]:
     """Yield every line of the body as a JSON object. It cannot know whether the stream is complete: its caller must.
 
     Raises:
         ProtocolError: If a line is not a JSON object.
+        ReplyTooLong: If the body has more than ``most`` bytes, or a line is too long.
         StreamTruncated: If the body ends within a line, or the connection is cut.
 
     """
     origin = Origin(backend, node)
-    lines = _Lines(origin)
+    lines = Lines(origin, most)
     while data := await reply.read():
         for line in lines.feed(data):
             if text := line.strip():
@@ -239,7 +240,9 @@ async def ndjson(reply: HttpReply, *, backend: str, node: str) -> AsyncGenerator
         yield _last_line(text, origin)
 
 
-async def sse(reply: HttpReply, *, backend: str, node: str) -> AsyncGenerator[JsonObject, None]:
+async def sse(
+    reply: HttpReply, *, backend: str, node: str, most: int = MAX_STREAM_BYTES
+) -> AsyncGenerator[JsonObject, None]:
     """Yield the data of every server-sent event as a JSON object; return only after ``[DONE]``.
 
     The last event may lack the empty line behind it. Not every server sends ``[DONE]``: a caller who knows another sign
@@ -247,12 +250,13 @@ async def sse(reply: HttpReply, *, backend: str, node: str) -> AsyncGenerator[Js
 
     Raises:
         ProtocolError: If the data of an event is not a JSON object.
+        ReplyTooLong: If the body has more than ``most`` bytes, or an event is too long.
         StreamFailed: If the server sends an error, as llama-server does in mid-stream.
         StreamTruncated: If the body ends without ``[DONE]``.
 
     """
     origin = Origin(backend, node)
-    lines, event = _Lines(origin), _Event()
+    lines, event = Lines(origin, most), Event(origin)
     while piece := await reply.read():
         for line in lines.feed(piece):
             data = event.feed(line.removesuffix(b"\r"))
@@ -278,6 +282,7 @@ async def json_body(reply: HttpReply, *, backend: str, node: str) -> JsonObject:
 
     Raises:
         ProtocolError: If it is anything else.
+        ReplyTooLong: If it is too long.
         StreamTruncated: If the connection is cut.
 
     """
@@ -330,36 +335,6 @@ def encode_json(payload: Mapping[str, Any]) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         return _without_lone_surrogates(text).encode()
-
-
-@dataclass(slots=True)
-class _Event:
-    """One server-sent event while its lines come in."""
-
-    data: bytes | None = None
-
-    def feed(self, line: bytes) -> bytes | None:
-        """Take one line without its end; return the event's data when the line completes it.
-
-        llama.cpp has sent errors both as ``error: {...}``, a field the standard does not know, and inside ``data``.
-        """
-        if not line:
-            data, self.data = self.data, None
-            return data
-        field, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
-        if field == b"error":
-            value = b'{"error":' + value + b"}"
-        elif field != b"data":
-            return None
-        self.data = value if self.data is None else self.data + b"\n" + value
-        return None
-
-    def rest(self, line: bytes) -> bytes | None:
-        """Return the data of an event at whose end the body ends, ``line`` being the last of it."""
-        if line:
-            self.feed(line.removesuffix(b"\r"))
-        return self.feed(b"")
 
 
 def _reply(
@@ -424,7 +399,7 @@ async def _read_all(reply: HttpReply, origin: Origin) -> bytes:
     while data := await reply.read():
         body += data
         if len(body) > MAX_BODY_BYTES:
-            raise _too_long("a reply", MAX_BODY_BYTES, origin)
+            raise too_long("a reply", MAX_BODY_BYTES, origin)
     return bytes(body)
 
 
@@ -464,43 +439,6 @@ def _last_line(text: bytes, origin: Origin) -> JsonObject:
 async def _rest(reply: HttpReply) -> AsyncIterator[bytes]:
     while data := await reply.read():
         yield data
-
-
-@dataclass(slots=True)
-class _Lines:
-    """Lines while their packets come in. Bytes, since packets split characters."""
-
-    origin: Origin
-    _parts: list[bytes] = field(default_factory=list)
-    _size: int = 0
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Take a packet; return the lines that it completes, without their ends.
-
-        Raises:
-            ProtocolError: If a line grows too long.
-
-        """
-        *lines, rest = data.split(b"\n")
-        if lines and self._parts:
-            lines[0] = b"".join((*self._parts, lines[0]))
-            self._parts.clear()
-            self._size = 0
-        if rest:
-            self._parts.append(rest)
-            self._size += len(rest)
-            if self._size > MAX_LINE_BYTES:
-                raise _too_long("a line", MAX_LINE_BYTES, self.origin)
-        return lines
-
-    def rest(self) -> bytes:
-        """Return what has come of a line without its end."""
-        return b"".join(self._parts)
-
-
-def _too_long(what: str, limit: int, origin: Origin) -> ProtocolError:
-    message = f"{origin.node} sent {what} of more than {limit} bytes"
-    return ProtocolError(message, backend=origin.backend, node=origin.node)
 
 
 def _without_lone_surrogates(text: str) -> str:

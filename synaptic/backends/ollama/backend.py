@@ -17,6 +17,7 @@ from synaptic.backends.http import (
     closed_client,
     drain,
     get_json,
+    most_of_stream,
     ndjson,
     new_client,
     post_json,
@@ -183,8 +184,9 @@ class OllamaBackend:
             read_error=lambda status, body: status_error(status, body, model=model, node=self.node),
         )
         tool: str | None = None
+        most = most_of_stream(request.max_tokens)
         try:
-            async with call as reply, aclosing(ndjson(reply, backend=NAME, node=self.node)) as lines:
+            async with call as reply, aclosing(ndjson(reply, backend=NAME, node=self.node, most=most)) as lines:
                 async for line in lines:
                     delta, finished = read_line(line, request, model=model, node=self.node)
                     tool = tool_called(line) or tool

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 SMALL_LAYER_BYTES = 1_000_000
 """Licences and parameters, which come at once."""
 
+MAX_PROGRESS_BYTES = 2**30
+"""A day of progress, at 60 lines a second."""
+
 
 async def pull_model(
     url: str,
@@ -49,7 +52,7 @@ async def pull_model(
     async with (
         new_client(url, headers=headers, ca_file=ca_file) as client,
         stream_request(client, "POST", "/api/pull", backend=NAME, node=node, json=request) as reply,
-        aclosing(ndjson(reply, backend=NAME, node=node)) as lines,
+        aclosing(ndjson(reply, backend=NAME, node=node, most=MAX_PROGRESS_BYTES)) as lines,
     ):
         async for line in lines:
             if "error" in line:

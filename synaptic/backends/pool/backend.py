@@ -237,7 +237,7 @@ class PoolBackend:
                 return []
             return [
                 f"{member.state.name} has no model"
-                if member.version is not None
+                if member.checked_at
                 else said_of(member.state.name, member.health.reason)
                 for member in self.members.values()
             ]

@@ -18,6 +18,12 @@ MOST_SURPLUS: Final = 16
 """Deltas behind the end of a turn that are waited for: with them comes the server's own count of tokens, if it stops
 there. A server that does not stop is writing the next turn, and is left."""
 
+SLACK_TOKENS: Final = 16
+SHORT_TOKEN: Final = 4
+LONG_TOKEN: Final = 64
+"""Bytes of a token. What came is judged by its pieces and by its length together, since a piece may be several tokens,
+or, behind some proxies, a single character."""
+
 HEARTBEAT: Final = (Delta(),)
 """Given where a piece is held back: a caller that bounds the silence of a server must hear that it goes on."""
 
@@ -61,7 +67,7 @@ class Habits:
         opened = model in self._opened and request.think is not False and not goes_on
         reply = ReplyFilter(schema=request.schema, opened=opened)
         try:
-            async with aclosing(unwrapped(send(wider), reply, limit=limit)) as chunks:
+            async with aclosing(unwrapped(send(wider), reply, asked=wider.max_tokens, limit=limit)) as chunks:
                 async for chunk in chunks:
                     yield chunk
         finally:
@@ -82,17 +88,24 @@ class Habits:
 
 
 async def unwrapped(
-    chunks: AsyncGenerator[Delta | Finished, None], reply: ReplyFilter, *, limit: int | None = None
+    chunks: AsyncGenerator[Delta | Finished, None],
+    reply: ReplyFilter,
+    *,
+    asked: int | None = None,
+    limit: int | None = None,
 ) -> AsyncGenerator[ReplyChunk, None]:
     """Yield a server's reply as ``reply`` reads it; ``chunks`` is closed with it.
+
+    A server that goes on beyond its limit is left: what came until then is a reply that the limit has cut.
 
     Args:
         chunks: What the server sends.
         reply: Reads it.
-        limit: Most deltas of text, where the server was given a higher one.
+        asked: The limit of tokens that the server was given.
+        limit: Most deltas of text, where that limit is a higher one.
 
     """
-    surplus = told = received = 0
+    surplus = told = received = size = 0
     async with aclosing(chunks):
         async for chunk in chunks:
             if isinstance(chunk, Finished):
@@ -101,12 +114,24 @@ async def unwrapped(
                 yield replace(chunk, finish_reason="stop") if reply.ended else chunk
                 return
             received += 1
+            size += len(chunk.text.encode()) + len(chunk.thinking.encode())
             for piece in reply.take(chunk) or HEARTBEAT:
                 yield piece
                 told += isinstance(piece, Delta) and bool(piece.text)
             surplus += reply.ended
+            if asked is not None and goes_beyond(asked, received, size):
+                for piece in reply.finish(cut=True):
+                    yield piece
+                yield Finished("stop" if reply.ended else "length", usage=Usage(completion_tokens=received))
+                return
             if surplus > MOST_SURPLUS or (limit is not None and told >= limit):
                 for piece in reply.finish():
                     yield piece
                 yield Finished("stop" if reply.ended else "length", usage=Usage(completion_tokens=received))
                 return
+
+
+def goes_beyond(limit: int, pieces: int, size: int) -> bool:
+    """Return whether a reply of so many pieces, of so many bytes, has more tokens than ``limit``, beyond doubt."""
+    most = limit + SLACK_TOKENS
+    return size > SHORT_TOKEN * most and (pieces > most or size > LONG_TOKEN * most)

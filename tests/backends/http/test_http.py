@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 from contextlib import aclosing
+from itertools import repeat
 from typing import Any
 
 import httpx
@@ -33,6 +34,7 @@ from fault_server import (
 )
 
 from synaptic.backends.http import client as http_module
+from synaptic.backends.http.bounds import MAX_STREAM_BYTES, most_of_stream
 from synaptic.backends.http.client import (
     MappedErrors,
     encode_json,
@@ -52,6 +54,7 @@ from synaptic.errors import (
     ContextOverflow,
     ModelNotFound,
     ProtocolError,
+    ReplyTooLong,
     RequestRejected,
     ServerError,
     StreamFailed,
@@ -445,6 +448,32 @@ async def test_a_reply_without_end_is_bounded() -> None:
     async with FaultServer(stream([piece] * 66, then=hang)) as server:
         with pytest.raises(ProtocolError, match="a reply of more than"):
             await get(server.url)
+
+
+@pytest.mark.parametrize(
+    ("read", "piece", "what"),
+    [
+        pytest.param("ndjson", b'{"a": "%s"}\n', "a stream of more than 33554432 bytes and did not end it", id="lines"),
+        pytest.param("sse", b": %s\n\n", "a stream of more than", id="comments"),
+        pytest.param("sse", b"data: %s\n", "an event of more than 16777216", id="one event"),
+    ],
+)
+async def test_a_stream_without_end_is_bounded(read: str, piece: bytes, what: str) -> None:
+    async with FaultServer(stream(repeat(piece % (b"x" * 2**18)), then=hang)) as server:
+        async with new_client(server.url) as client:
+            request = stream_request(client, "POST", "/x", json={}, backend="test", node=server.url)
+            with pytest.raises(ReplyTooLong, match=what) as caught:
+                async with request as reply:
+                    items = ndjson if read == "ndjson" else sse
+                    async for _ in items(reply, backend="test", node=server.url):
+                        pass
+        assert caught.value.hint
+        await server.wait_until_idle()
+
+
+def test_a_stream_may_be_as_long_as_was_asked_for() -> None:
+    assert most_of_stream(None) == most_of_stream(1024) == MAX_STREAM_BYTES
+    assert most_of_stream(1_000_000) == 1_024_000_000
 
 
 async def test_a_server_that_does_not_speak_http() -> None:

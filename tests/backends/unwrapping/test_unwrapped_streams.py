@@ -12,7 +12,7 @@ from fault_server import FaultServer, cut, hang, json_reply, ollama_lines, ollam
 
 from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.backends.ollama.backend import OllamaBackend
-from synaptic.backends.unwrapping.habits import MOST_SURPLUS
+from synaptic.backends.unwrapping.habits import MOST_SURPLUS, goes_beyond
 from synaptic.errors import ContextOverflow, StreamTruncated
 from synaptic.messages import ChatRequest, Delta, Message, ThoughtSoFar, Usage
 
@@ -70,6 +70,51 @@ async def test_a_server_that_writes_the_next_turns_is_left(server_kind):
             assert last.finish_reason == "stop"
             assert 0 < last.usage.completion_tokens <= len(LEAKED) + MOST_SURPLUS
         await server.wait_until_idle()
+
+
+@pytest.mark.parametrize(
+    ("piece", "most"),
+    [
+        pytest.param("word ", 60, id="a piece is a token"),
+        pytest.param("twenty words at once " * 20, 8, id="a piece is many tokens"),
+        pytest.param("x", 250, id="a piece is a character"),
+    ],
+)
+async def test_a_server_that_does_not_end_at_the_limit_is_left_there(server_kind, piece, most):
+    kind, reply = server_kind
+    asked = ChatRequest(messages=ASK.messages, model="tiny", max_tokens=30)
+    async with FaultServer(reply([piece] * 2000, done=False, then=hang)) as server:
+        for chunks in await replies(kind(server.url), asked):
+            assert finished(chunks).finish_reason == "length"
+            assert 1 <= collected(chunks).count(piece) <= most
+        await server.wait_until_idle()
+
+
+async def test_a_server_that_does_not_end_its_thinking_is_left_too():
+    lines = [json.dumps({"message": {"thinking": "hm hm "}}).encode() + b"\n"] * 500
+    asked = ChatRequest(messages=ASK.messages, model="tiny", max_tokens=30)
+    async with FaultServer(stream(lines, then=hang)) as server:
+        for chunks in await replies(OllamaBackend(server.url), asked):
+            assert finished(chunks).finish_reason == "length"
+            assert collected(chunks) == ""
+        await server.wait_until_idle()
+
+
+@pytest.mark.parametrize(
+    ("limit", "pieces", "size", "beyond"),
+    [
+        (1024, 1024, 5000, False),
+        (1024, 1041, 5000, True),
+        (1024, 4000, 4000, False),  # characters
+        (1024, 9000, 9000, True),
+        (1024, 1, 60_000, False),  # a reply that is not streamed
+        (1024, 1, 70_000, True),
+        (1, 1, 300, False),
+        (1, 300, 300, True),
+    ],
+)
+def test_how_many_tokens_came_is_judged_by_pieces_and_length(limit, pieces, size, beyond):
+    assert goes_beyond(limit, pieces, size) is beyond
 
 
 async def test_thinking_in_the_text_is_thinking(server_kind):
