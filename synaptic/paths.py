@@ -8,12 +8,24 @@ from pathlib import Path
 import platformdirs
 
 APP = "synapticllamas"
+_BEGINNINGS = ("/", "./", "../", "~")
 PACKAGE = Path(__file__).resolve().parent
 
 
 def expanded(name: str | Path) -> Path:
     """Return a path that a person wrote, with its ``~``; that stays where there is no home."""
     return Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises where there is no home
+
+
+def names_pipeline_file(name: str) -> bool:
+    """Return whether the name of a pipeline is meant as a file, and not as that of a built-in one."""
+    return "/" in name or "\\" in name or name.endswith((".yaml", ".yml"))
+
+
+def names_model_file(name: str) -> bool:
+    """Return whether the name of a model is meant as a GGUF file; ``hf.co/user/model:file.gguf`` is not."""
+    last = name.rpartition("/")[2].lower()
+    return name.startswith(_BEGINNINGS) or "\\" in name or (last.endswith(".gguf") and ":" not in last)
 
 
 def user_settings_file() -> Path:
@@ -39,6 +51,11 @@ def user_agents_dir() -> Path:
 def project_agents_dir() -> Path:
     """``./agents``."""
     return Path("agents")
+
+
+def agents_dir_beside(pipeline: Path) -> Path:
+    """``agents`` in the folder of a pipeline's file."""
+    return pipeline.parent / project_agents_dir()
 
 
 def shipped_agents_dir() -> Path:

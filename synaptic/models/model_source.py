@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from synaptic import paths
 from synaptic.errors import ModelFileError, ModelNotFound, UsageError
 from synaptic.messages import ModelInfo
 from synaptic.models.download import MODEL_NAME, ModelStore
 from synaptic.models.gguf_file import part_paths, read_shape
-from synaptic.models.names import SUFFIX, did_you_mean_model, is_written_as_path, name_key
+from synaptic.models.names import SUFFIX, did_you_mean_model, name_key
 from synaptic.models.ollama_store import (
     Stored,
     Stores,
@@ -96,7 +97,7 @@ def find_model(name_or_path: str, environ: Mapping[str, str]) -> Source:
 def is_path(name: str) -> bool:
     """Return whether a name means a file: by how it is written, or because there is such a file."""
     try:
-        return is_written_as_path(name) or Path(name).is_file()
+        return paths.names_model_file(name) or Path(name).is_file()
     except OSError:  # a directory of that name may not be looked into
         return False
 

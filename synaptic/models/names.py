@@ -9,6 +9,8 @@ from __future__ import annotations
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from synaptic import paths
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
@@ -20,7 +22,6 @@ LATEST: Final = "latest"
 SUFFIX: Final = ".gguf"
 SUGGESTED_MODEL: Final = "llama3.2"
 
-_PATH_STARTS: Final = ("/", "./", "../", "~")
 _CLOSE: Final = 0.7
 _MOST_MEANT: Final = 3
 
@@ -32,12 +33,6 @@ class NameParts(NamedTuple):
     namespace: str
     model: str
     tag: str
-
-
-def is_written_as_path(model: str) -> bool:
-    """Return whether a name is written as the path of a file; ``hf.co/user/model:file.gguf`` is not."""
-    last = model.rpartition("/")[2].lower()
-    return model.startswith(_PATH_STARTS) or "\\" in model or (last.endswith(SUFFIX) and ":" not in last)
 
 
 def split_name(text: str) -> NameParts:
@@ -58,7 +53,7 @@ def full_name(model: str) -> str:
 
     The path of a file is left as it is.
     """
-    if is_written_as_path(model):
+    if paths.names_model_file(model):
         return model
     host, namespace, name, tag = split_name(model)
     return "/".join(part for part in (host, namespace, f"{name}:{tag or LATEST}") if part)
@@ -66,7 +61,7 @@ def full_name(model: str) -> str:
 
 def name_key(model: str) -> str:
     """Return what all names of one model have in common."""
-    return model if is_written_as_path(model) else full_name(model).lower()
+    return model if paths.names_model_file(model) else full_name(model).lower()
 
 
 def has_model(models: Iterable[ModelInfo], model: str | None) -> bool:

@@ -133,5 +133,4 @@ def _builtin_file(name: str) -> Path:
 
 def looks_like_path(name: str | Path) -> bool:
     """Return whether ``name`` is meant as a file and not as the name of a built-in pipeline."""
-    text = str(name)
-    return isinstance(name, Path) or "/" in text or "\\" in text or text.endswith((".yaml", ".yml"))
+    return isinstance(name, Path) or paths.names_pipeline_file(name)

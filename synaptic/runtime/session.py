@@ -168,7 +168,8 @@ class Session:
         """Return the plan of a run, as far as it does not hang on the length of its inputs."""
         book = discover_agents()
         context = CompileContext(
-            agents={name: book[name] for name in book} | self._extra_agents,
+            agents={name: book[name] for name in book},
+            given_agents=self._extra_agents,
             agent_models=self.settings.agent_models,
             tools=discover_tools(given=self._extra_tools),
             backends=BackendNames(),

@@ -1,3 +1,4 @@
+from .anchored import begun_at as begun_at
 from .authorities import authorities_file as authorities_file
 from .authorities import load_authorities as load_authorities
 from .edit import AddedNode as AddedNode

@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synaptic import paths
 from synaptic.errors import ConfigError, Problem
+from synaptic.settings.anchored import anchored
 from synaptic.settings.authorities import authorities_file
 from synaptic.settings.check import Form, Given, problems_of
 from synaptic.settings.endpoints import OLLAMA_PORT, NodeSettings, normal_url
@@ -23,7 +25,6 @@ from synaptic.text import JsonDocument, did_you_mean, excerpt, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 
 _COMMAND = "config set"
@@ -77,7 +78,7 @@ def set_value(path: Path, key: str, raw: str) -> None:
     layer = argument_layer([f"{key}={raw}"], source=_COMMAND)
     if layer.problems:
         raise ConfigError.of(layer.problems)
-    given = layer.givens[0]
+    given = anchored(layer.givens[0], Path())
     with only_writer(path):
         document = read_settings_file(path)
         old: dict[str, Any] = {} if document is None else document.value

@@ -8,12 +8,13 @@ Every source is checked in full before anything is used, so one error lists all 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from synaptic import paths
 from synaptic.errors import ConfigError, Problem
+from synaptic.settings.anchored import anchored
 from synaptic.settings.authorities import authorities_file
 from synaptic.settings.check import problem_at
 from synaptic.settings.edit import MigrationReport, migrate, set_value, unset_value
@@ -164,7 +165,8 @@ def _file_layer(path: Path | None, *, shown: str | None = None, must_exist: bool
     except ConfigError as exc:
         return Layer(problems=exc.problems)
     if document is not None:
-        return file_layer(document)
+        layer = file_layer(document)
+        return replace(layer, givens=tuple(anchored(given, path.parent) for given in layer.givens))
     if not must_exist:
         return Layer()
     missing = Problem("there is no such file", str(path), suggestion="check the path")

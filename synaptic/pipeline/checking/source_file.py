@@ -31,7 +31,8 @@ class CompileContext:
     """What a pipeline may name.
 
     Attributes:
-        agents: Every agent that a step may name.
+        agents: The agents that every pipeline may name.
+        given_agents: Those that the caller gives: they go before all that stand in files of their own.
         agent_models: The person's own choice of model per agent (setting ``agent_models``).
         backends: The names of the backends that there are; ``None`` is not known, and then not checked.
         models: The models of the backend that calls are routed to; ``None`` is not known, and then not checked.
@@ -40,6 +41,7 @@ class CompileContext:
     """
 
     agents: Mapping[str, Agent]
+    given_agents: Mapping[str, Agent] = field(default_factory=dict)
     agent_models: Mapping[str, str] = field(default_factory=dict)
     tools: Mapping[str, Tool] = field(default_factory=dict)
     backends: Collection[str] | None = None
@@ -84,6 +86,7 @@ class SourceFile:
         context: What it may name.
         use: Returns a pipeline that it uses, by the name under ``use``, compiled; raises :class:`UnusablePath`.
         defaults: What holds for every step that does not say otherwise.
+        beside: The agents that stand beside the file; ``None`` for one with a mistake, which is reported.
         problems: Where mistakes are added, those of all files of one compilation.
         broken: Steps whose form was refused, by the path of their scope: their names are known, no more.
 
@@ -96,6 +99,7 @@ class SourceFile:
         use: Callable[[str], UsedPipeline],
         *,
         defaults: DefaultsSpec,
+        beside: Mapping[str, Agent | None],
         problems: list[Problem],
         broken: Mapping[KeyPath, Collection[str]],
     ) -> None:
@@ -105,19 +109,18 @@ class SourceFile:
         self.report = Report(document, problems)
         self.texts = Texts(self.report)
         self.broken = broken
+        self.agents: Mapping[str, Agent | None] = {**context.agents, **beside, **context.given_agents}
         self.local: Mapping[str, Agent | None] = {}
         self._models = None if context.models is None else {name_key(model) for model in context.models}
         self._checked_agents: set[str] = set()
 
     def find_agent(self, name: str, path: KeyPath) -> tuple[Agent | None, bool]:
         """Return the agent, and whether there is one of that name that is right; otherwise that is reported."""
-        if name in self.local:
-            agent = self.local[name]
-            return agent, agent is not None
-        agent = self.context.agents.get(name)
-        if agent is None:
-            known = {*self.context.agents, *self.local}
+        agents = self.local if name in self.local else self.agents
+        if name not in agents:
+            known = {**self.agents, **self.local}
             self.report.at_value(f"there is no agent {name!r}", path, did_you_mean(name, known))
+        agent = agents.get(name)
         return agent, agent is not None
 
     def check_backend(self, name: str | None, path: KeyPath) -> None:

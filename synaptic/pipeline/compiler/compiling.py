@@ -18,7 +18,7 @@ from synaptic.pipeline.checking import (
     type_at,
 )
 from synaptic.pipeline.compiler.case_checks import check_cases
-from synaptic.pipeline.compiler.declarations import check_inputs, input_types, local_agents
+from synaptic.pipeline.compiler.declarations import agents_beside, check_inputs, input_types, local_agents
 from synaptic.pipeline.compiler.outlines import outline_scope, types_of
 from synaptic.pipeline.compiler.salvage import salvage
 from synaptic.pipeline.compiler.steps import Steps
@@ -93,11 +93,16 @@ def _compile(
     problems: list[Problem] = []
 
     def build(part: Pipeline, omitted: Mapping[KeyPath, Collection[str]]) -> UsedPipeline:
-        use = partial(library.use, user=part)
-        return _build(
-            part,
-            SourceFile(part.document, context, use, defaults=part.spec.defaults, problems=problems, broken=omitted),
+        file = SourceFile(
+            part.document,
+            context,
+            partial(library.use, user=part),
+            defaults=part.spec.defaults,
+            beside=agents_beside(part, problems),
+            problems=problems,
+            broken=omitted,
         )
+        return _build(part, file)
 
     library = Library(build, problems)
     compiled = library.compile(pipeline, broken).compiled

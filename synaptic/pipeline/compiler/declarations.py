@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from synaptic.agents import Agent
+from synaptic import paths
+from synaptic.agents import Agent, discover_agents
 from synaptic.errors import AgentError
 from synaptic.pipeline.checking import UnusablePath, parse_shape
 from synaptic.pipeline.compiler.used_pipelines import inside_folder
@@ -15,6 +16,7 @@ from synaptic.pipeline.templates import BOOLEAN, NUMBER, TEXT, UNKNOWN, ListOf, 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from synaptic.errors import Problem
     from synaptic.pipeline.checking import Report
     from synaptic.pipeline.loader import Pipeline
     from synaptic.pipeline.spec import AgentSpec, InputSpec
@@ -123,6 +125,22 @@ def _check_file(pipeline: Pipeline, name: str, path: KeyPath, report: Report) ->
 def local_agents(agents: Mapping[str, AgentSpec], report: Report) -> dict[str, Agent | None]:
     """Return the pipeline's own agents; ``None`` stands for one that has a mistake, which is reported."""
     return {name: _agent(name, spec, ("agents", name), report) for name, spec in agents.items()}
+
+
+def agents_beside(pipeline: Pipeline, problems: list[Problem]) -> Mapping[str, Agent | None]:
+    """Return the agents in the folder ``agents`` beside the pipeline's file.
+
+    Mistakes in them are reported; all of them are then ``None``.
+    """
+    folder = None if pipeline.path is None else paths.agents_dir_beside(pipeline.path)
+    if folder is None or not folder.is_dir():
+        return {}
+    try:
+        book = discover_agents([("pipeline", folder)])
+    except AgentError as exc:
+        problems += exc.problems
+        return {file.stem: None for file in folder.glob("*.md")}
+    return {name: book[name] for name in book}
 
 
 def _agent(name: str, spec: AgentSpec, path: KeyPath, report: Report) -> Agent | None:

@@ -89,7 +89,7 @@ def compile_samples(file: SourceFile, outline: Outline, call: CompiledCall | Non
 
 
 def _default_judge(file: SourceFile) -> str:
-    known = (name for name in DEFAULT_JUDGES if name in file.local or name in file.context.agents)
+    known = (name for name in DEFAULT_JUDGES if name in file.local or name in file.agents)
     return next(known, DEFAULT_JUDGES[0])
 
 

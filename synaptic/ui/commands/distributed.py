@@ -103,7 +103,7 @@ distributed.add_command(plan)
 
 
 @distributed.command(epilog=_START_EPILOG, short_help="Load a model over the workers, and keep it loaded.")
-@click.argument("model", required=False)
+@click.argument("model", required=False, metavar="[MODEL|GGUF]")
 @click.option("--foreground", is_flag=True, help="Stay here until Ctrl-C, instead of going on in the background.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but where it serves, and errors.")
 @settings_options

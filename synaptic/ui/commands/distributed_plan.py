@@ -57,7 +57,7 @@ Exit codes: 0 it fits, 2 wrong usage or settings, 3 it does not fit, or cannot b
 
 
 @click.command(epilog=_EPILOG, short_help="Show how a model would be spread; nothing is started.")
-@click.argument("model", required=False)
+@click.argument("model", required=False, metavar="[MODEL|GGUF]")
 @click.option("--context", "tokens", type=click.IntRange(256), help="Tokens of one call, prompt and reply together.")
 @click.option("--slots", type=click.IntRange(1, 64), help="Calls at once.")
 @click.option(

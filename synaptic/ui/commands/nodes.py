@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from synaptic.backends.pool import addresses, inspect_nodes
 from synaptic.errors import ConfigError, UsageError
-from synaptic.settings import settings_path, stored_nodes
+from synaptic.settings import begun_at, settings_path, stored_nodes
 from synaptic.ui.actions import discover as search
 from synaptic.ui.actions import mention_origin, named_nodes, show_settings, show_statuses
 from synaptic.ui.actions import nodes as actions
@@ -23,7 +24,6 @@ from synaptic.ui.screen import stderr_console, terminal_width, write_json, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from synaptic.backends.pool import AddressRange, FoundNode, Inspection
 
@@ -177,9 +177,7 @@ def discover(context: click.Context, /, cidr: str, *, port: int, yes: bool, want
 
 def absolute(entry: dict[str, Any]) -> dict[str, Any]:
     """Return what was given for a node, its files named so that they are found from every directory."""
-    # What begins with "~" means the same everywhere.
-    files = {key: value for key, value in entry.items() if key.endswith("_file") and value and value[0] != "~"}
-    return {**entry, **{key: os.path.abspath(value) for key, value in files.items()}}  # noqa: PTH100 - keeps links
+    return {key: begun_at(value, Path()) if value and key.endswith("_file") else value for key, value in entry.items()}
 
 
 def _mention_origin(voice: CliVoice, path: Path, options: Options) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from synaptic import paths
 from synaptic.agents import discover_agents
 from synaptic.backends import known_backends
 from synaptic.errors import ExitCode, PipelineError, Problem, UsageError
@@ -21,6 +21,7 @@ from synaptic.ui.screen import case_document, case_lines, write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from synaptic.runtime import CaseOutcome
 
@@ -84,7 +85,7 @@ def test(context: click.Context, /, names: tuple[str, ...], *, only: tuple[str, 
 def _files(names: Iterable[str]) -> Iterator[str]:
     """Yield the names, and for a folder each pipeline in it that has tests."""
     for name in dict.fromkeys(names):
-        folder = Path(name)
+        folder = paths.expanded(name)
         if not folder.is_dir():
             yield name
             continue

@@ -119,7 +119,7 @@ class ServiceRecord:
 
 def model_key(model: str) -> str:
     """Return the one way in which a model is written: a file by its absolute path, a name with its tag."""
-    return str(paths.expanded(model).resolve()) if _is_file(model) else full_name(model)
+    return str(paths.expanded(model).resolve()) if paths.names_model_file(model) else full_name(model)
 
 
 def is_called(record: ServiceRecord, model: str) -> bool:
@@ -314,10 +314,6 @@ def with_status(record: ServiceRecord, status: CoordinatorStatus, api_key: str |
 
 def _lock_file() -> Path:
     return services_dir() / "services"
-
-
-def _is_file(model: str) -> bool:
-    return model.lower().endswith(".gguf") or model.startswith(("/", "./", "../", "~"))
 
 
 @cache
