@@ -131,7 +131,7 @@ async def test_a_server_that_floods_is_read_no_faster_than_its_reader(make: Call
         make(server.url) as client,
         stream_request(client, "POST", "/x", json={}, backend="test", node=server.url) as reply,
     ):
-        values = ndjson(reply, backend="test", node=server.url)
+        values = ndjson(reply, backend="test", node=server.url, most=2**26)
         await anext(values)
         before = -1
         async with asyncio.timeout(60):
