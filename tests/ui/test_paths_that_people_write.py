@@ -22,7 +22,7 @@ from synaptic.settings.anchored import NODE_PATHS, PATHS
 from synaptic.ui.root import build_root
 
 ASKS = "version: 1\nname: asks\nsteps: {end: {ask: Which?, default: this}}\nresult: '{{ steps.end }}'\n"
-TESTED = f"{ASKS}tests: {{one: {{expect: {{status: succeeded}}}}}}\n"
+TESTED = f"{ASKS}tests: {{one: {{expect: {{result: this}}}}}}\n"
 TOOL = "from synaptic import tool\n\n\n@tool\ndef shout(text: str) -> str:\n    return text.upper()\n"
 _END = "-----END CERTIFICATE-----\n"
 CERTIFICATE = Path(certifi.where()).read_text().partition(_END)[0] + _END
@@ -38,6 +38,7 @@ class Place:
         words: The command; ``{}`` is the path.
         text: What stands in the file; ``None`` where the command writes it.
         missing: The exit code where it is not there; ``None`` where that is no mistake yet.
+        found: The exit code where it is there.
 
     """
 
@@ -45,6 +46,7 @@ class Place:
     name: str
     text: str | None = ""
     missing: int | None = 2
+    found: int = 0
 
 
 NODE = ("nodes", "add", "https://127.0.0.1:9", "--no-check", "--config", "settings.json")
@@ -63,11 +65,11 @@ PLACES = {
     "--token-file FILE": Place((*NODE, "--token-file", "{}"), "x", "secret", missing=None),
     "--password-file FILE": Place((*NODE, "--username", "ada", "--password-file", "{}"), "x", "secret", missing=None),
     "--ca-file FILE": Place((*NODE, "--ca-file", "{}"), "x.pem", CERTIFICATE),
-    "--source FILE": Place(("engine", "install", "--source", "{}"), "x.tar.gz", "no archive"),
-    "engine use DIR": Place(("engine", "use", "{}"), "x", "no directory"),
-    "distributed plan [MODEL|GGUF]": Place(("distributed", "plan", "{}"), "x.gguf", "no model", missing=3),
+    "--source FILE": Place(("engine", "install", "--source", "{}"), "x.tar.gz", "no archive", found=3),
+    "engine use DIR": Place(("engine", "use", "{}"), "x", "no directory", found=2),
+    "distributed plan [MODEL|GGUF]": Place(("distributed", "plan", "{}"), "x.gguf", "no model", missing=3, found=3),
     "distributed start [MODEL|GGUF]": Place(
-        ("distributed", "start", "{}", "--foreground"), "x.gguf", "none", missing=3
+        ("distributed", "start", "{}", "--foreground"), "x.gguf", "none", missing=3, found=3
     ),
 }
 
@@ -118,7 +120,7 @@ def test_a_path_is_found_however_it_is_written(place: Place, own_home: Path, tmp
         outcome = run_here(*(word.format(spelling) for word in place.words), cwd=here)
         names = "|".join(re.escape(str(name)) for name in (spelling, *written, own_home, here))
         told.add((outcome.code, re.sub(f"({names})", "…", outcome.out + outcome.err)))
-    assert len({code for code, _ in told}) == 1, told
+    assert {code for code, _ in told} == {place.found}, told
     assert all("no such" not in text.lower() and "there is no file" not in text for _, text in told)
     if place.text is None:
         assert all(file.is_file() for file in written)
