@@ -81,10 +81,14 @@ class Problem:
         """``file:line:column`` as far as it is known."""
         return ":".join(str(part) for part in (self.source, self.line, self.column) if part is not None)
 
+    @property
+    def clause(self) -> str:
+        """What is wrong and what to write instead, without the place."""
+        return f"{self.message}; {self.suggestion}" if self.suggestion else self.message
+
     def __str__(self) -> str:
         where = f"{self.location}: " if self.location else ""
-        what = f"; {self.suggestion}" if self.suggestion else ""
-        return f"{where}{self.message}{what}"
+        return f"{where}{self.clause}"
 
 
 class ExitCode(IntEnum):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from synaptic.agents import Agent, Shape
+    from synaptic.errors import Problem
     from synaptic.messages import Overflow
     from synaptic.pipeline.inputs import PipelineFile
     from synaptic.pipeline.spec import BudgetSpec, Join, RetryCause, Select
@@ -296,6 +297,7 @@ class CompiledPipeline:
 
     Attributes:
         needed: The steps that the result refers to.
+        warnings: What a person should look at in the file and in those that it uses, and may run all the same.
 
     """
 
@@ -305,6 +307,7 @@ class CompiledPipeline:
     needed: frozenset[str]
     budget: BudgetSpec
     concurrency: int | None
+    warnings: tuple[Problem, ...] = ()
 
     @property
     def answer(self) -> str | None:

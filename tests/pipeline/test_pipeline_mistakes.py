@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from doubtful_pipelines import DOUBTFUL, FINE
 from foreign_mistakes import BEHIND, FOREIGN_MISTAKES
 from language_mistakes import LANGUAGE_MISTAKES
 from pipeline_mistakes import CONTEXT, MISTAKES, Mistake
@@ -63,9 +64,51 @@ def test_no_mistake_hides_another(mistake: Mistake, tmp_path: Path):
     assert {problem.source for problem in problems} == {str(tmp_path / mistake.where)}
 
 
+@pytest.mark.parametrize("doubtful", DOUBTFUL, ids=[row.name for row in DOUBTFUL])
+def test_what_is_probably_not_meant_is_one_located_warning(doubtful: Mistake, tmp_path: Path):
+    path = doubtful.write(tmp_path)
+
+    compiled = compile_pipeline(Pipeline.load(path), CONTEXT)
+
+    (warning,) = compiled.warnings
+    assert warning.source == str(path)
+    assert (warning.line, warning.column) == doubtful.place
+    assert doubtful.says in warning.clause
+
+
+@pytest.mark.parametrize("row", FINE, ids=[row.name for row in FINE])
+def test_of_what_may_be_meant_nothing_is_said(row: Mistake, tmp_path: Path):
+    assert compile_pipeline(Pipeline.load(row.write(tmp_path)), CONTEXT).warnings == ()
+
+
+def test_a_used_file_is_warned_of_once(tmp_path: Path):
+    part = "version: 1\nname: p\ninputs: {x: {}}\nsteps: {a: {agent: editor, prompt: y}}\nresult: '{{ steps.a }}'\n"
+    (tmp_path / "part.yaml").write_text(part)
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "version: 1\nname: p\nsteps: {a: {use: part.yaml}, b: {use: part.yaml}}\nresult: '{{ steps.a }}{{ steps.b }}'\n"
+    )
+
+    (warning,) = compile_pipeline(Pipeline.load(path), CONTEXT).warnings
+
+    assert warning.location == f"{tmp_path / 'part.yaml'}:3:10"
+
+
+def test_a_mistake_is_not_followed_by_warnings_of_what_it_leaves_unread(tmp_path: Path):
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "version: 1\nname: p\ninputs: {query: {}}\n"
+        "steps: {a: {agent: editor, prompt: '{{ inputs.qery }}'}}\nresult: x\n"
+    )
+
+    (problem,) = problems_of(path)
+
+    assert problem.suggestion == "did you mean 'query'?"
+
+
 def test_the_names_of_the_rows_are_different():
     assert len(MISTAKES) >= 60
-    assert len({mistake.name for mistake in ALL}) == len(ALL)
+    assert len({mistake.name for mistake in [*ALL, *DOUBTFUL, *FINE]}) == len([*ALL, *DOUBTFUL, *FINE])
 
 
 def test_a_file_of_ten_megabytes_is_refused(tmp_path: Path):

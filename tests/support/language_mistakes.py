@@ -28,9 +28,70 @@ steps:
   u: {use: answer, with: {query: x}}
 """
 NEEDY = "version: 1\nname: demo\ninputs: {query: {required: true}}\nsteps: {a: {agent: editor, prompt: x}}\nresult: r\n"
+
+
+def compared(name: str, condition: str, says: str) -> Mistake:
+    """Return a comparison that the bounds of an output or an input decide."""
+    inputs = (
+        "version: 1\nname: demo\ninputs: {n: {type: integer, minimum: 1, maximum: 5}, t: {type: number, minimum: 2}}\n"
+    )
+    steps = (
+        "steps:\n  c: {agent: critic, prompt: x}\n"
+        "  p: {agent: editor, output: {parts: 'list[string](2..4)'}, prompt: x}\n"
+        f"  a:\n    agent: editor\n    prompt: x\n    when: {condition}\n"
+    )
+    return whole(name, f"{inputs}{steps}result: '{{{{ steps.a }}}}'\n", says)
+
+
+BOUNDS = [
+    compared(
+        "a score out of ten", "§steps.c.score >= 8", "from 0 to 1, so that this is always false; did you mean 0.8?"
+    ),
+    compared("a score in percent", "§steps.c.score > 75", "did you mean 0.75?"),
+    compared("a score that is always less", "§steps.c.score < 8", "always true; did you mean 0.8?"),
+    compared("a score above all", "§steps.c.score > 1", "always false; compare it with a number from 0 to 1"),
+    compared("a score below nothing", "§steps.c.score < 0", "always false"),
+    compared("a negative score", "§steps.c.score <= -1", "always false"),
+    compared("a threshold on the left", "7 <= §steps.c.score", "did you mean 0.7?"),
+    compared("an equal score", "§steps.c.score == 10", "always false; did you mean"),
+    compared("an unequal score", "§steps.c.score != 10", "always true; did you mean"),
+    compared("a chain of comparisons", "0.1 < §steps.c.score < 80", "did you mean 0.8?"),
+    compared("a number of an input", "§inputs.n > 5", "'inputs.n' is a number from 1 to 5"),
+    compared("a number with one bound", "§inputs.t < 1", "at least 2, so that this is always false"),
+    compared("two ranges", "§steps.c.score >= inputs.t", "and 'inputs.t' at least 2, so that this is always false"),
+    compared(
+        "a list that is never so long",
+        "§steps.p.parts | length > 4",
+        "'steps.p.parts | length' is a number from 0 to 4",
+    ),
+    compared("a list of a negative length", "§steps.p.parts|length < 0", "always false"),
+    in_step(
+        "a score that ends no loop",
+        "repeat: {until: §steps.j.score > 9, steps: {j: {agent: critic, prompt: x}}}",
+        "did you mean 0.9?",
+    ),
+    in_step(
+        "a condition of a template",
+        "agent: editor\nprompt: |\n  One\n  {% if §steps.c.score > 5 %}two{% endif %}",
+        "did you mean 0.5?",
+        more="  c: {agent: critic, prompt: x}\n",
+    ),
+]
+
 TOOL = "tool: count_words\nwith: {text: x}\n"
 
 LANGUAGE_MISTAKES = [
+    *BOUNDS,
+    in_step("a prompt without its braces", "agent: editor\nprompt: §inputs.query", "write '{{ inputs.query }}'"),
+    at_end("a result without its braces", "result: §steps.a", "write '{{ steps.a }}'"),
+    at_end("a field as the result without its braces", "result: §steps.c.score", "write '{{ steps.c.score }}'"),
+    in_step("a question without its braces", "ask: §inputs.query", "write '{{ inputs.query }}'"),
+    whole(
+        "an agent's prompt in single braces",
+        HEAD + "agents: {poet: {prompt: 'On §{inputs.query}'}}\n"
+        "steps: {a: {agent: poet, prompt: x}}\nresult: '{{ steps.a }}'\n",
+        "no template",
+    ),
     in_step("causes of a tool", TOOL + "retry: {attempts: 2, §on: [busy]}", "remove it"),
     in_step("repairs of a tool", TOOL + "retry: {§repairs: 2}", "write 'attempts'"),
     in_step("a mapping to map over", EDITOR + "foreach: §{a: 1}", "must be a list, or an expression that gives one"),

@@ -38,7 +38,7 @@ steps:
   write:
     when: steps.judge.score < 0.5
     agent: editor
-    prompt: "{{ steps.draft }} {{ steps.judge.issues }}"
+    prompt: "In {{ inputs.rounds }} lines, {{ inputs.tone }}: {{ steps.draft }} {{ steps.judge.issues }}"
 result: "{{ steps.write if steps.write else steps.draft }}"
 """
 
@@ -253,6 +253,23 @@ def test_validate_is_silent_on_stderr_where_all_is_right(run):
     checked = run("validate", "mine.yaml")
 
     assert checked == Outcome(0, "mine.yaml: ok (3 steps)\n", "")
+
+
+def test_what_may_run_and_is_probably_not_meant_is_a_warning(run, tmp_path: Path):
+    part = "version: 1\nname: p\ninputs: {topic: {}}\nsteps:\n  a: {agent: editor, prompt: 'On {inputs.topic}'}\n"
+    (tmp_path / "odd.yaml").write_text(
+        part + "  b: {agent: editor, prompt: 'On {{ steps.a }}'}\nresult: '{{ steps.a }}'\n"
+    )
+
+    checked = run("validate", "odd.yaml")
+
+    assert (checked.code, checked.out) == (0, "odd.yaml: ok (2 steps, 2 warnings)\n")
+    assert checked.err == (
+        "odd.yaml:5:34: warning: '{inputs.topic}' is plain text here, and no value takes its place; "
+        "did you mean {{ inputs.topic }}?\n"
+        "odd.yaml:6:3: warning: the output of 'b' is read nowhere; "
+        "write {{ steps.b }} where it belongs, or remove the step\n"
+    )
 
 
 def test_a_mistake_in_a_file_that_two_others_use_is_said_once(run, tmp_path: Path):

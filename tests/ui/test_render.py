@@ -287,6 +287,19 @@ def test_notices_of_a_backend_are_shown_without_markup():
     assert "embedded: [bold]crashed[/bold]" in on_terminal(events).screen()
 
 
+def test_warnings_of_a_pipeline_are_said_once():
+    unread = "version: 1\nname: odd\ninputs: {tone: {}, size: {}}\nsteps: {write: {agent: writer, prompt: x}}\n"
+    plan = make_plan(unread + "result: '{{ steps.write }}'\n")
+    events = [RunStarted("r1", plan, START), RunStarted("r2", plan, START)]
+
+    (line,) = in_pipes(events)[1]
+
+    assert "3:10: warning: the input 'tone' is read nowhere; write {{ inputs.tone }} where it belongs" in line
+    assert line.endswith(" (and 1 more: see pipelines validate)")
+    assert sum("is read nowhere" in line for line in on_terminal(events).screen()) == 1
+    assert in_pipes(events, quiet=True)[1] == []
+
+
 def test_several_runs_are_shown_one_after_another():
     terminal = on_terminal([*WHOLE_RUN, *WHOLE_RUN])
 

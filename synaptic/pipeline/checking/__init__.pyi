@@ -6,6 +6,9 @@ from .bindings import bind_all as bind_all
 from .bindings import listed_items as listed_items
 from .bindings import parts_of as parts_of
 from .bindings import structure as structure
+from .look_alikes import LookAlike as LookAlike
+from .look_alikes import in_single_braces as in_single_braces
+from .look_alikes import spoken_of as spoken_of
 from .report import Report as Report
 from .source_file import CompileContext as CompileContext
 from .source_file import SourceFile as SourceFile
@@ -14,6 +17,7 @@ from .source_file import UsedPipeline as UsedPipeline
 from .source_file import parse_shape as parse_shape
 from .texts import Checked as Checked
 from .texts import Texts as Texts
+from .texts import Written as Written
 from .texts import constant as constant
 from .view import RUN as RUN
 from .view import View as View

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from synaptic.pipeline.checking.texts import Checked
+from synaptic.pipeline.checking.texts import Checked, Written
 from synaptic.pipeline.templates import (
     TEXT,
     UNKNOWN,
-    Expression,
     ListOf,
     Record,
     StaticType,
@@ -25,11 +23,9 @@ if TYPE_CHECKING:
 
     from synaptic.pipeline.checking.source_file import SourceFile
     from synaptic.pipeline.checking.view import View
-    from synaptic.pipeline.templates import Reference
     from synaptic.text import KeyPath
 
 _SIGNS = ("{{", "{%", "{#")
-_REFERENCE = re.compile(r"(inputs|steps)(\.[A-Za-z]\w*)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +53,10 @@ def bind(file: SourceFile, value: Any, path: KeyPath, view: View) -> Bound | Non
     if isinstance(value, str):
         if any(sign in value for sign in _SIGNS):
             return _bind_text(file, value, path, view)
-        return None if _forgotten_braces(file, value, path, view) else Bound(value, value, type=type_of_data(value))
+        if file.texts.forgotten_braces(value, path, view):
+            return None
+        file.texts.written.append(Written(value, path))
+        return Bound(value, value, type=type_of_data(value))
     if isinstance(value, list):
         found = [bind(file, item, (*path, index), view) for index, item in enumerate(value)]
         items = [item for item in found if item is not None]
@@ -81,21 +80,6 @@ def bind(file: SourceFile, value: Any, path: KeyPath, view: View) -> Bound | Non
 def _of_parts(items: Any, kind: StaticType) -> tuple[bool, StaticType, tuple[Checked[Any], ...]]:
     parts = tuple(part for item in items for part in item.parts)
     return all(item.literal for item in items), kind, parts
-
-
-def _forgotten_braces(file: SourceFile, text: str, path: KeyPath, view: View) -> bool:
-    """Report a text that is a reference without its braces, and return whether it is one."""
-    found = Expression.compile(text).sole_reference if _REFERENCE.fullmatch(text) else None
-    if found is None or view.dangling(found) is not None or _is_missing(view, found):
-        return False
-    message = f"this is the text {text!r}, and not what it refers to"
-    file.report.at_value(message, path, f"write '{{{{ {text} }}}}'")
-    return True
-
-
-def _is_missing(view: View, reference: Reference) -> bool:
-    root = view.scope[reference.root]
-    return isinstance(root, Record) and reference.path[0] not in root.fields
 
 
 def _bind_text(file: SourceFile, text: str, path: KeyPath, view: View) -> Bound | None:

@@ -25,12 +25,17 @@ class Report:
     Args:
         document: Knows where things stand.
         problems: Where they are added; several documents may share a list.
+        warnings: The same for what may run all the same.
+
+    Attributes:
+        warnings: The report of what a person should look at and may run all the same.
 
     """
 
-    def __init__(self, document: YamlDocument, problems: list[Problem]) -> None:
+    def __init__(self, document: YamlDocument, problems: list[Problem], warnings: list[Problem] | None = None) -> None:
         self.document = document
         self.problems = problems
+        self.warnings = self if warnings is None else Report(document, warnings)
         self._own: set[Problem] = set()
 
     def at_key(self, message: str, path: KeyPath, suggestion: str | None = None) -> None:

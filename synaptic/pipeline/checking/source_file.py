@@ -101,12 +101,13 @@ class SourceFile:
         defaults: DefaultsSpec,
         beside: Mapping[str, Agent | None],
         problems: list[Problem],
+        warnings: list[Problem],
         broken: Mapping[KeyPath, Collection[str]],
     ) -> None:
         self.defaults = defaults
         self.context = context
         self.use = use
-        self.report = Report(document, problems)
+        self.report = Report(document, problems, warnings)
         self.texts = Texts(self.report)
         self.broken = broken
         self.agents: Mapping[str, Agent | None] = {**context.agents, **beside, **context.given_agents}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import ChainMap
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from synaptic.pipeline.templates import Reference
     from synaptic.text import KeyPath
 
+_REFERENCE = re.compile(r"(inputs|steps)(\.[A-Za-z]\w*)+")
+
 Code = TypeVar("Code", Template, Expression)
 Code_co = TypeVar("Code_co", bound="Template | Expression | Structure", covariant=True)
 
@@ -53,11 +56,26 @@ class Checked(Generic[Code_co]):
         return self.code.references
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A text that is filled in.
+
+    Attributes:
+        items: Names of the item of the map that it belongs to, if it refers to none of them.
+
+    """
+
+    source: str
+    path: KeyPath
+    items: tuple[str, ...] = ()
+
+
 class Texts:
     """Compiles and checks the templates of one file."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
+        self.written: list[Written] = []
         self._fields: dict[str, set[str]] = {}
 
     def fields_of(self, step: str) -> set[str]:
@@ -65,8 +83,23 @@ class Texts:
         return self._fields.get(step, set())
 
     def template(self, source: str, path: KeyPath, view: View) -> Checked[Template] | None:
-        """Return the template, or ``None`` after reporting that its syntax is wrong."""
-        return self._checked(Template, source, path, view)
+        """Return the template, or ``None`` after reporting that its syntax is wrong, or its braces are forgotten."""
+        if self.forgotten_braces(source, path, view):
+            return None
+        checked = self._checked(Template, source, path, view)
+        if checked is not None:
+            named = {reference.root for reference in checked.references}
+            self.written.append(Written(source, path, () if named & view.items.keys() else tuple(view.items)))
+        return checked
+
+    def forgotten_braces(self, text: str, path: KeyPath, view: View) -> bool:
+        """Report a text that is a reference without its braces, and return whether it is one."""
+        found = Expression.compile(text).sole_reference if _REFERENCE.fullmatch(text.strip()) else None
+        if found is None or view.dangling(found) is not None or _is_missing(view, found):
+            return False
+        message = f"this is the text {text.strip()!r}, and not what it refers to"
+        self.report.at_value(message, path, f"write '{{{{ {text.strip()} }}}}'")
+        return True
 
     def expression(self, source: str | None, path: KeyPath, view: View) -> Checked[Expression] | None:
         """Return the expression, or ``None`` after reporting that its syntax is wrong, or where there is none."""
@@ -105,7 +138,8 @@ class Texts:
         bad = self._dangling(code, path, view)
         kind_of, findings = code.check(_without(view, bad) if bad else view.scope)
         for finding in findings:
-            self.report.in_text(finding.message, path, finding.line, finding.token, finding.suggestion)
+            report = self.report.warnings if finding.warning else self.report
+            report.in_text(finding.message, path, finding.line, finding.token, finding.suggestion)
         names: dict[str, None] = {}
         for reference in code.references:
             if reference.root == "steps" and reference.path and ("steps", reference.path[0]) not in bad:
@@ -142,6 +176,11 @@ def constant(code: Expression) -> tuple[bool, Any]:
         return True, code.evaluate({}, where="")
     except PipelineError:
         return False, None
+
+
+def _is_missing(view: View, reference: Reference) -> bool:
+    root = view.scope[reference.root]
+    return isinstance(root, Record) and reference.path[0] not in root.fields
 
 
 def _list_advice(checked: Checked[Expression]) -> str | None:

@@ -42,6 +42,7 @@ class View:
         around: The loops that the scope is inside of, innermost last.
         roots: Everything beside ``steps``.
         me: The step whose template it is; it cannot refer to itself.
+        items: The item of a map, by its names.
         inner: For each step that is inside a loop, the names of the loops that lead to it from the outermost scope.
 
     """
@@ -52,6 +53,7 @@ class View:
     inner: Mapping[str, tuple[str, ...]]
     around: tuple[str, ...] = ()
     me: str | None = None
+    items: Mapping[str, StaticType] = field(default_factory=dict)
     scope: Mapping[str, StaticType] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,7 +72,7 @@ class View:
     def with_item(self, name: str | None, item: StaticType) -> View:
         """Return what an instance of a map sees."""
         names = {"item": item} if name is None else {"item": item, name: item}
-        return replace(self, roots={**self.roots, **names})
+        return replace(self, roots={**self.roots, **names}, items=names)
 
     def body(self, loop: str, own: dict[str, StaticType]) -> View:
         """Return what the steps of the loop called ``loop`` see."""

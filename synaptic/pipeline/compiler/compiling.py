@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from synaptic.pipeline.compiler.declarations import agents_beside, check_inputs,
 from synaptic.pipeline.compiler.outlines import outline_scope, types_of
 from synaptic.pipeline.compiler.salvage import salvage
 from synaptic.pipeline.compiler.steps import Steps
+from synaptic.pipeline.compiler.unread import warn_of_unread
 from synaptic.pipeline.compiler.used_pipelines import Library
 from synaptic.pipeline.graph import CompiledPipeline
 from synaptic.pipeline.kinds import answers_of
@@ -54,10 +56,10 @@ def compile_pipeline(pipeline: Pipeline, context: CompileContext) -> CompiledPip
         PipelineError: With every mistake in it and in the pipelines that it uses, each once and located.
 
     """
-    compiled, problems = _compile(pipeline, context, {})
+    compiled, problems, warnings = _compile(pipeline, context, {})
     if problems or compiled is None:
         raise PipelineError.of(problems)
-    return compiled
+    return replace(compiled, warnings=tuple(warnings))
 
 
 def examine(name: str | Path, context: CompileContext) -> tuple[Pipeline | None, tuple[Problem, ...]]:
@@ -89,8 +91,10 @@ def examine_text(
 
 def _compile(
     pipeline: Pipeline, context: CompileContext, broken: Mapping[KeyPath, Collection[str]]
-) -> tuple[CompiledPipeline | None, list[Problem]]:
+) -> tuple[CompiledPipeline | None, list[Problem], list[Problem]]:
+    """Return the pipeline, what is wrong, and what a person should look at."""
     problems: list[Problem] = []
+    warnings: list[Problem] = []
 
     def build(part: Pipeline, omitted: Mapping[KeyPath, Collection[str]]) -> UsedPipeline:
         file = SourceFile(
@@ -100,13 +104,15 @@ def _compile(
             defaults=part.spec.defaults,
             beside=agents_beside(part, problems),
             problems=problems,
+            warnings=warnings,
             broken=omitted,
         )
         return _build(part, file)
 
     library = Library(build, problems)
     compiled = library.compile(pipeline, broken).compiled
-    return compiled, _in_order(problems, pipeline.document.source)
+    source = pipeline.document.source
+    return compiled, _in_order(problems, source), _in_order(warnings, source)
 
 
 def _build(pipeline: Pipeline, file: SourceFile) -> UsedPipeline:
@@ -128,6 +134,7 @@ def _build(pipeline: Pipeline, file: SourceFile) -> UsedPipeline:
     check_cases(file, pipeline, answers, view, answer)
     if graph is None or result is None or file.report.count:
         return UsedPipeline(spec.name, spec.inputs)
+    warn_of_unread(file, spec, steps, result)
     compiled = CompiledPipeline(
         pipeline=pipeline,
         graph=graph,

@@ -11,7 +11,7 @@ from synaptic.errors import AgentError
 from synaptic.pipeline.checking import UnusablePath, parse_shape
 from synaptic.pipeline.compiler.used_pipelines import inside_folder
 from synaptic.pipeline.inputs import check_default
-from synaptic.pipeline.templates import BOOLEAN, NUMBER, TEXT, UNKNOWN, ListOf, Number, Record, StaticType, Text
+from synaptic.pipeline.templates import BOOLEAN, TEXT, UNKNOWN, ListOf, Number, Record, StaticType, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from synaptic.text import KeyPath
 
 _FILE_FIELDS = {"name": TEXT, "path": TEXT, "text": TEXT}
-_TEMPLATE = re.compile(r"\{\{\s*(inputs|steps|run|item|previous)\b|\{%")
+_TEMPLATE = re.compile(r"\{\{\s*(inputs|steps|run|item|previous)\b|\{%|\{\s*(inputs|steps)\.")
 
 
 def input_types(inputs: Mapping[str, InputSpec], broken: Iterable[str] = ()) -> Record:
@@ -39,9 +39,9 @@ def _type(name: str, spec: InputSpec) -> StaticType:
         case "string":
             return Text(tuple(spec.choices)) if spec.choices else TEXT
         case "integer":
-            return Number(whole=True)
+            return Number(whole=True, least=spec.minimum, most=spec.maximum)
         case "number":
-            return NUMBER
+            return Number(least=spec.minimum, most=spec.maximum)
         case "boolean":
             return BOOLEAN
         case "list":

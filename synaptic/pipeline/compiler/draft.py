@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class LoopBody(Protocol):
     """The steps of a loop, once they were read."""
 
+    drafts: dict[str, Draft]
+
     @property
     def outward(self) -> list[str]:
         """The steps around the loop that its steps refer to."""

@@ -11,7 +11,7 @@ from synaptic.pipeline.checking import same_type
 from synaptic.pipeline.compiler.step_kind import key_problems, kind_of
 from synaptic.pipeline.kinds import LOOP_FIELDS, Outline
 from synaptic.pipeline.spec import StepKeys
-from synaptic.pipeline.templates import UNKNOWN, ListOf, StaticType
+from synaptic.pipeline.templates import UNKNOWN, ListOf, StaticType, unify
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -42,8 +42,9 @@ def outline_scope(
         outlines[name] = Outline(name, StepKeys(), (*path, name), None)
     for outline in outlines.values():
         fallback = outlines.get(outline.spec.on_error.use or "")
-        if fallback is not None and not same_type(fallback.output, outline.output):
-            outline.output = UNKNOWN
+        if fallback is not None:
+            same = same_type(fallback.output, outline.output)
+            outline.output = unify(outline.output, fallback.output) if same else UNKNOWN
     return outlines
 
 

@@ -120,6 +120,7 @@ class Kind:
         models: The mappings that may stand below its keys, each with what other tools call the keys in it.
         advice: What to do with a key that it does not take, where ``elsewhere`` says nothing better.
         elsewhere: The same, by field.
+        acts: Whether it does something beside giving its output, which then need not be read.
         calls_model: Whether it sends a prompt to a model. What does not is bounded as a whole by its timeout, and has
             no prompt to approve.
         default_timeout: Whether the pipeline's default timeout holds for the whole step.
@@ -136,6 +137,7 @@ class Kind:
     models: ClassVar[Mapping[type[Strict], Mapping[str, str]]] = {}
     advice: ClassVar[str] = "remove it"
     elsewhere: ClassVar[Mapping[str, str]] = {}
+    acts: ClassVar[bool] = False
     calls_model: ClassVar[bool] = False
     default_timeout: ClassVar[bool] = False
     picture: ClassVar[Picture]

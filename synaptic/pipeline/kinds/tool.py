@@ -66,6 +66,7 @@ class ToolKind(Kind):
     takes = frozenset({"inputs", "output", "retry"})
     advice = "a tool calls no model: remove it"
     elsewhere: ClassVar = {"prompt": "a tool gets its arguments with 'with'"}
+    acts = True
     default_timeout = True
     picture = Picture(label="tool ", fill="#e2f3e3", outline="barred", mermaid=("[[", "]]"), dot="shape=component")
 

@@ -8,6 +8,7 @@ from .other_words import OTHER_ROOTS as OTHER_ROOTS
 from .static_access import any_of as any_of
 from .static_access import describe as describe
 from .static_access import type_of_data as type_of_data
+from .static_access import unify as unify
 from .static_types import BOOLEAN as BOOLEAN
 from .static_types import NUMBER as NUMBER
 from .static_types import TEXT as TEXT

@@ -6,7 +6,7 @@ unknown, so that one mistake is one finding.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import nodes
 
@@ -69,7 +69,7 @@ class _Inference:
         self.findings: dict[TemplateFinding, None] = {}
 
     def add(self, complaint: Complaint, line: int, token: str) -> StaticType:
-        self.findings[TemplateFinding(complaint.message, line, token, complaint.suggestion)] = None
+        self.findings[TemplateFinding(complaint.message, line, token, complaint.suggestion, complaint.warning)] = None
         return UNKNOWN
 
     def settle(self, result: StaticType | Complaint, node: nodes.Node, token: str) -> StaticType:
@@ -159,8 +159,11 @@ class _Inference:
         return self.add(complaint, node.lineno, shown or "") if complaint else kind
 
     def operand(self, node: nodes.Expr, names: dict[str, StaticType]) -> Operand:
-        constant = node.value if isinstance(node, nodes.Const) else NO_CONSTANT
-        return Operand(self.value(node, names), _shown(node), constant)
+        constant = _constant_of(node)
+        shown = _shown(node)
+        if isinstance(node, nodes.Filter) and node.name in {"length", "count"} and _shown(node.node):
+            shown = f"{_shown(node.node)} | {node.name}"
+        return Operand(self.value(node, names), shown, constant)
 
     def infer(self, node: nodes.Node, names: dict[str, StaticType]) -> StaticType:  # noqa: C901, PLR0911, PLR0912  (one case a kind of node)
         match node:
@@ -276,15 +279,15 @@ class _Inference:
         return self.settle(result, node, value.shown or node.name)
 
     def comparison(self, node: nodes.Compare, names: dict[str, StaticType]) -> StaticType:
-        left = self.operand(node.expr, names)
+        left, shown = self.operand(node.expr, names), _shown(_plain(node.expr))
         for part in node.ops:
             right = self.operand(part.expr, names)
             complaint = operators.compare(part.op, left, right)
             if complaint is None and part.op in {"in", "notin"} and isinstance(part.expr, (nodes.List, nodes.Tuple)):
                 complaint = _choices_complaint(left, part.expr.items)
             if complaint is not None:
-                self.add(complaint, node.lineno, left.shown or right.shown or "")
-            left = right
+                self.add(complaint, node.lineno, shown or _shown(_plain(part.expr)) or "")
+            left, shown = right, _shown(_plain(part.expr))
         return BOOLEAN
 
     def calculation(self, node: nodes.BinExpr, names: dict[str, StaticType]) -> StaticType:
@@ -319,6 +322,15 @@ def _is_small(kind: StaticType) -> bool:
         if level > MAX_LEVELS or parts + len(stack) > MAX_PARTS:
             return False
     return True
+
+
+def _constant_of(node: nodes.Node) -> Any:
+    """Return the value that is written out, with its sign."""
+    if isinstance(node, nodes.Const):
+        return node.value
+    if isinstance(node, nodes.Neg) and isinstance(node.node, nodes.Const) and type(node.node.value) in {int, float}:
+        return -node.node.value
+    return NO_CONSTANT
 
 
 def _of_constant(value: object) -> StaticType:
@@ -359,6 +371,13 @@ def _shown(node: nodes.Node | None) -> str | None:
         names.append(name)
         node = node.node
     return ".".join((node.name, *reversed(names))) if isinstance(node, nodes.Name) else None
+
+
+def _plain(node: nodes.Node | None) -> nodes.Node | None:
+    """Return what filters are applied to."""
+    while isinstance(node, nodes.Filter):
+        node = node.node
+    return node
 
 
 def _dotted(node: nodes.Expr) -> str | None:

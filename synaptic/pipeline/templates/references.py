@@ -26,6 +26,7 @@ class TemplateFinding:
         line: One-based, inside the template's text.
         token: The text to look for on that line, so that the column is known.
         suggestion: What to write instead, as a clause.
+        warning: Whether it may run all the same.
 
     """
 
@@ -33,6 +34,7 @@ class TemplateFinding:
     line: int
     token: str
     suggestion: str | None = None
+    warning: bool = False
 
 
 class TemplateProblem(Exception):

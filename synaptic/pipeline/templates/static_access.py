@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from synaptic.pipeline.templates.identifiers import TEXT_METHODS
 from synaptic.pipeline.templates.other_words import OTHER_FIELDS
@@ -17,13 +17,14 @@ from synaptic.pipeline.templates.static_types import BOOLEAN, UNKNOWN, Boolean, 
 from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from synaptic.pipeline.templates.references import Reference
 
 MOST_KINDS = 200
 """Items of a list that is written out whose types are compared: each one with all before it."""
 
+_Bound = TypeVar("_Bound", int, float)
 _STEP = re.compile(r"steps\.\w+")
 
 
@@ -33,6 +34,7 @@ class Complaint:
 
     message: str
     suggestion: str | None = None
+    warning: bool = False
 
 
 def describe(kind: StaticType) -> str:
@@ -152,17 +154,25 @@ def any_of(kinds: Sequence[StaticType]) -> StaticType:
 
 def unify(left: StaticType, right: StaticType) -> StaticType:
     """Return what is known of a value that is of one type or of the other."""
-    if left == right:
+    if left is right:
         return left
     match left, right:
-        case Text(), Text():
-            return Text(left.choices + right.choices if left.choices and right.choices else None)
         case Number(), Number():
-            return Number()
+            whole_numbers = left.whole and right.whole
+            return Number(whole_numbers, _wider(min, left.least, right.least), _wider(max, left.most, right.most))
         case ListOf(), ListOf():
-            return ListOf(unify(left.item, right.item))
+            return ListOf(unify(left.item, right.item), _wider(max, left.most, right.most))
         case Record(), Record():
             names = dict.fromkeys((*left.fields, *right.fields))
             both = {name: unify(left.fields.get(name, UNKNOWN), right.fields.get(name, UNKNOWN)) for name in names}
             return replace(left, fields=both)
+    if left == right:
+        return left
+    if isinstance(left, Text) and isinstance(right, Text):
+        return Text(left.choices + right.choices if left.choices and right.choices else None)
     return UNKNOWN
+
+
+def _wider(choose: Callable[[_Bound, _Bound], _Bound], one: _Bound | None, other: _Bound | None) -> _Bound | None:
+    """Return the wider of two bounds; ``None`` is none at all."""
+    return None if one is None or other is None else choose(one, other)

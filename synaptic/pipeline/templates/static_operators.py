@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.pipeline.templates.identifiers import LIST_METHODS, MAPPING_METHODS, TEXT_METHODS, words
 from synaptic.pipeline.templates.static_access import Complaint, describe, field_of, unify
+from synaptic.pipeline.templates.static_bounds import Bounded, decided
 from synaptic.pipeline.templates.static_types import (
     BOOLEAN,
     NUMBER,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 NO_CONSTANT: Final = object()
 
-_TO_NUMBER = frozenset({"length", "count", "wordcount", "float", "round", "abs", "sum"})
+_TO_NUMBER = frozenset({"wordcount", "float", "round", "abs", "sum"})
 _TO_TEXT = words(
     """bullets capitalize center filesizeformat format indent join json lower replace string title tojson trim truncate
     upper urlencode wordwrap"""
@@ -92,12 +93,27 @@ class Operand:
 def compare(operator: str, left: Operand, right: Operand) -> Complaint | None:
     """Return what is wrong with a comparison (``eq ne lt lteq gt gteq in notin``), or ``None``."""
     if operator in {"eq", "ne"}:
-        return _never_equal(left, right) or _never_equal(right, left)
+        return _never_equal(left, right) or _never_equal(right, left) or _decided(operator, left, right)
     if operator in {"in", "notin"}:
         if isinstance(right.kind, (Number, Boolean)):
             return Complaint(f"{right.subject}, and nothing is in it", "look in a list or a text")
         return None
-    return _not_ordered(left, right)
+    return _not_ordered(left, right) or _decided(operator, left, right)
+
+
+def _decided(operator: str, left: Operand, right: Operand) -> Complaint | None:
+    """Return why declared bounds decide a comparison of numbers, whatever the run brings; ``None`` if they do not."""
+    return decided(operator, _bounded(left), _bounded(right))
+
+
+def _bounded(operand: Operand) -> Bounded | None:
+    value = operand.constant
+    if value is not NO_CONSTANT:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return Bounded(None, value, value, constant=True) if is_number else None
+    if not isinstance(operand.kind, Number):
+        return None
+    return Bounded(operand.shown, operand.kind.least, operand.kind.most)
 
 
 def choice_complaint(left: Operand, value: Any) -> Complaint | None:
@@ -242,7 +258,9 @@ def _part_of(item: StaticType, dotted: str) -> StaticType | Complaint:
 
 def _result(name: str, kind: StaticType, item: StaticType) -> StaticType:
     result: StaticType = UNKNOWN
-    if name in _TO_NUMBER:
+    if name in {"length", "count"}:
+        result = Number(least=0, most=kind.most if isinstance(kind, ListOf) else None)
+    elif name in _TO_NUMBER:
         result = NUMBER
     elif name == "int":
         result = Number(whole=True)

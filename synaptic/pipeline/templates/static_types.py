@@ -29,9 +29,11 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number."""
+    """A number, from ``least`` to ``most`` where those are known; types that differ in bounds alone are equal."""
 
     whole: bool = False
+    least: float | None = field(default=None, compare=False)
+    most: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,10 @@ class Boolean:
 
 @dataclass(frozen=True, slots=True)
 class ListOf:
-    """A list."""
+    """A list, of ``most`` items where that is known; types that differ in that alone are equal."""
 
     item: StaticType
+    most: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +80,13 @@ def of_field(kind: FieldType, owner: str) -> StaticType:
         case EnumType():
             return Text(tuple(str(value) for value in kind.values))
         case IntegerType():
-            return Number(whole=True)
+            return Number(whole=True, least=kind.minimum, most=kind.maximum)
         case NumberType():
-            return NUMBER
+            return Number(least=kind.minimum, most=kind.maximum)
         case BooleanType():
             return BOOLEAN
         case ListType():
-            return ListOf(of_field(kind.item, f"an item of {owner}"))
+            return ListOf(of_field(kind.item, f"an item of {owner}"), kind.maximum)
     fields = {
         part.name: UNKNOWN if part.optional else of_field(part.type, f"{part.name!r} of {owner}")
         for part in kind.fields

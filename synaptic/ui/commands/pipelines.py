@@ -138,6 +138,7 @@ def validate(context: click.Context, /, names: tuple[str, ...], *, models: bool,
     """Check pipelines in full, without calling a model: form, references, types, agents, tools, cycles.
 
     Prints every mistake as file:line:column: what is wrong; what to write instead. Exit code 2 if there is one.
+    What may run, but is probably not meant, is a warning.
     """
     options = given(context, **values)
     world = _context(options)
@@ -145,6 +146,7 @@ def validate(context: click.Context, /, names: tuple[str, ...], *, models: bool,
         settings = _settings(options)
         world = replace(world, agent_models=settings.agent_models, models=_model_names(settings))
     problems: dict[Problem, None] = {}
+    cautions: dict[Problem, None] = {}
     for name in dict.fromkeys(names):
         try:
             pipeline, found = examine(name, world)
@@ -152,7 +154,12 @@ def validate(context: click.Context, /, names: tuple[str, ...], *, models: bool,
             pipeline, found = None, tuple(exc.problems) or (Problem(exc.message, suggestion=exc.hint),)
         problems.update(dict.fromkeys(found))
         if pipeline is not None:
-            write_text(f"{name}: ok ({plural(len(pipeline.spec.steps), 'step')})")
+            warnings = compile_pipeline(pipeline, world).warnings
+            said = f", {plural(len(warnings), 'warning')}" if warnings else ""
+            write_text(f"{name}: ok ({plural(len(pipeline.spec.steps), 'step')}{said})")
+            cautions.update(dict.fromkeys(warnings))
+    for caution in cautions:
+        write_text(f"{caution.location}: warning: {caution.clause}", sys.stderr)
     for problem in problems:
         write_text(str(problem), sys.stderr)
     return int(ExitCode.USAGE if problems else ExitCode.ANSWERED)

@@ -171,6 +171,7 @@ class LiveStatus(PlainStatus):
             self.view = RunView()
             self.view.apply(event)
         self._over = False
+        self.warn(event.plan.compiled.warnings)
         if self.verbose:
             self.say(route_line(self.view), "dim")
         self._start()

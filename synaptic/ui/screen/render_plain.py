@@ -28,8 +28,11 @@ from synaptic.text import one_line, plural, printable, seconds, size
 from synaptic.ui.screen.run_view import CALLING, RunView, continuation, decided, divided, place, retry, shortening
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
+    from synaptic.errors import Problem
     from synaptic.runtime import Event, RunResult, StepResult
     from synaptic.ui.screen.run_view import StepView
 
@@ -99,6 +102,7 @@ class PlainStatus(QuietStatus):
         self.view = RunView()
         self.verbose = verbose
         self._progress: dict[str, int] = {}
+        self._warned: set[Problem] = set()
 
     def update(self, event: Event) -> None:
         """Print the line for an event, if it deserves one."""
@@ -135,8 +139,17 @@ class PlainStatus(QuietStatus):
     def _run_started(self, event: RunStarted) -> None:
         self.view = RunView()
         self.view.apply(event)
+        self.warn(event.plan.compiled.warnings)
         if self.verbose:
             self.say(route_line(self.view), "dim")
+
+    def warn(self, warnings: Sequence[Problem]) -> None:
+        """Print the first new warning of a pipeline's file, and where the others are: each is said once."""
+        new = [warning for warning in warnings if warning not in self._warned]
+        self._warned.update(new)
+        if new:
+            more = f" (and {len(new) - 1} more: see pipelines validate)" if len(new) > 1 else ""
+            self.say(f"{new[0].location}: warning: {new[0].clause}{more}", "yellow")
 
     def _reported(self, event: BackendReported) -> None:
         report = event.report
