@@ -12,6 +12,7 @@ from synaptic import (
     ContextOverflow,
     Event,
     Failure,
+    FirstTokenTimeout,
     InputDivided,
     Pipeline,
     Plan,
@@ -154,6 +155,19 @@ async def test_a_part_that_cannot_be_read_is_left_out_and_shown():
     assert "skipped" in [step.status for step in result.steps if step.id == "inputs.query[0]"]
     assert {step.id: step.stop_reason for step in result.steps}["inputs"] == "1 of 31 parts of query could not be read"
     assert asked.prompts("answer")[0].startswith("What?\n\nThe text is long. These are notes of some of its parts;")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "part"), [("answer", "inputs.query[0]"), ("map_reduce", "map[0]")], ids=["read", "map_reduce"]
+)
+async def test_a_part_whose_first_token_is_late_is_asked_for_again(chosen: str, part: str):
+    late = [FirstTokenTimeout("no token came within 300 s", backend="scripted")]
+    asked = Asked(lambda request: late.pop() if request.tag == part and late else reply(request))
+    asked.settings = Settings(retries=1)
+    result = await asked("What?", chosen, documents=[DOCUMENT])
+
+    (read,) = [step for step in result.steps if step.id == part]
+    assert (read.status, read.attempts) == ("succeeded", 2)
 
 
 async def test_a_text_of_which_nothing_could_be_read_fails_the_run():
