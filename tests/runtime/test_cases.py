@@ -63,6 +63,18 @@ STEPS = {
     "cached": (
         "  a: {agent: writer, prompt: x, cache: 1h}\n  end: {agent: writer, prompt: '{{ steps.a }}', cache: 1h}\n"
     ),
+    "used in a map": (
+        "  part: {use: inner.yaml, foreach: [a, b], with: {topic: '{{ item }}'}}\n  end: {ask: x, default: y}\n"
+    ),
+    "used again": (
+        "  part: {use: inner.yaml, with: {topic: x}, repeat: {self: true, max: 2}}\n  end: {ask: x, default: y}\n"
+    ),
+    "deep": (
+        "  r:\n    foreach: [a, b]\n    repeat:\n      max: 2\n      steps:\n"
+        "        s: {repeat: {max: 2, steps: {c: {choose: {prompt: x, options: {one: '', two: ''}}}}}}\n"
+        "        q: {ask: 'Is it {{ steps.s.c }}?'}\n        d: {agent: writer, approve: true, prompt: x}\n"
+        "  end: {ask: x, default: y}\n"
+    ),
     "elsewhere": "  end: {agent: writer, prompt: x, backend: ollama, model: big, fallback_models: [small]}\n",
 }
 
@@ -83,6 +95,28 @@ async def ran(folder: Path, steps: str, case: str, **parts: object) -> CaseOutco
     return await run_case(pipeline, compile_pipeline(pipeline, CONTEXT), "one")
 
 
+IN_A_MAP = """\
+replies: {'part[0]': whole, part.facts: {items: [a]}, 'part[1].tell': told}
+expect: {that: "steps.part == ['whole', 'told']"}
+"""
+IN_ROUNDS = """\
+replies: {part.facts: {items: [a]}, 'part[1].tell': x, 'part[2].tell': y}
+expect: {that: steps.part == 'y'}
+"""
+DEEP = """\
+replies:
+  r.s.c: one
+  r[1][2].s[2].c: two
+  r.q: good
+  r.d: x
+  r[0][1].d.approve: seen
+  r[0][2].d: y
+expect:
+  that:
+    - steps.r[0].s.c == 'one' and steps.r[1].s.c == 'two'
+    - steps.r[0].d == 'y'
+    - run.calls == 12
+"""
 GOOD = [
     ("one", "replies: {end: Hello}\nexpect: {result: Hello}"),
     ("one", "replies: {end: '  Hello '}\nexpect:\n  result: |\n    Hello\n"),
@@ -134,6 +168,9 @@ GOOD = [
     ("used", "replies: {part.facts: {items: [a]}, part.tell: told, end: x}\nexpect: {that: steps.part == 'told'}"),
     ("used", "replies: {part: told, end: x}\nexpect: {that: [steps.part == 'told', run.calls == 1]}"),
     ("used", "replies: {part: {fails: gone}}\nexpect: {fails: 'part: gone'}"),
+    ("used in a map", IN_A_MAP),
+    ("used again", IN_ROUNDS),
+    ("deep", DEEP),
     ("cached", "replies: {a: x, end: y}\nexpect: {result: y, that: run.calls == 2}"),
     ("elsewhere", "replies: {end: [{fails: rejected}, x]}\nexpect: {result: x, that: run.calls == 2}"),
 ]
@@ -155,6 +192,9 @@ BAD = [
     ("one", "expect: {result: x}", "replies", "end has no reply; write one under 'replies', as in end: …"),
     ("one", "replies: {}", "replies", "end has no reply"),
     ("skipping", "replies: {end: x}", "replies", "a has no reply"),
+    ("loop", "replies: {r.d: x}", "replies", "as in r.j: {score: …} (without one, too: end)"),
+    ("used", "replies: {}", "replies", "(without one, too: part.tell, end)"),
+    ("used", "replies: {part: x}", "replies", "as in end: …"),
     ("replaced", "replies: {b: x}", "replies", "end has no reply"),
     ("judged", "replies: {end: x}", "replies", "as in j: {score: …}"),
     ("choice", "replies: {end: x}", "replies", "as in c: sea"),
@@ -162,6 +202,7 @@ BAD = [
     ("asked for data", "replies: {end: x}", "replies", "as in q: {city: …}"),
     ("loop", "replies: {r.d: x, end: x}", "replies", "as in r.j: {score: …}"),
     ("used", "replies: {end: x}", "replies", "as in part.facts: {items: …}"),
+    ("mapped", "replies: {'end[7]': x}", "replies", "end[0] has no reply; write one under 'replies', as in end: …"),
     ("best", "replies: {end: x}", "replies", "as in end.judge: {score: …}"),
     (
         "mapped",

@@ -205,6 +205,8 @@ LANGUAGE_MISTAKES = [
     in_test("an unknown step in a loop replies", "replies: {§r.dd: x}", "did you mean 'r.d'?"),
     in_test("a loop replies", "replies: {§r: x}", "write those of r.d"),
     in_test("a numbered step that is one", "replies: {§'a[0]': x}", "write 'a' for every call"),
+    in_test("a number left out", "replies: {§'m[]': x}", "write 'm' for every call, or 'm[1]'"),
+    in_test("an empty text in the answer", "expect: {contains: [x, §'']}", "stands in every answer"),
     in_test("half a number", "replies: {§'m[0][1]': x}", "write 'm' for every call, or 'm[1]'"),
     in_test("an empty reply", "replies: {a: §}", "is empty; write what is answered"),
     in_test("a blank reply", "replies: {a: §' '}", "write {fails: output}"),

@@ -104,6 +104,7 @@ CONTEXT = CompileContext(
     tools={"count_words": Tool.of(count_words)},
     backends=("ollama", "embedded"),
     models=("llama3.2:latest", "qwen3:4b"),
+    tests=True,
 )
 
 EDITOR = "agent: editor\nprompt: x\n"

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_support import Outcome, run_here
+from cli_support import SCRIPTED, Outcome, run_here
 
 HEAD = """\
 version: 1
@@ -131,6 +131,14 @@ def test_some_tests_alone(folder: Path):
     unknown = run_here("pipelines", "test", "--only", "rihgt", cwd=folder)
     assert (unknown.code, unknown.out) == (2, "")
     assert "there is no test 'rihgt'; did you mean 'right'?" in unknown.err
+
+
+def test_a_test_that_does_not_fit_keeps_no_run_from_its_answer(folder: Path):
+    (folder / "mine.yaml").write_text(f"{HEAD}tests: {{one: {{inputs: {{query: q}}, replies: {{wirte: x}}}}}}\n")
+
+    assert run_here("-q", "-p", "mine.yaml", *SCRIPTED, "hello", cwd=folder) == Outcome(0, "hello\n", "")
+    for command in ("validate", "test"):
+        assert run_here("pipelines", command, "mine.yaml", cwd=folder).code == 2
 
 
 @pytest.mark.parametrize("names", [("none.yaml",), ("empty",), ("research",)])

@@ -37,6 +37,7 @@ class CompileContext:
         backends: The names of the backends that there are; ``None`` is not known, and then not checked.
         models: The models of the backend that calls are routed to; ``None`` is not known, and then not checked.
         model: The caller's explicit choice (``-m``): it goes before the pipeline's ``defaults.model``.
+        tests: Whether the tests that stand in the files are checked, too. A run needs none of them.
 
     """
 
@@ -47,6 +48,7 @@ class CompileContext:
     backends: Collection[str] | None = None
     models: Collection[str] | None = None
     model: str | None = None
+    tests: bool = False
 
 
 class UnusablePath(Exception):

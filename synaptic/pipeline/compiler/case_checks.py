@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from synaptic.pipeline.templates import StaticType
     from synaptic.text import KeyPath
 
-_NUMBER: Final = re.compile(r"\[\d+\]")
+_NUMBER: Final = re.compile(r"\[\d*\]")
 _AFTER: Final = Record({**RUN.fields, "stop_reason": TEXT, "calls": Number(whole=True)}, RUN.missing)
 """The root ``run`` once the run has ended."""
 
@@ -48,6 +48,10 @@ def check_cases(
         for key, reply in case.replies.items():
             _check_reply(file.report, key, reply, answers, (*path, "replies", key))
         _check_expected(file.report, case.expect, result, (*path, "expect"))
+        for index, text in enumerate(case.expect.contains):
+            if not text.strip():
+                here = _item(file, (*path, "expect", "contains"), index)
+                file.report.at_value("an empty text stands in every answer", here, "write some words of it")
         for index, condition in enumerate(case.expect.that):
             texts.condition(condition, _item(file, (*path, "expect", "that"), index), seen)
 
@@ -110,7 +114,7 @@ def _answering(report: Report, key: str, answers: Mapping[str, Answering], path:
     """Return what answers at a path, numbered as in events or without any number; ``None`` after reporting none."""
     plain = {marked.replace("[]", ""): answering for marked, answering in answers.items()}
     marked = _NUMBER.sub("[]", key)
-    if marked in answers or key in plain:
+    if "[]" not in key and (marked in answers or key in plain):
         return answers.get(marked) or plain[key]
     bare = _NUMBER.sub("", key)
     if any(answering.open and bare.startswith(f"{owner}.") for owner, answering in plain.items()):

@@ -130,8 +130,9 @@ def _build(pipeline: Pipeline, file: SourceFile) -> UsedPipeline:
     needed = frozenset(result.steps) if result is not None else frozenset()
     graph = steps.finish(needed)
     answers = answers_of(outlines)
-    answer = UNKNOWN if result is None else result.type if isinstance(result.code, Structure) else TEXT
-    check_cases(file, pipeline, answers, view, answer)
+    if file.context.tests:
+        answer = UNKNOWN if result is None else result.type if isinstance(result.code, Structure) else TEXT
+        check_cases(file, pipeline, answers, view, answer)
     if graph is None or result is None or file.report.count:
         return UsedPipeline(spec.name, spec.inputs)
     warn_of_unread(file, spec, steps, result)

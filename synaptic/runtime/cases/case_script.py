@@ -21,7 +21,7 @@ from synaptic.pipeline import FAILS, every_step, is_failure
 from synaptic.runtime.approval import Approval
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from synaptic.errors import BackendError, SynapticError
     from synaptic.messages import ChatRequest
@@ -67,7 +67,7 @@ class CaseScript:
         reply = self._next(path)
         if reply is _ABSENT:
             name = _NUMBER.sub("", path)
-            self._lacks(name, f"{name}: {_example(self._steps.get(name), request)}")
+            self._lacks(path, f"{name}: {_example(self._steps.get(name), request)}")
             return RequestRejected(f"the test has no reply for {path}")
         if is_failure(reply, self._shape(path)):
             return _error(reply[FAILS], has_shape=request.schema is not None)
@@ -103,7 +103,7 @@ class CaseScript:
         reply = self._next(request.path)
         if reply is _ABSENT and request.value is None:
             name = _NUMBER.sub("", request.path)
-            self._lacks(name, f"{name}: {_fields(request.shape.field_names()) if request.shape else '…'}")
+            self._lacks(request.path, f"{name}: {_fields(request.shape.field_names()) if request.shape else '…'}")
         if reply is _ABSENT:
             return Approval("accepted")
         if is_failure(reply, request.shape):
@@ -124,8 +124,19 @@ class CaseScript:
         self.missing.setdefault(key, f"{key} is asked more often: after {turn} {calls} its list has no reply left")
         return _ABSENT
 
-    def _lacks(self, key: str, line: str) -> None:
-        self.missing.setdefault(key, f"{key} has no reply; write one under 'replies', as in {line}")
+    def _lacks(self, path: str, line: str) -> None:
+        key = _NUMBER.sub("", path)
+        others = [other for other in self._unanswered() if other != key]
+        more = f" (without one, too: {', '.join(others)})" if others and not self.missing else ""
+        self.missing.setdefault(key, f"{path} has no reply; write one under 'replies', as in {line}{more}")
+
+    def _unanswered(self) -> Iterator[str]:
+        """Yield the steps that only a model or a person could answer, and that the test answers nothing of."""
+        known = {_NUMBER.sub("", key) for key in self._replies}
+        for path, step in self._steps.items():
+            owners = {path[:end] for end, sign in enumerate(path) if sign == "."} | {path}
+            if (step.worker.call is not None or step.worker.work.unanswered) and not owners & known:
+                yield path
 
     def _shape(self, path: str) -> Any:
         step = self._steps.get(_NUMBER.sub("", path))

@@ -141,7 +141,7 @@ def validate(context: click.Context, /, names: tuple[str, ...], *, models: bool,
     What may run, but is probably not meant, is a warning.
     """
     options = given(context, **values)
-    world = _context(options)
+    world = replace(_context(options), tests=True)
     if models:
         settings = _settings(options)
         world = replace(world, agent_models=settings.agent_models, models=_model_names(settings))

@@ -56,17 +56,20 @@ def test(context: click.Context, /, names: tuple[str, ...], *, only: tuple[str, 
     options = given(context, **values)
     book = discover_agents()
     world = CompileContext(
-        agents={name: book[name] for name in book}, tools=discover_tools(options.tools), backends=known_backends()
+        agents={name: book[name] for name in book},
+        tools=discover_tools(options.tools),
+        backends=known_backends(),
+        tests=True,
     )
     found, problems = _read(_files(names or (".",)), world)
-    chosen = _chosen(found, only)
     for problem in problems:
         write_text(str(problem), sys.stderr)
-    if not problems and not any(tests for _, _, tests in chosen):
+    if not problems and not any(pipeline.spec.tests for _, pipeline in found):
         where = ", ".join(names) or "this folder"
         raise UsageError(
             f"there are no tests in {where}", hint="write them under 'tests' in a pipeline, or name its file"
         )
+    chosen = _chosen(found, only, complete=not problems)
     outcomes = asyncio.run(_run(chosen, world, talk=not options.json))
     failed = sum(bool(outcome.mismatches) for _, _, outcome in outcomes)
     passed = len(outcomes) - failed
@@ -117,11 +120,13 @@ def _read(names: Iterable[str], world: CompileContext) -> tuple[list[tuple[str, 
     return found, list(problems)
 
 
-def _chosen(found: Sequence[tuple[str, Pipeline]], only: Sequence[str]) -> list[tuple[str, Pipeline, list[str]]]:
+def _chosen(
+    found: Sequence[tuple[str, Pipeline]], only: Sequence[str], *, complete: bool
+) -> list[tuple[str, Pipeline, list[str]]]:
     """Return the pipelines with the tests that are to be run.
 
     Raises:
-        UsageError: If no pipeline has a test of a name that was given.
+        UsageError: If no pipeline has a test of a name that was given, and these are ``complete``.
 
     """
     known = {test for _, pipeline in found for test in pipeline.spec.tests}
@@ -130,7 +135,7 @@ def _chosen(found: Sequence[tuple[str, Pipeline]], only: Sequence[str]) -> list[
         for name in only
         if name not in known
     ]
-    if problems and found:
+    if problems and complete:
         raise UsageError.of(problems)
     return [
         (name, pipeline, [test for test in pipeline.spec.tests if not only or test in only]) for name, pipeline in found
@@ -153,4 +158,5 @@ async def _run(
             outcomes.append((name, pipeline, outcome))
             if talk:
                 write_text("\n".join(case_lines(outcome)))
+                sys.stdout.flush()  # a tool may take its time over the next one
     return outcomes

@@ -59,12 +59,12 @@ def _differences(mismatch: Mismatch) -> Iterator[str]:
                     f"  {name} is {one_line(_compact(value), _VALUE_CHARACTERS)}" for name, value in came.items()
                 )
             else:
-                yield f"  {came}"
+                yield from _indented(str(came))
         case "fails":
             yield f"the error was to say  {expected}"
             yield f"it says               {came}"
         case _:
-            yield str(came)
+            yield from str(came).splitlines()
 
 
 def _unequal(expected: str, came: str) -> Iterator[str]:
