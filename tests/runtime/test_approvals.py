@@ -4,6 +4,7 @@ import pytest
 from run_support import Run
 
 from synaptic.errors import NotApproved, UsageError
+from synaptic.pipeline.tools import Tool
 from synaptic.runtime.approval import Approval, ApprovalRequest, approve_all
 from synaptic.runtime.events import ApprovalAsked, ApprovalGiven
 
@@ -68,6 +69,47 @@ async def test_an_edit_of_structured_output_has_to_fit_its_shape():
     assert (await good()).answer == "score: 0.5"
     bad = run_with(Person(Approval("edited", {"score": 7})), agent="judge")
     assert (await bad()).status == "failed"
+
+
+def shout(text: str) -> str:
+    """Return it louder."""
+    return text.upper()
+
+
+EVERY_KIND = {
+    "agent": "agent: writer, prompt: x",
+    "choose": "choose: {prompt: x, options: {one: '', two: ''}}",
+    "ask": "ask: Which?, default: this",
+    "tool": "tool: shout, with: {text: x}",
+    "use": "use: answer, with: {query: x}",
+    "map": "agent: writer, prompt: x, foreach: [a]",
+    "samples": "agent: writer, prompt: x, samples: 2, select: vote",
+    "loop": "repeat: {max: 1, steps: {inner: {agent: writer, prompt: x}}}",
+    "loop over itself": "agent: writer, prompt: x, repeat: {self: true, max: 1}",
+}
+
+
+@pytest.mark.parametrize("step", EVERY_KIND.values(), ids=EVERY_KIND)
+async def test_the_output_of_every_kind_of_step_can_be_refused(step: str):
+    asked = []
+
+    async def person(request: ApprovalRequest) -> Approval:
+        asked.append(request.what)
+        return Approval("refused") if request.what == "output" else Approval("accepted")
+
+    run = Run(f"  end: {{{step}, approve: true}}", approver=person, tools={"shout": Tool.of(shout)})
+    result = await run()
+
+    assert asked.count("output") == 1
+    assert isinstance(result.error, NotApproved)
+    assert run.statuses()["end"] == "failed"
+
+
+@pytest.mark.parametrize("step", [EVERY_KIND["loop over itself"], EVERY_KIND["samples"]])
+async def test_an_edited_output_of_several_calls_is_the_one(step: str):
+    result = await Run(f"  end: {{{step}, approve: output}}", approver=Person(Approval("edited", "better")))()
+
+    assert result.answer == "better"
 
 
 async def test_of_samples_only_the_chosen_one_is_shown():

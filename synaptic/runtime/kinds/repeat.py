@@ -6,14 +6,13 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from synaptic.errors import BudgetExceeded, PipelineError, StepTimeout
+from synaptic.errors import BudgetExceeded, PipelineError, StepTimeout, SynapticError
 from synaptic.pipeline import SKIPPED, Expression
 from synaptic.pipeline.kinds.repeat import CompiledRepeat
 from synaptic.runtime.failure import StepFailed, within
 from synaptic.runtime.scope import StepContext
 
 if TYPE_CHECKING:
-    from synaptic.errors import SynapticError
     from synaptic.pipeline import CompiledStep
     from synaptic.runtime.runner import StepRunner
     from synaptic.runtime.scope import Scope
@@ -49,9 +48,27 @@ async def run(runner: StepRunner, step: CompiledStep, context: StepContext) -> A
     if error is not None and rounds.kept is None:
         ledger.ended(path, "repeat", "failed", started=started, error=error)
         raise StepFailed(path, error)
-    output = rounds.output(reason)
+    output = await _approved(runner, step, path, rounds.output(reason), started)
     ledger.ended(path, "repeat", "succeeded", output, started=started, stop_reason=reason)
     return output
+
+
+async def _approved(runner: StepRunner, step: CompiledStep, path: str, output: Any, started: float | None) -> Any:
+    """Return the output as the person wants it, where the step asks for that.
+
+    Raises:
+        StepFailed: If the person refused it, or what the person made of it does not fit.
+
+    """
+    call = step.worker.call
+    try:
+        return await runner.caller.approved_output(step, path, output, None if call is None else call.shape)
+    except asyncio.CancelledError:
+        runner.ledger.ended(path, "repeat", "cancelled", output, started=started)
+        raise
+    except SynapticError as exc:
+        runner.ledger.ended(path, "repeat", "failed", output, started=started, error=exc)
+        raise StepFailed(path, exc) from exc
 
 
 async def _run_rounds(runner: StepRunner, step: CompiledStep, context: StepContext, rounds: _Rounds, bound: int) -> str:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from synaptic.errors import BudgetExceeded
+from synaptic.errors import BudgetExceeded, SynapticError
 from synaptic.pipeline import present
 from synaptic.runtime.failure import StepFailed, unwrapped
 
@@ -64,6 +64,9 @@ async def run_samples(caller: Caller, step: CompiledStep, context: StepContext) 
     except (asyncio.CancelledError, BudgetExceeded):
         ledger.ended(path, "samples", "cancelled", agent=call.agent.name, started=started)
         raise
+    except SynapticError as exc:
+        ledger.ended(path, "samples", "failed", agent=call.agent.name, started=started, error=exc)
+        raise StepFailed(path, exc) from exc
     ledger.ended(path, "samples", "succeeded", output, agent=call.agent.name, started=started, stop_reason=reason)
     return output
 
