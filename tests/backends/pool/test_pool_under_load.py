@@ -248,7 +248,7 @@ async def test_ten_thousand_waiting_calls_are_cancelled_while_a_hundred_run():
     async with neighbours(4, parallel=25, seconds_per_call=4.0) as nodes:
         async with pool_over(nodes, parallel=25, queue=20_000) as trial:
             running = [asyncio.create_task(ask(trial.pool, question(f"Running {n}"))) for n in range(100)]
-            await until(lambda: trial.pool.dispatcher.in_flight == 100)
+            await until(lambda: sum(len(node.asked) for node in nodes) == 100)  # before the loop has much to do
             waiting = [asyncio.create_task(ask(trial.pool, question(f"Waiting {n}"))) for n in range(10_000)]
             await until(lambda: len(trial.pool.dispatcher.waiting) == 10_000)
             for task in waiting:
