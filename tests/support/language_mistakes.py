@@ -26,6 +26,7 @@ steps:
   q: {ask: Who?, output: {name: string}}
   t: {tool: count_words, with: {text: x}, output: {count: integer}}
   u: {use: answer, with: {query: x}}
+  v: {agent: editor, samples: 2, judge: critic, prompt: x}
 """
 NEEDY = "version: 1\nname: demo\ninputs: {query: {required: true}}\nsteps: {a: {agent: editor, prompt: x}}\nresult: r\n"
 
@@ -173,6 +174,7 @@ LANGUAGE_MISTAKES = [
     in_test("a text expected", "expect: §x", "write {result: x}, or contains, that or fails"),
     in_test("another key of what is expected", "expect: {§equals: x}", "write 'result'"),
     in_test("nothing expected", "expect: {result: §}", "must be the text, or a mapping"),
+    in_test("a truth expected", "expect: {result: §true}", "put it in quotes: 'true'"),
     in_test("a list expected", "expect: {result: §[x]}", "must be the text, or a mapping"),
     in_test("values expected of text", "expect: {result: §{one: x}}", "the pipeline's result is text"),
     in_test("no text in what is expected", "expect: {contains: §[]}", "at least 1 entry"),
@@ -218,6 +220,7 @@ LANGUAGE_MISTAKES = [
     in_test("an unknown failure", "replies: {a: {§fails: bussy}}".replace("{§", "§{"), "did you mean 'busy'?"),
     in_test("an unknown label", "replies: {s: §facts}", "did you mean 'fact'?"),
     in_test("an answer that does not fit", "replies: {q: §Ann}", "write {name: …}"),
+    in_test("a judge's reply that does not fit", "replies: {v.judge: §{score: 3, issues: []}}", "the right shape"),
     in_test("a tool's reply that does not fit", "replies: {t: §{count: many}}", "does not have the right shape"),
     in_test("a tool that fails without words", "replies: {t: §{fails: 3}}", "{fails: no network}"),
     in_test("a result that a pipeline does not give", "replies: {u: §{a: x}}", "must be text"),

@@ -96,8 +96,11 @@ class AgentKind(Kind):
         reply = Answering("model" if known else "unknown", outline.shape)
         if outline.spec.samples is None:
             return {"": reply}
-        selecting = {"best": {".judge[]": Answering("unknown")}, "merge": {".merge": reply}}
-        return {"[]": reply, **selecting.get(outline.spec.select or "best", {})}
+        if outline.spec.select == "vote":
+            return {"[]": reply}
+        judge = outline.found.judge if outline.found is not None else None
+        selecting = Answering("unknown") if judge is None else Answering("model", judge.shape)
+        return {"[]": reply, (".merge" if outline.spec.select == "merge" else ".judge[]"): selecting}
 
     def compile(self, file: SourceFile, outline: Outline, view: View) -> Built:
         """Return the call with its prompt, and how one answer comes of its samples."""
@@ -108,5 +111,5 @@ class AgentKind(Kind):
         call = None
         if outline.agent is not None and prompt is not None:
             call = compile_call(file, outline, outline.agent, prompt.code, outline.shape)
-        samples = compile_samples(file, outline, call)
+        samples = outline.found = compile_samples(file, outline, call)
         return Built(None if call is None else CompiledAgent(call=call), parts, samples)

@@ -121,7 +121,11 @@ def _explain(error: ErrorDetails, name: str, path: KeyPath) -> tuple[str, str | 
         match = nearest(value, [word for word in words if word != "or"]) if isinstance(value, str) else None
         return f"{name!r} {error['msg']}, not {_describe(value)}", match and f"did you mean {match!r}?"
     if kind in {"foreach", "result", "texts", "expected", "failing"}:
-        return f"{name!r} {error['msg']}, not {_describe(value)}", None
+        quoted = kind == "expected" and isinstance(value, bool)
+        return (
+            f"{name!r} {error['msg']}, not {_describe(value)}",
+            f"put it in quotes: '{_plain(value)}'" if quoted else None,
+        )
     if kind == "duration":
         return f"{name!r} is no time: {_describe(value)}", error["msg"]
     message = error["msg"].removeprefix("Value error, ")
