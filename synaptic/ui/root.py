@@ -112,7 +112,8 @@ def execute(arguments: Sequence[str]) -> int:
         return exc.exit_code
     except click.ClickException as exc:
         message, hint = usage_message(exc)
-        print(f"error: {message}", *([f"hint: {hint}"] if hint else []), sep="\n", file=sys.stderr)
+        told = [f"error: {message}", *([f"hint: {hint}"] if hint else [])]
+        print(screen.for_person("\n".join(told), sys.stderr), file=sys.stderr)
         return exc.exit_code
     except SynapticError as exc:
         screen.show_error(screen.stderr_console(), exc)

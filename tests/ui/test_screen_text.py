@@ -1,7 +1,19 @@
 """What is put on a screen: numbers, clean text, lines broken between words."""
 
+import fcntl
+import os
+import pty
+import re
+import struct
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
 import pytest
 
+from synaptic.errors import UsageError
 from synaptic.text.words import (
     ago,
     cut,
@@ -15,7 +27,14 @@ from synaptic.text.words import (
     size,
     whole_seconds,
 )
-from synaptic.ui.screen.wrap import WordWrapper
+from synaptic.ui.repl.screen import Screen
+from synaptic.ui.root import execute
+from synaptic.ui.screen.approver import TerminalApprover
+from synaptic.ui.screen.console import show_bug, show_error, show_hint, stderr_console
+from synaptic.ui.screen.keyboard import Keyboard
+from synaptic.ui.screen.output import write_paragraph, write_table, write_text
+from synaptic.ui.screen.render import AnswerWriter
+from synaptic.ui.screen.wrap import WordWrapper, in_words
 
 
 @pytest.mark.parametrize(
@@ -122,3 +141,86 @@ def test_wrapping_changes_nothing_but_white_space():
 
     assert wrapped(text, 17, 2).split() == text.split()
     assert max(len(line) for line in wrapped(text, 17, 2).splitlines()) <= 17
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("one two three four", "one two\nthree four"),
+        ("one two  three\n\nx", "one two\nthree\n\nx"),
+        ("  one two three", "  one two\n  three"),
+        ("one unbreakablewords", "one\nunbreakablewords"),
+        ("全角文字 全角文字", "全角文字\n全角文字"),
+        ("asked (y/n)? ", "asked\n(y/n)? "),
+        ("         deep", "         deep"),
+        ("", ""),
+    ],
+)
+def test_messages_are_broken_between_words(text: str, shown: str):
+    assert in_words(text, 10) == shown
+
+
+@contextmanager
+def narrow(columns: int) -> Iterator[tuple[TextIO, Callable[[], list[str]]]]:
+    """Give a terminal to write to, and what reads the lines that were written."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with os.fdopen(follower, "w", encoding="utf-8") as out, os.fdopen(leader, "rb", buffering=0) as far_end:
+
+        def lines() -> list[str]:
+            print(END, file=out, flush=True)
+            data = b""
+            while END not in data.decode(errors="replace"):
+                data += far_end.read(1 << 16)
+            return data.decode().replace("\r", "").partition(END)[0].rstrip("\n").split("\n")
+
+        yield out, lines
+
+
+END = "(the end)"
+TALE = "nothing answers at http://127.0.0.1:11434, the extraordinarily patient neighbour said"
+
+
+def as_error(out: TextIO) -> None:
+    show_error(stderr_console(out), UsageError(TALE, hint=TALE))
+
+
+WRITERS: dict[str, Callable[[TextIO], object]] = {
+    "text": lambda out: write_text(TALE, out),
+    "paragraph": lambda out: write_paragraph("label", TALE, out),
+    "table": lambda out: write_table(("NAME", "WHAT"), [("desk", TALE)], out),
+    "error": as_error,
+    "hint": lambda out: show_hint(stderr_console(out), TALE),
+    "said at the prompt": lambda out: Screen(out, out, live=True).say(TALE),
+    "noted at the prompt": lambda out: Screen(out, out, live=True).note(TALE),
+    "warned at the prompt": lambda out: Screen(out, out, live=True).warn(TALE),
+    "error at the prompt": lambda out: Screen(out, out, live=True).error(UsageError(TALE, hint=TALE)),
+    "question": lambda out: TerminalApprover(out, Keyboard(0))._say(TALE),
+    "answer": lambda out: AnswerWriter(out).add(f"{TALE} \n"),
+}
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_no_word_is_cut_at_the_edge_of_a_terminal(write: Callable[[TextIO], object], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "32")  # rich asks the standard streams alone, and they are none here
+    with narrow(32) as (out, lines):
+        write(out)
+        found = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines()]
+
+    assert len(found) > 2
+    assert max(map(len, found)) <= 33  # a label and the address, which is longer than the rest
+    assert set(TALE.split()) <= {word for line in found for word in line.split()}
+
+
+ENDS = {"usage": lambda: execute(["--bogus"]), "bug": lambda: show_bug(ValueError(TALE), verbose=False)}
+
+
+@pytest.mark.parametrize("write", ENDS.values(), ids=ENDS)
+def test_what_ends_the_program_is_not_cut_either(write: Callable[[], object], monkeypatch: pytest.MonkeyPatch):
+    with narrow(20) as (out, lines):
+        monkeypatch.setattr(sys, "stderr", out)
+        write()
+        found = lines()
+
+    assert len(found) > 2
+    assert all(len(line) <= 20 or " " not in line for line in found)

@@ -45,29 +45,28 @@ class Screen:
 
     def say(self, text: str = "", *, bold: bool = False) -> None:
         """Print what was asked for."""
-        print(self._painted(printable(text), _BOLD if bold else "", self.out), file=self.out, flush=True)
+        print(self._painted(text, _BOLD if bold else "", self.out), file=self.out, flush=True)
 
     def note(self, text: str) -> None:
         """Print something that is good to know."""
-        print(self._painted(printable(text), _DIM, self.err), file=self.err, flush=True)
+        print(self._painted(text, _DIM, self.err), file=self.err, flush=True)
 
     def warn(self, text: str) -> None:
         """Print something that a person should know."""
-        print(self._painted(printable(text), _YELLOW, self.err), file=self.err, flush=True)
+        print(self._painted(text, _YELLOW, self.err), file=self.err, flush=True)
 
     def error(self, error: SynapticError) -> None:
         """Print what is wrong, one line each, and what to do about it."""
         problems = [str(problem) for problem in error.problems] if isinstance(error, UsageError) else []
-        label = self._painted("error:", _RED, self.err)
         for text in problems or [error.message]:
-            print(f"{label} {printable(text)}", file=self.err, flush=True)
+            print(self._painted(f"error: {text}", _RED, self.err, of="error:"), file=self.err, flush=True)
         if error.hint:
             self.note(f"hint: {error.hint}")
 
     def table(self, rows: Sequence[Sequence[str]], headers: Sequence[str] = ()) -> None:
         """Print rows in aligned columns, folded to the width of a terminal."""
         clean = [[printable(cell) for cell in row] for row in rows]
-        for line in screen.table_lines(headers, clean, self._width()):
+        for line in screen.table_lines(headers, clean, screen.width_of(self.out)):
             self.say(line)
 
     def clear(self) -> None:
@@ -92,14 +91,11 @@ class Screen:
         """Give a context in which the run that is drawn, if any, keeps off the terminal."""
         return contextlib.nullcontext() if self._view is None else self._view.paused()
 
-    def _width(self) -> int | None:
-        if not self.out.isatty():
-            return None
-        with contextlib.suppress(OSError, ValueError):
-            return os.get_terminal_size(self.out.fileno()).columns or None
-        return None
-
     @staticmethod
-    def _painted(text: str, code: str, stream: TextIO) -> str:
-        plain = not code or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty()
-        return text if plain else f"\x1b[{code}m{text}\x1b[0m"
+    def _painted(text: str, code: str, stream: TextIO, *, of: str = "") -> str:
+        """Return a text as the stream shows it; of a painted one, all of it or its beginning ``of``."""
+        shown = screen.for_person(printable(text), stream)
+        if not code or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty():
+            return shown
+        beginning = of or shown
+        return f"\x1b[{code}m{beginning}\x1b[0m{shown[len(beginning) :]}"

@@ -58,3 +58,5 @@ from .workers_view import served_json as served_json
 from .workers_view import served_line as served_line
 from .workers_view import worker_json as worker_json
 from .workers_view import worker_rows as worker_rows
+from .wrap import for_person as for_person
+from .wrap import width_of as width_of

@@ -14,6 +14,7 @@ from synaptic.text import printable
 from synaptic.ui.screen.asking import ask
 from synaptic.ui.screen.editor import EditorFailed, edit, editor_command
 from synaptic.ui.screen.keyboard import Keyboard, persons_keyboard
+from synaptic.ui.screen.wrap import for_person
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +122,7 @@ class TerminalApprover:
         return "\n".join(lines) or draft
 
     def _say(self, text: str = "", *, end: str = "\n") -> None:
-        self._out.write(printable(text) + end)
+        self._out.write(for_person(printable(text), self._out) + end)
         self._out.flush()
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from synaptic.errors import SynapticError, UsageError
 from synaptic.text import one_line, printable
+from synaptic.ui.screen.wrap import for_person
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,9 +38,10 @@ def show_bug(error: BaseException, *, verbose: bool) -> None:
     """Print a bug of ours on standard error, or, if ``verbose``, its traceback first. The console may be the bug."""
     if verbose:
         traceback.print_exception(error)
-    print(f"error: {bug_message(error)}", file=sys.stderr)
+    print(for_person(f"error: {bug_message(error)}", sys.stderr), file=sys.stderr)
     if not verbose:
-        print("hint: run it again with -v for the traceback, and please report it", file=sys.stderr)
+        hint = "hint: run it again with -v for the traceback, and please report it"
+        print(for_person(hint, sys.stderr), file=sys.stderr)
 
 
 def bug_message(error: BaseException) -> str:

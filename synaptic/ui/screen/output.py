@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import sys
-import textwrap
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len
@@ -16,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from synaptic.text import printable
+from synaptic.ui.screen.wrap import for_person, in_words, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -42,10 +41,10 @@ def write_document(text: str, out: TextIO | None = None) -> None:
 
 
 def write_text(text: str, out: TextIO | None = None) -> None:
-    """Print a text with exactly one newline at its end; for a terminal without control characters."""
+    """Print a text with exactly one newline at its end; for a terminal in words and without control characters."""
     out = out or sys.stdout
-    clean = printable(text) if out.isatty() else text
-    print(clean.rstrip("\n"), file=out)
+    shown = for_person(printable(text), out) if out.isatty() else text
+    print(shown.rstrip("\n"), file=out)
 
 
 def write_paragraph(label: str, text: str, out: TextIO | None = None) -> None:
@@ -61,10 +60,7 @@ def write_paragraph(label: str, text: str, out: TextIO | None = None) -> None:
 
 def terminal_width(out: TextIO) -> int:
     """Return the width of a terminal in cells; 80 where it does not say."""
-    try:
-        return os.get_terminal_size(out.fileno()).columns or _USUAL_WIDTH
-    except (OSError, ValueError):
-        return _USUAL_WIDTH
+    return width_of(out) or _USUAL_WIDTH
 
 
 def write_table(headers: Sequence[str], rows: Iterable[Sequence[str]], out: TextIO | None = None) -> None:
@@ -109,4 +105,5 @@ def _write_utf8(text: str, out: TextIO, errors: str) -> None:
 
 
 def _wrapped(text: str, width: int | None) -> list[str]:
-    return [" ".join(text.split())] if width is None else textwrap.wrap(text, width) or [""]
+    line = " ".join(text.split())
+    return [line] if width is None else in_words(line, width).split("\n")

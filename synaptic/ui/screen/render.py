@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from synaptic.runtime import RunFinished, RunStarted, StepRepaired, StepRetried, StepThought, TokenDelta
 from synaptic.text import printable
 from synaptic.ui.screen.render_plain import PlainStatus, QuietStatus
-from synaptic.ui.screen.wrap import WordWrapper
+from synaptic.ui.screen.wrap import WordWrapper, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,10 +69,7 @@ class AnswerWriter:
 
     def _width(self) -> int | None:
         """Return the width of the terminal now; ``None`` where it does not say."""
-        try:
-            return os.get_terminal_size(self._out.fileno()).columns or None
-        except (OSError, ValueError):
-            return None
+        return width_of(self._out)
 
     def _write(self, text: str) -> None:
         if not text:

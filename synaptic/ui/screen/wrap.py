@@ -1,8 +1,10 @@
-"""Breaks an answer between words while it streams: a terminal by itself breaks inside them."""
+"""Breaks text between words, whole or while it streams: a terminal by itself breaks inside them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import os
+import re
+from typing import TYPE_CHECKING, Final, TextIO
 
 from rich.cells import cell_len
 
@@ -13,6 +15,44 @@ _FENCE: Final = "```"
 # Lines that mean something as they stand: code, tables.
 _VERBATIM: Final = ("    ", "\t", "|")
 _ASCII_END: Final = 0x80
+_PARTS: Final = re.compile(r"\s+|\S+")
+
+
+def width_of(out: TextIO) -> int | None:
+    """Return the width of a terminal in cells; ``None`` where it does not say, and of everything else."""
+    try:
+        return (os.get_terminal_size(out.fileno()).columns or None) if out.isatty() else None
+    except (OSError, ValueError):
+        return None
+
+
+def for_person(text: str, out: TextIO) -> str:
+    """Return a message as it is shown at ``out``: on a terminal with its long lines broken between words."""
+    width = width_of(out)
+    return text if width is None else in_words(text, width)
+
+
+def in_words(text: str, width: int) -> str:
+    """Return a text with lines of at most ``width`` cells, unless a word is longer; an indent goes on."""
+    return "\n".join(part for line in text.split("\n") for part in _broken(line, width))
+
+
+def _broken(line: str, width: int) -> list[str]:
+    if cell_len(line) <= width:
+        return [line]
+    parts = _PARTS.findall(line)
+    indent = parts.pop(0) if parts[0].isspace() and cell_len(parts[0]) < width // 2 else ""
+    lines, space = [indent], ""
+    for part in parts:
+        if part.isspace():
+            space = part
+        elif lines[-1] != indent and cell_len(lines[-1] + space + part) > width:
+            lines.append(indent + part)
+        else:
+            lines[-1] += space + part
+        space = part if part.isspace() else ""
+    lines[-1] += space
+    return lines
 
 
 class WordWrapper:
