@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +119,8 @@ class _Asking:
                 if self.options.plan:
                     await self._plan(session)
                 else:
-                    await session.run(**self._question())
+                    with redirect_stdout(sys.stderr):  # what a tool prints is no part of the answer
+                        await session.run(**self._question())
 
     def _session(self) -> Session:
         # A plan calls nothing, so that it needs no approval either.

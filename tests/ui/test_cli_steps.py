@@ -19,6 +19,7 @@ from synaptic import tool
 @tool
 def shout(text: str, times: int = 1) -> str:
     '''Say it aloud.'''
+    print("shouting")
     return text.upper() + "!" * times
 """
 SHOUT = """\
@@ -100,6 +101,7 @@ def test_a_pipeline_calls_a_function_of_the_persons_own(folder: Path):
     done = ask(folder, "--tools", "my_tools.py", "-p", "shout.yaml", "hello")
 
     assert (done.code, done.out) == (0, "HELLO!!\n")
+    assert "shouting" in done.err  # what it prints is no part of the answer
 
 
 def test_tools_may_stand_before_and_after_a_subcommand(folder: Path):

@@ -152,6 +152,21 @@ def test_nothing_to_test_is_no_success(folder: Path, names: tuple[str, ...]):
     assert f"there are no tests in {names[0]}" in tested.err
 
 
+def test_what_a_tool_prints_is_no_part_of_the_document(folder: Path):
+    tool = "import synaptic\n\n\n@synaptic.tool\ndef say(text: str) -> str:\n    print(text)\n    return text\n"
+    (folder / "own.py").write_text(tool)
+    step = "tool: say, with: {text: '{{ inputs.query }}'}}"
+    head = HEAD.replace('agent: editor, prompt: "{{ inputs.query }}"}', step)
+    (folder / "mine.yaml").write_text(
+        f"{head}tests: {{one: {{inputs: {{query: hello}}, expect: {{result: hello}}}}}}\n"
+    )
+
+    tested = run_here("pipelines", "test", "--tools", "own.py", "--json", cwd=folder)
+
+    assert (tested.code, tested.err) == (0, "hello\n")
+    assert json.loads(tested.out)["ok"]
+
+
 def test_neither_settings_nor_a_server_are_asked_for(folder: Path, own_home: Path):
     (own_home / ".synapticllamas.json").write_text('{"nodes": ["http://127.0.0.1:9"], "modell": "broken"}')
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -154,7 +155,8 @@ async def _run(
         if talk:
             write_text(name)
         for one in tests:
-            outcome = await run_case(pipeline, compiled, one)
+            with redirect_stdout(sys.stderr):  # what a tool prints is no part of the outcome
+                outcome = await run_case(pipeline, compiled, one)
             outcomes.append((name, pipeline, outcome))
             if talk:
                 write_text("\n".join(case_lines(outcome)))
