@@ -373,6 +373,10 @@ class FaultyNode:
             "llama.context_length": model.context,
         }
         shown = {"details": DETAILS, "model_info": info, "capabilities": list(model.capabilities)}
+        if model.num_ctx is not None:
+            shown["parameters"] = (
+                f'num_ctx                        {model.num_ctx}\nstop                           "</s>"'
+            )
         connection.reply(200, dumps({**shown, "modified_at": stamp(), "template": TEMPLATES[self.config.turn]}))
 
 

@@ -50,7 +50,7 @@ class Memory:
         options = options or {}
         model = self.installed(name)
         assert model is not None, f"{name} is not installed"
-        context = min(options.get("num_ctx") or self.config.default_context, model.context)
+        context = self._context(model, options)
         share = model.vram_share_asked if "num_gpu" in options else None
         now = asyncio.get_running_loop().time()
         share = model.vram_share if share is None else share
@@ -106,9 +106,12 @@ class Memory:
         """Tell whether the model must be loaded anew."""
         model = self.installed(name)
         assert model is not None
-        wanted = options.get("num_ctx")
         moved = "num_gpu" in options and model.vram_share_asked not in (None, entry.vram_share)
-        return moved or (wanted is not None and min(wanted, model.context) != entry.context)
+        return moved or self._context(model, options) != entry.context
+
+    def _context(self, model: Model, options: dict[str, Any]) -> int:
+        """Return the context that a call with these options is served with."""
+        return min(options.get("num_ctx") or model.num_ctx or self.config.default_context, model.context)
 
     async def _load(self, name: str, options: dict[str, Any]) -> None:
         self.loads[full_name(name)] += 1

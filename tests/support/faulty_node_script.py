@@ -73,13 +73,17 @@ class Fault:
 
 @dataclass(slots=True, kw_only=True)
 class Model:
-    """An installed model. ``vram_share_asked`` is what a load that names ``num_gpu`` gets."""
+    """An installed model.
+
+    ``vram_share_asked`` is what a load that names ``num_gpu`` gets, ``num_ctx`` the parameter of its Modelfile.
+    """
 
     size: int = 1_000_000_000
     context: int = 8192
     capabilities: tuple[str, ...] = ("completion",)
     vram_share: float = 1.0
     vram_share_asked: float | None = None
+    num_ctx: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,7 +100,8 @@ class Config:
         max_queue: How many may wait; one more is refused with 503.
         max_loaded: How many models may be loaded; one more unloads the one that was idle longest.
         prefix_cache: Whether the beginning that a prompt shares with an earlier one costs nothing.
-        default_context: Context of a load that does not say ``num_ctx``.
+        default_context: Context of a load that does not say ``num_ctx``; such a call wants it back, as where
+            ``OLLAMA_CONTEXT_LENGTH`` is set.
         version: What ``/api/version`` says.
         turn: What the template does with a last message of the assistant.
         renders: Whether it tells a prompt that it is asked for, as Ollama does since 2025.

@@ -124,10 +124,14 @@ def test_a_check_of_a_node_that_is_well():
         version="0.12.6",
         models=(model("a", vram_share=0.5), model("b", loaded=False, vram_share=None, context_length=None)),
     )
+    asked = replace(look.models[1], asked_context=4096, asked_why="num_ctx of the settings")
+    none = replace(asked, name="c", asked_context=None, asked_why="the server decides")
+    look = replace(look, models=(look.models[0], asked, none))
     assert list(check_lines(look)) == [
-        "ok      desk (http://desk:11434): Ollama 0.12.6, 2 models, answers in 12 ms",
+        "ok      desk (http://desk:11434): Ollama 0.12.6, 3 models, answers in 12 ms",
         "          a: 4.7 GB, loaded, 50 % in video memory, context 8192",
-        "          b: 4.7 GB",
+        "          b: 4.7 GB, calls ask for 4096 context (num_ctx of the settings)",
+        "          c: 4.7 GB, calls ask for no context (the server decides)",
     ]
 
 

@@ -5,7 +5,11 @@ from .api import default_url as default_url
 from .api import is_loopback as is_loopback
 from .api import merge_models as merge_models
 from .api import server_version as server_version
+from .api import status_error as status_error
 from .api import trained_context as trained_context
+from .asked_context import ContextReason as ContextReason
+from .asked_context import context_to_ask as context_to_ask
+from .asked_context import own_context as own_context
 from .backend import OllamaBackend as OllamaBackend
 from .backend_kind import local_node as local_node
 from .continuing import shown_turn as shown_turn

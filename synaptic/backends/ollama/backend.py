@@ -6,7 +6,7 @@ import asyncio
 import os
 from contextlib import aclosing, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import psutil
 
@@ -43,6 +43,7 @@ from synaptic.backends.ollama.api import (
     tool_called,
     trained_context,
 )
+from synaptic.backends.ollama.asked_context import context_to_ask, loaded_contexts, own_context
 from synaptic.backends.ollama.continuing import is_left_open, render_payload
 from synaptic.backends.unwrapping import Habits
 from synaptic.errors import (
@@ -69,6 +70,9 @@ PROBE_SECONDS = 1.0
 LEAST_CONTEXT = 512
 """Tokens. A prompt of a multiple of it may have been cut; where nothing says at what, the server is asked."""
 LISTING_SECONDS = 10.0
+MEMORY_HOLDS_SECONDS = 1.0
+"""How long what the server had in memory is taken for what it has."""
+
 LOAD_SECONDS = 600.0
 """Twice what Ollama itself allows a load (``OLLAMA_LOAD_TIMEOUT``, 5 minutes): it may have to wait for its turn."""
 
@@ -76,6 +80,11 @@ CHECK_SECONDS = 2.0
 """A server that has accepted a connection and not named its models by then is not waited for."""
 
 __all__ = ["OllamaBackend", "default_url"]
+
+
+class _ModelContexts(NamedTuple):
+    trained: int | None
+    own: int | None
 
 
 class OllamaBackend:
@@ -90,6 +99,7 @@ class OllamaBackend:
         headers: Sent with every request; the way to send credentials.
         ca_file: Certificates in PEM that are believed instead of the system's.
         parallel: Calls that are sent at once; ``None`` sends every call.
+        as_loaded: Whether no call asks for less context than its model is loaded with, or than its Modelfile names.
         client: Used instead of an own one, and left open.
 
     """
@@ -107,6 +117,7 @@ class OllamaBackend:
         headers: Mapping[str, str] | None = None,
         ca_file: Path | None = None,
         parallel: int | None = None,
+        as_loaded: bool = False,
         client: httpx.AsyncClient | None = None,
     ) -> None:
         self.url = default_url(os.environ) if url is None else url.rstrip("/") if "://" in url else host_url(url)
@@ -118,7 +129,10 @@ class OllamaBackend:
         self._owns_client = client is None
         self._closed = False
         self._default_model: str | None = None
-        self._trained: dict[str, int | None] = {}
+        self._as_loaded = as_loaded
+        self._contexts: dict[str, _ModelContexts] = {}
+        self._loaded: dict[str, int | None] = {}
+        self._loaded_until = float("-inf")
         self._habits = Habits()
         self.capabilities = Capabilities(
             capacity=parallel,
@@ -138,6 +152,7 @@ class OllamaBackend:
             think=settings.think,
             temperature=settings.temperature,
             parallel=1,
+            as_loaded=True,
         )
 
     async def __aenter__(self) -> Self:
@@ -174,6 +189,8 @@ class OllamaBackend:
     async def _raw(self, request: ChatRequest) -> AsyncGenerator[Delta | Finished, None]:
         """Yield the reply as the server sends it."""
         model = request.model or ""
+        if self._as_loaded:
+            request = replace(request, num_ctx=await self._context_to_ask(request, model))
         call = stream_request(
             self._http(),
             "POST",
@@ -279,7 +296,7 @@ class OllamaBackend:
             wanted = next(
                 (info.context_length for info in infos if name_key(info.name) == listed and info.loaded), None
             )
-        trained = None if wanted is None else await self._trained_context(model)
+        trained = None if wanted is None else (await self._contexts_of(model)).trained
         return wanted if wanted is None or trained is None else min(wanted, trained)
 
     async def version(self, within: float = PROBE_SECONDS) -> str:
@@ -307,6 +324,18 @@ class OllamaBackend:
         if isinstance(loaded, BaseException):
             raise loaded
         return tags, loaded
+
+    async def in_memory(self) -> JsonObject:
+        """Return ``/api/ps``, asking for a second at most; it is empty where the server is too old for it.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+
+        """
+        try:
+            return await self._list("/api/ps", PROBE_SECONDS)
+        except (RequestRejected, ProtocolError):
+            return {}
 
     async def show(self, model: str) -> JsonObject:
         """Return ``/api/show`` of a model; nothing where the server is too old for it.
@@ -378,8 +407,8 @@ class OllamaBackend:
             self._client = new_client(self.url, headers=self._headers, ca_file=self._ca_file)
         return self._client
 
-    async def _list(self, path: str) -> JsonObject:
-        return await get_json(self._http(), path, backend=NAME, node=self.node, within=LISTING_SECONDS)
+    async def _list(self, path: str, within: float = LISTING_SECONDS) -> JsonObject:
+        return await get_json(self._http(), path, backend=NAME, node=self.node, within=within)
 
     async def _ask(self, path: str, body: JsonObject, model: str, within: float) -> JsonObject:
         return await post_json(
@@ -392,11 +421,28 @@ class OllamaBackend:
             read_error=lambda status, text: status_error(status, text, model=model, node=self.node),
         )
 
-    async def _trained_context(self, model: str) -> int | None:
-        """Return the context that the model was trained with; it is asked for once."""
-        if model not in self._trained:
-            self._trained[model] = trained_context(await self.show(model))
-        return self._trained[model]
+    async def _context_to_ask(self, request: ChatRequest, model: str) -> int | None:
+        """Return the context that keeps the model loaded as it is, if that is enough, as far as the server tells."""
+        wanted = self._defaults.num_ctx if request.num_ctx is None else request.num_ctx
+        now, key = asyncio.get_running_loop().time(), name_key(model)
+        try:
+            if self._loaded_until < now:
+                self._loaded = loaded_contexts(await self.in_memory())
+                self._loaded_until = now + MEMORY_HOLDS_SECONDS
+            known = await self._contexts_of(model)
+        except BackendError:
+            return wanted  # the call itself says what is wrong
+        asked, _ = context_to_ask(wanted, loaded=self._loaded.get(key), own=known.own, trained=known.trained)
+        self._loaded[key] = asked
+        return asked
+
+    async def _contexts_of(self, model: str) -> _ModelContexts:
+        """Return the context that the model was trained with, and that of its Modelfile; they are asked for once."""
+        known = self._contexts.get(model)
+        if known is None:
+            shown = await self.show(model)
+            known = self._contexts[model] = _ModelContexts(trained_context(shown), own_context(shown))
+        return known
 
     async def _installed(self) -> list[InstalledModel]:
         """Merge what is installed with what is loaded."""

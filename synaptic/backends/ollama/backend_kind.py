@@ -23,7 +23,7 @@ def from_context(context: BackendContext) -> OllamaBackend:
     """Return a client of the address in the context, else of the first node, else of the local server."""
     settings = context.settings
     if context.url is None and settings.nodes:
-        return open_client(settings, settings.nodes[0], context.environ)
+        return open_client(settings, settings.nodes[0], context.environ, as_loaded=True)
     return OllamaBackend.from_settings(settings, context.url or default_url(context.environ))
 
 

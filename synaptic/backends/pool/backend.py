@@ -111,7 +111,9 @@ class PoolBackend:
         self._states = [member.state for member in members]
         self.dispatcher = Dispatcher(self._states, options.limits, shortlist=_shortlist(self._states))
         self._watch = Watch(self.members, changed=self._changed, gone=self._gone, merged=self._merged, report=report)
-        self._preloader = Preloader(changed=self._changed, loaded=self._loaded_ahead, report=report)
+        self._preloader = Preloader(
+            look=self._watch.look_at_memory, changed=self._changed, loaded=self._loaded_ahead, report=report
+        )
         self._preloads = PreloadRequests(self._load_ahead)
         self._closing: list[OllamaBackend] = []
         self._sentinel = Sentinel(self._watch.suspect)

@@ -301,7 +301,7 @@ class Dispatcher:
         node.claim(model, end)
         if self._shortlist is not None:
             self._shortlist.touch(node)
-        cold = known is not None and not known.resident
+        cold = known is not None and (not known.resident or known.reloads(waiter.shape.num_ctx))
         waited = now - waiter.since
         self.decisions.append(PastPick(waiter.tag, waiter.shape.shown, waiter.attempt, waited, time.time(), chosen))
         return Lease(node, model, end, cold, chosen, self._returned)

@@ -257,7 +257,7 @@ def _decide(  # noqa: PLR0917  (the hot path: keywords cost)
         wait = load = 0.0
         if node.in_flight >= cap or (ahead and node.key in ahead):
             wait = reserved.free_at(node, now) - now
-        if not state.resident or (state.loaded_context != num_ctx and _reloads(state, num_ctx)):
+        if not state.resident or state.reloads(num_ctx):
             cold = _cold(node, state, num_ctx, now, wait, reserved, fallback)
             if cold is None:
                 append((inf, node, None, 0.0, 0.0, 0.0, 0, Why.DOES_NOT_FIT, ""))
@@ -322,14 +322,6 @@ def _out_of_question(
     return (inf, node, None, 0.0, 0.0, 0.0, 0, why, note)
 
 
-def _reloads(state: ModelState, num_ctx: int | None) -> bool:
-    """Tell whether the model is loaded with a shorter context than asked for, so that it would be reloaded."""
-    loaded = state.loaded_context
-    if num_ctx is None or loaded is None or loaded >= num_ctx:
-        return False
-    return state.context_length is None or loaded < state.context_length
-
-
 def _cold(  # noqa: PLR0917  (the hot path: keywords cost)
     node: NodeState,
     state: ModelState,
@@ -369,7 +361,7 @@ def _kept_busy(node: NodeState, state: ModelState) -> int:
 
 def can_hold(node: NodeState, state: ModelState, num_ctx: int | None) -> bool:
     """Tell whether the model has room on the node once nothing else is there."""
-    if node.memory_bytes is None or state.loading_until or (state.resident and not _reloads(state, num_ctx)):
+    if node.memory_bytes is None or state.loading_until or (state.resident and not state.reloads(num_ctx)):
         return True
     return footprint(state, num_ctx) <= node.memory_bytes
 
@@ -389,11 +381,7 @@ def load_seconds(state: ModelState, fallback: Rates) -> float:
 
 def footprint(state: ModelState, num_ctx: int | None) -> float:
     """Return how many bytes the model takes in memory, at least; 0 where its size is not known."""
-    size = state.size_bytes or 0
-    length = num_ctx or 0
-    if state.context_length:
-        length = min(length, state.context_length)
-    return size * (1.0 + KV_SHARE_A_TOKEN * length)
+    return (state.size_bytes or 0) * (1.0 + KV_SHARE_A_TOKEN * (state.context_for(num_ctx) or 0))
 
 
 def _crowded(nodes: Sequence[NodeState]) -> float:

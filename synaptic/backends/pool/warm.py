@@ -13,7 +13,7 @@ from synaptic.messages import BackendNotice
 from synaptic.waiting import Rules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from synaptic.backends.pool.node import ModelState, PoolNode
     from synaptic.messages import ChatRequest, Reporter
@@ -66,6 +66,7 @@ class Preloader:
     """Loads models of one pool ahead.
 
     Args:
+        look: Reads what a node has in memory now.
         changed: Called when a load has begun or ended.
         loaded: Called with a node and a model that is loaded now, and its context length.
         report: Hears of loads that failed.
@@ -75,10 +76,12 @@ class Preloader:
     def __init__(
         self,
         *,
+        look: Callable[[PoolNode], Awaitable[None]],
         changed: Callable[[PoolNode], None],
         loaded: Callable[[PoolNode, str, int | None], None],
         report: Reporter,
     ) -> None:
+        self._look = look
         self._changed = changed
         self._loaded = loaded
         self._report = report
@@ -101,7 +104,7 @@ class Preloader:
         state = member.state.models.get(model)
         if state is None or member.state.cap == 0:
             return False
-        if state.resident and not _is_loaded_otherwise(state, num_ctx):
+        if state.resident and not state.reloads(num_ctx):
             return True
         loop = asyncio.get_running_loop()
         now = loop.time()
@@ -121,10 +124,12 @@ class Preloader:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _load(self, member: PoolNode, state: ModelState, num_ctx: int | None, keep_alive: str | None) -> None:
+    async def _load(self, member: PoolNode, state: ModelState, wanted: int | None, keep_alive: str | None) -> None:
         loop = asyncio.get_running_loop()
-        model, began = state.name, loop.time()
         self._changed(member)
+        await self._look(member)
+        model, began, num_ctx = state.name, loop.time(), state.context_for(wanted)
+        state.load_begins(num_ctx, state.loading_until)
         try:
             await member.client.load(state.shown, num_ctx=num_ctx, keep_alive=keep_alive)
         except BackendError as exc:
@@ -148,12 +153,6 @@ class Preloader:
             state.refused_until, state.refused_why = until, error.message
         text = f"{state.shown} could not be loaded ahead on {member.state.name}: {error.message}"
         self._report(BackendNotice(NAME, text, "warning"))
-
-
-def _is_loaded_otherwise(state: ModelState, num_ctx: int | None) -> bool:
-    """Return whether a call would reload the model, since it is loaded with a shorter context."""
-    wanted = min(num_ctx or 0, state.context_length or num_ctx or 0)
-    return state.loaded_context is not None and state.loaded_context < wanted
 
 
 def _evicts_nothing_in_use(member: PoolNode, model: ModelState, num_ctx: int | None) -> bool:

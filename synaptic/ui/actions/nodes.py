@@ -76,7 +76,7 @@ async def check(
         ConfigError: If a name is of no node.
 
     """
-    inspections = await inspect_nodes(chosen_nodes(settings, which, environ), environ)
+    inspections = await inspect_nodes(chosen_nodes(settings, which, environ), environ, settings)
     for inspection in inspections:
         for line in check_lines(inspection):
             voice.say(line)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synaptic.backends.pool import AddressRange, FoundNode, Inspection
+    from synaptic.settings import Settings
 
 _ADD_EPILOG = """\b
 As in:
@@ -135,7 +136,7 @@ def check(context: click.Context, /, which: tuple[str, ...], **values: Any) -> i
     options = given(context, **values)
     settings = load(options).settings
     if options.json:
-        looks = _look(actions.chosen_nodes(settings, which, os.environ))
+        looks = _look(actions.chosen_nodes(settings, which, os.environ), settings)
         write_json([_as_json(look) for look in looks])
         return int(actions.verdict(looks))
     _, code = asyncio.run(actions.check(CliVoice(options), settings, which, os.environ))
@@ -188,8 +189,8 @@ def _mention_origin(voice: CliVoice, path: Path, options: Options) -> None:
         voice.warn("the settings have a mistake; see: synaptic config validate")
 
 
-def _look(chosen: Sequence[Any]) -> list[Inspection]:
-    return asyncio.run(inspect_nodes(chosen, os.environ))
+def _look(chosen: Sequence[Any], settings: Settings | None = None) -> list[Inspection]:
+    return asyncio.run(inspect_nodes(chosen, os.environ, settings))
 
 
 def _may(voice: CliVoice, announcement: str, *, yes: bool) -> bool:

@@ -155,6 +155,7 @@ def _model_facts(model: ModelStatus) -> str:
         f"loaded, {loaded_share(model)} in video memory" if model.vram_share is not None else "",
         "loaded" if model.loaded and model.vram_share is None else "",
         f"context {model.context_length}" if model.context_length else "",
+        f"calls ask for {model.asked_context or 'no'} context ({model.asked_why})" if model.asked_why else "",
     ]
     text = ", ".join(fact for fact in facts if fact)
     return f": {text}" if text else ""

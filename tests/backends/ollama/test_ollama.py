@@ -457,7 +457,7 @@ async def test_it_is_made_from_settings(monkeypatch: pytest.MonkeyPatch) -> None
         assert isinstance(backend, Backend)
         [_ async for _ in backend.stream(request())]
         await backend.aclose()
-    sent = server.requests[0].json
+    sent = server.requests[-1].json
     assert (sent["keep_alive"], sent["think"]) == (-1, True)
     assert (sent["options"]["num_ctx"], sent["options"]["temperature"]) == (2048, 0.5)
     assert OllamaBackend("box").url == "http://box:11434"

@@ -151,6 +151,17 @@ def test_a_longer_context_than_the_loaded_one_means_a_load():
     assert decide(call, [short, long]).node is short
 
 
+def test_less_than_the_modelfile_says_means_a_load_and_less_than_is_loaded_does_not():
+    state = node(0, size=10**9, context=4096).models["m"]
+    state.own_context = 8192
+    assert [state.reloads(wanted) for wanted in (None, 4096, 8192)] == [True] * 3
+    state.loaded_context = 16384
+    assert [state.reloads(wanted) for wanted in (None, 4096, 16384, 32768)] == [False, False, False, True]
+    assert [state.context_for(wanted) for wanted in (None, 4096, 32768)] == [16384, 16384, 32768]
+    state.resident = False
+    assert [state.context_for(wanted) for wanted in (None, 4096, 32768)] == [8192, 8192, 32768]
+
+
 def test_a_reload_waits_until_the_model_is_not_in_use():
     busy = node(0, limit=4, size=10**9, context=2048, ends=[NOW + 7, NOW + 9])
     decision = decide(replace(CALL, num_ctx=8192), [busy])

@@ -11,7 +11,7 @@ import pytest
 from faulty_node import FaultyNode
 
 from synaptic.backends.ollama.backend import OllamaBackend
-from synaptic.backends.pool.node.facts import read_facts, update
+from synaptic.backends.pool.node.facts import read_facts, update, update_memory
 from synaptic.backends.pool.node.health import Health
 from synaptic.backends.pool.node.node import PoolNode
 from synaptic.backends.pool.node.state import NodeState
@@ -35,13 +35,18 @@ class Kitchen:
     changes: int = 0
 
     def __post_init__(self) -> None:
-        self.warmer = Preloader(changed=self._changed, loaded=self._loaded, report=self.reports.append)
+        self.warmer = Preloader(
+            look=self._glance, changed=self._changed, loaded=self._loaded, report=self.reports.append
+        )
 
     def prepare(self, model, num_ctx=4096, keep_alive="10m"):
         return self.warmer.prepare(self.member, model, num_ctx=num_ctx, keep_alive=keep_alive)
 
     async def look(self):
         update(self.member.state, read_facts(*await self.member.client.listings()), asyncio.get_running_loop().time())
+
+    async def _glance(self, member):
+        update_memory(member.state, await member.client.in_memory(), asyncio.get_running_loop().time(), asked_at=0.0)
 
     async def done(self):
         async with asyncio.timeout(60):
@@ -116,6 +121,16 @@ async def test_a_model_with_a_shorter_context_than_asked_for_is_loaded_anew_and_
         assert kitchen.prepare("a:latest", num_ctx=4096)
         await kitchen.done()
         assert kitchen.node.memory.current()["a:latest"].context == 4096
+
+
+async def test_a_model_that_another_program_has_loaded_meanwhile_stays_as_it_is():
+    async with kitchen_with() as kitchen:
+        kitchen.node.memory.put("a", {"num_ctx": 8192})
+        assert kitchen.prepare("a:latest", num_ctx=4096)
+        await kitchen.done()
+        (call,) = kitchen.node.asked
+        assert (call.num_ctx, kitchen.node.memory.loads["a:latest"]) == (8192, 0)
+        assert kitchen.loaded == [("a:latest", 8192)]
 
 
 async def test_a_model_that_calls_use_is_not_loaded_anew_under_them():

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from synaptic.backends.pool.learned import Sample
+from synaptic.backends.pool.policy import LEAST_LOAD_SECONDS
 from synaptic.errors import StreamTruncated
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from synaptic.backends.pool.calls.lease import Lease
     from synaptic.backends.pool.calls.sentinel import SilentCall
@@ -17,27 +19,64 @@ if TYPE_CHECKING:
     from synaptic.messages import ChatRequest, Finished, ReplyChunk
 
 
+def load_begins(lease: Lease, num_ctx: int | None) -> bool:
+    """Take note that the node of a lease now gets a call with this context; return whether it has to load the model."""
+    state = lease.node.models.get(lease.model)
+    if state is None or (state.resident and not state.reloads(num_ctx)):
+        return False
+    expected = lease.pick.load or state.rates.load_seconds or LEAST_LOAD_SECONDS
+    state.load_begins(num_ctx, asyncio.get_running_loop().time() + expected)
+    return True
+
+
 class Attempt:
     """A request that was sent to a node. It is closed exactly once, and gives its place back only then.
 
+    Args:
+        write: Returns the request, as what is known of the node then suggests.
+        look: Reads what the node has in memory, where that is to be known before.
+
     Attributes:
+        num_ctx: The context that the node was asked for.
+        cold: Whether the node had to load the model, by what it said of its memory before.
         sent_at: When the request was sent, by the clock of the event loop.
         first_at: When the first chunk came; ``None`` before.
 
     """
 
-    __slots__ = ("_chunks", "_deadline", "first_at", "lease", "member", "request", "sent_at")
+    __slots__ = ("_chunks", "_deadline", "cold", "first_at", "lease", "member", "num_ctx", "sent_at")
 
     def __init__(
-        self, member: PoolNode, lease: Lease, request: ChatRequest, deadline: SilentCall, *, now: float
+        self,
+        member: PoolNode,
+        lease: Lease,
+        write: Callable[[], ChatRequest],
+        deadline: SilentCall,
+        *,
+        look: Callable[[PoolNode], Awaitable[None]] | None,
+        now: float,
     ) -> None:
         self.member = member
         self.lease = lease
-        self.request = request
+        self.num_ctx: int | None = None
+        self.cold = False
         self.sent_at = now
         self.first_at: float | None = None
         self._deadline = deadline
-        self._chunks: AsyncGenerator[ReplyChunk, None] = member.client.stream(request)
+        self._chunks = self._send(write) if look is None else self._send_after(look, write)
+
+    def _send(self, write: Callable[[], ChatRequest]) -> AsyncGenerator[ReplyChunk, None]:
+        request = write()
+        self.num_ctx, self.cold = request.num_ctx, load_begins(self.lease, request.num_ctx)
+        return self.member.client.stream(request)
+
+    async def _send_after(
+        self, look: Callable[[PoolNode], Awaitable[None]], write: Callable[[], ChatRequest]
+    ) -> AsyncGenerator[ReplyChunk, None]:
+        await look(self.member)
+        async with aclosing(self._send(write)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def next(self) -> ReplyChunk:
         """Return the next chunk.
@@ -65,7 +104,7 @@ class Attempt:
             total=now - self.sent_at,
             prompt_tokens=usage.prompt_tokens if usage else 0,
             output_tokens=usage.completion_tokens if usage and usage.completion_tokens else tokens,
-            load=(timings.load_seconds or 0.0) if timings else 0.0,
+            load=(timings.load_seconds or 0.0) if timings and self.cold else 0.0,
             prompt=timings.prompt_seconds if timings else None,
             output=timings.generation_seconds if timings else None,
         )

@@ -8,12 +8,12 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from synaptic.backends.pool.calls.attempt import Attempt
+from synaptic.backends.pool.calls.attempt import Attempt, load_begins
 from synaptic.backends.pool.calls.hedging import first_of_two
 from synaptic.backends.pool.calls.node_wait import NodeWait
 from synaptic.backends.pool.calls.sentinel import SUSPICIOUS_SILENCE, SilentCall
 from synaptic.backends.pool.calls.waiter import Waiter
-from synaptic.backends.pool.learned import COLD_LOAD_SECONDS, OutputSizes, prompt_tokens
+from synaptic.backends.pool.learned import OutputSizes, prompt_tokens
 from synaptic.backends.pool.node import CallShape, PastError, judge
 from synaptic.errors import BackendBusy, BackendError, ModelNotFound
 from synaptic.messages import Continued, Delta, Finished, Restarted, ThoughtSoFar
@@ -36,6 +36,10 @@ THINKS, NO_NEEDS = frozenset({"thinking"}), frozenset[str]()
 
 MOST_REFUSALS = 20
 """Nodes that refuse a call before they take it do not count as failovers; this bounds them."""
+
+DOUBTFUL_LOAD_SECONDS = 0.5
+"""A server that says it spent more than this on a model that it had in memory may have had to load it: it says up to
+0.84 s for a small one with three calls at once, but nothing else tells."""
 
 PATIENCE_FACTOR = 3.0
 """A node is asked whether it lives when its first token takes so many times as long as usual."""
@@ -164,9 +168,14 @@ class PoolCall:
         self._continuation.echoes = turn is LastTurn.UNKNOWN
         if turn is not LastTurn.UNKNOWN:
             return turn is LastTurn.OPEN
+        await self._pool.watch.look_at_memory(member)
         request = self._as_the_node_writes_it(state)
+        load_begins(lease, request.num_ctx)
         with self._deadline(member, lease) as deadline:
-            return await deadline.wait(lambda: member.client.goes_on_with(request))
+            answer = await deadline.wait(lambda: member.client.goes_on_with(request))
+        if state is not None:
+            state.resident, state.loaded_context, state.loading_until = True, request.num_ctx, 0.0
+        return answer
 
     async def _pieces(self, lease: Lease) -> AsyncGenerator[Chunk, None]:
         """Yield what the node of the lease, or one that overtakes it, has to add; its place is free before the last."""
@@ -202,10 +211,13 @@ class PoolCall:
         pool = self._pool
         member = pool.members[lease.node.key]
         deadline = self._deadline(member, lease)
-        request = self._as_the_node_writes_it(lease.node.models.get(self._model))
+        state = lease.node.models.get(self._model)
+        warm = state is not None and state.resident and not state.reloads(self._shape.num_ctx)
+        look = None if warm and pool.watch.knows_memory(member) else pool.watch.look_at_memory
         pool.prefixes.note(lease.node.key, self._model, self._chain, kept=lease.node.limit)
         pool.bound()
-        return Attempt(member, lease, request, deadline, now=asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        return Attempt(member, lease, lambda: self._as_the_node_writes_it(state), deadline, look=look, now=now)
 
     def _deadline(self, member: PoolNode, lease: Lease) -> SilentCall:
         """Return the bounds of what is now asked of the node of the lease; the whole call's begins with the first."""
@@ -214,18 +226,22 @@ class PoolCall:
         if self._end is None and limits.total is not None:
             self._end = now + limits.total
         state = lease.node.models.get(self._model)
-        if lease.cold and state is not None:
-            state.loading_until = max(state.loading_until, now + lease.pick.load)
         usual = state.rates.first_token if state is not None else 0.0
         patience = max(SUSPICIOUS_SILENCE, PATIENCE_FACTOR * usual)
         return SilentCall(member, limits, self._pool.sentinel, end=self._end, patience=patience)
 
     def _as_the_node_writes_it(self, state: ModelState | None) -> ChatRequest:
-        """Return what is still to be produced; older servers know a model by the letters of their own listing alone."""
+        """Return what is still to be produced, with the context that suits the node.
+
+        Older servers know a model by the letters of their own listing alone.
+        """
         request = self._continuation.request()
-        if state is None or self._shape.asked == state.shown:
+        if state is None:
             return request
-        return replace(request, model=state.shown)
+        num_ctx = state.context_for(self._shape.num_ctx)
+        if self._shape.asked == state.shown and num_ctx == request.num_ctx:
+            return request
+        return replace(request, model=state.shown, num_ctx=num_ctx)
 
     def _completed(self, attempt: Attempt, last: Finished) -> Finished:
         """Learn from a complete call, and return its last chunk."""
@@ -235,7 +251,7 @@ class PoolCall:
         pool.sizes.learn(self._model, self._request, sample.output_tokens + self._continuation.before)
         state = member.state.models.get(self._model)
         if state is not None:
-            self._learn(member, state, sample.load)
+            self._learn(attempt, state, (last.timings.load_seconds or 0.0) if last.timings else 0.0)
             state.rates.learn(sample, now)
         member.served += 1
         pool.watch.used()
@@ -245,12 +261,15 @@ class PoolCall:
         usage = self._continuation.usage(last.usage)
         return replace(last, usage=usage, model=last.model or self._shape.asked, node=member.url)
 
-    def _learn(self, member: PoolNode, state: ModelState, load: float) -> None:
-        """Take note that the model is in the node's memory now; a load is looked at more closely."""
+    def _learn(self, attempt: Attempt, state: ModelState, load: float) -> None:
+        """Take note that the model is in the node's memory now; what may have been a load is looked at more closely."""
         was_resident, state.resident, state.loading_until = state.resident, True, 0.0
+        state.loaded_context = attempt.num_ctx or state.loaded_context
         state.seen_at = asyncio.get_running_loop().time()
-        if load > COLD_LOAD_SECONDS or not was_resident:
-            self._pool.watch.loaded(member, self._model, num_ctx=self._shape.num_ctx, cold=load > COLD_LOAD_SECONDS)
+        cold = attempt.cold or load > DOUBTFUL_LOAD_SECONDS
+        if cold or not was_resident:
+            member = attempt.member
+            self._pool.watch.loaded(member, self._model, num_ctx=attempt.num_ctx, cold=cold)
             self._pool.dispatcher.touched(member.state)
 
     def _failed(self, error: BackendError) -> CallFailure:

@@ -1,3 +1,4 @@
+from .contexts import DEFAULT_CONTEXT as DEFAULT_CONTEXT
 from .contexts import ContextBook as ContextBook
 from .prefixes import Prefixes as Prefixes
 from .prefixes import chain as chain

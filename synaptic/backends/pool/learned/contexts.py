@@ -1,7 +1,8 @@
-"""The context length that each model is asked for: one for all calls of it, so that no call forces a reload.
+"""The context length that the calls of a model need: one for all of them, so that they do not reload it in turns.
 
 Ollama reloads a model whenever a request names another ``num_ctx`` than it is loaded with, and uses a default that
-depends on the machine where a request names none. So a length is always sent, and it only ever grows.
+depends on the machine where a request names none. So a length is always sent, and it only ever grows. A node that has
+the model loaded with more is asked for that (``ModelState.context_for``).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from synaptic.backends.pool.node import ModelState
 
 DEFAULT_CONTEXT = 8192
-"""Tokens, where neither the settings nor a loaded model say: room for a pipeline's texts at 1 GiB of KV cache for an
+"""Tokens, where neither the settings nor the model say: room for a pipeline's texts at 1 GiB of KV cache for an
 8B model."""
 
 
@@ -22,8 +23,8 @@ class ContextBook:
     """Remembers the context length of each model.
 
     Args:
-        default: For requests that name none; ``None`` takes what the model is loaded with, else
-            :data:`DEFAULT_CONTEXT`.
+        default: For requests that name none; ``None`` takes what the model is loaded with, else its own
+            ``PARAMETER num_ctx``, else :data:`DEFAULT_CONTEXT`.
 
     """
 
@@ -32,7 +33,7 @@ class ContextBook:
         self._lengths: dict[str, int] = {}
 
     def length(self, model: str, wanted: int | None, states: Iterable[ModelState]) -> int:
-        """Return the length to send with a call of ``model``, in tokens.
+        """Return the length that a call of ``model`` needs, in tokens.
 
         Args:
             model: With its tag.
@@ -47,7 +48,8 @@ class ContextBook:
         trained = [state.context_length for state in states if state.context_length]
         if asked is None:
             loaded = [state.loaded_context for state in states if state.resident and state.loaded_context]
-            asked = max(loaded, default=DEFAULT_CONTEXT)
+            own = [state.own_context for state in states if state.own_context]
+            asked = max(loaded or own, default=DEFAULT_CONTEXT)
         length = min(asked, max(trained)) if trained else asked
         self._lengths[model] = max(length, known or 0)
         return self._lengths[model]

@@ -47,8 +47,16 @@ def node_headers(node: NodeSettings, environ: Mapping[str, str]) -> dict[str, st
         raise ConfigError(f"node {node.shown}: {held}: {exc.message}", hint=exc.hint) from exc
 
 
-def open_client(settings: Settings, node: NodeSettings, environ: Mapping[str, str]) -> OllamaBackend:
+def open_client(
+    settings: Settings, node: NodeSettings, environ: Mapping[str, str], *, as_loaded: bool = False
+) -> OllamaBackend:
     """Return a client of ``node`` whose requests follow ``settings``; nothing is sent yet.
+
+    Args:
+        settings: For requests that do not say.
+        node: The node.
+        environ: Where its secret is.
+        as_loaded: Whether it keeps models loaded as they are; a pool does that itself.
 
     Raises:
         ConfigError: If the node's secret or its certificates cannot be had; see :func:`node_headers`.
@@ -63,6 +71,7 @@ def open_client(settings: Settings, node: NodeSettings, environ: Mapping[str, st
         headers=node_headers(node, environ),
         ca_file=certificates(node),
         parallel=node.parallel,
+        as_loaded=as_loaded,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from synaptic.backends.ollama import merge_models, shown_turn, trained_context
+from synaptic.backends.ollama import merge_models, own_context, shown_turn, trained_context
 from synaptic.backends.pool.node.state import ModelState
 from synaptic.models import name_key
 
@@ -84,12 +84,21 @@ def update(state: NodeState, facts: NodeFacts, now: float) -> None:
         if not entry.can_chat and model.capabilities is None:
             model.capabilities = frozenset({"embedding"})
         if facts.loaded is not None:
-            _put_loaded(model, facts.loaded.get(name), now)
+            _put_loaded(model, facts.loaded.get(name), now, sure=False)
+
+
+def update_memory(state: NodeState, ps: Mapping[str, Any], now: float, asked_at: float) -> None:
+    """Put what ``/api/ps`` alone says, which was asked for at ``asked_at``, into what is known of the models."""
+    loaded = read_facts({}, ps).loaded
+    if loaded is not None:
+        for name, model in state.models.items():
+            _put_loaded(model, loaded.get(name), now, sure=asked_at > model.seen_at)
 
 
 def read_shown(model: ModelState, shown: Mapping[str, Any]) -> None:
     """Put ``/api/show`` into what is known of a model on a node."""
     model.context_length = trained_context(dict(shown)) or model.context_length
+    model.own_context = own_context(dict(shown))
     model.last_turn = shown_turn(dict(shown))
     capabilities = shown.get("capabilities")
     if isinstance(capabilities, list):
@@ -98,11 +107,11 @@ def read_shown(model: ModelState, shown: Mapping[str, Any]) -> None:
             model.capabilities = names
 
 
-def _put_loaded(model: ModelState, loaded: LoadedModel | None, now: float) -> None:
+def _put_loaded(model: ModelState, loaded: LoadedModel | None, now: float, *, sure: bool) -> None:
     if loaded is not None:
         model.loaded_bytes, model.vram_bytes = loaded.size, loaded.size_vram
         model.loaded_context, model.expires_at = loaded.context_length, loaded.expires_at
-    if now < model.seen_at + SEEN_COUNTS and model.resident != (loaded is not None):
+    if not sure and now < model.seen_at + SEEN_COUNTS and model.resident != (loaded is not None):
         return
     if now < model.loading_until:
         return  # a model is listed as soon as its load begins

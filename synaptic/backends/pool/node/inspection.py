@@ -5,11 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from synaptic.backends.http import get_json, new_client
-from synaptic.backends.ollama import NAME, server_version
+from synaptic.backends.http import get_json, new_client, post_json
+from synaptic.backends.ollama import (
+    NAME,
+    ContextReason,
+    context_to_ask,
+    own_context,
+    server_version,
+    status_error,
+    trained_context,
+)
+from synaptic.backends.pool.learned import DEFAULT_CONTEXT
 from synaptic.backends.pool.node.credentials import access_notices, certificates, node_headers
 from synaptic.backends.pool.node.facts import read_facts
 from synaptic.backends.pool.node.status import ModelStatus, NodeStatus
@@ -24,11 +33,12 @@ if TYPE_CHECKING:
     from synaptic.backends.http import JsonObject
     from synaptic.backends.pool.node.facts import LoadedModel
     from synaptic.messages import ModelInfo
-    from synaptic.settings import NodeSettings
+    from synaptic.settings import NodeSettings, Settings
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 5.0
 CONCURRENCY = 64
+MODELS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,20 +102,29 @@ class Inspection:
         )
 
 
-async def inspect_nodes(nodes: Sequence[NodeSettings], environ: Mapping[str, str]) -> list[Inspection]:
-    """Return what a look at each node tells, in their order; at most 64 are asked at once."""
+async def inspect_nodes(
+    nodes: Sequence[NodeSettings], environ: Mapping[str, str], settings: Settings | None = None
+) -> list[Inspection]:
+    """Return what a look at each node tells, in their order; at most 64 are asked at once.
+
+    Args:
+        nodes: The nodes.
+        environ: Where their secrets are.
+        settings: With them, each model is looked at for the context that calls will ask for.
+
+    """
     places = asyncio.Semaphore(CONCURRENCY)
 
     async def one(node: NodeSettings) -> Inspection:
         async with places:
-            return await inspect_node(node, environ)
+            return await inspect_node(node, environ, settings)
 
     async with asyncio.TaskGroup() as tasks:
         looks = [tasks.create_task(one(node)) for node in nodes]
     return [look.result() for look in looks]
 
 
-async def inspect_node(node: NodeSettings, environ: Mapping[str, str]) -> Inspection:
+async def inspect_node(node: NodeSettings, environ: Mapping[str, str], settings: Settings | None = None) -> Inspection:
     """Return what a look at ``node`` tells. Whatever is wrong with it is part of that; nothing is raised."""
     notices = tuple(access_notices(node))
     try:
@@ -126,7 +145,40 @@ async def inspect_node(node: NodeSettings, environ: Mapping[str, str]) -> Inspec
             tags, loaded = await _get(client, node, "/api/tags"), await _get(client, node, "/api/ps")
         except BackendError as exc:
             return Inspection(node=node, seconds=seconds, version=version, error=exc, notices=notices)
-    return Inspection(node=node, seconds=seconds, version=version, models=model_statuses(tags, loaded), notices=notices)
+        models = model_statuses(tags, loaded)
+        if settings is not None:
+            models = await _with_contexts(client, node, models, settings)
+    return Inspection(node=node, seconds=seconds, version=version, models=models, notices=notices)
+
+
+async def _with_contexts(
+    client: httpx.AsyncClient, node: NodeSettings, models: tuple[ModelStatus, ...], settings: Settings
+) -> tuple[ModelStatus, ...]:
+    """Return the models with the context that calls will ask for; one that does not tell of itself stays as it is."""
+    places = asyncio.Semaphore(MODELS_AT_ONCE)
+
+    async def one(model: ModelStatus) -> ModelStatus:
+        async with places:
+            try:
+                shown = await _show(client, node, model.name)
+            except BackendError:
+                return model
+        asked, why = context_asked(settings, model.context_length if model.loaded else None, shown)
+        return replace(model, asked_context=asked, asked_why=why)
+
+    return tuple(await asyncio.gather(*(one(model) for model in models)))
+
+
+def context_asked(settings: Settings, loaded: int | None, shown: JsonObject) -> tuple[int | None, str]:
+    """Return the context that a call asks for which needs no more than the settings say, and why."""
+    own, trained = own_context(shown), trained_context(shown)
+    asked, why = context_to_ask(settings.num_ctx, loaded=loaded, own=own, trained=trained)
+    is_pool = settings.task_distribution_enabled and bool(settings.nodes)
+    if why is ContextReason.SERVER and is_pool:
+        asked, why = context_to_ask(DEFAULT_CONTEXT, trained=trained)
+        return asked, why.value if why is ContextReason.TRAINED else "neither num_ctx nor the model says"
+    again = loaded is not None and asked is not None and asked > loaded
+    return asked, f"{why.value}; the first call loads it anew" if again else why.value
 
 
 def model_statuses(tags: JsonObject, loaded: JsonObject) -> tuple[ModelStatus, ...]:
@@ -149,6 +201,18 @@ def _model(info: ModelInfo, running: LoadedModel | None) -> ModelStatus:
         output_rate=None,
         samples=0,
         expires_at=running.expires_at if running is not None else "",
+    )
+
+
+async def _show(client: httpx.AsyncClient, node: NodeSettings, model: str) -> JsonObject:
+    return await post_json(
+        client,
+        "/api/show",
+        {"model": model},
+        backend=NAME,
+        node=node.url,
+        within=ANSWER_SECONDS,
+        read_error=lambda status, text: status_error(status, text, model=model, node=node.url),
     )
 
 

@@ -31,6 +31,7 @@ class PoolNode:
         url: Without secrets.
         version: Of its server, once it was asked.
         identity: What two addresses of one machine have in common, once it was asked.
+        memory_at: When it last told what it has in memory, by the same clock as ``checked_at``.
         checked_at: When its facts were last read, by the clock of the event loop; 0 for never.
         installed: Its models, as it lists them.
         trouble: Why it is down, as the last probe or call said; ``None`` once it has answered.
@@ -45,6 +46,7 @@ class PoolNode:
     version: str | None = None
     identity: str | None = None
     checked_at: float = 0.0
+    memory_at: float = 0.0
     installed: tuple[InstalledModel, ...] = ()
     trouble: BackendError | None = None
     served: int = 0

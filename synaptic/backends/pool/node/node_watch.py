@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from synaptic.backends.ollama import NAME
-from synaptic.backends.pool.node.facts import read_facts, read_shown, update
+from synaptic.backends.pool.node.facts import read_facts, read_shown, update, update_memory
 from synaptic.backends.pool.node.failures import judge
 from synaptic.backends.pool.node.identity import own_addresses, place_of, twins
 from synaptic.backends.pool.node.reload import Reloads
@@ -40,6 +40,9 @@ LATECOMERS_SECONDS, LATECOMERS_FACTOR = 0.5, 5.0
 """How long a pool that starts waits for the rest of its nodes once one has answered: this long, or this many times as
 long as that one took."""
 
+MEMORY_HOLDS_SECONDS = 1.0
+"""How long what a node had in memory is taken for what it has: other programs load models, too."""
+
 SHOW_SECONDS = 2.0
 SHOWN_AT_ONCE = 8
 IN_USE_SECONDS = 300.0
@@ -60,6 +63,7 @@ class _Record:
     check: asyncio.Task[None] | None = None
     look: asyncio.Task[None] | None = None
     probe: asyncio.Task[bool] | None = None
+    memory: asyncio.Task[None] | None = None
     remedy: asyncio.Task[None] | None = None
 
 
@@ -137,6 +141,7 @@ class Watch:
     def loaded(self, member: PoolNode, model: str, *, num_ctx: int | None, cold: bool) -> None:
         """Take note that a call has found, or had, a model loaded; where it landed is looked at."""
         self._used_at = self._now()
+        member.memory_at = 0.0
         if cold:
             self._reloads.expect(member, model, num_ctx)
         self._records[member.state.key].listing_due = True
@@ -157,6 +162,29 @@ class Watch:
         if record.probe is None or record.probe.done():
             record.probe = self._spawn(self._probe(member))
         return await asyncio.shield(record.probe)
+
+    def knows_memory(self, member: PoolNode) -> bool:
+        """Return whether a node has told just now what it has in memory."""
+        return self._now() - member.memory_at < MEMORY_HOLDS_SECONDS
+
+    async def look_at_memory(self, member: PoolNode) -> None:
+        """Ask a node what it has in memory, for a second at most; those who ask at the same time share the answer."""
+        record = self._records[member.state.key]
+        if not _runs(record.memory):
+            record.memory = self._spawn(self._look_at_memory(member))
+        if record.memory is not None:
+            await asyncio.wait({record.memory})
+
+    async def _look_at_memory(self, member: PoolNode) -> None:
+        began = self._now()
+        try:
+            ps = await member.client.in_memory()
+        except BackendError:
+            return  # the call itself says what is wrong
+        finally:
+            member.memory_at = self._now()
+        update_memory(member.state, ps, self._now(), began)
+        self._changed(member)
 
     async def refresh(self) -> bool:
         """Ask the nodes that are up what they have; return whether they were asked just now.
@@ -329,6 +357,7 @@ class Watch:
         now = self._now()
         facts = read_facts(tags, ps)
         member.installed, member.checked_at, record.missed_at = facts.installed, now, None
+        member.memory_at = now
         member.trouble, member.version = None, member.version or ""
         update(member.state, facts, now)
         return facts

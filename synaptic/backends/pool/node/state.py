@@ -9,6 +9,7 @@ from bisect import insort
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from synaptic.backends.ollama import context_to_ask
 from synaptic.backends.pool.learned import Rates
 from synaptic.models import LastTurn
 
@@ -26,13 +27,14 @@ class ModelState:
         name: What all names of it have in common (``llama3:latest``); models are known by it throughout the pool.
         size_bytes: Of the weights, as ``/api/tags`` says.
         context_length: What it was trained with; ``None`` until ``/api/show`` was asked.
+        own_context: The ``num_ctx`` of its Modelfile, if it has one.
         capabilities: As ``/api/show`` names them (``completion``, ``tools``, ``vision``, ``embedding``); ``None`` where
             the server does not say: then nothing is excluded.
         last_turn: What its template on the node does with an answer to be continued, as far as ``/api/show`` tells.
         resident: Whether it is in the node's memory now.
         loaded_bytes: What it takes there, KV cache included; 0 if it is not resident.
         vram_bytes: How much of that is in video memory.
-        loaded_context: The context that it is loaded with.
+        loaded_context: The context that it is loaded with, or is being loaded with.
         expires_at: When the node will unload it, as it writes it; "" if not known.
         loading_until: When the load that is under way is expected to end; 0 if none is.
         seen_at: When a call last saw whether it is resident; that counts more than what the node says.
@@ -46,6 +48,7 @@ class ModelState:
     name: str
     size_bytes: int | None = None
     context_length: int | None = None
+    own_context: int | None = None
     capabilities: frozenset[str] | None = None
     last_turn: LastTurn = LastTurn.UNKNOWN
     resident: bool = False
@@ -64,6 +67,23 @@ class ModelState:
     def shown(self) -> str:
         """What people call it, and the node."""
         return self.spelling or self.name
+
+    def context_for(self, wanted: int | None) -> int | None:
+        """Return the context to send with a call that needs ``wanted`` tokens of it: never less than there is."""
+        loaded = self.loaded_context if self.resident or self.loading_until else None
+        return context_to_ask(wanted, loaded=loaded, own=self.own_context, trained=self.context_length)[0]
+
+    def load_begins(self, num_ctx: int | None, until: float) -> None:
+        """Take note that it is being loaded with this context, until ``until`` as far as is known."""
+        self.resident, self.loaded_context = False, num_ctx
+        self.loading_until = max(self.loading_until, until)
+
+    def reloads(self, wanted: int | None) -> bool:
+        """Tell whether such a call has the loaded model loaded anew, since it is loaded with a shorter context."""
+        loaded = self.loaded_context
+        if loaded is None or (loaded >= (wanted or 0) and loaded >= (self.own_context or 0)):
+            return False
+        return (self.context_for(wanted) or 0) > loaded
 
 
 @dataclass(slots=True, eq=False)
@@ -126,7 +146,7 @@ class CallShape:
         prompt_tokens: Estimated.
         output_tokens: Estimated.
         needs: Capabilities that the model must have on the node.
-        num_ctx: The context that the call is sent with.
+        num_ctx: The context that the call needs; each node is asked for that or more.
         cached: Node's key -> tokens of the prompt that its cache is likely to hold.
         tried: Keys of the nodes that have failed this call; they are taken only where no other is left.
 

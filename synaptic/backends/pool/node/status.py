@@ -20,6 +20,9 @@ class ModelStatus:
         output_rate: Learned tokens a second; ``None`` without samples.
         expires_at: When the node will unload it (RFC 3339), "" where it does not say.
         note: What is wrong with it here, "" if nothing is.
+        asked_context: The context that a call asks for which needs no more than the settings say; ``None`` where it
+            asks for none, or where the model was not looked at for that.
+        asked_why: Why that; "" where the model was not looked at for it.
 
     """
 
@@ -33,6 +36,8 @@ class ModelStatus:
     samples: int
     expires_at: str = ""
     note: str = ""
+    asked_context: int | None = None
+    asked_why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
