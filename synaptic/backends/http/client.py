@@ -28,7 +28,7 @@ from synaptic.backends.http.error_map import (
 )
 from synaptic.backends.http.origin import Origin
 from synaptic.backends.http.reply import HttpReply, HttpxReply
-from synaptic.errors import BackendError, ProtocolError, StreamTruncated
+from synaptic.errors import BackendError, ProtocolError, StreamTruncated, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -231,11 +231,17 @@ async def ndjson(
 
     """
     origin = Origin(backend, node)
-    lines = Lines(origin, most)
-    while data := await reply.read():
-        for line in lines.feed(data):
-            if text := line.strip():
-                yield parse_object(text, origin)
+    lines, speaks_it = Lines(origin, most), "ndjson" in reply.headers.get("content-type", "")
+    try:
+        while data := await reply.read():
+            for line in lines.feed(data):
+                if text := line.strip():
+                    yield parse_object(text, origin)
+                    speaks_it = True
+    except ProtocolError as error:
+        if speaks_it and error.trouble is Trouble.NO_API:
+            error.trouble = error.hint = None  # a broken reply: no other program answers so
+        raise
     if text := lines.rest().strip():
         yield _last_line(text, origin)
 

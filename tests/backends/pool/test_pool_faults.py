@@ -271,6 +271,14 @@ async def test_ten_thousand_queued_calls_are_cancelled_at_once():
         assert (await ask(trial.pool, question("still there?"))).error is None
 
 
+@pytest.mark.parametrize("after", [0, 3])
+async def test_a_reply_that_is_broken_once_is_asked_for_again_where_there_is_one_node(after):
+    async with nodes_of(1) as nodes, pool_over(nodes) as trial:
+        nodes[0].fail("malformed_json", after=after, times=1)
+        answer = await ask(trial.pool, question())
+        assert (answer.error, answer.text) == (None, whole_text(nodes[0], question()))
+
+
 async def test_num_ctx_is_always_sent_and_stays_the_same():
     async with nodes_of(1) as nodes, pool_over(nodes, num_ctx=None) as trial:
         for wanted in (None, 2048, None, 1024):
