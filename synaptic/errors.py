@@ -138,18 +138,28 @@ class Trouble(StrEnum):
 
 
 class SynapticError(Exception):
-    """Root of everything raised on purpose. ``hint`` says what to do about it."""
+    """Root of everything raised on purpose. ``hint`` says what to do about it.
+
+    ``step`` is the path of the step that failed, where the error made a run fail.
+    """
 
     exit_code: ClassVar[ExitCode] = ExitCode.FAILED
     retryable: ClassVar[bool] = False
+    step: str | None = None
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
 
+    @property
+    def headline(self) -> str:
+        """The message, behind the name of the step that failed."""
+        named = self.step is None or self.message.startswith((f"{self.step}:", f"{self.step}."))
+        return self.message if named else f"{self.step}: {self.message}"
+
     def __str__(self) -> str:
-        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+        return f"{self.headline}\n  {self.hint}" if self.hint else self.headline
 
 
 class UsageError(SynapticError):

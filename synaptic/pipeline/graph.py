@@ -311,15 +311,19 @@ class CompiledPipeline:
 
     @property
     def answer(self) -> str | None:
-        """The path of the step whose text is the pipeline's result, and stays so once it is written.
+        """The path of the step whose text is the pipeline's result, and stays so; ``None`` where there is none."""
+        reference = self.result.sole_reference
+        if reference is None or reference.root != "steps" or len(reference.path) != 1:
+            return None
+        return self.text_of(reference.path[0])
+
+    def text_of(self, name: str) -> str | None:
+        """Return the path of the step whose text is the output of a step, and stays so once it is written.
 
         ``None`` where anything may still change or replace that text: an output shape, a map, samples, a loop, a
         person who approves it, a step that takes its place, a race that it may lose.
         """
-        reference = self.result.sole_reference
-        if reference is None or reference.root != "steps" or len(reference.path) != 1:
-            return None
-        step = self.graph.steps.get(reference.path[0])
+        step = self.graph.steps.get(name)
         if step is None or _may_change(step) or _may_lose(step, self.graph):
             return None
         inner = step.work.answer

@@ -12,7 +12,7 @@ from synaptic.pipeline import fill
 from synaptic.runtime.agent_call import REPAIRS, CallRecord, build_request, call_agent
 from synaptic.runtime.approval import Approval, ApprovalRequest
 from synaptic.runtime.events import ApprovalAsked, ApprovalGiven
-from synaptic.runtime.failure import StepFailed
+from synaptic.runtime.failure import StepFailed, why_cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -107,7 +107,8 @@ class Caller:
             if read is not None:
                 output = read(output)
         except asyncio.CancelledError:
-            self.ledger.called(path, kind, "cancelled", record.partial, record)
+            reason = why_cut(self.ledger, context)
+            self.ledger.called(path, kind, "cancelled", record.partial, record, stop_reason=reason)
             raise
         except BudgetExceeded as exc:
             self.ledger.called(path, kind, "cancelled", record.partial, record, stop_reason=f"budget: {exc.what}")

@@ -40,7 +40,8 @@ class StepResult:
         output: Text, or a value of the output shape; of a cancelled or failed step, the text so far.
         stop_reason: Why the output ends where it ends (``stop``, ``length``; of a loop: ``until``, ``max``,
             ``plateau``; of a map: how many items its condition left out; of a skipped step: ``when``, ``not chosen``,
-            ``not needed``, ``lost the race``).
+            ``not needed``, ``lost the race``; of what the run itself cut off: ``budget: calls``, ``timeout``,
+            ``lost the race``, ``draft failed``).
         cached: Whether the answer came from the cache, and no model was asked.
         first_token_seconds: From sending the request to the first token.
 
@@ -70,11 +71,11 @@ class RunResult:
     """How one run ended: the answer, every step, the tokens used.
 
     Attributes:
-        answer: The pipeline's result: text, or a dict where ``result`` is a mapping; of a cancelled or failed run, the
-            best there is, maybe "".
+        answer: The pipeline's result: text, or a dict where ``result`` is a mapping; of a run that was
+            stopped, cancelled or failed, as much of the result as is there, maybe "".
         stop_reason: ``completed``, ``length`` (the answer hit its token limit), ``budget: tokens`` (or ``calls``,
             ``seconds``), ``cancelled`` or ``failed``.
-        error: What made the run fail.
+        error: What made the run fail; the path of the step is its ``step``.
 
     """
 

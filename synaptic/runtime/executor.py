@@ -17,6 +17,7 @@ from synaptic.runtime.graph_run import GraphRun
 from synaptic.runtime.kinds import RUNS
 from synaptic.runtime.ledger import Ledger
 from synaptic.runtime.scope import Scope, StepContext, bounds_of
+from synaptic.runtime.so_far import answer_so_far
 from synaptic.runtime.warm_ahead import WarmAhead
 from synaptic.waiting import Backoff, Rules
 
@@ -95,20 +96,21 @@ class Executor:
             await self._within_seconds(compiled, scope, self._steps(compiled, scope))
             answer = self._answer(scope)
         except asyncio.CancelledError:
-            ledger.finish("cancelled", ledger.best_so_far(scope))
+            ledger.finish("cancelled", answer_so_far(compiled, scope, ledger))
             raise
         except BudgetExceeded as exc:
             return self._stopped(exc, scope)
         except StepFailed as exc:
-            return ledger.finish("failed", ledger.best_so_far(scope), exc.cause)
+            exc.cause.step = exc.path
+            return ledger.finish("failed", answer_so_far(compiled, scope, ledger), exc.cause)
         except PipelineError as exc:
-            return ledger.finish("failed", ledger.best_so_far(scope), exc)
+            return ledger.finish("failed", answer_so_far(compiled, scope, ledger), exc)
         except Exception as bug:
-            ledger.finish("failed", ledger.best_so_far(scope), bug)
+            ledger.finish("failed", answer_so_far(compiled, scope, ledger), bug)
             raise
         if not present(answer):
             error = RunError("the run ended, but its result is empty", hint=ledger.why_empty())
-            return ledger.finish("failed", ledger.best_so_far(scope), error)
+            return ledger.finish("failed", "", error)
         return ledger.finish("succeeded", answer)
 
     def _answer(self, scope: Scope) -> Answer:
@@ -127,7 +129,7 @@ class Executor:
 
     def _stopped(self, error: BudgetExceeded, scope: Scope) -> RunResult:
         """Return the partial result of a run that has used up its budget; without any answer it is a failure."""
-        answer = self.ledger.best_so_far(scope)
+        answer = answer_so_far(self.plan.compiled, scope, self.ledger)
         reason = f"budget: {error.what}"
         if not present(answer):
             return self.ledger.finish("failed", "", error, reason)
@@ -160,7 +162,7 @@ class Executor:
         if seconds is None:
             await work
             return
-        clock = asyncio.timeout(seconds)
+        clock = scope.bounds.meter.clock = asyncio.timeout(seconds)
         try:
             async with clock:
                 await work

@@ -30,6 +30,7 @@ class Moves:
         start: Steps to start now, the ones with the longest way to the end first.
         cancel: Running steps to cancel; each is then reported as skipped.
         skipped: Steps that were resolved without running, with the reason.
+        lost: Steps that fail without running: what they wait for failed, and nothing of it succeeded.
         adopted: Pairs of a failed step and the step whose output takes its place.
         fatal: A failed step that its scope cannot do without.
 
@@ -38,6 +39,7 @@ class Moves:
     start: list[str] = field(default_factory=list)
     cancel: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
     adopted: list[tuple[str, str]] = field(default_factory=list)
     fatal: str | None = None
 
@@ -155,9 +157,16 @@ class Flow:
             wave.ready.append(after)
             if step.join == "first":
                 self._prune(after, wave)
+        elif self._waiting[after] == 0 and step.on_error != "skip" and self._has_failed(step):
+            wave.moves.lost.append(after)
+            wave.work.append((after, "failed"))
         elif self._waiting[after] == 0:
             wave.moves.skipped.append((after, NO_NEED_SUCCEEDED))
             wave.work.append((after, "skipped"))
+
+    def _has_failed(self, step: CompiledStep) -> bool:
+        """Return whether something failed that the step waits for, so that it was to make up for it."""
+        return any(self._resolved.get(need) == "failed" for need in step.needs)
 
     def _start(self, names: list[str], moves: Moves) -> None:
         """Add the steps to the ones that start, and the maps whose list they begin to write."""

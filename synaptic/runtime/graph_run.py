@@ -6,13 +6,14 @@ import asyncio
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from synaptic.errors import PipelineError
+from synaptic.errors import BudgetExceeded, PipelineError, RunError
 from synaptic.pipeline import SKIPPED
 from synaptic.runtime.failure import StepFailed, unwrapped
-from synaptic.runtime.flow import Flow, Moves
+from synaptic.runtime.flow import LOST, NO_NEED_SUCCEEDED, Flow, Moves
 from synaptic.runtime.kinds import run_map
 from synaptic.runtime.list_feed import ListFeed
 from synaptic.runtime.scope import StepContext
+from synaptic.runtime.so_far import kept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,9 +88,12 @@ class GraphRun:
         name, flow = step.id, self._flow
         try:
             output = await self._step(step)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, BudgetExceeded):
             if flow.is_pruned(name):
                 return None
+            found = kept(self._runner.ledger, self._scope.prefix + name)
+            if found is not None:
+                self._scope.outputs[name] = found
             raise
         except StepFailed as exc:
             if flow.is_pruned(name):
@@ -110,13 +114,18 @@ class GraphRun:
             StepFailed: If this is the end of the scope.
 
         """
+        for name in moves.lost:
+            self._lost[name] = self._nothing_succeeded(self._graph.steps[name])
         if moves.fatal is not None:
-            raise self._lost[moves.fatal]
+            failed = self._lost[moves.fatal]
+            self._runner.ledger.cuts(self._scope.prefix, f"{failed.path} failed")
+            raise failed
         for name, reason in moves.skipped:
             self._put(name, SKIPPED)
             self._skipped(self._graph.steps[name], reason)
         for name in moves.cancel:
             self._put(name, SKIPPED)
+            self._runner.ledger.cuts(self._scope.prefix + name, LOST)
             self._tasks[name].cancel()
         for name, fallback in moves.adopted:
             self._put(name, self._scope.outputs[fallback])
@@ -159,6 +168,15 @@ class GraphRun:
     def _skipped(self, step: CompiledStep, reason: str) -> None:
         path = self._scope.prefix + step.id
         self._runner.ledger.ended(path, step.kind, "skipped", agent=step.agent_name, stop_reason=reason)
+
+    def _nothing_succeeded(self, step: CompiledStep) -> StepFailed:
+        """Return the failure of a step of which all that it waits for failed, after saying so."""
+        path = self._scope.prefix + step.id
+        causes = [f"{need}: {self._lost[need].cause.message}" for need in step.needs if need in self._lost]
+        error = RunError(f"{NO_NEED_SUCCEEDED}; {'; '.join(causes)}")
+        agent = step.agent_name
+        self._runner.ledger.ended(path, step.kind, "failed", agent=agent, error=error, stop_reason=NO_NEED_SUCCEEDED)
+        return StepFailed(path, error)
 
     def _open_feed(self, writer: str, field: str) -> None:
         """Make a list available while its step writes it."""

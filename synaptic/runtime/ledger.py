@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from synaptic.messages import Usage
-from synaptic.pipeline import Structure, present, settled
 from synaptic.runtime.events import (
     Answer,
     EventHandler,
@@ -23,10 +21,11 @@ from synaptic.runtime.events import (
 )
 
 if TYPE_CHECKING:
+    import asyncio
+
     from synaptic.errors import SynapticError
     from synaptic.pipeline import Plan, StepKind
     from synaptic.runtime.agent_call import CallRecord
-    from synaptic.runtime.scope import Scope
 
 
 class Ledger:
@@ -37,6 +36,9 @@ class Ledger:
         run_id: Names the run in events and in the result.
         emit: Gets every event, in order; must return at once.
 
+    Attributes:
+        clocks: What bounds a whole step, by its path.
+
     """
 
     def __init__(self, plan: Plan, run_id: str, emit: EventHandler) -> None:
@@ -46,6 +48,8 @@ class Ledger:
         self.results: list[StepResult] = []
         self._started_at = 0.0
         self._attempts: dict[str, int] = {}
+        self.clocks: dict[str, asyncio.Timeout] = {}
+        self._cuts: dict[str, str] = {}
 
     def run_started(self) -> None:
         """Say that the run begins."""
@@ -129,10 +133,24 @@ class Ledger:
                 ended_at=time.time(),
                 output=output,
                 error=error.message if error else None,
-                stop_reason=stop_reason or record.finish_reason,
+                stop_reason=stop_reason or (record.finish_reason if status != "cancelled" else None),
                 cached=record.cached,
             )
         )
+
+    def cuts(self, path: str, reason: str) -> None:
+        """Say why what runs at ``path`` and inside it is about to be cancelled; the first reason is the one."""
+        self._cuts.setdefault(path, reason)
+
+    def why_cut(self, path: str) -> str | None:
+        """Return why a step is cancelled, where the run itself does it."""
+        reasons = (reason for cut, reason in self._cuts.items() if _is_at(path, cut))
+        late = any(clock.expired() and _is_at(path, step) for step, clock in self.clocks.items())
+        return "timeout" if late else next(reasons, None)
+
+    def last(self, path: str) -> StepResult | None:
+        """Return how the step ended that had this path, the last time that it did."""
+        return next((result for result in reversed(self.results) if result.id == path), None)
 
     def _note(self, result: StepResult) -> None:
         self.results.append(result)
@@ -164,38 +182,15 @@ class Ledger:
         cut = any(result.id == step and result.stop_reason == "length" for result in self.results)
         return "length" if cut else "completed"
 
-    def best_so_far(self, scope: Scope) -> Answer:
-        """Return the best there is of a run that did not come to its end.
-
-        That is the answer as far as it was written, else the one output that the result would be, or the values of it
-        that are there, else what the last finished steps found.
-        """
-        outputs, wanted = scope.outputs, self.plan.compiled.result
-        if isinstance(wanted, Structure):
-            values = settled(wanted.so_far(scope.variables))
-            return values if any(present(value) for value in values.values()) else ""
-        answer_step = self.plan.answer_step
-        for result in reversed(self.results):
-            if result.id == answer_step and result.output:
-                return str(result.output)
-        reference = wanted.sole_reference
-        if reference is not None and reference.root == "steps":
-            value: Any = outputs
-            for part in reference.path:
-                value = value.get(part) if isinstance(value, Mapping) else None
-            if value:
-                return present(value)
-        graph = self.plan.compiled.graph
-        finished = {name: output for name, output in outputs.items() if output and name in graph.steps}
-        frontier = [name for name in finished if not any(after in finished for after in graph.dependents[name])]
-        if len(frontier) == 1:
-            return present(finished[frontier[0]])
-        return "\n\n".join(f"## {name}\n\n{present(finished[name])}" for name in frontier)
-
     def why_empty(self) -> str | None:
         """Return which steps were skipped, as the reason of an empty result."""
         skipped = [result.id for result in self.results if result.status == "skipped"]
         return f"skipped: {', '.join(skipped)}" if skipped else None
+
+
+def _is_at(path: str, cut: str) -> bool:
+    """Return whether a path is that of a step, or of something inside it; a scope's prefix ends with a dot."""
+    return path.startswith(cut) and (not cut or cut[-1] == "." or path[len(cut) : len(cut) + 1] in {"", "[", "."})
 
 
 def _total(results: list[StepResult]) -> Usage:

@@ -55,7 +55,11 @@ def _usage(usage: Usage) -> dict[str, int]:
 def _error(error: Exception | None) -> dict[str, Any] | None:
     if error is None:
         return None
-    return {"type": type(error).__name__, "message": getattr(error, "message", str(error))}
+    return {
+        "type": type(error).__name__,
+        "message": getattr(error, "message", str(error)),
+        "step": getattr(error, "step", None),
+    }
 
 
 def _timestamp(seconds: float | None) -> str | None:

@@ -236,4 +236,4 @@ async def test_a_default_that_a_step_wrote_has_to_fit():
     result = await run_with(None, steps=steps)()
 
     assert isinstance(result.error, OutputInvalid)
-    assert str(result.error).startswith("the default of end is not an answer: ")
+    assert str(result.error).startswith("end: the default of end is not an answer: ")

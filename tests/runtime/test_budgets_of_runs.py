@@ -25,11 +25,12 @@ async def test_tokens_run_out_in_the_middle_of_the_answer():
     assert run.result_of("end").status == "cancelled"
 
 
-async def test_calls_run_out():
+async def test_calls_run_out_before_anything_of_the_result_is_there():
     run = Run(STEPS, head="budget: {calls: 1}")
     result = await run()
-    assert (result.status, result.stop_reason) == ("stopped", "budget: calls")
-    assert "one" in result.answer
+    assert (result.status, result.stop_reason, result.answer) == ("failed", "budget: calls", "")
+    assert isinstance(result.error, BudgetExceeded)
+    assert run.result_of("first").output == "one"
     assert len(run.backend.requests) == 1
 
 
@@ -53,4 +54,4 @@ async def test_a_run_that_has_nothing_when_its_budget_ends_has_failed():
 async def test_on_error_skip_does_not_hide_a_used_up_budget():
     steps = STEPS.replace("prompt: one}", "prompt: one, on_error: skip}")
     run = Run(steps, head="budget: {calls: 1}")
-    assert (await run()).status == "stopped"
+    assert (await run()).stop_reason == "budget: calls"

@@ -271,7 +271,7 @@ async def test_the_cache_of_the_person_is_left_alone(tmp_path: Path):
 
 
 async def test_a_run_that_its_budget_ends_has_the_best_there_was(tmp_path: Path):
-    case = "replies: {a: x}\nexpect: {result: x, that: \"run.stop_reason == 'budget: calls'\"}"
-    steps = "  a: {agent: writer, prompt: x}\n  end: {agent: writer, prompt: '{{ steps.a }}'}\nbudget: {calls: 1}\n"
+    case = "replies: {end: x}\nexpect: {result: x, that: \"run.stop_reason == 'budget: calls' and steps.end == 'x'\"}"
+    steps = "  end: {agent: writer, prompt: x, repeat: {self: true, max: 3}}\nbudget: {calls: 1}\n"
 
     assert (await ran(tmp_path, steps, case)).mismatches == ()

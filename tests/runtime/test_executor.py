@@ -189,9 +189,10 @@ async def test_a_failed_step_ends_the_run_and_what_is_finished_is_kept():
     assert result.status == "failed"
     assert isinstance(result.error, StreamFailed)
     assert run.statuses() == {"good": "succeeded", "bad": "failed", "beside": "cancelled"}
-    assert "fine" in result.answer
+    assert run.result_of("beside").stop_reason == "bad failed"
+    assert (run.result_of("good").output, result.answer) == ("fine", "")
     assert run.backend.active == 0
-    with pytest.raises(StreamFailed):
+    with pytest.raises(StreamFailed, match=r"^bad: the server failed"):
         result.raise_for_status()
 
 
@@ -349,7 +350,7 @@ async def test_a_cancelled_run_keeps_the_part_of_the_answer_that_was_written():
     assert run.statuses() == {"first": "succeeded", "end": "cancelled"}
 
 
-async def test_a_run_cancelled_before_its_answer_shows_what_was_found():
+async def test_a_run_cancelled_before_its_answer_has_none_and_keeps_what_was_found_in_its_steps():
     run = Run(CHAIN, {"first": "findings", "end": Failure("stall")})
     task = asyncio.create_task(run())
     while len(run.backend.requests) < 2:
@@ -358,7 +359,8 @@ async def test_a_run_cancelled_before_its_answer_shows_what_was_found():
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert run.finished.answer == "findings"
+    assert run.finished.answer == ""
+    assert run.result_of("first").output == "findings"
 
 
 async def test_cancelling_inside_a_map_and_a_loop_reports_both_as_cancelled():

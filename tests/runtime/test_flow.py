@@ -75,9 +75,37 @@ def test_a_race_survives_failures_until_nobody_is_left():
     flow.begin()
     assert flow.end("a", "failed").fatal is None
     moves = flow.end("b", "failed")
-    assert moves.fatal is None
-    assert moves.skipped == [("c", NO_NEED_SUCCEEDED)]
-    assert moves.start == ["d"]
+    assert (moves.lost, moves.fatal, moves.skipped) == (["c"], "c", [])
+
+
+@pytest.mark.parametrize(
+    ("ends", "on_error", "lost"),
+    [
+        (("failed", "failed"), "fail", True),
+        (("failed", "skipped"), "fail", True),
+        (("skipped", "failed"), "fail", True),
+        (("skipped", "skipped"), "fail", False),
+        (("failed", "failed"), "skip", False),
+    ],
+)
+def test_a_race_without_a_winner_has_failed_unless_all_were_skipped_or_it_may_be(ends, on_error, lost):
+    flow = flow_of(step("a"), step("b"), step("c", "a", "b", join="any", on_error=on_error), step("d", "c"))
+    flow.begin()
+    assert flow.end("a", ends[0]).fatal is None
+    moves = flow.end("b", ends[1])
+    assert moves.lost == (["c"] if lost else [])
+    assert moves.skipped == ([] if lost else [("c", NO_NEED_SUCCEEDED)])
+    assert moves.fatal == ("c" if lost else None)
+
+
+def test_a_race_without_a_winner_takes_its_fallback():
+    steps = [step("a"), step("b"), step("c", "a", "b", join="first", fallback="f"), step("f", on_demand=True)]
+    flow = flow_of(*steps, step("d", "c"))
+    flow.begin()
+    flow.end("a", "failed")
+    moves = flow.end("b", "failed")
+    assert (moves.lost, moves.fatal, moves.start) == (["c"], None, ["f"])
+    assert flow.end("f", "succeeded").adopted == [("c", "f")]
 
 
 def test_a_failed_step_takes_the_output_of_its_fallback_which_runs_only_then():

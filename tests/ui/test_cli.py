@@ -110,7 +110,7 @@ def test_a_signal_ends_the_run_and_keeps_what_was_produced(number: signal.Signal
         wait_until(lambda: server.open_connections == 0, "the connection to be closed")
 
     assert process.returncode == code
-    assert "First finding." in out
+    assert (out, "output of find:\nFirst finding.\n" in err) == ("", True)
     assert "interrupted after" in err.splitlines()[-1]
     assert "finished: find; cut off: write" in err.splitlines()[-1]
     assert "Traceback" not in err

@@ -63,6 +63,18 @@ steps:
   end: {agent: editor, prompt: "Say {{ steps.which }}"}
 result: "{{ steps.end }}"
 """
+RACE_TOOLS = """\
+import asyncio
+from synaptic import tool
+
+@tool
+def fails() -> str:
+    raise ValueError("no scales")
+
+@tool
+async def hangs() -> str:
+    await asyncio.Event().wait()
+"""
 SPENT = """\
 version: 1
 name: spent
@@ -70,10 +82,11 @@ inputs:
   query: {type: string, required: true}
 budget: {calls: CALLS}
 steps:
-  first: {agent: editor, prompt: "one {{ inputs.query }}"}
-  second: {agent: editor, prompt: "two {{ steps.first }}"}
-  third: {agent: editor, prompt: "three {{ steps.second }}"}
-result: "{{ steps.third }}"
+  tell:
+    agent: editor
+    prompt: "{% if previous %}two {{ previous }}{% else %}one {{ inputs.query }}{% endif %}"
+    repeat: {self: true, max: 9}
+result: "{{ steps.tell }}"
 """
 
 
@@ -362,6 +375,64 @@ def test_the_prompt_keeps_what_a_budget_left(folder: Path):
     assert done.code == 0
     assert done.out.startswith("two one hello\n")
     assert "two one hello (stopped by its budget)" in done.out
+
+
+# --- what failed, what lost
+
+
+def write(folder: Path, name: str, steps: str, result: str) -> None:
+    head = f"version: 1\nname: {name}\ninputs: {{query: {{required: true}}}}\nsteps:\n"
+    (folder / f"{name}.yaml").write_text(f'{head}{steps}result: "{result}"\n')
+    (folder / "race_tools.py").write_text(RACE_TOOLS)
+
+
+@pytest.mark.parametrize("quiet", [("-q",), ()])
+def test_a_failed_run_names_the_step_and_leaves_standard_output_to_the_answer(folder: Path, quiet: tuple[str, ...]):
+    steps = """\
+  find: {agent: editor, prompt: "found {{ inputs.query }}"}
+  weigh: {tool: fails, needs: [find]}
+  end: {agent: editor, prompt: "{{ steps.weigh }}"}
+"""
+    write(folder, "fails", steps, "{{ steps.end }}")
+    flags = (*quiet, "--tools", "race_tools.py", "-p", "fails.yaml", "tea")
+
+    done = ask(folder, *flags)
+    error = json.loads(ask(folder, "--json", *flags).out)["error"]
+
+    assert (done.code, done.out) == (1, "")
+    assert "error: weigh: the tool 'fails' raised ValueError: no scales" in " ".join(done.err.split())
+    assert error["step"] == "weigh"
+    assert ("output of find:\nfound tea\n" in done.err) == (not quiet)
+
+
+def test_a_loser_of_a_race_says_that_it_lost(folder: Path):
+    steps = """\
+  slow: {tool: hangs}
+  quick: {agent: editor, prompt: "{{ inputs.query }}"}
+  end: {agent: editor, join: first, prompt: "{{ steps.slow }}{{ steps.quick }}"}
+"""
+    write(folder, "race", steps, "{{ steps.end }}")
+
+    done = ask(folder, "--tools", "race_tools.py", "-p", "race.yaml", "tea")
+
+    assert (done.code, done.out) == (0, "tea\n")
+    (row,) = [line for line in done.err.splitlines() if line.startswith("slow: ") and "started" not in line]
+    assert row.startswith("slow: cut off") and row.endswith("lost the race")
+    assert "interrupted" not in done.err
+
+
+def test_a_race_of_which_every_racer_fails_is_no_answer(folder: Path):
+    steps = """\
+  one: {tool: fails}
+  two: {tool: fails}
+  end: {agent: editor, join: first, prompt: "{{ steps.one }}{{ steps.two }}"}
+"""
+    write(folder, "race", steps, "The answer: {{ steps.end }}")
+
+    done = ask(folder, "-q", "--json", "--tools", "race_tools.py", "-p", "race.yaml", "tea")
+    data = json.loads(done.out)
+
+    assert (done.code, data["status"], data["answer"], data["error"]["step"]) == (1, "failed", "", "end")
 
 
 def test_a_run_names_every_mistake_of_its_pipeline(folder: Path):

@@ -220,6 +220,18 @@ def test_steps_that_still_ran_when_the_run_ended_are_shown_as_interrupted():
     assert "interrupted after 3.0 s; finished: nothing" in screen
 
 
+def test_what_the_run_itself_cancelled_says_why_and_is_not_called_interrupted():
+    steps = [finished("plan", "cancelled", stop_reason="lost the race"), finished("write")]
+    events = [BEGIN, started("plan"), *steps, run_finished(steps=steps)]
+
+    screen = on_terminal(events).screen()
+    _, lines = in_pipes(events)
+
+    assert screen[0].startswith("✗ plan")
+    assert screen[0].endswith("cut off, lost the race")
+    assert any(line.startswith("plan: cut off") and line.endswith("lost the race") for line in lines)
+
+
 def test_a_failed_run_is_summed_up_without_its_error():
     _, lines = in_pipes([BEGIN, run_finished("", "failed", usage=Usage())])
 

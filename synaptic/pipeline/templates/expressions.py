@@ -72,6 +72,19 @@ class Template:
                 return text.strip()
         return "".join(self._pieces(variables, where)).strip()
 
+    def so_far(self, variables: Mapping[str, Any]) -> str:
+        """Return the text as far as it can be said while steps have no output yet, "" where it cannot.
+
+        Of text and plain references, what is not there is nothing; conditions and loops need all that they speak of.
+        """
+        if self._simple is not None:
+            named = {each.path[0]: SKIPPED for each in self.references if each.root == "steps" and each.path}
+            variables = {**variables, "steps": {**named, **variables["steps"]}}
+        try:
+            return self.render(variables, where="result")
+        except PipelineError:
+            return ""
+
     def render_message(self, variables: Mapping[str, Any], *, where: str) -> tuple[str, tuple[tuple[int, int], ...]]:
         """Return what ``render`` returns, and the spans (start, end) of it that are data filled in.
 

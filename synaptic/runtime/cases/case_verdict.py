@@ -46,7 +46,7 @@ def mismatches(expect: ExpectSpec, result: RunResult, variables: Mapping[str, An
 
     """
     failed = result.status == "failed"
-    error = _error(result)
+    error = "" if result.error is None else getattr(result.error, "headline", str(result.error))
     if failed and expect.fails is None:
         yield Mismatch("run", "an answer", f"it failed: {error}")
         return
@@ -61,13 +61,6 @@ def mismatches(expect: ExpectSpec, result: RunResult, variables: Mapping[str, An
             yield Mismatch("contains", text, result.answer)
     for condition in expect.that:
         yield from _untrue(condition, variables)
-
-
-def _error(result: RunResult) -> str:
-    """Return what ended the run, behind the step that it ended in."""
-    message = "" if result.error is None else getattr(result.error, "message", None) or str(result.error)
-    step = next((step.id for step in result.steps if step.status == "failed" and step.error == message), None)
-    return message if step is None else f"{step}: {message}"
 
 
 def _plain(value: Any) -> Any:

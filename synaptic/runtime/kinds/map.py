@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import BudgetExceeded, PipelineError
 from synaptic.pipeline import SKIPPED
-from synaptic.runtime.failure import StepFailed, unwrapped
+from synaptic.runtime.failure import StepFailed, unwrapped, why_cut
+from synaptic.runtime.so_far import kept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,10 +49,11 @@ async def run_map(runner: StepRunner, step: CompiledStep, context: StepContext) 
         ledger.ended(path, "map", "failed", agent=step.agent_name, started=started, error=exc)
         raise StepFailed(path, exc) from exc
     except StepFailed as exc:
-        ledger.ended(path, "map", "failed", instances.kept(), agent=step.agent_name, started=started, error=exc.cause)
+        ledger.ended(path, "map", "failed", instances.made(), agent=step.agent_name, started=started, error=exc.cause)
         raise
     except (asyncio.CancelledError, BudgetExceeded):
-        ledger.ended(path, "map", "cancelled", instances.kept(), agent=step.agent_name, started=started)
+        cut, made = why_cut(ledger, context), instances.made()
+        ledger.ended(path, "map", "cancelled", made, agent=step.agent_name, started=started, stop_reason=cut)
         raise
     reason = instances.what_was_left_out()
     ledger.ended(path, "map", "succeeded", outputs, agent=step.agent_name, started=started, stop_reason=reason)
@@ -129,6 +131,7 @@ class _Instances:
                 output = await self._runner.work(self._step, instance)
             except StepFailed as exc:
                 if self._step.on_error != "skip":
+                    self._runner.ledger.cuts(self._context.path, f"{exc.path} failed")
                     raise
                 self._failures[index] = exc
             else:
@@ -159,9 +162,12 @@ class _Instances:
         left_out = len(self._unwanted)
         return f"{left_out} of {len(self._items)} left out by 'when'" if left_out else None
 
-    def kept(self) -> list[Any]:
-        """Return the outputs there are, in the order of the items."""
-        return [self._outputs[index] for index in sorted(self._outputs)]
+    def made(self) -> list[Any]:
+        """Return the outputs there are of a map that is cut, in the order of the items: of loops their best round."""
+        ledger, path = self._runner.ledger, self._context.path
+        cut = {index: kept(ledger, f"{path}[{index}]") for index in range(len(self._items))}
+        found = {index: output for index, output in cut.items() if output is not None} | self._outputs
+        return [found[index] for index in sorted(found)]
 
     def outputs(self) -> list[Any]:
         """Return the outputs of a map that came to its end.
@@ -172,4 +178,4 @@ class _Instances:
         """
         if self._failures and len(self._failures) + len(self._unwanted) == len(self._items):
             raise self._failures[min(self._failures)]
-        return self.kept()
+        return [self._outputs[index] for index in sorted(self._outputs)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from synaptic.errors import BudgetExceeded, PipelineError, StepTimeout, SynapticError
 from synaptic.pipeline import SKIPPED, Expression
 from synaptic.pipeline.kinds.repeat import CompiledRepeat
-from synaptic.runtime.failure import StepFailed, within
+from synaptic.runtime.failure import StepFailed, why_cut, within
 from synaptic.runtime.scope import StepContext
 
 if TYPE_CHECKING:
@@ -29,25 +29,24 @@ async def run(runner: StepRunner, step: CompiledStep, context: StepContext) -> A
     assert isinstance(repeat, CompiledRepeat), "the compiler gives a loop its body"
     ledger, path, scope = runner.ledger, context.path, context.scope
     rounds = _Rounds(repeat, step.id)
-    started = None
+    started, where = None, path
     error: SynapticError | None = None
     try:
         bound = _bound(repeat, path, scope)
         started = ledger.started(path, "repeat", step.agent_name, width=bound)
-        async with within(step.timeout, path):
+        async with within(step.timeout, path, ledger):
             reason = await _run_rounds(runner, step, context, rounds, bound)
     except (asyncio.CancelledError, BudgetExceeded):
-        if rounds.kept is not None:
-            scope.outputs[step.id] = rounds.output("cancelled")
-        ledger.ended(path, "repeat", "cancelled", rounds.kept, started=started)
+        cut = why_cut(ledger, context)
+        ledger.ended(path, "repeat", "cancelled", rounds.output(cut or "cancelled"), started=started, stop_reason=cut)
         raise
     except StepFailed as exc:
-        reason, error = "error", exc.cause
+        reason, error, where = "error", exc.cause, exc.path
     except (PipelineError, StepTimeout) as exc:
         reason, error = ("timeout" if isinstance(exc, StepTimeout) else "error"), exc
     if error is not None and rounds.kept is None:
         ledger.ended(path, "repeat", "failed", started=started, error=error)
-        raise StepFailed(path, error)
+        raise StepFailed(where, error)
     output = await _approved(runner, step, path, rounds.output(reason), started)
     ledger.ended(path, "repeat", "succeeded", output, started=started, stop_reason=reason)
     return output
@@ -145,5 +144,9 @@ class _Rounds:
         return score
 
     def output(self, reason: str) -> Any:
-        """Return the loop's output."""
-        return self.kept if self.repeat.itself else {**self.kept, "rounds": self.count, "stop_reason": reason}
+        """Return the loop's output; ``None`` where no round came to its end."""
+        return (
+            self.kept
+            if self.repeat.itself or self.kept is None
+            else {**self.kept, "rounds": self.count, "stop_reason": reason}
+        )

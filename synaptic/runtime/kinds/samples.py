@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import BudgetExceeded, SynapticError
 from synaptic.pipeline import present
-from synaptic.runtime.failure import StepFailed, unwrapped
+from synaptic.runtime.failure import StepFailed, unwrapped, why_cut
 
 if TYPE_CHECKING:
     from synaptic.pipeline import CompiledCall, CompiledSamples, CompiledStep
@@ -62,7 +62,8 @@ async def run_samples(caller: Caller, step: CompiledStep, context: StepContext) 
         ledger.ended(path, "samples", "failed", agent=call.agent.name, started=started, error=exc.cause)
         raise
     except (asyncio.CancelledError, BudgetExceeded):
-        ledger.ended(path, "samples", "cancelled", agent=call.agent.name, started=started)
+        cut = why_cut(ledger, context)
+        ledger.ended(path, "samples", "cancelled", agent=call.agent.name, started=started, stop_reason=cut)
         raise
     except SynapticError as exc:
         ledger.ended(path, "samples", "failed", agent=call.agent.name, started=started, error=exc)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from synaptic.pipeline import Structure, bind_values
+from synaptic.pipeline import bind_values
 from synaptic.pipeline.kinds.use import CompiledUse
 from synaptic.runtime.caller import values_of
 from synaptic.runtime.kinds.whole_step import run_whole
 from synaptic.runtime.scope import bounds_of
+from synaptic.runtime.so_far import result_of, result_so_far
 
 if TYPE_CHECKING:
-    from synaptic.pipeline import CompiledPipeline, CompiledStep
+    from synaptic.pipeline import CompiledStep
     from synaptic.runtime.runner import StepRunner
     from synaptic.runtime.scope import Scope, StepContext
 
@@ -20,33 +21,37 @@ async def run(runner: StepRunner, step: CompiledStep, context: StepContext) -> A
     """Return the pipeline's result; raises as :func:`run_whole` does."""
     use = step.work
     assert isinstance(use, CompiledUse), "the compiler gives a step with another pipeline that pipeline"
-    return await run_whole(runner, step, context, lambda: _result_of(runner, use, context))
+    used = _Used(runner, use, context)
+    return await run_whole(runner, step, context, used.run, so_far=used.so_far)
 
 
-async def _result_of(runner: StepRunner, use: CompiledUse, context: StepContext) -> Any:
-    if runner.instead is None:
-        return await _run(runner, use, context)
-    return await runner.instead(context.path, lambda: _run(runner, use, context))
+class _Used:
+    """One run of a used pipeline."""
 
+    def __init__(self, runner: StepRunner, use: CompiledUse, context: StepContext) -> None:
+        self._runner = runner
+        self._use = use
+        self._context = context
+        self._scope: Scope | None = None
 
-async def _run(runner: StepRunner, use: CompiledUse, context: StepContext) -> Any:
-    compiled = use.pipeline
-    inputs = bind_values(compiled.pipeline, values_of(use.inputs, context))
-    bounds = bounds_of(compiled, context.scope.bounds)
-    run = runner.run_variables(compiled.pipeline.name)
-    inner = runner.scope(f"{context.path}.", inputs, run, bounds, max(0, context.rank - compiled.graph.length))
-    await runner.bounded_graph(compiled, inner)
-    return _result(compiled, inner, context.path)
+    async def run(self) -> Any:
+        """Return the result, or what a test says in its place."""
+        if self._runner.instead is None:
+            return await self._run()
+        return await self._runner.instead(self._context.path, self._run)
 
+    async def _run(self) -> Any:
+        runner, context, compiled = self._runner, self._context, self._use.pipeline
+        inputs = bind_values(compiled.pipeline, values_of(self._use.inputs, context))
+        bounds = bounds_of(compiled, context.scope.bounds)
+        run = runner.run_variables(compiled.pipeline.name)
+        after = max(0, context.rank - compiled.graph.length)
+        scope = self._scope = runner.scope(f"{context.path}.", inputs, run, bounds, after)
+        await runner.bounded_graph(compiled, scope)
+        return result_of(compiled, scope.variables, where=f"{context.path}.result")
 
-def _result(compiled: CompiledPipeline, scope: Scope, path: str) -> Any:
-    """Return the pipeline's result: the value itself where it is one reference or a mapping, else its text."""
-    if isinstance(compiled.result, Structure):
-        return compiled.result.evaluate(scope.variables, where=f"{path}.result")
-    reference = compiled.result.sole_reference
-    if reference is None:
-        return compiled.result.render(scope.variables, where=f"{path}.result")
-    value: Any = scope.variables[reference.root]
-    for part in reference.path:
-        value = value[part]
-    return value
+    def so_far(self) -> Any:
+        """Return the result as it is now, ``None`` where it is not whole."""
+        if self._scope is None:
+            return None
+        return result_so_far(self._use.pipeline, self._scope, where=f"{self._context.path}.result")

@@ -9,6 +9,7 @@ from synaptic.messages import Continued, Delta, Finished, Restarted, Shortened, 
 from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncGenerator, AsyncIterator
 
     from synaptic.backends import Backend
@@ -50,6 +51,8 @@ class BudgetMeter:
         most_tokens: How many there are; ``None`` is unbounded.
         most_calls: The same of calls.
         seconds: The same of time.
+        clock: Measures it.
+        reached: The bound that was reached, of tokens and calls.
         root: The meter of the outermost pipeline: one for each run.
         is_limited: Whether there is a bound on tokens or calls, here or further out.
 
@@ -61,6 +64,8 @@ class BudgetMeter:
         self.most_tokens = None if budget is None else budget.tokens
         self.most_calls = None if budget is None else budget.calls
         self.seconds = None if budget is None else budget.seconds
+        self.clock: asyncio.Timeout | None = None
+        self.reached: str | None = None
         self._chain: tuple[BudgetMeter, ...] = (self,) if parent is None else (self, *parent.chain)
         self.root = self._chain[-1]
         self.is_limited = any(meter.most_tokens is not None or meter.most_calls is not None for meter in self._chain)
@@ -69,6 +74,15 @@ class BudgetMeter:
     def chain(self) -> tuple[BudgetMeter, ...]:
         """This meter and those around it, from the inside out."""
         return self._chain
+
+    @property
+    def spent(self) -> str | None:
+        """Which bound was reached, here or further out, as ``budget: calls``; ``None`` where none was."""
+        for meter in self._chain:
+            late = meter.clock is not None and meter.clock.expired()
+            if meter.reached is not None or late:
+                return f"budget: {meter.reached or 'seconds'}"
+        return None
 
     def begin_call(self) -> None:
         """Count a request that is about to be sent.
@@ -107,7 +121,8 @@ class BudgetMeter:
         return self.used_up("seconds", f"{self.seconds:g}")
 
     def used_up(self, what: str, limit: int | str) -> BudgetExceeded:
-        """Return the error that says so."""
+        """Return the error that says so; from now on it is so."""
+        self.reached = what
         return BudgetExceeded(f"the budget of {limit} {what} is used up", what=what, meter=self)
 
 

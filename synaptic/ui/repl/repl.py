@@ -239,7 +239,7 @@ class Repl:
             pipeline=result.pipeline,
             run_id=result.run_id,
             at=asked_at,
-            error=None if result.error is None else getattr(result.error, "message", str(result.error)),
+            error=None if result.error is None else getattr(result.error, "headline", str(result.error)),
         )
         self.conversation.add(turn)
         if isinstance(result.error, SynapticError):

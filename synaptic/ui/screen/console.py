@@ -28,7 +28,7 @@ def stderr_console(err: TextIO | None = None) -> Console:
 def show_error(console: Console, error: SynapticError) -> None:
     """Print an error: what is wrong, one line each, and what to do about it."""
     texts = [str(problem) for problem in error.problems] if isinstance(error, UsageError) else []
-    for text in texts or [error.message]:
+    for text in texts or [error.headline]:
         _labelled(console, "error", text, "bold red")
     if error.hint:
         _labelled(console, "hint", error.hint, "dim")

@@ -44,6 +44,7 @@ _STYLES: Final = {
     "succeeded": "green",
     "failed": "red",
     "cancelled": "yellow",
+    "cut off": "yellow",
     "asking": "yellow",
 }
 _WORDS: Final = {

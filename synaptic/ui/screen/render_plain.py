@@ -132,7 +132,10 @@ class PlainStatus(QuietStatus):
         self.say(finished_line(result, self.view.get(result.id), verbose=self.verbose, node=node), style)
 
     def ended(self, result: RunResult) -> None:
-        """Print how the run ended."""
+        """Print how the run ended; without an answer also what it found, which is none and belongs on no stdout."""
+        for path, text in self.view.findings(result):
+            self.say(f"output of {path}:", "dim")
+            self.say(text)
         style = {"succeeded": "dim", "cancelled": "yellow", "stopped": "yellow"}.get(result.status, "red")
         self.say(summary(result), style)
 
@@ -206,7 +209,7 @@ def finished_line(result: StepResult, step: StepView, *, verbose: bool, node: st
     now = time.time()
     rate, elapsed, tokens = step.rate(now), step.elapsed(now), step.total_tokens
     parts = [
-        _STATE_WORDS.get(result.status, result.status),
+        _STATE_WORDS.get(step.state, step.state),
         plural(tokens, "token") if tokens else "",
         f"{rate:.0f} tok/s" if rate else "",
         seconds(elapsed) if elapsed is not None else "",
@@ -267,7 +270,7 @@ def _used_up(result: RunResult) -> str:
 def interruption(result: RunResult) -> str:
     """Return the line that ends an interrupted run: what was finished, what was not."""
     done = [step.id for step in result.steps if step.status == "succeeded"]
-    cut = [step.id for step in result.steps if step.status == "cancelled"]
+    cut = [step.id for step in result.steps if step.status == "cancelled" and not step.stop_reason]
     parts = [
         f"interrupted after {seconds(result.ended_at - result.started_at)}",
         f"finished: {', '.join(done) or 'nothing'}",

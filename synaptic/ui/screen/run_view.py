@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
+from synaptic.pipeline import present
 from synaptic.runtime import (
     ApprovalAsked,
     ApprovalGiven,
@@ -24,13 +25,16 @@ from synaptic.runtime import (
 from synaptic.text import one_line, plural
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from synaptic.messages import Route
     from synaptic.pipeline import LongInput, PlannedStep
-    from synaptic.runtime import Event, StepResult
+    from synaptic.runtime import Event, RunResult, StepResult
 
 StepState = Literal[
-    "waiting", "running", "answering", "asking", "succeeded", "failed", "skipped", "cancelled", "not reached"
+    "waiting", "running", "answering", "asking", "succeeded", "failed", "skipped", "cancelled", "cut off", "not reached"
 ]
+"""``cut off`` is what the run itself cancelled, for a reason that it says; ``cancelled``, what was from outside."""
 
 ACTIVE: Final = frozenset({"running", "answering", "asking"})
 CALLING: Final = frozenset({"agent", "choose"})
@@ -118,6 +122,7 @@ class RunView:
         self.answer_step: str | None = None
         self.pipeline = ""
         self.route: Route | None = None
+        self._after: Mapping[str, Sequence[str]] = {}
         self._all: dict[str, StepView] = {}
         self._planned: dict[str, PlannedStep] = {}
 
@@ -159,6 +164,15 @@ class RunView:
             siblings[path] = step
         return step
 
+    def findings(self, result: RunResult) -> list[tuple[str, str]]:
+        """Return, of a run without an answer, what the last steps have that got anywhere: their paths and texts."""
+        if result.status == "succeeded" or result.text:
+            return []
+        ended = {step.id: step for step in result.steps if step.status in {"succeeded", "cancelled"}}
+        texts = {path: present(ended[path].output) for path in self._after if path in ended}
+        found = {path: text for path, text in texts.items() if text}
+        return [(path, text) for path, text in found.items() if not any(later in found for later in self._after[path])]
+
     def _above(self, path: str) -> str | None:
         """Return the path of the row below which a new one belongs: the nearest that is there, else its parent."""
         above = path
@@ -171,6 +185,7 @@ class RunView:
     def _begin(self, event: RunStarted) -> None:
         plan = event.plan
         self.pipeline, self.route, self.answer_step = plan.pipeline.name, plan.route, plan.answer_step
+        self._after = plan.compiled.graph.dependents
         rows = plan.rows()
         self._planned = {row.path: row for row in rows}
         for row in rows:
@@ -211,6 +226,8 @@ class RunView:
     def _finish(self, result: StepResult) -> None:
         step = self.get(result.id)
         step.kind, step.what, step.state = result.kind, result.agent or step.what, result.status
+        if result.status == "cancelled" and result.stop_reason:
+            step.state = "cut off"
         step.started, step.ended = result.started_at or step.started, result.ended_at
         ending = one_line(result.error or "") or _remark(result)
         step.note = ", ".join([*step.remarks, *([ending] if ending else [])])
@@ -285,7 +302,7 @@ def _remark(result: StepResult) -> str:
     words = [f"chose {result.output}"] if result.kind == "choose" and result.status == "succeeded" else []
     words += [f"{result.attempts} attempts"] if result.attempts > 1 else []
     words += ["cached"] if result.cached else []
-    if result.status == "skipped" and result.stop_reason:
+    if result.status in {"skipped", "cancelled"} and result.stop_reason:
         words.append(_SKIP_REASONS.get(result.stop_reason, result.stop_reason))
     if result.kind in {"map", "pipeline"} and result.status == "succeeded" and result.stop_reason:
         words.append(result.stop_reason)

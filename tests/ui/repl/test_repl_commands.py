@@ -479,8 +479,8 @@ async def test_history_shows_the_turns_and_one_in_full(talk: Talk) -> None:
 async def test_history_says_how_a_turn_ended() -> None:
     talk = make_talk([Failure("server_error")])
     await talk.say("Hello")
-    assert "(failed: the server failed (scripted))" in (await talk.say("/history"))[0]
-    assert "(failed: the server failed (scripted))" in (await talk.say("/history 1"))[0]
+    assert "(failed: answer: the server failed (scripted))" in (await talk.say("/history"))[0]
+    assert "(failed: answer: the server failed (scripted))" in (await talk.say("/history 1"))[0]
 
 
 async def test_save_writes_markdown_and_json(talk: Talk) -> None:
