@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import yaml
 
+from synaptic.text.words import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_SCANNED: Final = 1 << 18
 """Characters of a text whose tokens are looked at: PyYAML's own scanner is slow."""
+_SHOWN: Final = 60
 
 _BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 _TAB_INDENT = re.compile(r" *\t")
@@ -262,8 +265,9 @@ def _bracket(refused: _Refused) -> Fault | None:
     if not refused.balanced:
         return _unclosed(refused)
     if refused.sign == ":" and scalar is not None:
-        word = scalar.value.split()[-1] if scalar.value.split() else scalar.value
-        message = f"':' stands inside the value {scalar.value!r}"
+        value = one_line(scalar.value, _SHOWN)
+        word = one_line((scalar.value.split() or [scalar.value])[-1], _SHOWN)
+        message = f"':' stands inside the value {value!r}"
         return refused.here(message, f"put the value in quotes, or a comma before {word!r}")
     return refused.here("a comma is missing before this", "write ', ' between the entries")
 

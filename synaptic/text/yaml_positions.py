@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import Problem
+from synaptic.text.words import one_line
 from synaptic.text.written import written_number
 from synaptic.text.yaml_anchors import AnchorFault, Anchors
 from synaptic.text.yaml_places import Span, offset_of, place_of, position
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 40
+_SHOWN = 60
 
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _NULLS = {"", "~", "null", "Null", "NULL"}
@@ -346,7 +348,8 @@ class _Reader:
             self.problems.append(Problem(f"{key!r} has no value", self._source, *place, f"write '{key}: …'"))
             return
         if here.continued is None:
-            message = f"the comma ends the value {self._text[span.start : span.end]!r}, and {key!r} is no key"
+            ended = one_line(self._text[span.start : span.end], _SHOWN)
+            message = f"the comma ends the value {ended!r}, and {one_line(key, _SHOWN)!r} is no key"
             where = self.values[(*here.path, before)]
             self.problems.append(Problem(message, self._source, *where, "put the whole value in quotes"))
         here.continued = before

@@ -111,6 +111,17 @@ def test_the_names_of_the_rows_are_different():
     assert len({mistake.name for mistake in [*ALL, *DOUBTFUL, *FINE]}) == len([*ALL, *DOUBTFUL, *FINE])
 
 
+@pytest.mark.parametrize("case", ["expect: LONG", "replies: {c: LONG}", "replies: {LONG: x}", "expect: {that: LONG}"])
+def test_a_long_value_is_cut_where_a_message_shows_it(case: str, tmp_path: Path):
+    path = tmp_path / "p.yaml"
+    steps = "steps: {c: {agent: critic, prompt: x}}\nresult: r\n"
+    path.write_text(f"version: 1\nname: p\n{steps}tests: {{one: {{{case.replace('LONG', 'long ' * 900)}}}}}\n")
+
+    (problem,) = examine(path, CONTEXT)[1]
+
+    assert len(str(problem)) < len(str(path)) + 300
+
+
 def test_a_file_of_ten_megabytes_is_refused(tmp_path: Path):
     path = tmp_path / "big.yaml"
     path.write_bytes(b"version: 1\n" + b"# padding\n" * (1 << 20))

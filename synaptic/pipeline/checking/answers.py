@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from synaptic.errors import OutputInvalid
 from synaptic.pipeline.spec import FAILS, ReplyFailure, is_failure
 from synaptic.pipeline.templates import UNKNOWN, Record, Text
-from synaptic.text import did_you_mean
+from synaptic.text import did_you_mean, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from synaptic.pipeline.templates import StaticType
 
 FAILURES: Final = get_args(ReplyFailure)
+_SHOWN: Final = 60
 _MEANT: Final = {"yes": "true", "on": "true", "accepted": "true", "no": "false", "off": "false", "refused": "false"}
 
 Wrong = tuple[str, str | None]
@@ -71,16 +72,16 @@ def _wrong_failure(said: Any, answering: Answering) -> Wrong | None:
         return "of a person who approves cannot fail", "write false, which refuses"
     if answering.by not in {"model", "choice"}:
         is_text = isinstance(said, str) and said.strip()
-        return None if is_text else (f"has no error: {said!r}", f"write it as text: {{{FAILS}: no network}}")
+        return None if is_text else (f"has no error: {_described(said)}", f"write it as text: {{{FAILS}: no network}}")
     if said in FAILURES:
         return None
-    return f"fails for an unknown reason: {said!r}", did_you_mean(str(said), FAILURES)
+    return f"fails for an unknown reason: {_described(said)}", did_you_mean(str(said), FAILURES)
 
 
 def _wrong_label(reply: Any, options: Sequence[str]) -> Wrong | None:
     if isinstance(reply, str) and reply in options:
         return None
-    return f"is none of the options: {reply!r}", did_you_mean(str(reply), options)
+    return f"is none of the options: {_described(reply)}", did_you_mean(str(reply), options)
 
 
 def _wrong_text(reply: Any) -> Wrong | None:
@@ -111,4 +112,6 @@ def _wrong_result(reply: Any, kind: StaticType) -> Wrong | None:
 def _described(value: Any) -> str:
     if isinstance(value, Mapping):
         return "a mapping"
-    return "a list" if isinstance(value, list) else repr(value) if isinstance(value, str) else str(value).lower()
+    if isinstance(value, list):
+        return "a list"
+    return repr(one_line(value, _SHOWN)) if isinstance(value, str) else str(value).lower()

@@ -11,7 +11,7 @@ from synaptic.pipeline.compiler.declarations import check_written
 from synaptic.pipeline.documents import document_of
 from synaptic.pipeline.inputs import misnamed
 from synaptic.pipeline.templates import TEXT, UNKNOWN, Number, Record
-from synaptic.text import did_you_mean
+from synaptic.text import did_you_mean, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -128,7 +128,7 @@ def _answering(report: Report, key: str, answers: Mapping[str, Answering], path:
     if inside and not inside[0].endswith(".approve"):
         report.at_key(f"{key!r} is a loop, and has no reply of its own", path, f"write those of {', '.join(inside)}")
         return None
-    report.at_key(f"no step {key!r} is there to reply", path, did_you_mean(bare, plain))
+    report.at_key(f"no step {one_line(key)!r} is there to reply", path, did_you_mean(bare, plain))
     return None
 
 

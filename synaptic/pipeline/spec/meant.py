@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from synaptic.text import one_line
+
 if TYPE_CHECKING:
     from synaptic.text import KeyPath
 
+_SHOWN: Final = 60
 _YES: Final = frozenset({"true", "yes", "on", "y", "1"})
 _NO: Final = frozenset({"false", "no", "off", "n", "0"})
 _NUMBER: Final = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
@@ -68,7 +71,7 @@ def meant(wanted: str, value: Any, name: str, path: KeyPath) -> str | None:
     if wanted in {"int_type", "float_type"}:
         return _number(value)
     if wanted == "list_type":
-        return f"write [{value}]" if isinstance(value, (str, int, float)) else None
+        return f"write [{one_line(str(value), _SHOWN)}]" if isinstance(value, (str, int, float)) else None
     if wanted == "string_type":
         return _NOT_TEXT.get(name) if isinstance(value, (list, dict)) else None
     if wanted in {"model_type", "model_attributes_type", "dict_type"}:
@@ -109,7 +112,7 @@ def _mapping(value: Any, name: str, path: KeyPath) -> str | None:
         advice = _TEXT[place]
     else:
         return None
-    return advice.replace("{name}", name).replace("{value}", str(value))
+    return advice.replace("{name}", name).replace("{value}", one_line(str(value), _SHOWN))
 
 
 def _place(name: str, path: KeyPath) -> str:
