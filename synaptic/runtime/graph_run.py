@@ -91,7 +91,7 @@ class GraphRun:
         except (asyncio.CancelledError, BudgetExceeded):
             if flow.is_pruned(name):
                 return None
-            found = kept(self._runner.ledger, self._scope.prefix + name)
+            found = kept(self._runner.ledger, step, self._scope.prefix + name)
             if found is not None:
                 self._scope.outputs[name] = found
             raise

@@ -13,7 +13,7 @@ from synaptic.pipeline import Structure, present, settled
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from synaptic.pipeline import CompiledPipeline
+    from synaptic.pipeline import CompiledPipeline, CompiledStep
     from synaptic.runtime.events import Answer
     from synaptic.runtime.ledger import Ledger
     from synaptic.runtime.scope import Scope
@@ -40,14 +40,15 @@ def result_of(compiled: CompiledPipeline, variables: Mapping[str, Any], *, where
     return value
 
 
-def kept(ledger: Ledger, path: str) -> Any:
+def kept(ledger: Ledger, step: CompiledStep, path: str) -> Any:
     """Return what a step that was cut gives and that is whole: a loop its best round, a used pipeline its result.
 
-    ``None`` where there is none.
+    ``None`` where there is none, and where a person was to approve it.
     """
     result = ledger.last(path)
-    whole = result is not None and result.status == "cancelled" and result.kind in _WHOLE
-    return result.output if result is not None and whole else None
+    if result is None or result.status != "cancelled" or step.approve in {"output", "both"}:
+        return None
+    return result.output if result.kind in _WHOLE else None
 
 
 def answer_so_far(compiled: CompiledPipeline, scope: Scope, ledger: Ledger) -> Answer:

@@ -70,6 +70,21 @@ async def test_a_person_who_ends_a_loop_gets_the_best_round_as_well(wanted: str)
     assert (result.status, result.answer) == ("cancelled", RESULTS[wanted].replace("REASON", "cancelled"))
 
 
+@pytest.mark.parametrize("cut", ["in a round", "at the question"])
+async def test_what_a_person_was_to_approve_is_no_answer_before(cut: str):
+    async def never(_: object) -> None:
+        await asyncio.Event().wait()
+
+    steps = "  end: {agent: writer, prompt: x, approve: output, repeat: {self: true, max: 2}}\n"
+    script = {"end[2]": FOREVER} if cut == "in a round" else {}
+    run = Run(steps, script, head="budget: {seconds: 0.2}", approver=never)
+
+    result = await asyncio.wait_for(run(), 20)
+
+    assert (result.status, result.stop_reason, result.answer) == ("failed", "budget: seconds", "")
+    assert run.result_of("end").stop_reason == "budget: seconds"
+
+
 async def test_a_loop_beside_the_step_that_uses_up_the_budget_says_so_too():
     steps = LOOP + "  other: {agent: writer, prompt: x}\n"
     script = ROUNDS | THIRD | {"other": Reply(text="word " * 40, token_delay=0.005)}

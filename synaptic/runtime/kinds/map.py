@@ -165,7 +165,7 @@ class _Instances:
     def made(self) -> list[Any]:
         """Return the outputs there are of a map that is cut, in the order of the items: of loops their best round."""
         ledger, path = self._runner.ledger, self._context.path
-        cut = {index: kept(ledger, f"{path}[{index}]") for index in range(len(self._items))}
+        cut = {index: kept(ledger, self._step, f"{path}[{index}]") for index in range(len(self._items))}
         found = {index: output for index, output in cut.items() if output is not None} | self._outputs
         return [found[index] for index in sorted(found)]
 

@@ -47,26 +47,28 @@ async def run(runner: StepRunner, step: CompiledStep, context: StepContext) -> A
     if error is not None and rounds.kept is None:
         ledger.ended(path, "repeat", "failed", started=started, error=error)
         raise StepFailed(where, error)
-    output = await _approved(runner, step, path, rounds.output(reason), started)
+    output = await _approved(runner, step, context, rounds.output(reason), started)
     ledger.ended(path, "repeat", "succeeded", output, started=started, stop_reason=reason)
     return output
 
 
-async def _approved(runner: StepRunner, step: CompiledStep, path: str, output: Any, started: float | None) -> Any:
+async def _approved(
+    runner: StepRunner, step: CompiledStep, context: StepContext, output: Any, started: float | None
+) -> Any:
     """Return the output as the person wants it, where the step asks for that.
 
     Raises:
         StepFailed: If the person refused it, or what the person made of it does not fit.
 
     """
-    call = step.worker.call
+    call, ledger, path = step.worker.call, runner.ledger, context.path
     try:
         return await runner.caller.approved_output(step, path, output, None if call is None else call.shape)
     except asyncio.CancelledError:
-        runner.ledger.ended(path, "repeat", "cancelled", output, started=started)
+        ledger.ended(path, "repeat", "cancelled", output, started=started, stop_reason=why_cut(ledger, context))
         raise
     except SynapticError as exc:
-        runner.ledger.ended(path, "repeat", "failed", output, started=started, error=exc)
+        ledger.ended(path, "repeat", "failed", output, started=started, error=exc)
         raise StepFailed(path, exc) from exc
 
 
