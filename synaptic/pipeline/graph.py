@@ -170,6 +170,11 @@ class Work:
         """The path, below the step's own, of the text that its output is, once written; "" is the step itself."""
         return None
 
+    @property
+    def rounds(self) -> tuple[str, ...]:
+        """What ends its rounds and which of them is kept, a line each; () where it is no loop."""
+        return ()
+
     def times(self, inputs: Mapping[str, Any]) -> str:  # noqa: ARG002  (a loop's bound depends on them)
         """Return how often it is done, as ``≤ 3``; "" where that is once."""
         return ""

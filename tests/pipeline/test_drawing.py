@@ -1,5 +1,6 @@
 """Drawings: one diagram in four languages, each of which a reader of that language can read."""
 
+import html
 import re
 import xml.etree.ElementTree as ET
 from itertools import combinations, pairwise
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synaptic.pipeline.drawing import FORMATS, RESULT, Chart, Diagram, Edge, Node, diagram, draw, layered
-from synaptic.pipeline.drawing.layout import Box, Layout, lay_out, spread
+from synaptic.pipeline.drawing.labels import LABEL_HEIGHT, label_width
+from synaptic.pipeline.drawing.layout import ArrowRoute, Box, Layout, lay_out, spread
 from synaptic.pipeline.drawing.markup import dot, mermaid
 from synaptic.pipeline.drawing.svg import svg
 from synaptic.pipeline.drawing.text import text
@@ -56,8 +58,8 @@ def test_boxes_say_what_they_do_and_how_often():
 
     assert lines["plan"] == ("planner",)
     assert lines["research"] == ("researcher ×N", "left out on error")
-    assert lines["refine"] == ("loop ≤ 4", "when inputs.rounds > 0")
-    assert lines["again"] == ("editor ≤ 2",)
+    assert lines["refine"] == ("loop ≤ 4", "keep last", "when inputs.rounds > 0")
+    assert lines["again"] == ("editor ≤ 2", "keep last")
     assert lines["tell"] == ("editor × 3, best",)
     assert lines["route"] == ("choose: classifier",)
     assert lines["look_up"] == ("tool fetch",)
@@ -98,12 +100,88 @@ def test_a_fallback_that_the_step_waits_for_anyway_does_not_bend_the_layers():
     assert layered(["a", "b"], edges) == {"a": 0, "b": 1}
 
 
-def test_a_long_condition_is_cut_to_one_line():
-    when = Expression.compile(" and\n  ".join(["inputs.rounds > 0"] * 9))
+CONDITION = " and ".join(f"inputs.rounds > {number}" for number in range(9))
+
+
+@pytest.mark.parametrize("form", ["text", "svg", "mermaid", "dot"])
+@pytest.mark.parametrize("inside", [None, "steps", "itself"])
+def test_a_long_condition_is_whole_on_as_many_lines_as_it_needs(form: str, inside: str | None):
+    when = Expression.compile(CONDITION.replace(" and ", " and\n  "))
+    more = {"repeat": LOOPS[inside]()} if inside else {}
+    picture = draw(compiled(step("a", when=when, **more)), form)
+
+    assert f"when {CONDITION}" in words_of(picture)
+
+
+def test_the_lines_of_a_long_condition_are_about_as_long_as_each_other():
+    label = Node(path="a", name="a", shape="agent", lines=(f"when {CONDITION}", "", "short")).label
+
+    lengths = [len(line) for line in label[1:-2]]
+    assert label[-2:] == ("", "short")
+    assert max(lengths) <= 48
+    assert min(lengths) > max(lengths) / 2
+
+
+def test_a_condition_without_an_end_is_cut_in_the_end():
+    when = Expression.compile(" and ".join(["inputs.query != 'a rather long text'"] * 30))
     (node, _) = diagram(compiled(step("a", when=when))).scope.nodes
 
-    assert len(node.lines[1]) <= 70
+    assert len(node.lines[1]) < 420
     assert node.lines[1].endswith("…")
+
+
+# -- loops -----------------------------------------------------------------------------------------------------------
+
+SCORED = Expression.compile("steps.rate.score")
+LOOPS = {
+    "steps": lambda **more: loop(step("draft"), step("rate", "draft"), **more),
+    "one step": lambda **more: loop(step("draft"), **more),
+    "itself": lambda **more: loop(step("a"), itself=True, **more),
+    "a loop in it": lambda **more: loop(step("draft", repeat=loop(step("x"))), step("rate", "draft"), **more),
+}
+WAYS_BACK = {
+    "text": r"↺ next round",
+    "svg": r'<path class="again" data-loop="a" ',
+    "mermaid": r'\bn\d+ -->\|"next round"\| n\d+',
+    "dot": r'"[a-z.]+" -> "[a-z.]+" \[label="next round"',
+}
+
+
+def words_of(picture: str) -> str:
+    """Return the words of a drawing in any format, without what is around them."""
+    bare = re.sub(r"#(\d+);", lambda match: chr(int(match[1])), picture.replace("<br/>", " ").replace("\\n", " "))
+    bare = html.unescape(re.sub(r"</?(?:text|rect|g|path|title|polygon|tspan)\b[^>]*>", " ", bare))
+    return " ".join(re.sub(r"[│┃]", " ", bare).split())
+
+
+@pytest.mark.parametrize("form", WAYS_BACK)
+@pytest.mark.parametrize("inside", LOOPS)
+def test_a_loop_says_what_ends_it_and_what_it_keeps_and_shows_its_way_back(form: str, inside: str):
+    until = Expression.compile("steps.rate.score >= 0.9")
+    repeat = LOOPS[inside](until=until, score=SCORED, plateau=2, keep="best")
+
+    picture = draw(compiled(step("a", repeat=repeat)), form)
+
+    said = words_of(picture)
+    assert (
+        "until steps.rate.score >= 0.9 or until 2 rounds without a better score keep best by steps.rate.score" in said
+    )
+    assert len(re.findall(WAYS_BACK[form], picture)) == (2 if inside == "a loop in it" and form != "svg" else 1)
+    assert not re.search(WAYS_BACK[form], draw(compiled(step("a")), form))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({}, ("keep last",)),
+        ({"plateau": 1, "score": SCORED}, ("until 1 round without a better score", "keep last by steps.rate.score")),
+        ({"until": SCORED}, ("until steps.rate.score", "keep last")),
+    ],
+)
+def test_what_is_not_said_of_a_loop_is_not_drawn(more: dict, said: tuple[str, ...]):
+    (node, _) = diagram(compiled(step("a", repeat=loop(step("b"), **more)))).scope.nodes
+
+    assert node.lines[1:] == said
 
 
 # -- text ------------------------------------------------------------------------------------------------------------
@@ -130,7 +208,8 @@ def test_text_is_a_column_of_stages():
 def test_text_shows_a_loop_inside_its_step():
     lines = draw(compiled(step("a", repeat=loop(step("b"), step("c", "b")))), "text").splitlines()
 
-    assert lines[2:6] == ["● a  loop ≤ 3", "│   ┃ ● b  editor", "│   ┃ ▼", "│   ┃ ● c  editor  ← b"]
+    head = "● a  loop ≤ 3  keep last"
+    assert lines[2:7] == [head, "│   ┃ ● b  editor", "│   ┃ ▼", "│   ┃ ● c  editor  ← b", "│   ┃ ↺ next round"]
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
@@ -269,8 +348,48 @@ def overlap(one: Box, other: Box) -> bool:
     return not (apart_x or apart_y)
 
 
-def check_layout(layout: Layout) -> None:
+def label_box(route: ArrowRoute) -> Box:
+    """Return the ground of a label as if it were a box."""
+    (x, y), width = route.label_at, label_width(route.edge)
+    node = Node(path=route.edge.label, name="", shape="agent")
+    return Box(node=node, x=x - width / 2, y=y - LABEL_HEIGHT / 2, width=width, height=LABEL_HEIGHT)
+
+
+def check_labels(layout: Layout, left: float) -> None:
+    """Each label on its own arrow, none over another one, over a box or outside the scope."""
+    labelled = [route for route in layout.routes if route.edge.label]
+    labels = [label_box(route) for route in labelled]
+    for one, other in combinations(labels, 2):
+        assert not overlap(one, other), (one.node.path, other.node.path)
+    for route, label in zip(labelled, labels, strict=True):
+        assert not any(overlap(label, box) for box in layout.boxes)
+        assert left - 0.01 <= label.x
+        assert label.x + label.width <= left + layout.width + 0.01
+        (x1, y1), (x2, y2) = route.points[-3:-1]
+        curve = [(t / 200, (t / 200) ** 2 * (3 - t / 100)) for t in range(201)]
+        near = min(
+            curve, key=lambda at: abs(y1 + (y2 - y1) * (1.5 * at[0] * (1 - at[0]) + at[0] ** 3) - route.label_at[1])
+        )
+        assert abs(x1 + (x2 - x1) * near[1] - route.label_at[0]) <= 1 + abs(x2 - x1) / 100
+
+
+def check_way_back(box: Box, layout: Layout) -> None:
+    """The way back of a loop is inside its border, or in the gap beside its box, and goes upwards beside its steps."""
+    if box.way_back is None:
+        return
+    (_, low), (_, high), lane = box.way_back
+    assert low > high
+    if box.inside is None:
+        beside = Box(node=box.node, x=box.x + box.width, y=high, width=lane - box.x - box.width, height=low - high)
+        assert not any(overlap(beside, other) for other in layout.boxes)
+    else:
+        assert lane < box.x + box.width
+        assert all(inner.x + inner.width < lane for inner in box.inside.boxes)
+
+
+def check_layout(layout: Layout, left: float = 0.0) -> None:
     """Boxes apart from each other, what is inside inside, no arrow through a box that it does not touch."""
+    check_labels(layout, left)
     for one, other in combinations(layout.boxes, 2):
         assert not overlap(one, other), (one.node.path, other.node.path)
     for box in layout.boxes:
@@ -280,7 +399,8 @@ def check_layout(layout: Layout) -> None:
                 assert inner.x + inner.width < box.x + box.width
                 assert box.y + box.head <= inner.y
                 assert inner.y + inner.height < box.y + box.height
-            check_layout(box.inside)
+            check_layout(box.inside, box.x + (box.width - box.inside.width) / 2)
+        check_way_back(box, layout)
     for route in layout.routes:
         # Inside a layer an arrow goes straight down, between layers there are no boxes.
         for (x, top), (_, bottom) in zip(route.points[::2], route.points[1::2], strict=True):
@@ -294,6 +414,29 @@ def test_boxes_do_not_overlap_and_arrows_go_around_them():
 
     check_layout(layout)
     assert {box.node.path for box in boxes_of(layout)} == STEPS
+
+
+def choices(depth: int, width: int) -> Chart:
+    """Return a chain of choices: the second option of each is the next one."""
+    pairs = [(f"c{level}", f"c{level}o{number}" if number else f"c{level + 1}", number)
+             for level in range(depth) for number in range(width)]  # fmt: skip
+    edges = tuple(Edge(source=a, target=b, label=f"an_option_with_a_long_name_{number}") for a, b, number in pairs)
+    paths = list(dict.fromkeys(path for edge in edges for path in (edge.source, edge.target)))
+    layers = layered(paths, edges)
+    nodes = tuple(Node(path=path, name=path, shape="choose") for path in sorted(paths, key=layers.__getitem__))
+    return Chart(nodes, edges, layers)
+
+
+@pytest.mark.parametrize(("depth", "width"), [(1, 2), (4, 2), (3, 5), (2, 30)])
+def test_the_labels_of_a_chain_of_choices_do_not_overlap(depth: int, width: int):
+    check_layout(lay_out(choices(depth, width)))
+
+
+def test_many_arrows_with_a_label_into_one_box_have_a_row_each_at_most():
+    edges = tuple(Edge(source=f"s{number}", target="end", label="first") for number in range(300))
+    nodes = tuple(Node(path=path, name=path, shape="agent") for path in (*(edge.source for edge in edges), "end"))
+
+    check_layout(lay_out(Chart(nodes, edges, layered([node.path for node in nodes], edges))))
 
 
 def test_loops_inside_loops_are_laid_out_once_each():
@@ -314,12 +457,14 @@ def scopes(draw: st.DrawFn, depth: int = 1) -> Chart:
     count = draw(st.integers(1, 9))
     paths = [f"s{depth}{index}" for index in range(count)]
     pairs = draw(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=16, unique=True))
-    edges = tuple(Edge(source=paths[a], target=paths[b]) for a, b in pairs if a < b < count)
+    words = st.sampled_from(["", "first", "a_label_that_is_longer_than_its_box", "日本語の名前 or another_one"])
+    edges = tuple(Edge(source=paths[a], target=paths[b], label=draw(words)) for a, b in pairs if a < b < count)
     layers = layered(paths, edges)
     inside = st.none() | scopes(depth - 1) if depth else st.none()
     nodes = [
         Node(path=path, name=draw(st.sampled_from(["a", "a longer name", "日本語の名前"])), shape="agent",
-             lines=("x",) * draw(st.integers(0, 3)), many=draw(st.booleans()), inside=draw(inside))
+             lines=("x",) * draw(st.integers(0, 3)), many=draw(st.booleans()), again=draw(st.booleans()),
+             inside=draw(inside))
         for path in paths
     ]  # fmt: skip
     return Chart(tuple(sorted(nodes, key=lambda node: layers[node.path])), edges, layers)

@@ -5,6 +5,7 @@ The formats stand in ``text``, ``markup`` and ``svg``, and know nothing of pipel
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -22,14 +23,24 @@ if TYPE_CHECKING:
     from synaptic.pipeline.graph import CompiledPipeline, CompiledStep, Graph
 
 PICTURES: Final = {name: kind.picture for name, kind in KINDS.items()} | {
-    "result": Picture(fill="#f0f0f0", outline="round", mermaid=("([", "])"), dot="shape=oval")
+    "result": Picture(fill="#f0f0f0", outline="round", mermaid=("([", "])"), dot="oval")
 }
 """How a node of each shape is drawn: a step, by its kind, or the result."""
 
 RESULT: Final = "(result)"
 """The path of the node that stands for the pipeline's result; no step can be called that."""
 
-_MOST_CONDITION: Final = 60
+INK: Final = "#1f2933"
+LINE_COLOUR: Final = "#7b8794"
+"""Of borders and arrows; reads on white and on black."""
+CRITICAL: Final = "#c2570c"
+"""The same of the longest chain."""
+
+AGAIN: Final = "next round"
+"""What is written at a loop's way back."""
+
+_MOST_CONDITION: Final = 400
+_LINE: Final = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +49,11 @@ class Node:
 
     Attributes:
         path: Unique in the diagram: ``refine.judge``.
-        lines: What stands below the name, a line each.
+        lines: What stands below the name.
         many: Whether it runs several times at once (a map, samples).
         optional: Whether it may not run at all.
         shape: The kind of the step, or ``result``.
+        again: Whether it does the same once more, for its next round: a loop.
         inside: What a loop or a sub-pipeline consists of.
 
     """
@@ -53,12 +65,27 @@ class Node:
     critical: bool = False
     many: bool = False
     optional: bool = False
+    again: bool = False
     inside: Chart | None = None
 
     @property
     def picture(self) -> Picture:
         """How the box is drawn."""
         return PICTURES[self.shape]
+
+    @property
+    def label(self) -> tuple[str, ...]:
+        """The name and the lines as they stand in a box that no longer line makes wider."""
+        return (self.name, *(part for line in self.lines for part in (_wrapped(line) or [""])))
+
+    @property
+    def way_back(self) -> tuple[str, str] | None:
+        """The paths of the box after which a round of the loop ends and of the one with which the next begins."""
+        if not self.again:
+            return None
+        if self.inside is None or not self.inside.nodes:
+            return self.path, self.path
+        return self.inside.nodes[-1].path, self.inside.nodes[0].path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +194,7 @@ def _node(step: CompiledStep, prefix: str, inputs: Mapping[str, Any], *, critica
         shape=worker.kind,
         lines=(*_lines(step, worker, inputs), *([f"or, on error, {step.fallback}"] if step.fallback and above else [])),
         critical=critical,
+        again=bool(step.work.rounds),
         many=step.foreach is not None or (step.samples or worker.samples) is not None,
         optional=step.when is not None or bool(step.gates) or step.on_demand,
         inside=inside,
@@ -177,6 +205,7 @@ def _lines(step: CompiledStep, worker: CompiledStep, inputs: Mapping[str, Any]) 
     times = run_count(step, inputs)
     what = f"{PICTURES[worker.kind].label}{worker.work.name}".strip()
     yield " ".join(part for part in (what, times if times != "1" else "") if part)
+    yield from step.work.rounds
     condition = step.when or step.item_when
     if condition is not None:
         yield f"when {one_line(condition.source, _MOST_CONDITION)}"
@@ -185,6 +214,15 @@ def _lines(step: CompiledStep, worker: CompiledStep, inputs: Mapping[str, Any]) 
         yield f"a person confirms {'prompt and output' if approve == 'both' else f'the {approve}'}"
     if step.on_error == "skip":
         yield "left out on error"
+
+
+def _wrapped(line: str) -> list[str]:
+    """Return a line as lines of about the same length, as few as there have to be."""
+    wrapped = textwrap.wrap(line, _LINE, break_on_hyphens=False)
+    least = -(-len(line) // max(len(wrapped), 1))
+    widths = range(least, _LINE) if len(wrapped) > 1 else ()
+    narrower = (textwrap.wrap(line, width, break_on_hyphens=False) for width in widths)
+    return next((lines for lines in narrower if len(lines) == len(wrapped)), wrapped)
 
 
 def layered(paths: Iterable[str], edges: Collection[Edge]) -> dict[str, int]:

@@ -8,24 +8,26 @@ the order allows. What is inside a box is laid out first, and the box is made as
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+from synaptic.pipeline.drawing.labels import CELL, LabelledGap, cells, label_width, placed_labels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from synaptic.pipeline.drawing.diagram import Chart, Edge, Node
 
-CELL: Final = 7.3
-"""Width of one character of the font, 12 pixels high; of a monospaced one, so that it holds for any text."""
 LINE: Final = 16.0
 PADDING: Final = 10.0
 GAP_X: Final = 28.0
-GAP_Y: Final = 44.0
 LANE: Final = 14.0
 """Width that an arrow gets in a layer that it passes."""
+BACK_INSIDE: Final = 18.0
+"""How far beside the steps of a loop its way back runs; :data:`GAP_X` is what there is to its border."""
+BACK_BESIDE: Final = 10.0
+"""The same beside the box of a step that repeats itself."""
 STACK: Final = 5.0
 """How far the second sheet of a box that runs several times sticks out."""
 _SWEEPS: Final = 8
@@ -51,24 +53,40 @@ class Box:
         """The height of the text at the top."""
         return text_height(self.node)
 
+    @property
+    def way_back(self) -> tuple[Point, Point, float] | None:
+        """Where the way back of a loop begins and ends, and the x on which it goes up; ``None`` where it is no loop."""
+        if not self.node.again:
+            return None
+        right = self.x + self.width
+        if self.inside is None or not self.inside.boxes:
+            return (right, self.y + self.height * 0.7), (right, self.y + self.height * 0.3), right + BACK_BESIDE
+        boxes = self.inside.boxes
+        last = max(boxes, key=lambda box: (box.y, box.x))
+        first = min(boxes, key=lambda box: (box.y, -box.x))
+        low, high = (0.7, 0.3) if last is first else (0.5, 0.5)
+        return (
+            (last.x + last.width, last.y + last.height * low),
+            (first.x + first.width, first.y + first.height * high),
+            self.x + (self.width + self.inside.width) / 2 + BACK_INSIDE,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrowRoute:
-    """An arrow: pairs of points, straight down inside each pair and curved between them."""
+    """An arrow: pairs of points, straight down inside each pair and curved between them.
+
+    ``label_at`` is the middle of its label, which is on the arrow, in the gap above its target.
+    """
 
     edge: Edge
     points: tuple[Point, ...]
-
-    @property
-    def label_at(self) -> Point:
-        """The middle of the gap above the target."""
-        (x1, y1), (x2, y2) = self.points[-3], self.points[-2]
-        return (x1 + x2) / 2, (y1 + y2) / 2
+    label_at: Point
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Boxes and arrows of one scope."""
+    """Boxes and arrows of one scope, and their labels."""
 
     boxes: tuple[Box, ...]
     routes: tuple[ArrowRoute, ...]
@@ -82,40 +100,53 @@ def lay_out(scope: Chart, x: float = 0.0, y: float = 0.0) -> Layout:
     sizes = {node.path: _size(node, inner.get(node.path)) for node in scope.nodes}
     rows = _ordered(_slots(scope), scope)
     centres = _centres(rows, scope, {path: width for path, (width, _) in sizes.items()})
-    left = min((centres[slot] - _width(slot, sizes) / 2 for row in rows for slot in row), default=0.0)
-    right = max((centres[slot] + _width(slot, sizes) / 2 for row in rows for slot in row), default=0.0)
-    tops, heights, top = [], [], y
-    for row in rows:
-        height = max((sizes[slot][1] for slot in row if isinstance(slot, str)), default=0.0)
-        tops.append(top)
-        heights.append(height)
-        top += height + GAP_Y
+    gaps = [placed_labels(arrows) for arrows in _labelled(scope, len(rows), centres)]
+    spans = [(centres[slot], _width(slot, sizes)) for row in rows for slot in row]
+    spans += [(at, label_width(edge)) for gap in gaps for edge, (at, _) in gap.labels.items()]
+    left = min((at - width / 2 for at, width in spans), default=0.0)
+    right = max((at + width / 2 for at, width in spans), default=0.0)
+    bands = _bands(rows, gaps, sizes, y)
+    labels = {
+        edge: (x + at - left, top - above)
+        for (top, _), gap in zip(bands, gaps, strict=True)
+        for edge, (at, above) in gap.labels.items()
+    }
     boxes = {}
     for node in scope.nodes:
         width, height = sizes[node.path]
-        at = x + centres[node.path] - left - width / 2
-        place = at, tops[scope.layers[node.path]]
+        place = x + centres[node.path] - left - width / 2, bands[scope.layers[node.path]][0]
         boxes[node.path] = _box(node, place, (width, height), inner.get(node.path))
-    bands = list(zip(tops, heights, strict=True))
+    moved = {slot: x + at - left for slot, at in centres.items()}
     routes = [
-        _route(edge, boxes, bands, scope.layers, {slot: x + at - left for slot, at in centres.items()})
+        ArrowRoute(
+            edge=edge,
+            points=_points(edge, boxes, bands, scope.layers, moved),
+            label_at=labels.get(edge, (0.0, 0.0)),
+        )
         for edge in scope.edges
     ]
-    return Layout(boxes=tuple(boxes.values()), routes=tuple(routes), width=right - left, height=top - GAP_Y - y)
+    bottom = sum(bands[-1]) if bands else y
+    return Layout(boxes=tuple(boxes.values()), routes=tuple(routes), width=right - left, height=bottom - y)
 
 
-def cells(text: str) -> int:
-    """Return the width of a text in cells; East Asian characters take two."""
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+def _bands(
+    rows: Sequence[Sequence[Slot]], gaps: Sequence[LabelledGap], sizes: Mapping[str, tuple[float, float]], y: float
+) -> list[tuple[float, float]]:
+    """Return the top and the height of each layer; the first one begins at ``y``."""
+    bands: list[tuple[float, float]] = []
+    for row, gap in zip(rows, gaps, strict=True):
+        top = sum(bands[-1]) + gap.height if bands else y
+        bands.append((top, max((sizes[slot][1] for slot in row if isinstance(slot, str)), default=0.0)))
+    return bands
 
 
 def text_height(node: Node) -> float:
     """Return the height of a node's name and lines, with the space around them."""
-    return LINE * (1 + len(node.lines)) + PADDING
+    return LINE * len(node.label) + PADDING
 
 
 def _size(node: Node, inner: Layout | None) -> tuple[float, float]:
-    width = max(cells(line) for line in (node.name, *node.lines)) * CELL + 2 * PADDING
+    width = max(cells(line) for line in node.label) * CELL + 2 * PADDING
     # The ends of a hexagon, the bars of a tool and the second sheet take room beside the text.
     width += 2 * PADDING if node.picture.outline != "box" else 0
     height = text_height(node)
@@ -138,7 +169,14 @@ def _moved(layout: Layout, x: float, y: float) -> Layout:
         replace(box, x=box.x + x, y=box.y + y, inside=_moved(box.inside, x, y) if box.inside is not None else None)
         for box in layout.boxes
     )
-    routes = tuple(replace(route, points=tuple((a + x, b + y) for a, b in route.points)) for route in layout.routes)
+    routes = tuple(
+        replace(
+            route,
+            points=tuple((a + x, b + y) for a, b in route.points),
+            label_at=(route.label_at[0] + x, route.label_at[1] + y),
+        )
+        for route in layout.routes
+    )
     return replace(layout, boxes=boxes, routes=routes)
 
 
@@ -151,6 +189,18 @@ def _slots(scope: Chart) -> list[list[Slot]]:
         for layer in range(scope.layers[edge.source] + 1, scope.layers[edge.target]):
             rows[layer].append((edge, layer))
     return rows
+
+
+def _labelled(scope: Chart, layers: int, centres: Mapping[Slot, float]) -> list[list[tuple[Edge, float, float]]]:
+    """Return for each layer the arrows with a label that end in it, each with its x above and below the gap over it."""
+    found: list[list[tuple[Edge, float, float]]] = [[] for _ in range(layers)]
+    for edge in scope.edges:
+        if edge.label:
+            layer = scope.layers[edge.target]
+            direct = scope.layers[edge.source] == layer - 1
+            above: Slot = edge.source if direct else (edge, layer - 1)
+            found[layer].append((edge, centres[above], centres[edge.target]))
+    return found
 
 
 def _links(scope: Chart) -> dict[Slot, list[Slot]]:
@@ -191,9 +241,12 @@ def _width(slot: Slot, sizes: Mapping[str, tuple[float, float]]) -> float:
 def _centres(rows: Sequence[Sequence[Slot]], scope: Chart, widths: Mapping[str, float]) -> dict[Slot, float]:
     """Return the x of the middle of each slot: near its neighbours, in the order of its layer, without overlap."""
     links = _links(scope)
+    labels: dict[str, float] = {}
+    for edge in scope.edges:
+        labels[edge.target] = max(labels.get(edge.target, 0.0), label_width(edge))
 
     def half(slot: Slot) -> float:
-        return (widths[slot] if isinstance(slot, str) else LANE) / 2
+        return (max(widths[slot], labels.get(slot, 0.0)) if isinstance(slot, str) else LANE) / 2
 
     centres: dict[Slot, float] = {}
     for row in rows:
@@ -233,13 +286,13 @@ def spread(wanted: Sequence[float], spaces: Sequence[float]) -> list[float]:
     return [mean + offset for mean, offset in zip(means, offsets, strict=False)]
 
 
-def _route(
+def _points(
     edge: Edge,
     boxes: Mapping[str, Box],
     bands: Sequence[tuple[float, float]],
     layers: Mapping[str, int],
     centres: Mapping[Slot, float],
-) -> ArrowRoute:
+) -> tuple[Point, ...]:
     source, target = boxes[edge.source], boxes[edge.target]
     first, last = layers[edge.source], layers[edge.target]
     x = source.x + source.width / 2
@@ -249,4 +302,4 @@ def _route(
         points += [(lane, top), (lane, top + height)]
     x = target.x + target.width / 2
     points += [(x, bands[last][0]), (x, target.y)]
-    return ArrowRoute(edge=edge, points=tuple(points))
+    return tuple(points)

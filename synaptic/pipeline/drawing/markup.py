@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from synaptic.pipeline.drawing.diagram import AGAIN, CRITICAL, INK, LINE_COLOUR, Edge
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from synaptic.pipeline.drawing.diagram import Chart, Diagram, Edge, Node
+    from synaptic.pipeline.drawing.diagram import Chart, Diagram, Node
 
 _INDENT: Final = "  "
 
@@ -29,7 +31,8 @@ def mermaid(diagram: Diagram) -> str:
         members = [names[node.path] for node in nodes if getattr(node, name)]
         if members:
             lines += [f"{_INDENT}classDef {name} {style}", f"{_INDENT}class {','.join(members)} {name}"]
-    thick = [str(index) for index, edge in enumerate(_all_edges(diagram.scope)) if edge.critical]
+    arrows = enumerate(_arrows(diagram.scope))
+    thick = [str(index) for index, edge in arrows if edge is not None and edge.critical]
     if thick:
         lines.append(f"{_INDENT}linkStyle {','.join(thick)} stroke-width:3px")
     return "\n".join([*lines, ""])
@@ -37,7 +40,7 @@ def mermaid(diagram: Diagram) -> str:
 
 def _mermaid_scope(scope: Chart, names: dict[str, str], indent: str) -> Iterator[str]:
     for node in scope.nodes:
-        name, label = names[node.path], "<br/>".join(_entities(line) for line in (node.name, *node.lines))
+        name, label = names[node.path], "<br/>".join(_entities(line) for line in node.label)
         if node.inside is None:
             before, after = node.picture.mermaid
             yield f'{indent}{name}{before}"{label}"{after}'
@@ -45,6 +48,9 @@ def _mermaid_scope(scope: Chart, names: dict[str, str], indent: str) -> Iterator
             yield f'{indent}subgraph {name}["{label}"]'
             yield from _mermaid_scope(node.inside, names, indent + _INDENT)
             yield f"{indent}end"
+        if node.way_back is not None:
+            end, begin = node.way_back
+            yield f'{indent}{names[end]} -->|"{AGAIN}"| {names[begin]}'
     for edge in scope.edges:
         arrow = "-.->" if edge.fallback else "-->"
         label = f'|"{_entities(edge.label)}"|' if edge.label else ""
@@ -74,11 +80,13 @@ def _plain_words(text: str) -> str:
 
 def dot(diagram: Diagram) -> str:
     """Return the diagram as a directed graph of Graphviz. Names and descriptions can hold anything."""
+    font = f'fontname="sans-serif", fontcolor="{INK}"'
+    head = f"compound=true, rankdir=TB, fontsize=11, {font}, tooltip={_quoted(diagram.description)}"
     lines = [
         f"digraph {_quoted(diagram.name)} {{",
-        f"{_INDENT}graph [compound=true, rankdir=TB, tooltip={_quoted(diagram.description)}];",
-        f'{_INDENT}node [fontname="sans-serif", fontsize=11];',
-        f'{_INDENT}edge [fontname="sans-serif", fontsize=9];',
+        f"{_INDENT}graph [{head}];",
+        f'{_INDENT}node [{font}, fontsize=11, color="{LINE_COLOUR}", style=filled];',
+        f'{_INDENT}edge [{font}, fontsize=9, color="{LINE_COLOUR}"];',
         *_dot_scope(diagram.scope, _INDENT),
         "}",
     ]
@@ -87,32 +95,47 @@ def dot(diagram: Diagram) -> str:
 
 def _dot_scope(scope: Chart, indent: str) -> Iterator[str]:
     for node in scope.nodes:
-        label = _quoted("\n".join((node.name, *node.lines)))
-        looks = ["penwidth=2.5"] if node.critical else []
         if node.inside is None:
-            looks += ["peripheries=2"] if node.many else []
-            shape = node.picture.dot
-            if node.optional and "style=" in shape:
-                shape = shape.replace("rounded", "rounded,dashed")
-            elif node.optional:
-                shape = f"{shape}, style=dashed"
-            yield f"{indent}{_quoted(node.path)} [{', '.join([f'label={label}', shape, *looks])}];"
+            looks = [f"shape={node.picture.dot}", *_dot_looks(node), *(["peripheries=2"] if node.many else [])]
+            yield f"{indent}{_quoted(node.path)} [{', '.join(looks)}];"
         else:
-            style = "dashed" if node.optional else "rounded"
             yield f"{indent}subgraph {_quoted('cluster_' + node.path)} {{"
-            yield f"{indent}{_INDENT}graph [{', '.join([f'label={label}', f'style={style}', *looks])}];"
+            yield f"{indent}{_INDENT}graph [{', '.join(_dot_looks(node))}];"
             yield from _dot_scope(node.inside, indent + _INDENT)
             yield f"{indent}}}"
-    inner = {node.path: node.inside for node in scope.nodes if node.inside is not None}
+        if node.way_back is not None:
+            yield f"{indent}{_dot_way_back(scope, node)}"
+    inner = _inner(scope)
     for edge in scope.edges:
         yield f"{indent}{_dot_edge(edge, inner)}"
 
 
-def _dot_edge(edge: Edge, inner: dict[str, Chart]) -> str:
+def _dot_looks(node: Node) -> list[str]:
+    """Return the attributes of a node or a cluster: what is written in it, and how its border and its ground look."""
+    rounded = ["rounded"] if node.inside is not None or node.picture.dot == "box" else []
+    style = ",".join(["filled", *rounded, *(["dashed"] if node.optional else [])])
+    looks = [f"label={_quoted(chr(10).join(node.label))}", f'style="{style}"', f'fillcolor="{node.picture.fill}"']
+    border = CRITICAL if node.critical else LINE_COLOUR
+    return [*looks, f'color="{border}"', *(["penwidth=2.5"] if node.critical else [])]
+
+
+def _dot_way_back(scope: Chart, node: Node) -> str:
+    """Return the arrow of a loop to its next round, which moves nothing."""
+    end, begin = node.way_back or ("", "")
+    edge = Edge(source=end, target=begin, label=AGAIN)
+    return _dot_edge(edge, _inner(node.inside or scope), "constraint=false", 'style="dotted"')
+
+
+def _inner(scope: Chart) -> dict[str, Chart]:
+    return {node.path: node.inside for node in scope.nodes if node.inside is not None}
+
+
+def _dot_edge(edge: Edge, inner: dict[str, Chart], *more: str) -> str:
     """Return an arrow; one to or from a cluster is tied to a node in it and cut at its border."""
     looks = [f"label={_quoted(edge.label)}"] if edge.label else []
     looks += ["style=dashed"] if edge.fallback else []
-    looks += ["penwidth=2.5"] if edge.critical else []
+    looks += [f'color="{CRITICAL}"', "penwidth=2.5"] if edge.critical else []
+    looks += more
     tail, head = edge.source, edge.target
     if tail in inner:
         looks.append(f"ltail={_quoted('cluster_' + tail)}")
@@ -148,9 +171,14 @@ def _paths(scope: Chart) -> Iterator[str]:
     return (node.path for node in _walk(scope))
 
 
-def _all_edges(scope: Chart) -> Iterator[Edge]:
-    """Yield the arrows in the order in which they are written: those of what is inside a node before its scope's."""
+def _arrows(scope: Chart) -> Iterator[Edge | None]:
+    """Yield the arrows in the order in which they are written, ``None`` for a loop's way back.
+
+    Those of what is inside a node come before its scope's.
+    """
     for node in scope.nodes:
         if node.inside is not None:
-            yield from _all_edges(node.inside)
+            yield from _arrows(node.inside)
+        if node.way_back is not None:
+            yield None
     yield from scope.edges

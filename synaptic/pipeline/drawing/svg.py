@@ -6,7 +6,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 from xml.sax.saxutils import escape, quoteattr
 
-from synaptic.pipeline.drawing.layout import CELL, LINE, PADDING, STACK, ArrowRoute, Box, Layout, Point, cells, lay_out
+from synaptic.pipeline.drawing.diagram import AGAIN, CRITICAL, INK, LINE_COLOUR
+from synaptic.pipeline.drawing.labels import LABEL_HEIGHT, label_width
+from synaptic.pipeline.drawing.layout import LINE, PADDING, STACK, ArrowRoute, Box, Layout, Point, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,29 +16,22 @@ if TYPE_CHECKING:
     from synaptic.pipeline.drawing.diagram import Diagram, Node
 
 _MARGIN: Final = 16.0
-_INK: Final = "#1f2933"
-_ARROW: Final = "#7b8794"  # reads on white and on black
-_CRITICAL: Final = "#c2570c"
 _HEXAGON: Final = 10.0
-_LABEL_CELL: Final = CELL * 10 / 12
-_LABEL_HEIGHT: Final = 14.0
+_CORNER: Final = 5.0
 _FONT: Final = 'font-family="ui-monospace, Menlo, Consolas, DejaVu Sans Mono, monospace" font-size="12"'
 
 
 def svg(diagram: Diagram) -> str:
     """Return the drawing as the text of an SVG file. Names and descriptions can hold anything."""
     layout = lay_out(diagram.scope, _MARGIN, _MARGIN)
-    # Labels may be wider than what they stand beside.
-    right = max([layout.width + _MARGIN, *(_label_span(route)[1] for route in layout.routes)]) + _MARGIN
-    left = min([0.0, *(_label_span(route)[0] - _MARGIN for route in layout.routes)])
-    width, height = right - left, layout.height + 2 * _MARGIN
-    size = f'viewBox="{_n(left)} 0 {_n(width)} {_n(height)}" width="{_n(width)}" height="{_n(height)}"'
+    width, height = layout.width + 2 * _MARGIN, layout.height + 2 * _MARGIN
+    size = f'viewBox="0 0 {_n(width)} {_n(height)}" width="{_n(width)}" height="{_n(height)}"'
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" {size} {_FONT}>',
         f"<title>{_text(diagram.name)}</title>",
         f"<desc>{_text(diagram.description)}</desc>",
         "<defs>",
-        *(_head(name, colour) for name, colour in (("arrow", _ARROW), ("critical-arrow", _CRITICAL))),
+        *(_head(name, colour) for name, colour in (("arrow", LINE_COLOUR), ("critical-arrow", CRITICAL))),
         "</defs>",
         *_layout(layout),
         "</svg>",
@@ -62,12 +57,14 @@ def _box(box: Box) -> Iterator[str]:
         yield _rectangle(box, "sheet", STACK)
     yield from _outline(box)
     x = box.x + (box.width - _sheet(box)) / 2
-    for index, line in enumerate((node.name, *node.lines)):
+    for index, line in enumerate(node.label):
         weight = ' font-weight="bold"' if index == 0 else ' fill-opacity="0.75"'
         y = box.y + PADDING / 2 + LINE * (index + 0.75)
-        yield f'<text x="{_n(x)}" y="{_n(y)}" text-anchor="middle" fill="{_INK}"{weight}>{_text(line)}</text>'
+        yield f'<text x="{_n(x)}" y="{_n(y)}" text-anchor="middle" fill="{INK}"{weight}>{_text(line)}</text>'
     if box.inside is not None:
         yield from _layout(box.inside)
+    if box.way_back is not None:
+        yield _way_back(box, *box.way_back)
     yield "</g>"
 
 
@@ -95,7 +92,7 @@ def _outline(box: Box) -> Iterator[str]:
     yield _rectangle(box, "frame", 0.0)
     if node.picture.outline == "barred":
         for x in (box.x + _HEXAGON / 2, box.x + width - _HEXAGON / 2):
-            yield f'<path d="M{_n(x)} {_n(box.y)}V{_n(box.y + height)}" stroke="{_ARROW}"/>'
+            yield f'<path d="M{_n(x)} {_n(box.y)}V{_n(box.y + height)}" stroke="{LINE_COLOUR}"/>'
 
 
 def _rectangle(box: Box, name: str, shift: float) -> str:
@@ -108,19 +105,31 @@ def _rectangle(box: Box, name: str, shift: float) -> str:
 
 
 def _look(node: Node) -> str:
-    stroke, thick = (_CRITICAL, 2) if node.critical else (_ARROW, 1)
+    stroke, thick = (CRITICAL, 2) if node.critical else (LINE_COLOUR, 1)
     dashes = ' stroke-dasharray="5 3"' if node.optional else ""
     return f'fill="{node.picture.fill}" stroke="{stroke}" stroke-width="{thick}"{dashes}'
 
 
 def _arrow(route: ArrowRoute) -> str:
     edge = route.edge
-    colour, head, thick = (_CRITICAL, "critical-arrow", 2) if edge.critical else (_ARROW, "arrow", 1.3)
+    colour, head, thick = (CRITICAL, "critical-arrow", 2) if edge.critical else (LINE_COLOUR, "arrow", 1.3)
     dashes = ' stroke-dasharray="5 4"' if edge.fallback else ""
     ends = f"data-from={_attribute(edge.source)} data-to={_attribute(edge.target)}"
     return (
         f'<path class="arrow" {ends} d="{_path(route.points)}" fill="none" stroke="{colour}" '
         f'stroke-width="{thick}"{dashes} marker-end="url(#{head})"/>'
+    )
+
+
+def _way_back(box: Box, begin: Point, end: Point, lane: float) -> str:
+    (x1, y1), (x2, y2) = begin, end
+    path = (
+        f"M{_n(x1)} {_n(y1)}H{_n(lane - _CORNER)}q{_CORNER} 0 {_CORNER} -{_CORNER}"
+        f"V{_n(y2 + _CORNER)}q0 -{_CORNER} -{_CORNER} -{_CORNER}H{_n(x2)}"
+    )
+    return (
+        f'<path class="again" data-loop={_attribute(box.node.path)} d="{path}" fill="none" stroke="{LINE_COLOUR}" '
+        f'stroke-width="1.3" stroke-dasharray="2 3" marker-end="url(#arrow)"><title>{AGAIN}</title></path>'
     )
 
 
@@ -138,19 +147,13 @@ def _path(points: tuple[Point, ...]) -> str:
 
 def _label(route: ArrowRoute) -> str:
     x, y = route.label_at
-    left, right = _label_span(route)
+    width = label_width(route.edge)
     ground = (
-        f'<rect class="label" x="{_n(left)}" y="{_n(y - _LABEL_HEIGHT / 2)}" width="{_n(right - left)}" '
-        f'height="{_n(_LABEL_HEIGHT)}" rx="3" fill="#ffffff" stroke="{_ARROW}" stroke-width="0.5"/>'
+        f'<rect class="label" x="{_n(x - width / 2)}" y="{_n(y - LABEL_HEIGHT / 2)}" width="{_n(width)}" '
+        f'height="{_n(LABEL_HEIGHT)}" rx="3" fill="#ffffff" stroke="{LINE_COLOUR}" stroke-width="0.5"/>'
     )
-    text = f'<text x="{_n(x)}" y="{_n(y + 3.5)}" text-anchor="middle" font-size="10" fill="{_INK}">'
+    text = f'<text x="{_n(x)}" y="{_n(y + 3.5)}" text-anchor="middle" font-size="10" fill="{INK}">'
     return f"{ground}{text}{_text(route.edge.label)}</text>"
-
-
-def _label_span(route: ArrowRoute) -> tuple[float, float]:
-    x, _ = route.label_at
-    half = cells(route.edge.label) * _LABEL_CELL / 2 + 4 if route.edge.label else 0.0
-    return x - half, x + half
 
 
 def _head(name: str, colour: str) -> str:

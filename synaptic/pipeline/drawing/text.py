@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Final
 
+from synaptic.pipeline.drawing.diagram import AGAIN
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 
 _CRITICAL: Final = "●"
 _OTHER: Final = "○"
+_BACK: Final = "↺"
 _NARROWEST: Final = 24
 _JOINS: Final = {"any": "any of ", "first": "the first of "}
 _LEGEND: Final = f"{_CRITICAL} on the longest chain, {_OTHER} beside it; ← waits for; ▼ then; steps side by side: ├"
@@ -46,7 +49,8 @@ def _rails(place: int, count: int) -> tuple[str, str]:
 
 def _node(node: Node, scope: Chart, width: int) -> Iterator[str]:
     mark = _CRITICAL if node.critical else _OTHER
-    facts = [*node.lines, *_waits(node, scope)]
+    back = [f"{_BACK} {AGAIN}"] if node.again else []
+    facts = [*node.lines, *(back if node.inside is None else ()), *_waits(node, scope)]
     head = f"{mark} {node.name}"
     room = max(width - 4, _NARROWEST)
     # All on one line where that fits; else the first fact, and the others below.
@@ -60,7 +64,7 @@ def _node(node: Node, scope: Chart, width: int) -> Iterator[str]:
         for fact in facts[1:] if fits else facts:
             yield from ("  " + line for line in textwrap.wrap(fact, room, subsequent_indent="  "))
     if node.inside is not None:
-        yield from ("  ┃ " + line for line in _scope(node.inside, width - 4))
+        yield from ("  ┃ " + line for line in (*_scope(node.inside, width - 4), *back))
 
 
 def _waits(node: Node, scope: Chart) -> Sequence[str]:

@@ -72,7 +72,7 @@ class AskKind(Kind):
         "inputs": "write the values into the question, as in {{ inputs.NAME }}",
     }
     picture = Picture(
-        label="asks a person", fill="#fde2df", outline="hexagon", mermaid=("[/", "/]"), dot="shape=parallelogram"
+        label="asks a person", fill="#fde2df", outline="hexagon", mermaid=("[/", "/]"), dot="parallelogram"
     )
 
     def problems(self, spec: AskKeys) -> Iterator[KeyProblem]:

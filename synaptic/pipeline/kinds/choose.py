@@ -74,7 +74,7 @@ class ChooseKind(Kind):
         "inputs": "write the values into the prompt, as in {{ inputs.NAME }}",
     }
     calls_model = True
-    picture = Picture(label="choose: ", fill="#fdf0c8", outline="hexagon", mermaid=("{{", "}}"), dot="shape=hexagon")
+    picture = Picture(label="choose: ", fill="#fdf0c8", outline="hexagon", mermaid=("{{", "}}"), dot="hexagon")
 
     def outline(self, file: SourceFile, outline: Outline) -> None:
         """Look up the agent; the output is one of the labels."""

@@ -32,11 +32,11 @@ class Picture:
 
     Attributes:
         label: Stands before the name of what the step calls.
-        fill: Colour of its box in SVG.
+        fill: Colour of its box.
         outline: The form of the box: plain, with pointed ends, with a bar at each side, or with round ends.
         radius: Of the corners in SVG, in pixels.
         mermaid: What Mermaid writes before and after the label; steps with others inside are frames, and need none.
-        dot: Attributes of the node in DOT; the same.
+        dot: The shape of the node in DOT; the same.
 
     """
 
@@ -45,7 +45,7 @@ class Picture:
     outline: Literal["box", "hexagon", "barred", "round"] = "box"
     radius: float = 0.0
     mermaid: tuple[str, str] = ("(", ")")
-    dot: str = 'shape=box, style="rounded"'
+    dot: str = "box"
 
 
 class KeyProblem(NamedTuple):

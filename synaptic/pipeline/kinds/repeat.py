@@ -6,12 +6,13 @@ The compiler reads the steps of a loop, and what ends it: they make a scope of t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from synaptic.pipeline.graph import Inside, Work
 from synaptic.pipeline.kinds.kind import Built, Json, Kind, Picture, answers_of, present, words
 from synaptic.pipeline.spec import RepeatSpec
 from synaptic.pipeline.templates import TEXT, Expression, Number, Record, StaticType
+from synaptic.text import one_line, plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from synaptic.pipeline.kinds.kind import Outline
     from synaptic.pipeline.spec import StepKeys
 
+_MOST: Final = 400
+"""Of a condition, in characters of a drawing."""
 LOOP_FIELDS: dict[str, StaticType] = {"rounds": Number(whole=True), "stop_reason": TEXT}
 """What a loop's output has beside the outputs of its steps."""
 
@@ -57,6 +60,15 @@ class CompiledRepeat(Work):
     def repeated(self) -> CompiledStep | None:
         """The step whose work a round is, of a loop over itself."""
         return next(iter(self.body.steps.values())) if self.itself else None
+
+    @property
+    def rounds(self) -> tuple[str, ...]:
+        """What ends the rounds, and which of them is kept."""
+        score = f" by {one_line(self.score.source, _MOST)}" if self.score is not None else ""
+        ends = [f"until {one_line(self.until.source, _MOST)}"] if self.until is not None else []
+        if self.plateau is not None:
+            ends.append(f"{'or ' * len(ends)}until {plural(self.plateau, 'round')} without a better score")
+        return (*ends, f"keep {self.keep}{score}")
 
     def times(self, inputs: Mapping[str, Any]) -> str:
         """Return the bound of the rounds, as a number where the known inputs decide it."""

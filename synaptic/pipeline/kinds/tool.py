@@ -68,7 +68,7 @@ class ToolKind(Kind):
     elsewhere: ClassVar = {"prompt": "a tool gets its arguments with 'with'"}
     acts = True
     default_timeout = True
-    picture = Picture(label="tool ", fill="#e2f3e3", outline="barred", mermaid=("[[", "]]"), dot="shape=component")
+    picture = Picture(label="tool ", fill="#e2f3e3", outline="barred", mermaid=("[[", "]]"), dot="component")
 
     def problems(self, spec: Any) -> Iterator[KeyProblem]:
         """Return which parts of ``retry`` say nothing of a tool."""
