@@ -40,8 +40,17 @@ class DoublePress:
         self._last = None
 
 
-async def interruptible(work: Coroutine[Any, Any, T]) -> T:
+def not_pressed() -> bool:
+    """Return that no Ctrl-C came before."""
+    return False
+
+
+async def interruptible(work: Coroutine[Any, Any, T], early: Callable[[], bool] = not_pressed) -> T:
     """Return what ``work`` returns; Ctrl-C cancels it, and it alone.
+
+    Args:
+        work: What to do.
+        early: Asked once, when a Ctrl-C is heard here: whether one came before, that meant this work.
 
     Raises:
         Interrupted: If it was cancelled by Ctrl-C.
@@ -61,6 +70,8 @@ async def interruptible(work: Coroutine[Any, Any, T]) -> T:
 
     loop.add_signal_handler(signal.SIGINT, pressed)
     try:
+        if early():
+            pressed()
         return await task
     except asyncio.CancelledError:
         current = asyncio.current_task()
@@ -70,6 +81,30 @@ async def interruptible(work: Coroutine[Any, Any, T]) -> T:
     finally:
         loop.remove_signal_handler(signal.SIGINT)
         signal.signal(signal.SIGINT, before)
+
+
+class Moment:
+    """Takes note of a Ctrl-C between the prompt and the run, when neither of them hears it."""
+
+    def __init__(self) -> None:
+        self._pressed = False
+
+    @contextlib.contextmanager
+    def heeded(self) -> Iterator[None]:
+        """Be the one who hears it inside the ``with``, where nobody else does."""
+        before = signal.signal(signal.SIGINT, self._note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def taken(self) -> bool:
+        """Return whether it was pressed since this was last asked."""
+        pressed, self._pressed = self._pressed, False
+        return pressed
+
+    def _note(self, *_: object) -> None:
+        self._pressed = True
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.filters import Condition, has_focus
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.styles import Style
@@ -74,6 +75,18 @@ class LineEditor:
 
         """
         return await self._session.prompt_async()
+
+    def interrupted(self) -> bool:
+        """Return whether Ctrl-C was pressed behind the line that was read last; what is behind that stays typed.
+
+        It is a key here and no signal where it was pressed before the terminal left the prompt's mode.
+        """
+        source = self._session.app.input
+        with source.raw_mode():
+            keys = [*get_typeahead(source), *source.read_keys()]
+        last = max((place for place, key in enumerate(keys) if key.key is Keys.ControlC), default=-1)
+        store_typeahead(source, keys[last + 1 :])
+        return last >= 0
 
 
 def key_bindings() -> KeyBindings:

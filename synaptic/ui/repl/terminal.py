@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from synaptic import paths
 from synaptic.errors import ExitCode
-from synaptic.ui.repl.interrupts import DoublePress
+from synaptic.ui.repl.interrupts import DoublePress, Moment
 from synaptic.ui.repl.lines import LEAVE_HINT, carry_out
 from synaptic.ui.repl.prompt import LineEditor, open_history
 
@@ -20,20 +20,26 @@ async def converse(repl: Repl) -> ExitCode:
     if notice:
         repl.screen.warn(notice)
     editor = LineEditor(repl, history, on_ready=lambda: repl.sessions.warm(repl.settings))
-    presses = DoublePress()
+    presses, moment = DoublePress(), Moment()
+
+    def early() -> bool:
+        return any((moment.taken(), editor.interrupted()))  # both are asked: each forgets what it tells
+
     try:
-        while not repl.leaving:
-            try:
-                line = await editor.read()
-            except EOFError:
-                break
-            except KeyboardInterrupt:
-                if presses.again():
+        with moment.heeded():
+            while not repl.leaving:
+                moment.taken()  # what came behind a run had nothing left to cancel
+                try:
+                    line = await editor.read()
+                except EOFError:
                     break
-                repl.screen.note(LEAVE_HINT)
-                continue
-            presses.forget()
-            await carry_out(repl, line)
+                except KeyboardInterrupt:
+                    if presses.again():
+                        break
+                    repl.screen.note(LEAVE_HINT)
+                    continue
+                presses.forget()
+                await carry_out(repl, line, early)
     finally:
         await repl.aclose()
     return ExitCode.ANSWERED

@@ -9,10 +9,10 @@ import termios
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from rich.console import Console
-from rich.live import Live
 from rich.text import Text
 
 from synaptic.text import printable
+from synaptic.ui.screen import ResizableLive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -96,9 +96,9 @@ def any_key(descriptor: int) -> Iterator[asyncio.Event]:
             termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
 
 
-def _opened(screen: Screen, *, transient: bool) -> tuple[Console, Live]:
+def _opened(screen: Screen, *, transient: bool) -> tuple[Console, ResizableLive]:
     console = Console(file=screen.out, highlight=False)
-    live = Live(
+    live = ResizableLive(
         console=console,
         auto_refresh=False,
         transient=transient,

@@ -39,6 +39,7 @@ from .plan_view import print_overview as print_overview
 from .plan_view import print_plan as print_plan
 from .render import Renderer as Renderer
 from .render import make_renderer as make_renderer
+from .resizable import ResizableLive as ResizableLive
 from .run_view import place as place
 from .service_view import HOLDER_HEADERS as HOLDER_HEADERS
 from .service_view import LoadView as LoadView

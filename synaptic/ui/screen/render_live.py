@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Group
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +17,7 @@ from synaptic.messages import BackendProgress
 from synaptic.runtime import BackendReported, InputDivided, RunFinished, RunStarted, StepFinished, TokenDelta
 from synaptic.text import printable, seconds, size
 from synaptic.ui.screen.render_plain import PlainStatus, measurements, route_line
+from synaptic.ui.screen.resizable import ResizableLive
 from synaptic.ui.screen.run_view import RunView, StepView
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class LiveStatus(PlainStatus):
         self._lock = threading.Lock()
         self._downloads: dict[str, BackendProgress] = {}
         self._downloaded: set[str] = set()
-        self._live: Live | None = None
+        self._live: ResizableLive | None = None
         self._over = False
         self._paused = False
 
@@ -193,7 +193,7 @@ class LiveStatus(PlainStatus):
 
     def _start(self) -> None:
         if self._live is None and not self._paused:
-            self._live = Live(
+            self._live = ResizableLive(
                 console=self._console,
                 get_renderable=self._frame,
                 refresh_per_second=FRAMES_PER_SECOND,

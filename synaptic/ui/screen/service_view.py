@@ -8,7 +8,6 @@ import time
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from rich.console import Console
-from rich.live import Live
 from rich.text import Text
 
 from synaptic.backends.distributed import CoordinatorState, service
@@ -23,6 +22,7 @@ from synaptic.ui.screen.coordinator_view import (
     progress_words,
     status_document,
 )
+from synaptic.ui.screen.resizable import ResizableLive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ class LoadView:
         self._err = None if quiet else err
         self.drawn_in_place = not quiet and err is not None and err.isatty() and os.environ.get("TERM") != "dumb"
         self._record: ServiceRecord | None = None
-        self._live: Live | None = None
+        self._live: ResizableLive | None = None
         self._said: tuple[str, int] | None = None
 
     def __call__(self, record: ServiceRecord) -> None:
@@ -70,7 +70,7 @@ class LoadView:
     def _draw(self) -> None:
         if self._live is None:
             console = Console(file=self._err, highlight=False)
-            self._live = Live(
+            self._live = ResizableLive(
                 console=console,
                 get_renderable=lambda: self._text(console.width, ascii_only=console.options.ascii_only),
                 refresh_per_second=_REFRESHES,
@@ -95,7 +95,7 @@ def watch_services(out: TextIO) -> None:
         groups = [record_lines(record, console.width, time.time(), drawn_with) for record in service.read_records()]
         return _text([line for group in groups for line in group] or ["no service runs"])
 
-    live = Live(
+    live = ResizableLive(
         console=console,
         get_renderable=text,
         auto_refresh=False,

@@ -7,6 +7,7 @@ import io
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ import pytest
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.input.typeahead import get_typeahead
+from prompt_toolkit.input.vt100 import Vt100Input
 from prompt_toolkit.output import DummyOutput
 from repl_driver import ENDLESS, OVERRIDES, scripted_session
 from repl_terminal import (
@@ -42,10 +45,10 @@ from synaptic.backends.scripted import Reply, ScriptedBackend
 from synaptic.errors import ExitCode
 from synaptic.runtime.session import Session
 from synaptic.ui.repl.commands import REGISTRY
-from synaptic.ui.repl.interrupts import DoublePress, Interrupted, interruptible, without_echo
+from synaptic.ui.repl.interrupts import DoublePress, Interrupted, Moment, interruptible, without_echo
 from synaptic.ui.repl.lines import carry_out
 from synaptic.ui.repl.plain import converse_plainly
-from synaptic.ui.repl.prompt import open_history, status_line
+from synaptic.ui.repl.prompt import LineEditor, open_history, status_line
 from synaptic.ui.repl.repl import Repl, Sources
 from synaptic.ui.repl.screen import Screen
 from synaptic.ui.repl.sessions import SessionHolder
@@ -187,6 +190,12 @@ def test_ctrl_c_before_the_first_token_brings_the_prompt_back(terminal: Terminal
     terminal.type("hang", ENTER)
     terminal.wait("editor")
     terminal.type(CTRL_C)
+    terminal.wait("\ninterrupted")
+    terminal.ask("still there?", "\nstill there?\n")
+
+
+def test_ctrl_c_in_the_same_moment_as_enter_cancels_the_line(terminal: Terminal) -> None:
+    terminal.type("talk for ever", ENTER, CTRL_C)
     terminal.wait("\ninterrupted")
     terminal.ask("still there?", "\nstill there?\n")
 
@@ -425,6 +434,46 @@ async def test_ctrl_c_clears_then_hints_then_leaves(keys: PipeInput) -> None:
         assert await converse(make_repl(out, err)) is ExitCode.ANSWERED
     assert err.getvalue() == "Ctrl-C once more, or Ctrl-D, leaves.\n"
     assert out.getvalue() == ""
+
+
+async def test_ctrl_c_behind_enter_cancels_the_line_and_what_is_typed_behind_it_stays(keys: PipeInput) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    keys.send_text(f"one{ENTER}two{CTRL_C}three{ENTER}{CTRL_D}")
+    async with asyncio.timeout(PATIENCE):
+        assert await converse(make_repl(out, err)) is ExitCode.ANSWERED
+    assert out.getvalue() == "three\n"
+    assert err.getvalue().startswith("interrupted\n")
+
+
+async def test_ctrl_c_that_came_before_the_terminal_left_the_prompts_mode_is_heard() -> None:
+    """Then it is a byte in the terminal's queue, which nobody can read before the next prompt."""
+    leader, follower = pty.openpty()
+    with os.fdopen(leader, "wb", buffering=0) as hands, os.fdopen(follower) as terminal:
+        source = Vt100Input(terminal)
+        with create_app_session(input=source, output=DummyOutput()):
+            editor = LineEditor(make_repl(io.StringIO(), io.StringIO()), InMemoryHistory(), on_ready=lambda: None)
+            with source.raw_mode():
+                hands.write(f"x{CTRL_C}next".encode())
+                select.select([terminal], [], [])
+            assert editor.interrupted()
+            assert [key.data for key in get_typeahead(source)] == list("next")
+            assert not editor.interrupted()
+
+
+async def test_a_signal_between_the_prompt_and_the_run_cancels_the_run() -> None:
+    moment, done = Moment(), []
+
+    async def work() -> None:
+        done.append("work")
+
+    before = signal.getsignal(signal.SIGINT)
+    with moment.heeded():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Interrupted):
+            await interruptible(work(), moment.taken)
+        await interruptible(work(), moment.taken)
+    assert done == ["work"]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 async def test_exit_ends_the_loop(keys: PipeInput) -> None:
