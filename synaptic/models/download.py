@@ -25,7 +25,7 @@ import psutil
 from synaptic import paths
 from synaptic.errors import ConfigError, DownloadError
 from synaptic.messages import BackendProgress, Reporter
-from synaptic.processes import ChildProcess, cause_of, tied
+from synaptic.processes import ChildProcess, cause_of, child_environment, tied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,7 +144,7 @@ class ModelStore:
         scratch = str(staging)
         environment = {"TMPDIR": scratch, "TEMP": scratch, "TMP": scratch, "UV_CACHE_DIR": str(staging / "uv")}
         report(self._progress(0))
-        child = await ChildProcess.start(tied(command), env={**os.environ, **environment})
+        child = await ChildProcess.start(tied(command), env=child_environment(environment, installs=True))
         try:
             done = 0
             while not await child.exited_within(PROGRESS_INTERVAL):

@@ -6,6 +6,7 @@ from .child import describe_exit as describe_exit
 from .child import python_command as python_command
 from .child import tied as tied
 from .endings import told_to_end as told_to_end
+from .environment import child_environment as child_environment
 from .files import lock as lock
 from .files import replace_file as replace_file
 from .files import write_whole as write_whole
@@ -14,6 +15,9 @@ from .lifeline import exit_at_end_of_input as exit_at_end_of_input
 from .mark import process_mark as process_mark
 from .ports import free_port as free_port
 from .ports import is_free as is_free
+from .private_files import PrivateLog as PrivateLog
+from .private_files import open_private as open_private
+from .private_files import private_folder as private_folder
 from .state_file import only_one as only_one
 from .state_file import read_json as read_json
 from .state_file import replace_json as replace_json

@@ -6,7 +6,6 @@ import asyncio
 import atexit
 import contextlib
 import logging
-import logging.handlers
 import os
 import signal
 import sys
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from synaptic.errors import BackendUnavailable
 from synaptic.paths import PACKAGE
 from synaptic.processes import lifeline
+from synaptic.processes.environment import child_environment
+from synaptic.processes.private_files import PrivateLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -109,7 +110,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
         Args:
             command: The program and its arguments.
             first_line: Written to its standard input, which then stays open until the child is to end.
-            env: Its whole environment; ``None`` for ours.
+            env: Its whole environment; ``None`` for :func:`~synaptic.processes.environment.child_environment`.
             log_file: Where its standard error goes, besides the tail in memory; it never grows beyond a bound.
             on_exit: Called once, in the event loop, when the child has ended.
             on_line: Called with every line that it writes to its standard error.
@@ -126,7 +127,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env=None if env is None else dict(env),
+                env=child_environment() if env is None else dict(env),
                 start_new_session=True,
             )
         except BaseException as error:
@@ -258,8 +259,8 @@ class ChildProcess(asyncio.SubprocessProtocol):
         self._log.handle(logging.LogRecord("child", logging.INFO, "", 0, f"[{self.pid}] {text}", None, None))
 
 
-class _LogFile(logging.handlers.RotatingFileHandler):
-    """A log file that is turned over at its bound, once."""
+class _LogFile(PrivateLog):
+    """A log of what a child says."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the signature is inherited
         """Do nothing: what is on the terminal stays, even if the disk is full."""
@@ -274,8 +275,7 @@ def _open_log(path: Path | None) -> logging.Handler:
     if path is None:
         return logging.NullHandler()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return _LogFile(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
+        return _LogFile(path, LOG_BYTES)
     except OSError:  # a read-only home: the tail in memory has to do
         return logging.NullHandler()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
 from typing import TYPE_CHECKING, Final
 
@@ -12,10 +11,10 @@ from synaptic.backends.distributed.coordinator.diagnosis import diagnose
 from synaptic.backends.distributed.coordinator.load_channel import ROUTER_VARIABLE, read_channel
 from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.errors import BackendError, BackendUnavailable
-from synaptic.processes import ChildProcess
+from synaptic.processes import ChildProcess, child_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from synaptic.backends.distributed.coordinator.diagnosis import Diagnosis
@@ -75,7 +74,7 @@ class LlamaProcess:
         process = cls(port)
         process._child = await ChildProcess.start(
             engine.llama_server(*arguments, "--host", HOST, "--port", str(port)),
-            env=environment(os.environ, process.key),
+            env=environment(process.key),
             log_file=log_file,
             on_exit=lambda _: process._ended.set(),
             on_line=process._take,
@@ -195,13 +194,12 @@ class LlamaProcess:
                     return
 
 
-def environment(ours: Mapping[str, str], key: str) -> dict[str, str]:
+def environment(key: str) -> dict[str, str]:
     """Return what ``llama-server`` is started with: nothing of what a person set for their own, and the key.
 
     The key is not an argument: those can be read by every user of the machine.
     """
-    kept = {name: value for name, value in ours.items() if not name.startswith("LLAMA_ARG_")}
-    return {**kept, ROUTER_VARIABLE: "1", "GGML_NO_BACKTRACE": "1", "LLAMA_API_KEY": key}
+    return child_environment({ROUTER_VARIABLE: "1", "GGML_NO_BACKTRACE": "1", "LLAMA_API_KEY": key})
 
 
 async def _still(progress: asyncio.Event, seconds: float) -> None:

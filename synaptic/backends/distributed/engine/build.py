@@ -29,7 +29,7 @@ from synaptic.backends.distributed.engine.progress import BuildMeter, EngineProg
 from synaptic.backends.distributed.engine.source import LLAMA_CPP
 from synaptic.backends.distributed.engine.store import BUILT, MANIFEST, EngineManifest, look_at, write_manifest
 from synaptic.errors import EngineUnavailable, UsageError
-from synaptic.processes import ChildProcess, cause_of, python_command, tied
+from synaptic.processes import ChildProcess, cause_of, child_environment, python_command, tied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -228,7 +228,7 @@ class Build:
     async def _run(self, command: Sequence[str], take: Callable[[str | None], None]) -> int:
         """Run a tool and return its exit status; ``take`` gets its lines, and ``None`` every now and then."""
         job = "synaptic.backends.distributed.engine.job"
-        environment = {**os.environ, "NINJA_STATUS": "[%f/%t] ", "LC_ALL": "C"}
+        environment = child_environment({"NINJA_STATUS": "[%f/%t] ", "LC_ALL": "C"}, installs=True)
         child = await ChildProcess.start(
             python_command(job, str(self.root / "job.lock"), str(self.root), *command), env=environment
         )

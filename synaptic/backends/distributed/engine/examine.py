@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
 import signal
 import socket
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from synaptic.backends.distributed.engine.engine import EngineFacts, engine_command
 from synaptic.errors import EngineUnavailable
-from synaptic.processes import ChildProcess, cause_of, describe_exit
+from synaptic.processes import ChildProcess, cause_of, child_environment, describe_exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -181,7 +180,7 @@ async def _run(files: EngineFiles, program: Path, arguments: Sequence[str]) -> _
 
 
 async def _start(files: EngineFiles, program: Path, arguments: Sequence[str]) -> ChildProcess:
-    environment = {**os.environ, "GGML_NO_BACKTRACE": "1"}  # gdb would come and look at a crash
+    environment = child_environment({"GGML_NO_BACKTRACE": "1"})  # gdb would come and look at a crash
     return await ChildProcess.start(engine_command(files, program, arguments), env=environment)
 
 

@@ -23,7 +23,7 @@ from synaptic.backends.distributed.engine import recipe
 from synaptic.backends.distributed.engine.progress import EngineProgress
 from synaptic.errors import EngineUnavailable, UsageError
 from synaptic.models import bytes_under, why_not_fetched
-from synaptic.processes import ChildProcess, tied
+from synaptic.processes import ChildProcess, child_environment, tied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -129,7 +129,7 @@ async def fetch(source: EngineSource, staging: Path, report: EngineReporter, ela
     scratch.mkdir(parents=True)
     command, environment = fetch_command(source, target)
     temporary = {"TMPDIR": str(scratch), "TEMP": str(scratch), "TMP": str(scratch)}
-    child = await ChildProcess.start(tied(command), env={**os.environ, **environment, **temporary})
+    child = await ChildProcess.start(tied(command), env=child_environment({**environment, **temporary}, installs=True))
     try:
         while not await child.exited_within(PROGRESS_INTERVAL):
             done = min(bytes_under(target), source.archive_bytes)

@@ -23,7 +23,7 @@ from synaptic.backends.distributed.service.record import (
     write,
 )
 from synaptic.errors import EngineUnavailable, SynapticError
-from synaptic.processes import python_command
+from synaptic.processes import open_private, private_folder, python_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,10 +93,10 @@ class _Process(subprocess.Popen[bytes]):
 def _start(log_file: Path) -> _Process:
     """Start the process; its standard error goes behind its log, for what happens before it has opened that."""
     try:
-        log_file.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(log_file.parent)
         if log_file.exists() and log_file.stat().st_size > _LOG_BYTES:
             log_file.replace(log_file.with_name(f"{log_file.name}.1"))
-        with log_file.open("ab") as log:
+        with open(log_file, "ab", opener=open_private) as log:
             return _Process(
                 python_command(_MODULE),
                 stdin=subprocess.PIPE,

@@ -31,7 +31,7 @@ from synaptic.backends.distributed.service.record import (
 )
 from synaptic.errors import EngineUnavailable, ExitCode, SynapticError
 from synaptic.messages import BackendNotice
-from synaptic.processes import told_to_end
+from synaptic.processes import PrivateLog, told_to_end
 from synaptic.settings import Settings
 from synaptic.waiting import Rules
 
@@ -277,8 +277,7 @@ async def _run(service: Service) -> None:
 @contextlib.contextmanager
 def _log(record: ServiceRecord) -> Iterator[Callable[[str], None]]:
     """Give a function that writes a line to the service's log, which never grows beyond a bound."""
-    record.log_file.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.handlers.RotatingFileHandler(record.log_file, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
+    handler = PrivateLog(record.log_file, LOG_BYTES)
 
     def say(text: str) -> None:
         line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} [{record.pid}] {' '.join(text.split())}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,6 +25,7 @@ from synaptic.processes import (
     ChildProcess,
     bound_memory,
     cause_of,
+    child_environment,
     connected,
     describe_exit,
     describe_failure,
@@ -440,8 +440,7 @@ class ManagedWorker:
         return [*arguments, "--cache"] if self._caching else arguments
 
     def _environment(self) -> dict[str, str]:
-        environment = dict(os.environ)
-        environment["GGML_NO_BACKTRACE"] = "1"
+        environment = child_environment({"GGML_NO_BACKTRACE": "1"})
         if "OMP_WAIT_POLICY" not in environment:
             # Threads that wait must not take the processor from the next worker on this machine.
             environment.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
