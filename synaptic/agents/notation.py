@@ -241,6 +241,15 @@ _KEY = re.compile(r"[^\s,:{}\[\]()]+")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _ENUM_BARE = re.compile(r"""[^\s,()\[\]{}"':#?](?:[^,()\[\]{}"':#?\n]*[^\s,()\[\]{}"':#?])?""")
 _BOUND = re.compile(r"[^\s.,()\[\]{}]+(?:\.[^\s.,()\[\]{}]+)?")
+_OTHER_RANGE = re.compile(
+    r"""\s*(?:
+    (?P<low>{0})\s*(?:-|,|;|:|to|\.\.\.|\.\.=|\.\.<|[–—…])\s*(?P<high>{0})
+    |(?:min\w*\s*[=:]?|>=?|≥)\s*(?P<least>{0})(?:\s*,\s*(?:max\w*\s*[=:]?|<=?|≤)\s*(?P<also>{0}))?
+    |(?:max\w*\s*[=:]?|<=?|≤)\s*(?P<most>{0})
+    )\s*\)""".replace("{0}", r"-?[0-9]+(?:\.[0-9]+)?"),
+    re.VERBOSE,
+)
+"""Bounds as other languages write them, up to the bracket behind them."""
 _NUMBER = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,6})?", re.ASCII)
 _INTEGER = re.compile(r"-?[0-9]{1,15}", re.ASCII)
 
@@ -403,6 +412,11 @@ class _Parser:
     def _bounds(self) -> _Bounds | None:
         offset = self._skip_space()
         if not self._take("("):
+            return None
+        if other := _OTHER_RANGE.match(self._text, self._at):
+            self._at = other.end()
+            least, most = other["low"] or other["least"] or "", other["high"] or other["also"] or other["most"] or ""
+            self._note(offset + 1, "a range is written with two dots", f"write ({least}..{most})")
             return None
         self._skip_space()
         lower = self._match(_BOUND) or None

@@ -46,6 +46,12 @@ EXPRESSIONS = [
     when("an output of GitHub Actions", "§needs.b == 'x'", "write steps.b"),
     when("a parameter of another tool", "§params.n > 3", "write inputs.n"),
     when("the environment", "§env.HOME == 'x'", "declare 'HOME' under 'inputs'"),
+    when("a number that begins with a dot", "inputs.n > §.5", "write 0.5"),
+    when("a number in percent", "inputs.n > 50§%", "write 0.5"),
+    when("a filter of Liquid", "inputs.tags | join§: ', '", "write join(', ')"),
+    when("a filter of Liquid with two values", "inputs.query | replace§: 'a', 'b'", "write replace(…)"),
+    when("a filter without brackets", "inputs.n | round §2", "write round(2)"),
+    when("a filter of a text without brackets", "inputs.tags | join §', '", "write join(', ')"),
     when("a text without end", "inputs.query == §'x", "write ' behind it"),
     when("quotes of a word processor", "inputs.query == §“x”", "write straight quotes"),
     when("an open bracket", "§(inputs.n > 3", "write ) behind what it holds"),
@@ -62,6 +68,12 @@ EXPRESSIONS = [
 ]
 
 TEMPLATES = [
+    prompt("half of the sign of a tag", "{% set x = inputs.query §%\n{{ x }}", "write %}"),
+    prompt("half of the sign behind a condition", "{% if inputs.query §%\nx\n{% endif %}", "write %}"),
+    in_step("a range with a hyphen", "agent: editor\noutput: {s: string(§10-120)}\nprompt: x", "write (10..120)"),
+    in_step("a range with a comma", "agent: editor\noutput:\n  n: number(§0, 1)\nprompt: x", "write (0..1)"),
+    in_step("a range in words", "agent: editor\noutput: {n: integer(§1 to 10)}\nprompt: x", "write (1..10)"),
+    in_step("a least value with a sign", "agent: editor\noutput: {n: integer(§>=1)}\nprompt: x", "write (1..)"),
     prompt("an if without end", "Hello\n§{% if inputs.n %}\nmore\n{{ steps.b }}", "write {% endif %}"),
     prompt(
         "an if without end in a loop",

@@ -171,17 +171,26 @@ def _part_problem(part: Region, source: str) -> Intent | None:
         found = _of_another_language(part, source)
         if found is not None:
             return found
-    if part.end is None and not part.tokens:
-        return _unclosed(part, None)
+    lone = _lone_percent(part, source)
+    if part.end is None and (lone is not None or not part.tokens):
+        return lone or _unclosed(part, None)
     tokens = part.tokens if part.kind == "hole" else _condition_of(part)
     end = part.end - 2 if part.end else (part.stray.offset if part.stray else len(source))
     found = _tokens_problem(tokens, end, assigns=_assigns(part), empty=part.kind == "hole")
     bracket = _open_bracket(part.tokens)
-    lone = part.end is None and found is not None and source[found.offset] == "}"
-    if found is not None and not lone and (part.end is not None or bracket is None or found.offset < bracket.offset):
+    brace = part.end is None and found is not None and source[found.offset] == "}"
+    if found is not None and not brace and (part.end is not None or bracket is None or found.offset < bracket.offset):
         return found
     if part.end is None:
         return _unclosed(part, bracket)
+    return None
+
+
+def _lone_percent(part: Region, source: str) -> Intent | None:
+    """Return that a tag ends with half of its sign."""
+    for token in part.tokens if part.kind == "tag" else ():
+        if token.text == "%" and source[token.end :][:1] in {"", "\n"}:
+            return Intent(token.offset, "'{%' ends with '%}', and here is one sign", "write %}")
     return None
 
 
@@ -254,6 +263,8 @@ def _tokens_problem(tokens: Sequence[Token], end: int, *, assigns: bool = False,
     if brackets:
         return _no_end(brackets[-1])
     last = tokens[-1]
+    if last.text == "%" and len(tokens) > 1 and tokens[-2].kind == "number":
+        return Intent(last.offset, "'%' is no percent sign here", f"write {float(tokens[-2].text) / 100:g}")
     if last.text in _BINARY | {"not", "if", "+", "-"}:
         return Intent(last.offset, f"something is missing behind {last.text!r}", _EXAMPLE)
     if last.text == ",":
@@ -314,6 +325,10 @@ def _sign_problem(
 def _pair_problem(tokens: Sequence[Token], index: int) -> Intent | None:
     """Return what is wrong with two tokens that follow one another."""
     before, token = tokens[index - 1], tokens[index]
+    if token.text == "." and index + 1 < len(tokens) and tokens[index + 1].kind == "number" and before.text in _BINARY:
+        return Intent(token.offset, "a number begins with a digit", f"write 0.{tokens[index + 1].text}")
+    if token.text == ":" and tokens[max(0, index - 2)].text == "|":
+        return _argument_of(before, tokens[index + 1 :], token)
     if before.text == "." and token.kind != "name":
         return Intent(before.offset, "a name is missing behind the dot", "write for example inputs.query")
     if before.text == "|" and token.kind != "name":
@@ -342,8 +357,15 @@ def _side_by_side(tokens: Sequence[Token], index: int) -> Intent | None:
         return Intent(word.offset, f"{word.text!r} {_MEANS_NOTHING}", advice)
     if _in_test(tokens, index):
         return None
+    if tokens[max(0, index - 2)].text == "|":
+        return _argument_of(before, tokens[index:], token)
     message = f"an operator is missing between {before.text!r} and {token.text!r}"
     return Intent(token.offset, message, "write for example 'and' or ==")
+
+
+def _argument_of(name: Token, given: Sequence[Token], place: Token) -> Intent:
+    argument = given[0].text if given and _is_value(given[0], end=False) and len(given) == 1 else "…"
+    return Intent(place.offset, "what a filter is given stands in brackets", f"write {name.text}({argument})")
 
 
 def _is_value(token: Token, *, end: bool) -> bool:
