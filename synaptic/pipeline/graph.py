@@ -141,6 +141,11 @@ class Work:
         """The steps that it consists of."""
         return None
 
+    @property
+    def demanded(self) -> Mapping[str, Binding]:
+        """The values under ``with`` that it cannot do without: the output of a skipped step will not do."""
+        return {}
+
     def inputs_inside(self, variables: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002  (most have none)
         """Return the inputs that the steps inside get, as far as the variables of the step decide them."""
         return {}

@@ -138,17 +138,17 @@ class GraphRun:
         """Run one step to its end and return its output, ``SKIPPED`` where it was skipped."""
         scope = self._scope
         path = scope.prefix + step.id
+        if step.join != "all":
+            scope = scope.with_outputs({need: scope.outputs.get(need, SKIPPED) for need in step.needs})
         if step.gates or step.when is not None:
             try:
-                reason = self._why_not(step, path)
+                reason = self._why_not(step, scope, path)
             except PipelineError as exc:
                 self._runner.ledger.ended(path, step.kind, "failed", agent=step.agent_name, error=exc)
                 raise StepFailed(path, exc) from exc
             if reason is not None:
                 self._skipped(step, reason)
                 return SKIPPED
-        if step.join != "all":
-            scope = scope.with_outputs({need: scope.outputs.get(need, SKIPPED) for need in step.needs})
         context = StepContext(path, scope, scope.after + self._graph.ranks[step.id])
         if self._runner.warm_ahead is not None:
             self._runner.warm_ahead.step_begins(self._graph, step)
@@ -156,12 +156,12 @@ class GraphRun:
             return await run_map(self._runner, step, context)
         return await self._runner.work(step, context)
 
-    def _why_not(self, step: CompiledStep, path: str) -> str | None:
+    def _why_not(self, step: CompiledStep, scope: Scope, path: str) -> str | None:
         """Return why the step is skipped, or ``None``."""
-        outputs = self._scope.outputs
+        outputs = scope.outputs
         if step.gates and not any(outputs.get(name) in labels for name, labels in step.gates.items()):
             return "not chosen"
-        if step.when is not None and not step.when.evaluate(self._scope.variables, where=f"{path}.when"):
+        if step.when is not None and not step.when.evaluate(scope.variables, where=f"{path}.when"):
             return "when"
         return None
 

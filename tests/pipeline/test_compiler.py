@@ -226,7 +226,9 @@ def test_a_step_that_repeats_itself_is_a_loop_of_its_own_call():
   a:
     agent: critic
     prompt: "{% if previous %}{{ previous.score }}{% endif %}"
-    repeat: {self: true, max: 4, until: steps.a.score > previous.score, score: steps.a.score, keep: best, plateau: 2}
+    repeat:
+      {self: true, max: 4, until: previous and steps.a.score > previous.score, score: steps.a.score, keep: best,
+       plateau: 2}
     when: inputs.n > 1
     approve: both
     samples: 2

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from absent_mistakes import ABSENT, ASKED
 from doubtful_pipelines import DOUBTFUL, FINE
 from foreign_mistakes import BEHIND, FOREIGN_MISTAKES
 from language_mistakes import LANGUAGE_MISTAKES
@@ -12,7 +13,7 @@ from synaptic.errors import PipelineError, Problem
 from synaptic.pipeline.compiler import compile_pipeline, examine
 from synaptic.pipeline.loader import MAX_PIPELINE_BYTES, Pipeline
 
-ALL = [*MISTAKES, *LANGUAGE_MISTAKES, *FOREIGN_MISTAKES]
+ALL = [*MISTAKES, *LANGUAGE_MISTAKES, *FOREIGN_MISTAKES, *ABSENT]
 
 RAW_WORDS = (
     "expected token",
@@ -81,6 +82,11 @@ def test_of_what_may_be_meant_nothing_is_said(row: Mistake, tmp_path: Path):
     assert compile_pipeline(Pipeline.load(row.write(tmp_path)), CONTEXT).warnings == ()
 
 
+@pytest.mark.parametrize("row", ASKED, ids=[row.name for row in ASKED])
+def test_what_asks_first_is_no_mistake(row: Mistake, tmp_path: Path):
+    assert compile_pipeline(Pipeline.load(row.write(tmp_path)), CONTEXT).graph.steps
+
+
 def test_a_used_file_is_warned_of_once(tmp_path: Path):
     part = "version: 1\nname: p\ninputs: {x: {}}\nsteps: {a: {agent: editor, prompt: y}}\nresult: '{{ steps.a }}'\n"
     (tmp_path / "part.yaml").write_text(part)
@@ -108,7 +114,7 @@ def test_a_mistake_is_not_followed_by_warnings_of_what_it_leaves_unread(tmp_path
 
 def test_the_names_of_the_rows_are_different():
     assert len(MISTAKES) >= 60
-    assert len({mistake.name for mistake in [*ALL, *DOUBTFUL, *FINE]}) == len([*ALL, *DOUBTFUL, *FINE])
+    assert len({mistake.name for mistake in [*ALL, *DOUBTFUL, *FINE, *ASKED]}) == len([*ALL, *DOUBTFUL, *FINE, *ASKED])
 
 
 @pytest.mark.parametrize("case", ["expect: LONG", "replies: {c: LONG}", "replies: {LONG: x}", "expect: {that: LONG}"])

@@ -24,6 +24,12 @@ async def test_first_cancels_the_loser_and_goes_on_without_it():
     assert run.backend.active == 0
 
 
+async def test_a_condition_sees_what_is_not_there_yet_as_nothing():
+    run = Run((RACE % "first").replace("needs:", "when: not steps.slow, needs:"), SLOW)
+    result = await asyncio.wait_for(run(), 20)
+    assert result.answer == "|quick"
+
+
 async def test_any_goes_on_at_once_and_lets_the_other_finish():
     run = Run(RACE % "any", {"slow": Reply(text="s s", token_delay=0.02)})
     result = await run()

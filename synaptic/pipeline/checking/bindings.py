@@ -129,7 +129,7 @@ def structure(file: SourceFile, value: Any, path: KeyPath, view: View, missing: 
         return None
     references = tuple(reference for part in bound.parts for reference in part.references)
     steps = tuple(dict.fromkeys(name for part in bound.parts for name in part.steps))
-    return Checked(Structure(bound.binding, references), _named(bound.type, missing), steps)
+    return Checked(Structure(bound.binding, references), _named(bound.type, missing), steps, path, bound.parts)
 
 
 def listed_items(file: SourceFile, items: list[Any], path: KeyPath, view: View) -> Checked[Structure] | None:

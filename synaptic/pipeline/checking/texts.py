@@ -43,12 +43,16 @@ class Checked(Generic[Code_co]):
     Attributes:
         type: What is known of its value; nothing where something is wrong with it.
         steps: The steps that it refers to, without those that are not there.
+        path: Where it stands.
+        parts: The templates and expressions in data.
 
     """
 
     code: Code_co
     type: StaticType
     steps: tuple[str, ...]
+    path: KeyPath = ()
+    parts: tuple[Checked[Any], ...] = ()
 
     @property
     def references(self) -> tuple[Reference, ...]:
@@ -146,7 +150,7 @@ class Texts:
                 names[reference.path[0]] = None
                 self._fields.setdefault(reference.path[0], set()).update(reference.path[1:2])
         steps = tuple(names)
-        return Checked(code, kind_of if self.report.count == before else UNKNOWN, steps)
+        return Checked(code, kind_of if self.report.count == before else UNKNOWN, steps, path)
 
     def _report_syntax(self, problem: TemplateProblem, path: KeyPath) -> None:
         if problem.offset is None:

@@ -18,6 +18,7 @@ from synaptic.pipeline.checking import (
     structure,
     type_at,
 )
+from synaptic.pipeline.compiler.absent import report_absent
 from synaptic.pipeline.compiler.case_checks import check_cases
 from synaptic.pipeline.compiler.declarations import agents_beside, check_inputs, input_types, local_agents
 from synaptic.pipeline.compiler.outlines import outline_scope, types_of
@@ -129,6 +130,7 @@ def _build(pipeline: Pipeline, file: SourceFile) -> UsedPipeline:
     result = _result(file, spec, view)
     needed = frozenset(result.steps) if result is not None else frozenset()
     graph = steps.finish(needed)
+    report_absent(file, spec, steps, result)
     answers = answers_of(outlines)
     if file.context.tests:
         answer = UNKNOWN if result is None else result.type if isinstance(result.code, Structure) else TEXT

@@ -20,6 +20,7 @@ class LoopBody(Protocol):
     """The steps of a loop, once they were read."""
 
     drafts: dict[str, Draft]
+    gates: dict[str, dict[str, list[str]]]
 
     @property
     def outward(self) -> list[str]:

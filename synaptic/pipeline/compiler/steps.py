@@ -41,6 +41,7 @@ class Steps:
         self.path = path
         self.view = view
         self.drafts = {name: self._read(outline) for name, outline in outlines.items()}
+        self.gates = _gates(outlines)
 
     @property
     def outward(self) -> list[str]:
@@ -237,6 +238,16 @@ class Steps:
             return None
         writes = any(part.name == key and isinstance(part.type, ListType) for part in shape.root.fields)
         return Feed(name, key) if writes else None
+
+
+def _gates(outlines: Mapping[str, Outline]) -> dict[str, dict[str, list[str]]]:
+    """Return for each step that options list the choices, each with the labels that let it run."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for gate, outline in outlines.items():
+        for label, steps in outline.options.items():
+            for step in steps:
+                found.setdefault(step, {}).setdefault(gate, []).append(label)
+    return found
 
 
 def _is_false(code: Expression) -> bool:

@@ -55,6 +55,12 @@ class CompiledTool(Work):
         """The tool's name."""
         return self.tool.name
 
+    @property
+    def demanded(self) -> Mapping[str, Binding]:
+        """The arguments that the function does not take nothing for."""
+        refusing = {name for name, parameter in self.tool.parameters.items() if not parameter.takes_nothing}
+        return {name: binding for name, binding in self.arguments.items() if name in refusing}
+
 
 class ToolKind(Kind):
     """The kind ``tool``."""

@@ -62,6 +62,12 @@ class CompiledUse(Work):
         """Where the text of the pipeline's result is written."""
         return self.pipeline.answer
 
+    @property
+    def demanded(self) -> Mapping[str, Binding]:
+        """What is given for inputs that are required."""
+        required = {name for name, spec in self.pipeline.pipeline.spec.inputs.items() if spec.required}
+        return {name: binding for name, binding in self.inputs.items() if name in required}
+
     def inputs_inside(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Return what every declared input is given; one that hangs on the run is a skipped value."""
         values = {**dict.fromkeys(self.pipeline.pipeline.spec.inputs), **self.known_inputs()}

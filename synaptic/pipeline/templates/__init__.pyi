@@ -5,6 +5,14 @@ from .expressions import TemplateProblem as TemplateProblem
 from .identifiers import words as words
 from .other_words import OTHER_CONSTANTS as OTHER_CONSTANTS
 from .other_words import OTHER_ROOTS as OTHER_ROOTS
+from .scenarios import ANYTHING as ANYTHING
+from .scenarios import Fails as Fails
+from .scenarios import Fields as Fields
+from .scenarios import Known as Known
+from .scenarios import OneOf as OneOf
+from .scenarios import Scenario as Scenario
+from .scenarios import Truth as Truth
+from .scenarios import Value as Value
 from .static_access import any_of as any_of
 from .static_access import describe as describe
 from .static_access import type_of_data as type_of_data

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from synaptic.errors import PipelineError
 from synaptic.pipeline.templates.references import Reference, TemplateFinding, TemplateProblem
+from synaptic.pipeline.templates.scenarios import ANYTHING, Truth, followed
 from synaptic.pipeline.templates.simple import NOTHING, SimpleTemplate, look_up, parse_reference, parse_simple
 from synaptic.pipeline.templates.static_access import follow
 from synaptic.pipeline.templates.static_types import TEXT, StaticType
@@ -21,10 +22,12 @@ from synaptic.pipeline.templates.values import SKIPPED, SkippedValueUsed, presen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from types import ModuleType
 
     from jinja2 import nodes
 
     from synaptic.pipeline.templates.sandbox import Program
+    from synaptic.pipeline.templates.scenarios import Scenario, Value
 
 __all__ = ["SKIPPED", "Expression", "Reference", "Template", "TemplateFinding", "TemplateProblem", "present"]
 
@@ -111,13 +114,22 @@ class Template:
         if self._tree is None:
             kinds, findings = _check_references(self.references, scope)
         else:
-            from synaptic.pipeline.templates.inference import check  # noqa: PLC0415  (imports jinja2)
-
-            _, findings = check(self._tree, scope)
+            _, findings = _checked(self._tree, scope)
             kinds = []
         if self.sole_reference is None:
             return TEXT, findings
         return (kinds[0] if kinds else follow(self.sole_reference, scope)[0]), findings
+
+    def outcome(self, scenario: Scenario) -> Value:
+        """Return what is known of the value of a sole reference in a scenario; of other text, nothing.
+
+        Raises:
+            Fails: If it cannot be rendered there.
+
+        """
+        if not any(scenario.tells_of(reference) for reference in self.references):
+            return ANYTHING
+        return _outcome(self._tree, self.references, scenario, self.sole_reference)
 
     def _pieces(self, variables: Mapping[str, Any], where: str) -> list[str]:
         try:
@@ -195,9 +207,23 @@ class Expression:
         if self._tree is None:
             kinds, findings = _check_references(self.references, scope)
             return kinds[0], findings
-        from synaptic.pipeline.templates.inference import check  # noqa: PLC0415  (imports jinja2)
+        return _checked(self._tree, scope)
 
-        return check(self._tree, scope)
+    def outcome(self, scenario: Scenario) -> Value:
+        """Return what is known of the value in a scenario.
+
+        Raises:
+            Fails: If it has none there.
+
+        """
+        return _outcome(self._tree, self.references, scenario, self.sole_reference)
+
+    def assumed(self, *, holds: bool) -> dict[str, bool]:
+        """Return the conditions whose outcomes follow, where this one is true or false."""
+        if self._tree is None:
+            return {str(self.sole_reference): holds}
+        facts: dict[str, bool] = _outcomes().assumed(self._tree, holds=holds)
+        return facts
 
 
 # A session compiles the same pipelines for every question; with the template it keeps the code generated for it.
@@ -235,6 +261,31 @@ def _program(source: str, *, is_expression: bool = False) -> Program:
     from synaptic.pipeline.templates.sandbox import Program  # noqa: PLC0415  (imports jinja2)
 
     return Program(source, is_expression=is_expression)
+
+
+def _checked(tree: nodes.Node, scope: Mapping[str, StaticType]) -> tuple[StaticType, list[TemplateFinding]]:
+    from synaptic.pipeline.templates.inference import check  # noqa: PLC0415  (imports jinja2)
+
+    return check(tree, scope)
+
+
+def _outcomes() -> ModuleType:
+    from synaptic.pipeline.templates import outcome  # noqa: PLC0415  (imports jinja2)
+
+    return outcome
+
+
+def _outcome(
+    tree: nodes.Node | None, references: Sequence[Reference], scenario: Scenario, sole: Reference | None
+) -> Value:
+    if not scenario.facts and not any(scenario.tells_of(reference) for reference in references):
+        return ANYTHING
+    values = {reference: followed(reference, scenario) for reference in references} if tree is None else {}
+    if tree is None:
+        value = ANYTHING if sole is None else values[sole]
+        return Truth(scenario.facts[str(sole)]) if value is ANYTHING and str(sole) in scenario.facts else value
+    found: Value = _outcomes().outcome(tree, scenario)
+    return found
 
 
 def _check_references(

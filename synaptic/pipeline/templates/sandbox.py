@@ -316,6 +316,33 @@ def environment() -> Sandbox:
     return result
 
 
+def evaluate(expression: nodes.Expr, variables: Mapping[str, Any]) -> Any:
+    """Return the value of an expression as a run would have it, missing ones included.
+
+    Raises:
+        Exception: Whatever an expression can raise.
+
+    """
+    return _result(_generated(nodes.Template([nodes.Assign(nodes.Name(_RESULT, "store"), expression)])), variables)
+
+
+def _generated(tree: nodes.Template) -> jinja2.Template:
+    """Return the code of a template, hardened."""
+    sandbox = environment()
+    _Hardener().visit(tree)
+    tree.set_environment(sandbox)
+    tree.set_lineno(1)
+    return sandbox.from_string(tree)
+
+
+def _result(template: jinja2.Template, variables: Mapping[str, Any]) -> Any:
+    """Run the code of an expression and return what it assigned."""
+    context = template.new_context(dict(variables))
+    for _ in template.root_render_func(context):
+        pass
+    return context.vars[_RESULT]
+
+
 class Program:
     """The code of one template, generated when it is first run: many templates of a file never are."""
 
@@ -329,16 +356,12 @@ class Program:
     def compiled(self) -> jinja2.Template:
         """Return Jinja2's template."""
         if self._compiled is None:
-            sandbox = environment()
-            tree = sandbox.parse(self._source)
+            tree = environment().parse(self._source)
             if self._is_expression:
                 (output,) = tree.body
                 (value,) = output.nodes  # type: ignore[attr-defined]  # syntax.py has seen that it is one Output
                 tree.body = [nodes.Assign(nodes.Name(_RESULT, "store"), value, lineno=1)]
-            _Hardener().visit(tree)
-            tree.set_environment(sandbox)
-            tree.set_lineno(1)
-            self._compiled = sandbox.from_string(tree)
+            self._compiled = _generated(tree)
         return self._compiled
 
     def pieces(self, variables: Mapping[str, Any]) -> list[str]:
@@ -364,10 +387,6 @@ class Program:
             Exception: Whatever an expression can raise; also if it has no value, or one that only templates can use.
 
         """
-        template = self.compiled()
-        context = template.new_context(dict(variables))
-        for _ in template.root_render_func(context):
-            pass
-        value = context.vars[_RESULT]
+        value = _result(self.compiled(), variables)
         _refuse_unusable(value)
         return value

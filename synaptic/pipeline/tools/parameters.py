@@ -113,6 +113,15 @@ class Parameter:
         except (TypeError, RecursionError) as exc:
             raise ValueError(f"argument {self.name!r} is no plain data: {exc}") from exc
 
+    @property
+    def takes_nothing(self) -> bool:
+        """Whether nothing, as the output of a skipped step is, is a valid value."""
+        try:
+            self.convert(None)
+        except ValueError:
+            return False
+        return True
+
     def _explain(self, failure: ValidationError, value: object) -> str:
         """Return the first mistake; where a value may be of several types, all of them are one mistake."""
         errors = failure.errors(include_url=False)
