@@ -206,6 +206,7 @@ class FaultyNode:
                 prompt_tokens = count_tokens(script.prompt)
                 if call.body.get("truncate") is False and prompt_tokens > min(entry.context, model.context):
                     raise Refused(400, "the input length exceeds the context length")
+                load_seconds = load_seconds or self.config.warm_load_seconds
                 reply = Reply(self.config, connection, call, script=script, fault=fault, load_seconds=load_seconds)
                 whole = await reply.send(prompt_tokens - self._cached(call.model, script.prompt), prompt_tokens)
                 call.outcome = "ok" if whole else "failed"

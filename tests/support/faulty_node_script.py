@@ -94,6 +94,7 @@ class Config:
         models: By name. As a list of names they are models of the usual kind.
         loaded: Names of those that are loaded at the start, with the default context.
         load_seconds: What loading a model takes.
+        warm_load_seconds: What it says that a loaded model took to load.
         tokens: How many tokens a reply has; ``None`` for as many as ``num_predict`` asks for.
         text: What every reply says, instead of a text that depends on the request.
         parallel: How many calls are served at once; the rest waits inside, first come, first served.
@@ -111,6 +112,7 @@ class Config:
     models: dict[str, Model] = field(default_factory=lambda: {"m": Model()})
     loaded: tuple[str, ...] = ()
     load_seconds: float = 0.0
+    warm_load_seconds: float = 0.0
     seconds_per_call: float = 0.0
     seconds_per_prompt_token: float = 0.0
     seconds_per_token: float = 0.0

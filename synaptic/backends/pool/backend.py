@@ -13,7 +13,7 @@ from synaptic.backends.ollama import NAME, InstalledModel, choose_model
 from synaptic.backends.pool.calls import PoolCall, PoolServices, RetryBudget, Sentinel
 from synaptic.backends.pool.dispatch import Dispatcher, Limits, said_of
 from synaptic.backends.pool.index import WORTHWHILE, Shortlist
-from synaptic.backends.pool.learned import ContextBook, OutputSizes, Prefixes, chain
+from synaptic.backends.pool.learned import ContextBook, OutputSizes, Prefixes, SentPrompts, chain
 from synaptic.backends.pool.node import (
     CallShape,
     Decision,
@@ -125,6 +125,7 @@ class PoolBackend:
             budget=RetryBudget(),
             contexts=ContextBook(options.num_ctx),
             prefixes=Prefixes(),
+            sent=SentPrompts(),
             sizes=OutputSizes(),
             failovers=options.failovers,
             hedge=options.hedge,

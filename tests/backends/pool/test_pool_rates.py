@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from synaptic.backends.pool.learned.rates import FEW_SAMPLES, Rates, Sample, median_rates
 
 
-def told(prompt, output, *, prompt_rate=500.0, output_rate=20.0, overhead=0.1, load=0.0) -> Sample:
+def told(prompt, output, *, prompt_rate=500.0, output_rate=20.0, overhead=0.1, load=0.0, read=1.0) -> Sample:
     """Return the sample of a server that says how long it spent on what."""
     first = load + overhead + prompt / prompt_rate
     return Sample(
@@ -23,6 +23,7 @@ def told(prompt, output, *, prompt_rate=500.0, output_rate=20.0, overhead=0.1, l
         load=load,
         prompt=prompt / prompt_rate,
         output=output / output_rate,
+        read=read,
     )
 
 
@@ -161,5 +162,23 @@ def test_what_a_server_says_it_spent_on_a_loaded_model_is_no_load():
     rates = Rates()
     rates.learn(told(1000, 200, load=30.0))
     for _ in range(10):
-        rates.learn(told(1000, 200, load=0.05))
+        rates.learn(told(1000, 200, overhead=0.05))
     assert rates.load_seconds == 30.0
+
+
+def test_what_a_server_has_in_its_cache_says_nothing_of_how_fast_it_reads():
+    rates = Rates()
+    rates.learn(told(2352, 100, prompt_rate=140.0))
+    for _ in range(20):
+        rates.learn(told(2352, 100, prompt_rate=30_000.0, read=None))
+    assert rates.prompt_rate == pytest.approx(140)
+    assert rates.overhead == pytest.approx(0.1)
+    assert rates.seconds(2352, 0) == pytest.approx(16.9, abs=0.1)
+
+
+def test_what_was_read_beside_a_little_that_was_in_the_cache_counts():
+    rates = Rates()
+    rates.learn(
+        Sample(first_token=9.0, total=14.0, prompt_tokens=1000, output_tokens=100, prompt=9.0, output=5.0, read=0.9)
+    )
+    assert rates.prompt_rate == pytest.approx(100)

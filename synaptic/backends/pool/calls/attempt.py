@@ -35,16 +35,18 @@ class Attempt:
     Args:
         write: Returns the request, as what is known of the node then suggests.
         look: Reads what the node has in memory, where that is to be known before.
+        read: The part of the prompt that no earlier one has in common with it, as far as is known.
 
     Attributes:
         num_ctx: The context that the node was asked for.
         cold: Whether the node had to load the model, by what it said of its memory before.
+        read: The part of the prompt that the node really has to read; ``None`` where that is not known.
         sent_at: When the request was sent, by the clock of the event loop.
         first_at: When the first chunk came; ``None`` before.
 
     """
 
-    __slots__ = ("_chunks", "_deadline", "cold", "first_at", "lease", "member", "num_ctx", "sent_at")
+    __slots__ = ("_chunks", "_deadline", "cold", "first_at", "lease", "member", "num_ctx", "read", "sent_at")
 
     def __init__(
         self,
@@ -54,12 +56,14 @@ class Attempt:
         deadline: SilentCall,
         *,
         look: Callable[[PoolNode], Awaitable[None]] | None,
+        read: float | None,
         now: float,
     ) -> None:
         self.member = member
         self.lease = lease
         self.num_ctx: int | None = None
         self.cold = False
+        self.read = read
         self.sent_at = now
         self.first_at: float | None = None
         self._deadline = deadline
@@ -107,6 +111,7 @@ class Attempt:
             load=(timings.load_seconds or 0.0) if timings and self.cold else 0.0,
             prompt=timings.prompt_seconds if timings else None,
             output=timings.generation_seconds if timings else None,
+            read=1.0 if self.cold else self.read,
         )
 
     async def aclose(self) -> None:

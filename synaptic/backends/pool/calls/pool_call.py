@@ -13,7 +13,7 @@ from synaptic.backends.pool.calls.hedging import first_of_two
 from synaptic.backends.pool.calls.node_wait import NodeWait
 from synaptic.backends.pool.calls.sentinel import SUSPICIOUS_SILENCE, SilentCall
 from synaptic.backends.pool.calls.waiter import Waiter
-from synaptic.backends.pool.learned import OutputSizes, prompt_tokens
+from synaptic.backends.pool.learned import OutputSizes, beginnings, prompt_tokens
 from synaptic.backends.pool.node import CallShape, PastError, judge
 from synaptic.errors import BackendBusy, BackendError, ModelNotFound
 from synaptic.messages import Continued, Delta, Finished, Restarted, ThoughtSoFar
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from synaptic.backends.pool.calls.retry_budget import RetryBudget
     from synaptic.backends.pool.calls.sentinel import Sentinel
     from synaptic.backends.pool.dispatch import Dispatcher
-    from synaptic.backends.pool.learned import ContextBook, Prefixes
+    from synaptic.backends.pool.learned import ContextBook, Prefixes, SentPrompts
     from synaptic.backends.pool.node import CallFailure, ModelState, PoolNode, Watch
     from synaptic.messages import ChatRequest, Chunk
     from synaptic.waiting import WaitNotices
@@ -56,6 +56,7 @@ class PoolServices:
     budget: RetryBudget
     contexts: ContextBook
     prefixes: Prefixes
+    sent: SentPrompts
     sizes: OutputSizes
     failovers: int
     hedge: bool
@@ -81,6 +82,7 @@ class PoolCall:
         self._request = replace(request, num_ctx=length) if length != request.num_ctx else request
         self._model = model
         self._chain = chain
+        self._beginnings = beginnings(request.messages)
         self._continuation = Continuation(self._request)
         self._shape = CallShape(
             model,
@@ -215,9 +217,17 @@ class PoolCall:
         warm = state is not None and state.resident and not state.reloads(self._shape.num_ctx)
         look = None if warm and pool.watch.knows_memory(member) else pool.watch.look_at_memory
         pool.prefixes.note(lease.node.key, self._model, self._chain, kept=lease.node.limit)
+        read = pool.sent.note(lease.node.key, self._model, self._beginnings)
         pool.bound()
-        now = asyncio.get_running_loop().time()
-        return Attempt(member, lease, lambda: self._as_the_node_writes_it(state), deadline, look=look, now=now)
+        return Attempt(
+            member,
+            lease,
+            lambda: self._as_the_node_writes_it(state),
+            deadline,
+            look=look,
+            read=read,
+            now=asyncio.get_running_loop().time(),
+        )
 
     def _deadline(self, member: PoolNode, lease: Lease) -> SilentCall:
         """Return the bounds of what is now asked of the node of the lease; the whole call's begins with the first."""

@@ -2,10 +2,12 @@ from .contexts import DEFAULT_CONTEXT as DEFAULT_CONTEXT
 from .contexts import ContextBook as ContextBook
 from .prefixes import Prefixes as Prefixes
 from .prefixes import chain as chain
-from .rates import COLD_LOAD_SECONDS as COLD_LOAD_SECONDS
 from .rates import STALE_SECONDS as STALE_SECONDS
 from .rates import Rates as Rates
 from .rates import Sample as Sample
 from .rates import median_rates as median_rates
+from .sent_prompts import Beginnings as Beginnings
+from .sent_prompts import SentPrompts as SentPrompts
+from .sent_prompts import beginnings as beginnings
 from .sizes import OutputSizes as OutputSizes
 from .sizes import prompt_tokens as prompt_tokens

@@ -24,10 +24,6 @@ STALE_SECONDS = 600.0
 """After so long without a sample, a slow node is taken for one like its peers: otherwise it would get no call that
 could show that it has recovered."""
 
-COLD_LOAD_SECONDS = 0.5
-"""A server that says it spent more than this on loading had to load; Ollama reports 20 to 60 ms for a model that it
-has in memory, too."""
-
 UNMEASURABLE = 1e-6
 """Seconds that say nothing of a rate."""
 
@@ -43,9 +39,12 @@ class Sample:
     Attributes:
         first_token: From sending the request to its first text, loading of the model included.
         total: To the end.
-        load: Of ``first_token``, what the server says it spent loading.
+        load: Of ``first_token``, what the server says it spent loading; 0 where it had the model in memory, whatever it
+            says then.
         prompt: What the server says it spent on the prompt; ``None`` if it does not say.
         output: The same for the output.
+        read: Part of the prompt that the server really read, 0 to 1: what it had in its cache took no time. ``None``
+            where that is not known; then the sample says nothing of the prompt rate.
 
     """
 
@@ -56,6 +55,7 @@ class Sample:
     load: float = 0.0
     prompt: float | None = None
     output: float | None = None
+    read: float | None = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -105,15 +105,16 @@ class Rates:
 
     def learn(self, sample: Sample, now: float = inf) -> None:
         """Take one complete call in, at the time ``now``."""
-        load = sample.load if sample.load >= COLD_LOAD_SECONDS else 0.0
+        load = sample.load
         first = max(0.0, sample.first_token - load)
         prompt = first if sample.prompt is None else sample.prompt
+        read = sample.prompt_tokens * (sample.read or 0.0)
         output = sample.total - sample.first_token if sample.output is None else sample.output
-        if sample.prompt_tokens > 0 and prompt > UNMEASURABLE:
-            self.prompt_rate = self._prompt.learn(sample.prompt_tokens, prompt)
+        if read > 0 and prompt > UNMEASURABLE:
+            self.prompt_rate = self._prompt.learn(read, prompt)
         if sample.output_tokens > 0 and output > UNMEASURABLE:
             self.output_rate = self._output.learn(sample.output_tokens, output)
-        explained = self.seconds(sample.prompt_tokens, sample.output_tokens) - self.overhead
+        explained = self.seconds(read, sample.output_tokens) - self.overhead + (prompt if sample.read is None else 0.0)
         self._unexplained = self._mean(self._unexplained, sample.total - load - explained)
         self.overhead = max(0.0, self._unexplained)
         self.first_token = self._mean(self.first_token, first)
