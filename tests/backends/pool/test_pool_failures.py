@@ -46,6 +46,7 @@ KINDS = {
     errors.ContextOverflow: CALL,
     errors.ServerError: NODE_ILL,
     errors.ProtocolError: NODE_ILL,
+    errors.ReplyTooLong: NODE_ILL,
     errors.EngineCrashed: NODE_ILL,
     errors.StreamError: NODE_ILL,
     errors.StreamFailed: NODE_ILL,
