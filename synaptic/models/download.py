@@ -26,6 +26,7 @@ from synaptic import paths
 from synaptic.errors import ConfigError, DownloadError
 from synaptic.messages import BackendProgress, Reporter
 from synaptic.processes import ChildProcess, cause_of, child_environment, tied
+from synaptic.text import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -201,8 +202,8 @@ def check_model_file(path: str) -> Path:
     """
     file = paths.expanded(path)
     try:
-        with file.open("rb") as stream:
-            magic = stream.read(len(GGUF_MAGIC))
+        with open_regular(file) as stream:
+            magic = stream.read(len(GGUF_MAGIC)) or b""
     except OSError as error:
         raise ConfigError(f"embedded_model: cannot read {file}: {error.strerror or error}") from error
     if magic != GGUF_MAGIC:

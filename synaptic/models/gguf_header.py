@@ -11,12 +11,12 @@ number of tensors, number of values, the values, the tensors' descriptions, then
 
 from __future__ import annotations
 
-import stat
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from synaptic.errors import ModelFileError
+from synaptic.text import NotRegularFile, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -102,12 +102,11 @@ def read_header(path: Path, *, whole: bool = False) -> Header:
 
     """
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):  # a pipe would be waited for without end
-            what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
-            raise ModelFileError(f"{path} is {what}, not a GGUF file", hint="name the .gguf file")
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return _HeaderReader(path, stream, whole=whole).read()
+    except (IsADirectoryError, NotRegularFile) as error:
+        what = "a directory" if isinstance(error, IsADirectoryError) else "no regular file"
+        raise ModelFileError(f"{path} is {what}, not a GGUF file", hint="name the .gguf file") from error
     except PermissionError as error:
         raise ModelFileError(
             f"{path} may not be read by you ({error.strerror})",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from synaptic.errors import ModelFileError
 from synaptic.models.names import LATEST, LIBRARY, split_name
+from synaptic.text import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -228,8 +229,7 @@ def weight_bytes(stored: Stored) -> int | None:
 def _layers(manifest: Path, name: str) -> Iterator[tuple[str, str, int]]:
     """Yield kind, digest and size of each layer."""
     try:
-        with manifest.open("rb") as stream:
-            document = json.loads(stream.read(MOST_MANIFEST_BYTES))
+        document = json.loads(read_regular(manifest, MOST_MANIFEST_BYTES))
         for layer in document["layers"] or ():
             kind, digest, size = layer["mediaType"], layer["digest"], layer["size"]
             yield str(kind), str(digest), int(size)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import glob
 import os
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from synaptic import paths
-from synaptic.text import cut, did_you_mean
+from synaptic.text import NotRegularFile, cut, did_you_mean, read_regular
 
 MAX_FILE_BYTES: Final = 8 << 20
 MAX_FILES: Final = 1000
@@ -195,15 +194,13 @@ class _Reader:
 
     def _data(self, path: str, place: Path) -> bytes:
         try:
-            mode = place.stat().st_mode
+            data = read_regular(place, MAX_FILE_BYTES)
         except FileNotFoundError:
             raise ValueError(f"names {path}, which is not there; {_near(place)}") from None
-        if stat.S_ISDIR(mode):
-            raise ValueError(f"names the folder {path}; write {path.rstrip('/')}/* for the files in it")
-        if not stat.S_ISREG(mode):
-            raise ValueError(f"names {path}, which is no ordinary file")
-        with place.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        except IsADirectoryError:
+            raise ValueError(f"names the folder {path}; write {path.rstrip('/')}/* for the files in it") from None
+        except NotRegularFile as exc:
+            raise ValueError(f"names {path}, which is no ordinary file: {exc.strerror}") from None
         if len(data) > MAX_FILE_BYTES:
             raise ValueError(f"names {path}, which is longer than {MAX_FILE_BYTES >> 20} MiB")
         return data

@@ -5,6 +5,7 @@ from .child import ChildProcess as ChildProcess
 from .child import describe_exit as describe_exit
 from .child import python_command as python_command
 from .child import tied as tied
+from .endings import endings as endings
 from .endings import told_to_end as told_to_end
 from .environment import child_environment as child_environment
 from .files import lock as lock

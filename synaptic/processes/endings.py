@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 ENDINGS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+def endings() -> list[signal.Signals]:
+    """Return the signals that tell this process to end. Under ``nohup`` a closed terminal does not."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [number for number in ENDINGS if number is not signal.SIGHUP or not ignored]
+
+
 @contextmanager
 def told_to_end() -> Iterator[asyncio.Event]:
     """Give an event that is set when this process is told to end: Ctrl-C, SIGTERM, a closed terminal.
@@ -21,8 +27,8 @@ def told_to_end() -> Iterator[asyncio.Event]:
     """
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in ENDINGS}
-    for number in ENDINGS:
+    before = {number: signal.getsignal(number) for number in endings()}
+    for number in before:
         loop.add_signal_handler(number, ended.set)
     try:
         yield ended

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.errors import UsageError
 from synaptic.processes.files import lock, replace_file
+from synaptic.text import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,8 +80,7 @@ def read_json(file: Path, *, missing: Any) -> Any:
 
     """
     try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+        data = read_regular(file, MAX_BYTES)
     except FileNotFoundError:
         return missing
     if len(data) > MAX_BYTES:

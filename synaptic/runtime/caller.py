@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -13,6 +12,7 @@ from synaptic.runtime.agent_call import REPAIRS, CallRecord, build_request, call
 from synaptic.runtime.approval import Approval, ApprovalRequest
 from synaptic.runtime.events import ApprovalAsked, ApprovalGiven
 from synaptic.runtime.failure import StepFailed, why_cut
+from synaptic.waiting import steady_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -90,7 +90,7 @@ class Caller:
 
         """
         path = context.path
-        record = CallRecord(agent=call.agent.name, started_at=time.time(), feed=feed)
+        record = CallRecord(agent=call.agent.name, started_at=steady_time(), feed=feed)
         try:
             request = await self._request(step, call, context, seed)
             backend = self._begin(call, request, record, context, kind)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from synaptic.messages import Usage
@@ -19,6 +18,7 @@ from synaptic.runtime.events import (
     StepStarted,
     StepStatus,
 )
+from synaptic.waiting import steady_time
 
 if TYPE_CHECKING:
     import asyncio
@@ -53,7 +53,7 @@ class Ledger:
 
     def run_started(self) -> None:
         """Say that the run begins."""
-        self._started_at = time.time()
+        self._started_at = steady_time()
         self.emit(RunStarted(self.run_id, self.plan, self._started_at))
 
     def started(
@@ -67,7 +67,7 @@ class Ledger:
         width: int | None = None,
     ) -> float:
         """Say that a step begins, and return when."""
-        now = time.time()
+        now = steady_time()
         self.emit(StepStarted(path, kind, agent, backend, model, now, width))
         return now
 
@@ -97,7 +97,7 @@ class Ledger:
                 status=status,
                 attempts=self._attempts.pop(path, 0),
                 started_at=started,
-                ended_at=None if started is None else time.time(),
+                ended_at=None if started is None else steady_time(),
                 output=output,
                 error=error.message if error else None,
                 stop_reason=stop_reason,
@@ -130,7 +130,7 @@ class Ledger:
                 timings=record.timings,
                 first_token_seconds=record.first_token_seconds,
                 started_at=record.started_at,
-                ended_at=time.time(),
+                ended_at=steady_time(),
                 output=output,
                 error=error.message if error else None,
                 stop_reason=stop_reason or (record.finish_reason if status != "cancelled" else None),
@@ -169,7 +169,7 @@ class Ledger:
             usage=_total(self.results),
             stop_reason=stop_reason or self._stop_reason(status),
             started_at=self._started_at,
-            ended_at=time.time(),
+            ended_at=steady_time(),
             error=error,
         )
         self.emit(RunFinished(result))

@@ -6,11 +6,11 @@ OpenSSL reads the file, as it does for curl: any number of certificates in PEM, 
 from __future__ import annotations
 
 import re
-import stat
 from typing import TYPE_CHECKING, Final
 
 from synaptic import paths
 from synaptic.errors import ConfigError
+from synaptic.text import NotRegularFile, read_regular
 
 if TYPE_CHECKING:
     import ssl
@@ -77,13 +77,11 @@ def _ssl() -> ModuleType:
 
 def _content(path: Path) -> bytes:
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise ConfigError(f"{path} is a directory", hint=f"{_EXAMPLE}; one file may hold any number of them")
-        if not stat.S_ISREG(mode):  # it would be empty when it is read again
-            raise ConfigError(f"{path} is no regular file", hint=_EXAMPLE)
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+        data = read_regular(path, MOST_BYTES)
+    except IsADirectoryError as error:
+        raise ConfigError(f"{path} is a directory", hint=f"{_EXAMPLE}; one file may hold any number of them") from error
+    except NotRegularFile as error:
+        raise ConfigError(f"{path} is no regular file: {error.strerror}", hint=_EXAMPLE) from error
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
     if len(data) > MOST_BYTES:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import ConfigError, Problem
 from synaptic.processes import lock, replace_file, write_whole
-from synaptic.text import JsonDocument, parse_json
+from synaptic.text import JsonDocument, parse_json, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -101,7 +101,7 @@ def back_up(path: Path) -> Path:
 
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MAX_BYTES)
         number = 0
         while True:
             backup = path.with_name(f"{path.name}.bak" + (f".{number}" if number else ""))
@@ -116,8 +116,9 @@ def back_up(path: Path) -> Path:
 
 def _read(path: Path, source: str) -> bytes | None:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        if str(path) == os.devnull:
+            return b""
+        data = read_regular(path, MAX_BYTES)
     except FileNotFoundError as exc:
         if path.is_symlink():
             raise _error(

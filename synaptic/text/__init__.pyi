@@ -6,6 +6,9 @@ from .problems import KeyPath as KeyPath
 from .problems import did_you_mean as did_you_mean
 from .problems import explain as explain
 from .problems import nearest as nearest
+from .regular_file import NotRegularFile as NotRegularFile
+from .regular_file import open_regular as open_regular
+from .regular_file import read_regular as read_regular
 from .words import ago as ago
 from .words import cut as cut
 from .words import gib as gib

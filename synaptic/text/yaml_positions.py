@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import Problem
+from synaptic.text.regular_file import read_regular
 from synaptic.text.words import one_line
 from synaptic.text.written import written_number
 from synaptic.text.yaml_anchors import AnchorFault, Anchors
@@ -108,9 +109,8 @@ def read_text(path: FilePath, what: str, error: type[UsageError], *, limit: int 
 
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-            size = max(path.stat().st_size, len(data))
+        data = read_regular(path, limit)
+        size = max(path.stat().st_size, len(data))
     except OSError as exc:
         reason = {
             FileNotFoundError: "there is no such file",

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from synaptic.errors import ExitCode, SynapticError, UsageError
 from synaptic.messages import Usage
 from synaptic.pipeline import named_tools
+from synaptic.processes import endings
 from synaptic.runtime import RunFinished, RunResult, Session, run_document
 from synaptic.ui.commands import load
 from synaptic.ui.question import documents, parse_inputs, piped_text
@@ -26,6 +26,7 @@ from synaptic.ui.screen import (
     stderr_console,
     write_json,
 )
+from synaptic.waiting import steady_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -84,7 +85,7 @@ class _Asking:
         self.console = console
         self.result: RunResult | None = None
         self.signal: int | None = None
-        self.started_at = time.time()
+        self.started_at = steady_time()
         self.renderer = self._renderer()
 
     def run(self) -> int:
@@ -157,7 +158,7 @@ class _Asking:
 
     @contextmanager
     def _cancelling(self) -> Iterator[None]:
-        """Let the first SIGINT or SIGTERM cancel this task, and the second end the process at once."""
+        """Let the first signal that tells us to end cancel this task, and the second end the process at once."""
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
 
@@ -167,7 +168,7 @@ class _Asking:
             self.signal = number
             task.cancel()
 
-        signals = (signal.SIGINT, signal.SIGTERM)
+        signals = endings()
         for number in signals:
             loop.add_signal_handler(number, on_signal, number)
         try:
@@ -208,7 +209,7 @@ class _Asking:
             usage=Usage(),
             stop_reason=status,
             started_at=self.started_at,
-            ended_at=time.time(),
+            ended_at=steady_time(),
             error=error,
         )
         return {**run_document(result), "run_id": None}

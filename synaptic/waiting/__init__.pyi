@@ -2,6 +2,8 @@ from .backoff import Backoff as Backoff
 from .backoff import RestartRule as RestartRule
 from .backoff import Restarts as Restarts
 from .backoff import Rules as Rules
+from .clock import SteadyClock as SteadyClock
+from .clock import steady_time as steady_time
 from .continuation import Continuation as Continuation
 from .continuation import Departed as Departed
 from .continuation import Way as Way

@@ -1,11 +1,13 @@
 """Replies that are known: what makes two requests the same, how long a reply holds, and a file that may be anything."""
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import stat
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,6 +115,20 @@ async def test_the_readers_age_limit_counts(store: ReplyStore, monkeypatch: pyte
     assert await text_of(Cached(inner, cache, 200)) == "answer 1"
     assert await text_of(Cached(inner, cache, 50)) == "answer 2"
     assert await text_of(Cached(inner, cache, 50)) == "answer 2"
+
+
+async def test_a_reply_from_the_future_is_kept_and_grows_old_from_now_on(store: ReplyStore):
+    """As a clock leaves them that was set back; or they would hold until it is there again, however old they are."""
+    cache, inner = CallCache(store), Counting()
+    await text_of(Cached(inner, cache, FOREVER))
+    with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as file:
+        file.execute("UPDATE replies SET stored_at = stored_at + 1e6")
+
+        assert await text_of(Cached(inner, cache, 3600)) == "answer 1"
+        (stored_at,) = file.execute("SELECT stored_at FROM replies").fetchone()
+        assert stored_at <= time.time()
+        file.execute("UPDATE replies SET stored_at = stored_at - 4000")
+    assert await text_of(Cached(inner, cache, 3600)) == "answer 2"
 
 
 @pytest.mark.parametrize("answer", [Reply(text="cut", finish_reason="length"), Failure("crash", after_tokens=2)])

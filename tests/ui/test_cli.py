@@ -91,7 +91,7 @@ result: "{{ steps.write }}"
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_the_run_and_keeps_what_was_produced(number: signal.Signals, code: int, tmp_path: Path):
     (tmp_path / "two.yaml").write_text(TWO_STEPS)
     with ollama([ollama_reply(["First ", "finding."]), stream([], then=hang)]) as server:

@@ -144,24 +144,32 @@ def status_error(
     error.backend = error.backend or origin.backend
     error.node = error.node or origin.node
     if isinstance(error, BackendBusy) and error.retry_after is None:
-        error.retry_after = retry_after_seconds(headers.get("retry-after"))
+        error.retry_after = retry_after_seconds(headers.get("retry-after"), headers.get("date"))
     return error
 
 
-def retry_after_seconds(value: str | None) -> float | None:
-    """Return the seconds that a ``Retry-After`` header asks to wait; it is a number of seconds or a date (RFC 9110)."""
+def retry_after_seconds(value: str | None, date: str | None = None) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks to wait; it is a number of seconds or a date (RFC 9110).
+
+    Args:
+        value: The header.
+        date: The reply's ``Date``: it is by the server's clock, as such a date is, and ours may be another.
+
+    """
     if value is None:
         return None
     if value.strip().isdecimal():
         return float(value)
+    when, now = _moment(value), _moment(date or "") or datetime.now(UTC)
+    return None if when is None else max(0.0, (when - now).total_seconds())
 
+
+def _moment(text: str) -> datetime | None:
     try:
-        when = parsedate_to_datetime(value)
+        moment = parsedate_to_datetime(text)
     except ValueError:
         return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return max(0.0, (when - datetime.now(UTC)).total_seconds())
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def from_httpx(error: Exception, origin: Origin, *, answered: bool) -> BackendError:

@@ -127,9 +127,11 @@ class _Database:
 
     def get(self, key: str, max_age: float) -> StoredReply | None:
         found = self._open().execute("SELECT text, model, node, stored_at FROM replies WHERE key = ?", (key,))
-        row = found.fetchone()
-        if row is None or time.time() - row[3] > max_age:
+        row, now = found.fetchone(), time.time()
+        if row is None or now - row[3] > max_age:
             return None
+        if row[3] > now:  # the clock was set back: it is as old as it can be known to be from now on
+            self._open().execute("UPDATE replies SET stored_at = ? WHERE key = ?", (now, key))
         return StoredReply(row[0], row[1], row[2])
 
     def put(self, key: str, reply: StoredReply) -> None:

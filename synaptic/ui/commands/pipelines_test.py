@@ -16,7 +16,7 @@ from synaptic.backends import known_backends
 from synaptic.errors import ExitCode, PipelineError, Problem, UsageError
 from synaptic.pipeline import CompileContext, Pipeline, compile_pipeline, discover_tools, examine
 from synaptic.runtime import run_case
-from synaptic.text import did_you_mean, plural
+from synaptic.text import did_you_mean, plural, read_regular
 from synaptic.ui.options import given, json_option, tools_option
 from synaptic.ui.screen import case_document, case_lines, write_json, write_text
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _HAS_TESTS: Final = re.compile(r"^tests\s*:", re.MULTILINE)
 _HAS_STEPS: Final = re.compile(r"^steps\s*:", re.MULTILINE)
+LOOKED_AT_BYTES: Final = 1 << 20
 
 _EPILOG = """\b
 As in:
@@ -100,7 +101,7 @@ def _files(names: Iterable[str]) -> Iterator[str]:
 def _has_tests(path: Path) -> bool:
     """Return whether a file looks like a pipeline with tests; a broken one does, too, and is then reported."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_regular(path, LOOKED_AT_BYTES).decode(errors="replace")
     except OSError:
         return False
     return _HAS_TESTS.search(text) is not None and _HAS_STEPS.search(text) is not None

@@ -17,7 +17,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.styles import Style
 
-from synaptic.text import one_line, plural
+from synaptic.text import one_line, open_regular, plural
 from synaptic.ui.repl.arguments import ends_with_continuation
 from synaptic.ui.repl.completion import CommandCompleter, is_command
 
@@ -153,10 +153,11 @@ def open_history(directory: Path) -> tuple[History, str | None]:
     path = directory / _HISTORY_FILE
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NONBLOCK", 0), 0o600)
         with contextlib.suppress(OSError):
             os.fchmod(descriptor, 0o600)
         os.close(descriptor)
+        open_regular(path).close()
     except OSError as exc:
         return InMemoryHistory(), f"what you type is not remembered: {path}: {exc.strerror or exc}"
     return _LastingHistory(path), None

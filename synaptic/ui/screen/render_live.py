@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -19,6 +18,7 @@ from synaptic.text import printable, seconds, size
 from synaptic.ui.screen.render_plain import PlainStatus, measurements, route_line
 from synaptic.ui.screen.resizable import ResizableLive
 from synaptic.ui.screen.run_view import RunView, StepView
+from synaptic.waiting import steady_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -212,7 +212,7 @@ class LiveStatus(PlainStatus):
     def _frame(self) -> RenderableType:
         with self._lock:
             downloads = list(self._downloads.values())
-        return Group(*self.lines(self._console.width, time.time()), *map(bar, downloads))
+        return Group(*self.lines(self._console.width, steady_time()), *map(bar, downloads))
 
     def _walk(self) -> Iterator[tuple[str, StepView]]:
         for step in list(self.view.steps.values()):

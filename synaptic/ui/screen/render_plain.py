@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
@@ -26,6 +25,7 @@ from synaptic.runtime import (
 )
 from synaptic.text import one_line, plural, printable, seconds, size
 from synaptic.ui.screen.run_view import CALLING, RunView, continuation, decided, divided, place, retry, shortening
+from synaptic.waiting import steady_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -206,7 +206,7 @@ def incident(
 
 def finished_line(result: StepResult, step: StepView, *, verbose: bool, node: str | None = None) -> str:
     """Return ``plan: done, 45 tokens, 52 tok/s, 0.9 s``; with the node where it is worth a word."""
-    now = time.time()
+    now = steady_time()
     rate, elapsed, tokens = step.rate(now), step.elapsed(now), step.total_tokens
     parts = [
         _STATE_WORDS.get(step.state, step.state),

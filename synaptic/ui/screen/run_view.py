@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -23,6 +22,7 @@ from synaptic.runtime import (
     TokenDelta,
 )
 from synaptic.text import one_line, plural
+from synaptic.waiting import steady_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -209,7 +209,7 @@ class RunView:
     def _token(self, path: str) -> None:
         step = self._all.get(path) or self.get(path)
         if step.tokens == 0:
-            step.first_token = time.time()
+            step.first_token = steady_time()
             step.state = "answering" if path == self.answer_step else "running"
         step.tokens += 1
 

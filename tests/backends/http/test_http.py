@@ -308,6 +308,9 @@ def test_retry_after_is_a_number_or_a_date() -> None:
     later = retry_after_seconds("Wed, 21 Oct 2150 07:28:00 GMT")
     assert later is not None
     assert later > 1e9
+    date = "Wed, 21 Oct 2015 07:27:00 GMT"  # of a server whose clock is not ours
+    assert retry_after_seconds("Wed, 21 Oct 2015 07:28:00 GMT", date) == 60.0
+    assert retry_after_seconds("12", date) == 12.0
 
 
 async def test_a_backend_may_read_errors_in_its_own_way() -> None:

@@ -132,7 +132,7 @@ async def _looks(
 
 def _is_measured(known: KnownWorker | None) -> bool:
     at = None if known is None else known.measured_at
-    return at is not None and time.time() - at < MEASURED_FOR_SECONDS
+    return at is not None and abs(time.time() - at) < MEASURED_FOR_SECONDS  # a clock that was set back
 
 
 async def _managed_offers(

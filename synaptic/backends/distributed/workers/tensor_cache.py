@@ -444,9 +444,9 @@ def _status(file: Path) -> os.stat_result | None:
 
 
 def _age(file: Path) -> float:
-    """Return how many seconds ago a file was written to."""
+    """Return how many seconds ago a file was written to; by a clock that was set since, how many in the future."""
     status = _status(file)
-    return 0.0 if status is None else time.time() - status.st_mtime
+    return 0.0 if status is None else abs(time.time() - status.st_mtime)
 
 
 def _same(file: Path, other: Path | None) -> bool:

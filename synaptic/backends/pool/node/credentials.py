@@ -13,6 +13,7 @@ from synaptic.backends.http import authorization
 from synaptic.backends.ollama import OllamaBackend, is_loopback
 from synaptic.errors import ConfigError
 from synaptic.settings import authorities_file
+from synaptic.text import NotRegularFile, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,11 +133,9 @@ def _from_file(node: NodeSettings, kind: str, name: str) -> str:
     path = _path(name)
     hint = f"write the {kind} into it, alone, or change {kind}_file of the node"
     try:
-        # To open a pipe is to wait for its other end.
-        if not stat.S_ISREG(path.stat().st_mode):
-            _refuse(node, f"{path} is no regular file", hint)
-        with path.open("rb") as file:
-            data = file.read(MAX_SECRET_BYTES + 1)
+        data = read_regular(path, MAX_SECRET_BYTES)
+    except (IsADirectoryError, NotRegularFile):
+        _refuse(node, f"{path} is no regular file", hint)
     except (OSError, ValueError) as exc:
         reason = (exc.strerror if isinstance(exc, OSError) else None) or "it is no path"
         advice = "check who may read it" if isinstance(exc, PermissionError) else hint
