@@ -109,6 +109,11 @@ def served_workers_file() -> Path:
     return state_dir() / "served-workers.json"
 
 
+def trusted_folders_file() -> Path:
+    """Which folders the person trusts, and what was in them then."""
+    return state_dir() / "trusted.json"
+
+
 def state_dir() -> Path:
     """History and logs."""
     return Path(platformdirs.user_state_dir(APP))

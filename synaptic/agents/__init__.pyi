@@ -1,5 +1,8 @@
 from .definition import Agent as Agent
+from .definition import AgentBook as AgentBook
 from .definition import AgentEntry as AgentEntry
+from .definition import agent_counts as agent_counts
+from .definition import agents_of as agents_of
 from .definition import discover_agents as discover_agents
 from .notation import ENUM_LIMIT as ENUM_LIMIT
 from .notation import FIELD_LIMIT as FIELD_LIMIT

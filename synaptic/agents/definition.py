@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from synaptic import paths
 from synaptic.agents.shape import Shape
 from synaptic.errors import AgentError, Problem
+from synaptic.settings import is_trusted, left_out_line
 from synaptic.text import did_you_mean, parse_yaml, read_text
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ KEYS = ("name", "description", "model", "temperature", "max_tokens", "output")
 FILE_LIMIT = 256 * 1024
 """Bytes. A prompt that long fits no model's context; the file is something else."""
 TEMPERATURE_LIMIT = 2.0
+PROJECT = "project"
 _FENCE = "---"
 _YAML_LINE = 2
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -103,7 +105,7 @@ class Agent:
 
         """
         path = Path(path)
-        return cls.parse(read_text(path, "Markdown agent", AgentError, limit=FILE_LIMIT), source=path)
+        return cls.parse(_text(path), source=path)
 
     @classmethod
     def parse(cls, text: str, *, source: str | Path = "agent.md") -> Self:
@@ -140,6 +142,7 @@ class AgentEntry:
     Attributes:
         origin: Where it was found: "shipped", "user", "project", or what the caller calls it.
         overrides: The files of the same name that this one hides, the nearest last.
+        text: What its file held when it was read.
 
     """
 
@@ -147,12 +150,20 @@ class AgentEntry:
     origin: str
     path: Path | None = None
     overrides: tuple[Path, ...] = ()
+    text: str = field(default="", compare=False, repr=False)
 
 
 class AgentBook:
-    """Agents by name. Of two entries with one name the later one counts, and says what it hides."""
+    """Agents by name. Of two entries with one name the later one counts, and says what it hides.
 
-    def __init__(self, entries: Iterable[AgentEntry] = ()) -> None:
+    Attributes:
+        left_out: One line that says which files of the project are no agents here, because its folder is not trusted;
+            "" where all are.
+
+    """
+
+    def __init__(self, entries: Iterable[AgentEntry] = (), *, left_out: str = "") -> None:
+        self.left_out = left_out
         self._entries: dict[str, AgentEntry] = {}
         for entry in entries:
             hidden = self._entries.get(entry.agent.name)
@@ -202,6 +213,8 @@ class AgentBook:
 def discover_agents(directories: Sequence[tuple[str, Path]] | None = None) -> AgentBook:
     """Read every agent there is: the shipped ones, the user's, and those of ``./agents``; later ones override.
 
+    A file in ``./agents`` that would override one of the others, or lies elsewhere, counts once its folder is trusted.
+
     Args:
         directories: Pairs of an origin and a directory to search instead; one that does not exist is skipped.
 
@@ -209,10 +222,66 @@ def discover_agents(directories: Sequence[tuple[str, Path]] | None = None) -> Ag
         AgentError: With every mistake in every file: an agent that is silently left out is worse.
 
     """
+    if directories is not None:
+        return AgentBook(_read(directories))
+    folder = Path()
+    found = _read(_directories(folder))
+    left_out = {
+        entry.path: name
+        for name, entry in _project(found).items()
+        if not agent_counts(entry, folder, takes_a_name=bool(entry.overrides))
+    }
+    kept = [entry for entry in found if entry.path not in left_out]
+    return AgentBook(kept, left_out=left_out_line(folder, [*left_out.values()]))
+
+
+def agent_counts(entry: AgentEntry, folder: Path, *, takes_a_name: bool) -> bool:
+    """Return whether an agent of a folder may be called.
+
+    Args:
+        entry: The agent.
+        folder: Which has it in its ``agents``.
+        takes_a_name: Whether it has the name of an agent from elsewhere, which it would replace.
+
+    """
+    if entry.path is None or (not takes_a_name and entry.path.resolve().is_relative_to(folder.resolve())):
+        return True
+    return is_trusted(folder, _name_in_folder(entry.path), entry.text)
+
+
+def agents_of(folder: Path) -> dict[str, AgentEntry]:
+    """Return the agents of a folder, trusted or not, by file as in ``agents/editor.md``.
+
+    Raises:
+        AgentError: As :func:`discover_agents` does.
+
+    """
+    return _project(_read(_directories(folder)))
+
+
+def _project(entries: list[AgentEntry]) -> dict[str, AgentEntry]:
+    """Return those of a project's folder, by file, with what they override."""
+    known = AgentBook(entries).entries()
+    return {_name_in_folder(entry.path): entry for entry in known if entry.origin == PROJECT and entry.path}
+
+
+def _name_in_folder(path: Path) -> str:
+    return f"{paths.project_agents_dir()}/{path.name}"
+
+
+def _directories(folder: Path) -> tuple[tuple[str, Path], ...]:
+    return (
+        ("shipped", paths.shipped_agents_dir()),
+        ("user", paths.user_agents_dir()),
+        (PROJECT, folder / paths.project_agents_dir()),
+    )
+
+
+def _read(directories: Sequence[tuple[str, Path]]) -> list[AgentEntry]:
     entries: list[AgentEntry] = []
     problems: list[Problem] = []
     read: set[Path] = set()
-    for origin, directory in _default_directories() if directories is None else directories:
+    for origin, directory in directories:
         # A checkout is run from its own root, where ./agents are the shipped ones themselves.
         if directory.is_dir() and directory.resolve() not in read:
             read.add(directory.resolve())
@@ -220,15 +289,7 @@ def discover_agents(directories: Sequence[tuple[str, Path]] | None = None) -> Ag
     if problems:
         hint = "every .md file in these directories is read as an agent, except README.md: fix it or move it away"
         raise AgentError("\n".join(str(problem) for problem in problems), problems=problems, hint=hint)
-    return AgentBook(entries)
-
-
-def _default_directories() -> tuple[tuple[str, Path], ...]:
-    return (
-        ("shipped", paths.shipped_agents_dir()),
-        ("user", paths.user_agents_dir()),
-        ("project", paths.project_agents_dir()),
-    )
+    return entries
 
 
 def _read_directory(origin: str, directory: Path, problems: list[Problem]) -> list[AgentEntry]:
@@ -240,7 +301,8 @@ def _read_directory(origin: str, directory: Path, problems: list[Problem]) -> li
         return []
     for path in files:
         try:
-            agent = Agent.load(path)
+            text = _text(path)
+            agent = Agent.parse(text, source=path)
         except AgentError as error:
             problems += error.problems
             continue
@@ -249,8 +311,12 @@ def _read_directory(origin: str, directory: Path, problems: list[Problem]) -> li
             message = f"the name {agent.name!r} is taken by {taken.path}"
             problems.append(Problem(message, source=str(path), suggestion="give one of them another name"))
         else:
-            entries[agent.name] = AgentEntry(agent, origin, path)
+            entries[agent.name] = AgentEntry(agent, origin, path, text=text)
     return list(entries.values())
+
+
+def _text(path: Path) -> str:
+    return read_text(path, "Markdown agent", AgentError, limit=FILE_LIMIT)
 
 
 def _is_agent_file(name: str) -> bool:

@@ -53,6 +53,8 @@ from .templates.expressions import present as present
 from .templates.structures import Structure as Structure
 from .templates.structures import fill as fill
 from .templates.values import settled as settled
+from .tool_calls import CallingPipeline as CallingPipeline
+from .tool_calls import calling_pipelines as calling_pipelines
 from .tools import Tool as Tool
 from .tools import discover_tools as discover_tools
 from .tools import named_tools as named_tools

@@ -104,7 +104,7 @@ def confined(path: str) -> None:
     if Path(path).is_absolute() or path.startswith("~"):
         raise ValueError(f"names {path}, but a path in a pipeline is relative to the pipeline's folder")
     if ".." in Path(path).parts:
-        raise ValueError(f"names {path}, which climbs out of the pipeline's folder")
+        raise ValueError(f"names {path}, which climbs out of the folder")
 
 
 @dataclass(slots=True)
@@ -185,7 +185,7 @@ class _Reader:
         if self.folder is not None:
             confined(path)
             if not place.resolve().is_relative_to(self.folder.resolve()):
-                raise ValueError(f"names {path}, which leads out of the pipeline's folder")
+                raise ValueError(f"names {path}, which leads out of the folder")
         data = self._data(path, place)
         self._bytes += len(data)
         if self._bytes > MAX_ALL_BYTES:

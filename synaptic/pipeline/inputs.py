@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from synaptic.errors import PipelineError, Problem
 from synaptic.pipeline.documents import FromFile, Repeated, confined, document_of, read_file, read_files
 from synaptic.pipeline.templates import SKIPPED
+from synaptic.settings import ADVICE, FolderText
 from synaptic.text import did_you_mean, nearest, written_number
 
 if TYPE_CHECKING:
@@ -215,6 +216,8 @@ def convert_given(value: Any, declared: InputSpec) -> Any:
     """
     if isinstance(value, FromFile) and declared.type in _FILES:
         value = str(value)  # a path that needs no mark
+    if declared.type in _FILES and (folder := _confining(value)) is not None:
+        return _read_inside(value, declared, folder)
     if declared.type == "files":
         return read_files(value)
     if isinstance(value, Repeated) and declared.type == "list":
@@ -224,6 +227,26 @@ def convert_given(value: Any, declared: InputSpec) -> Any:
     if isinstance(value, FromFile) and declared.type not in _FILES:
         value = _text_of(value)
     return read_file(value) if declared.type == "file" else convert(value, declared)
+
+
+def _read_inside(value: Any, declared: InputSpec, folder: Path) -> Any:
+    """Return documents that the settings of a folder name that is not trusted: they lie in it.
+
+    Raises:
+        ValueError: If they do not, or cannot be read.
+
+    """
+    read = read_file if declared.type == "file" else read_files
+    try:
+        return read(value, folder=folder)
+    except ValueError as exc:
+        raise ValueError(*(text if ";" in text else f"{text}; {ADVICE}" for text in map(str, exc.args))) from exc
+
+
+def _confining(value: Any) -> Path | None:
+    """Return the folder that the paths in a value may not leave, because its own settings gave them."""
+    texts = value if isinstance(value, (list, tuple)) else [value]
+    return next((text.folder for text in texts if isinstance(text, FolderText)), None)
 
 
 def _text_of(path: FromFile) -> str:

@@ -20,6 +20,7 @@ from synaptic.backends import (
 from synaptic.errors import PipelineError, Problem, UsageError
 from synaptic.messages import (
     PRIORITIES,
+    BackendNotice,
     BackendReport,
     ChatRequest,
     Message,
@@ -95,8 +96,11 @@ class Session:
         priority: PriorityClass = "run",
         on_event: EventHandler | None = None,
     ) -> None:
+        self._left_out = ""
+        self._mentioned: set[str] = set()
         if settings is None:
-            settings = load_settings().settings
+            loaded = load_settings()
+            settings, self._left_out = loaded.settings, loaded.left_out
         self.settings = settings
         self._given = backend
         self._extra_agents = dict(agents or {})
@@ -167,6 +171,8 @@ class Session:
     ) -> tuple[Plan, CompileContext]:
         """Return the plan of a run, as far as it does not hang on the length of its inputs."""
         book = discover_agents()
+        self._mention("settings", self._left_out)
+        self._mention("agents", book.left_out)
         context = CompileContext(
             agents={name: book[name] for name in book},
             given_agents=self._extra_agents,
@@ -335,6 +341,12 @@ class Session:
     def _emit(self, event: Event) -> None:
         for listener in self._listeners:
             listener(event)
+
+    def _mention(self, about: str, left_out: str) -> None:
+        """Say once what of the folder does not count, because it is not trusted."""
+        if left_out and left_out not in self._mentioned:
+            self._mentioned.add(left_out)
+            self._report(BackendNotice(about, left_out, "warning"))
 
     def _report(self, report: BackendReport) -> None:
         self._emit(BackendReported(report))

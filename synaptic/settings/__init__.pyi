@@ -25,3 +25,15 @@ from .load import unset_value as unset_value
 from .model import Settings as Settings
 from .model import field_kind as field_kind
 from .sources import decode_setting as decode_setting
+from .trusted import ADVICE as ADVICE
+from .trusted import advice_for as advice_for
+from .trusted import forget_folder as forget_folder
+from .trusted import is_trusted as is_trusted
+from .trusted import left_out_line as left_out_line
+from .trusted import trust_folder as trust_folder
+from .trusted import trusted_folders as trusted_folders
+from .trusted import trusting as trusting
+from .untrusted import FolderSettings as FolderSettings
+from .untrusted import FolderText as FolderText
+from .untrusted import dotted as dotted
+from .untrusted import folder_settings as folder_settings

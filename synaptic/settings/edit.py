@@ -85,7 +85,7 @@ def set_value(path: Path, key: str, raw: str) -> None:
         new = _renamed(old, given.path[0])
         _store(new, given)
         refuse_mistakes(JsonDocument(str(path), new, _positions(document), document.problems if document else ()))
-        write_settings_file(path, new)
+        write_settings_file(path, new, before=document)
 
 
 def unset_value(path: Path, key: str) -> bool:
@@ -130,7 +130,7 @@ def migrate(path: Path) -> MigrationReport:
         return MigrationReport(path)
     refuse_mistakes(JsonDocument(str(path), new))
     backup = None if document is None else back_up(path)
-    write_settings_file(path, new)
+    write_settings_file(path, new, before=document)
     lost = nodes_file_values(nodes).ignored if nodes is not None else ()
     return MigrationReport(
         path,
@@ -197,7 +197,7 @@ def _unset(path: Path, key: str) -> bool:
     if document is None or new == old:
         return False
     refuse_mistakes(JsonDocument(document.source, new, document.positions, document.problems))
-    write_settings_file(path, new)
+    write_settings_file(path, new, before=document)
     return True
 
 
@@ -418,4 +418,4 @@ def _entries(path: Path, settings: Mapping[str, Any]) -> tuple[list[Any], str]:
 def _write(path: Path, document: JsonDocument | None, settings: dict[str, Any]) -> None:
     positions = {} if document is None else document.positions
     refuse_mistakes(JsonDocument(str(path), settings, positions, document.problems if document else ()))
-    write_settings_file(path, settings)
+    write_settings_file(path, settings, before=document)

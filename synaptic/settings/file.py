@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import ConfigError, Problem
 from synaptic.processes import lock, replace_file, write_whole
+from synaptic.settings.trusted import follow_change
 from synaptic.text import JsonDocument, parse_json, read_regular
 
 if TYPE_CHECKING:
@@ -51,10 +52,15 @@ def read_settings_file(path: Path, *, shown: str | None = None) -> JsonDocument 
     return document
 
 
-def write_settings_file(path: Path, value: Mapping[str, Any]) -> None:
+def write_settings_file(path: Path, value: Mapping[str, Any], *, before: JsonDocument | None = None) -> None:
     """Replace the file by ``value``, atomically: a reader sees the old text or the new, never a part.
 
     A symbolic link is written through. Mode and owner are kept; a new file is the user's alone.
+
+    Args:
+        path: The file.
+        value: What it is to hold.
+        before: What was read from it, if it was there: trust in that goes over to what is written.
 
     Raises:
         ConfigError: If it cannot be written; the old file is then as it was.
@@ -66,6 +72,8 @@ def write_settings_file(path: Path, value: Mapping[str, Any]) -> None:
         if target.exists() and not target.is_file():
             raise _error(str(path), "the file cannot be written: not a regular file", suggestion="name another")
         replace_file(target, text.encode())
+        if before is not None:
+            follow_change(path, before.text, text)
     except OSError as exc:
         raise _cannot("written", str(path), exc) from exc
 

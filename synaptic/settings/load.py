@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +31,10 @@ from synaptic.settings.sources import (
     flag_layer,
     legacy_layer,
 )
+from synaptic.settings.untrusted import folder_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from synaptic.settings.check import Given
 
@@ -66,12 +67,15 @@ class LoadedSettings:
         origins: Every setting -> where its value came from: ``default``, ``FILE:LINE``, ``FILE:LINE (OLD KEY)``,
             ``SYNAPTIC_MODEL``, ``--set``, ``-m``. A table with entries of several sources names each with its entries.
         notices: What a person should know, one line each: an alias in use, keys that were ignored.
+        left_out: One line that says what of the working directory's file does not count, because it is not trusted;
+            "" where all does.
 
     """
 
     settings: Settings
     origins: Mapping[str, str]
     notices: tuple[str, ...] = ()
+    left_out: str = ""
 
 
 def settings_path(config_path: Path | None = None, environ: Mapping[str, str] | None = None) -> Path:
@@ -105,9 +109,11 @@ def load_settings(
     """
     variables = os.environ if environ is None else environ
     chosen = _chosen_path(config_path, variables)
+    own_file = chosen or _at_home(paths.user_settings_file)
+    project, left_out = folder_layer(cwd or Path(), own_file, variables)
     layers = [
-        _user_layer(chosen),
-        _project_layer(cwd),
+        _file_layer(own_file, must_exist=chosen is not None),
+        project,
         environment_layer(variables),
         argument_layer(overrides),
         flag_layer(flags),
@@ -118,7 +124,7 @@ def load_settings(
     problems = [problem for layer in layers for problem in layer.problems] or list(_unusable_files(layers))
     if problems:
         raise ConfigError.of(problems)
-    return _merge(layers)
+    return replace(_merge(layers), left_out=left_out)
 
 
 def describe(loaded: LoadedSettings) -> list[tuple[str, Any, str]]:
@@ -137,17 +143,6 @@ def _chosen_path(config_path: Path | None, environ: Mapping[str, str]) -> Path |
     return paths.expanded(named)
 
 
-def _user_layer(chosen: Path | None) -> Layer:
-    if chosen is None:
-        return _file_layer(_at_home(paths.user_settings_file))
-    return _file_layer(chosen, must_exist=True)
-
-
-def _project_layer(cwd: Path | None) -> Layer:
-    name = paths.project_settings_file()
-    return _file_layer(name if cwd is None else cwd / name, shown=f"./{name}")
-
-
 def _at_home(path_of: Any) -> Path | None:
     """Return a path below the home directory, or ``None`` where the user has no home."""
     try:
@@ -157,11 +152,11 @@ def _at_home(path_of: Any) -> Path | None:
     return path
 
 
-def _file_layer(path: Path | None, *, shown: str | None = None, must_exist: bool = False) -> Layer:
+def _file_layer(path: Path | None, *, must_exist: bool) -> Layer:
     if path is None:
         return Layer()
     try:
-        document = read_settings_file(path, shown=shown)
+        document = read_settings_file(path)
     except ConfigError as exc:
         return Layer(problems=exc.problems)
     if document is not None:

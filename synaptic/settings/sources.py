@@ -13,6 +13,7 @@ from synaptic.errors import ConfigError, Problem
 from synaptic.settings.check import BOOLEANS, ENV_PREFIX, Form, Given, problem_at, problems_of
 from synaptic.settings.legacy import ALIASES, IGNORED, LegacyValues, legacy_values, successor_name
 from synaptic.settings.model import WHERE_LISTED, FieldKind, Settings, field_kind, table_fields
+from synaptic.settings.trusted import VARIABLE
 from synaptic.text import did_you_mean, excerpt, is_unicode, nearest, parse_json
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 OTHER_VARIABLES: Mapping[str, str] = {
     "SYNAPTIC_CONFIG_FILE": "settings file to read instead of `~/.synapticllamas.json`, as `--config`",
+    VARIABLE: "`1` trusts the folder for this call, as `--trust-folder`",
 }
 """Variables that begin like settings and are none, with their meaning."""
 
@@ -61,6 +63,8 @@ def environment_layer(environ: Mapping[str, str]) -> Layer:
     """Return what the ``SYNAPTIC_*`` variables give; one that is not a setting is a mistake."""
     givens: list[Given] = []
     problems: list[Problem] = []
+    if environ.get(VARIABLE, "").strip().lower() not in {"", *BOOLEANS}:
+        problems.append(Problem("must be true or false", VARIABLE, suggestion=f"write {VARIABLE}=1, or unset it"))
     for variable in sorted(environ):
         if not variable.startswith(ENV_PREFIX) or variable in OTHER_VARIABLES:
             continue

@@ -74,6 +74,7 @@ class JsonDocument:
         value: What it holds.
         positions: Key path -> where the key (in an object) or the element (in a list) begins.
         problems: What is wrong although it could be read: keys that stand twice.
+        text: What was parsed; "" for a document that never was a text.
 
     """
 
@@ -81,6 +82,7 @@ class JsonDocument:
     value: Any
     positions: Mapping[KeyPath, Position] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    text: str = field(default="", repr=False)
 
     def position(self, path: KeyPath) -> Position | None:
         """Return where ``path`` stands, or the nearest thing around it that has a place."""
@@ -118,7 +120,7 @@ class _Reader:
         self.skip_blank()
         if self.at < len(self.text):
             self.fail(self.at, "there is more text after the end of the value", "remove it")
-        return JsonDocument(self.source, value, self.positions, tuple(self.problems))
+        return JsonDocument(self.source, value, self.positions, tuple(self.problems), self.text)
 
     def place(self, index: int) -> Position:
         line = bisect_right(self.line_starts, index)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from synaptic import settings
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
@@ -52,8 +54,21 @@ class Options:
         return {"model": ("-m", self.model), "pipeline": ("-p", self.pipeline)}
 
 
+def _trust(context: click.Context, _: click.Parameter, wanted: Any) -> None:
+    if wanted and not context.resilient_parsing:
+        context.with_resource(settings.trusting())
+
+
+_TRUST = click.option(
+    "--trust-folder",
+    is_flag=True,
+    expose_value=False,
+    callback=_trust,
+    help="Trust the files of this folder for this call; see synaptic trust.",
+)
 _CONFIG = click.option("--config", metavar="PATH", help="Settings file to use instead of ~/.synapticllamas.json.")
 _SETTINGS = (
+    _TRUST,
     click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override one setting; repeatable."),
     _CONFIG,
 )

@@ -41,6 +41,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     ),
     "serve": ("synaptic.ui.commands.serve:serve", "Serve the embedded model to programs here, as Ollama would."),
     "config": ("synaptic.ui.commands.config:config", "Show, change and check the settings."),
+    "trust": ("synaptic.ui.commands.trust:trust", "Show what the files of a folder ask for, and trust it."),
     "doctor": ("synaptic.ui.commands.doctor:doctor", "Check what this machine has, and say what to fix."),
 }
 

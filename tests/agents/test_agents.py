@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from trust_support import trust
 
 from synaptic import paths
 from synaptic.agents.definition import FILE_LIMIT, Agent, AgentBook, AgentEntry, discover_agents
@@ -295,12 +296,19 @@ def test_shipped_user_and_project_agents_are_found(tmp_path: Path, monkeypatch: 
     write(tmp_path / "agents", "critic.md")
     write(tmp_path / "agents", "poet.md")
     book = discover_agents()
+    assert (
+        book.left_out == "this folder is not trusted; left out: agents/critic.md; to see and allow it: synaptic trust"
+    )
+    assert book.entry("critic").origin == "user"
+    assert book.entry("poet") == AgentEntry(book["poet"], "project", Path("agents/poet.md"))
+    trust()
+    book = discover_agents()
+    assert book.left_out == ""
     assert book.entry("critic").origin == "project"
     assert book.entry("critic").overrides == (
         paths.shipped_agents_dir() / "critic.md",
         paths.user_agents_dir() / "critic.md",
     )
-    assert book.entry("poet") == AgentEntry(book["poet"], "project", Path("agents/poet.md"))
 
 
 def test_a_checkout_does_not_override_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,7 +143,10 @@ def test_the_highest_source_wins_for_every_setting(
         write(Path(directory), project, "synapticllamas.json")
         loaded = load_settings(
             cwd=Path(directory),
-            environ={f"SYNAPTIC_{name.upper()}": as_text(value) for name, value in environment.items()},
+            environ={
+                "SYNAPTIC_TRUST_FOLDER": "1",
+                **{f"SYNAPTIC_{name.upper()}": as_text(value) for name, value in environment.items()},
+            },
             overrides=[f"{name}={as_text(value)}" for name, value in arguments.items()],
             flags={name: (f"--{name}", value) for name, value in flags.items()},
         )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from trust_support import trust
 
 from synaptic.errors import ConfigError
 from synaptic.settings.legacy import ALIASES, IGNORED, MAPPED, successor_name
@@ -242,6 +243,7 @@ def test_ollama_url_is_a_node_only_where_nothing_else_names_one(home: Path, tmp_
     write(home, {"nodes": ["http://kept"]}, ".synapticllamas_nodes.json")
     assert [node.url for node in load().settings.nodes] == ["http://kept:11434"]
     write(tmp_path, {"nodes": ["http://project"]}, "synapticllamas.json")
+    trust()
     assert [node.url for node in load().settings.nodes] == ["http://project:11434"]
 
 

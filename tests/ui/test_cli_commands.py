@@ -11,6 +11,7 @@ import click
 import pytest
 from cli_support import ECHO, MAIN, NOTHING_THERE, PATIENCE, SCRIPTED, Outcome, node, ollama, run_here
 from fault_server import Script, html, json_reply, respond, stream
+from trust_support import trust
 
 from synaptic.ui import cli
 from synaptic.ui.question import MAX_PIPED_BYTES, decode
@@ -484,6 +485,7 @@ def test_agents(run, tmp_path: Path):
     shown = run("agents", "show", "editor").out
     (tmp_path / "agents").mkdir()
     (tmp_path / "agents" / "editor.md").write_text(shown)
+    trust()
 
     listing = run("agents", "list").out
     data = {agent["name"]: agent for agent in json.loads(run("agents", "list", "--json").out)}

@@ -11,6 +11,7 @@ import pytest
 from cli_support import MAIN, NOTHING_THERE, PATIENCE, Outcome, ollama
 from fault_server import FaultServer, json_reply, respond
 from repl_terminal import ENTER, environment, open_terminal
+from trust_support import trust
 
 from synaptic.ui import cli
 
@@ -231,6 +232,7 @@ def test_remove(run: Run, file: Path):
 
 def test_remove_of_one_that_stands_elsewhere_says_where(run: Run, file: Path, tmp_path: Path):
     (tmp_path / "synapticllamas.json").write_text('{"nodes": ["http://a:1"]}')
+    trust()
     done = run("remove", "http://a:1")
     assert done.code == 2
     assert "./synapticllamas.json:1" in done.err

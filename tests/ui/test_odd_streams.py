@@ -23,7 +23,7 @@ from synaptic.ui.root import build_root
 MARK = "grün ✓ 𝄞"
 """Latin-1 has the first of it, ASCII none, and only the best fonts the last."""
 
-DOCUMENTS = ("--json", "--source", "schema", "svg", "mermaid", "dot", "json", "editor")
+DOCUMENTS = ("--json", "--source", "schema", "svg", "mermaid", "dot", "json", "poet")
 """Words whose command prints a document: it is UTF-8 whatever the locale."""
 
 PIPELINE = f"""version: 1
@@ -82,7 +82,7 @@ def commands(url: str) -> dict[str, list[tuple[str, ...]]]:
         "pipelines test": [("mine.yaml",), ("mine.yaml", "--json"), ("--only", "right"), ("research",)],
         "pipelines validate": [("mine.yaml", "research"), ("broken.yaml",), ("--models", "mine.yaml", *at)],
         "agents list": [(), ("--json",)],
-        "agents show": [("editor",), ("editor", "--json"), ("nobody",)],
+        "agents show": [("poet",), ("poet", "--json"), ("nobody",)],
         "models list": [at, (*at, "--json"), nowhere],
         "models pull": [("tiny", *at), ("tiny", *nowhere)],
         "nodes add": [(url,), (NOTHING_THERE, "--no-check")],
@@ -109,6 +109,7 @@ def commands(url: str) -> dict[str, list[tuple[str, ...]]]:
         "config unset": [("model",)],
         "config validate": [(), ("--set", "modell=x")],
         "config migrate": [()],
+        "trust": [(), ("--yes",), ("--list",), ("--remove",), ("nowhere",)],
         "doctor": [nowhere, (*nowhere, "--json")],
     }
 
@@ -176,7 +177,8 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
     (home / "mine.yaml").write_text(PIPELINE)
     (home / "broken.yaml").write_text(f"version: 1\n{MARK}: 1\n")
     (home / "agents").mkdir()
-    (home / "agents" / "editor.md").write_text(f"---\ndescription: {MARK}\n---\nAnswer {MARK}.\n")
+    for name in ("editor", "poet"):  # the first takes the place of a shipped one, which needs trust
+        (home / "agents" / f"{name}.md").write_text(f"---\ndescription: {MARK}\n---\nAnswer {MARK}.\n")
     settings = environment(home, OLLAMA_HOST=NOTHING_THERE, PYTHONPATH=str(ROOT))
     with (
         ollama(ollama_reply(["Hello"]), pull=json_reply({"status": "success"})) as server,

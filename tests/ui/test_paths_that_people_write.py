@@ -14,6 +14,7 @@ import certifi
 import click
 import pytest
 from cli_support import ECHO, SCRIPTED, Outcome, run_here
+from trust_support import trust
 
 from synaptic import Agent, Session, paths
 from synaptic.pipeline import pipeline_schema
@@ -301,6 +302,7 @@ async def test_the_nearest_agent_is_taken(name: str, places: list[str], taken: s
     for place in places:
         if place in folders:
             agent(folders[place], name, place)
+            trust(folders[place].parent)
     given = {name: Agent(name=name, prompt="given")} if "given" in places else {}
 
     with chdir(tmp_path):

@@ -9,10 +9,13 @@ from pydantic import ValidationError
 
 from synaptic.backends.ollama import default_url
 from synaptic.errors import ConfigError
+from synaptic.messages import BackendNotice, ignore_report
 from synaptic.settings import NodeSettings, Settings, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from synaptic.messages import Reporter
 
 
 def pool_settings(
@@ -21,6 +24,7 @@ def pool_settings(
     model: str | None,
     settings: Settings | None,
     options: Mapping[str, Any],
+    report: Reporter = ignore_report,
 ) -> Settings:
     """Return the settings of a pool: those that hold anyway, with what was named put over them.
 
@@ -28,14 +32,18 @@ def pool_settings(
         ConfigError: If something that was named is not what the settings take.
 
     """
-    base = load_settings().settings if settings is None else settings
-    named: list[str | Mapping[str, Any] | NodeSettings] = [*base.nodes] or [default_url(os.environ)]
+    if settings is None:
+        loaded = load_settings()
+        settings = loaded.settings
+        if loaded.left_out:
+            report(BackendNotice("settings", loaded.left_out, "warning"))
+    named: list[str | Mapping[str, Any] | NodeSettings] = [*settings.nodes] or [default_url(os.environ)]
     if nodes is not None:
         named = [nodes] if isinstance(nodes, str) else [*nodes]
     if not named:
         raise ConfigError("a pool needs a node", hint="name one, or leave 'nodes' out for those of the settings")
     given = {"nodes": named, **({"model": model} if model else {}), **options}
-    values = {**base.model_dump(exclude={"nodes"}, exclude_unset=True), **given}
+    values = {**settings.model_dump(exclude={"nodes"}, exclude_unset=True), **given}
     try:
         return Settings.model_validate(values)
     except ValidationError as exc:

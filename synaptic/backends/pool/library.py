@@ -95,7 +95,7 @@ class Pool:
         report: Reporter = ignore_report,
         **options: Any,
     ) -> None:
-        self.settings = pool_settings(nodes, model=model, settings=settings, options=options)
+        self.settings = pool_settings(nodes, model=model, settings=settings, options=options, report=report)
         self._report = report
         self._backend: PoolBackend | None = None
         self._home: asyncio.AbstractEventLoop | None = None

@@ -11,10 +11,12 @@ from synaptic.models import did_you_mean_model, name_key
 from synaptic.pipeline.checking.report import Report
 from synaptic.pipeline.checking.texts import Texts
 from synaptic.pipeline.templates import UNKNOWN, StaticType
+from synaptic.settings import ADVICE, advice_for, is_trusted
 from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
+    from pathlib import Path
     from typing import Any
 
     from synaptic.agents import Agent
@@ -91,6 +93,7 @@ class SourceFile:
         beside: The agents that stand beside the file; ``None`` for one with a mistake, which is reported.
         problems: Where mistakes are added, those of all files of one compilation.
         broken: Steps whose form was refused, by the path of their scope: their names are known, no more.
+        path: Where it is; ``None`` for one that the caller wrote.
 
     """
 
@@ -105,6 +108,7 @@ class SourceFile:
         problems: list[Problem],
         warnings: list[Problem],
         broken: Mapping[KeyPath, Collection[str]],
+        path: Path | None = None,
     ) -> None:
         self.defaults = defaults
         self.context = context
@@ -116,6 +120,19 @@ class SourceFile:
         self.local: Mapping[str, Agent | None] = {}
         self._models = None if context.models is None else {name_key(model) for model in context.models}
         self._checked_agents: set[str] = set()
+        self._path = path
+        self._text = document.text
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the file may call tools that nobody named for this run."""
+        path = self._path
+        return path is None or is_trusted(path.parent, path.name, self._text)
+
+    @property
+    def how_to_trust(self) -> str:
+        """What to write so that it may."""
+        return advice_for(self._path.parent) if self._path else ADVICE
 
     def find_agent(self, name: str, path: KeyPath) -> tuple[Agent | None, bool]:
         """Return the agent, and whether there is one of that name that is right; otherwise that is reported."""

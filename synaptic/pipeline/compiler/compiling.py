@@ -103,10 +103,11 @@ def _compile(
             context,
             partial(library.use, user=part),
             defaults=part.spec.defaults,
-            beside=agents_beside(part, problems),
+            beside=agents_beside(part, context.agents, problems, warnings),
             problems=problems,
             warnings=warnings,
             broken=omitted,
+            path=part.path,
         )
         return _build(part, file)
 

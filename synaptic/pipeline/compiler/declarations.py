@@ -6,17 +6,17 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from synaptic import paths
-from synaptic.agents import Agent, discover_agents
-from synaptic.errors import AgentError
+from synaptic.agents import Agent, agent_counts, discover_agents
+from synaptic.errors import AgentError, Problem
 from synaptic.pipeline.checking import UnusablePath, parse_shape
 from synaptic.pipeline.compiler.used_pipelines import inside_folder
 from synaptic.pipeline.inputs import check_default
 from synaptic.pipeline.templates import BOOLEAN, TEXT, UNKNOWN, ListOf, Number, Record, StaticType, Text
+from synaptic.settings import advice_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from synaptic.errors import Problem
     from synaptic.pipeline.checking import Report
     from synaptic.pipeline.loader import Pipeline
     from synaptic.pipeline.spec import AgentSpec, InputSpec
@@ -127,10 +127,13 @@ def local_agents(agents: Mapping[str, AgentSpec], report: Report) -> dict[str, A
     return {name: _agent(name, spec, ("agents", name), report) for name, spec in agents.items()}
 
 
-def agents_beside(pipeline: Pipeline, problems: list[Problem]) -> Mapping[str, Agent | None]:
+def agents_beside(
+    pipeline: Pipeline, known: Mapping[str, Agent], problems: list[Problem], warnings: list[Problem]
+) -> Mapping[str, Agent | None]:
     """Return the agents in the folder ``agents`` beside the pipeline's file.
 
-    Mistakes in them are reported; all of them are then ``None``.
+    Mistakes in them are reported; all of them are then ``None``. One that has the name of a known agent, or lies
+    elsewhere, is left out until its folder is trusted, with a warning.
     """
     folder = None if pipeline.path is None else paths.agents_dir_beside(pipeline.path)
     if folder is None or not folder.is_dir():
@@ -140,7 +143,20 @@ def agents_beside(pipeline: Pipeline, problems: list[Problem]) -> Mapping[str, A
     except AgentError as exc:
         problems += exc.problems
         return {file.stem: None for file in folder.glob("*.md")}
-    return {name: book[name] for name in book}
+    found: dict[str, Agent | None] = {}
+    for entry in book.entries():
+        if agent_counts(entry, folder.parent, takes_a_name=_another(entry.agent, known)):
+            found[entry.agent.name] = entry.agent
+        else:
+            what = f"the agent {entry.agent.name!r} is left out, because the folder is not trusted"
+            warnings.append(Problem(what, str(entry.path), suggestion=advice_for(folder.parent)))
+    return found
+
+
+def _another(agent: Agent, known: Mapping[str, Agent]) -> bool:
+    """Return whether one of the known agents has the name of this one and another file."""
+    files = [each.source and each.source.resolve() for each in (agent, known.get(agent.name)) if each is not None]
+    return len(set(files)) > 1
 
 
 def _agent(name: str, spec: AgentSpec, path: KeyPath, report: Report) -> Agent | None:

@@ -92,6 +92,9 @@ class ToolKind(Kind):
         if tool is None:
             advice = did_you_mean(spec.tool, tools) if tools else "register one with --tools MODULE or an entry point"
             file.report.at_value(f"there is no tool {spec.tool!r}", (*outline.path, "tool"), advice)
+        elif tool.installed and not file.trusted:
+            what = f"the installed tool {spec.tool!r} may not be called from a folder that is not trusted"
+            file.report.at_value(what, (*outline.path, "tool"), file.how_to_trust)
         if spec.output is not None:
             shape = outline.shape = parse_shape(spec.output, (*outline.path, "output"), file.report)
             outline.single = of_field(shape.root, f"the output of {outline.name!r}") if shape else UNKNOWN

@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -113,7 +114,7 @@ class ToolBook(Mapping[str, Tool]):
         self._points[:] = [point for point in self._points if point.attr]
         for point in pending:
             for function in functions_of(_loaded(point), point.value):
-                found = Tool.of(function)
+                found = replace(Tool.of(function), installed=True)
                 if found.name in self._named:
                     raise _twice(found.name, f"the entry point {self._named[found.name].value}", found.origin)
                 _add(self._tools, found, found.name)
@@ -209,7 +210,7 @@ def _from_file(name: str) -> ModuleType:
 def _installed(point: EntryPoint) -> Tool:
     function = _loaded(point)
     try:
-        return Tool.of(function, name=point.name)
+        return replace(Tool.of(function, name=point.name), installed=True)
     except UsageError as exc:
         if exc.problems:
             raise

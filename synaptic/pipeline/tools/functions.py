@@ -60,6 +60,7 @@ class Tool:
         parameters: In the order of the signature.
         returns: What is known of the result before it runs, from the return annotation.
         origin: Where the function stands, as ``file:line``.
+        installed: Whether a package offers it, and no person named it for this run.
 
     """
 
@@ -69,6 +70,7 @@ class Tool:
     returns: StaticType
     origin: str
     function: Callable[..., Any] = field(repr=False)
+    installed: bool = False
 
     @classmethod
     def of(cls, function: Callable[..., Any], *, name: str | None = None) -> Tool:

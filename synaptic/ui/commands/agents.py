@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from synaptic.agents import discover_agents
 from synaptic.ui.actions import show_agents
 from synaptic.ui.commands.support import CliVoice
+from synaptic.ui.commands.support import agents as known
 from synaptic.ui.options import given, json_option
 from synaptic.ui.screen import write_document, write_json
 
@@ -31,7 +31,7 @@ def agents() -> None:
 def list_agents(context: click.Context, /, **values: Any) -> None:
     """List the agents: where each comes from, and what it overrides."""
     options = given(context, **values)
-    entries = discover_agents().entries()
+    entries = known(options).entries()
     if options.json:
         write_json([_data(entry) for entry in entries])
     else:
@@ -47,8 +47,9 @@ def show(context: click.Context, /, name: str, **values: Any) -> None:
 
     As in: synaptic agents show editor > agents/editor.md
     """
-    entry = discover_agents().entry(name)
-    if given(context, **values).json:
+    options = given(context, **values)
+    entry = known(options).entry(name)
+    if options.json:
         write_json({**_data(entry), "prompt": entry.agent.prompt})
     elif entry.path is not None:
         write_document(entry.path.read_text(encoding="utf-8"))

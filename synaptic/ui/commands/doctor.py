@@ -11,8 +11,8 @@ import click
 from synaptic.agents import discover_agents
 from synaptic.backends import BackendContext, Finding, backend_kind, considered
 from synaptic.errors import AgentError, ConfigError, ExitCode, UsageError
-from synaptic.settings import Settings, settings_path
-from synaptic.ui.commands.support import load
+from synaptic.settings import ADVICE, Settings, settings_path
+from synaptic.ui.commands.support import read
 from synaptic.ui.options import given, json_option, settings_options
 from synaptic.ui.screen import write_json, write_text
 
@@ -70,7 +70,7 @@ def verdict(findings: list[Finding]) -> int:
 def _settings(options: Options) -> Generator[Finding, None, Settings]:
     path = settings_path(options.config_path)
     try:
-        loaded = load(options)
+        loaded = read(options)
     except ConfigError as exc:
         yield Finding("settings", "problem", exc.message.replace("\n", "; "), exc.hint or "correct it")
         return Settings()
@@ -78,16 +78,24 @@ def _settings(options: Options) -> Generator[Finding, None, Settings]:
     yield Finding("settings", "ok", f"{path}{state}")
     for notice in loaded.notices:
         yield Finding("settings", "note", notice, "synaptic config migrate")
+    yield from _folder(loaded.left_out)
     return loaded.settings
 
 
 def _agents() -> Iterator[Finding]:
     try:
-        names = list(discover_agents())
+        book = discover_agents()
     except AgentError as exc:
         yield Finding("agents", "problem", exc.message.replace("\n", "; "), exc.hint)
     else:
-        yield Finding("agents", "ok", ", ".join(names))
+        yield Finding("agents", "ok", ", ".join(book))
+        yield from _folder(book.left_out)
+
+
+def _folder(left_out: str) -> Iterator[Finding]:
+    """Yield what of the folder does not count, if anything does not."""
+    if left_out:
+        yield Finding("folder", "note", left_out.removesuffix(f"; {ADVICE}"), "synaptic trust")
 
 
 def _backend(name: str, context: BackendContext) -> Iterator[Finding]:

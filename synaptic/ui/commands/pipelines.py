@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from synaptic import paths
-from synaptic.agents import discover_agents
 from synaptic.backends import known_backends
 from synaptic.errors import ExitCode, PipelineError, Problem, UsageError
 from synaptic.pipeline import (
@@ -28,7 +27,7 @@ from synaptic.pipeline import (
 from synaptic.runtime import Session
 from synaptic.text import plural
 from synaptic.ui.commands.pipelines_test import test
-from synaptic.ui.commands.support import load
+from synaptic.ui.commands.support import agents, load
 from synaptic.ui.options import given, json_option, settings_options, tools_option
 from synaptic.ui.screen import (
     print_overview,
@@ -188,7 +187,7 @@ def _context(options: Options) -> CompileContext:
         UsageError: If an agent's file or a module of tools is wrong.
 
     """
-    book = discover_agents()
+    book = agents(options)
     return CompileContext(
         agents={name: book[name] for name in book}, tools=discover_tools(options.tools), backends=known_backends()
     )

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from synaptic import paths
-from synaptic.agents import discover_agents
 from synaptic.backends import known_backends
 from synaptic.errors import ExitCode, PipelineError, Problem, UsageError
 from synaptic.pipeline import CompileContext, Pipeline, compile_pipeline, discover_tools, examine
 from synaptic.runtime import run_case
 from synaptic.text import did_you_mean, plural, read_regular
+from synaptic.ui.commands.support import agents
 from synaptic.ui.options import given, json_option, tools_option
 from synaptic.ui.screen import case_document, case_lines, write_json, write_text
 
@@ -56,7 +56,7 @@ def test(context: click.Context, /, names: tuple[str, ...], *, only: tuple[str, 
     Of a folder, every pipeline in it that has tests; without a name, of the current folder.
     """
     options = given(context, **values)
-    book = discover_agents()
+    book = agents(options)
     world = CompileContext(
         agents={name: book[name] for name in book},
         tools=discover_tools(options.tools),

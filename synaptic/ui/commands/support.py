@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from synaptic.agents import discover_agents
 from synaptic.errors import UsageError
 from synaptic.settings import LoadedSettings, load_settings
 from synaptic.text import printable
@@ -13,18 +14,49 @@ from synaptic.ui import screen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from synaptic.agents import AgentBook
     from synaptic.settings import Settings
     from synaptic.ui.options import Options
 
 
-def load(options: Options) -> LoadedSettings:
-    """Return the settings that the files, the environment and the command line give.
+def read(options: Options) -> LoadedSettings:
+    """Return the settings that the files, the environment and the command line give; nothing is said.
 
     Raises:
         ConfigError: If anything in them is wrong.
 
     """
     return load_settings(config_path=options.config_path, overrides=options.overrides, flags=options.flags)
+
+
+def load(options: Options) -> LoadedSettings:
+    """Return the settings, and say what of the folder's file does not count, because it is not trusted.
+
+    Raises:
+        ConfigError: If anything in them is wrong.
+
+    """
+    loaded = read(options)
+    warn_of(options, loaded.left_out)
+    return loaded
+
+
+def agents(options: Options) -> AgentBook:
+    """Return the agents, and say which of the folder do not count, because it is not trusted.
+
+    Raises:
+        AgentError: If a file has a mistake.
+
+    """
+    book = discover_agents()
+    warn_of(options, book.left_out)
+    return book
+
+
+def warn_of(options: Options, left_out: str) -> None:
+    """Print what is left out of the folder, if anything is."""
+    if left_out:
+        CliVoice(options).warn(left_out)
 
 
 def load_with_notices(options: Options) -> LoadedSettings:

@@ -23,6 +23,8 @@ async def agents_command(repl: Repl, call: Call) -> None:
     """List the agents, or show one with its prompt."""
     words = call.words(1)
     book = discover_agents()
+    if book.left_out:
+        repl.screen.warn(book.left_out)
     if words:
         _show_agent(repl, book.entry(words[0]))
         return

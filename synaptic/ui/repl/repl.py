@@ -213,7 +213,7 @@ class Repl:
             ConfigError: If they are wrong; nothing has changed then.
 
         """
-        before = self.settings
+        before, known = self.settings, self.loaded.left_out
         try:
             self.loaded = sources.load()
         except ConfigError as exc:
@@ -222,6 +222,8 @@ class Repl:
             ]
             raise ConfigError.of(problems) from exc
         self.sources = sources
+        if self.loaded.left_out not in {"", known}:
+            self.screen.warn(self.loaded.left_out)
         if not serves(before, self.settings):
             self.sessions.route = None
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from repl_talk import Talk, files, make_talk, mode_of, read, write
+from trust_support import trust
 
 from synaptic.backends.scripted import Failure
 from synaptic.errors import ExitCode, UsageError
@@ -282,6 +283,18 @@ async def test_pipeline_keeps_the_session(talk: Talk) -> None:
     assert talk.backend.requests[1].tag == "research"
 
 
+async def test_a_folder_that_changes_while_it_is_trusted_is_said(talk: Talk) -> None:
+    write("synapticllamas.json", '{"nodes": ["http://a"]}')
+    trust()
+    assert "trust" not in (await talk.say("/set retries 1"))[1]
+    assert talk.repl.settings.nodes
+    write("synapticllamas.json", '{"nodes": ["http://b"]}')
+    _, err = await talk.say("/set retries 2")
+    assert "this folder has changed since it was trusted; left out: nodes (./synapticllamas.json:1)" in err
+    assert not talk.repl.settings.nodes
+    assert "trust" not in (await talk.say("/set retries 3"))[1]
+
+
 async def test_pipeline_refuses_one_that_does_not_exist(talk: Talk) -> None:
     _, err = await talk.say("/pipeline anser")
     assert "did you mean 'answer'?" in err
@@ -293,7 +306,12 @@ async def test_pipeline_refuses_one_that_does_not_exist(talk: Talk) -> None:
 
 async def test_agents_lists_them_with_their_origin(talk: Talk) -> None:
     write("agents/editor.md", "---\ndescription: Mine\nmax_tokens: 9\n---\nWrite.\n")
-    out, _ = await talk.say("/agents")
+    out, err = await talk.say("/agents")
+    assert "left out: agents/editor.md" in err
+    assert "Mine" not in out
+    trust()
+    out, err = await talk.say("/agents")
+    assert err == ""
     assert re.search(r"^critic +shipped +\S", out, re.MULTILINE)
     assert re.search(r"^editor +project, overrides .*editor\.md +Mine$", out, re.MULTILINE)
 

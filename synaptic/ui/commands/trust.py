@@ -1,0 +1,128 @@
+"""``synaptic trust``: what a folder would do if it were trusted, and the person's word that it may."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from synaptic import paths
+from synaptic.agents import agents_of
+from synaptic.errors import ExitCode, UsageError
+from synaptic.pipeline import calling_pipelines
+from synaptic.settings import dotted, folder_settings, forget_folder, is_trusted, trust_folder, trusted_folders
+from synaptic.text import printable
+from synaptic.ui.commands.support import note
+from synaptic.ui.options import given
+from synaptic.ui.screen import write_table, write_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from synaptic.agents import AgentEntry
+
+_EPILOG = """\b
+As in:
+  synaptic trust                 the folder that you are in
+  synaptic trust ~/flows --yes   without being asked, for scripts
+  synaptic trust --list
+
+\b
+What changes in a file that is trusted is asked about again. For one call, also in
+continuous integration: --trust-folder, or SYNAPTIC_TRUST_FOLDER=1."""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("folder", default=".")
+@click.option("-y", "--yes", is_flag=True, help="Trust it without being asked.")
+@click.option("--remove", is_flag=True, help="Trust it no longer.")
+@click.option("--list", "wants_list", is_flag=True, help="List the folders that are trusted.")
+@click.pass_context
+def trust(context: click.Context, /, folder: str, *, yes: bool, remove: bool, wants_list: bool) -> int:
+    """Show what a folder's files would do if they were trusted, and trust them.
+
+    Until then its synapticllamas.json may choose what is answered and what that may cost, but no servers, secrets,
+    programs or files elsewhere; its agents replace none that you have; its pipelines call no installed tools.
+    """
+    if yes + remove + wants_list > 1:
+        raise click.UsageError("--yes, --remove and --list contradict each other; take one", context)
+    place = paths.expanded(folder)
+    if wants_list:
+        rows = [(name, ", ".join(sorted(files))) for name, files in sorted(trusted_folders().items())]
+        write_table(("folder", "files"), rows)
+    elif remove:
+        known = forget_folder(place)
+        note(given(context), f"{place.resolve()} {'is trusted no longer' if known else 'was not trusted'}")
+    else:
+        return _trust(context, place, yes=yes)
+    return int(ExitCode.ANSWERED)
+
+
+def _trust(context: click.Context, folder: Path, *, yes: bool) -> int:
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}", hint="name the folder, not a file in it")
+    texts, claims = examined(folder)
+    shown = folder.resolve()
+    if not texts:
+        note(given(context), f"nothing in {shown} needs trust")
+        return int(ExitCode.ANSWERED)
+    if all(is_trusted(folder, name, text) for name, text in texts.items()):
+        note(given(context), f"{shown} is trusted, and has not changed since")
+        return int(ExitCode.ANSWERED)
+    write_text(printable(f"{shown} asks for:" if claims else f"{shown} asks for nothing yet"))
+    for where, what in claims:
+        write_text(f"  {printable(where)}  {printable(what)}")
+    if not yes and not _agreed():
+        note(given(context), "nothing was changed")
+        return int(ExitCode.FAILED)
+    trust_folder(folder, texts)
+    note(given(context), f"{shown} is trusted, as long as this does not change: {', '.join(sorted(texts))}")
+    return int(ExitCode.ANSWERED)
+
+
+def examined(folder: Path) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Return the files that count in full once a folder is trusted, with their texts, and what they ask for, and where.
+
+    Raises:
+        UsageError: If a file has a mistake.
+
+    """
+    texts: dict[str, str] = {}
+    claims: list[tuple[str, str]] = []
+    settings = folder_settings(folder)
+    if settings is not None:
+        texts[str(paths.project_settings_file())] = settings.text
+        claims += [(claim.place, f"{dotted(claim)}: {_json(claim.value)}") for claim in settings.claims]
+    for name, entry in agents_of(folder).items():
+        texts[name] = entry.text
+        claims.append((name, _role(entry, folder)))
+    for pipeline in calling_pipelines(folder):
+        texts[pipeline.name] = pipeline.text
+        claims += [(f"{pipeline.name}:{line}", f"calls the tool {tool}") for tool, line in pipeline.calls]
+    return texts, claims
+
+
+def _role(entry: AgentEntry, folder: Path) -> str:
+    """Return what an agent of a folder is, in a few words."""
+    place = entry.path.resolve() if entry.path else folder
+    linked = "" if place.is_relative_to(folder.resolve()) else f", a link to {place}"
+    instead = "".join(f", replaces {path}" for path in entry.overrides)
+    return f"the agent {entry.agent.name}{instead}{linked}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _agreed() -> bool:
+    """Ask.
+
+    Raises:
+        UsageError: If there is no terminal to ask at.
+
+    """
+    if not sys.stdin.isatty() or not sys.stderr.isatty():
+        raise UsageError("nothing was changed: there is no terminal to ask at", hint="look at it, and add --yes")
+    return click.confirm("Trust it?", err=True)
