@@ -263,7 +263,8 @@ class Settings(Frozen):
         default=DEFAULT_CONTEXT_TOKENS,
         ge=256,
         strict=True,
-        description="Context in tokens that Ollama is asked for; without it, the server decides.",
+        description="Context in tokens that Ollama is asked for at least: a model that is loaded with more, or whose "
+        "Modelfile says more, is asked for that. `null`: the server decides.",
         examples=[8192],
     )
     keep_alive: str | None = Field(
