@@ -236,9 +236,12 @@ MERMAID_LINES = [
     rf"n\d+(?:\({_LABEL}\)|\{{\{{{_LABEL}\}}\}}|\[\[{_LABEL}\]\]|\(\[{_LABEL}\]\))",
     rf"subgraph n\d+\[{_LABEL}\]",
     r"end",
+    r"direction TB",
+    rf"n\d+t\[{_LABEL}\]",
+    r"n\d+t ~~~ n\d+",
     rf"n\d+ -\.?->(?:\|{_LABEL}\|)? n\d+",
     r"classDef \w+ [\w:,. -]+",
-    r"class n\d+(?:,n\d+)* \w+",
+    r"class n\d+t?(?:,n\d+t?)* \w+",
     r"linkStyle \d+(?:,\d+)* stroke-width:3px",
 ]
 
@@ -259,7 +262,7 @@ def test_mermaid_shows_kinds_choices_and_fallbacks():
 
     assert re.search(r'n\d+\{\{"route<br/>choose: classifier"\}\}', picture)
     assert re.search(r'n\d+\[\["look_up<br/>tool fetch"\]\]', picture)
-    assert re.search(r'subgraph n\d+\["refine<br/>loop ≤ 4', picture)
+    assert re.search(r'subgraph (n\d+)\["refine: loop ≤ 4"\]\n\s*direction TB\n\s*\1t\["keep last<br/>when', picture)
     assert re.search(r'n\d+ -->\|"story"\| n\d+', picture)
     assert re.search(r'n\d+ -\.->\|"on error"\| n\d+', picture)
     assert "linkStyle" in picture
@@ -269,7 +272,8 @@ def test_thick_arrows_of_mermaid_are_those_of_the_longest_chain():
     lines = [line.strip() for line in mermaid(EVERYTHING).splitlines()]
     boxes = [re.match(r'(?:subgraph )?(n\d+)\W+"([a-z_]+)', line) for line in lines if "->" not in line]
     names = {match[1]: match[2] for match in boxes if match}
-    arrows = [re.sub(_LABEL, "", line) for line in lines if "->" in line]
+    # Mermaid counts every link, also one that is not seen.
+    arrows = [re.sub(_LABEL, "", line) for line in lines if "->" in line or "~~~" in line]
     (style,) = [line for line in lines if line.startswith("linkStyle")]
     numbers = [int(number) for number in style.split()[1].split(",")]
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Final
 from synaptic.pipeline.drawing.diagram import AGAIN, CRITICAL, INK, LINE_COLOUR, Edge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from synaptic.pipeline.drawing.diagram import Chart, Diagram, Node
 
 _INDENT: Final = "  "
 
 _MERMAID_CLASSES: Final = {"critical": "stroke-width:3px", "optional": "stroke-dasharray:5 3"}
+_MERMAID_NOTE: Final = "fill:none,stroke:none"
 # Anything else becomes a numeric entity: quotes and '#' would end a label, '1.' and '-' would begin a list in it,
 # '`', '*' and '_' (but inside a word) are Markdown.
 _MERMAID_PLAIN: Final = frozenset(" ,()/:×≤←…")
@@ -31,6 +32,9 @@ def mermaid(diagram: Diagram) -> str:
         members = [names[node.path] for node in nodes if getattr(node, name)]
         if members:
             lines += [f"{_INDENT}classDef {name} {style}", f"{_INDENT}class {','.join(members)} {name}"]
+    notes = [_note_name(names[node.path]) for node in nodes if _note(node)]
+    if notes:
+        lines += [f"{_INDENT}classDef note {_MERMAID_NOTE}", f"{_INDENT}class {','.join(notes)} note"]
     arrows = enumerate(_arrows(diagram.scope))
     thick = [str(index) for index, edge in arrows if edge is not None and edge.critical]
     if thick:
@@ -40,14 +44,12 @@ def mermaid(diagram: Diagram) -> str:
 
 def _mermaid_scope(scope: Chart, names: dict[str, str], indent: str) -> Iterator[str]:
     for node in scope.nodes:
-        name, label = names[node.path], "<br/>".join(_entities(line) for line in node.label)
+        name = names[node.path]
         if node.inside is None:
             before, after = node.picture.mermaid
-            yield f'{indent}{name}{before}"{label}"{after}'
+            yield f'{indent}{name}{before}"{_mermaid_label((node.name, *node.lines))}"{after}'
         else:
-            yield f'{indent}subgraph {name}["{label}"]'
-            yield from _mermaid_scope(node.inside, names, indent + _INDENT)
-            yield f"{indent}end"
+            yield from _mermaid_frame(node, node.inside, names, indent)
         if node.way_back is not None:
             end, begin = node.way_back
             yield f'{indent}{names[end]} -->|"{AGAIN}"| {names[begin]}'
@@ -55,6 +57,32 @@ def _mermaid_scope(scope: Chart, names: dict[str, str], indent: str) -> Iterator
         arrow = "-.->" if edge.fallback else "-->"
         label = f'|"{_entities(edge.label)}"|' if edge.label else ""
         yield f"{indent}{names[edge.source]} {arrow}{label} {names[edge.target]}"
+
+
+def _mermaid_frame(node: Node, inside: Chart, names: dict[str, str], indent: str) -> Iterator[str]:
+    """Yield a node with others inside: Mermaid has room for a title of one line, and the rest is a note below it."""
+    name, note, deeper = names[node.path], _note(node), indent + _INDENT
+    yield f'{indent}subgraph {name}["{_entities(": ".join((node.name, *node.lines[:1])))}"]'
+    yield f"{deeper}direction TB"
+    if note:
+        yield f'{deeper}{_note_name(name)}["{_mermaid_label(note)}"]'
+    yield from _mermaid_scope(inside, names, deeper)
+    if note:
+        yield f"{deeper}{_note_name(name)} ~~~ {names[inside.nodes[0].path]}"
+    yield f"{indent}end"
+
+
+def _note(node: Node) -> tuple[str, ...]:
+    return node.lines[1:] if node.inside is not None and node.inside.nodes else ()
+
+
+def _note_name(name: str) -> str:
+    return f"{name}t"
+
+
+def _mermaid_label(lines: Iterable[str]) -> str:
+    """Return lines as the inside of a quoted label; Mermaid breaks long ones itself."""
+    return "<br/>".join(map(_entities, lines))
 
 
 def _entities(text: str) -> str:
@@ -172,13 +200,15 @@ def _paths(scope: Chart) -> Iterator[str]:
 
 
 def _arrows(scope: Chart) -> Iterator[Edge | None]:
-    """Yield the arrows in the order in which they are written, ``None`` for a loop's way back.
+    """Yield the arrows in the order in which they are written, ``None`` for a loop's way back and what holds a note.
 
     Those of what is inside a node come before its scope's.
     """
     for node in scope.nodes:
         if node.inside is not None:
             yield from _arrows(node.inside)
+        if _note(node):
+            yield None
         if node.way_back is not None:
             yield None
     yield from scope.edges
