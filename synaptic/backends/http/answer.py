@@ -14,6 +14,8 @@ from synaptic.text import one_line
 QUOTE_CHARACTERS = 80
 MESSAGE_CHARACTERS = 300
 PAGE_BYTES = 4096
+DEEPEST = 8
+"""Errors inside errors that are looked through."""
 
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title|<h1[^>]*>(.*?)</h1", re.IGNORECASE | re.DOTALL)
 _UNSEEN = re.compile(r"<(script|style)\b.*?</\1|<!--.*?-->", re.IGNORECASE | re.DOTALL)
@@ -82,9 +84,20 @@ def error_text(body: bytes) -> str:
 
 def message_of(error: object) -> str:
     """Return the text of an error that is one, or an object that has one; "" else."""
-    if isinstance(error, Mapping):
-        error = error.get("message") or error.get("msg")
-    return server_text(error) if isinstance(error, str) else ""
+    return server_text(_innermost(error, DEEPEST))
+
+
+def _innermost(error: object, depth: int) -> str:
+    """Return the text of the innermost error: servers put the answers of those behind them into theirs as they came."""
+    if isinstance(error, Mapping) and depth:
+        texts = (_innermost(error.get(key), depth - 1) for key in ("message", "msg", "error", "detail"))
+        return next(filter(None, texts), "")
+    if not isinstance(error, str):
+        return ""
+    before, brace, rest = error.partition("{")
+    inner = _innermost(_first_value(brace + rest), depth - 1) if brace and depth else ""
+    before = before.rstrip(" :-")
+    return (f"{before}: {inner}" if before else inner) if inner else error
 
 
 def error_field(body: bytes) -> object:
@@ -109,6 +122,14 @@ def page_title(body: bytes) -> str:
 
 def _seen(markup: str) -> str:
     return server_text(html.unescape(_TAG.sub(" ", markup)), QUOTE_CHARACTERS)
+
+
+def _first_value(text: str) -> object:
+    """Return the JSON value that a text begins with; ``None`` if it begins otherwise."""
+    try:
+        return json.JSONDecoder().raw_decode(text)[0]
+    except (ValueError, RecursionError):
+        return None
 
 
 def _json(body: bytes) -> object:

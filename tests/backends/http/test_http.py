@@ -343,6 +343,35 @@ def test_what_a_server_says_is_cut_and_cleaned() -> None:
     assert error_text(b"[1]") == "[1]"
 
 
+TOO_LONG = "request (9000 tokens) exceeds the available context size (4096 tokens), try increasing it"
+ENGINE = {"error": {"code": 400, "message": TOO_LONG, "type": "exceed_context_size_error", "n_ctx": 4096}}
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (ENGINE, TOO_LONG),
+        ({"error": json.dumps(ENGINE)}, TOO_LONG),
+        ({"error": json.dumps({"error": json.dumps(ENGINE)})}, TOO_LONG),
+        ({"error": {"error": json.dumps(ENGINE["error"])}}, TOO_LONG),
+        ({"error": "400 Bad Request: " + json.dumps(ENGINE)}, f"400 Bad Request: {TOO_LONG}"),
+        ({"detail": {"error": {"message": "no"}}}, "no"),
+        ({"error": "unexpected {token} in {"}, "unexpected {token} in {"),
+        ({"error": 'expected {"a": 1}'}, 'expected {"a": 1}'),
+        ({"error": ""}, '{"error": ""}'),
+    ],
+)
+def test_an_error_inside_an_error_is_said_in_its_own_words(said, text):
+    assert error_text(json.dumps(said).encode()) == text
+
+
+def test_errors_without_end_are_left_as_they_are():
+    deep = "no"
+    for _ in range(12):
+        deep = json.dumps({"error": deep})
+    assert error_text(deep.encode()).startswith("{")
+
+
 def test_passwords_in_addresses_are_not_shown() -> None:
     assert without_password("http://me:secret@host:1/p") == "http://host:1/p"
     assert without_password("http://me:secret@[bad") == "[bad"

@@ -227,6 +227,9 @@ NOT_FOUND = {"error": "model 'tiny' not found"}
 BUSY = {"error": "server busy, please try again.  maximum pending requests exceeded"}
 MEMORY = {"error": "model requires more system memory (9.1 GiB) than is available (3.2 GiB)"}
 TOO_LONG = {"error": "the input length exceeds the context length"}
+ENGINE_SAYS = {
+    "error": {"code": 400, "message": "request (900 tokens) exceeds the available context size (512 tokens)"}
+}
 NO_THINKING = {"error": '"tiny" does not support thinking'}
 
 
@@ -241,6 +244,8 @@ NO_THINKING = {"error": '"tiny" does not support thinking'}
         (stream([json.dumps({"error": "llm server loading model"}).encode() + b"\n"]), BackendNotReady),
         (json_reply(MEMORY, 500), RequestRejected),
         (json_reply(TOO_LONG, 400), ContextOverflow),
+        (json_reply({"error": json.dumps(ENGINE_SAYS)}, 400), ContextOverflow),
+        (stream([json.dumps({"error": json.dumps(ENGINE_SAYS)}).encode() + b"\n"]), ContextOverflow),
         (json_reply(NO_THINKING, 400), RequestRejected),
         (json_reply({"error": "invalid format"}, 400), RequestRejected),
         (json_reply({"error": "context deadline exceeded"}, 500), ServerError),
@@ -274,6 +279,7 @@ async def test_every_failure_is_a_typed_error(behaviour: Behaviour, kind: type[B
     assert type(caught.value) is kind
     assert caught.value.backend == "ollama"
     assert caught.value.node == server.url
+    assert '{"' not in caught.value.message, "it is said in plain words"
 
 
 async def test_text_before_a_failure_is_given() -> None:
