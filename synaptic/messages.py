@@ -188,7 +188,7 @@ class Finished:
         usage: Tokens of the whole call; ``None`` where the server does not count.
         timings: Of the last attempt; ``None`` where the server does not measure.
         model: That served the call.
-        node: Where it was served.
+        node: Where it was served: the name of the node, its address where it has none.
         cached: Whether the reply was kept from an earlier call, and no model was asked.
         tool: The name of a tool that the model called, although it was offered none; ``None`` where it did not.
 

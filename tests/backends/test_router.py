@@ -152,6 +152,13 @@ async def test_when_no_node_can_serve_each_reason_is_given():
         assert part in str(caught.value)
 
 
+async def test_one_node_alone_is_called_by_its_name():
+    async with ollama("m") as one:
+        settings = Settings(nodes=[{"url": one.url, "name": "desk"}], task_distribution_enabled=False)
+        _, route, _ = await opened(settings)
+        assert route.node == "desk"
+
+
 async def test_one_node_alone_is_the_first_and_no_other_is_contacted():
     async with ollama("m") as one, ollama("m") as two:
         settings = Settings(nodes=[{"url": one.url}, {"url": two.url}], task_distribution_enabled=False)

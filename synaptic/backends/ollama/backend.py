@@ -100,6 +100,7 @@ class OllamaBackend:
         ca_file: Certificates in PEM that are believed instead of the system's.
         parallel: Calls that are sent at once; ``None`` sends every call.
         as_loaded: Whether no call asks for less context than its model is loaded with, or than its Modelfile names.
+        shown: What people call the server, where they gave it a name; replies say so, errors say its address.
         client: Used instead of an own one, and left open.
 
     """
@@ -118,10 +119,12 @@ class OllamaBackend:
         ca_file: Path | None = None,
         parallel: int | None = None,
         as_loaded: bool = False,
+        shown: str | None = None,
         client: httpx.AsyncClient | None = None,
     ) -> None:
         self.url = default_url(os.environ) if url is None else url.rstrip("/") if "://" in url else host_url(url)
         self.node = without_password(self.url)
+        self.shown = shown or self.node
         self._defaults = Defaults(num_ctx=num_ctx, keep_alive=keep_alive, think=think, temperature=temperature)
         self._headers = headers
         self._ca_file = ca_file
@@ -136,7 +139,7 @@ class OllamaBackend:
         self._habits = Habits()
         self.capabilities = Capabilities(
             capacity=parallel,
-            place=self.node,
+            place=self.shown,
             check=self.check,
             default_model=self.default_model,
             context_length=self.context_length,
@@ -220,7 +223,9 @@ class OllamaBackend:
             self._default_model = None
             raise
         await self._check_prompt_was_whole(request, finished)
-        yield finished if tool is None else replace(finished, tool=tool)
+        if tool is not None or self.shown != finished.node:
+            finished = replace(finished, tool=tool, node=self.shown)
+        yield finished
 
     async def _check_prompt_was_whole(self, request: ChatRequest, finished: Finished) -> None:
         """Refuse a reply to a prompt that the server cut: it then says that it has read a whole context of tokens.

@@ -358,7 +358,7 @@ class PoolBackend:
 def _member(key: int, node: NodeSettings, settings: Settings, environ: Mapping[str, str]) -> PoolNode:
     client = open_client(settings, node, environ)
     memory = None if node.memory_gib is None else int(node.memory_gib * GIB)
-    state = NodeState(key, node.name or client.node, limit=node.parallel, cap=node.parallel, memory_bytes=memory)
+    state = NodeState(key, client.shown, limit=node.parallel, cap=node.parallel, memory_bytes=memory)
     return PoolNode(url=client.node, client=client, state=state, health=Health(node.parallel))
 
 

@@ -315,6 +315,14 @@ async def test_nobody_there() -> None:
         await ask(unused_url())
 
 
+async def test_replies_name_the_server_as_people_do_and_errors_its_address() -> None:
+    async with FaultServer(ollama_reply(["x"])) as server:
+        assert finished(await ask(server.url, shown="desk")).node == "desk"
+    with pytest.raises(BackendUnavailable, match=r"nothing answers at http://127\.0\.0\.1") as caught:
+        await ask(unused_url(), shown="desk")
+    assert (caught.value.node or "").startswith("http://127.0.0.1:")
+
+
 async def test_passwords_are_sent_but_never_shown() -> None:
     async with FaultServer(ollama_reply(["x"])) as server:
         chunks = await ask(server.url.replace("http://", "http://me:secret@"))

@@ -11,6 +11,7 @@ from run_support import AGENTS, pipeline
 
 from synaptic import Session, Settings
 from synaptic.runtime.events import StepContinued, StepFinished, StepRetried, TokenDelta
+from synaptic.runtime.run_document import run_document
 
 STEP = "  end: {{agent: writer, prompt: x{more}}}"
 
@@ -60,6 +61,15 @@ async def test_attempts_of_the_pool_and_of_the_retries_are_counted_once_each():
         assert result.status == "succeeded"
         assert [event.attempt for event in trial.told(StepRetried)] == [2, 3]
         assert trial.step.attempts == trial.asked == 3
+
+
+async def test_a_node_has_one_name_in_the_row_of_the_step_in_the_document_and_in_the_explanation():
+    async with session_over(1) as trial:
+        result = await trial.run()
+        (decision,) = trial.session.routed_backend.decisions()
+        document = run_document(result)
+        names = [trial.step.node, document["steps"][0]["node"], decision.node, decision.candidates[0].node]
+        assert names == ["n0"] * 4
 
 
 async def test_what_is_continued_is_told_and_its_text_stays():

@@ -269,7 +269,7 @@ class PoolCall:
             member.health.apply(member.state, now)
             pool.dispatcher.touched(member.state)
         usage = self._continuation.usage(last.usage)
-        return replace(last, usage=usage, model=last.model or self._shape.asked, node=member.url)
+        return replace(last, usage=usage, model=last.model or self._shape.asked, node=member.state.name)
 
     def _learn(self, attempt: Attempt, state: ModelState, load: float) -> None:
         """Take note that the model is in the node's memory now; what may have been a load is looked at more closely."""

@@ -73,6 +73,7 @@ def open_client(
         ca_file=certificates(node),
         parallel=node.parallel,
         as_loaded=as_loaded,
+        shown=node.name,
     )
 
 
