@@ -83,6 +83,8 @@ class Capabilities:
         count_tokens: Returns how many tokens of its model a text is; raises ``synaptic.errors.BackendError``.
         watched_stream: Streams as ``stream`` does, and calls its second argument with false when the server read a part
             of the prompt, with true when it generated something.
+        tokens_a_character: Returns how many tokens a character of a request's prompt is, as calls of its model have
+            shown; ``None`` before any has.
         prepare: Begins to load the model of a request that will follow, unless a loaded one would have to go; returns
             at once.
         forget: Drops the kept reply to a request, because the caller could not use it.
@@ -103,6 +105,7 @@ class Capabilities:
     context_length: Callable[[ChatRequest], Awaitable[int | None]] | None = None
     count_tokens: Callable[[str], Awaitable[int]] | None = None
     watched_stream: Callable[[ChatRequest, Callable[[bool], None]], AsyncIterator[Chunk]] | None = None
+    tokens_a_character: Callable[[ChatRequest], float | None] | None = None
     prepare: Callable[[ChatRequest], None] | None = None
     forget: Callable[[ChatRequest], Awaitable[None]] | None = None
     nodes: ShowsNodes | None = None

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from chunk_support import collected, finished
@@ -250,6 +251,34 @@ async def test_without_a_tokenizer_what_is_clearly_too_long_is_refused():
         await chunks_of(Fitting(backend), asking(words(2500)))
 
     assert backend.requests == []
+
+
+@pytest.mark.parametrize(
+    ("ratio", "count", "said"),
+    [(None, 6000, "about 6"), (0.3, 800, "about 12"), (0.4, 1250, "about 25"), (0.12, 1250, "")],
+)
+async def test_without_a_tokenizer_what_calls_have_shown_counts(ratio: float | None, count: int, said: str):
+    backend = NoTokenizer(1000)
+    if ratio is not None:
+        backend.capabilities = replace(backend.capabilities, tokens_a_character=lambda _: ratio)
+    asked = asking("word " * count)
+    if not said:
+        await chunks_of(Fitting(backend), asked)
+        assert backend.requests == [asked], "it fits, as far as is known"
+        return
+    with pytest.raises(ContextOverflow, match=said):
+        await chunks_of(Fitting(backend), asked)
+    assert backend.requests == []
+
+
+async def test_what_is_cut_is_cut_by_what_calls_have_shown():
+    backend = NoTokenizer(1000)
+    backend.capabilities = replace(backend.capabilities, tokens_a_character=lambda _: 0.2)
+    text = "word " * 2500
+    request = ChatRequest(messages=(Message("user", text, ((0, len(text)),)),), max_tokens=20)
+    await chunks_of(Fitting(backend, OverflowRule("truncate_oldest")), request)
+    (sent,) = backend.requests
+    assert 0.7 * 1000 < len(sent.messages[0].content) * 0.2 < 1000
 
 
 async def test_without_a_tokenizer_what_may_fit_is_left_to_the_server():

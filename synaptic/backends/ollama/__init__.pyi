@@ -14,3 +14,4 @@ from .backend import OllamaBackend as OllamaBackend
 from .backend_kind import local_node as local_node
 from .continuing import shown_turn as shown_turn
 from .pull import pull_model as pull_model
+from .token_ratios import TokenRatios as TokenRatios

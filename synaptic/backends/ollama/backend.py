@@ -45,6 +45,7 @@ from synaptic.backends.ollama.api import (
 )
 from synaptic.backends.ollama.asked_context import context_to_ask, loaded_contexts, own_context
 from synaptic.backends.ollama.continuing import is_left_open, render_payload
+from synaptic.backends.ollama.token_ratios import TokenRatios
 from synaptic.backends.unwrapping import Habits
 from synaptic.errors import (
     BackendError,
@@ -137,12 +138,14 @@ class OllamaBackend:
         self._loaded: dict[str, int | None] = {}
         self._loaded_until = float("-inf")
         self._habits = Habits()
+        self._ratios = TokenRatios()
         self.capabilities = Capabilities(
             capacity=parallel,
             place=self.shown,
             check=self.check,
             default_model=self.default_model,
             context_length=self.context_length,
+            tokens_a_character=self.tokens_a_character,
         )
 
     @classmethod
@@ -223,6 +226,8 @@ class OllamaBackend:
             self._default_model = None
             raise
         await self._check_prompt_was_whole(request, finished)
+        if finished.usage is not None:
+            self._ratios.learn(name_key(model), request, finished.usage.prompt_tokens)
         if tool is not None or self.shown != finished.node:
             finished = replace(finished, tool=tool, node=self.shown)
         yield finished
@@ -303,6 +308,11 @@ class OllamaBackend:
             )
         trained = None if wanted is None else (await self._contexts_of(model)).trained
         return wanted if wanted is None or trained is None else min(wanted, trained)
+
+    def tokens_a_character(self, request: ChatRequest) -> float | None:
+        """Return how many tokens a character of the prompt is, as earlier calls of the model have shown."""
+        model = request.model or self._default_model
+        return None if model is None else self._ratios.of(name_key(model))
 
     async def version(self, within: float = PROBE_SECONDS) -> str:
         """Return the version of the server, asking for at most ``within`` seconds.

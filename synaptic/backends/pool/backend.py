@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from synaptic.backends.base import Capabilities
-from synaptic.backends.ollama import NAME, InstalledModel, choose_model
+from synaptic.backends.ollama import NAME, InstalledModel, TokenRatios, choose_model
 from synaptic.backends.pool.calls import PoolCall, PoolServices, RetryBudget, Sentinel
 from synaptic.backends.pool.dispatch import Dispatcher, Limits, said_of
 from synaptic.backends.pool.index import WORTHWHILE, Shortlist
@@ -127,6 +127,7 @@ class PoolBackend:
             prefixes=Prefixes(),
             sent=SentPrompts(),
             sizes=OutputSizes(),
+            ratios=TokenRatios(),
             failovers=options.failovers,
             hedge=options.hedge,
             waits=WaitNotices(report, NAME),
@@ -140,6 +141,7 @@ class PoolBackend:
             start=self.start,
             default_model=self.default_model,
             context_length=self.context_length,
+            tokens_a_character=self.tokens_a_character,
             prepare=self.prepare,
             nodes=self,
         )
@@ -218,6 +220,11 @@ class PoolBackend:
         model = name_key(request.model or await self.default_model())
         states = [state for node in self._states if (state := node.models.get(model)) is not None]
         return self._services.contexts.length(model, request.num_ctx, states)
+
+    def tokens_a_character(self, request: ChatRequest) -> float | None:
+        """Return how many tokens a character of the prompt is, as earlier calls of the model have shown."""
+        model = request.model or self._default_model
+        return None if model is None else self._services.ratios.of(name_key(model))
 
     @property
     def answers(self) -> bool:

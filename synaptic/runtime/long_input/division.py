@@ -13,7 +13,6 @@ from synaptic.runtime.policies import (
     Refused,
     TokenCounter,
     divide,
-    least_tokens,
     most_tokens,
     prompt_text,
     room_for_prompt,
@@ -136,7 +135,8 @@ async def _ground(
     if prompt is not None:
         request = build_request(prompt.call, prompt.text, prompt.path, defaults, values=prompt.values)
     context = await size.contexts.of(request)
-    return None if context is None else _Ground(request, context, size, TokenCounter(size.capabilities, asks=count))
+    counter = TokenCounter(size.capabilities, request, asks=count)
+    return None if context is None else _Ground(request, context, size, counter)
 
 
 async def _shares(prompt: KnownPrompt, plan: Plan, ground: _Ground) -> dict[str, int]:
@@ -164,11 +164,9 @@ async def _refuse(path: str, ground: _Ground) -> None:
     if size.rule.how != "error":
         request, remark = without_values(request), " without the data in it"
     text = prompt_text(request.messages)
-    tokens = await ground.counter.count(text)
-    exact = ground.counter.exact
-    least = tokens if exact else least_tokens(text)
+    least, said = await ground.counter.least(text)
     if least > ground.room:
-        told = Refused(request, ground.context, least, exact=exact, path=path, remark=remark)
+        told = Refused(request, ground.context, said, path=path, remark=remark)
         raise too_long(told, size.rule, size.capabilities, size.backend)
 
 

@@ -3,7 +3,6 @@ from .dividing import divide as divide
 from .overflowing import Refused as Refused
 from .overflowing import too_long as too_long
 from .prompt_size import TokenCounter as TokenCounter
-from .prompt_size import least_tokens as least_tokens
 from .prompt_size import most_tokens as most_tokens
 from .prompt_size import prompt_text as prompt_text
 from .prompt_size import room_for_prompt as room_for_prompt

@@ -16,8 +16,6 @@ from synaptic.runtime.policies.prompt_size import (
     UNKNOWN,
     ContextLengths,
     TokenCounter,
-    estimated_tokens,
-    least_tokens,
     prompt_text,
     room_for_prompt,
     surely_fits,
@@ -91,7 +89,7 @@ class Fitting(BackendWrapper):
         finally:
             await chunks.aclose()
         if surely_fits(request, cut_to) or (context is not None and context <= cut_to):
-            tokens = estimated_tokens(prompt_text(request.messages))
+            tokens = await TokenCounter(self.capabilities, request, asks=False).count(prompt_text(request.messages))
             yield Shortened("server", max(tokens, cut_to), cut_to)
             yield end
             return
@@ -120,7 +118,7 @@ class Fitting(BackendWrapper):
             await chunks.aclose()
 
     async def _fit(self, request: ChatRequest, context: int) -> _Fitted:
-        counter = TokenCounter(self.capabilities)
+        counter = TokenCounter(self.capabilities, request)
         room = room_for_prompt(request, context)
         text = prompt_text(request.messages)
         tokens = await counter.count(text)
@@ -128,19 +126,19 @@ class Fitting(BackendWrapper):
             return _Fitted(request)
         how = self._rule.how
         if how == "error":
-            least = tokens if counter.exact else least_tokens(text)
+            least, said = await counter.least(text)
             if least <= room:
                 return _Fitted(request)
-            raise self._too_long(request, context, least, exact=counter.exact)
+            raise self._too_long(request, context, said)
         if how == "truncate_oldest":
             shorter, usage = await truncate_oldest(request, room, counter), Usage()
         else:
             summariser = Summariser(self.inner, request, context, counter)
             shorter, usage = await summariser.fit(room), summariser.usage
         if shorter is None:
-            raise self._too_long(request, context, tokens, exact=counter.exact)
+            raise self._too_long(request, context, f"{tokens}" if counter.exact else f"about {tokens}")
         after = await counter.count(prompt_text(shorter.messages))
         return _Fitted(shorter, Shortened(how, tokens, after), usage)
 
-    def _too_long(self, request: ChatRequest, context: int, tokens: int, *, exact: bool) -> ContextOverflow:
-        return too_long(Refused(request, context, tokens, exact=exact), self._rule, self.capabilities, self.name)
+    def _too_long(self, request: ChatRequest, context: int, tokens: str) -> ContextOverflow:
+        return too_long(Refused(request, context, tokens), self._rule, self.capabilities, self.name)

@@ -41,8 +41,7 @@ class Refused:
 
     Attributes:
         context: The model's, in tokens.
-        tokens: Of the prompt.
-        exact: Whether the tokenizer counted them.
+        tokens: Of the prompt, as people are told: "9000", "about 9000".
         path: The step, where the error does not come from its call.
         remark: Stands behind the count; ``None`` is what the rule says.
 
@@ -50,8 +49,7 @@ class Refused:
 
     request: ChatRequest
     context: int
-    tokens: int
-    exact: bool
+    tokens: str
     path: str = ""
     remark: str | None = None
 
@@ -59,13 +57,12 @@ class Refused:
 def too_long(prompt: Refused, rule: OverflowRule, can: Capabilities, backend: str) -> ContextOverflow:
     """Return the error of a prompt that does not fit, after what the rule says was done about it."""
     room = max(0, room_for_prompt(prompt.request, prompt.context))
-    count = f"{prompt.tokens}" if prompt.exact else f"about {prompt.tokens}"
     whose = f"the prompt of {prompt.path}" if prompt.path else "the prompt"
     done = _AFTER[rule.how] if prompt.remark is None else prompt.remark
     kept = reply_tokens(prompt.request, prompt.context)
     return ContextOverflow(
-        f"{whose} is {count} tokens{done}; there is room for {room}: the context is {prompt.context} tokens, of which "
-        f"{kept} are kept for the reply",
+        f"{whose} is {prompt.tokens} tokens{done}; there is room for {room}: the context is {prompt.context} tokens, "
+        f"of which {kept} are kept for the reply",
         hint=_either(_ways(rule, can)),
         backend=backend,
     )

@@ -28,6 +28,9 @@ MESSAGE_TOKENS = 8
 CONTEXT_HOLDS_SECONDS = 60.0
 """How long a backend's answer about its context holds; a server may be restarted with another context."""
 
+DIFFERENCE = 0.15
+"""By how much a text may differ from others of its model in tokens a character, about."""
+
 UNKNOWN: Final = -1
 """Stands for a context that the backend has not been asked for yet."""
 
@@ -119,10 +122,11 @@ class ContextLengths:
 
 
 class TokenCounter:
-    """Counts with the backend's tokenizer; estimates where it has none, or fails.
+    """Counts with the backend's tokenizer; where it has none, or fails, by what calls have shown, else by a guess.
 
     Args:
         capabilities: The backend's.
+        request: Whose prompt is counted, or parts of it.
         asks: Whether the backend may be asked; counting may start it.
 
     Attributes:
@@ -130,15 +134,28 @@ class TokenCounter:
 
     """
 
-    def __init__(self, capabilities: Capabilities, *, asks: bool = True) -> None:
+    def __init__(self, capabilities: Capabilities, request: ChatRequest | None = None, *, asks: bool = True) -> None:
         self._tokenizer = capabilities.count_tokens if asks else None
+        learned = capabilities.tokens_a_character
+        self._ratio = None if learned is None or request is None else learned(request)
         self.exact = self._tokenizer is not None
 
     async def count(self, text: str) -> int:
-        """Return how many tokens ``text`` is."""
+        """Return how many tokens ``text`` is, rather too many than too few."""
         if self._tokenizer is not None and self.exact:
             try:
                 return await self._tokenizer(text)
             except BackendError:
                 self.exact = False
-        return estimated_tokens(text)
+        return estimated_tokens(text) if self._ratio is None else math.ceil(len(text) * self._ratio * (1 + DIFFERENCE))
+
+    async def least(self, text: str) -> tuple[int, str]:
+        """Return how many tokens ``text`` is for certain, and what is said of that to people."""
+        tokens = await self.count(text)
+        if self.exact:
+            return tokens, f"{tokens}"
+        if self._ratio is None:
+            least = least_tokens(text)
+            return least, f"about {round(math.sqrt(least * estimated_tokens(text)))}"  # English: five in a hundred off
+        likely = math.ceil(len(text) * self._ratio)
+        return math.floor(likely * (1 - DIFFERENCE)), f"about {likely}"

@@ -23,6 +23,7 @@ from synaptic.waiting import Continuation, Rules, Way
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
 
+    from synaptic.backends.ollama import TokenRatios
     from synaptic.backends.pool.calls.lease import Lease
     from synaptic.backends.pool.calls.retry_budget import RetryBudget
     from synaptic.backends.pool.calls.sentinel import Sentinel
@@ -58,6 +59,7 @@ class PoolServices:
     prefixes: Prefixes
     sent: SentPrompts
     sizes: OutputSizes
+    ratios: TokenRatios
     failovers: int
     hedge: bool
     waits: WaitNotices
@@ -86,7 +88,7 @@ class PoolCall:
         self._continuation = Continuation(self._request)
         self._shape = CallShape(
             model,
-            prompt_tokens=prompt_tokens(request),
+            prompt_tokens=prompt_tokens(request, pool.ratios.of(model)),
             output_tokens=pool.sizes.expected(model, request),
             needs=THINKS if request.think else NO_NEEDS,
             num_ctx=length,
@@ -259,6 +261,8 @@ class PoolCall:
         now = asyncio.get_running_loop().time()
         sample = attempt.sample(last, self._continuation.chunks)
         pool.sizes.learn(self._model, self._request, sample.output_tokens + self._continuation.before)
+        if not self._continuation.before:
+            pool.ratios.learn(self._model, self._request, sample.prompt_tokens)
         state = member.state.models.get(self._model)
         if state is not None:
             self._learn(attempt, state, (last.timings.load_seconds or 0.0) if last.timings else 0.0)

@@ -20,9 +20,10 @@ KEPT = 512
 ANY_STEP = "*"
 
 
-def prompt_tokens(request: ChatRequest) -> int:
+def prompt_tokens(request: ChatRequest, tokens_a_character: float | None = None) -> int:
     """Return about how many tokens the prompt is."""
-    return sum(len(message.content) // CHARACTERS_A_TOKEN + TOKENS_A_TURN for message in request.messages)
+    characters = sum(len(message.content) for message in request.messages)
+    return int(characters * (tokens_a_character or 1 / CHARACTERS_A_TOKEN)) + TOKENS_A_TURN * len(request.messages)
 
 
 class OutputSizes:
