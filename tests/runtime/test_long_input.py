@@ -158,7 +158,7 @@ async def test_a_part_that_cannot_be_read_is_left_out_and_shown():
 
 
 @pytest.mark.parametrize(
-    ("chosen", "part"), [("answer", "inputs.query[0]"), ("map_reduce", "map[0]")], ids=["read", "map_reduce"]
+    ("chosen", "part"), [("answer", "inputs.query[0]"), ("map_reduce", "map[0]"), ("fact_check", "check[0]")]
 )
 async def test_a_part_whose_first_token_is_late_is_asked_for_again(chosen: str, part: str):
     late = [FirstTokenTimeout("no token came within 300 s", backend="scripted")]
