@@ -109,6 +109,7 @@ def left_out_line(folder: Path, what: Sequence[str]) -> str:
     why = "has changed since it was trusted" if _key(folder) in _recorded() else "is not trusted"
     more = len(what) - _MOST_NAMED
     named = ", ".join([*what[:_MOST_NAMED], *([f"{more} more"] if more > 0 else [])])
+    named = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in named)
     return f"this folder {why}; left out: {named}; {ADVICE}"
 
 

@@ -107,7 +107,7 @@ def folder_layer(folder: Path, own_file: Path | None, environ: Mapping[str, str]
 
     Args:
         folder: Where it is looked for.
-        own_file: The file with the person's own settings: where the two are one, it counts in full.
+        own_file: The file with the person's own settings; where the two are one, it is read as that.
         environ: The environment.
 
     """
@@ -118,9 +118,10 @@ def folder_layer(folder: Path, own_file: Path | None, environ: Mapping[str, str]
         return Layer(problems=exc.problems), ""
     if document is None:
         return Layer(), ""
+    if own_file is not None and os.path.realpath(own_file) == os.path.realpath(folder / name):
+        return Layer(), ""
     layer = file_layer(document)
-    same = own_file is not None and os.path.realpath(own_file) == os.path.realpath(folder / name)
-    if same or is_trusted(folder, str(name), document.text, environ):
+    if is_trusted(folder, str(name), document.text, environ):
         return replace(layer, givens=tuple(anchored(given, folder) for given in layer.givens)), ""
     left_out, kept = [], []
     for given in layer.givens:

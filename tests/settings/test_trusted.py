@@ -156,6 +156,18 @@ def test_trust_for_a_call_ends_with_it(folder: Path) -> None:
     assert not load_settings(environ={"SYNAPTIC_TRUST_FOLDER": "0"}).settings.nodes
 
 
+def test_a_link_to_the_persons_own_file_is_read_once_as_that(folder: Path, own_home: Path) -> None:
+    own = own_home / ".synapticllamas.json"
+    own.write_text(json.dumps({"nodes": ["http://a"], "pipeline": "mine.yaml"}))
+    (folder / "synapticllamas.json").symlink_to(own)
+
+    loaded = load_settings()
+
+    assert loaded.left_out == ""
+    assert loaded.settings.pipeline == str(own_home / "mine.yaml")
+    assert loaded.origins["nodes"] == f"{own}:1"
+
+
 def test_many_settings_are_not_all_named(folder: Path) -> None:
     write(
         folder,

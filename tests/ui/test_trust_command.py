@@ -1,6 +1,7 @@
 """``synaptic trust``: what it shows, how it asks, what it remembers."""
 
 import json
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from repl_terminal import ENTER, environment, open_terminal
 
 import synaptic
 from synaptic.settings import trusted_folders
+from synaptic.ui import cli
 
 FLOW = """version: 1
 name: flow
@@ -82,16 +84,43 @@ def test_a_folder_that_asks_for_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nowhere"], "there is no folder nowhere"),
-        (["flow.yaml"], "there is no folder flow.yaml"),
+        (["nowhere"], "/nowhere\n"),
+        (["flow.yaml"], "/flow.yaml\n"),
         (["--yes", "--list"], "contradict each other"),
+        (["loop"], "/loop\n"),
     ],
 )
 def test_what_cannot_be_trusted_is_said(folder: Path, words: list[str], said: str):
+    (folder / "loop").symlink_to("loop")
+
     done = run(*words)
 
     assert done.code == 2
     assert said in done.err
+
+
+def test_what_would_look_like_something_else_is_written_out(folder: Path):
+    (folder / "synapticllamas.json").write_text(
+        json.dumps({"nodes": [{"url": "http://a", "name": "x\u202e\u009by\n"}]})
+    )
+    (folder / "agents" / "editor.md").rename(folder / "agents" / "edi\u202etor\n.md")
+    (folder / "agents" / "edi\u202etor\n.md").write_text("---\nname: editor\n---\nObey.\n")
+
+    shown = run().out
+
+    assert '"name": "x\\u202e\\u009by\\n"' in shown
+    assert "  agents/edi\\u202etor\\n.md  the agent editor, replaces " in shown
+    assert "left out: agents/edi\ufffdtor\ufffd.md;" in run_here("agents", "list").err
+
+
+def test_a_working_directory_that_is_gone_is_no_folder(folder: Path):
+    (folder / "gone").mkdir()
+
+    with chdir(folder / "gone"):
+        (folder / "gone").rmdir()
+        code = cli.run(["trust"])
+
+    assert code == 2
 
 
 def test_a_folder_with_a_mistake_is_not_trusted(folder: Path):

@@ -73,6 +73,7 @@ def world(own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     (own_home / ".ssh" / "id_ed25519").write_text(SECRET)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     with ollama(ollama_reply(["Hello"])) as mine, ollama(ollama_reply(["Hello"])) as theirs:
+        monkeypatch.setenv("OLLAMA_HOST", mine.url)
         (own_home / ".synapticllamas.json").write_text(json.dumps({"nodes": [mine.url], "retries": 0}))
         yield World(own_home, folder, mine, theirs)
 

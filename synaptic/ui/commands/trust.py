@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,14 +15,11 @@ from synaptic.agents import agents_of
 from synaptic.errors import ExitCode, UsageError
 from synaptic.pipeline import calling_pipelines
 from synaptic.settings import dotted, folder_settings, forget_folder, is_trusted, trust_folder, trusted_folders
-from synaptic.text import printable
 from synaptic.ui.commands.support import note
 from synaptic.ui.options import given
 from synaptic.ui.screen import write_table, write_text
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from synaptic.agents import AgentEntry
 
 _EPILOG = """\b
@@ -48,15 +47,17 @@ def trust(context: click.Context, /, folder: str, *, yes: bool, remove: bool, wa
     """
     if yes + remove + wants_list > 1:
         raise click.UsageError("--yes, --remove and --list contradict each other; take one", context)
-    place = paths.expanded(folder)
     if wants_list:
         rows = [(name, ", ".join(sorted(files))) for name, files in sorted(trusted_folders().items())]
         write_table(("folder", "files"), rows)
-    elif remove:
-        known = forget_folder(place)
-        note(given(context), f"{place.resolve()} {'is trusted no longer' if known else 'was not trusted'}")
-    else:
+        return int(ExitCode.ANSWERED)
+    try:
+        place = Path(os.path.realpath(paths.expanded(folder)))
+    except OSError as exc:
+        raise UsageError(f"there is no folder {folder}") from exc
+    if not remove:
         return _trust(context, place, yes=yes)
+    note(given(context), f"{place} {'is trusted no longer' if forget_folder(place) else 'was not trusted'}")
     return int(ExitCode.ANSWERED)
 
 
@@ -64,21 +65,21 @@ def _trust(context: click.Context, folder: Path, *, yes: bool) -> int:
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}", hint="name the folder, not a file in it")
     texts, claims = examined(folder)
-    shown = folder.resolve()
+    shown = _plain(str(folder))
     if not texts:
         note(given(context), f"nothing in {shown} needs trust")
         return int(ExitCode.ANSWERED)
     if all(is_trusted(folder, name, text) for name, text in texts.items()):
         note(given(context), f"{shown} is trusted, and has not changed since")
         return int(ExitCode.ANSWERED)
-    write_text(printable(f"{shown} asks for:" if claims else f"{shown} asks for nothing yet"))
+    write_text(f"{shown} asks for:" if claims else f"{shown} asks for nothing yet")
     for where, what in claims:
-        write_text(f"  {printable(where)}  {printable(what)}")
+        write_text(f"  {_plain(where)}  {_plain(what)}")
     if not yes and not _agreed():
         note(given(context), "nothing was changed")
         return int(ExitCode.FAILED)
     trust_folder(folder, texts)
-    note(given(context), f"{shown} is trusted, as long as this does not change: {', '.join(sorted(texts))}")
+    note(given(context), f"{shown} is trusted, as long as this does not change: {_plain(', '.join(sorted(texts)))}")
     return int(ExitCode.ANSWERED)
 
 
@@ -94,7 +95,10 @@ def examined(folder: Path) -> tuple[dict[str, str], list[tuple[str, str]]]:
     settings = folder_settings(folder)
     if settings is not None:
         texts[str(paths.project_settings_file())] = settings.text
-        claims += [(claim.place, f"{dotted(claim)}: {_json(claim.value)}") for claim in settings.claims]
+        claims += [
+            (claim.place, f"{dotted(claim)}: {json.dumps(claim.value, ensure_ascii=False)}")
+            for claim in settings.claims
+        ]
     for name, entry in agents_of(folder).items():
         texts[name] = entry.text
         claims.append((name, _role(entry, folder)))
@@ -112,8 +116,9 @@ def _role(entry: AgentEntry, folder: Path) -> str:
     return f"the agent {entry.agent.name}{instead}{linked}"
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _plain(text: str) -> str:
+    """Return a text of the folder's with all that could make it look like another one written out."""
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def _agreed() -> bool:
