@@ -166,7 +166,10 @@ class NodeSettings(Frozen):
     name: str | None = Field(
         default=None,
         min_length=1,
-        description="What to call it; its address where there is no name.",
+        description=(
+            "What to call it: so it stands in rows of steps, in `--json`, in `/nodes` and `/explain`. Its address "
+            "where there is no name."
+        ),
         examples=["desk"],
     )
     memory_gib: float | None = Field(

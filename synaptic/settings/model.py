@@ -127,7 +127,10 @@ class Settings(Frozen):
         ge=0,
         le=10,
         strict=True,
-        description="Further nodes that a call is tried on when one fails.",
+        description=(
+            "How often a pool sends a call again that a node has failed: to another node, else after a pause to the "
+            "same one."
+        ),
         examples=[2],
     )
     hedge: bool = Field(
@@ -244,7 +247,10 @@ class Settings(Frozen):
         ge=0,
         le=10,
         strict=True,
-        description="How often a call that failed before its first token is sent again.",
+        description=(
+            "How often a call that has failed is sent again. A pool counts by itself what it does before that "
+            "(`failovers`); with both at 0 a call is sent once."
+        ),
         examples=[2],
     )
     max_parallel: int | None = Field(

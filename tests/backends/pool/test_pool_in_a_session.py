@@ -72,6 +72,14 @@ async def test_a_node_has_one_name_in_the_row_of_the_step_in_the_document_and_in
         assert names == ["n0"] * 4
 
 
+@pytest.mark.parametrize(("failovers", "retries", "sent"), [(0, 0, 1), (1, 0, 2), (0, 1, 2), (1, 1, 4)])
+async def test_a_call_is_sent_again_as_often_as_the_two_settings_say(failovers, retries, sent):
+    async with session_over(1, failovers=failovers, retries=retries) as trial:
+        trial.nodes[0].fail("error")
+        assert (await trial.run()).status == "failed"
+        assert trial.asked == sent
+
+
 async def test_what_is_continued_is_told_and_its_text_stays():
     async with session_over(2) as trial:
         for node in trial.nodes:
