@@ -51,13 +51,22 @@ def converse_plainly(repl: Repl, source: BinaryIO, *, person: bool) -> ExitCode:
                 if line is None:
                     break
                 presses.forget()
-                if not runner.run(carry_out(repl, line)) and not person:
+                if not _carried_out(runner, repl, line) and not person:
                     return ExitCode.INTERRUPTED
                 if repl.last_exit is not ExitCode.ANSWERED:
                     code = repl.last_exit
         finally:
             runner.run(repl.aclose())
     return ExitCode.ANSWERED if person else code
+
+
+def _carried_out(runner: asyncio.Runner, repl: Repl, line: str) -> bool:
+    """Carry out a line and return whether it came to its end."""
+    try:
+        return runner.run(carry_out(repl, line))
+    except KeyboardInterrupt:  # in the moment before the run hears Ctrl-C itself
+        repl.screen.note("interrupted")
+        return False
 
 
 def _next_line(source: BinaryIO, *, person: bool) -> str | None:

@@ -45,6 +45,7 @@ from synaptic.backends.scripted import Reply, ScriptedBackend
 from synaptic.errors import ExitCode
 from synaptic.runtime.session import Session
 from synaptic.ui.repl.commands import REGISTRY
+from synaptic.ui.repl.conversation import Conversation
 from synaptic.ui.repl.interrupts import DoublePress, Interrupted, Moment, interruptible, without_echo
 from synaptic.ui.repl.lines import carry_out
 from synaptic.ui.repl.plain import converse_plainly
@@ -434,6 +435,27 @@ async def test_ctrl_c_clears_then_hints_then_leaves(keys: PipeInput) -> None:
         assert await converse(make_repl(out, err)) is ExitCode.ANSWERED
     assert err.getvalue() == "Ctrl-C once more, or Ctrl-D, leaves.\n"
     assert out.getvalue() == ""
+
+
+def test_ctrl_c_just_before_a_run_hears_it_cancels_that_run_alone() -> None:
+    class Pressed(Conversation):
+        """Is looked at between the line and its run; Ctrl-C is pressed then, the first time."""
+
+        presses = 1
+
+        def __len__(self) -> int:
+            if self.presses:
+                self.presses = 0
+                signal.raise_signal(signal.SIGINT)
+            return super().__len__()
+
+    out, err = io.StringIO(), io.StringIO()
+    repl = make_repl(out, err)
+    repl.conversation = Pressed()
+
+    assert converse_plainly(repl, io.BytesIO(b"one\ntwo\n"), person=True) is ExitCode.ANSWERED
+    assert out.getvalue() == "two\n"
+    assert err.getvalue().startswith("interrupted\n")
 
 
 async def test_ctrl_c_behind_enter_cancels_the_line_and_what_is_typed_behind_it_stays(keys: PipeInput) -> None:
