@@ -38,6 +38,11 @@ ASK_FIRST = (
 JUDGED = "steps:\n  d: {agent: editor, prompt: x}\n  c: {agent: critic, prompt: x}\n"
 
 ABSENT = [
+    using("a sum of a list", "skip", EDIT, "steps.b and …", result="{{ [§steps.b.score, 1] | sum }}"),
+    using("a number in a format", "skip", EDIT, "steps.b and …", result="{{ '%d' | format(§steps.b.score) }}"),
+    using(
+        "a value of a mapping", "skip", "agent: editor\nforeach: ['{{ §steps.b.score + 1 }}']\nprompt: x", "steps.b and"
+    ),
     using("a condition on a step with a condition", "when", EDIT + "when: §steps.b.score > 0.5", ASK_FIRST),
     using("a condition on a step that may fail", "skip", EDIT + "when: §steps.b.score > 0.5", ASK_FIRST),
     using("a condition on an option", "choose", EDIT + "when: §steps.b.score > 0.5", ASK_FIRST),
@@ -137,6 +142,20 @@ ABSENT = [
         "tool: count_words\nwith: {text: x, limit: '{{ §steps.b.score }}'}",
         "'count_words' needs 'limit'",
     ),
+    whole(
+        "the result of a pipeline that may be absent",
+        f"{HEAD}steps:\n  u: {{use: part.yaml}}\n  a: {{agent: editor, when: §steps.u.score > 0.5, prompt: x}}\n"
+        "result: '{{ steps.a }}'\n",
+        "'steps.u' may have been skipped",
+        {"part.yaml": f"{HEAD}steps:\n{STEPS['skip']}result: '{{{{ steps.b }}}}'\n"},
+    ),
+    whole(
+        "a value of the result of a pipeline that may be absent",
+        f"{HEAD}steps:\n  u: {{use: part.yaml}}\n  a: {{agent: editor, when: §steps.u.mark > 0.5, prompt: x}}\n"
+        "result: '{{ steps.a }}'\n",
+        "'steps.u.mark' may have been skipped",
+        {"part.yaml": f"{HEAD}steps:\n{STEPS['skip']}result: {{mark: '{{{{ steps.b.score }}}}', one: 1}}\n"},
+    ),
     looping(
         "the round before in a prompt",
         "steps:\n  d: {agent: editor, prompt: '{{ §previous.c.score + 1 }}'}\n  c: {agent: critic, prompt: x}",
@@ -176,7 +195,42 @@ ABSENT = [
     ),
 ]
 
+BOTH = (
+    "  r: {choose: {prompt: x, options: {one: {steps: [b]}, two: {steps: [d]}}}}\n"
+    "  b: {agent: critic, prompt: x}\n  d: {agent: critic, prompt: x}\n"
+)
+DEEP = "  b: {agent: critic, when: inputs.n, prompt: x}\n"
+
 ASKED = [
+    whole(
+        "one of two options is there",
+        f"{HEAD}steps:\n{BOTH}result: '{{{{ steps.b.score * 9 if steps.b else steps.d.score * 9 }}}}'\n",
+        "",
+    ),
+    whole(
+        "one of two options by its label",
+        f"{HEAD}steps:\n{BOTH}"
+        "result: \"{% if steps.r == 'one' %}{{ steps.b.score * 9 }}{% else %}{{ steps.d.score * 9 }}{% endif %}\"\n",
+        "",
+    ),
+    whole(
+        "the condition in other words",
+        f"{HEAD}steps:\n{DEEP}result: '{{% if inputs.n == true %}}{{{{ steps.b.score * 9 }}}}{{% endif %}}'\n",
+        "",
+    ),
+    whole(
+        "beside a step that is always there",
+        f"{HEAD}steps:\n{DEEP}  c: {{agent: critic, prompt: x}}\n"
+        "result: '{{ steps.c.score * 9 if steps.c else steps.b.score * 9 }}'\n",
+        "",
+    ),
+    whole(
+        "a value of a result in whose place there is another",
+        f"{HEAD}steps:\n  u: {{use: part.yaml}}\n  a: {{agent: editor, when: steps.u.mark > 0.5, prompt: x}}\n"
+        "result: '{{ steps.a }}'\n",
+        "",
+        {"part.yaml": f"{HEAD}steps:\n{STEPS['skip']}result: {{mark: '{{{{ steps.b.score or 0 }}}}'}}\n"},
+    ),
     using("it is asked first", "when", EDIT + "when: steps.b and steps.b.score > 0.5"),
     using("its field is asked first", "skip", EDIT + "when: steps.b.score and steps.b.score > 0.5"),
     using("'is not skipped' is asked", "skip", EDIT + "when: steps.b is not skipped and steps.b.score > 0.5"),

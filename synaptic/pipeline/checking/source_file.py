@@ -10,12 +10,12 @@ from synaptic.errors import AgentError
 from synaptic.models import did_you_mean_model, name_key
 from synaptic.pipeline.checking.report import Report
 from synaptic.pipeline.checking.texts import Texts
-from synaptic.pipeline.templates import UNKNOWN, StaticType
+from synaptic.pipeline.templates import UNKNOWN, StaticType, Value
 from synaptic.settings import ADVICE, advice_for, is_trusted
 from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -72,6 +72,7 @@ class UsedPipeline:
         compiled: ``None`` where something in it is wrong; its problems are reported already.
         result: The type of its result.
         answers: What its steps answer, by their paths.
+        absent: What the result may be where something in it was skipped.
 
     """
 
@@ -80,6 +81,7 @@ class UsedPipeline:
     compiled: CompiledPipeline | None = None
     result: StaticType = UNKNOWN
     answers: Mapping[str, Answering] = field(default_factory=dict)
+    absent: Sequence[Value] = ()
 
 
 class SourceFile:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from synaptic.pipeline.checking import UsedPipeline
 from synaptic.pipeline.templates import (
     ANYTHING,
     SKIPPED,
@@ -17,7 +18,9 @@ from synaptic.pipeline.templates import (
     Fields,
     Known,
     OneOf,
+    Record,
     Scenario,
+    Structure,
     Template,
     Truth,
 )
@@ -37,8 +40,13 @@ _PASSES = 8
 """Steps in a chain, written in the reverse order, of which one is skipped because the one before it was."""
 
 
-def report_absent(file: SourceFile, spec: PipelineSpec, steps: LoopBody, result: Checked[Any] | None) -> None:
-    """Report what fails where a step was skipped, and warn of what fails where an input is not given."""
+def report_absent(
+    file: SourceFile, spec: PipelineSpec, steps: LoopBody, result: Checked[Any] | None
+) -> tuple[Value, ...]:
+    """Report what fails where a step was skipped, and warn of what fails where an input is not given.
+
+    Returns what the result may be where something in it is not there, for pipelines that use this one.
+    """
     check = _Check(file, [result] if result is not None else [])
     check.scope(steps, Scenario())
     check.only_warns = True
@@ -46,6 +54,7 @@ def report_absent(file: SourceFile, spec: PipelineSpec, steps: LoopBody, result:
         if not declared.required and declared.default is None:
             origin = f"inputs.{name}"
             check.everything(steps, Scenario().with_fields("inputs", {name: Known(None, origin)}), check.result)
+    return tuple(check.results.values())
 
 
 @dataclass
@@ -55,6 +64,7 @@ class _Check:
     Attributes:
         result: The templates of the pipeline's result.
         only_warns: Whether what fails is a warning: the person who runs the pipeline may give the input always.
+        results: What the result may be where something in it is not there, each once.
         said: The lines of texts about which something was said; of a line with another mistake nothing is.
 
     """
@@ -62,6 +72,7 @@ class _Check:
     file: SourceFile
     result: list[Checked[Any]]
     only_warns: bool = False
+    results: dict[str, Value] = field(default_factory=dict)
     said: set[tuple[KeyPath, int]] = field(default_factory=set)
     count: int = 0
 
@@ -100,12 +111,16 @@ class _Check:
         self.count += len(steps.drafts)
         if self.count > _MOST_LOOKS:
             return
-        known = _worked_out(steps, known)
+        known = _worked_out(steps, _all_there(steps, known))
         for name, draft in steps.drafts.items():
             if _is_skipped(known.of_step(name)):
                 continue
             self._step(steps, draft, known)
         self.parts(None, ends, known)
+        if ends is self.result and ends and not self.only_warns:
+            value = _result_in(ends[0].code, known)
+            if value is not ANYTHING:
+                self.results[repr(value)] = value
 
     def _step(self, steps: LoopBody, draft: Draft, known: Scenario) -> None:
         self.parts(draft, [draft.when], known)
@@ -186,10 +201,26 @@ def _absences(steps: LoopBody) -> Iterator[Scenario]:
             yield gone.with_facts(draft.when.code.assumed(holds=False))
         if spec.on_error.action == "skip" and spec.foreach is None:
             yield gone
+        if isinstance(draft.outline.found, UsedPipeline) and spec.foreach is None:
+            for value in draft.outline.found.absent:
+                yield Scenario().with_fields("steps", {name: _seen_as(f"steps.{name}", value)})
         if draft.body is not None and spec.foreach is None:
             for inner in _absences(draft.body):
                 outputs = _worked_out(draft.body, inner).names["steps"]
                 yield Scenario().with_fields("steps", {name: _seen_as(f"steps.{name}", outputs)})
+
+
+def _result_in(code: Any, known: Scenario) -> Value:
+    """Return what a result is in a scenario, as far as something in it is not there."""
+    if isinstance(code, Structure):
+        code = code.binding
+    if isinstance(code, dict):
+        values = {key: _result_in(value, known) for key, value in code.items()}
+        absent = {key: value for key, value in values.items() if value is not ANYTHING}
+        return Fields(absent) if absent else ANYTHING
+    whole = isinstance(code, Expression) or (isinstance(code, Template) and code.sole_reference is not None)
+    value = _outcome(code, known) if whole else ANYTHING
+    return value if _is_skipped(value) else ANYTHING
 
 
 def _seen_as(name: str, outputs: Value) -> Value:
@@ -211,6 +242,22 @@ def _worked_out(steps: LoopBody, known: Scenario) -> Scenario:
     return known
 
 
+def _all_there(steps: LoopBody, known: Scenario) -> Scenario:
+    """Return the scenario with the steps that are always there, as far as nothing else is known of them."""
+    there = {name: _present(draft) for name, draft in steps.drafts.items()
+             if not steps.gates.get(name) and draft.when is None}  # fmt: skip
+    return known.with_fields("steps", {name: value for name, value in there.items() if known.of_step(name) is ANYTHING})
+
+
+def _present(draft: Draft) -> Value:
+    """Return what is known of the output of a step that ran: whether it counts as true."""
+    outline, spec = draft.outline, draft.outline.spec
+    may_be_absent = spec.on_error.action == "skip" or spec.join != "all" or isinstance(outline.found, UsedPipeline)
+    if may_be_absent or spec.foreach is not None or not isinstance(outline.output, Record):
+        return ANYTHING
+    return Fields({})
+
+
 def _follows(steps: LoopBody, draft: Draft, known: Scenario) -> Value:
     """Return what follows for the output of a step."""
     gates, needs = steps.gates.get(draft.outline.name, {}), _needs(steps, draft)
@@ -227,6 +274,9 @@ def _follows(steps: LoopBody, draft: Draft, known: Scenario) -> Value:
         items = _outcome(draft.foreach.code, known)
         if isinstance(items, Known) and items.origin is not None and not items.value and items.value is not None:
             return Known([], items.origin)
+    chosen = [(known.of_step(gate), labels) for gate, labels in gates.items()]
+    if draft.when is None and any(isinstance(one, OneOf) and set(one.values) <= set(labels) for one, labels in chosen):
+        return _present(draft)
     return ANYTHING
 
 
@@ -258,7 +308,7 @@ def _each(parts: Sequence[Checked[Any] | None]) -> Iterator[Checked[Any]]:
             yield from (part,) if isinstance(part.code, (Expression, Template)) else part.parts
 
 
-def _outcome(code: Expression, known: Scenario) -> Value:
+def _outcome(code: Expression | Template, known: Scenario) -> Value:
     try:
         return code.outcome(known)
     except Fails:

@@ -131,7 +131,7 @@ def _build(pipeline: Pipeline, file: SourceFile) -> UsedPipeline:
     result = _result(file, spec, view)
     needed = frozenset(result.steps) if result is not None else frozenset()
     graph = steps.finish(needed)
-    report_absent(file, spec, steps, result)
+    absent = report_absent(file, spec, steps, result)
     answers = answers_of(outlines)
     if file.context.tests:
         answer = UNKNOWN if result is None else result.type if isinstance(result.code, Structure) else TEXT
@@ -149,7 +149,7 @@ def _build(pipeline: Pipeline, file: SourceFile) -> UsedPipeline:
     )
     reference = result.code.sole_reference
     kind = result.type if reference is None else type_at(view, reference)
-    return UsedPipeline(spec.name, spec.inputs, compiled, kind, answers)
+    return UsedPipeline(spec.name, spec.inputs, compiled, kind, answers, absent)
 
 
 def _result(file: SourceFile, spec: PipelineSpec, view: View) -> Checked[Template] | Checked[Structure] | None:

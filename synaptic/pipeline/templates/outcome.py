@@ -46,6 +46,10 @@ def assumed(tree: nodes.Node, *, holds: bool) -> dict[str, bool]:
         facts |= assumed(tree.node, holds=not holds)
     elif isinstance(tree, (nodes.And, nodes.Or)) and holds is isinstance(tree, nodes.And):
         facts |= assumed(tree.left, holds=holds) | assumed(tree.right, holds=holds)
+    elif isinstance(tree, nodes.Compare) and [part.op for part in tree.ops] == ["eq"] and holds:
+        constant = tree.ops[0].expr
+        if isinstance(constant, nodes.Const) and isinstance(constant.value, bool):
+            facts |= assumed(tree.expr, holds=constant.value)
     return facts
 
 
@@ -346,7 +350,15 @@ def _fact(node: nodes.Node, scenario: Scenario) -> Value:
     if not scenario.facts or isinstance(node, (nodes.Const, nodes.TemplateData)):
         return ANYTHING
     key, positive = _canonical(node)
-    return Truth(scenario.facts[key] is positive) if key in scenario.facts else ANYTHING
+    if key in scenario.facts:
+        return Truth(scenario.facts[key] is positive)
+    if isinstance(node, nodes.Compare) and len(node.ops) == 1 and node.ops[0].op in {"eq", "ne"}:
+        constant, of_left = node.ops[0].expr, _fact(node.expr, scenario)
+        plain = isinstance(constant, nodes.Const) and any(constant.value is each for each in (True, False, None))
+        # What counts as false is not equal to true, and what counts as true is neither false nor none.
+        if plain and of_left == Truth(constant.value is not True):  # type: ignore[attr-defined]  # a constant has one
+            return Truth(node.ops[0].op == "ne")
+    return ANYTHING
 
 
 def _is_absent(value: Value) -> bool:

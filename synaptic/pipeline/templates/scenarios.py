@@ -87,11 +87,13 @@ class Scenario:
         return replace(self, facts={**self.facts, **facts})
 
     def tells_of(self, reference: Reference) -> bool:
-        """Return whether anything is known of what the reference leads to."""
+        """Return whether something that the reference leads to or over is not there, or one of several values."""
         value = self.names.get(reference.root, ANYTHING)
-        if isinstance(value, Fields):
-            return not reference.path or reference.path[0] in value.known
-        return value is not ANYTHING
+        for name in reference.path:
+            if not isinstance(value, Fields):
+                break
+            value = value.known.get(name, ANYTHING)
+        return value is not ANYTHING and value != Fields({})
 
     def of_step(self, name: str) -> Value:
         """Return what is known of the output of a step."""
