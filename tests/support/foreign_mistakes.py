@@ -52,6 +52,10 @@ EXPRESSIONS = [
     when("a filter of Liquid with two values", "inputs.query | replace§: 'a', 'b'", "write replace(…)"),
     when("a filter without brackets", "inputs.n | round §2", "write round(2)"),
     when("a filter of a text without brackets", "inputs.tags | join §', '", "write join(', ')"),
+    when("rounding as in JavaScript", "inputs.n.§toFixed(1) > 1", "write x | round(2)"),
+    when("emptiness as in Java", "inputs.tags.§isEmpty()", "write not x"),
+    when("a test in words", "inputs.n is §above 3", "write >"),
+    when("matches", "inputs.query §matches 'x'", "write 'part' in x"),
     when("a text without end", "inputs.query == §'x", "write ' behind it"),
     when("quotes of a word processor", "inputs.query == §“x”", "write straight quotes"),
     when("an open bracket", "§(inputs.n > 3", "write ) behind what it holds"),
@@ -68,6 +72,15 @@ EXPRESSIONS = [
 ]
 
 TEMPLATES = [
+    prompt("a method of JavaScript in a prompt", "Hello {{ inputs.query.§toUpperCase() }}", "write x.upper()"),
+    prompt("a filter of Liquid for capitals", "Hello {{ inputs.query | §upcase }}", "write | upper"),
+    prompt("a loop of another language", "{% §foreach q in inputs.tags %}\nx\n{% endforeach %}", "{% for item in"),
+    prompt("elseif", "{% if inputs.n %}\nx\n{% §elseif inputs.query %}\ny\n{% endif %}", "write elif"),
+    in_step("a list of one agent", "agent: §[editor]\nprompt: x", "write editor without brackets"),
+    in_step("a decimal comma", EDITOR + "temperature: §0,7", "write 0.7"),
+    in_step("a temperature in percent", EDITOR + "temperature: §70%", "write 0.7"),
+    in_step("tokens with their name", EDITOR + "max_tokens: §500 tokens", "write 500 alone"),
+    in_step("thousands apart", EDITOR + "max_tokens: §'1,000'", "write 1000"),
     prompt("half of the sign of a tag", "{% set x = inputs.query §%\n{{ x }}", "write %}"),
     prompt("half of the sign behind a condition", "{% if inputs.query §%\nx\n{% endif %}", "write %}"),
     in_step("a range with a hyphen", "agent: editor\noutput: {s: string(§10-120)}\nprompt: x", "write (10..120)"),

@@ -14,6 +14,9 @@ _SHOWN: Final = 60
 _YES: Final = frozenset({"true", "yes", "on", "y", "1"})
 _NO: Final = frozenset({"false", "no", "off", "n", "0"})
 _NUMBER: Final = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
+_DECIMAL_COMMA: Final = re.compile(r"([-+]?[0-9]+),([0-9]{1,2})")
+_THOUSANDS: Final = re.compile(r"[0-9]{1,3}(?:[,_ ][0-9]{3})+")
+_WITH_UNIT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(%|[A-Za-z]+)")
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|secs?|seconds?|m|mins?|minutes?|h|hours?)")
 _SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _INPUT_TYPES: Final = frozenset({"string", "integer", "number", "boolean", "list", "file", "files"})
@@ -45,6 +48,7 @@ _TEXT: Final = {
     "choose": "write '{prompt: …, options: {…}'",
     "expect": "write {result: {value}}, or contains, that or fails",
 }
+_NAMES: Final = frozenset({"agent", "use", "tool", "model", "backend", "judge"})
 _NOT_TEXT: Final = {
     "agent": "declare it under 'agents', and name it here",
     "prompt": "write '|' behind 'prompt:', and its lines below, indented",
@@ -73,6 +77,8 @@ def meant(wanted: str, value: Any, name: str, path: KeyPath) -> str | None:
     if wanted == "list_type":
         return f"write [{one_line(str(value), _SHOWN)}]" if isinstance(value, (str, int, float)) else None
     if wanted == "string_type":
+        if name in _NAMES and isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+            return f"write {one_line(value[0], _SHOWN)} without brackets"
         return _NOT_TEXT.get(name) if isinstance(value, (list, dict)) else None
     if wanted in {"model_type", "model_attributes_type", "dict_type"}:
         return _mapping(value, name, path)
@@ -91,7 +97,17 @@ def _number(value: Any) -> str | None:
         return None
     if "{{" in value:
         return "write the number itself: templates stand in prompts"
-    return f"write {value.strip()} without quotes" if _NUMBER.fullmatch(value.strip()) else None
+    text = value.strip()
+    if _NUMBER.fullmatch(text):
+        return f"write {text} without quotes"
+    if match := _DECIMAL_COMMA.fullmatch(text):
+        return f"write {match[1]}.{match[2]}"
+    if _THOUSANDS.fullmatch(text):
+        return f"write {re.sub('[,_ ]', '', text)}"
+    match = _WITH_UNIT.fullmatch(text)
+    if match is None:
+        return None
+    return f"write {float(match[1]) / 100:g}" if match[2] == "%" else f"write {match[1]} alone"
 
 
 def _mapping(value: Any, name: str, path: KeyPath) -> str | None:
