@@ -9,13 +9,15 @@ from .problems import nearest as nearest
 from .regular_file import NotRegularFile as NotRegularFile
 from .regular_file import open_regular as open_regular
 from .regular_file import read_regular as read_regular
+from .unseen import printable as printable
+from .unseen import printable_json as printable_json
+from .unseen import visible as visible
 from .words import ago as ago
 from .words import cut as cut
 from .words import gib as gib
 from .words import latency as latency
 from .words import one_line as one_line
 from .words import plural as plural
-from .words import printable as printable
 from .words import rough_seconds as rough_seconds
 from .words import seconds as seconds
 from .words import size as size

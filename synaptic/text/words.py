@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-# C0 without newline and tab, DEL, and C1: what a terminal would obey instead of show.
-_CONTROL: Final = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)))
-del _CONTROL[ord("\n")], _CONTROL[ord("\t")]
+from synaptic.text.unseen import printable
 
 _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
@@ -14,11 +12,6 @@ _DAY: Final = 24 * _HOUR
 _KILO: Final = 1000
 _MIB: Final = 1024**2
 _GIB: Final = 1024**3
-
-
-def printable(text: str) -> str:
-    """Return ``text`` without the control characters that a terminal would obey; newline and tab stay."""
-    return text if text.isprintable() else text.translate(_CONTROL)
 
 
 def cut(text: str, limit: int) -> str:

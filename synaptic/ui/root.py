@@ -114,7 +114,7 @@ def execute(arguments: Sequence[str]) -> int:
     except click.ClickException as exc:
         message, hint = usage_message(exc)
         told = [f"error: {message}", *([f"hint: {hint}"] if hint else [])]
-        print(screen.for_person("\n".join(told), sys.stderr), file=sys.stderr)
+        screen.write_text("\n".join(told), sys.stderr)
         return exc.exit_code
     except SynapticError as exc:
         screen.show_error(screen.stderr_console(), exc)

@@ -1,7 +1,7 @@
 """The standard streams as they really are: closed, full, without a reader, of any encoding, set to non-blocking.
 
 The rest of the interface writes and reads as if they were in order. What could not be written is remembered, and the
-entry of the process says it once, at the end. Only what the interpreter has loaded anyway is imported.
+entry of the process says it once, at the end. Little is imported that the interpreter has not loaded anyway.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import select
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
+
+from synaptic.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,6 +99,13 @@ class _Output(io.BufferedWriter):
         os.close(nothing)
 
 
+class _Text(io.TextIOWrapper):
+    """Text to a descriptor; on a terminal, what it would hide is shown. Last of all: most is shown by its writers."""
+
+    def write(self, text: str) -> int:
+        return super().write(text if text.isascii() or not self.isatty() else visible(text))
+
+
 @contextmanager
 def settled() -> Iterator[None]:
     """Make the standard streams ones that may be used whatever they are, and give them back afterwards."""
@@ -143,7 +152,7 @@ def _reserve() -> None:
 def _wrapped(stream: TextIO | None, buffer: Any, *, line_buffering: bool = False) -> TextIO:
     """Return a text stream over ``buffer``, like ``stream``; ``stream`` itself if it is none of the process's own."""
     if stream is None:
-        return io.TextIOWrapper(buffer, "utf-8", errors="replace", line_buffering=line_buffering)
+        return _Text(buffer, "utf-8", errors="replace", line_buffering=line_buffering)
     try:
         own = isinstance(stream, io.TextIOWrapper) and stream.fileno() == buffer.fileno()
     except (OSError, ValueError):
@@ -152,7 +161,7 @@ def _wrapped(stream: TextIO | None, buffer: Any, *, line_buffering: bool = False
         return stream
     assert isinstance(stream, io.TextIOWrapper)
     stream.flush()
-    return io.TextIOWrapper(
+    return _Text(
         buffer,
         stream.encoding,
         # A lone surrogate in a model's JSON, or an ASCII terminal, must not end the run.

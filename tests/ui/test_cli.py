@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from cli_support import ECHO, MAIN, NOTHING_THERE, PATIENCE, Outcome, node, ollama, run_process, wait_until
+from cli_support import ECHO, MAIN, NOTHING_THERE, PATIENCE, Outcome, node, ollama, run_here, run_process, wait_until
 from fault_server import hang, ollama_reply, respond, stream
 from repl_terminal import CTRL_C, CTRL_D, ROOT, Terminal, environment, open_terminal
 
@@ -89,6 +89,23 @@ steps:
   write: {agent: editor, prompt: "{{ steps.find }}"}
 result: "{{ steps.write }}"
 """
+
+
+HIDING = "red \x9b31m, \u202edrow\u202c, \U000e0041, one\u200btwo, 👩\u200d💻."
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_what_a_model_hides_is_shown_on_a_terminal_and_left_alone_in_a_pipe(flags: tuple[str, ...], own_home: Path):
+    asked = ("-q", "-p", "answer", *flags)
+    with ollama(ollama_reply([HIDING])) as server:
+        piped = run_here(*asked, *node(server), "hello").out
+        with on_terminal(own_home, *asked, *node(server), "hello") as terminal:
+            assert terminal.wait_for_end() == 0
+    seen = terminal.raw.decode()
+    assert HIDING in piped
+    assert not {"\x9b", "\u202e", "\u202c", "\u200b", "\U000e0041"} & set(seen)
+    c1, tag = (r"\u009b31m", r"\udb40\udc41") if flags else (r"\x9b31m", r"\U000e0041")
+    assert all(part in seen for part in (c1, tag, r"\u202edrow\u202c", r"one\u200btwo", "👩\u200d💻"))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])

@@ -1,6 +1,7 @@
 """What is put on a screen: numbers, clean text, lines broken between words."""
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -14,6 +15,7 @@ from typing import TextIO
 import pytest
 
 from synaptic.errors import UsageError
+from synaptic.text.unseen import printable, printable_json, visible
 from synaptic.text.words import (
     ago,
     cut,
@@ -21,7 +23,6 @@ from synaptic.text.words import (
     latency,
     one_line,
     plural,
-    printable,
     rough_seconds,
     seconds,
     size,
@@ -102,8 +103,29 @@ def test_sizes(count: int, text: str):
     assert size(count) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        pytest.param("a\x9b1mb", "a\\x9b1mb", id="C1"),
+        pytest.param("if \u202ebad\u2069", "if \\u202ebad\\u2069", id="bidi"),
+        pytest.param("one\u200btwo\ufeff\u2060\xad", "one\\u200btwo\\ufeff\\u2060\\xad", id="zero width"),
+        pytest.param("hi\U000e0041\U000e007f", "hi\\U000e0041\\U000e007f", id="tags"),
+        pytest.param("a\ufe00\ufe01 b\U000e0100", "a\ufe00\\ufe01 b\\U000e0100", id="selectors that hide bytes"),
+        pytest.param("pass\u200dword\u200c\u200c", "pass\\u200dword\\u200c\\u200c", id="joiners between letters"),
+        pytest.param("a\u2028b\u3164", "a\\u2028b\\u3164", id="lines and fillers"),
+        pytest.param("👩\u200d💻 ❤\ufe0f می\u200cکنم 葛\U000e0100 naïve", "", id="what emoji and scripts need"),
+    ],
+)
+def test_what_hides_is_shown_as_what_it_is(text: str, shown: str):
+    assert printable(text) == (shown or text)
+    assert visible(f"\x1b[1m{text}\x1b[0m") == f"\x1b[1m{shown or text}\x1b[0m"
+    document = json.dumps({text: [text]}, ensure_ascii=False, indent=2)
+    assert json.loads(printable_json(document)) == {text: [text]}
+    assert (printable_json(document) == document) is not bool(shown)
+
+
 def test_text_for_the_screen():
-    assert printable("a\x1b[1mb\x9bc\x07\r\nd\te") == "a[1mbc\nd\te"
+    assert printable("a\x1b[1mbc\x07\r\nd\te") == "a[1mbc\nd\te"
     assert cut("abcdef", 6) == "abcdef"
     assert cut("abcdefg", 6) == "abcde…"
     assert one_line("a\n  b") == "a b"

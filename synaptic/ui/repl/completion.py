@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 
 from synaptic.errors import SynapticError
-from synaptic.text import one_line
+from synaptic.text import one_line, printable
 from synaptic.ui.repl.arguments import quoted, word_at_end
 from synaptic.ui.repl.candidates import OF_COMMAND
 from synaptic.ui.repl.slash_commands import ESCAPED_PREFIX, PREFIX
@@ -57,7 +57,7 @@ class CommandCompleter(Completer):
             if candidate.text.lower().startswith(word.lower()) and candidate.text != word:
                 meta = one_line(candidate.about, 60)
                 shown = candidate.text if candidate.more else quoted(candidate.text)
-                yield Completion(shown, -typed, display=candidate.text, display_meta=meta)
+                yield Completion(shown, -typed, display=printable(candidate.text), display_meta=meta)
 
 
 def is_command(text: str) -> bool:

@@ -17,7 +17,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.styles import Style
 
-from synaptic.text import one_line, open_regular, plural
+from synaptic.text import one_line, open_regular, plural, printable
 from synaptic.ui.repl.arguments import ends_with_continuation
 from synaptic.ui.repl.completion import CommandCompleter, is_command
 
@@ -145,7 +145,7 @@ def status_line(repl: Repl) -> str:
         plural(len(repl.conversation), "turn") if repl.conversation else "",
         plural(repl.usage.total_tokens, "token") if repl.usage and repl.usage.total_tokens else "",
     ]
-    return " · ".join(part for part in (*parts, "/help") if part)
+    return printable(" · ".join(part for part in (*parts, "/help") if part))
 
 
 def open_history(directory: Path) -> tuple[History, str | None]:

@@ -37,7 +37,8 @@ def show_error(console: Console, error: SynapticError) -> None:
 def show_bug(error: BaseException, *, verbose: bool) -> None:
     """Print a bug of ours on standard error, or, if ``verbose``, its traceback first. The console may be the bug."""
     if verbose:
-        traceback.print_exception(error)
+        told = "".join(traceback.format_exception(error))
+        sys.stderr.write(printable(told) if sys.stderr.isatty() else told)
     print(for_person(f"error: {bug_message(error)}", sys.stderr), file=sys.stderr)
     if not verbose:
         hint = "hint: run it again with -v for the traceback, and please report it"

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from synaptic.text import printable
+from synaptic.text import printable, printable_json
 from synaptic.ui.screen.wrap import for_person, in_words, width_of
 
 if TYPE_CHECKING:
@@ -29,8 +29,10 @@ _USUAL_WIDTH = 80
 
 def write_json(document: Any, out: TextIO | None = None) -> None:
     """Print one JSON document, in UTF-8 whatever the locale."""
+    out = out or sys.stdout
     text = json.dumps(document, ensure_ascii=False, indent=2, default=str)
-    _write_utf8(text, out or sys.stdout, "backslashreplace")  # a lone surrogate is written as JSON escapes it
+    # A lone surrogate is written as JSON escapes it.
+    _write_utf8(printable_json(text) if out.isatty() else text, out, "backslashreplace")
 
 
 def write_document(text: str, out: TextIO | None = None) -> None:
