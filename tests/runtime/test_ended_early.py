@@ -7,6 +7,7 @@ from run_support import AGENTS, SETTINGS, Run
 
 from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
 from synaptic.errors import BudgetExceeded
+from synaptic.messages import ChatRequest
 from synaptic.pipeline.loader import Pipeline
 from synaptic.runtime.events import RunResult
 from synaptic.runtime.run_document import run_document
@@ -86,9 +87,19 @@ async def test_what_a_person_was_to_approve_is_no_answer_before(cut: str):
 
 
 async def test_a_loop_beside_the_step_that_uses_up_the_budget_says_so_too():
+    third = asyncio.Event()
+
+    async def answer(request: ChatRequest) -> object:
+        if request.tag == "other":
+            await third.wait()
+            return "word " * 40
+        if request.tag == "tell[3].draft":
+            third.set()
+            return FOREVER
+        return ROUNDS[f"*{request.tag}"]
+
     steps = LOOP + "  other: {agent: writer, prompt: x}\n"
-    script = ROUNDS | THIRD | {"other": Reply(text="word " * 40, token_delay=0.005)}
-    run = Run(steps, script, "{{ steps.tell.draft }}, {{ steps.tell.stop_reason }}", head="budget: {tokens: 30}")
+    run = Run(steps, answer, "{{ steps.tell.draft }}, {{ steps.tell.stop_reason }}", head="budget: {tokens: 30}")
 
     assert (await asyncio.wait_for(run(), 20)).answer == "one, budget: tokens"
     assert run.result_of("tell[3].draft").stop_reason == "budget: tokens"
