@@ -48,7 +48,9 @@ ASK_TIMEOUT = 10.0  # seconds for a question that needs no model
 END_SECONDS = 2.0  # for what a server sends behind the reason of the end: its counts, "[DONE]", or nothing at all
 MODEL = ""  # the one that a server serves, in what is remembered of it
 CUT_SHORT = frozenset({"length", "max_tokens", "max_length", "token_limit", "model_length"})
-FAILED = frozenset({"error", "abort", "aborted", "cancelled", "canceled", "timeout", "insufficient_system_resource"})
+FAILED = frozenset(
+    {"error", "abort", "aborted", "cancelled", "canceled", "timeout", "insufficient_system_resource", "content_filter"}
+)
 
 REPETITION_GUARD = {
     "dry_multiplier": 0.8,
@@ -471,17 +473,20 @@ class _Reply:
             self._usage = read_usage(usage)
         if timings := event.get("timings"):
             self._timings = read_timings(timings)
-        if not event["choices"]:
+        if "choices" not in event and isinstance(event.get("message"), str):  # vLLM, and "event: error" of others
+            text = f"{self._node} failed in mid-stream: {event['message']}"
+            raise StreamFailed(text, backend=self._backend, node=self._node)
+        choice = next((choice for choice in event["choices"] or () if not choice.get("index")), None)
+        if choice is None:
             return None
-        choice = event["choices"][0]
         if reason := choice.get("finish_reason"):
             self._end(reason)
         delta = choice.get("delta") or {}
         for call in delta.get("tool_calls") or ():
             self._tool = (call.get("function") or {}).get("name") or self._tool or "?"
-        text = delta.get("content") or ""
-        thinking = delta.get("reasoning_content") or delta.get("reasoning") or ""
-        return Delta(str(text), str(thinking)) if text or thinking else None
+        text, thinking = text_and_thinking(delta.get("content"))
+        thinking += str(delta.get("reasoning_content") or delta.get("reasoning") or "")
+        return Delta(text, thinking) if text or thinking else None
 
     def _end(self, reason: str) -> None:
         if reason in FAILED:
@@ -508,6 +513,15 @@ class _Reply:
             node=self._node,
             tool=self._tool,
         )
+
+
+def text_and_thinking(content: Any) -> tuple[str, str]:
+    """Return the answer's and the thinking's part of a message, which Mistral's API gives as a list of parts."""
+    if not isinstance(content, list):
+        return str(content or ""), ""
+    text = "".join(str(part.get("text") or "") for part in content if part.get("type") != "thinking")
+    thoughts = [part.get("thinking") for part in content if part.get("type") == "thinking"]
+    return text, "".join(text_and_thinking(thought)[0] for thought in thoughts)
 
 
 def read_usage(usage: JsonObject) -> Usage:

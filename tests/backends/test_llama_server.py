@@ -111,6 +111,22 @@ async def test_what_a_reasoning_model_thinks_is_kept_apart() -> None:
     assert isinstance(chunks[-1], Finished)
 
 
+async def test_a_message_in_parts_is_its_text_and_its_thinking() -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
+    events = [event({"content": [thought]}), event({"content": [{"type": "text", "text": "Yes."}]}), event({}, "stop")]
+    async with FaultServer(sse_reply(events)) as server:
+        chunks = await ask(server)
+    assert chunks[:-1] == [Delta(thinking="Hm."), Delta("Yes.")]
+
+
+async def test_only_the_first_of_several_choices_is_the_reply_and_an_event_without_any_is_none() -> None:
+    other = {"choices": [{"index": 1, "finish_reason": None, "delta": {"content": "No."}}]}
+    events = [{"choices": None}, event({"content": "Yes."}), other, event({}, "stop")]
+    async with FaultServer(sse_reply(events)) as server:
+        chunks = await ask(server)
+    assert chunks[:-1] == [Delta("Yes.")]
+
+
 def test_a_plain_request_leaves_to_the_server_what_was_not_said() -> None:
     request = ChatRequest(messages=(Message("system", "S"), Message("user", "U")), repetition_guard=False)
     assert chat_payload(request) == {
@@ -189,6 +205,12 @@ def error_reply(status: int, **fields: object) -> Behaviour:
         (sse_reply(REPLY[:3], done=False, then=cut), StreamTruncated, "cut"),
         (sse_reply(REPLY[:3]), ProtocolError, "without saying why it ends"),
         (sse_reply([*REPLY[:2], {"error": {"code": 500, "message": "slot broke"}}]), StreamFailed, "slot broke"),
+        (
+            sse_reply([*REPLY[:2], event({}, "content_filter")]),
+            StreamFailed,
+            "it ended the reply with 'content_filter'",
+        ),
+        (sse_reply([{"object": "error", "message": "EngineCore died", "code": 500}]), StreamFailed, "EngineCore died"),
         (sse_reply([{"hello": "world"}]), ProtocolError, "not a chat completion"),
         (sse_reply([{"choices": [{"delta": "text"}]}]), ProtocolError, "not a chat completion"),
         (sse_reply([event(usage={"prompt_tokens": "many"})]), ProtocolError, "not a chat completion"),

@@ -163,6 +163,7 @@ _ROLE_FOLLOWS: Final = (
     "<start_of_turn>",
 )
 _HEADS: Final = (
+    "<|bom|>",
     "<|im_middle|>",
     "<|im_sep|>",
     "<|end_header_id|>",

@@ -335,9 +335,12 @@ class ReplyFilter:
         return True
 
     def _stands_alone(self) -> bool:
-        """Tell whether thinking may open here in the middle of an answer: on a line of its own, behind a sentence."""
+        """Tell whether thinking may open here in the middle of an answer: on a line of its own, behind a sentence.
+
+        Behind a tag it is an element of an answer in XML.
+        """
         above = self._place.last_above
-        return not self._place.line.strip() and (not above or above in SENTENCE_ENDS)
+        return not self._place.line.strip() and above != ">" and (not above or above in SENTENCE_ENDS)
 
     def _rethink(self, after: str) -> None:
         """Take all text so far for thinking: what closes it was seen, what opened it was in the prompt."""
