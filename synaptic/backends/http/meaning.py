@@ -72,6 +72,12 @@ _LOGIN = re.compile(
     r"\bwi-?fi\b|\bpassword\b|cdn-cgi/access|\bterms (?:of|and)\b",
     re.IGNORECASE,
 )
+_PLAN = re.compile(
+    r"\busage limit\b|\brequires a subscription\b|\bupgrade (?:for access|to continue)\b|\binsufficient_quota\b",
+    re.IGNORECASE,
+)
+"""What an account may do, at a cloud: no wait, and no rule of a proxy."""
+
 _GATEWAY_STATUSES: Final = frozenset({502, 504, 520, 521, 522, 523, 524, 530})
 _GAVE_UP_WAITING: Final = frozenset({504, 522, 524})
 _NO_CALL: Final = frozenset({404, 405, 410, 421, 501})
@@ -151,6 +157,13 @@ def _wrong_scheme(answer: Answer, origin: Origin) -> Meaning | None:
     if _WANTS_CERTIFICATE.search(answer.text) or _WANTS_CERTIFICATE.search(page_text(answer.body)):
         return wants_certificate(origin)
     return None
+
+
+def _plan(answer: Answer, origin: Origin) -> Meaning | None:
+    if answer.status not in {402, 403, 429} or not _PLAN.search(answer.text):
+        return None
+    message = f"{origin.node} answered {answer.status}: the account there may not do this{answer.quoted}"
+    return Meaning(Trouble.REJECTED, message, "take a local model, or wait until the account's limit is lifted")
 
 
 def _access(answer: Answer, origin: Origin) -> Meaning | None:
@@ -366,6 +379,7 @@ def _page(answer: Answer, origin: Origin) -> Meaning | None:
 
 _RULES: Final[tuple[Rule, ...]] = (
     _wrong_scheme,
+    _plan,
     _access,
     _moved,
     _in_its_words,
