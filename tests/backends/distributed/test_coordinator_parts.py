@@ -248,8 +248,10 @@ def test_where_llama_cpp_does_not_name_the_worker_the_only_one_is_blamed_and_of_
     assert of_model.worker == ""
 
 
-def test_a_server_gets_no_settings_of_other_programs_and_its_key_in_the_environment():
-    given_to = environment({"PATH": "/bin", "LLAMA_ARG_CTX_SIZE": "1"}, "secret")
+def test_a_server_gets_no_settings_of_other_programs_and_its_key_in_the_environment(monkeypatch):
+    monkeypatch.setenv("PATH", "/bin")
+    monkeypatch.setenv("LLAMA_ARG_CTX_SIZE", "1")
+    given_to = environment("secret")
     assert given_to["PATH"] == "/bin"
     assert given_to["LLAMA_API_KEY"] == "secret"
     assert given_to["GGML_NO_BACKTRACE"] == "1"

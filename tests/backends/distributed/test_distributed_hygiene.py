@@ -18,7 +18,7 @@ from real_distributed import MODEL, PATIENCE, Local, distributed, engine_in_home
 
 pytestmark = [pytest.mark.real_model, pytest.mark.usefixtures("engine_here")]
 
-MARK = "MARK_OF_A_TEST"
+MARK = "XDG_MARK_OF_A_TEST"  # children get what begins so, and little else
 SEED = 20
 ENDINGS = [
     signal.SIGKILL,
