@@ -14,6 +14,7 @@ from .llama_server import headers as headers
 from .router import Routed as Routed
 from .router import considered as considered
 from .router import open_backend as open_backend
+from .router import serving as serving
 from .scripted import Failure as Failure
 from .scripted import Reply as Reply
 from .scripted import ScriptedBackend as ScriptedBackend

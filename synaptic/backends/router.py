@@ -46,7 +46,7 @@ class RoutingRow(Enum):
 
 
 def considered(settings: Settings) -> tuple[str, ...]:
-    """Return the names of the backends that calls may go to, in the order in which they are tried."""
+    """Return the names of the backends to look at: those that calls may go to, as they are tried, and the embedded."""
     match table_row(settings):
         case RoutingRow.FORCED:
             return (settings.backend or "",)
@@ -56,6 +56,12 @@ def considered(settings: Settings) -> tuple[str, ...]:
             return ("ollama", "distributed", "embedded")
         case RoutingRow.NODES | RoutingRow.ONE_NODE | RoutingRow.NOTHING_NAMED:
             return ("ollama", "embedded")
+
+
+def serving(settings: Settings) -> tuple[str, ...]:
+    """Return those of the considered backends that a call can end at: the embedded one only where no node is named."""
+    row, names = table_row(settings), considered(settings)
+    return names if row in {RoutingRow.FORCED, RoutingRow.NOTHING_NAMED} else names[:-1]
 
 
 def table_row(settings: Settings) -> RoutingRow:

@@ -160,20 +160,26 @@ class _Binding:
                 self._problems.append(Problem(message, suggestion=self._how(name, declared)))
             return None
         try:
-            return self._read(value, declared) if own else self._default(value, declared)
+            return self._read(value, declared) if own else self._default(name, value, declared)
         except ValueError as exc:
             self._problems += [self._located(name, str(message), own=own) for message in exc.args]
             return None
 
-    def _default(self, value: Any, declared: InputSpec) -> Any:
+    def _default(self, name: str, value: Any, declared: InputSpec) -> Any:
         if declared.type not in _FILES:
-            return convert(value, declared)
+            written = isinstance(value, bool) and declared.type == "string"
+            return convert(self._as_written(name, value) if written else value, declared)
         check_default(value, declared)
         path = self._pipeline.path
         if path is None:
             raise ValueError("has a file for a default, but the pipeline was not read from a file")
         read = read_file if declared.type == "file" else read_files
         return read(value, folder=path.parent)
+
+    def _as_written(self, name: str, value: Any) -> Any:
+        """Return a default that YAML takes for a truth value as the file spells it: ``TRUE``, ``False``."""
+        span = self._pipeline.document.spans.get(("inputs", name, "default"))
+        return value if span is None else self._pipeline.document.text[span.start : span.end]
 
     def _located(self, name: str, message: str, *, own: bool) -> Problem:
         what, _, suggestion = message.partition("; ")

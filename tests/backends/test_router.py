@@ -9,7 +9,7 @@ from fault_server import Behaviour, FaultServer, before_headers, hang, html, jso
 from synaptic.backends.base import BUILT_IN, Backend, BackendContext, backend_kind, create_backend, known_backends
 from synaptic.backends.ollama.api import full_name
 from synaptic.backends.pool.backend import PoolBackend
-from synaptic.backends.router import RoutingRow, considered, open_backend, table_row
+from synaptic.backends.router import RoutingRow, considered, open_backend, serving, table_row
 from synaptic.backends.scripted import ScriptedBackend
 from synaptic.errors import BackendUnavailable, ConfigError, EngineUnavailable, ModelNotFound, UsageError
 from synaptic.messages import BackendNotice, ModelInfo
@@ -63,7 +63,10 @@ def test_the_row_of_the_table(options: dict, row: RoutingRow):
     ],
 )
 def test_the_backends_that_are_considered(options: dict, names: tuple):
-    assert considered(Settings(**options)) == names
+    settings = Settings(**options)
+    assert considered(settings) == names
+    spared = bool(options) and "backend" not in options
+    assert serving(settings) == (names[:-1] if spared else names)
 
 
 @pytest.mark.parametrize(

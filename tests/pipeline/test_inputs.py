@@ -51,6 +51,16 @@ def test_defaults_fill_what_is_not_given():
     }
 
 
+@pytest.mark.parametrize(
+    "written",
+    ["TRUE", "False", "true", "No", "0x1F", "1_000", ".5", "007", "1e3", "2024-01-01", "12:30:00", "+5"],
+)
+def test_a_default_of_a_text_stays_as_it_is_spelled(written: str):
+    for default in (written, f"'{written}'", f"&name {written}"):
+        pipeline = Pipeline.parse(f"{HEAD}  note: {{type: string, default: {default}}}\n{TAIL}")
+        assert bind_inputs(pipeline, {}, {}) == {"note": written}
+
+
 def test_a_given_value_wins_over_the_persons_default_and_that_over_the_pipelines():
     assert bind_inputs(DEMO, {"query": "q"}, {"rounds": 3, "other": 1})["rounds"] == 3
     assert bind_inputs(DEMO, {"query": "q", "rounds": "4"}, {"rounds": 3})["rounds"] == 4

@@ -595,9 +595,12 @@ def test_the_doctor_finds_a_server(run):
     with ollama(respond(500)) as server:
         outcome = run("doctor", *node(server))
         empty = run("doctor", "--json", *node(server))
+        lacking = run("doctor", *node(server), "--set", "model=none:7b")
 
     assert outcome.code == 0
     assert f"ok      ollama: {server.url} has tiny:latest" in outcome.out
+    assert lacking.code == 3
+    assert f"missing ollama: {server.url} has tiny:latest, but not none:7b" in lacking.out
     assert run("doctor").code == 0  # without a node in the settings the embedded model answers
     assert {finding["name"] for finding in json.loads(empty.out)} >= {
         "python",
@@ -629,7 +632,9 @@ def test_the_doctor_checks_nodes_and_the_users_model(run, tmp_path: Path):
     assert "fix: ollama pull llama3.2" in outcome.out
     assert "problem model: " in outcome.out
     assert outcome.code == 2
-    assert alone.code == 1  # the embedded model answers, but what the settings name is missing
+    assert alone.code == 3  # where a node is named, a call never ends at the embedded model
+    assert "missing questions: nothing can serve the call" in alone.out
+    assert run("doctor", "--set", "model=none:7b").code == 3
     assert "fix: start Ollama (ollama serve), or correct the address" in alone.out
 
 

@@ -306,8 +306,11 @@ async def examine(context: BackendContext) -> list[Finding]:
         require_engine()
     except EngineUnavailable as exc:
         return [Finding("engine", "missing", exc.message, exc.hint)]
-    engine = Finding("engine", "ok", "the embedded engine is installed", answers=True)
-    return [engine, _model_finding(context.settings.embedded_model)]
+    settings = context.settings
+    own = name_key(from_context(context).model_name)
+    answers = settings.model is None or settings.backend == NAME or name_key(settings.model) == own
+    engine = Finding("engine", "ok", "the embedded engine is installed", answers=answers)
+    return [engine, _model_finding(settings.embedded_model)]
 
 
 def _model_finding(own: str | None) -> Finding:

@@ -10,7 +10,7 @@ from synaptic.backends.ollama.api import NAME, default_url
 from synaptic.backends.ollama.backend import OllamaBackend
 from synaptic.backends.pool import inspect_nodes, open_client
 from synaptic.errors import BackendUnavailable, ConfigError
-from synaptic.models import SUGGESTED_MODEL
+from synaptic.models import SUGGESTED_MODEL, name_key
 from synaptic.settings import read_node
 
 if TYPE_CHECKING:
@@ -45,12 +45,18 @@ async def examine(context: BackendContext) -> list[Finding]:
 
     The local server is missed only where the settings name it: without one the embedded model answers.
     """
-    nodes, environ = context.settings.nodes, context.environ
-    findings = []
+    settings, environ = context.settings, context.environ
+    nodes = settings.nodes
+    findings: list[Finding] = []
     for look in await inspect_nodes(nodes or [local_node(environ)], environ):
         if look.well:
             names = ", ".join(model.name for model in look.models)
-            findings.append(Finding(NAME, "ok", f"{look.node.url} has {names}", answers=True))
+            first = not findings or settings.task_distribution_enabled  # else it is the only one that is asked
+            if settings.model is None or name_key(settings.model) in {name_key(model.name) for model in look.models}:
+                findings.append(Finding(NAME, "ok", f"{look.node.url} has {names}", answers=first))
+            else:
+                text = f"{look.node.url} has {names}, but not {settings.model}"
+                findings.append(Finding(NAME, "missing", text, f"ollama pull {settings.model}, or name another model"))
         elif look.error is None:
             text = f"{look.node.url} answers, but has no model"
             findings.append(Finding(NAME, "missing", text, f"ollama pull {SUGGESTED_MODEL}"))

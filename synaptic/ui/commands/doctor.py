@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from synaptic.agents import discover_agents
-from synaptic.backends import BackendContext, Finding, backend_kind, considered
+from synaptic.backends import BackendContext, Finding, backend_kind, considered, serving
 from synaptic.errors import AgentError, ConfigError, ExitCode, UsageError
 from synaptic.settings import ADVICE, Settings, settings_path
 from synaptic.ui.commands.support import read
@@ -53,8 +54,22 @@ def examine(options: Options) -> Iterator[Finding]:
     settings = yield from _settings(options)
     yield from _agents()
     context = BackendContext(settings)
+    answers = False
     for name in considered(settings):
-        yield from _backend(name, context)
+        for finding in _backend(name, context):
+            counts = name in serving(settings)
+            answers = answers or (counts and finding.answers)
+            yield finding if counts else replace(finding, answers=False)
+    if not answers:
+        yield Finding("questions", "missing", "nothing can serve the call", _cure(settings))
+
+
+def _cure(settings: Settings) -> str:
+    """Return what to do where nothing answers."""
+    spared = "embedded" not in serving(settings) and settings.backend is None
+    where = "no node is named and distributed inference is off"
+    more = f"; the embedded model answers only where {where}" if spared else ""
+    return f"correct what is missing above{more}"
 
 
 def verdict(findings: list[Finding]) -> int:

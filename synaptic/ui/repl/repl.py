@@ -225,7 +225,7 @@ class Repl:
         if self.loaded.left_out not in {"", known}:
             self.screen.warn(self.loaded.left_out)
         if not serves(before, self.settings):
-            self.sessions.route = None
+            self.sessions.forget_route()
 
     async def aclose(self) -> None:
         """Close the session; child processes end."""

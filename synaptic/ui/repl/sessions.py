@@ -90,6 +90,7 @@ class SessionHolder:
         self._factory = factory or session_factory()
         self._session: Session | None = None
         self._warming: asyncio.Task[None] | None = None
+        self._forgotten = 0
         self.route: Route | None = None
         self.default_pipeline = ""
         self.known_models: tuple[str, ...] = ()
@@ -114,6 +115,11 @@ class SessionHolder:
         """
         return await self._ask(await self.get(settings))
 
+    def forget_route(self) -> None:
+        """Know no more where calls go, nor what answers: settings have changed on which both depend."""
+        self.route, self.default_pipeline = None, ""
+        self._forgotten += 1
+
     def warm(self, settings: Settings) -> None:
         """Begin, in the background and silently, what the first question needs anyway: imports, and the route.
 
@@ -137,12 +143,15 @@ class SessionHolder:
             self.known_models = tuple(model.name for model in await session.models())
 
     async def _ask(self, session: Session) -> Route:
-        self.route = route = await session.route()
-        self.default_pipeline = await session.default_pipeline()
+        forgotten = self._forgotten
+        route, default_pipeline = await session.route(), await session.default_pipeline()
+        if forgotten == self._forgotten:
+            self.route, self.default_pipeline = route, default_pipeline
         return route
 
     async def _close_session(self) -> None:
-        session, self._session, self.route = self._session, None, None
+        session, self._session = self._session, None
+        self.forget_route()
         if session is not None:
             await session.aclose()
 

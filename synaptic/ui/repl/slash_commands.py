@@ -124,7 +124,8 @@ class Registry:
     def read(self, line: str) -> Call | Question | None:
         """Return what a line means: a command, a question, or nothing.
 
-        Only a slash at the very start makes a command, and two of them make none: ``//x`` asks ``/x``.
+        Only a slash at the start makes a command, and two of them make none: ``//x`` asks ``/x``. Blanks before it do
+        not count.
 
         Raises:
             UsageError: If it names a command that does not exist.

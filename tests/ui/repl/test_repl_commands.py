@@ -17,6 +17,7 @@ from synaptic.messages import Message
 from synaptic.ui.repl.commands import REGISTRY
 from synaptic.ui.repl.commands_settings import take_assignment
 from synaptic.ui.repl.conversation import INTERRUPTED_MARK, Conversation, Turn, as_json, as_markdown
+from synaptic.ui.repl.prompt import status_line
 from synaptic.ui.repl.saving import save
 from synaptic.ui.repl.sessions import SessionHolder
 
@@ -441,6 +442,15 @@ async def test_a_setting_of_the_backend_makes_a_new_session(talk: Talk) -> None:
     assert talk.repl.sessions.route is None
     await talk.say("Hello")
     assert len(talk.sessions_made) == 2
+
+
+async def test_the_bar_names_no_pipeline_that_may_not_be_the_next_ones() -> None:
+    talk = make_talk(overrides=("retries=0",))
+    await talk.say("/status")
+    assert status_line(talk.repl).startswith("research · ")
+    await talk.say("/set retries 1")
+    assert status_line(talk.repl) == "/help"
+    await talk.repl.aclose()
 
 
 async def test_config_path_names_the_file(talk: Talk, own_home: Path) -> None:
