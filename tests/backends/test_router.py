@@ -155,6 +155,15 @@ async def test_when_no_node_can_serve_each_reason_is_given():
         assert part in str(caught.value)
 
 
+async def test_a_node_whose_models_are_not_known_is_not_told_to_fetch_one():
+    script = {"/api/version": json_reply({"version": "0.12.6"}), "*": respond(200, b"nonsense", "text/plain")}
+    async with FaultServer(script) as server:
+        for model in (None, "llama3"):
+            with pytest.raises(BackendUnavailable, match=r"nothing can serve .*sent something else") as caught:
+                await opened(Settings(model=model, nodes=[{"url": server.url}]))
+            assert "is another program" in (caught.value.hint or "")
+
+
 async def test_one_node_alone_is_called_by_its_name():
     async with ollama("m") as one:
         settings = Settings(nodes=[{"url": one.url, "name": "desk"}], task_distribution_enabled=False)

@@ -69,6 +69,19 @@ class Lines:
         return b"".join(self._parts)
 
 
+_FRAMING: Final = frozenset({b"", b"event", b"id", b"retry", b"data"})
+"""Before the colon of a line of server-sent events; nothing stands there in a comment."""
+
+
+def without_framing(line: bytes) -> bytes:
+    """Return the JSON of a line, also where it is framed as an event; "" for a line that holds none."""
+    field, colon, value = line.partition(b":")
+    if not colon or field not in _FRAMING:
+        return line.strip()
+    value = value.strip()
+    return value if field == b"data" and value != b"[DONE]" else b""
+
+
 @dataclass(slots=True)
 class Event:
     """One server-sent event while its lines come in."""

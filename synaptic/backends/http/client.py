@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from synaptic.backends.http.access import authorization, checked_headers, tls_context
-from synaptic.backends.http.bounds import MAX_BODY_BYTES, MAX_STREAM_BYTES, Event, Lines, too_long
+from synaptic.backends.http.bounds import MAX_BODY_BYTES, MAX_STREAM_BYTES, Event, Lines, too_long, without_framing
 from synaptic.backends.http.error_map import (
     ReadError,
     closed_client,
+    compressed,
     error_in_stream,
     from_httpx,
     no_address,
@@ -149,7 +150,7 @@ async def stream_request(
         try:
             await reply.begin()
             mapping.answered = True
-            if reply.status_code != OK or _is_web_page(reply):
+            if reply.status_code != OK or _is_web_page(reply) or _encoding(reply):
                 await _refuse(reply, origin, read_error)
             yield reply
         finally:
@@ -224,6 +225,8 @@ async def ndjson(
 ) -> AsyncGenerator[JsonObject, None]:
     """Yield every line of the body as a JSON object. It cannot know whether the stream is complete: its caller must.
 
+    Some proxies send the lines as server-sent events, with comments between them while a model loads.
+
     Raises:
         ProtocolError: If a line is not a JSON object.
         ReplyTooLong: If the body has more than ``most`` bytes, or a line is too long.
@@ -231,19 +234,20 @@ async def ndjson(
 
     """
     origin = Origin(backend, node)
-    lines, speaks_it = Lines(origin, most), "ndjson" in reply.headers.get("content-type", "")
+    lines, begun = Lines(origin, most), False
     try:
         while data := await reply.read():
             for line in lines.feed(data):
-                if text := line.strip():
+                if text := without_framing(line):
                     yield parse_object(text, origin)
-                    speaks_it = True
+                    begun = True
+        if text := without_framing(lines.rest()):
+            yield _last_line(text, origin, begun=begun)
     except ProtocolError as error:
+        speaks_it = begun or "ndjson" in reply.headers.get("content-type", "")
         if speaks_it and error.trouble is Trouble.NO_API:
             error.trouble = error.hint = None  # a broken reply: no other program answers so
         raise
-    if text := lines.rest().strip():
-        yield _last_line(text, origin)
 
 
 async def sse(
@@ -262,21 +266,23 @@ async def sse(
 
     """
     origin = Origin(backend, node)
-    lines, event = Lines(origin, most), Event(origin)
+    lines, event, begun = Lines(origin, most), Event(origin), False
     while piece := await reply.read():
         for line in lines.feed(piece):
             data = event.feed(line.removesuffix(b"\r"))
-            if data is None:
+            if data is None or not data.strip():
                 continue
             if data.strip() == b"[DONE]":
                 await drain(_rest(reply))
                 return
             value = parse_object(data, origin)
-            if error := error_in_stream(value, origin):
+            if error := error_in_stream(value, origin, begun=begun):
                 raise error
             yield value
-    if (data := event.rest(lines.rest())) is not None and data.strip() != b"[DONE]":
-        yield _last_line(data, origin)
+            begun = True
+    data = event.rest(lines.rest())
+    if data is not None and data.strip() not in {b"", b"[DONE]"}:
+        yield _last_line(data, origin, begun=begun)
     if data is None or data.strip() != b"[DONE]":
         raise StreamTruncated(
             f"{origin.node} ended the stream without announcing its end", backend=origin.backend, node=origin.node
@@ -366,9 +372,20 @@ def _is_web_page(reply: HttpReply) -> bool:
     return reply.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/html"
 
 
+def _encoding(reply: HttpReply) -> str:
+    """Return how the body is compressed, against what was asked; "" if it is not, or httpx has undone it."""
+    if isinstance(reply, HttpxReply):
+        return ""
+    encoding = reply.headers.get("content-encoding", "").strip().lower()
+    return "" if encoding == "identity" else encoding
+
+
 async def _refuse(reply: HttpReply, origin: Origin, read_error: ReadError | None) -> NoReturn:
-    """Raise what a status other than 200, or a web page, means."""
-    body = await _start_of_body(reply)
+    """Raise what a status other than 200, a web page, or a body that cannot be read means."""
+    encoding = _encoding(reply)
+    if encoding and reply.status_code == OK:
+        raise compressed(encoding, origin)
+    body = b"" if encoding else await _start_of_body(reply)
     if reply.status_code == OK:
         raise not_json(body, origin)
     raise status_error(reply.status_code, reply.headers, body, origin, read_error=read_error)
@@ -432,11 +449,13 @@ def _parse(text: bytes, origin: Origin) -> Any:
     return value
 
 
-def _last_line(text: bytes, origin: Origin) -> JsonObject:
-    """Return the object on a line that has no end; where it is none, the line was cut."""
+def _last_line(text: bytes, origin: Origin, *, begun: bool) -> JsonObject:
+    """Return the object on a line that has no end; where it is none, the line was cut, if it began as one."""
     try:
         return parse_object(text, origin)
     except ProtocolError as error:
+        if not (begun or text.startswith(b"{") or b"[DONE]".startswith(text)):
+            raise
         raise StreamTruncated(
             f"{origin.node} ended the stream in the middle of a line", backend=origin.backend, node=origin.node
         ) from error

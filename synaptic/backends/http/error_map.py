@@ -13,7 +13,6 @@ from email.utils import parsedate_to_datetime
 from typing import Final, TypeAlias
 
 from synaptic.backends.http.answer import (
-    QUOTE_CHARACTERS,
     Answer,
     error_text,
     is_page,
@@ -29,6 +28,7 @@ from synaptic.backends.http.meaning import (
     of_other_text,
     of_page,
     of_words,
+    other_api,
 )
 from synaptic.backends.http.origin import Origin, without_password
 from synaptic.backends.http.unreached import closed_here, not_http, not_in_time, of_failure, silent
@@ -53,6 +53,7 @@ __all__ = [
     "Origin",
     "ReadError",
     "closed_client",
+    "compressed",
     "error_in_stream",
     "error_text",
     "from_httpx",
@@ -61,6 +62,7 @@ __all__ = [
     "not_json",
     "retry_after_seconds",
     "status_error",
+    "stream_failed",
     "without_password",
 ]
 
@@ -107,8 +109,15 @@ def error_of(meaning: Meaning, origin: Origin) -> BackendError:
     return error
 
 
-def error_in_stream(value: Mapping[str, object], origin: Origin) -> BackendError | None:
-    """Return the error that one object of a stream announces with its ``error`` field, or ``None`` if it has none."""
+def error_in_stream(value: Mapping[str, object], origin: Origin, *, begun: bool) -> BackendError | None:
+    """Return the error that one object of a stream announces with its ``error`` field, or ``None`` if it has none.
+
+    Args:
+        value: The object.
+        origin: Who sent it.
+        begun: Whether another came before it.
+
+    """
     error = value.get("error")
     if not error:
         return None
@@ -116,16 +125,23 @@ def error_in_stream(value: Mapping[str, object], origin: Origin) -> BackendError
     if (waits := error_in_words(text, origin)) is not None:
         return waits
     kind = ContextOverflow if is_context_overflow(error) else StreamFailed
-    return kind(f"{origin.node} failed in mid-stream: {text}", backend=origin.backend, node=origin.node)
+    return kind(stream_failed(text, origin.node, begun=begun), backend=origin.backend, node=origin.node)
+
+
+def stream_failed(text: str, node: str, *, begun: bool) -> str:
+    """Return the words for an error that a server sends in a stream, or instead of one."""
+    return f"{node} {'failed in mid-stream' if begun else 'answered with an error'}: {text}"
 
 
 def error_in_words(text: str, origin: Origin) -> BackendError | None:
-    """Return the error of a server that says, wherever it does, that it is not ready or busy; ``None`` for the rest."""
+    """Return the error of a server that says, wherever it does, that it is not ready, busy, or has no such call."""
     match of_words(text):
         case Trouble.NOT_READY:
             return error_of(not_ready(origin, text), origin)
         case Trouble.BUSY:
             return error_of(busy(origin, text), origin)
+        case Trouble.NO_API:
+            return error_of(other_api(origin, text), origin)
     return None
 
 
@@ -186,7 +202,7 @@ def from_httpx(error: Exception, origin: Origin, *, answered: bool) -> BackendEr
         message = f"the request to {node} is not valid HTTP: {server_text(str(error))}"
         return RequestRejected(message, backend=origin.backend, node=node)
     if isinstance(error, (httpx.DecodingError, httpx.TooManyRedirects, httpx.CookieConflict)) or _is_nonsense(error):
-        return error_of(not_http(origin, server_text(str(error), QUOTE_CHARACTERS)), origin)
+        return error_of(not_http(origin, server_text(str(error))), origin)
     if answered:
         reason = server_text(str(error)) or type(error).__name__
         message = f"the connection to {node} was cut before the reply was complete ({reason})"
@@ -209,9 +225,20 @@ def no_answer_within(seconds: float | None, origin: Origin) -> BackendError:
     return error_of(silent(origin, seconds or 0.0), origin)
 
 
-def not_json(text: bytes, origin: Origin) -> BackendError:
+def compressed(encoding: str, origin: Origin) -> ProtocolError:
+    """Return the error for a body that is compressed although the request forbids that."""
+    message = f"{origin.node} sent its reply compressed ({server_text(encoding, 40)}), although that was not asked for"
+    return _other_than_json(
+        Meaning(Trouble.NO_API, message, "have the proxy there pass replies on as they are"), origin
+    )
+
+
+def not_json(text: bytes, origin: Origin) -> ProtocolError:
     """Return the error for a body or a line that is not a JSON object."""
-    meaning = of_page(text, origin) if is_page(text) else of_other_text(text, origin)
+    return _other_than_json(of_page(text, origin) if is_page(text) else of_other_text(text, origin), origin)
+
+
+def _other_than_json(meaning: Meaning, origin: Origin) -> ProtocolError:
     error = ProtocolError(meaning.message, hint=meaning.hint, backend=origin.backend, node=origin.node)
     error.trouble = meaning.trouble
     return error

@@ -67,6 +67,13 @@ _WANTS_HTTPS = re.compile(
     re.IGNORECASE,
 )
 _WANTS_CERTIFICATE = re.compile(r"no required ssl certificate|ssl certificate error|client certificate", re.IGNORECASE)
+_NO_CALL_IN_WORDS = re.compile(
+    r"\bunexpected endpoint\b|\b(?:unknown|no such) (?:endpoint|route|path)\b|"
+    r"\b(?:endpoint|route|page|path) (?:was |is )?not found\b|\bmethod not allowed\b|^(?:404 )?not found$",
+    re.IGNORECASE,
+)
+"""LM Studio says so with status 200."""
+
 _LOGIN = re.compile(
     r"\blog ?-?in\b|\blog ?-?on\b|\bsign ?-?in\b|\bsso\b|\boauth|\bauthenticat|\bcaptive\b|\bhot-?spot\b|\bportal\b|"
     r"\bwi-?fi\b|\bpassword\b|cdn-cgi/access|\bterms (?:of|and)\b",
@@ -110,10 +117,12 @@ def of_answer(answer: Answer, origin: Origin) -> Meaning:
 
 
 def of_words(text: str) -> Trouble | None:
-    """Return whether a server says that it is not ready, or busy; ``None`` for every other text."""
+    """Return whether a server says that it is not ready, busy, or has no such call; ``None`` for every other text."""
     if _LOADING.search(text) and not _NOT_LOADING.search(text):
         return Trouble.NOT_READY
-    return Trouble.BUSY if _BUSY.search(text) else None
+    if _BUSY.search(text):
+        return Trouble.BUSY
+    return Trouble.NO_API if _NO_CALL_IN_WORDS.search(text) else None
 
 
 def not_ready(origin: Origin, text: str) -> Meaning:
@@ -126,6 +135,13 @@ def busy(origin: Origin, text: str) -> Meaning:
     """Return the meaning of a server that says ``text``, by which it has no time."""
     said = f" ({text})" if text else ""
     return Meaning(Trouble.BUSY, f"{origin.node} is busy{said}", WAITED_FOR)
+
+
+def other_api(origin: Origin, text: str) -> Meaning:
+    """Return the meaning of a server that says ``text``, by which it does not have the call that was sent."""
+    message = f"{origin.node} answers, but has no such call: {text}"
+    hint = f"is it the address of a {origin.program}?"
+    return Meaning(Trouble.NO_API, message, hint.replace("a Ollama", "an Ollama"))
 
 
 def of_page(body: bytes, origin: Origin) -> Meaning:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import ssl
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from synaptic.backends.http.answer import server_text
+from synaptic.backends.http.answer import QUOTE_CHARACTERS, server_text
 from synaptic.backends.http.meaning import Meaning, speaks_https, wants_certificate
 from synaptic.errors import Trouble
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synaptic.backends.http.origin import Origin
+
+_FIRST_BYTES: Final = re.compile(r"""^Bad status line.*?(?<!\w)b?(['"])(.+?)(?:\1[ ^]*)?$""")
+"""What came where the library wants a status line; it says so with its own expectations before."""
 
 _SELF_SIGNED: Final = frozenset({18, 19})
 _UNKNOWN_ISSUER: Final = frozenset({2, 20, 21, 27})
@@ -85,6 +89,9 @@ def not_http(origin: Origin, said: str) -> Meaning:
     """Return the meaning of bytes that are not HTTP; those of TLS are known by how an alert begins."""
     if origin.node.startswith("http:") and ("\\x15\\x03" in said or "\x15\x03" in said):
         return speaks_https(origin)
+    if (first := _FIRST_BYTES.search(said)) is not None:
+        start = server_text(first[2], QUOTE_CHARACTERS)
+        said = f"it is an SSH server ({start})" if start.startswith("SSH-") else f"it begins with {start!r}"
     return Meaning(
         Trouble.NOT_HTTP,
         f"{origin.node} does not speak proper HTTP: {said}",

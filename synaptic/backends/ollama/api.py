@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from synaptic.backends.http import Origin, error_in_words, error_text
+from synaptic.backends.http import Origin, error_in_words, error_text, stream_failed
 from synaptic.errors import (
     BackendError,
     ContextOverflow,
@@ -131,8 +131,17 @@ def keep_alive_value(text: str | None) -> str | int | float | None:
     return int(number) if number.is_integer() else number
 
 
-def read_line(line: JsonObject, request: ChatRequest, *, model: str, node: str) -> tuple[Delta | None, Finished | None]:
+def read_line(
+    line: JsonObject, request: ChatRequest, *, model: str, node: str, begun: bool
+) -> tuple[Delta | None, Finished | None]:
     """Return what one line of ``/api/chat`` adds to the reply, and the reply's end if the line announces it.
+
+    Args:
+        line: The line.
+        request: What was asked.
+        model: That it was sent to.
+        node: Who answers.
+        begun: Whether another line came before it: the first one of another program is no broken reply.
 
     Raises:
         StreamFailed: If the line reports an error that has no better name.
@@ -145,12 +154,14 @@ def read_line(line: JsonObject, request: ChatRequest, *, model: str, node: str) 
         raise (
             error_for(text, model=model, node=node)
             or waits
-            or StreamFailed(f"{node} failed in mid-stream: {text}", backend=NAME, node=node)
+            or StreamFailed(stream_failed(text, node, begun=begun), backend=NAME, node=node)
         )
     message = line.get("message")
     done = line.get("done") is True or bool(_text(line.get("done_reason")))
     if not isinstance(message, dict) and not done:
-        raise ProtocolError(f"{node} sent a line without 'message' or 'done'", backend=NAME, node=node)
+        if begun:
+            raise ProtocolError(f"{node} sent a line without 'message' or 'done'", backend=NAME, node=node)
+        raise _not_as_ollama("it sent a line without 'message' or 'done'", node, llama_server="choices" in line)
     parts = message if isinstance(message, dict) else {}
     text, thinking = _text(parts.get("content")), _text(parts.get("thinking"))
     delta = Delta(text, thinking) if text or thinking else None
@@ -263,15 +274,18 @@ def server_version(answer: JsonObject, node: str) -> str:
     version = answer.get("version")
     if isinstance(version, str):
         return version
-    said = error_text(json.dumps(answer).encode()) if answer else ""
-    error = ProtocolError(
-        f"{node} answers, but not as Ollama does" + (f": {said}" if said else ""),
-        hint="is it the address of an Ollama?",
-        backend=NAME,
-        node=node,
-    )
+    raise _not_as_ollama(error_text(json.dumps(answer).encode()) if answer else "", node)
+
+
+def _not_as_ollama(said: str, node: str, *, llama_server: bool = False) -> ProtocolError:
+    """Return the error for an answer that no Ollama gives."""
+    hint = "is it the address of an Ollama?"
+    if llama_server:
+        hint = 'it answers as llama-server does: name it as coordinator_url, with "backend": "llama-server"'
+    message = f"{node} answers, but not as Ollama does" + (f": {said}" if said else "")
+    error = ProtocolError(message, hint=hint, backend=NAME, node=node)
     error.trouble = Trouble.NO_API
-    raise error
+    return error
 
 
 def choose_model(installed: Sequence[InstalledModel], memory_bytes: int | None, *, node: str) -> str:

@@ -207,11 +207,13 @@ class OllamaBackend:
             read_error=lambda status, body: status_error(status, body, model=model, node=self.node),
         )
         tool: str | None = None
+        begun = False
         most = most_of_stream(request.max_tokens)
         try:
             async with call as reply, aclosing(ndjson(reply, backend=NAME, node=self.node, most=most)) as lines:
                 async for line in lines:
-                    delta, finished = read_line(line, request, model=model, node=self.node)
+                    delta, finished = read_line(line, request, model=model, node=self.node, begun=begun)
+                    begun = True
                     tool = tool_called(line) or tool
                     if delta is not None:
                         yield delta

@@ -228,8 +228,8 @@ class PoolBackend:
 
     @property
     def answers(self) -> bool:
-        """Whether any node has answered."""
-        return any(member.version is not None for member in self.members.values())
+        """Whether any node has said which models it has."""
+        return any(member.checked_at for member in self.members.values())
 
     def model_names(self) -> list[str]:
         """Return the names of the models that the nodes have listed, as they write them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import inspect
 import json
 import socket
@@ -59,6 +60,7 @@ from synaptic.errors import (
     ServerError,
     StreamFailed,
     StreamTruncated,
+    Trouble,
 )
 
 WHERE = {"backend": "test", "node": "http://node:1"}
@@ -131,6 +133,43 @@ async def test_the_last_line_needs_no_end_and_blank_lines_do_not_count() -> None
         assert await read_ndjson(server.url) == [{"a": 1}, {"a": 2}]
 
 
+async def test_lines_may_be_framed_as_events() -> None:
+    """A proxy sends comments while a model loads, and may make an event of each line."""
+    body = b': ping\n\n{"a":1}\nevent: x\nid: 3\nretry: 5\ndata: {"a":2}\r\n\n:\ndata:\ndata: {"a":3}\n\ndata: [DONE]\n'
+    async with FaultServer(stream([body[:3], body[3:]])) as server:
+        assert await read_ndjson(server.url) == [{"a": 1}, {"a": 2}, {"a": 3}]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
+        b'[{"a":1},{"done":true}]',
+        b"\x1f\x8b\x08\x00",
+        b"no such bucket",
+        b'"text"',
+    ],
+)
+async def test_a_body_that_does_not_begin_as_json_objects_do_was_not_cut(body: bytes) -> None:
+    async with FaultServer([respond(200, body, "text/plain"), stream([b"data: " + body])]) as server:
+        with pytest.raises(ProtocolError, match="something else instead of a JSON object") as caught:
+            await read_ndjson(server.url)
+        assert caught.value.trouble is Trouble.NO_API
+        with pytest.raises(ProtocolError, match="something else instead of a JSON object"):
+            await read_sse(server.url)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_a_body_that_is_compressed_unasked_is_not_quoted(status: int) -> None:
+    headers = {"content-encoding": "GZIP"}
+    async with FaultServer(respond(status, gzip.compress(b'{"a":1}'), headers=headers)) as server:
+        with pytest.raises(BackendError) as caught:
+            await read_ndjson(server.url)
+    assert caught.value.message.isascii()
+    if status == 200:
+        assert "sent its reply compressed (gzip)" in caught.value.message
+
+
 async def test_a_connection_is_used_again_after_a_complete_stream() -> None:
     async with FaultServer(stream(lines({"a": 1}))) as server, new_client(server.url) as client:
         await read_ndjson(server.url, client)
@@ -147,8 +186,8 @@ async def test_a_connection_is_used_again_after_done() -> None:
 
 
 async def test_server_sent_events_in_all_their_forms() -> None:
-    """Comments, other fields, CRLF, several data lines in one event, no blank after the colon."""
-    body = b': ping\r\nevent: x\r\nid: 7\r\ndata: {"a":1}\r\n\r\n\ndata:{"b":\ndata: 2}\n\ndata: [DONE]\n\n'
+    """Comments, other fields, CRLF, several data lines in one event or empty ones, no blank after the colon."""
+    body = b': ping\r\nevent: x\r\nid: 7\r\ndata: {"a":1}\r\n\r\n\ndata:{"b":\ndata: 2}\n\ndata: \n\ndata: [DONE]\n\n'
     async with FaultServer(stream([body[:20], body[20:41], body[41:]])) as server:
         assert await read_sse(server.url) == [{"a": 1}, {"b": 2}]
 

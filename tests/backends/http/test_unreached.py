@@ -158,15 +158,26 @@ async def test_a_server_that_hangs_up() -> None:
         check(await failure(server.url), T.NO_ANSWER, "without an answer", "If it speaks https, write https://")
 
 
-async def test_another_protocol() -> None:
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (b"220 mail.example ESMTP", "it begins with '220 mail.example ESMTP'"),
+        (b"SSH-2.0-OpenSSH_9.6", "it is an SSH server (SSH-2.0-OpenSSH_9.6)"),
+        (b"-ERR unknown command 'GET'", "it begins with \"-ERR unknown command 'GET'\""),
+        (b"+OK " + b"x" * 400, "it begins with '+OK xxxx"),
+    ],
+)
+async def test_another_protocol(said: bytes, words: str) -> None:
     async def greeting(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: object) -> None:
-        writer.write(b"220 mail.example ESMTP\r\n")
+        writer.write(said + b"\r\n")
         writer.close()
 
     async with FaultServer(greeting) as server:
         error = await failure(server.url)
     check(error, T.NOT_HTTP, "does not speak proper HTTP", "another program listens on that port")
     assert isinstance(error, ProtocolError)
+    assert error.message.partition("HTTP: ")[2].startswith(words)
+    assert not any(word in error.message for word in ("RTSP", "Bad status", "b'", "^"))
 
 
 REMOTE = Origin("ollama", "http://10.0.0.7:11434")
