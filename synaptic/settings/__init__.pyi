@@ -22,6 +22,7 @@ from .load import migrate as migrate
 from .load import set_value as set_value
 from .load import settings_path as settings_path
 from .load import unset_value as unset_value
+from .model import WHERE_LISTED as WHERE_LISTED
 from .model import Settings as Settings
 from .model import field_kind as field_kind
 from .sources import decode_setting as decode_setting

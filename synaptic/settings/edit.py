@@ -194,6 +194,8 @@ def _unset(path: Path, key: str) -> bool:
     table = new.get(target[0])
     if entry and isinstance(table, dict) and entry in table:
         new[target[0]] = {other: value for other, value in table.items() if other != entry}
+        if not new[target[0]]:
+            del new[target[0]]
     if document is None or new == old:
         return False
     refuse_mistakes(JsonDocument(document.source, new, document.positions, document.problems))

@@ -24,6 +24,25 @@ ELSEWHERE: Final = {
 }
 """Commands of other programs -> ours."""
 
+_ACTIONS: Final = {
+    "delete": ("remove", "unset"),
+    "download": ("pull",),
+    "fetch": ("pull",),
+    "get": ("show", "pull"),
+    "list": ("show",),
+    "ls": ("list", "show"),
+    "ping": ("check",),
+    "rm": ("remove", "unset"),
+    "status": ("check", "list"),
+}
+"""Actions of other programs -> ours, the first of which a command has."""
+
+
+def meant_action(typed: str, actions: Collection[str]) -> str | None:
+    """Return the action of a command that was most likely meant by one that it does not have."""
+    ours = next((action for action in _ACTIONS.get(typed.lower(), ()) if action in actions), None)
+    return ours or near(typed, actions)
+
 
 def near(typed: str, names: Iterable[str]) -> str | None:
     """Return the name that was most likely meant: it differs from the word in a letter or two."""

@@ -6,6 +6,7 @@ import os
 import select
 import stat
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from synaptic.errors import Problem, UsageError
@@ -28,6 +29,8 @@ def documents(piped: str, patterns: Sequence[str]) -> list[dict[str, str]]:
         UsageError: With every file that cannot be read.
 
     """
+    if "-" in patterns and not Path("-").exists():
+        raise UsageError("-f takes no -", hint="leave it out: what is piped in is read without -f")
     found = [{"name": "", "path": "", "text": piped.strip()}] if piped.strip() else []
     if not patterns:
         return found

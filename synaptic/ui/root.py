@@ -14,8 +14,8 @@ import click
 
 from synaptic import pipeline
 from synaptic.errors import ExitCode, PipelineError, SynapticError
-from synaptic.ui import screen
-from synaptic.ui.misspelt import meant_command, near
+from synaptic.ui import file_words, screen
+from synaptic.ui.misspelt import meant_action, meant_command, near
 from synaptic.ui.options import Options, question_options
 from synaptic.ui.streams import failure_of
 
@@ -165,12 +165,16 @@ def rewrite(root: click.Group, arguments: Sequence[str], *, interactive: bool | 
 
     Raises:
         click.UsageError: If the words are nearly a command.
+        UsageError: If they are the names of files.
 
     """
     words = list(arguments)
     index = first_word(words, _valued(root))
     if index is not None and words[index] in SUBCOMMANDS:
+        if words[index] == QUESTION_COMMAND:
+            _refuse_files(root, words[:index] + words[index + 1 :])
         return words
+    _refuse_files(root, words)
     if index is not None:
         _refuse_misspelt(root, words[index:])
         return [QUESTION_COMMAND, *words]
@@ -203,6 +207,21 @@ def first_word(arguments: Sequence[str], valued: frozenset[str]) -> int | None:
             return index
         index += 2 if _takes_next(word, valued) else 1
     return None
+
+
+def _refuse_files(root: click.Group, words: Sequence[str]) -> None:
+    """Refuse files that were not meant as words of the question; behind ``--`` everything is."""
+    asked = list(words[: words.index("--")] if "--" in words else words)
+    valued = _valued(root)
+    flags = [index for index, word in enumerate(asked) if _is_option(word, "f", "--file") and _takes_next(word, valued)]
+    file_words.refuse_spilled((asked[index + 1], asked[index + 2]) for index in flags if index + 2 < len(asked))
+    first = first_word(asked, valued)
+    if first is not None and not any(_is_option(word.partition("=")[0], "p", "--pipeline") for word in asked):
+        file_words.refuse_pipeline(asked[first], program_name(sys.argv[0]))
+
+
+def _is_option(word: str, letter: str, long: str) -> bool:
+    return word == long or (word[:1] == "-" and word[1:2] != "-" and letter in word)
 
 
 def _refuse_misspelt(root: click.Group, words: Sequence[str]) -> None:
@@ -269,6 +288,12 @@ def usage_message(error: click.ClickException) -> tuple[str, str | None]:
         suggestion = f"; did you mean {near}?" if (near := _near_option(error)) else ""
         hint += "; a question that begins with '-' goes after --"
         return f"unknown option {error.option_name}{suggestion}", hint
+    unknown = getattr(error, "command_name", None)  # click 8.4 has a class for it
+    if unknown is not None and context is not None and isinstance(context.command, click.Group):
+        action = meant_action(unknown, context.command.list_commands(context))
+        suggestion = f"; did you mean {path} {action}?" if action is not None else ""
+        program, _, group = path.rpartition(" ")
+        return f"no such command {unknown!r}{suggestion}", f"{hint}; to ask it: {program} -- {group} {unknown} …"
     message = error.format_message().rstrip(".")
     return message[:1].lower() + message[1:], hint
 

@@ -55,7 +55,7 @@ def test_what_is_not_there_says_so(name: str, message: str):
     [
         ("name: good", "nam: good", "p.yaml:2:1: unknown key 'nam'; did you mean 'name'?"),
         ("agent: editor", "agnt: editor", "p.yaml:4:7: unknown key 'agnt'; did you mean 'agent'?"),
-        ("version: 1", "version: 2", "p.yaml:1:10: 'version' must be 1, not a number (2)"),
+        ("version: 1", "version: 2", "p.yaml:1:10: 'version' must be 1, not 2"),
         ("prompt: hello", "prompt: 3", "p.yaml:4:30: 'prompt' must be text, not a number (3); put it in quotes: '3'"),
         (
             "prompt: hello",

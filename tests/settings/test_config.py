@@ -634,6 +634,9 @@ def test_unset_removes_a_setting_under_every_name(home: Path) -> None:
     assert json.loads(path.read_text()) == {"model": "a", "agent_models": {"critic": "c"}}
     assert not unset_value(path, "call_timeout")
     assert not unset_value(home / "none.json", "model")
+    assert unset_value(path, "agent_models.critic")
+    assert json.loads(path.read_text()) == {"model": "a"}
+    set_value(path, "agent_models.critic", "c")
     assert unset_value(path, "agent_models")
     assert json.loads(path.read_text()) == {"model": "a"}
 

@@ -13,6 +13,7 @@ from cli_support import ECHO, MAIN, NOTHING_THERE, PATIENCE, SCRIPTED, Outcome, 
 from fault_server import Script, html, json_reply, respond, stream
 from trust_support import trust
 
+from synaptic.errors import UsageError
 from synaptic.ui import cli
 from synaptic.ui.question import MAX_PIPED_BYTES, decode
 from synaptic.ui.root import SUBCOMMANDS, build_root, program_name, rewrite
@@ -231,6 +232,70 @@ def test_a_bug_ends_with_exit_code_1(run, monkeypatch: pytest.MonkeyPatch):
 
 
 # -- words -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["-f", "r1.txt", "r2.txt", "Summarise"], "in quotes"),
+        (["Summarise", "-qf", "r1.txt", "r2.txt"], "in quotes"),
+        (["run", "--file", "r1.txt", "r2.txt", "Summarise"], "in quotes"),
+        (["2.yaml", "Porto"], "did you mean -p 2.yaml?"),
+        (["run", "-m", "x", "2.yaml", "Porto"], "did you mean -p 2.yaml?"),
+        (["-f", "r1.txt", "what", "of", "r2.txt"], None),
+        (["-f", "r1.txt", "r2.txt is what?"], None),
+        (["-f", "r1.txt", "--", "r2.txt", "is", "what"], None),
+        (["-f", "r1.txt", "folder", "is", "what"], None),
+        (["-f", "*.txt", "r2.txt", "is", "what"], None),
+        (["-f", "r1.txt", "-f", "r2.txt", "Summarise"], None),
+        (["what", "is", "2.yaml"], None),
+        (["-p", "3.yaml", "2.yaml", "is", "what"], None),
+        (["--", "2.yaml", "Porto"], None),
+        (["4.yaml", "Porto"], None),
+        (["agents", "show", "2.yaml"], None),
+    ],
+)
+def test_files_that_are_no_words_of_the_question(tmp_path: Path, monkeypatch, words: list[str], advice: str | None):
+    monkeypatch.chdir(tmp_path)
+    for name in ("r1.txt", "r2.txt", "2.yaml", "3.yaml"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder").mkdir()
+    if advice is None:
+        assert rewrite(build_root(), words, interactive=True)[-1] == words[-1]
+        return
+    with pytest.raises(UsageError) as caught:
+        rewrite(build_root(), words, interactive=True)
+    assert advice in f"{caught.value.message}; {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("nodes of the world", "no such command 'of'\nhint: see pytest nodes --help; to ask it: pytest -- nodes of …"),
+        ("config get", "no such command 'get'; did you mean pytest config show?"),
+        ("models fetch", "no such command 'fetch'; did you mean pytest models pull?"),
+        ("agents lst", "no such command 'lst'; did you mean pytest agents list?"),
+        ("config show temprature", "unknown setting 'temprature'\nhint: did you mean 'temperature'?"),
+        ("config set temperature", "temperature: it needs a value, too"),
+        ("-f - hello", "-f takes no -\nhint: leave it out: what is piped in is read without -f"),
+    ],
+)
+def test_what_was_meant_is_said(run, words: str, told: str):
+    outcome = run(*words.split())
+    assert (outcome.code, outcome.out) == (2, "")
+    assert told in outcome.err.replace(program_name(sys.argv[0]), "pytest")
+
+
+def test_a_setting_that_another_source_goes_before_is_said_to_have_no_effect(run, own_home: Path, tmp_path: Path):
+    (tmp_path / "synapticllamas.json").write_text('{"temperature": 0.2}')
+    done = run("config", "set", "temperature=0.4")
+    plain = run("config", "set", "max_tokens", "70")
+
+    assert (done.code, plain.code) == (0, 0)
+    assert "temperature comes from" in done.err and "goes before" in done.err
+    assert "goes before" not in plain.err
+    assert json.loads((own_home / ".synapticllamas.json").read_text()) == {"temperature": 0.4, "max_tokens": 70}
+    assert run("config", "show", "max_tokens").out.splitlines()[1].split()[-1] == "70"
 
 
 @pytest.mark.parametrize(

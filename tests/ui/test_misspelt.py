@@ -2,7 +2,7 @@
 
 import pytest
 
-from synaptic.ui.misspelt import ELSEWHERE, meant_command
+from synaptic.ui.misspelt import ELSEWHERE, meant_action, meant_command
 from synaptic.ui.root import SUBCOMMANDS
 
 ACTIONS = {"agents": ["list", "show"], "nodes": ["list", "add", "check"], "models": ["list", "pull"]}
@@ -40,6 +40,14 @@ ACTIONS = {"agents": ["list", "show"], "nodes": ["list", "add", "check"], "model
 )
 def test_few_words_that_are_nearly_a_command(typed: str, command: str | None):
     assert meant_command(typed.split(), SUBCOMMANDS, lambda name: ACTIONS.get(name, [])) == command
+
+
+@pytest.mark.parametrize(
+    ("typed", "action"),
+    [("ls", "list"), ("fetch", "pull"), ("PULL", None), ("lst", "list"), ("of", None), ("rm", None)],
+)
+def test_an_action_that_a_command_lacks(typed: str, action: str | None):
+    assert meant_action(typed, ACTIONS["models"]) == action
 
 
 def test_commands_of_other_programs_lead_to_ones_that_exist():

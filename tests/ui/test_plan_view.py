@@ -27,6 +27,7 @@ def test_a_plan_says_which_model_each_call_asks_and_why():
     route = Route("ollama", "http://127.0.0.1:11434", "tiny:latest", "the only one")
     lines = plan_lines(Plan(pipeline=pipeline.pipeline, compiled=pipeline, inputs={}, route=route))
 
+    assert lines[0] == f"pipeline  {pipeline.pipeline.name}"  # it has no description
     at = next(index for index, line in enumerate(lines) if line.startswith("calls"))
     assert [line.strip() for line in lines[at : at + 3]] == [
         "calls     tiny:latest (the run's model): plan",

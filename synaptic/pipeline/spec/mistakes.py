@@ -152,7 +152,8 @@ def _demanded(demand: str, error: ErrorDetails, name: str, path: KeyPath) -> tup
 def _literal(name: str, demand: str, value: Any, expected: str) -> tuple[str, str | None]:
     """Return what is wrong with a value that is none of the allowed ones."""
     words = re.findall(r"'([^']*)'", expected)
-    message = f"{name!r} {demand}, not {_describe(value)}"
+    number = expected.isdigit() and not isinstance(value, bool) and isinstance(value, (int, float))
+    message = f"{name!r} {demand}, not {_plain(value) if number else _describe(value)}"
     if not words:
         return message, f"write {expected} without quotes" if str(value) == expected else None
     other = _TYPE_WORDS.get(str(value).lower(), "")

@@ -1,12 +1,12 @@
 from . import nodes as nodes
 from . import workers as workers
+from .goes_before import mention_origin as mention_origin
 from .lists import agent_origin as agent_origin
 from .lists import show_agents as show_agents
 from .lists import show_models as show_models
 from .naming import refuse_unknown as refuse_unknown
 from .nodes import check as check
 from .nodes import discover as discover
-from .nodes import mention_origin as mention_origin
 from .nodes import named_nodes as named_nodes
 from .nodes import show_settings as show_settings
 from .nodes import show_statuses as show_statuses

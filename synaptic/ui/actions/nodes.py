@@ -132,13 +132,6 @@ def remove(voice: Voice, path: Path, which: str) -> NodeSettings:
     return node
 
 
-def mention_origin(voice: Voice, path: Path, loaded: LoadedSettings) -> None:
-    """Say so where another source than the file that was just written gives the nodes that apply."""
-    origin = loaded.origins.get("nodes", "default")
-    if origin != "default" and not origin.startswith(str(path)):
-        voice.warn(f"nodes comes from {origin} now, which goes before {path}")
-
-
 def mention_local(voice: Voice, added: AddedNode, environ: Mapping[str, str]) -> None:
     """Say so where the first node that is named takes the place of the local one."""
     local = local_node(environ)

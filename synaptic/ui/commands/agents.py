@@ -45,7 +45,7 @@ def list_agents(context: click.Context, /, **values: Any) -> None:
 def show(context: click.Context, /, name: str, **values: Any) -> None:
     """Print an agent's file; to override a shipped one, start from it.
 
-    As in: synaptic agents show editor > agents/editor.md
+    As in: synaptic agents show editor > new.md && mv new.md agents/editor.md
     """
     options = given(context, **values)
     entry = known(options).entry(name)

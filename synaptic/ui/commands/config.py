@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
-from synaptic.settings import describe, set_value, settings_path, unset_value
+from synaptic.errors import UsageError
+from synaptic.settings import WHERE_LISTED, describe, set_value, settings_path, unset_value
 from synaptic.settings import migrate as migrate_file
+from synaptic.text import did_you_mean
 from synaptic.ui.actions import refuse_unknown
-from synaptic.ui.commands.support import load_with_notices, note
+from synaptic.ui.commands.support import load_with_notices, mention_origin, note
 from synaptic.ui.options import Options, config_option, given, json_option, settings_options
 from synaptic.ui.screen import write_json, write_table, write_text
 
@@ -25,13 +27,19 @@ def config() -> None:
 
 
 @config.command()
+@click.argument("key", required=False)
 @settings_options
 @json_option
 @click.pass_context
-def show(context: click.Context, /, **values: Any) -> None:
-    """Print every setting, its value and where that came from."""
+def show(context: click.Context, /, key: str | None, **values: Any) -> None:
+    """Print every setting, or the one called KEY: its value and where that came from."""
     options = given(context, **values)
     rows = describe(load_with_notices(options))
+    if key is not None:
+        names = [name for name, _, _ in rows]
+        if key not in names:
+            raise UsageError(f"unknown setting {key!r}", hint=did_you_mean(key, names, listing=WHERE_LISTED))
+        rows = [row for row in rows if row[0] == key]
     if options.json:
         write_json({key: {"value": value, "origin": origin} for key, value, origin in rows})
     else:
@@ -48,17 +56,23 @@ def path(context: click.Context, /, **values: Any) -> None:
 
 
 @config.command("set", epilog="As in: synaptic config set model llama3.1:8b")
-@click.argument("key")
-@click.argument("value")
+@click.argument("key", metavar="KEY")
+@click.argument("value", metavar="VALUE", required=False)
 @config_option
 @click.pass_context
-def set_(context: click.Context, /, key: str, value: str, **values: Any) -> None:
-    """Write one setting into the settings file; every other key stays as it is."""
+def set_(context: click.Context, /, key: str, value: str | None, **values: Any) -> None:
+    """Write one setting into the settings file; every other key stays as it is. KEY=VALUE is understood, too."""
     options = given(context, **values)
     file = settings_path(options.config_path)
+    if value is None:
+        key, sign, value = key.partition("=")
+        if not sign:
+            message = f"config set {key}: it needs a value, too"
+            raise UsageError(message, hint=f"write {context.command_path} {key} VALUE")
     refuse_unknown(key, value)
     set_value(file, key, value)
     note(options, f"{file}: {key} is set")
+    mention_origin(options, file, key.partition(".")[0])
 
 
 @config.command()

@@ -13,13 +13,13 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from synaptic.backends.pool import addresses, inspect_nodes
-from synaptic.errors import ConfigError, UsageError
+from synaptic.errors import UsageError
 from synaptic.settings import begun_at, settings_path, stored_nodes
 from synaptic.ui.actions import discover as search
-from synaptic.ui.actions import mention_origin, named_nodes, show_settings, show_statuses
+from synaptic.ui.actions import named_nodes, show_settings, show_statuses
 from synaptic.ui.actions import nodes as actions
-from synaptic.ui.commands.support import CliVoice, load
-from synaptic.ui.options import Options, config_option, given, json_option, settings_options
+from synaptic.ui.commands.support import CliVoice, load, mention_origin
+from synaptic.ui.options import config_option, given, json_option, settings_options
 from synaptic.ui.screen import stderr_console, terminal_width, write_json, write_text
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def add(context: click.Context, /, *, no_check: bool, config: str | None, **entr
     voice = CliVoice(options)
     added = asyncio.run(actions.add(voice, path, absolute(entry), os.environ, look=not no_check))
     actions.mention_local(voice, added, os.environ)
-    _mention_origin(voice, path, options)
+    mention_origin(options, path, "nodes")
 
 
 @nodes.command(epilog="As in: synaptic nodes remove desk")
@@ -123,7 +123,7 @@ def remove(context: click.Context, /, which: str, **values: Any) -> None:
         actions.remove(voice, path, which)
     finally:
         # Also where it is not in the file: it may be in the source that is named here.
-        _mention_origin(voice, path, options)
+        mention_origin(options, path, "nodes")
 
 
 @nodes.command(epilog=_CHECK_EPILOG, short_help="Look at each node, and say what to fix.")
@@ -170,7 +170,7 @@ def discover(context: click.Context, /, cidr: str, *, port: int, yes: bool, want
         voice.note(f"no Ollama answers at port {port} in {found_in}")
     elif wants_add:
         actions.add_found(voice, path, [node for node, _ in found])
-        _mention_origin(voice, path, options)
+        mention_origin(options, path, "nodes")
     elif not options.json:
         voice.note(f"to use one: synaptic nodes add {found[0][0].url}; to use all of them: the same command with --add")
     return 0
@@ -179,14 +179,6 @@ def discover(context: click.Context, /, cidr: str, *, port: int, yes: bool, want
 def absolute(entry: dict[str, Any]) -> dict[str, Any]:
     """Return what was given for a node, its files named so that they are found from every directory."""
     return {key: begun_at(value, Path()) if value and key.endswith("_file") else value for key, value in entry.items()}
-
-
-def _mention_origin(voice: CliVoice, path: Path, options: Options) -> None:
-    """Say so where another source gives the nodes that apply; what was written stands whatever is wrong elsewhere."""
-    try:
-        mention_origin(voice, path, load(options))
-    except ConfigError:
-        voice.warn("the settings have a mistake; see: synaptic config validate")
 
 
 def _look(chosen: Sequence[Any], settings: Settings | None = None) -> list[Inspection]:

@@ -6,13 +6,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from synaptic.agents import discover_agents
-from synaptic.errors import UsageError
+from synaptic.errors import ConfigError, UsageError
 from synaptic.settings import LoadedSettings, load_settings
 from synaptic.text import printable
-from synaptic.ui import screen
+from synaptic.ui import actions, screen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from synaptic.agents import AgentBook
     from synaptic.settings import Settings
@@ -100,6 +101,15 @@ class CliVoice:
 def note(options: Options, text: str) -> None:
     """Print what is good to know on stderr, unless ``--quiet`` was given."""
     CliVoice(options).note(text)
+
+
+def mention_origin(options: Options, path: Path, name: str) -> None:
+    """Say so where another source gives the setting just written; that stands whatever is wrong elsewhere."""
+    voice = CliVoice(options)
+    try:
+        actions.mention_origin(voice, path, load(options), name)
+    except ConfigError:
+        voice.warn("the settings have a mistake; see: synaptic config validate")
 
 
 def named_model(model: str | None, settings: Settings, command: str) -> str:

@@ -11,7 +11,7 @@ from synaptic.backends import Capabilities, capabilities_of
 from synaptic.backends.pool import addresses
 from synaptic.errors import BackendError, ConfigError, ExitCode, UsageError
 from synaptic.settings import settings_path, stored_nodes
-from synaptic.ui.actions import check, show_statuses
+from synaptic.ui.actions import check, mention_origin, show_statuses
 from synaptic.ui.actions import nodes as node_actions
 from synaptic.ui.commands import absolute, nodes
 from synaptic.ui.repl.arguments import split_words, take_word
@@ -100,7 +100,7 @@ async def _add(repl: Repl, values: dict[str, Any]) -> None:
     added = await node_actions.add(repl.screen, path, absolute(values), os.environ, look=look)
     node_actions.mention_local(repl.screen, added, os.environ)
     _apply(repl)
-    node_actions.mention_origin(repl.screen, path, repl.loaded)
+    mention_origin(repl.screen, path, repl.loaded)
 
 
 async def _remove(repl: Repl, values: dict[str, Any]) -> None:
@@ -109,7 +109,7 @@ async def _remove(repl: Repl, values: dict[str, Any]) -> None:
         node_actions.remove(repl.screen, path, values["which"])
         _apply(repl)
     finally:
-        node_actions.mention_origin(repl.screen, path, repl.loaded)
+        mention_origin(repl.screen, path, repl.loaded)
 
 
 async def _check(repl: Repl, values: dict[str, Any]) -> None:
@@ -133,7 +133,7 @@ async def _discover(repl: Repl, values: dict[str, Any]) -> None:
     elif values["wants_add"]:
         node_actions.add_found(repl.screen, path, [node for node, _ in found])
         _apply(repl)
-        node_actions.mention_origin(repl.screen, path, repl.loaded)
+        mention_origin(repl.screen, path, repl.loaded)
     else:
         repl.screen.note(f"to use one: /nodes add {found[0][0].url}; for all of them, the same command with --add")
 

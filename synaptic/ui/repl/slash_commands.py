@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 PREFIX = "/"
 ESCAPED_PREFIX = "//"
+LEAVING = frozenset({"exit", "quit"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +126,7 @@ class Registry:
         """Return what a line means: a command, a question, or nothing.
 
         Only a slash at the start makes a command, and two of them make none: ``//x`` asks ``/x``. Blanks before it do
-        not count.
+        not count. The words ``exit`` and ``quit``, each alone, leave as they do at other prompts.
 
         Raises:
             UsageError: If it names a command that does not exist.
@@ -136,6 +137,8 @@ class Registry:
             return None
         if text.startswith(ESCAPED_PREFIX):
             return Question(text[len(PREFIX) :])
+        if text.lower() in LEAVING and text.lower() in self._by_name:
+            return Call(self.find(text), "")
         if not text.startswith(PREFIX):
             return Question(text)
         name, *rest = text.split(maxsplit=1)

@@ -25,17 +25,23 @@ _JOINS = {"any": "any of its needs", "first": "the first of its needs"}
 def print_plan(plan: Plan, out: TextIO) -> None:
     """Print what a run would do."""
     route = plan.route
-    write_paragraph("pipeline", f"{plan.pipeline.name}: {plan.pipeline.spec.description.strip()}", out)
+    write_paragraph("pipeline", named(plan.pipeline.name, plan.pipeline.spec.description), out)
     write_paragraph("route", f"{place(route.backend, route.model, route.node)}: {route.reason}", out)
     for index, long in enumerate(plan.long_inputs):
         write_paragraph(_MORE if index else "long", divided(long), out)
     _print_steps(plan.compiled, plan.rows(), route, out)
 
 
+def named(name: str, description: str) -> str:
+    """Return a pipeline's name, and what it is for, if it says so."""
+    about = description.strip()
+    return f"{name}: {about}" if about else name
+
+
 def print_overview(compiled: CompiledPipeline, out: TextIO) -> None:
     """Print what a pipeline is and does, as far as that is known without its inputs and without a backend."""
     spec = compiled.pipeline.spec
-    write_paragraph("pipeline", f"{spec.name}: {spec.description.strip()}", out)
+    write_paragraph("pipeline", named(spec.name, spec.description), out)
     if compiled.pipeline.path is not None:
         write_paragraph("file", str(compiled.pipeline.path), out)
     for index, (name, declared) in enumerate(spec.inputs.items()):

@@ -102,7 +102,7 @@ def test_an_empty_line_means_nothing(line: str) -> None:
     [
         ("model is what?", "model is what?"),
         ("discover the causes of war", "discover the causes of war"),
-        ("exit", "exit"),
+        ("exit the building how?", "exit the building how?"),
         ("help", "help"),
         ("//etc/hosts is what?", "/etc/hosts is what?"),
         ("what is /model?", "what is /model?"),
@@ -110,6 +110,13 @@ def test_an_empty_line_means_nothing(line: str) -> None:
 )
 def test_only_a_leading_slash_makes_a_command(line: str, question: str) -> None:
     assert REGISTRY.read(line) == Question(question)
+
+
+@pytest.mark.parametrize("line", ["exit", "quit", " Quit ", "/exit", "/quit"])
+def test_a_word_that_leaves_other_prompts_leaves(line: str) -> None:
+    call = REGISTRY.read(line)
+    assert isinstance(call, Call)
+    assert (call.command.name, call.rest) == ("exit", "")
 
 
 @pytest.mark.parametrize("line", ["/model x  y", "/MODEL x  y", "  /model   x  y"])
