@@ -43,12 +43,16 @@ class CodePlace:
     @property
     def in_block(self) -> bool:
         """Whether the place is in a block of code: a fenced one, or a line that is set in by four blanks or a tab."""
+        if self._closes_the_fence(self.line):
+            return False
         return bool(self._fence) or self.line.startswith(("    ", "\t")) or _FENCE.match(self.line) is not None
 
     @property
     def open_span(self) -> str:
         """The backticks that began a code span on this line and have not ended it yet; "" where there are none."""
         opened = ""
+        if self._closes_the_fence(self.line):
+            return opened
         for run in _RUNS.findall(self.line):
             if not opened:
                 opened = run
@@ -56,13 +60,14 @@ class CodePlace:
                 opened = ""
         return opened
 
+    def _closes_the_fence(self, line: str) -> bool:
+        fence = _FENCE.match(line) if self._fence else None
+        return fence is not None and fence[1].startswith(self._fence) and not fence[2].strip()
+
     def _end_line(self, line: str) -> None:
-        fence = _FENCE.match(line)
-        if fence is not None:
-            mark, rest = fence.groups()
-            if not self._fence:
-                self._fence = mark
-            elif mark[0] == self._fence[0] and len(mark) >= len(self._fence) and not rest.strip():
-                self._fence = ""
+        if self._closes_the_fence(line):
+            self._fence = ""
+        elif not self._fence and (fence := _FENCE.match(line)) is not None:
+            self._fence = fence[1]
         said = line.rstrip()
         self.last_above = said[-1] if said else self.last_above

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from synaptic.messages import JsonSchema
 
 _BRACKETS: Final = {"object": "{", "array": "["}
-_LEADS: Final = r"(?:\A\s*|```\w*\s*|\n[ \t]*|:[ \t]*\s)"
+_LEADS: Final = r"(?:\A[\s\ufeff]*|```\w*\s*|\n[ \t]*|:[ \t]*\s|:?\*\*\s*|<[A-Za-z_]{1,32}>\s*)"
 _STARTS: Final = {
     "{": re.compile(_LEADS + r"(?=\{\s*[\"}])"),
     "[": re.compile(_LEADS + r"(?=\[\s*[\"{\[\]\d\-tfn])"),
@@ -25,7 +25,7 @@ def opening_bracket(schema: JsonSchema | None) -> str:
 
 
 def value_start(text: str, bracket: str) -> int | None:
-    """Return where the value begins: at the beginning, in a code block, on a line of its own or behind a colon."""
+    """Return where the value begins: first, in a code block or an element, on a line of its own or behind a colon."""
     match = _STARTS[bracket].search(text)
     return None if match is None else match.end()
 

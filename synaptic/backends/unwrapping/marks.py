@@ -26,6 +26,7 @@ class MarkKind(Enum):
     UNWRAPS = "stands before the answer, behind the thinking"
     REWRAPS = "stands behind an answer that a mark of the kind before opened"
     CHANNEL = "names the channel of what follows"
+    REFLECTS = "goes on with the thinking, between it and a wrapped answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,8 @@ _ENDING: Final = (
     "<|END_TEXT|>",
     "<|endofprompt|>",
     "<｜end▁of▁sentence｜>",
+    "<|end▁of▁sentence|>",
+    "<|tool_calls_section_begin|>",  # Kimi K2
     "<｜hy_end▁of▁sentence｜>",
     "<｜hy_place▁holder▁no▁2｜>",
     "<end_of_turn>",
@@ -124,7 +127,7 @@ _ENDING: Final = (
     "[e~[",
     "[EOT]",
 )
-_HTML_ENDING: Final = ("</s>", "<eos>", "<EOT>", "<pad>", "<SPECIAL_12>")
+_HTML_ENDING: Final = ("</s>", "<eos>", "<EOT>", "<pad>", "<sep>", "<SPECIAL_12>")
 _TURNS: Final = (
     "<|im_user|>",
     "<|im_system|>",
@@ -161,6 +164,9 @@ _ROLE_FOLLOWS: Final = (
     "<|turn>",
     "<|START_OF_TURN_TOKEN|>",
     "<start_of_turn>",
+    "]~b]",  # MiniMax
+    "<SPECIAL_10>",  # Nemotron
+    "<SPECIAL_11>",
 )
 _HEADS: Final = (
     "<|bom|>",
@@ -193,6 +199,7 @@ _HEADS: Final = (
     "<BOS_TOKEN>",
     "[|assistant|]",
     "[gMASK]",
+    "]~!b[",
     "<sop>",
 )
 _HTML_HEADS: Final = ("<s>", "[/INST]", "### Response:", "### Assistant:")
@@ -206,6 +213,8 @@ _UNWRAPPED: Final = {
     "<|begin_of_box|>": "<|end_of_box|>",
 }
 _CHANNELS: Final = ("<|channel|>",)
+REFLECTION_ENDS: Final = tuple(f"</reflection>{gap}<output>" for gap in ("", "\n", "\n\n"))
+"""Elsewhere the element may be the answer's own."""
 
 
 def _closing() -> set[str]:
@@ -228,6 +237,7 @@ def _table() -> tuple[Mark, ...]:
         *(Mark(text, MarkKind.UNWRAPS, (closer,)) for text, closer in _UNWRAPPED.items()),
         *(Mark(closer, MarkKind.REWRAPS) for closer in _UNWRAPPED.values()),
         *(Mark(text, MarkKind.CHANNEL, _HARMONY_ENDS) for text in _CHANNELS),
+        Mark("<reflection>", MarkKind.REFLECTS, REFLECTION_ENDS),
     )
 
 

@@ -15,9 +15,16 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from synaptic.backends.unwrapping.code_places import CodePlace
 from synaptic.backends.unwrapping.json_value import NEAR_AN_END, ValueEnd, is_wrapping, opening_bracket, value_start
-from synaptic.backends.unwrapping.marks import FINDER, FIRST_CHARACTERS, MARKS, ROLES, Mark, MarkKind
-from synaptic.backends.unwrapping.speech import SENTENCE_ENDS, MarkVerdict, begins_a_sentence, is_clear, judge
-from synaptic.backends.unwrapping.thinking_end import closers
+from synaptic.backends.unwrapping.marks import FINDER, FIRST_CHARACTERS, MARKS, REFLECTION_ENDS, ROLES, Mark, MarkKind
+from synaptic.backends.unwrapping.speech import (
+    SENTENCE_ENDS,
+    SUBJECT_ENDS,
+    MarkVerdict,
+    begins_a_sentence,
+    is_clear,
+    judge,
+)
+from synaptic.backends.unwrapping.thinking_end import closers, last_line
 from synaptic.messages import Delta, ThoughtSoFar
 
 if TYPE_CHECKING:
@@ -27,8 +34,13 @@ if TYPE_CHECKING:
 
 _CHANNEL: Final = re.compile(r"<\|channel\|>\s*([a-z]+)[^<]{0,200}(?:<\|constrain\|>[^<]{0,200})?<\|message\|>")
 _CHANNEL_CHARACTERS: Final = 480
-_OWN_ROLE: Final = re.compile(r"[ \t]*(?:assistant|model|ai|bot)(?:[ \t]*\r?\n|(?=<))", re.IGNORECASE)
-_ANY_ROLE: Final = re.compile(r"[ \t]*(?:" + "|".join(ROLES) + r")\b", re.IGNORECASE)
+_ROLE: Final = re.compile(
+    r"[ \t]*(?:(?P<own>assistant|model|ai|bot)|" + "|".join(ROLES) + r")\b(?P<head>:|[ \t]+to=\S{1,64})?",
+    re.IGNORECASE,
+)
+_ROLE_CHARACTERS: Final = 120
+_ROLE_ENDS: Final = re.compile(r"[<\n]")
+_BLANKS: Final = re.compile(r"\A[\s\ufeff]+")
 _PHRASES: Final = (
     ("here is my thought process:", ("here is my response:", "here's my response:")),
     ("here's my thought process:", ("here is my response:", "here's my response:")),
@@ -38,6 +50,7 @@ _PHRASES: Final = (
 
 _ALWAYS_DROPPED: Final = {"<|begin_of_box|>", "<|end_of_box|>", "<|begin_of_solution|>", "<|end_of_solution|>"}
 _EVERY_CLOSER: Final = closers(tuple(mark.text for mark in MARKS if mark.kind is MarkKind.CLOSES))
+_OUTPUT: Final = "<output>"
 
 Given = tuple[Delta | ThoughtSoFar, ...]
 
@@ -153,9 +166,10 @@ class ReplyFilter:
 
     def _begin(self, *, at_end: bool) -> bool:
         """Take the marks before the answer away, until something else stands there."""
-        body = self._held.lstrip()
+        body = _BLANKS.sub("", self._held)
         if not body:
             if at_end:
+                self._say(self._held.strip())
                 self._held = ""
             return False
         found = FINDER.at(body, 0)
@@ -164,7 +178,7 @@ class ReplyFilter:
         if found.mark is None:
             return self._begin_with_words(body, at_end=at_end)
         after = body[len(found.mark.text) :]
-        if after[:1] in {"", " ", ","} and not at_end and not is_clear(after):
+        if (not after or after.startswith(SUBJECT_ENDS)) and not at_end and not is_clear(after):
             return False
         if begins_a_sentence(after):
             self._speaks = True
@@ -181,6 +195,8 @@ class ReplyFilter:
                 return self._begin_role(after, at_end=at_end)
             case MarkKind.OPENS:
                 self._enter_thinking(mark.closed_by, after)
+            case MarkKind.REFLECTS if self.thought and not self._bracket:
+                self._enter_thinking(mark.closed_by, after, tentative=mark.text)
             case MarkKind.TURN:
                 self._end()
             case _ if not self._may_stand_first(mark, after):
@@ -195,6 +211,8 @@ class ReplyFilter:
         """Tell whether a mark before the answer is one of the template's: tags of other names may be the answer's."""
         if mark.kind is MarkKind.UNWRAPS:
             return self.thought or mark.text in _ALWAYS_DROPPED
+        if mark.kind is MarkKind.REFLECTS:
+            return False
         if mark.kind is MarkKind.REWRAPS:
             return mark.text == self._wrapped_by
         return mark.text != "<s>" or after[:1] in {"", " ", "[", "<"}
@@ -229,16 +247,19 @@ class ReplyFilter:
 
     def _begin_role(self, after: str, *, at_end: bool) -> bool:
         """Take the head of the assistant's own turn away; somebody else's ends the reply."""
-        own = _OWN_ROLE.match(after)
-        if own is not None:
-            self._said, self._held = True, after[own.end() :]
-            return True
-        if not at_end and not is_clear(after) and "<" not in after:
+        line = _ROLE_ENDS.split(after[:_ROLE_CHARACTERS], maxsplit=1)[0]
+        if len(line) == len(after) < _ROLE_CHARACTERS and not at_end:
             return False
-        if _ANY_ROLE.match(after) and not (at_end and _OWN_ROLE.match(after + "\n")):
+        role = _ROLE.match(line)
+        if role is None:
+            self._held = after
+        elif role["head"] is None and begins_a_sentence(line[role.end() :]):
+            self._speaks = True
+            return self._begin_answer()
+        elif role["own"] is None:
             self._end()
         else:
-            self._held = "" if at_end and _OWN_ROLE.match(after + "\n") else after
+            self._said, self._held = True, after[role.end() :]
         return True
 
     def _begin_answer(self) -> bool:
@@ -266,11 +287,13 @@ class ReplyFilter:
             self._tentative.append(thinking)
         if self._tentative is None or self._closers is _EVERY_CLOSER:
             self._say_thinking(thinking)
-        self._last_thought = thinking[-1:] or self._last_thought
+        self._last_thought = last_line(self._last_thought, thinking)
         if end.behind is not None:
             self.was_opened |= self._closers is _EVERY_CLOSER
             self._keep_thinking()
             self.thought, self._held, self._mode = True, held[end.behind :], _Mode.BEGIN
+            if held[: end.behind].lower().endswith(_OUTPUT):
+                self._held = _OUTPUT + self._held  # it opens the answer, too
             return True
         self._held = held[end.thinking :]
         if at_end and self._tentative is not None:
@@ -287,8 +310,11 @@ class ReplyFilter:
     def _take_back(self, kept: list[str]) -> None:
         """Make an answer of what looked like thinking: no mark has closed it."""
         self._tentative = None
-        self.thought = False
         self._held = "".join(kept)
+        if self._closers is closers(REFLECTION_ENDS):
+            self._mode = _Mode.ANSWER
+            return
+        self.thought = False
         presumed = self._closers is _EVERY_CLOSER
         self._speaks = not presumed
         self._mode = _Mode.BEGIN if presumed else _Mode.ANSWER
@@ -312,7 +338,7 @@ class ReplyFilter:
         text, after = self._held[: len(mark.text)], self._held[len(mark.text) :]
         self._place.read()
         in_code = self._place.in_block or bool(self._place.open_span)
-        if mark.kind in {MarkKind.UNWRAPS, MarkKind.REWRAPS}:
+        if mark.kind in {MarkKind.UNWRAPS, MarkKind.REWRAPS, MarkKind.REFLECTS}:
             dropped = mark.text == self._wrapped_by or (mark.text in _ALWAYS_DROPPED and not in_code)
             self._say("" if dropped else text)
             self._held = after
@@ -380,10 +406,6 @@ class ReplyFilter:
 
     def _tail(self, *, at_end: bool) -> bool:
         """Hold what comes behind the value: mere words are dropped, a second value makes the reply no answer."""
-        end = _EVERY_CLOSER.find(self._held, "", at_end=at_end)
-        if end.behind is not None:
-            self._rethink(self._held[end.behind :])
-            return True
         behind = self._held.lstrip("` \t\r\n")
         found = FINDER.at(behind, 0)
         if (
@@ -393,6 +415,10 @@ class ReplyFilter:
         ):
             self._end()
             return False
+        end = _EVERY_CLOSER.find(self._held, "", at_end=at_end)
+        if end.behind is not None:
+            self._rethink(self._held[end.behind :])
+            return True
         if at_end:
             self._say("" if is_wrapping(self._held) else self._held)
             self._held = ""

@@ -20,15 +20,19 @@ if TYPE_CHECKING:
 LOOK_AHEAD: Final = 64
 """Characters behind a mark that are waited for at most, where a text has no end yet."""
 
-_VERBS: Final = re.compile(
-    r"[ \t]*(?:,|(?:is|are|was|were|and|or|as|tags?|marks?|marker|tokens?|blocks?|opens?|begins?|starts?|means?|"
-    r"closes?|ends?|stands?|has|have|can|should|must|will|in|at|to|for|with|when|that|which|tells?|separates?|wraps?|shows?|"
-    r"signals?|indicates?|denotes?|delimits?|terminates?|contains?|comes?|goes|works?)\b)",
-    re.IGNORECASE,
+SUBJECT_ENDS: Final = (" ", ",", ":", "=", "→", "⇒", "-")
+_GOES_ON: Final = re.compile(
+    r"[ \t]*(?:[,:=→⇒]|->|—[ \t]|"
+    r"(?:is|are|was|were|and|or|as|has|have|can|should|must|will|in|at|to|for|with|when|that|which)\b|"
+    r"(?i:tags?|marks?|marker|tokens?|blocks?|opens?|begins?|starts?|means?|closes?|ends?|stands?|tells?|separates?|"
+    r"wraps?|shows?|signals?|indicates?|denotes?|delimits?|terminates?|contains?|comes?|goes|works?)\b)"
 )
-"""How a sentence goes on whose subject is a mark."""
+"""How a sentence goes on whose subject is a mark, or a line that says what a mark is for; "And", "Is" begin anew."""
 
 _ROLE: Final = re.compile(r"[ \t]?(?:" + "|".join(ROLES) + r")(?=\s|<|$)", re.IGNORECASE)
+_SPEAKER: Final = re.compile(r"(?:" + "|".join(ROLES) + r"):", re.IGNORECASE)
+_ELEMENT: Final = re.compile(r"<([a-z][a-z0-9]*)(?: [^<>]*)?>\Z", re.IGNORECASE)
+_FULL_STOPS: Final = ".!?…。！？"
 _OPENERS: Final = "“‘«„([{‹『「"
 _QUOTES: Final = "\"'*_~"
 SENTENCE_ENDS: Final = ".!?…。！？)]}\"'”’»*`|>"
@@ -65,14 +69,18 @@ def judge(place: CodePlace, mark: Mark, after: str, *, at_end: bool) -> MarkVerd
             return MarkVerdict.UNDECIDED
     if _is_introduced(place):
         return MarkVerdict.SPOKEN_OF
-    if len(after) < LOOK_AHEAD and not at_end and not is_clear(after):
+    is_enough = len(after) >= LOOK_AHEAD or is_clear(after)
+    if not at_end and (not is_enough or FINDER.at(after.lstrip(" \t"), 0).may_grow):
         return MarkVerdict.UNDECIDED
+    element = _ELEMENT.search(place.line)
+    if element and after.lower().startswith(f"</{element[1]}>".lower()):
+        return MarkVerdict.SPOKEN_OF  # "<code></think></code>"
     return _by_what_follows(place, mark, after)
 
 
 def begins_a_sentence(after: str) -> bool:
     """Tell whether the text behind a mark at the beginning of a reply makes it the subject of a sentence."""
-    return after[:1] in {" ", ","} and _VERBS.match(after) is not None
+    return after.startswith(SUBJECT_ENDS) and _GOES_ON.match(after) is not None
 
 
 def is_clear(after: str) -> bool:
@@ -103,20 +111,29 @@ def _by_what_follows(place: CodePlace, mark: Mark, after: str) -> MarkVerdict:
     said = line.rstrip()
     follows = after.lstrip(" \t")
     turn_ends = not follows or follows[0] in "\r\n" or FINDER.at(follows, 0).mark is not None
-    if mark.is_html and f"<{mark.text[2:]}" in line:
-        return MarkVerdict.SPOKEN_OF  # "<s>100</s>" strikes a price through
+    strikes = mark.is_html and f"<{mark.text[2:]}" in line  # "<s>100</s>" strikes a price through
+    is_control = mark.text == "[EOT]" and not said and place.last_above and not _begins_a_turn(after)
+    if strikes or is_control:  # "[EOT]" is the name of a control character, too
+        return MarkVerdict.SPOKEN_OF
     if said and said != line and said[-1] not in SENTENCE_ENDS:
         works = _begins_a_turn(after) if mark.kind is not MarkKind.CLOSES else turn_ends
         return MarkVerdict.WORKS if works else MarkVerdict.SPOKEN_OF
+    turn_ends |= mark.kind is MarkKind.ENDS and _SPEAKER.match(follows) is not None
     if turn_ends or (mark.kind is MarkKind.ROLE and _ROLE.match(after)):
         return MarkVerdict.WORKS
     if mark.is_html:
-        return MarkVerdict.SPOKEN_OF
+        works = mark.kind is MarkKind.TURN and said[-1:] in _FULL_STOPS and _is_new_sentence(after)
+        return MarkVerdict.WORKS if said and works else MarkVerdict.SPOKEN_OF
     if mark.kind in {MarkKind.CLOSES, MarkKind.OPENS}:
         return MarkVerdict.SPOKEN_OF if begins_a_sentence(after) else MarkVerdict.WORKS
     if said == line and said:
         return MarkVerdict.SPOKEN_OF if after[0] in _CLOSERS else MarkVerdict.WORKS
     return MarkVerdict.SPOKEN_OF if after[0].isspace() or after[0] in _CLOSERS else MarkVerdict.WORKS
+
+
+def _is_new_sentence(after: str) -> bool:
+    first = after.lstrip()[:1]
+    return after[:1].isspace() and first.isalnum() and not first.islower() and not begins_a_sentence(after)
 
 
 def _begins_a_turn(after: str) -> bool:

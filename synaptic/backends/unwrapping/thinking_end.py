@@ -6,7 +6,12 @@ import re
 from functools import cache
 from typing import Final, NamedTuple
 
-_QUOTES: Final = "`\"'"
+_QUOTED: Final = re.compile(r"(?:`+|[\"'])\Z")
+_OPENERS: Final = "([{<=:,;/+|*_~“‘«„—→"
+_ENDS: Final = ".!?)]}"
+_FENCE: Final = "```"
+LONGEST_LINE: Final = 4096
+"""Characters of the line before a mark that are looked at: whether a quotation mark opens or closes there."""
 
 
 class ThinkingEnd(NamedTuple):
@@ -37,17 +42,16 @@ class Closers:
 
         Args:
             text: The thinking from some place on.
-            before: The character before it; "" at the beginning.
+            before: What stands before it on the same line.
             at_end: Whether no more text will come; else what may become a mark is left for later.
 
         """
         place = 0
         while (found := self._pattern.search(text, place)) is not None:
-            previous = text[found.start() - 1] if found.start() else before
-            quote = bool(previous) and previous in _QUOTES
+            quote = _opened_quote(last_line(before, text[: found.start()]))
             if quote and found.end() == len(text) and not at_end:
                 return ThinkingEnd(found.start(), None)
-            if not quote or text[found.end() : found.end() + 1] != previous:
+            if not quote or text[found.end() : found.end() + 1] != quote:
                 return ThinkingEnd(found.start(), found.end())
             place = found.end()
         if at_end or self._first.search(text, place) is None:
@@ -56,6 +60,29 @@ class Closers:
             if text[start:].lower() in self._beginnings:
                 return ThinkingEnd(start, None)
         return ThinkingEnd(len(text), None)
+
+
+def last_line(before: str, text: str) -> str:
+    """Return the last line of ``before`` and ``text`` together, or the end of a long one."""
+    above, newline, line = text.rpartition("\n")
+    return (line if newline else before + above + line)[-LONGEST_LINE:]
+
+
+def _opened_quote(line: str) -> str:
+    """Return the quotation mark that opens at the end of ``line``; "" where there is none, or one closes there.
+
+    Behind a letter it is the one or the other, by how many the line has: languages differ in where they put blanks.
+    """
+    found = _QUOTED.search(line)
+    if found is None:
+        return ""
+    run, said = found[0], line[: found.start()]
+    if run.startswith(_FENCE) and not said.strip():
+        return ""
+    previous = said[-1:]
+    if not previous or previous.isspace() or previous in _OPENERS:
+        return run[0]
+    return "" if previous in _ENDS or run.startswith(_FENCE) or line.count(run) % 2 == 0 else run[0]
 
 
 @cache
