@@ -1,5 +1,10 @@
 """``python -m synaptic``: what ``synaptic`` is where it is not on the path."""
 
-from synaptic.ui import main
+import sys
 
-main()
+try:
+    from synaptic.ui import main
+
+    main()
+except KeyboardInterrupt:  # in the middle of an import
+    sys.exit(130)

@@ -52,14 +52,18 @@ def refuse_unattended(graph: Graph, *, accepted: bool) -> None:
     """
     steps = list(every_step(graph))
     approving = [] if accepted else [path for path, step in steps if step.approve]
-    if approving:
-        raise UsageError(
-            f"a person has to approve {', '.join(approving)}, and nobody can be asked here",
-            hint="run it on a terminal, accept everything with --yes, or give the session an approver",
-        )
     asking = [path for path, step in steps if step.worker.work.unanswered]
+    if not approving and not asking:
+        return
+    tasks = [f"approve {', '.join(approving)}"] if approving else []
+    ways = ["run it on a terminal without --yes" if accepted else "run it on a terminal"]
     if asking:
-        raise UsageError(
-            f"a person has to answer {', '.join(asking)}, and no person can be asked here",
-            hint="run it on a terminal without --yes, write a 'default', or give the session an approver",
-        )
+        tasks.append(f"answer {', '.join(asking)}")
+        default = f"write a 'default' for {', '.join(asking)}"
+        ways.append(default if not approving else f"{default} and accept everything with --yes")
+    else:
+        ways.append("accept everything with --yes")
+    raise UsageError(
+        f"a person has to {' and '.join(tasks)}, and no person can be asked here",
+        hint=f"{', or '.join(ways)} (a program in Python: Session(approver=…))",
+    )

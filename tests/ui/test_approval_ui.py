@@ -86,7 +86,9 @@ def test_anything_else_is_asked_again(home: Path):
         for times, answer in enumerate(("", "x", "yes", "aa"), 1):
             terminal.wait(asked_again(times))
             terminal.type(answer, ENTER)
-        terminal.wait(asked_again(5))
+        text = terminal.wait(asked_again(5))
+        assert "'x' is no answer here; type a, e or r" in text
+        assert "nothing was typed; type a, e or r" in text
         terminal.type("Accept", ENTER)
         assert decision(terminal) == ["accepted", None, ""]
 
@@ -165,6 +167,15 @@ def test_without_an_editor_lines_are_typed(home: Path):
         terminal.wait("a line with nothing but . ends it")
         terminal.type("Dear Bob,", ENTER, ENTER, "cheers", ENTER, ".", ENTER)
         assert decision(terminal) == ["edited", "Dear Bob,\n\ncheers", ""]
+
+
+def test_without_an_editor_data_is_typed_as_json(home: Path):
+    with asking(home, "output") as terminal:
+        terminal.wait(ASKED)
+        terminal.type("e", ENTER)
+        terminal.wait('"score": 0.5', "type all of it anew, as JSON; a line with nothing but . ends it")
+        terminal.type(json.dumps({**VALUE, "score": 1.0}, indent=1).replace("\n", ENTER), ENTER, ".", ENTER)
+        assert decision(terminal) == ["edited", {**VALUE, "score": 1.0}, ""]
 
 
 def test_steps_that_ask_at_once_are_asked_about_one_after_the_other(home: Path):

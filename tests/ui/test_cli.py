@@ -196,6 +196,21 @@ def test_a_full_disk_is_an_error():
     assert "Traceback" not in done.stderr
 
 
+def test_an_interrupt_in_the_middle_of_an_import_ends_without_a_traceback():
+    source = """\
+import runpy, sys
+class Pressed:
+    def find_spec(name, *_):
+        if name == "synaptic.ui.streams":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Pressed)
+runpy.run_module("synaptic", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_the_second_interrupt_leaves_at_once():
     code = "import signal; from synaptic.ui.one_shot import leave_at_once; leave_at_once(signal.SIGINT)"
 

@@ -197,6 +197,16 @@ def test_where_nobody_can_be_asked_nothing_is_run(folder: Path):
     assert "started" not in done.err
 
 
+def test_all_that_needs_a_person_is_said_the_first_time(folder: Path):
+    steps = "  draft: {agent: editor, prompt: x, approve: prompt}\n  which: {ask: 'Which?'}\n"
+    (folder / "both.yaml").write_text(f"version: 1\nname: both\nsteps:\n{steps}result: '{{{{ steps.which }}}}'\n")
+    done = run_here(*SCRIPTED, "-p", "both.yaml", cwd=folder)
+
+    assert (done.code, done.out) == (2, "")
+    assert "a person has to approve draft and answer which, and no person can be asked here" in done.err
+    assert "run it on a terminal, or write a 'default' for which and accept everything with --yes" in done.err
+
+
 def test_yes_accepts_everything(folder: Path):
     done = ask(folder, "-y", "-p", "approve.yaml", "hello")
 

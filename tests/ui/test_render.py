@@ -210,6 +210,14 @@ def test_an_interrupted_run_says_what_was_finished_and_keeps_the_partial_answer(
     assert (out, lines) == ("Becau\n", ["interrupted after 3.0 s; finished: plan; cut off: write"])
 
 
+def test_what_was_cut_off_is_named_in_the_order_in_which_it_began():
+    steps = [finished("write", "cancelled", started_at=2.0), finished("plan", "cancelled", started_at=1.0)]
+
+    _, lines = in_pipes([BEGIN, *steps, run_finished("", "cancelled", steps)], quiet=True)
+
+    assert lines[-1].endswith("finished: nothing; cut off: plan, write")
+
+
 def test_steps_that_still_ran_when_the_run_ended_are_shown_as_interrupted():
     events = [BEGIN, started("plan"), run_finished(status="cancelled")]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, TypeAlias
 
 from synaptic.errors import OutputInvalid
 from synaptic.runtime import Approval, approve_all
-from synaptic.text import printable
+from synaptic.text import cut, printable
 from synaptic.ui.screen.asking import ask
 from synaptic.ui.screen.editor import EditorFailed, edit, editor_command
 from synaptic.ui.screen.keyboard import Keyboard, persons_keyboard
@@ -26,6 +26,8 @@ Paused: TypeAlias = "Callable[[], AbstractContextManager[None]]"
 """Returns a context in which the terminal belongs to the one who entered it."""
 
 QUESTION: Final = "[a]ccept, [e]dit or [r]efuse? "
+UNANSWERED: Final = "nothing was typed; type a, e or r"
+_SHOWN: Final = 40
 _MARGIN: Final = "    "
 _END: Final = "."
 _ANSWERS: Final = {
@@ -92,6 +94,8 @@ class TerminalApprover:
                 if choice == "closed":
                     self._say()
                     return Approval("refused", reason="nobody answered")
+                if choice is None:
+                    self._say(f"{cut(line or '', _SHOWN)!r} is no answer here; type a, e or r" if line else UNANSWERED)
                 if choice == "edit":
                     draft = await self._edited(draft, request)
                     value, wrong = check(draft, request)
@@ -106,7 +110,7 @@ class TerminalApprover:
         """Return what the person makes of ``draft``; the same where that fails, after saying why."""
         command = editor_command()
         if command is None:
-            return await self._typed(draft)
+            return await self._typed(draft, data=not isinstance(request.value, str))
         suffix = ".md" if isinstance(request.value, str) else ".json"
         try:
             return await edit(draft, command, suffix=suffix, terminal=self._keyboard.descriptor)
@@ -114,8 +118,12 @@ class TerminalApprover:
             self._say(exc.message)
             return draft
 
-    async def _typed(self, draft: str) -> str:
-        self._say(f"type the new text; a line with nothing but {_END} ends it ($EDITOR, if set, is opened instead)")
+    async def _typed(self, draft: str, *, data: bool) -> str:
+        if data:
+            self._say("as JSON, this is:")
+            self._say("\n".join(_MARGIN + line for line in draft.splitlines()))
+        new = "all of it anew, as JSON" if data else "the new text"
+        self._say(f"type {new}; a line with nothing but {_END} ends it ($EDITOR, if set, is opened instead)")
         lines: list[str] = []
         while (line := await self._keyboard.line()) is not None and line != _END:
             lines.append(line)

@@ -270,7 +270,8 @@ def _used_up(result: RunResult) -> str:
 def interruption(result: RunResult) -> str:
     """Return the line that ends an interrupted run: what was finished, what was not."""
     done = [step.id for step in result.steps if step.status == "succeeded"]
-    cut = [step.id for step in result.steps if step.status == "cancelled" and not step.stop_reason]
+    begun = sorted(result.steps, key=lambda step: result.ended_at if step.started_at is None else step.started_at)
+    cut = [step.id for step in begun if step.status == "cancelled" and not step.stop_reason]
     parts = [
         f"interrupted after {seconds(result.ended_at - result.started_at)}",
         f"finished: {', '.join(done) or 'nothing'}",
