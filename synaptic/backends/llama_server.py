@@ -485,6 +485,7 @@ class _Reply:
         for call in delta.get("tool_calls") or ():
             self._tool = (call.get("function") or {}).get("name") or self._tool or "?"
         text, thinking = text_and_thinking(delta.get("content"))
+        text += str(delta.get("refusal") or "")  # OpenAI's field for what a model says instead of an answer
         thinking += str(delta.get("reasoning_content") or delta.get("reasoning") or "")
         return Delta(text, thinking) if text or thinking else None
 

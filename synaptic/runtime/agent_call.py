@@ -98,6 +98,11 @@ class CallRecord:
         if self.feed is not None:
             self.feed.write(text)
 
+    def refused(self) -> None:
+        """Take back the latest attempt if it was refused before it was sent: nothing came of it."""
+        if self.attempts and self.first_token_seconds is None and self.finish_reason is None:
+            self.attempts -= 1
+
     def forget_text(self) -> None:
         """Void the text so far."""
         self.text.clear()

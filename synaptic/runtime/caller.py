@@ -111,6 +111,8 @@ class Caller:
             self.ledger.called(path, kind, "cancelled", record.partial, record, stop_reason=reason)
             raise
         except BudgetExceeded as exc:
+            if exc.what != "seconds":
+                record.refused()
             self.ledger.called(path, kind, "cancelled", record.partial, record, stop_reason=f"budget: {exc.what}")
             raise
         except SynapticError as exc:

@@ -119,6 +119,14 @@ async def test_a_message_in_parts_is_its_text_and_its_thinking() -> None:
     assert chunks[:-1] == [Delta(thinking="Hm."), Delta("Yes.")]
 
 
+async def test_what_a_model_says_when_it_refuses_is_its_answer() -> None:
+    events = [event({"content": None, "refusal": "I can"}), event({"refusal": "'t."}), event({}, "stop")]
+    whole = {"choices": [{"message": {"content": None, "refusal": "I can't."}, "finish_reason": "stop"}]}
+    async with FaultServer([sse_reply(events), json_reply(whole)]) as server:
+        for _ in range(2):
+            assert "".join(deltas(await ask(server))) == "I can't."
+
+
 async def test_only_the_first_of_several_choices_is_the_reply_and_an_event_without_any_is_none() -> None:
     other = {"choices": [{"index": 1, "finish_reason": None, "delta": {"content": "No."}}]}
     events = [{"choices": None}, event({"content": "Yes."}), other, event({}, "stop")]

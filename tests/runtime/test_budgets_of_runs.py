@@ -29,6 +29,7 @@ async def test_calls_run_out_before_anything_of_the_result_is_there():
     run = Run(STEPS, head="budget: {calls: 1}")
     result = await run()
     assert (result.status, result.stop_reason, result.answer) == ("failed", "budget: calls", "")
+    assert sum(step.attempts for step in result.steps) == 1, "what was never sent is no call"
     assert isinstance(result.error, BudgetExceeded)
     assert run.result_of("first").output == "one"
     assert len(run.backend.requests) == 1

@@ -34,11 +34,13 @@ from synaptic.ui.screen.render import make_renderer
 from synaptic.ui.screen.render_live import ASCII, MOST_CHILDREN, LiveStatus, bar, layout
 from synaptic.ui.screen.run_view import RunView, parent, place
 
+PLANNED = finished("plan", timings=Timings(generation_seconds=1.5), first_token_seconds=0.25)
+
 WHOLE_RUN = [
     BEGIN,
     started("plan"),
     TokenDelta("plan", "{}"),
-    finished("plan", timings=Timings(generation_seconds=1.5), first_token_seconds=0.25),
+    PLANNED,
     started("research", "map", width=2),
     started("research[0]"),
     started("research[1]"),
@@ -51,7 +53,7 @@ WHOLE_RUN = [
     TokenDelta("write", "Because of "),
     TokenDelta("write", "\x1b[31mphysics\x07."),
     finished("write"),
-    run_finished(ANSWER, steps=[finished("plan"), finished("write")]),
+    run_finished(ANSWER, steps=[PLANNED, finished("write")]),
 ]
 
 
@@ -244,6 +246,36 @@ def test_a_failed_run_is_summed_up_without_its_error():
     _, lines = in_pipes([BEGIN, run_finished("", "failed", usage=Usage())])
 
     assert lines == ["demo: failed after 3.0 s · 0 calls · 0 tokens"]
+
+
+LATER = finished("write", started_at=START + 8, ended_at=START + 9, first_token_seconds=0.5)
+
+
+@pytest.mark.parametrize(
+    ("steps", "figures"),
+    [
+        ([finished("plan", "failed", attempts=2, usage=Usage(10, 10))], "2 calls · 10 tokens · 5 tok/s"),
+        ([finished("plan", "skipped", attempts=3, usage=Usage())], "3 calls · 0 tokens · tiny"),
+        ([finished("plan", timings=Timings(generation_seconds=0.5))], "1 call · 45 tokens · 90 tok/s"),
+        ([finished("plan", first_token_seconds=1.5)], "1 call · 45 tokens · 90 tok/s"),
+        ([finished("plan")], "1 call · 45 tokens · tiny"),
+        (
+            [finished(f"research[{at}]", timings=Timings(generation_seconds=1.5)) for at in (0, 1)],
+            "90 tokens · 60 tok/s",
+        ),
+        (
+            [finished("plan", first_token_seconds=1.0), LATER],
+            "2 calls · 90 tokens · 60 tok/s",
+        ),
+    ],
+)
+def test_every_request_is_counted_and_waiting_is_not(steps, figures):
+    tokens = sum(step.result.usage.completion_tokens for step in steps)
+    _, lines = in_pipes([BEGIN, *steps, run_finished("x", usage=Usage(0, tokens), steps=steps)])
+
+    assert figures in lines[-1]
+    if len(steps) == 1 and "tok/s" in figures:
+        assert figures.rpartition(" · ")[2] in lines[0], "its row says the same"
 
 
 def test_a_cut_answer_is_named():

@@ -158,8 +158,12 @@ def test_accepting_needs_no_remark():
 
 
 def test_a_run_that_used_up_its_budget_is_summed_up_also_when_quiet():
-    end = run_finished("The best so far.", "stopped", stop_reason="budget: tokens")
-    line = "demo: stopped after 3.0 s · the budget of tokens is used up · 0 calls · 90 tokens · 30 tok/s"
+    cut = finished("plan", "cancelled", attempts=3, usage=Usage(300, 60), stop_reason="budget: tokens")
+    end = run_finished("The best so far.", "stopped", steps=[cut], stop_reason="budget: tokens")
+    line = (
+        "demo: stopped after 3.0 s · the budget of tokens is used up · 3 calls · 90 tokens · 30 tok/s"
+        " · tiny:latest on ollama"
+    )
 
     assert in_pipes([BEGIN, end]) == ("The best so far.\n", [line])
     assert in_pipes([BEGIN, end], quiet=True) == ("The best so far.\n", [line])

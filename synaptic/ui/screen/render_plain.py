@@ -24,7 +24,17 @@ from synaptic.runtime import (
     TokenDelta,
 )
 from synaptic.text import one_line, plural, printable, seconds, size
-from synaptic.ui.screen.run_view import CALLING, RunView, continuation, decided, divided, place, retry, shortening
+from synaptic.ui.screen.run_view import (
+    CALLING,
+    RunView,
+    continuation,
+    decided,
+    divided,
+    place,
+    retry,
+    shortening,
+    whole_rate,
+)
 from synaptic.waiting import steady_time
 
 if TYPE_CHECKING:
@@ -242,17 +252,17 @@ def summary(result: RunResult) -> str:
     if result.status == "cancelled":
         return interruption(result)
     took = result.ended_at - result.started_at
-    calls = sum(step.kind in CALLING and step.status == "succeeded" and not step.cached for step in result.steps)
+    calls = sum(step.attempts for step in result.steps if step.kind in CALLING and not step.cached)
     cached = sum(step.cached for step in result.steps)
     how = {"failed": "failed after ", "stopped": "stopped after "}.get(result.status, "")
-    tokens = result.usage.completion_tokens
+    rate = whole_rate(result.steps)
     parts = [
         f"{result.pipeline}: {how}{seconds(took)}",
         _used_up(result),
         plural(calls, "call"),
         f"{plural(cached, 'answer')} from the cache" if cached else "",
-        plural(tokens, "token"),
-        f"{tokens / took:.0f} tok/s" if took > 0 and tokens else "",
+        plural(result.usage.completion_tokens, "token"),
+        f"{rate:.0f} tok/s" if rate else "",
         _served_by(result),
         "the answer was cut at its token limit" if result.stop_reason == "length" else "",
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from math import inf
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, Literal
 
 from synaptic.pipeline import present
@@ -25,7 +27,7 @@ from synaptic.text import one_line, plural
 from synaptic.waiting import steady_time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from synaptic.messages import Route
     from synaptic.pipeline import LongInput, PlannedStep
@@ -52,7 +54,7 @@ class StepView:
         what: The agent, tool or sub-pipeline that is called.
         tokens: Pieces of text so far; what the server counted, once it has said so.
         started: Seconds since the epoch, as every time here.
-        generation_seconds: How long the server generated, where it says.
+        generation_seconds: How long its tokens came, where that was measured.
         width: How many instances a map has, how many samples are taken, how many rounds a loop may have (they count
             from one).
         question: What a person is asked, or was asked last.
@@ -237,7 +239,8 @@ class RunView:
             step.where = place(result.backend, result.model, result.node)
         step.tokens = result.usage.completion_tokens or step.tokens
         step.prompt_tokens = result.usage.prompt_tokens
-        step.generation_seconds = _generation_seconds(result)
+        span = generated(result)
+        step.generation_seconds = None if span is None else span[1] - span[0]
         if result.first_token_seconds is not None and step.started is not None:
             step.first_token = step.started + result.first_token_seconds
 
@@ -311,10 +314,28 @@ def _remark(result: StepResult) -> str:
     return ", ".join(words)
 
 
-def _generation_seconds(result: StepResult) -> float | None:
-    """Return how long the tokens took; of a call that was sent again, the whole time: its timings are of the last."""
-    if result.attempts <= 1:
-        return result.timings.generation_seconds
-    if result.started_at is None or result.ended_at is None:
+def generated(result: StepResult) -> tuple[float, float] | None:
+    """Return from when to when a call's tokens came: as long as its server says, else since the first one.
+
+    Of a call that was sent again, the whole time: what was measured is of the last.
+    """
+    began, ended = result.started_at, result.ended_at
+    if began is None or ended is None:
         return None
-    return result.ended_at - result.started_at
+    if result.attempts > 1:
+        return began, ended
+    if result.timings.generation_seconds is not None:
+        return ended - result.timings.generation_seconds, ended
+    return None if result.first_token_seconds is None else (began + result.first_token_seconds, ended)
+
+
+def whole_rate(results: Iterable[StepResult]) -> float | None:
+    """Return tokens per second while at least one of the calls generated; ``None`` where nothing was measured."""
+    tokens, seconds, until = 0, 0.0, -inf
+    counted = [(span, one) for one in results if one.kind in CALLING and (span := generated(one)) is not None]
+    for (began, ended), result in sorted(counted, key=itemgetter(0)):
+        if count := result.usage.completion_tokens:
+            tokens += count
+            seconds += max(0.0, ended - max(began, until))
+            until = max(until, ended)
+    return tokens / seconds if seconds and tokens > 1 else None

@@ -277,6 +277,8 @@ async def test_a_reply_that_is_broken_once_is_asked_for_again_where_there_is_one
         nodes[0].fail("malformed_json", after=after, times=1)
         answer = await ask(trial.pool, question())
         assert (answer.error, answer.text) == (None, whole_text(nodes[0], question()))
+        assert not any("takes over" in restart.reason for restart in answer.restarts), "it is the same node"
+        assert len(answer.restarts) + len(answer.continued) == 1
 
 
 async def test_num_ctx_is_always_sent_and_stays_the_same():

@@ -156,14 +156,15 @@ class PoolCall:
             BackendError: If the node was to tell, and could not be asked.
 
         """
-        self._member = self._pool.members[lease.node.key]
-        name, again = lease.node.name, ""
+        failed, self._member = self._member, self._pool.members[lease.node.key]
+        name = lease.node.name
+        parts = [] if failed is self._member else [f"{name} takes over"]
         if self._continuation.way is Way.PREFILL:
             if await self._goes_on(self._member, lease):
                 return Continued(broke.message, name)
             self._continuation.forget()
-            again = f", from the beginning: {self._shape.asked} is not known to go on with a text there"
-        return Restarted(self._sent + 1, f"{broke.message}; {name} takes over{again}")
+            parts.append(f"from the beginning: {self._shape.asked} is not known to go on with a text there")
+        return Restarted(self._sent + 1, broke.message + (f"; {', '.join(parts)}" if parts else ""))
 
     async def _goes_on(self, member: PoolNode, lease: Lease) -> bool:
         """Return whether the model on the node is known to go on with the text so far."""
