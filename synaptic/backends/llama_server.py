@@ -13,6 +13,8 @@ from synaptic.backends.http import (
     JsonObject,
     Origin,
     closed_client,
+    ending,
+    gave_up,
     get_json,
     get_json_objects,
     json_body,
@@ -47,10 +49,6 @@ DEFAULT_NAME = "llama-server"
 ASK_TIMEOUT = 10.0  # seconds for a question that needs no model
 END_SECONDS = 2.0  # for what a server sends behind the reason of the end: its counts, "[DONE]", or nothing at all
 MODEL = ""  # the one that a server serves, in what is remembered of it
-CUT_SHORT = frozenset({"length", "max_tokens", "max_length", "token_limit", "model_length"})
-FAILED = frozenset(
-    {"error", "abort", "aborted", "cancelled", "canceled", "timeout", "insufficient_system_resource", "content_filter"}
-)
 
 REPETITION_GUARD = {
     "dry_multiplier": 0.8,
@@ -490,10 +488,10 @@ class _Reply:
         return Delta(text, thinking) if text or thinking else None
 
     def _end(self, reason: str) -> None:
-        if reason in FAILED:
-            text = f"{self._node} failed in mid-stream: it ended the reply with {reason!r}"
-            raise StreamFailed(text, backend=self._backend, node=self._node)
-        self._finish_reason = "length" if reason in CUT_SHORT else "stop"
+        how = ending(reason)
+        if how == "failed":
+            raise StreamFailed(gave_up(self._node, reason), backend=self._backend, node=self._node)
+        self._finish_reason = how
 
     def last_chunk(self, limit: int | None) -> Finished:
         """Return the chunk that ends a complete reply; ``limit`` is how many tokens it could have."""

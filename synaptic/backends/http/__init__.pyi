@@ -14,6 +14,8 @@ from .error_map import closed_client as closed_client
 from .error_map import error_in_words as error_in_words
 from .error_map import error_text as error_text
 from .error_map import stream_failed as stream_failed
+from .finish import ending as ending
+from .finish import gave_up as gave_up
 from .origin import Origin as Origin
 from .origin import without_password as without_password
 from .reply import HttpReply as HttpReply

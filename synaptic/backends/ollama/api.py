@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from synaptic.backends.http import Origin, error_in_words, error_text, stream_failed
+from synaptic.backends.http import Origin, ending, error_in_words, error_text, gave_up, stream_failed
 from synaptic.errors import (
     BackendError,
     ContextOverflow,
@@ -196,18 +196,18 @@ def finish_reason(line: JsonObject, request: ChatRequest, *, model: str, node: s
     """Return why a reply ends; old servers do not say, so the token limit is compared.
 
     Raises:
-        StreamFailed: If the server only loaded or unloaded the model, which is not a reply.
+        StreamFailed: If the server only loaded or unloaded the model, which is not a reply, or gave the reply up.
 
     """
-    match line.get("done_reason"):
-        case "length":
-            return "length"
-        case "load" | "unload" as what:
-            raise StreamFailed(f"{node} did {what} {model!r} but generated nothing", backend=NAME, node=node)
-        case None if request.max_tokens is not None and _count(line.get("eval_count")) >= request.max_tokens:
-            return "length"
-        case _:
-            return "stop"
+    reason = _text(line.get("done_reason"))
+    if reason in {"load", "unload"}:
+        raise StreamFailed(f"{node} did {reason} {model!r} but generated nothing", backend=NAME, node=node)
+    if not reason and request.max_tokens is not None and _count(line.get("eval_count")) >= request.max_tokens:
+        return "length"
+    how = ending(reason)
+    if how == "failed":
+        raise StreamFailed(gave_up(node, reason), backend=NAME, node=node)
+    return how
 
 
 def status_error(status: int, body: bytes, *, model: str, node: str) -> BackendError | None:

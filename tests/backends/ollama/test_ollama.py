@@ -171,6 +171,7 @@ async def test_thinking_is_told_from_the_reply() -> None:
         ({"done_reason": None}, 7, "length"),
         ({"done_reason": None}, 8, "stop"),
         ({"done_reason": None}, None, "stop"),
+        ({"done_reason": "max_tokens"}, None, "length"),
         ({"done_reason": "something new"}, None, "stop"),
     ],
 )
@@ -179,6 +180,13 @@ async def test_why_a_reply_ends(final: dict[str, Any], max_tokens: int | None, r
     async with FaultServer(ollama_reply(["x"], **final)) as server:
         chunks = await ask(server.url, request(max_tokens=max_tokens))
     assert finished(chunks).finish_reason == reason
+
+
+@pytest.mark.parametrize("reason", ["abort", "error", "content_filter"])
+async def test_half_an_answer_that_the_server_gave_up_is_no_answer(reason: str) -> None:
+    async with FaultServer(ollama_reply(["Half an"], done_reason=reason)) as server:
+        with pytest.raises(StreamFailed, match=f"it ended the reply with '{reason}'"):
+            await ask(server.url)
 
 
 @pytest.mark.parametrize("reason", ["load", "unload"])
