@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from synaptic import paths
 from synaptic.processes import only_one, read_json, replace_json, told
+from synaptic.text import legible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -109,8 +110,7 @@ def left_out_line(folder: Path, what: Sequence[str]) -> str:
     why = "has changed since it was trusted" if _key(folder) in _recorded() else "is not trusted"
     more = len(what) - _MOST_NAMED
     named = ", ".join([*what[:_MOST_NAMED], *([f"{more} more"] if more > 0 else [])])
-    named = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in named)
-    return f"this folder {why}; left out: {named}; {ADVICE}"
+    return f"this folder {why}; left out: {legible(named)}; {ADVICE}"
 
 
 def advice_for(folder: Path) -> str:

@@ -145,7 +145,7 @@ def _needs_trust(given: Given, folder: Path) -> bool:
 
 
 def _has_pattern(given: Given) -> bool:
-    """Return whether an input may be a pattern: nobody knows yet what it will match, through links as well."""
+    """Return whether an input may be a pattern: what it will match, also through links, is not known yet."""
     return given.path[0] == "pipeline_inputs" and any(_PATTERN.intersection(text) for text in _texts(given.value))
 
 

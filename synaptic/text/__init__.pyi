@@ -1,6 +1,7 @@
 from .json_positions import JsonDocument as JsonDocument
 from .json_positions import excerpt as excerpt
 from .json_positions import is_unicode as is_unicode
+from .json_positions import legible as legible
 from .json_positions import parse_json as parse_json
 from .problems import KeyPath as KeyPath
 from .problems import did_you_mean as did_you_mean

@@ -45,7 +45,12 @@ _NOT_NUMBERS = {"nan", "infinity", "inf"}
 def excerpt(text: str) -> str:
     """Return ``text`` cut to a length that fits a message, without anything a terminal would choke on."""
     cut = text if len(text) <= SHOWN_LENGTH else text[: SHOWN_LENGTH - 3] + "..."
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in cut)
+    return legible(cut)
+
+
+def legible(text: str) -> str:
+    """Return ``text`` on one line, with a mark for each character that a terminal would obey or hide."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def is_unicode(text: str) -> bool:

@@ -127,7 +127,7 @@ class SourceFile:
 
     @property
     def trusted(self) -> bool:
-        """Whether the file may call tools that nobody named for this run."""
+        """Whether the file may call tools that the person did not name for this run."""
         path = self._path
         return path is None or is_trusted(path.parent, path.name, self._text)
 
