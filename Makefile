@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 Q ?=
 ROOM ?=
+MINUTES ?= 10
+TARGET ?=
 # Four processes, also on two cores: tests of engines and nodes mostly wait. A file of tests stays with one process,
 # those that take longest first (tests/conftest.py).
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
@@ -16,7 +18,7 @@ LOGIC = timeout 1200 $(BIN)/python -m pytest -q -n 2 -m "not real_model" \
 	tests/text tests/settings tests/agents tests/models tests/pipeline tests/runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help ask test quick logic newest lint docs engine bench lock clean
+.PHONY: help ask test quick logic newest lint docs engine bench lock sbom fuzz clean
 
 help:  ## Show what there is.
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -43,7 +45,7 @@ logic: $(VENV)/.dev  ## Run the tests that start no model and no engine, for exa
 	$(LOGIC)
 
 newest: $(VENV)/bin/python  ## Run them on the newest versions that pyproject.toml allows; .ci/run does it in .venv-newest.
-	@$(INSTALL) --upgrade --upgrade-strategy eager --editable '.[local,dev]'
+	@$(INSTALL) --upgrade --upgrade-strategy eager --editable '.[local,cluster,ray,dev]'
 	@$(BIN)/python .ci/newer.py requirements/dev.txt
 	$(LOGIC)
 
@@ -52,9 +54,16 @@ docs: $(VENV)/.docs  ## Build the site of docs/ in site/, strictly: a link that 
 
 lock:  ## Write requirements/*.txt from pyproject.toml; RENEW=--upgrade takes the newest versions.
 	@test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv; }
-	$(LOCK) --extra local --extra dev --output-file requirements/dev.txt
-	$(LOCK) --extra local --constraints requirements/dev.txt --output-file requirements/run.txt
+	$(LOCK) --extra local --extra cluster --extra ray --extra dev --output-file requirements/dev.txt
+	$(LOCK) --extra local --extra cluster --constraints requirements/dev.txt --output-file requirements/run.txt
 	$(LOCK) --group docs --constraints requirements/dev.txt --output-file requirements/docs.txt
+	$(LOCK) --group fuzz --constraints requirements/dev.txt --output-file requirements/fuzz.txt
+
+sbom: $(VENV)/.dev  ## Write what the program consists of to dist/sbom.cdx.json (CycloneDX), from the lock files and pins.
+	@$(BIN)/python .ci/sbom.py dist/sbom.cdx.json
+
+fuzz: $(VENV)/.fuzz  ## Look for inputs that break what is promised of every reader: make fuzz MINUTES=60 TARGET=http
+	@$(BIN)/python tests/support/fuzz.py $(MINUTES) $(TARGET)
 
 bench: $(VENV)/.dev  ## Run every benchmark; each prints JSON.
 	@for script in benchmarks/*.py; do echo "# $$script" >&2; $(BIN)/python $$script || exit 1; done
@@ -79,6 +88,10 @@ $(VENV)/.dev: pyproject.toml requirements/dev.txt | $(VENV)/bin/python
 
 $(VENV)/.docs: requirements/docs.txt | $(VENV)/.dev
 	@$(INSTALL) --require-hashes --requirement requirements/docs.txt
+	@touch $@
+
+$(VENV)/.fuzz: requirements/fuzz.txt | $(VENV)/.dev
+	@$(INSTALL) --require-hashes --requirement requirements/fuzz.txt
 	@touch $@
 
 export Q

@@ -21,7 +21,8 @@ from synaptic.pipeline.loader import builtin_pipelines
 
 ROOT = Path(__file__).parents[1]
 QUESTION = "What happens to a call when its node fails?"
-MOST_SECONDS = 1800.0
+MOST_SECONDS = 3600.0
+"""Of one pipeline, on two cores that other programs use as well."""
 
 
 def main() -> None:
@@ -57,16 +58,29 @@ def documents(size: int) -> bytes:
 
 def asked(name: str, file: Path) -> dict[str, Any]:
     """Return how a run of the pipeline over the file ended."""
-    command = [sys.executable, str(ROOT / "main.py"), "--json", "-p", name, "--set", "backend=embedded"]
+    command = [
+        sys.executable,
+        str(ROOT / "main.py"),
+        "--json",
+        "-p",
+        name,
+        "--set",
+        "backend=embedded",
+        "--set",
+        "journal=off",
+    ]
     begin = time.perf_counter()
-    done = subprocess.run(
-        [*command, "-f", str(file), "--", QUESTION],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=MOST_SECONDS,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [*command, "-f", str(file), "--", QUESTION],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=MOST_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"status": "timed out", "answer_characters": 0, "seconds": round(MOST_SECONDS)}
     seconds = round(time.perf_counter() - begin)
     try:
         result = json.loads(done.stdout)

@@ -68,7 +68,7 @@ async def main() -> dict[str, object]:
     runs: list[tuple[float, float]] = []
     alone: list[tuple[float, float]] = []
     try:
-        async with Session(Settings(), backend=recorder) as session:
+        async with Session(Settings(journal="off"), backend=recorder) as session:
             tokens = (await session.run(QUERY, pipeline=CHAIN)).usage.completion_tokens
             requests = list(recorder.requests)
             bare_tokens = await bare(backend, requests)

@@ -1,6 +1,6 @@
 """Twenty runs of ``research`` over three real nodes, one of which is killed in each. Prints JSON.
 
-The nodes are ``synaptic serve --api ollama`` with the embedded model, one thread each. In every run a node that is at
+The nodes are ``synaptic serve`` with the embedded model, one thread each. In every run a node that is at
 work is killed (SIGKILL) at a random moment, and started again for the next run. A run counts if it ends with an answer.
 
     python benchmarks/pool_survival.py [RUNS]
@@ -40,7 +40,7 @@ async def kill_one_at_work(pool: PoolBackend, nodes: list[RealNode], after: floa
 
 async def one_run(nodes: list[RealNode], after: float) -> dict[str, object]:
     """Run the pipeline once and kill a node meanwhile; return what came of it."""
-    settings = Settings(nodes=[node.url for node in nodes], model=MODEL)
+    settings = Settings(nodes=[node.url for node in nodes], model=MODEL, journal="off")
     events: list[object] = []
     async with Session(settings, on_event=events.append) as session:
         await session.route()

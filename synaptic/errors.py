@@ -6,7 +6,10 @@
     ├── UsageError                 exit 2: the command line, a setting or a file is wrong; nothing was run
     │   ├── ConfigError            a settings file, variable or flag
     │   ├── AgentError             an agent's Markdown file, or its output shape
-    │   └── PipelineError          a pipeline, its inputs or its templates
+    │   ├── PipelineError          a pipeline, its inputs or its templates
+    │   └── JournalError           the record of runs cannot be read, or does not know the run
+    │       ├── JournalTooNew      a newer version of this program wrote it
+    │       └── RunOwned           another program that still lives works on the run
     ├── BackendError               exit 1: one call failed
     │   ├── BackendUnavailable     exit 3: nothing answers there, or it cannot be started
     │   │   ├── AddressUnusable    not by that address: a certificate, https for http, no address; never retried
@@ -20,6 +23,7 @@
     │   │   ├── BackendNotReady    the server, or the one behind its proxy, is still loading or starting
     │   │   └── PoolSaturated      every node has all the calls it takes, and too many wait, or this one too long
     │   ├── RequestRejected        any other 4xx: the same request would fail again
+    │   │   ├── FeatureMissing     the backend cannot do what the request asks for (tools, images, …)
     │   │   └── ContextOverflow    the prompt does not fit the model's context
     │   ├── ServerError            any other 5xx; retryable
     │   ├── ProtocolError          what came back is not what the API promises (HTML, broken JSON)
@@ -52,14 +56,18 @@ from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from synaptic.messages import Finished
 
 
+LONGEST_CLAUSE = 1000
+"""Characters of what is said of one mistake: what a person wrote is quoted, but a file may be one long line."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A mistake: where it is, what is wrong, what to write instead.
+    """A mistake: where it is, what is wrong, what to write instead; cut where it quotes too much.
 
     Attributes:
         message: What is wrong, one line, without a full stop.
@@ -67,7 +75,6 @@ class Problem:
         line: One-based; ``None`` where there is no line.
         column: One-based; ``None`` where there is no column.
         suggestion: What to write instead, as a clause (``did you mean 'model'?``).
-
     """
 
     message: str
@@ -75,6 +82,11 @@ class Problem:
     line: int | None = None
     column: int | None = None
     suggestion: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, text in (("message", self.message), ("suggestion", self.suggestion)):
+            if text is not None and len(text) > LONGEST_CLAUSE:
+                object.__setattr__(self, name, text[: LONGEST_CLAUSE - 1] + "…")
 
     @property
     def location(self) -> str:
@@ -158,6 +170,12 @@ class SynapticError(Exception):
         named = self.step is None or self.message.startswith((f"{self.step}:", f"{self.step}."))
         return self.message if named else f"{self.step}: {self.message}"
 
+    def rephrase(self, change: Callable[[str], str]) -> None:
+        """Say what the error says as ``change`` has it."""
+        self.message = change(self.message)
+        self.hint = change(self.hint) if self.hint else self.hint
+        self.args = (self.message,)
+
     def __str__(self) -> str:
         return f"{self.headline}\n  {self.hint}" if self.hint else self.headline
 
@@ -187,6 +205,18 @@ class AgentError(UsageError):
 
 class PipelineError(UsageError):
     """A pipeline, its inputs or its templates are wrong."""
+
+
+class JournalError(UsageError):
+    """The record of runs cannot be read, or does not know the run that was asked for."""
+
+
+class JournalTooNew(JournalError):
+    """A newer version of this program wrote the record of runs; it is left as it is."""
+
+
+class RunOwned(JournalError):
+    """Another program works on the run, and still lives."""
 
 
 class BackendError(SynapticError):
@@ -302,6 +332,22 @@ class PoolSaturated(BackendBusy):
 
 class RequestRejected(BackendError):
     """A 4xx that the same request would meet again."""
+
+
+class FeatureMissing(RequestRejected):
+    """A request asks for something that the backend cannot do; ``missing`` names it."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        missing: tuple[str, ...] = (),
+        hint: str | None = None,
+        backend: str | None = None,
+        node: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, backend=backend, node=node)
+        self.missing = missing
 
 
 class ContextOverflow(RequestRejected):

@@ -4,18 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from synaptic.quick_init import quick_init
 
-Role = Literal["system", "user", "assistant"]
-FinishReason = Literal["stop", "length"]
+Role = Literal["system", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 JsonSchema: TypeAlias = Mapping[str, Any]
+
+ThinkLevel = Literal["low", "medium", "high", "max"]
 
 PriorityClass = Literal["interactive", "run", "batch"]
 PRIORITIES: dict[PriorityClass, int] = {"interactive": 1000, "run": 0, "batch": -1000}
 """What a class of calls adds to their priority. Within a class, steps have their own, between -100 and 100."""
+
+
+@quick_init
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture that belongs to a message: its bytes in base64, and what kind they are (``image/png``)."""
+
+    data: str
+    media_type: str
+
+
+@quick_init
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool that a model asked for; ``arguments`` is the text of a JSON object."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@quick_init
+@dataclass(frozen=True, slots=True)
+class OfferedTool:
+    """A tool that a model may ask for; ``parameters`` is the JSON Schema of its arguments. It is called elsewhere."""
+
+    name: str
+    description: str
+    parameters: JsonSchema
 
 
 @quick_init
@@ -26,12 +57,22 @@ class Message:
     Attributes:
         values: Spans (start, end) of ``content`` that are data filled into a template: what may be shortened where the
             whole does not fit. Empty where that is not known or not wanted.
+        images: Pictures that the turn shows.
+        tool_calls: What the assistant asked for in this turn.
+        tool_call_id: Which of these calls a turn of the role "tool" answers.
+        tool_name: The name of the tool that answers.
+        thinking: What the assistant thought before this turn.
 
     """
 
     role: Role
     content: str
     values: tuple[tuple[int, int], ...] = ()
+    images: tuple[Image, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    tool_name: str = ""
+    thinking: str = ""
 
 
 @quick_init
@@ -53,6 +94,22 @@ class Timeouts:
 
 @quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How tokens are chosen, beside the temperature; ``None`` leaves a value to the server."""
+
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+
+
+NO_SAMPLING = Sampling()
+
+
+@quick_init
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
     """One call of a model.
 
@@ -62,11 +119,25 @@ class ChatRequest:
         max_tokens: Bound on what is generated; ``None`` leaves it to the backend.
         num_ctx: Context length in tokens to serve the call with (Ollama reloads a model when it changes).
         keep_alive: How long the model stays loaded after the call, as Ollama writes it ("5m", "-1").
-        think: Ask a reasoning model to think, or not to; ``None`` leaves it to the model.
+        think: Ask a reasoning model to think, how much, or not to; ``None`` leaves it to the model.
         repetition_guard: Keep small models from repeating themselves, by whatever means the backend has.
         tag: The path of the step that asks (``research[2]``); for logs and scripted replies, never sent.
         priority: Of calls that wait for a place, the one with the higher priority goes first.
         rank: Calls on the longest way from this one to the end of its run; decides between equal priorities.
+        begun: The beginning of the reply, as an earlier process got it. A backend that can go on with it yields a
+            `Continued` first, and then what comes behind it; any other answers from the start.
+        tools: What the model may ask to have called.
+        tool_choice: "auto", "none", "required", or the name of the one tool to be asked for; ``None`` is "auto".
+        parallel_tools: Whether one reply may ask for several calls; ``None`` leaves it to the server.
+        stop: Texts that end the reply, and are no part of it.
+        sampling: How tokens are chosen.
+        logprobs: How many alternatives each token of the reply is told with, beside its own log-probability; ``None``
+            wants no log-probabilities.
+        truncate: Let the server cut a prompt that does not fit its context; else that is an error.
+        options: Further options by the names that Ollama gives them (``typical_p``), for servers that know
+            these.
+        verbatim: The reply is wanted as the server sends it: nothing of it is taken for a mark of a chat template, and
+            ``max_tokens`` bounds thinking, too.
 
     """
 
@@ -78,12 +149,22 @@ class ChatRequest:
     seed: int | None = None
     num_ctx: int | None = None
     keep_alive: str | None = None
-    think: bool | None = None
+    think: bool | ThinkLevel | None = None
     repetition_guard: bool = True
     timeouts: Timeouts = Timeouts()
     tag: str = ""
     priority: int = 0
     rank: int = 0
+    begun: str = ""
+    tools: tuple[OfferedTool, ...] = ()
+    tool_choice: str | None = None
+    parallel_tools: bool | None = None
+    stop: tuple[str, ...] = ()
+    sampling: Sampling = NO_SAMPLING
+    logprobs: int | None = None
+    truncate: bool = False
+    options: tuple[tuple[str, Any], ...] = ()
+    verbatim: bool = False
 
 
 @quick_init
@@ -111,20 +192,65 @@ class Usage:
 @quick_init
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """What the server measured, in seconds; ``None`` where it does not say."""
+    """What the server measured; ``None`` where it does not say.
+
+    Attributes:
+        drafted_tokens: Tokens of the reply that were guessed before the model was asked (speculative decoding).
+        accepted_tokens: Those of them that the model agreed with.
+
+    """
 
     load_seconds: float | None = None
     prompt_seconds: float | None = None
     generation_seconds: float | None = None
+    drafted_tokens: int | None = None
+    accepted_tokens: int | None = None
+
+
+@quick_init
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """What the call of a tool has grown by.
+
+    Attributes:
+        index: Which call of the reply it is, from 0.
+        id: With the call's first delta; "" where the server gives none, and in later ones.
+        name: The same.
+        arguments: A piece of the text of a JSON object.
+
+    """
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@quick_init
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token with its log-probability, and the likeliest alternatives, themselves without any."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...] | None = None
+    top: tuple[TokenLogprob, ...] = ()
 
 
 @quick_init
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What a reply has grown by: text, or a reasoning model's thinking. Either may be empty."""
+    """What a reply has grown by: text, a reasoning model's thinking, calls of tools. Each may be empty.
+
+    Attributes:
+        logprobs: Of the tokens of the text, where they were asked for.
+
+    """
 
     text: str = ""
     thinking: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +288,8 @@ class Continued:
     node: str | None = None
 
 
-Overflow: TypeAlias = Literal["error", "truncate_oldest", "summarise"]
-"""What happens to a prompt that does not fit the model's context."""
+CUT_OFF: Final = "the run was cut off in the middle of this call"
+"""Why a call goes on with what an earlier process got of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,3 +395,13 @@ Reporter: TypeAlias = Callable[[BackendReport], None]
 
 def ignore_report(report: BackendReport) -> None:
     """Take a report and do nothing: the default."""
+
+
+@quick_init
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """The vectors of several texts, in their order, and how many tokens they were together."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    prompt_tokens: int
+    model: str | None = None

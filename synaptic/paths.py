@@ -17,6 +17,11 @@ def expanded(name: str | Path) -> Path:
     return Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises where there is no home
 
 
+def resolved(path: Path) -> Path:
+    """Return where a path leads; a link that leads back to itself stays (``Path.resolve`` fails on Python 3.12)."""
+    return Path(os.path.realpath(path))
+
+
 def names_pipeline_file(name: str) -> bool:
     """Return whether the name of a pipeline is meant as a file, and not as that of a built-in one."""
     return "/" in name or "\\" in name or name.endswith((".yaml", ".yml"))
@@ -99,6 +104,11 @@ def worker_facts_file() -> Path:
     return Path(platformdirs.user_cache_dir(APP)) / "workers.json"
 
 
+def draft_record_file() -> Path:
+    """Return where it is kept which models' drafts were right."""
+    return Path(platformdirs.user_cache_dir(APP)) / "drafts.json"
+
+
 def worker_registry_file() -> Path:
     """Who holds which RPC worker."""
     return state_dir() / "workers.json"
@@ -109,9 +119,24 @@ def served_workers_file() -> Path:
     return state_dir() / "served-workers.json"
 
 
+def machines_file() -> Path:
+    """The machines that are reached over SSH."""
+    return state_dir() / "machines.json"
+
+
 def trusted_folders_file() -> Path:
     """Which folders the person trusts, and what was in them then."""
     return state_dir() / "trusted.json"
+
+
+def client_keys_file() -> Path:
+    """The keys of the gateway's clients."""
+    return state_dir() / "keys.json"
+
+
+def journal_file() -> Path:
+    """The record of all runs."""
+    return state_dir() / "journal.sqlite3"
 
 
 def state_dir() -> Path:

@@ -20,7 +20,6 @@ def quick_init(cls: Class) -> Class:
     Raises:
         TypeError: If the class has what this ``__init__`` would leave out: fields without a slot, ``__post_init__``,
             default factories.
-
     """
     if hasattr(cls, "__post_init__") or "__slots__" not in cls.__dict__:
         raise TypeError(f"{cls.__name__} needs slots, and no __post_init__")

@@ -1,14 +1,16 @@
 """What every test gets: a home of its own, no settings of the machine, no local Ollama."""
 
 import asyncio
+import gc
 import os
 import re
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import platformdirs
 import pytest
 import pytest_asyncio
@@ -18,7 +20,7 @@ from synaptic.backends.embedded.backend import EmbeddedBackend
 from synaptic.messages import ChatRequest, Chunk
 from synaptic.models import ensure_model
 from synaptic.processes import lock
-from synaptic.settings.load import Settings
+from synaptic.settings import Settings
 
 AGENTS = Path(__file__).parents[1] / "agents"
 REAL_MODELS = Path(platformdirs.user_cache_dir("synapticllamas")) / "models"
@@ -28,9 +30,30 @@ THOROUGH = os.environ.get("TESTS") == "thorough"
 """Whether there is time to try everything in every combination, as at night."""
 
 
+# What is run outside of a test's home, as by fixtures of a module, is not recorded with the runs of a person.
+_STATE = tempfile.TemporaryDirectory(prefix="synaptic-tests-")
+os.environ["XDG_STATE_HOME"] = _STATE.name
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("shared")
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what it puts into the background so, and every child would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup so
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Leave the tests themselves out of what is looked at for garbage: half a million objects, 0.2 s each time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -58,10 +81,16 @@ def open_path() -> Iterator[Path]:
         yield directory
 
 
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the homes of the tests are: pytest's own way to number them looks at all there are, each time."""
+    return tmp_path_factory.mktemp("homes")
+
+
 @pytest.fixture(autouse=True)
-def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_home(homes: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Move home to an empty place; of the cache, only the embedded model is there."""
-    return _move_home(tmp_path_factory.mktemp("home"), monkeypatch)
+    return _move_home(Path(tempfile.mkdtemp(dir=homes)), monkeypatch)
 
 
 def _move_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -14,6 +14,7 @@ from synaptic.backends.distributed.backend import DistributedBackend
 from synaptic.backends.distributed.placement.decide import place
 from synaptic.backends.distributed.placement.types import Offer, ServingNeeds
 from synaptic.backends.distributed.workers.protocol import Endpoint
+from synaptic.backends.drafts import LONGEST
 from synaptic.errors import NoPlacement
 from synaptic.messages import ChatRequest, Continued, Delta, Finished, Message, Restarted, Timings, Usage
 from synaptic.models.model_source import open_model
@@ -131,7 +132,7 @@ async def over_managed(
     """
     shape = await open_model(str(model))
     together = count + len(external)
-    bound = least_memory(shape, together, ServingNeeds(context=CONTEXT, slots=slots)) / GIB
+    bound = least_memory(shape, together, ServingNeeds(context=CONTEXT, slots=slots, draft=LONGEST)) / GIB
     settings = _settings(
         model,
         slots,
@@ -154,6 +155,7 @@ async def over_links(
     threads: int = 1,
     mbit: float = 0,
     rtt_ms: float = 0,
+    drafts: bool = True,
 ) -> AsyncGenerator[Product]:
     """Load ``model`` over workers that somebody else runs, each behind a link; without a rate or delay, on loopback."""
     shape = await open_model(str(model))
@@ -165,7 +167,7 @@ async def over_links(
             if mbit or rtt_ms:
                 port = stack.enter_context(Link("127.0.0.1", port, mbit=mbit, rtt_ms=rtt_ms)).port
             backends.append({"host": "127.0.0.1", "port": port, "memory_gib": 4.0, "layers": part})
-        settings = _settings(model, slots, local_workers=0, rpc_backends=backends)
+        settings = _settings(model, slots, local_workers=0, rpc_backends=backends, drafts=drafts)
         yield await stack.enter_async_context(_loaded(settings))
 
 

@@ -59,7 +59,7 @@ class Bench:
 
     def __init__(self, answer: Callable[[ChatRequest], object]) -> None:
         self.backend = ScriptedBackend(answer)
-        self.session = Session(Settings(), backend=self.backend)
+        self.session = Session(Settings(journal="off"), backend=self.backend)  # durable.py measures the journal
 
     async def alone(self, plan: Plan, steps: int, runs: int) -> Lap:
         """Return how long one run of the executor takes, without policies."""

@@ -161,7 +161,7 @@ async def _research(urls: list[str], model: str) -> dict[str, Any]:
     import synaptic  # noqa: PLC0415 - one row needs it
 
     async with (
-        synaptic.Pool(urls, model=model, temperature=0.0, num_ctx=2048) as pool,
+        synaptic.Pool(urls, model=model, temperature=0.0, num_ctx=2048, journal="off") as pool,
         synaptic.Session(pool.settings, backend=pool.backend) as session,
     ):
         begin = time.perf_counter()

@@ -1,3 +1,4 @@
+from .definition import BESIDE as BESIDE
 from .definition import Agent as Agent
 from .definition import AgentBook as AgentBook
 from .definition import AgentEntry as AgentEntry

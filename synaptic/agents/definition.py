@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
@@ -11,7 +12,8 @@ from synaptic import paths
 from synaptic.agents.shape import Shape
 from synaptic.errors import AgentError, Problem
 from synaptic.settings import is_trusted, left_out_line
-from synaptic.text import did_you_mean, parse_yaml, read_text
+from synaptic.shared_bounds import LONGEST_REPLY
+from synaptic.text import did_you_mean, legible, parse_yaml, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +29,24 @@ FILE_LIMIT = 256 * 1024
 """Bytes. A prompt that long fits no model's context; the file is something else."""
 TEMPERATURE_LIMIT = 2.0
 PROJECT = "project"
+BESIDE = "pipeline"
+_OF_OTHERS = frozenset({PROJECT, BESIDE})
+"""Directories of that name exist in other projects, for other things."""
+_MOST_NAMED = 3
+_NO_MATTER = "there is no front matter"
+_MATTER = "begin with a line '---', then for example 'description: Checks facts', then a line '---'"
 _FENCE = "---"
+_BELOW = "the prompt is the text below the front matter"
+_OTHER_WORDS = {
+    **dict.fromkeys(("prompt", "system", "system_prompt", "system_message", "instructions", "instruction"), _BELOW),
+    **dict.fromkeys(("role", "goal", "backstory", "persona", "task"), f"write it into the prompt: {_BELOW}"),
+    **dict.fromkeys(("output_schema", "schema", "response_format", "format", "returns"), "write 'output'"),
+    **dict.fromkeys(("num_predict", "max_output_tokens", "tokens"), "write 'max_tokens'"),
+    **dict.fromkeys(("llm", "model_name", "engine"), "write 'model'"),
+    **dict.fromkeys(("title", "about", "summary"), "write 'description'"),
+    **dict.fromkeys(("tools", "top_p", "top_k", "stop", "seed"), "an agent has none: remove it"),
+}
+"""What other tools call these keys, or have beside them -> what to write."""
 _YAML_LINE = 2
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _NAME_RULE = "use small letters, digits, '-' and '_', first a letter"
@@ -48,7 +67,6 @@ class Agent:
         max_tokens: Bound on one reply; ``None`` leaves it to the backend.
         output: The shape of the reply; ``None`` is free text.
         source: The file that it was read from.
-
     """
 
     name: str
@@ -102,7 +120,6 @@ class Agent:
 
         Raises:
             AgentError: With every mistake in the file, each with its line and column.
-
         """
         path = Path(path)
         return cls.parse(_text(path), source=path)
@@ -117,8 +134,12 @@ class Agent:
 
         Raises:
             AgentError: With every mistake in the text, each with its line and column.
-
         """
+        return cls._parsed(text, source)
+
+    @classmethod
+    @lru_cache(maxsize=256)  # a batch, and a prompt that stays open, look the same files up for each run
+    def _parsed(cls, text: str, source: str | Path) -> Self:
         label = str(source)
         matter = _split(text, label)
         problems = _body_problems(matter, label)
@@ -143,7 +164,6 @@ class AgentEntry:
         origin: Where it was found: "shipped", "user", "project", or what the caller calls it.
         overrides: The files of the same name that this one hides, the nearest last.
         text: What its file held when it was read.
-
     """
 
     agent: Agent
@@ -157,13 +177,16 @@ class AgentBook:
     """Agents by name. Of two entries with one name the later one counts, and says what it hides.
 
     Attributes:
-        left_out: One line that says which files of the project are no agents here, because its folder is not trusted;
-            "" where all are.
-
+        left_out: One line that says which files of the project are no agents here, because its folder is not trusted,
+            or because they have no front matter; "" where all are.
+        strangers: The files without front matter, which others wrote for something else.
     """
 
-    def __init__(self, entries: Iterable[AgentEntry] = (), *, left_out: str = "") -> None:
+    def __init__(
+        self, entries: Iterable[AgentEntry] = (), *, left_out: str = "", strangers: Sequence[Path] = ()
+    ) -> None:
         self.left_out = left_out
+        self.strangers = tuple(strangers)
         self._entries: dict[str, AgentEntry] = {}
         for entry in entries:
             hidden = self._entries.get(entry.agent.name)
@@ -189,7 +212,6 @@ class AgentBook:
 
         Raises:
             AgentError: If there is none; its hint names the nearest.
-
         """
         return self.entry(name).agent
 
@@ -198,11 +220,14 @@ class AgentBook:
 
         Raises:
             AgentError: If there is none; its hint names the nearest.
-
         """
         found = self._entries.get(name)
         if found is None:
-            raise AgentError(f"there is no agent {name!r}", hint=did_you_mean(name, self._entries))
+            meant = next((path for path in self.strangers if path.stem == name), None)
+            hint = did_you_mean(name, self._entries) if meant is None else f"{meant}: {_NO_MATTER}; {_MATTER}"
+            if meant is None and (paths.builtin_pipelines_dir() / f"{name}.yaml").is_file():
+                hint = f"{name} is a pipeline: synaptic pipelines show {name}"
+            raise AgentError(f"there is no agent {name!r}", hint=hint)
         return found
 
     def entries(self) -> tuple[AgentEntry, ...]:
@@ -219,20 +244,28 @@ def discover_agents(directories: Sequence[tuple[str, Path]] | None = None) -> Ag
         directories: Pairs of an origin and a directory to search instead; one that does not exist is skipped.
 
     Raises:
-        AgentError: With every mistake in every file: an agent that is silently left out is worse.
-
+        AgentError: With every mistake in every file: an agent that is silently left out is worse. A file of a project
+            without front matter is none, and mentioned.
     """
+    strangers: list[Path] = []
     if directories is not None:
-        return AgentBook(_read(directories))
+        return AgentBook(_read(directories, strangers), strangers=strangers)
     folder = Path()
-    found = _read(_directories(folder))
+    found = _read(_directories(folder), strangers)
     left_out = {
         entry.path: name
         for name, entry in _project(found).items()
         if not agent_counts(entry, folder, takes_a_name=bool(entry.overrides))
     }
     kept = [entry for entry in found if entry.path not in left_out]
-    return AgentBook(kept, left_out=left_out_line(folder, [*left_out.values()]))
+    lines = [left_out_line(folder, [*left_out.values()]), _strangers_line(strangers)]
+    return AgentBook(kept, left_out="; ".join(filter(None, lines)), strangers=strangers)
+
+
+def _strangers_line(strangers: Sequence[Path]) -> str:
+    named = ", ".join(legible(str(path)) for path in strangers[:_MOST_NAMED])
+    more = f" and {len(strangers) - _MOST_NAMED} more" if len(strangers) > _MOST_NAMED else ""
+    return f"{_NO_MATTER} in {named}{more}: left out, as no agents" if strangers else ""
 
 
 def agent_counts(entry: AgentEntry, folder: Path, *, takes_a_name: bool) -> bool:
@@ -242,9 +275,8 @@ def agent_counts(entry: AgentEntry, folder: Path, *, takes_a_name: bool) -> bool
         entry: The agent.
         folder: Which has it in its ``agents``.
         takes_a_name: Whether it has the name of an agent from elsewhere, which it would replace.
-
     """
-    if entry.path is None or (not takes_a_name and entry.path.resolve().is_relative_to(folder.resolve())):
+    if entry.path is None or (not takes_a_name and paths.resolved(entry.path).is_relative_to(paths.resolved(folder))):
         return True
     return is_trusted(folder, _name_in_folder(entry.path), entry.text)
 
@@ -254,9 +286,8 @@ def agents_of(folder: Path) -> dict[str, AgentEntry]:
 
     Raises:
         AgentError: As :func:`discover_agents` does.
-
     """
-    return _project(_read(_directories(folder)))
+    return _project(_read(_directories(folder), []))
 
 
 def _project(entries: list[AgentEntry]) -> dict[str, AgentEntry]:
@@ -277,22 +308,22 @@ def _directories(folder: Path) -> tuple[tuple[str, Path], ...]:
     )
 
 
-def _read(directories: Sequence[tuple[str, Path]]) -> list[AgentEntry]:
+def _read(directories: Sequence[tuple[str, Path]], strangers: list[Path]) -> list[AgentEntry]:
     entries: list[AgentEntry] = []
     problems: list[Problem] = []
     read: set[Path] = set()
     for origin, directory in directories:
         # A checkout is run from its own root, where ./agents are the shipped ones themselves.
-        if directory.is_dir() and directory.resolve() not in read:
-            read.add(directory.resolve())
-            entries += _read_directory(origin, directory, problems)
+        if directory.is_dir() and paths.resolved(directory) not in read:
+            read.add(paths.resolved(directory))
+            entries += _read_directory(origin, directory, problems, strangers)
     if problems:
         hint = "every .md file in these directories is read as an agent, except README.md: fix it or move it away"
         raise AgentError("\n".join(str(problem) for problem in problems), problems=problems, hint=hint)
     return entries
 
 
-def _read_directory(origin: str, directory: Path, problems: list[Problem]) -> list[AgentEntry]:
+def _read_directory(origin: str, directory: Path, problems: list[Problem], strangers: list[Path]) -> list[AgentEntry]:
     entries: dict[str, AgentEntry] = {}
     try:
         files = sorted(path for path in directory.iterdir() if _is_agent_file(path.name))
@@ -302,6 +333,9 @@ def _read_directory(origin: str, directory: Path, problems: list[Problem]) -> li
     for path in files:
         try:
             text = _text(path)
+            if origin in _OF_OTHERS and text.split("\n", 1)[0].rstrip() != _FENCE:
+                strangers.append(path)
+                continue
             agent = Agent.parse(text, source=path)
         except AgentError as error:
             problems += error.problems
@@ -336,8 +370,7 @@ def _split(text: str, source: str) -> _Matter:
     """Return what stands between the fences and what stands below them."""
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     if lines[0].rstrip() != _FENCE:
-        suggestion = "begin with a line '---', then for example 'description: Checks facts', then a line '---'"
-        raise AgentError.of([Problem("there is no front matter", source, 1, 1, suggestion)])
+        raise AgentError.of([Problem(_NO_MATTER, source, 1, 1, _MATTER)])
     end = next((at for at, line in enumerate(lines) if at and line.rstrip() == _FENCE), None)
     if end is None:
         raise AgentError.of([Problem("the front matter has no end", source, 1, 1, "close it with a line '---'")])
@@ -352,8 +385,7 @@ def _head_problems(document: YamlDocument, matter: _Matter, stem: str) -> list[P
     problems: list[Problem] = []
     for key, value in values.items():
         if key not in KEYS:
-            is_prompt = key in {"prompt", "system", "instructions"}
-            suggestion = "the prompt is the text below the front matter" if is_prompt else did_you_mean(key, KEYS)
+            suggestion = _OTHER_WORDS.get(str(key).lower()) or did_you_mean(key, KEYS)
             problems.append(document.problem(f"unknown key {key!r}", (key,), suggestion=suggestion))
         elif value is None:
             continue
@@ -442,9 +474,10 @@ def _check_temperature(value: object) -> Complaint | None:
 
 
 def _check_max_tokens(value: object) -> Complaint | None:
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LONGEST_REPLY):
         return None
-    return f"max_tokens must be a whole number above 0, not {_shown(value)}", "write for example 'max_tokens: 512'"
+    must = f"a whole number, 1 to {LONGEST_REPLY}"
+    return f"max_tokens must be {must}, not {_shown(value)}", "write for example 'max_tokens: 512'"
 
 
 def _shown(value: object) -> str:

@@ -125,7 +125,6 @@ class Mistake:
     Attributes:
         path: The keys, as they are written, that lead to the text; empty for the notation as a whole.
         offset: Zero-based position inside the text; ``None`` where the whole field is meant.
-
     """
 
     path: FieldPath

@@ -69,7 +69,6 @@ class Shape:
 
         Raises:
             AgentError: With every mistake in the notation, each once.
-
         """
         root, mistakes = parse_notation(notation)
         if mistakes:
@@ -102,7 +101,6 @@ class Shape:
 
         Raises:
             OutputInvalid: If it does not have this shape; the message names the fields and what they should be.
-
         """
         try:
             return self.model.model_validate(value).model_dump(by_alias=True)
@@ -114,7 +112,6 @@ class Shape:
 
         Raises:
             OutputInvalid: If it is not JSON or does not have this shape; its ``text`` is the text.
-
         """
         try:
             value = json.loads(text, parse_constant=_refuse_constant)
@@ -136,7 +133,6 @@ class Shape:
 
         Raises:
             AgentError: If nothing stands there; the message names the nearest field.
-
         """
         here: FieldType = self.root
         walked: list[str] = []
@@ -168,7 +164,9 @@ class Shape:
         expected = self.lookup([str(part) for part in loc])
         if kind == "missing":
             return f"{where} is missing; expected {expected}"
-        return f"{where or 'the whole'}: expected {expected}, got {_shorten(_compact(value))}"
+        got = _shorten(_compact(value))
+        counts = ", which counts characters" if isinstance(expected, StringType) and isinstance(value, str) else ""
+        return f"{where or 'the whole'}: expected {expected}{counts}, got {got}"
 
 
 def is_complete_json(text: str) -> bool:

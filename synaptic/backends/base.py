@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
-from synaptic.errors import UsageError
-from synaptic.messages import ChatRequest, Chunk, ModelInfo, Reporter, ignore_report
+from synaptic.errors import FeatureMissing, UsageError
+from synaptic.messages import NO_SAMPLING, ChatRequest, Chunk, Embeddings, ModelInfo, Reporter, ignore_report
 from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
     from synaptic.backends.distributed import CoordinatorStatus
-    from synaptic.backends.pool import Decision, NodeStatus
+    from synaptic.backends.pool import Decision, NodeStatus, WaitingCall
     from synaptic.settings import Settings
 
 ENTRY_POINT_GROUP = "synaptic.backends"
@@ -30,6 +30,12 @@ BUILT_IN = {
 """Where the ``BackendKind`` of each backend of ours is; a module is imported when its backend is asked for."""
 
 
+Feature = Literal["tools", "tool_choice", "parallel_tools", "images", "logprobs", "stop", "sampling", "options"]
+"""What a request may ask for beyond text for text, named as people ask for it."""
+
+EVERY_FEATURE: frozenset[Feature] = frozenset(get_args(Feature))
+
+
 class ShowsNodes(Protocol):
     """What a backend with several nodes tells of them."""
 
@@ -39,6 +45,10 @@ class ShowsNodes(Protocol):
 
     def decisions(self) -> list[Decision]:
         """Return where the latest calls went and why, oldest first."""
+        ...
+
+    def waiting_calls(self) -> list[WaitingCall]:
+        """Return the calls that wait for a node, in the order in which they go, and why each waits."""
         ...
 
 
@@ -87,9 +97,17 @@ class Capabilities:
             shown; ``None`` before any has.
         prepare: Begins to load the model of a request that will follow, unless a loaded one would have to go; returns
             at once.
+        digest: Returns what identifies the content of a model, not only its name; ``None`` where it cannot tell.
+        goes_on_with: Returns whether its server is known to go on with the last message of a request, which is the
+            assistant's; raises ``synaptic.errors.BackendError`` if it could not be asked. A backend of one server has
+            it; one of several goes on with ``request.begun`` itself.
         forget: Drops the kept reply to a request, because the caller could not use it.
         nodes: Tells how its nodes stand.
         coordinators: Tells how its coordinators stand, loads models and ends them.
+        features: What a request may ask of it beyond text for text; the rest is refused by name.
+        show: Returns what the server of a model says of it, in Ollama's words (``/api/show``); raises
+            ``synaptic.errors.BackendError``.
+        embed: Returns the vectors of texts, by the model that is named; raises ``synaptic.errors.BackendError``.
 
     """
 
@@ -107,9 +125,14 @@ class Capabilities:
     watched_stream: Callable[[ChatRequest, Callable[[bool], None]], AsyncIterator[Chunk]] | None = None
     tokens_a_character: Callable[[ChatRequest], float | None] | None = None
     prepare: Callable[[ChatRequest], None] | None = None
+    digest: Callable[[str | None], Awaitable[str | None]] | None = None
+    goes_on_with: Callable[[ChatRequest], Awaitable[bool]] | None = None
     forget: Callable[[ChatRequest], Awaitable[None]] | None = None
     nodes: ShowsNodes | None = None
     coordinators: ShowsCoordinators | None = None
+    features: frozenset[Feature] = frozenset()
+    show: Callable[[str], Awaitable[dict[str, Any]]] | None = None
+    embed: Callable[[Sequence[str], str | None], Awaitable[Embeddings]] | None = None
 
 
 NO_CAPABILITIES = Capabilities()
@@ -146,6 +169,38 @@ class Backend(Protocol):
 def capabilities_of(backend: Backend) -> Capabilities:
     """Return what a backend can do beyond streaming; nothing if its class was written without the attribute."""
     return getattr(backend, "capabilities", NO_CAPABILITIES)
+
+
+def features_of(request: ChatRequest) -> frozenset[Feature]:
+    """Return what a request asks for beyond text for text. Tools that may not be called are not asked for."""
+    asked: dict[Feature, bool] = {
+        "tools": bool(request.tools)
+        or any(message.tool_calls or message.role == "tool" for message in request.messages),
+        "tool_choice": request.tool_choice not in {None, "auto", "none"},
+        "parallel_tools": request.parallel_tools is not None,
+        "images": any(message.images for message in request.messages),
+        "logprobs": request.logprobs is not None,
+        "stop": bool(request.stop),
+        "sampling": request.sampling != NO_SAMPLING,
+        "options": bool(request.options),
+    }
+    return frozenset(feature for feature, is_asked in asked.items() if is_asked)
+
+
+def check_features(request: ChatRequest, can: frozenset[Feature], *, backend: str) -> None:
+    """Refuse a request that asks for what a backend cannot do: nothing of it is dropped in silence.
+
+    Raises:
+        FeatureMissing: If it does; names what.
+
+    """
+    if missing := sorted(features_of(request) - can):
+        raise FeatureMissing(
+            f"the backend {backend!r} cannot do {', '.join(missing)}",
+            missing=tuple(missing),
+            hint="leave that out of the request, or ask a backend that can",
+            backend=backend,
+        )
 
 
 @dataclass(frozen=True, slots=True)

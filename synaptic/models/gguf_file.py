@@ -47,7 +47,6 @@ def read_shape(name: str, files: Sequence[Path]) -> ModelShape:
     Raises:
         ModelFileError: If a file is missing, cannot be read, is damaged or cut off, or no text can be generated
             with it; says which, why, and what to do.
-
     """
     headers = read_headers(files)
     first = headers[0]
@@ -89,7 +88,6 @@ def large_tensors(files: Sequence[Path]) -> Iterator[tuple[str, int, int, Path]]
 
     Raises:
         ModelFileError: As :func:`read_shape` does for the files themselves.
-
     """
     for header in read_headers(files):
         for tensor in header.tensors:
@@ -114,7 +112,6 @@ def read_headers(files: Sequence[Path]) -> list[Header]:
 
     Raises:
         ModelFileError: If one is missing or wrong.
-
     """
     paths = part_paths(files[0]) if len(files) == 1 else tuple(files)
     _check_present(paths)

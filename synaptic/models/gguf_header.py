@@ -52,7 +52,6 @@ class TensorInfo:
         type_name: ``F16``, ``Q4_K``.
         offset: Of its data from the beginning of the file, in bytes.
         size: Of its data, in bytes.
-
     """
 
     name: str
@@ -79,7 +78,6 @@ class Header:
         lengths: Of every array, by its key: also of those that are not in ``values``.
         tensors: In the order of the file.
         file_size: In bytes.
-
     """
 
     path: Path
@@ -99,14 +97,13 @@ def read_header(path: Path, *, whole: bool = False) -> Header:
 
     Raises:
         ModelFileError: If it cannot be read, is not a GGUF file that llama.cpp loads, or is cut off or damaged.
-
     """
     try:
         with open_regular(path) as stream:
             return _HeaderReader(path, stream, whole=whole).read()
     except (IsADirectoryError, NotRegularFile) as error:
-        what = "a directory" if isinstance(error, IsADirectoryError) else "no regular file"
-        raise ModelFileError(f"{path} is {what}, not a GGUF file", hint="name the .gguf file") from error
+        what = "it is a directory" if isinstance(error, IsADirectoryError) else error.strerror
+        raise ModelFileError(f"{path} is no GGUF file: {what}", hint="name the .gguf file") from error
     except PermissionError as error:
         raise ModelFileError(
             f"{path} may not be read by you ({error.strerror})",

@@ -70,7 +70,6 @@ class Metadata:
 
         Raises:
             ModelFileError: If it is not such a number, or missing and there is no default.
-
         """
         value = self._found(key, default)
         return self._checked(key, value)
@@ -80,7 +79,6 @@ class Metadata:
 
         Raises:
             ModelFileError: As :meth:`number`, or if there are fewer than layers.
-
         """
         value = self._found(key, default)
         if isinstance(value, list):
@@ -109,15 +107,10 @@ class Metadata:
 def layer_shape(metadata: Metadata, layer: int, layers: int, tensors: Sequence[TensorInfo]) -> LayerShape:
     """Return the shape of one layer.
 
-    Args:
-        metadata: Of the model.
-        layer: Its number.
-        layers: How many there are.
-        tensors: Those of this layer (``blk.N.*``).
+    ``tensors`` are those of this layer (``blk.N.*``).
 
     Raises:
         ModelFileError: If the metadata do not make sense.
-
     """
     weight = sum(tensor.size for tensor in tensors)
     if layer >= layers - metadata.number("nextn_predict_layers", 0):

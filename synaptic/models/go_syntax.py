@@ -70,7 +70,6 @@ class Pipe:
     Attributes:
         names: Of the variables, without ``$``.
         declares: Whether they are new (``:=``).
-
     """
 
     commands: tuple[tuple[Operand, ...], ...]
@@ -123,7 +122,6 @@ def parse(text: str) -> tuple[Node, ...]:
 
     Raises:
         GoTemplateError: If it is none, or has what no chat template needs.
-
     """
     if len(text) > MOST_CHARACTERS:
         raise GoTemplateError("it is too long")

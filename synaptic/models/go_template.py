@@ -51,7 +51,6 @@ def render(nodes: Sequence[Node], data: Mapping[str, Any]) -> str:
 
     Raises:
         GoTemplateError: If it cannot be rendered.
-
     """
     rendering = _Rendering(data)
     try:

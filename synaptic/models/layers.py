@@ -42,7 +42,6 @@ class ModelShape:
         vocabulary: Number of tokens.
         trained_context: The longest context, in tokens, that it was trained for.
         quantization: As people write it: ``Q4_K_M``.
-        parameters: Number of weights.
     """
 
     name: str

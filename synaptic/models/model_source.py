@@ -24,7 +24,7 @@ from synaptic.models.ollama_store import (
     weight_bytes,
     weights_of,
 )
-from synaptic.text import did_you_mean, nearest
+from synaptic.text import broken_link, did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +42,6 @@ class Source:
     Attributes:
         files: Its GGUF file, or those of a split model.
         notes: What of it is left out, and why.
-
     """
 
     name: str
@@ -62,7 +61,6 @@ async def open_model(name_or_path: str, *, environ: Mapping[str, str] | None = N
         ModelNotFound: If there is no such model; names where it was looked for, and the nearest name.
         ModelFileError: If its file is none that text can be generated with.
         UsageError: If nothing, or a name that means several models, was given.
-
     """
     return await asyncio.to_thread(_open, name_or_path, os.environ if environ is None else environ)
 
@@ -73,6 +71,12 @@ async def list_models(environ: Mapping[str, str] | None = None) -> list[ModelInf
     Sizes are those of the weights, as Ollama's manifests say them; files are not opened.
     """
     return await asyncio.to_thread(_list, os.environ if environ is None else environ)
+
+
+def all_names(environ: Mapping[str, str]) -> list[str]:
+    """Return the names of all models that are here, also of those that are damaged. Blocking."""
+    names = {model.name for model in _list(environ)}
+    return sorted(names | {MODEL_NAME} if _embedded().files else names)
 
 
 def find_model(name_or_path: str, environ: Mapping[str, str]) -> Source:
@@ -112,16 +116,16 @@ def _list(environ: Mapping[str, str]) -> list[ModelInfo]:
     models = {
         stored.name.text(stores.home): size for stored in stores.found if (size := weight_bytes(stored)) is not None
     }
-    embedded = _embedded()
-    if embedded.files:
-        models[embedded.name] = embedded.files[0].stat().st_size
+    store = ModelStore()
+    if store.has_model():
+        models[MODEL_NAME] = store.artifact.file_bytes
     return [ModelInfo(name=name, size_bytes=models[name]) for name in sorted(models)]
 
 
 def _embedded() -> Source:
-    """Return the embedded model; without files if it was not fetched yet."""
+    """Return the embedded model, damaged or not; without files if it was not fetched yet."""
     store = ModelStore()
-    return Source(MODEL_NAME, (store.path,) if store.has_model() else ())
+    return Source(MODEL_NAME, (store.path,) if store.is_there() else ())
 
 
 def _path(name: str, environ: Mapping[str, str]) -> Path:
@@ -155,6 +159,8 @@ def _present(path: Path) -> tuple[Path, ...]:
 
 def _hint_in(directory: Path, name: str) -> str:
     """Return which GGUF files a directory holds, or the one that was meant."""
+    if link := broken_link(directory / name):
+        return link
     try:
         names = sorted(file.name for file in directory.iterdir() if file.name.lower().endswith(SUFFIX))
     except FileNotFoundError:

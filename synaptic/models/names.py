@@ -7,6 +7,7 @@ namespace ``library`` and the tag ``latest``; capitals and small letters are the
 from __future__ import annotations
 
 from difflib import SequenceMatcher
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from synaptic import paths
@@ -22,6 +23,8 @@ LATEST: Final = "latest"
 SUFFIX: Final = ".gguf"
 SUGGESTED_MODEL: Final = "llama3.2"
 
+_REMEMBERED: Final = 256
+"""Characters of a name up to which its form is remembered: every call asks for it several times."""
 _CLOSE: Final = 0.7
 _MOST_MEANT: Final = 3
 
@@ -53,6 +56,11 @@ def full_name(model: str) -> str:
 
     The path of a file is left as it is.
     """
+    return _full_name(model) if len(model) <= _REMEMBERED else _full_name.__wrapped__(model)
+
+
+@lru_cache(maxsize=1024)
+def _full_name(model: str) -> str:
     if paths.names_model_file(model):
         return model
     host, namespace, name, tag = split_name(model)
@@ -95,11 +103,7 @@ def did_you_mean_model(model: str, known: Collection[str]) -> str:
 def pull_hint(model: str | None, known: Collection[str], *, run: str = "run") -> str:
     """Return what to do about a model that is not there: what may have been meant, and how to fetch it.
 
-    Args:
-        model: What was asked for; ``None`` is any model.
-        known: The models that are there.
-        run: How the advice begins.
-
+    ``None`` is any model; ``run`` is how the advice begins.
     """
     pull = f"{run}: ollama pull {model or SUGGESTED_MODEL}"
     meant = did_you_mean_model(model, known) if model else ""

@@ -46,7 +46,6 @@ class OllamaName:
     Attributes:
         host: "" where the name does not say it.
         namespace: ``library`` where the name does not say it.
-
     """
 
     host: str
@@ -64,9 +63,7 @@ class OllamaName:
     def text(self, home: str | None) -> str:
         """Return the name in its shortest form.
 
-        Args:
-            home: The host that need not be written.
-
+        ``home`` is the host that need not be written.
         """
         name = f"{self.model}:{self.tag}"
         if self.host and self.host != home:
@@ -90,7 +87,6 @@ class Blob:
     Attributes:
         size: In bytes, as the manifest says it.
         notes: What of the model is left out, and why.
-
     """
 
     path: Path
@@ -107,7 +103,6 @@ class Stores:
         looked_in: The places, in order.
         unreadable: Those of them, or directories in them, that may not be read.
         home: The host of Ollama's own library; ``None`` where nothing of it is there.
-
     """
 
     found: tuple[Stored, ...]
@@ -188,14 +183,11 @@ def _files(directory: Path, unreadable: list[Path], *, depth: int) -> Iterator[P
 def weights_of(stored: Stored, *, name: str) -> Blob:
     """Return the file of a model's weights, after checking that it is whole. Blocking.
 
-    Args:
-        stored: The model.
-        name: What to call it in messages.
+    ``name`` is what messages call it.
 
     Raises:
         ModelFileError: If the manifest cannot be read or holds no weights in GGUF, they are not there or not whole,
             or the model cannot be used without an adapter.
-
     """
     layers = list(_layers(stored.manifest, name))
     kinds = [kind for kind, _, _ in layers]

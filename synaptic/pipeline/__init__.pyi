@@ -11,6 +11,7 @@ from .documents import FromFile as FromFile
 from .documents import Repeated as Repeated
 from .documents import document_of as document_of
 from .documents import read_files as read_files
+from .documents import refuse_blank as refuse_blank
 from .drawing import Format as Format
 from .drawing import draw as draw
 from .graph import CallPolicy as CallPolicy

@@ -21,8 +21,6 @@ class Attached:
     Attributes:
         inputs: What is given to the pipeline.
         question: The question alone, where documents stand behind it in the input ``query``.
-        documents: What stands behind it.
-
     """
 
     inputs: Mapping[str, Any]

@@ -48,7 +48,6 @@ def refuse_unattended(graph: Graph, *, accepted: bool) -> None:
 
     Raises:
         UsageError: Naming the steps; nothing was called.
-
     """
     steps = list(every_step(graph))
     approving = [] if accepted else [path for path, step in steps if step.approve]

@@ -14,16 +14,23 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from synaptic import paths
-from synaptic.text import NotRegularFile, cut, did_you_mean, read_regular
+from synaptic.pipeline.file_texts import is_binary, text_of
+from synaptic.text import NotRegularFile, broken_link, cut, did_you_mean, read_regular
 
 MAX_FILE_BYTES: Final = 8 << 20
 MAX_FILES: Final = 1000
 MAX_ALL_BYTES: Final = 64 << 20
+MAX_IN_FOLDER: Final = 200
+"""Files that are read where only their folder is named; a pattern says that more are meant."""
+
+LEFT_OUT: Final = frozenset({"__pycache__", "node_modules", "venv", "build", "dist", "target"})
+"""Folders inside a folder that are not read, nor those whose names begin with a dot: nobody wrote what is in them."""
 
 Text: TypeAlias = dict[str, str]
 """``name``, ``path`` and ``text`` of one document; unnamed text has no name and no path."""
 
 _SHOWN: Final = 60
+_FIRST_BYTES: Final = 4096
 _PATTERN: Final = frozenset("*?[")
 
 
@@ -49,7 +56,6 @@ def read_files(value: Any, *, folder: Path | None = None) -> list[Text]:
 
     Raises:
         ValueError: With one message for each mistake (``args``), to be read after the input's name.
-
     """
     reader = _Reader(folder)
     for entry in value if isinstance(value, Sequence) and not isinstance(value, str) else [value]:
@@ -67,7 +73,6 @@ def read_file(value: Any, *, folder: Path | None = None) -> Text:
 
     Raises:
         ValueError: With one message for each mistake.
-
     """
     if isinstance(value, Mapping):
         return document_of(value)
@@ -84,7 +89,6 @@ def document_of(value: Any) -> Text:
 
     Raises:
         ValueError: If it is neither.
-
     """
     if isinstance(value, str):
         return {"name": "", "path": "", "text": value}
@@ -94,12 +98,25 @@ def document_of(value: Any) -> Text:
     return {"name": str(value.get("name") or ""), "path": str(value.get("path") or ""), "text": value["text"]}
 
 
+def refuse_blank(found: Sequence[Text], named: Sequence[str] = ()) -> None:
+    """Refuse files that hold no text: a model would make up what stands in them.
+
+    One file of many may be empty, as those of a folder or a pattern are; not one that is named by itself.
+
+    Raises:
+        ValueError: With a message for each file.
+    """
+    blank = [document["path"] for document in found if document["path"] and not document["text"].strip()]
+    refused = blank if len(blank) == len(found) else [path for path in blank if path in named]
+    if refused:
+        raise ValueError(*(f"names {path}, which is empty; name a file with text in it" for path in refused))
+
+
 def confined(path: str) -> None:
     """Check a path that stands in a pipeline file.
 
     Raises:
         ValueError: If it is absolute, or climbs out of the folder by its ``..``.
-
     """
     if Path(path).is_absolute() or path.startswith("~"):
         raise ValueError(f"names {path}, but a path in a pipeline is relative to the pipeline's folder")
@@ -125,7 +142,7 @@ class _Reader:
             self.mistakes.append(f"must be paths of files, not {_short(value)}")
             return []
         if os.path.lexists(self._place(value)):
-            return [value]
+            return self._matches(value)
         parts = [part.strip() for part in value.split(",") if part.strip()]
         return [path for part in parts or [value] for path in self._matches(part)]
 
@@ -152,7 +169,6 @@ class _Reader:
 
         Raises:
             ValueError: With every message.
-
         """
         if len(self._seen) > MAX_FILES:
             self.mistakes.append(f"names {len(self._seen)} files; at most {MAX_FILES} are read")
@@ -160,6 +176,8 @@ class _Reader:
             raise ValueError(*self.mistakes)
 
     def _matches(self, pattern: str) -> list[str]:
+        if self.folder is None and self._place(pattern).is_dir():
+            return self._inside(pattern)
         if not _PATTERN.intersection(pattern) or os.path.lexists(self._place(pattern)):
             return [pattern]
         if self.folder is not None:
@@ -175,6 +193,24 @@ class _Reader:
             self.mistakes.append(f"names {pattern}, which matches no file")
         return files
 
+    def _inside(self, folder: str) -> list[str]:
+        """Return the files in a folder and in those inside it, but what no person reads: pictures, programs, caches."""
+        found: list[str] = []
+        start = self._place(folder)
+        for here, folders, names in os.walk(start):
+            folders[:] = sorted(name for name in folders if name not in LEFT_OUT and not name.startswith("."))
+            for name in sorted(names):
+                file = Path(here) / name
+                if not name.startswith(".") and file.is_file() and not _is_binary(file):
+                    found.append(str(Path(folder) / file.relative_to(start)))
+                if len(found) > MAX_IN_FOLDER:
+                    what = f"names the folder {folder}, in which there are more than {MAX_IN_FOLDER} files"
+                    self.mistakes.append(f"{what}; write a pattern, such as {folder.rstrip('/')}/*.md")
+                    return []
+        if not found:
+            self.mistakes.append(f"names the folder {folder}, in which there is no text")
+        return found
+
     def _place(self, path: str) -> Path:
         if self.folder is not None:
             return self.folder / path
@@ -184,13 +220,13 @@ class _Reader:
         place = self._place(path)
         if self.folder is not None:
             confined(path)
-            if not place.resolve().is_relative_to(self.folder.resolve()):
+            if not paths.resolved(place).is_relative_to(paths.resolved(self.folder)):
                 raise ValueError(f"names {path}, which leads out of the folder")
         data = self._data(path, place)
         self._bytes += len(data)
         if self._bytes > MAX_ALL_BYTES:
             raise ValueError(f"is too much: with {path}, the files hold more than {MAX_ALL_BYTES >> 20} MiB")
-        return _decode(data, path)
+        return text_of(data, path)
 
     def _data(self, path: str, place: Path) -> bytes:
         try:
@@ -200,25 +236,24 @@ class _Reader:
         except IsADirectoryError:
             raise ValueError(f"names the folder {path}; write {path.rstrip('/')}/* for the files in it") from None
         except NotRegularFile as exc:
-            raise ValueError(f"names {path}, which is no ordinary file: {exc.strerror}") from None
+            raise ValueError(f"names {path}: {exc.strerror}") from None
         if len(data) > MAX_FILE_BYTES:
             raise ValueError(f"names {path}, which is longer than {MAX_FILE_BYTES >> 20} MiB")
         return data
 
 
-def _decode(data: bytes, path: str) -> str:
+def _is_binary(file: Path) -> bool:
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        line = data.count(b"\n", 0, exc.start) + 1
-        raise ValueError(f"names {path}, which is not UTF-8 text (line {line})") from None
-    if "\0" in text:
-        raise ValueError(f"names {path}, which is no text: it holds NUL characters")
-    return text.replace("\r\n", "\n")
+        with file.open("rb") as opened:
+            return is_binary(opened.read(_FIRST_BYTES))
+    except OSError:
+        return False  # reading it says what is wrong
 
 
 def _near(place: Path) -> str:
     """Return what may have been meant by a file that is not there."""
+    if link := broken_link(place):
+        return link
     if not place.parent.is_dir():
         return f"there is no folder {place.parent}"
     try:

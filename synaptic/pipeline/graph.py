@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
 from synaptic.messages import Timeouts
 
@@ -13,10 +13,18 @@ if TYPE_CHECKING:
 
     from synaptic.agents import Agent, Shape
     from synaptic.errors import Problem
-    from synaptic.messages import Overflow
     from synaptic.pipeline.inputs import PipelineFile
     from synaptic.pipeline.spec import BudgetSpec, Join, RetryCause, Select
     from synaptic.pipeline.templates import Expression, Structure, Template
+    from synaptic.shared_bounds import Overflow
+
+QUESTION: Final = "query"
+"""The input that a person's question goes into."""
+
+Spans: TypeAlias = tuple[tuple[int, int], ...]
+"""(start, end) of pieces of a text."""
+
+_BETWEEN: Final = "\n\n"
 
 WorkKind: TypeAlias = str
 """What a step does, once for each item of its map: a name in the table of kinds."""
@@ -35,7 +43,6 @@ class CallPolicy:
         fallback_models: Asked in this order once the model before has failed for good.
         cache_seconds: How long an answer to the same request holds; 0 is no cache.
         overflow: What happens to a prompt that does not fit the model's context; ``None`` takes the settings'.
-
     """
 
     backend: str | None = None
@@ -58,7 +65,8 @@ class CompiledCall:
         model_origin: Which of them it was; "" where it is the run's own.
         timeouts: Bounds that are ``None`` come from the settings.
         repairs: How often an output of the wrong shape is asked for again; ``None`` is the usual once.
-
+        hears: Whether earlier turns of the conversation go before the prompt: it asks the question, and does not place
+            them itself.
     """
 
     agent: Agent
@@ -72,6 +80,23 @@ class CompiledCall:
     timeouts: Timeouts = Timeouts()
     repairs: int | None = None
     policy: CallPolicy = PLAIN
+    hears: bool = False
+
+    def message(self, variables: Mapping[str, Any], *, where: str) -> tuple[str, Spans]:
+        """Return the prompt, behind the earlier turns where it asks the question; and the spans of it that are data.
+
+        Raises:
+            PipelineError: If a reference of the template leads nowhere.
+        """
+        text, spans = self.prompt.render_message(variables, where=where)
+        earlier = variables["run"]["conversation"] if self.hears and variables["inputs"].get(QUESTION) else ""
+        if not earlier:
+            return text, spans
+        before = len(earlier) + len(_BETWEEN)
+        return f"{earlier}{_BETWEEN}{text}", (
+            (0, len(earlier)),
+            *((start + before, end + before) for start, end in spans),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +106,6 @@ class CompiledSamples:
     Attributes:
         judge: Rates one candidate for ``best`` (its output has a number ``score``), or writes the merged answer of
             ``merge``; the prompt sees ``prompt`` (text) and ``candidate``, or ``candidates``. ``None`` for ``vote``.
-
     """
 
     count: int
@@ -101,22 +125,18 @@ class Inside:
         inputs: What is known of their pipeline's inputs before the run; ``None`` where it is the pipeline around.
         concurrency: Most calls at once; ``None`` is no bound.
         listed: Whether plans and drawings show them.
-
+        hear: Whether earlier turns of the conversation reach them.
     """
 
     graph: Graph
     inputs: Mapping[str, Any] | None = None
     concurrency: int | None = None
     listed: bool = True
+    hear: bool = True
 
 
 class Work:
-    """What a step does, compiled. Every kind of step has a class of its own, in its file in ``kinds``.
-
-    Attributes:
-        kind: The kind's name.
-
-    """
+    """What a step does, compiled. Every kind of step has a class of its own, in its file in ``kinds``."""
 
     __slots__ = ()
     kind: ClassVar[str]
@@ -198,7 +218,6 @@ class CompiledStep:
     """One step.
 
     Attributes:
-        work: What it does.
         needs: Steps of the same scope that this one waits for.
         item_when: Condition of each item of the map: those that it is false for are left out.
         gates: Steps with ``choose`` that list this one, with the labels that let it run; any one is enough.
@@ -206,7 +225,6 @@ class CompiledStep:
         on_demand: Runs only when a step that names it in ``on_error: {use: …}`` has failed.
         fallback: The step whose output takes the place of this one's, if it fails.
         timeout: Bound on the whole step in seconds, for work that is not one call.
-
     """
 
     id: str
@@ -258,7 +276,6 @@ class Graph:
     Attributes:
         ranks: For each step the number of calls in the longest chain from it to the end, itself included (its upward
             rank; Topcuoglu et al., "Performance-effective and low-complexity task scheduling", 2002).
-
     """
 
     steps: Mapping[str, CompiledStep]
@@ -308,7 +325,6 @@ class CompiledPipeline:
     Attributes:
         needed: The steps that the result refers to.
         warnings: What a person should look at in the file and in those that it uses, and may run all the same.
-
     """
 
     pipeline: PipelineFile

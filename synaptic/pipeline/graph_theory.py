@@ -43,7 +43,6 @@ def circles(needs: Mapping[str, Iterable[str]]) -> list[tuple[str, ...]]:
     Returns:
         In the order of ``needs``: the steps of one circle through the component's first step, which is repeated at
         the end. Each step of it waits for the one after it.
-
     """
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_edges_from((name, after) for name, following in needs.items() for after in following)
@@ -80,7 +79,6 @@ def implied(edges: Collection[tuple[str, str]], firm: Container[str]) -> set[tup
     Args:
         edges: From what is needed to what needs it; free of circles.
         firm: The steps that a way may lead through: they end only after all that they need.
-
     """
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(name for edge in edges for name in edge)
@@ -97,12 +95,8 @@ def widest(weights: Mapping[str, int], needs: Mapping[str, Iterable[str]]) -> in
 
     By Dilworth's theorem ("A decomposition theorem for partially ordered sets", 1950) that is the least number of
     chains that cover every step as often as it weighs: all weights, less the largest flow through the pairs of which
-    one waits for the other (Fulkerson, "Note on Dilworth's decomposition theorem", 1956).
-
-    Args:
-        weights: What each step counts.
-        needs: For each step those that it waits for; free of circles.
-
+    one waits for the other (Fulkerson, "Note on Dilworth's decomposition theorem", 1956). ``needs`` has for each step
+    those that it waits for, free of circles.
     """
     order: nx.DiGraph[str] = nx.DiGraph()
     order.add_nodes_from(weights)

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synaptic.errors import PipelineError, Problem
-from synaptic.pipeline.documents import FromFile, Repeated, confined, document_of, read_file, read_files
+from synaptic.pipeline.documents import FromFile, Repeated, confined, document_of, read_file, read_files, refuse_blank
 from synaptic.pipeline.templates import SKIPPED
 from synaptic.settings import ADVICE, FolderText
 from synaptic.text import did_you_mean, nearest, written_number
@@ -76,7 +76,6 @@ def bind_inputs(pipeline: PipelineFile, given: Mapping[str, Any], defaults: Mapp
     Raises:
         PipelineError: With every input that is missing, unknown or of the wrong type, and every file that cannot be
             read.
-
     """
     declared = pipeline.spec.inputs
     values = {name: value for name, value in defaults.items() if name in declared} | dict(given)
@@ -91,7 +90,6 @@ def bind_values(pipeline: PipelineFile, values: Mapping[str, Any]) -> dict[str, 
 
     Raises:
         PipelineError: With every input that is missing, unknown or of the wrong type.
-
     """
     given = {name: value for name, value in values.items() if value is not SKIPPED}
     return _Binding(pipeline, given, convert, _how_inside).bound()
@@ -105,7 +103,6 @@ def bind_written(pipeline: PipelineFile, written: Mapping[str, Any]) -> dict[str
     Raises:
         PipelineError: With every input that is missing, unknown or of the wrong type, and every file that cannot be
             read.
-
     """
     folder = None if pipeline.path is None else pipeline.path.parent
 
@@ -139,7 +136,6 @@ class _Binding:
 
         Raises:
             PipelineError: With every mistake.
-
         """
         inputs, called = self._pipeline.spec.inputs, self._pipeline.name
         for name in self._given:
@@ -218,21 +214,28 @@ def convert_given(value: Any, declared: InputSpec) -> Any:
 
     Raises:
         ValueError: Saying what was expected; one message in ``args`` for each mistake.
-
     """
     if isinstance(value, FromFile) and declared.type in _FILES:
         value = str(value)  # a path that needs no mark
     if declared.type in _FILES and (folder := _confining(value)) is not None:
         return _read_inside(value, declared, folder)
     if declared.type == "files":
-        return read_files(value)
+        files = read_files(value)
+        if declared.required:
+            refuse_blank(files)
+        return files
     if isinstance(value, Repeated) and declared.type == "list":
         return [item for part in value for item in _list(part)]
     if isinstance(value, Repeated):
         value = value[-1]
     if isinstance(value, FromFile) and declared.type not in _FILES:
         value = _text_of(value)
-    return read_file(value) if declared.type == "file" else convert(value, declared)
+    if declared.type != "file":
+        return convert(value, declared)
+    file = read_file(value)
+    if declared.required:
+        refuse_blank([file])
+    return file
 
 
 def _read_inside(value: Any, declared: InputSpec, folder: Path) -> Any:
@@ -240,7 +243,6 @@ def _read_inside(value: Any, declared: InputSpec, folder: Path) -> Any:
 
     Raises:
         ValueError: If they do not, or cannot be read.
-
     """
     read = read_file if declared.type == "file" else read_files
     try:
@@ -260,7 +262,6 @@ def _text_of(path: FromFile) -> str:
 
     Raises:
         ValueError: If it cannot be read.
-
     """
     try:
         return read_file(str(path))["text"].rstrip("\n")
@@ -274,7 +275,6 @@ def check_default(value: Any, declared: InputSpec) -> None:
 
     Raises:
         ValueError: Saying what was expected.
-
     """
     if declared.type not in _FILES:
         convert(value, declared)
@@ -292,7 +292,6 @@ def convert(value: Any, declared: InputSpec) -> Any:
 
     Raises:
         ValueError: Saying what was expected.
-
     """
     kind = declared.type
     if kind == "string":
@@ -310,9 +309,9 @@ def convert(value: Any, declared: InputSpec) -> Any:
     else:
         result = _number(value, whole=kind == "integer")
         if declared.minimum is not None and result < declared.minimum:
-            raise ValueError(f"must be at least {declared.minimum:g}, not {value}")
+            raise ValueError(f"must be at least {declared.minimum:.15g}, not {value}")
         if declared.maximum is not None and result > declared.maximum:
-            raise ValueError(f"must be at most {declared.maximum:g}, not {value}")
+            raise ValueError(f"must be at most {declared.maximum:.15g}, not {value}")
     return result
 
 

@@ -22,12 +22,9 @@ class KnownPrompt:
     """A prompt that a step will send, as far as it is known.
 
     Attributes:
-        path: The step's.
-        call: What is called.
         text: The prompt; what other steps write is left out.
         values: Spans (start, end) of it that are data.
         complete: Whether nothing is left out.
-
     """
 
     path: str
@@ -41,13 +38,7 @@ def known_prompts(graph: Graph, inputs: Mapping[str, Any], run: Mapping[str, Any
     """Yield the prompts of every step that may run, those of loops, samples and used pipelines included.
 
     Of a map over a list that is known, it is the prompt of the longest item. A prompt that cannot be filled in yet is
-    passed over.
-
-    Args:
-        graph: The steps of the pipeline.
-        inputs: Its inputs.
-        run: What templates see as ``run``.
-
+    passed over. ``run`` is what templates see as ``run``.
     """
     yield from _of_graph(graph, _Scope("", {"inputs": inputs, "run": run, "steps": {}, "previous": SKIPPED}))
 
@@ -91,7 +82,9 @@ def _of_graph(graph: Graph, around: _Scope) -> Iterator[KnownPrompt]:
         if inside.inputs is not None:
             given = step.work.inputs_inside(inner.variables)
             known = _BEFORE if SKIPPED not in given.values() else frozenset({"run"})
-            values = {"inputs": given, "run": scope.variables["run"], "steps": {}, "previous": SKIPPED}
+            run = scope.variables["run"]
+            run = {**run, "conversation": run["conversation"] if inside.hear else ""}
+            values = {"inputs": given, "run": run, "steps": {}, "previous": SKIPPED}
             below = replace(below, variables=values, known=known)
         yield from _of_graph(inside.graph, below)
 
@@ -135,7 +128,7 @@ def _of_calls(step: CompiledStep, scope: _Scope) -> Iterator[KnownPrompt]:
 def _filled(path: str, call: CompiledCall, scope: _Scope) -> KnownPrompt | None:
     template: Template = call.prompt
     try:
-        text, values = template.render_message(scope.variables, where=path)
+        text, values = call.message(scope.variables, where=path)
     except PipelineError:
         return None
     return KnownPrompt(path, call, text, values, all(ref.root in scope.known for ref in template.references))

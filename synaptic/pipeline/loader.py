@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 import pydantic
 
 from synaptic import paths
-from synaptic.errors import PipelineError, Problem
+from synaptic.agents import discover_agents
+from synaptic.errors import AgentError, PipelineError, Problem
 from synaptic.pipeline.spec import PipelineSpec, put_right, translate
 from synaptic.pipeline.spec import known_keys as known_keys  # noqa: PLC0414  (the loader's public face)
 from synaptic.text import YamlDocument, did_you_mean, read_text, read_yaml
@@ -44,7 +46,6 @@ class Pipeline:
 
         Raises:
             PipelineError: With every mistake of form, each located.
-
         """
         document, problems = read_leniently(text, source)
         data, misplaced = put_right(document)
@@ -63,7 +64,6 @@ class Pipeline:
 
         Raises:
             PipelineError: If the file cannot be read or is not a pipeline.
-
         """
         path = Path(path)
         text = read_text(path, "pipeline", PipelineError, limit=MAX_PIPELINE_BYTES)
@@ -75,7 +75,6 @@ class Pipeline:
 
         Raises:
             PipelineError: If there is none of that name.
-
         """
         return cls.load(_builtin_file(name))
 
@@ -85,7 +84,6 @@ class Pipeline:
 
         Raises:
             PipelineError: If it is neither, or the file is wrong.
-
         """
         return cls.load(find_file(name))
 
@@ -95,7 +93,6 @@ def read_leniently(text: str, source: str) -> tuple[YamlDocument, list[Problem]]
 
     Raises:
         PipelineError: If it is too long, broken, or no mapping.
-
     """
     if len(text) > MAX_PIPELINE_BYTES:
         message = f"the text has {len(text):,} characters; a pipeline has at most {MAX_PIPELINE_BYTES:,}"
@@ -117,7 +114,6 @@ def find_file(name: str | Path) -> Path:
 
     Raises:
         PipelineError: If it is not a path, and no built-in pipeline has that name.
-
     """
     return paths.expanded(name) if looks_like_path(name) else _builtin_file(str(name))
 
@@ -127,8 +123,16 @@ def _builtin_file(name: str) -> Path:
     if path is None:
         here = [file for file in (f"{name}.yaml", f"{name}.yml") if Path(file).is_file()]
         hint = f"to use the file that is here, write {here[0]}" if here else did_you_mean(name, builtin_pipelines())
+        if not here and _is_agent(name):
+            hint = f"{name} is an agent: a pipeline's step names it, as in ask: {{agent: {name}, prompt: ...}}; {hint}"
         raise PipelineError(f"there is no pipeline {name!r}", hint=hint)
     return path
+
+
+def _is_agent(name: str) -> bool:
+    with suppress(AgentError):  # what is wrong with another file is not what was asked
+        return name in discover_agents()
+    return False
 
 
 def looks_like_path(name: str | Path) -> bool:

@@ -25,13 +25,11 @@ class LongInput:
     """An input that is too long for the prompts that it goes into: it is read in parts, and they get notes of it.
 
     Attributes:
-        name: The input.
         tokens: How long it is.
         exact: Whether the model's own tokenizer counted.
         context: The model's, in tokens.
         parts: How many there are.
         longer: What a person does to have longer texts read as a whole.
-
     """
 
     name: str
@@ -50,7 +48,6 @@ class Plan:
         attached: The documents that stand behind the question, if there are any.
         long_inputs: What is read in parts before the first step.
         reading: The rows of that.
-
     """
 
     pipeline: Pipeline

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from synaptic.messages import Overflow, Route
+    from synaptic.messages import Route
     from synaptic.pipeline.graph import (
         CompiledCall,
         CompiledPipeline,
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         WorkKind,
     )
     from synaptic.pipeline.spec import Join
+    from synaptic.shared_bounds import Overflow
 
 MODEL_ORIGINS: Final = {
     "step": "the step says so",
@@ -51,7 +52,6 @@ class PlannedStep:
         gates: The choices that this step hangs on, with the labels that let it run.
         cache_seconds: How long an answer to the same request holds; ``None`` for ever, 0 is no cache.
         streams_answer: Whether its text is the answer, token by token.
-
     """
 
     path: str
@@ -111,7 +111,6 @@ def planned_steps(
         inputs: Those whose values are known; bounds that depend on others are shown as they are written.
         route: Where calls go; ``None`` where nothing was routed.
         answer: The path of the step that streams the answer.
-
     """
     return list(_Rows(route, answer).graph(compiled.graph, _Level("", 0, inputs)))
 

@@ -25,9 +25,7 @@ class CallingPipeline:
 
     Attributes:
         name: Of its file.
-        text: What is in it.
         calls: Each tool with the line that names it.
-
     """
 
     name: str

@@ -60,26 +60,18 @@ _RAISED: Final = re.compile(r"^(?:[a-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interr
 _TRACEBACK: Final = "Traceback (most recent call last)"
 
 
-def describe_failure(returncode: int, lines: Sequence[str]) -> str:
+def describe_failure(returncode: int, lines: Sequence[str], *, stopped: bool = False) -> str:
     """Return how a program ended and why: ``exited with status 1: ... model is corrupted or incomplete``.
 
-    Args:
-        returncode: Negative for a signal.
-        lines: What it said, oldest first.
-
+    ``returncode`` is negative for a signal; ``stopped`` says whether it was killed because it had been stopped.
     """
-    how = describe_exit(returncode)
+    how = describe_exit(returncode, stopped=stopped)
     cause = "" if returncode in _FROM_OUTSIDE else cause_of(lines)
     return f"{how}: {cause}" if cause else how
 
 
 def cause_of(lines: Iterable[str]) -> str:
-    """Return the line that names the cause of a failure, without its time and its place in a source; "" if none does.
-
-    Args:
-        lines: What a program said, oldest first.
-
-    """
+    """Return the line that names the cause of a failure, without its time and place in a source; "" if none does."""
     said = list(_told(lines))
     sound = [(text, grave) for text, grave in said if not _HARMLESS.search(text)]
     errors = [text for text, grave in sound if grave or _ERROR.search(text)]

@@ -1,4 +1,10 @@
-"""Start a child process that cannot outlive us, hear what it says, notice its end, stop it."""
+"""Start a child process that cannot outlive us, hear what it says, notice its end, stop it.
+
+A child that a signal has stopped (SIGSTOP) lives and does nothing: who waits for it would wait for ever. It is found by
+the state that the system tells, and killed; from then on it is a child that was killed. Looks are counted, not seconds:
+while we are stopped ourselves (Ctrl-Z, a machine that sleeps) nothing is counted, and a child that is continued
+together with us has its time to go on. One that is stopped and continued all the time (cpulimit) gets on, and is left.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +16,14 @@ import os
 import signal
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 from synaptic.errors import BackendUnavailable
 from synaptic.paths import PACKAGE
 from synaptic.processes import lifeline
 from synaptic.processes.environment import child_environment
 from synaptic.processes.private_files import PrivateLog
+from synaptic.processes.watch import session_of, stopped_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +35,13 @@ LOG_BYTES = 1_000_000
 STOP_GRACE = 1.0  # seconds from asking a child to end to killing it
 REAP_TIMEOUT = 2.0  # seconds that the kernel gets to report the end of a killed child
 PIPE_DRAIN = 0.2  # seconds that last words may take after the end; a grandchild could hold the pipe for ever
+LOOK_SECONDS = 0.5  # between two looks whether it is stopped
+STOPPED_LOOKS = 3  # in a row that find it stopped at one place
+FAMILY_LOOKS = 8  # from one look at all that it has started to the next; one that is stopped at two of them counts
+STARTS: Final = 3
+"""How often a child is started in all, if each time something outside ends it before it has done what it was for."""
+
+_OUTSIDE: Final = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
 
 _BOOT = "import sys, importlib; sys.path.append(sys.argv[1]); importlib.import_module(sys.argv[2]).main(sys.argv[3:])"
 
@@ -49,14 +63,15 @@ def tied(command: Sequence[str], *, directory: Path | None = None) -> list[str]:
     Args:
         command: The program and its arguments.
         directory: Where it runs; the program is then an absolute path. ``None`` is the current one.
-
     """
     start = [sys.executable, "-I", "-S", lifeline.__file__, str(os.getpid()), str(directory or ".")]
     return [*start, *command]
 
 
-def describe_exit(returncode: int) -> str:
-    """Say in words how a process ended."""
+def describe_exit(returncode: int, *, stopped: bool = False) -> str:
+    """Say in words how a process ended; ``stopped`` if it was killed because it had been stopped."""
+    if stopped:
+        return "was stopped by a signal and did not go on, so that it was killed"
     if returncode >= 0:
         return f"exited with status {returncode}"
     try:
@@ -72,6 +87,10 @@ class ChildProcess(asyncio.SubprocessProtocol):
     A Ctrl-C in the terminal does not reach it: the caller that started it decides when it ends. A child that is still
     there when the interpreter exits is killed then; that it also dies when we are killed is its own work, see
     :mod:`synaptic.processes.lifeline`.
+
+    Attributes:
+        returncode: Its exit status, negative for a signal; ``None`` while it runs.
+        stopped: Whether it was killed because a signal had stopped it, or something that it had started.
     """
 
     _alive: ClassVar[set[int]] = set()
@@ -84,6 +103,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
     ) -> None:
         self.pid = 0
         self.returncode: int | None = None
+        self.stopped = False
         self._log = log
         self._on_exit = on_exit
         self._on_line = on_line
@@ -93,6 +113,11 @@ class ChildProcess(asyncio.SubprocessProtocol):
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
         self._exited = asyncio.Event()
         self._drained = asyncio.Event()
+        self._ending = False
+        self._looks = self._still = 0
+        self._stopped_at: float | None = None
+        self._stopped_family: set[tuple[int, float]] = set()
+        self._next_look: asyncio.TimerHandle | None = None
 
     @classmethod
     async def start(
@@ -117,7 +142,6 @@ class ChildProcess(asyncio.SubprocessProtocol):
 
         Raises:
             BackendUnavailable: If the program cannot be started.
-
         """
         child = cls(_open_log(log_file), on_exit, on_line)
         try:
@@ -149,6 +173,16 @@ class ChildProcess(asyncio.SubprocessProtocol):
         """Whether its end has not been noticed yet."""
         return self.returncode is None
 
+    @property
+    def lost(self) -> bool:
+        """Whether something outside has ended it, and neither we nor an error of its own: another may do better."""
+        return self.stopped or (self.returncode in _OUTSIDE and not self._ending)
+
+    @property
+    def ending(self) -> str:
+        """How it ended, in words that continue its name."""
+        return describe_exit(self.returncode or 0, stopped=self.stopped)
+
     async def read_line(self) -> str | None:
         """Return the next line of its standard output, or ``None`` once there will be no more."""
         line = await self._lines.get()
@@ -178,7 +212,9 @@ class ChildProcess(asyncio.SubprocessProtocol):
     def kill(self) -> None:
         """Kill it and what it has started, now, without waiting for the end."""
         if self.returncode is None:
+            self._ending = True
             _kill_group(self.pid)
+            self._kill_family()
 
     async def stop(self, grace: float = STOP_GRACE) -> None:
         """Ask it to end, kill it after ``grace`` seconds, and reap it; also when called twice or cancelled."""
@@ -187,6 +223,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
         self._on_exit = None
         try:
             if self.returncode is None:
+                self._ending = True
                 cast("asyncio.WriteTransport", transport.get_pipe_transport(0)).close()
                 # Not transport.terminate(): that reaps a child that has just died, and asyncio's watcher misses it.
                 with contextlib.suppress(ProcessLookupError):
@@ -218,6 +255,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
         self._transport = cast("asyncio.SubprocessTransport", transport)
         self.pid = self._transport.get_pid()
         self._alive.add(self.pid)
+        self._look_later()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """Cut what came into lines."""
@@ -240,6 +278,10 @@ class ChildProcess(asyncio.SubprocessProtocol):
         assert self._transport is not None
         self.returncode = self._transport.get_returncode()
         self._alive.discard(self.pid)
+        if self.lost:
+            self._kill_family()  # nobody else ends what it has started
+        if self._next_look is not None:
+            self._next_look.cancel()
         self._exited.set()
         if self._on_exit is not None:
             self._on_exit(self)
@@ -247,6 +289,32 @@ class ChildProcess(asyncio.SubprocessProtocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop names it
         """Note that nothing more will come through the pipes."""
         self._drained.set()
+
+    def _look_later(self) -> None:
+        self._next_look = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Kill it if it is stopped, or something that it has started: it would never end by itself."""
+        if self.returncode is not None:
+            return
+        self._looks += 1
+        before, self._stopped_at = self._stopped_at, stopped_at(self.pid)
+        self._still = 0 if self._stopped_at is None else self._still + 1 if self._stopped_at == before else 1
+        hangs = self._still >= STOPPED_LOOKS
+        if self._looks % FAMILY_LOOKS == 0:
+            stopped = {(pid, at) for pid in session_of(self.pid) if (at := stopped_at(pid)) is not None}
+            hangs = hangs or not self._stopped_family.isdisjoint(stopped)
+            self._stopped_family = stopped
+        if hangs and not self._ending:
+            self.stopped = True
+            self.kill()
+        self._look_later()
+
+    def _kill_family(self) -> None:
+        """Kill all that it has started, also in process groups of their own, as the compilers of a build are."""
+        for pid in session_of(self.pid):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
 
     def _take(self, fd: int, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip("\r")

@@ -27,7 +27,6 @@ def child_environment(more: Mapping[str, str] | None = None, *, installs: bool =
     Args:
         more: What it has besides, or instead.
         installs: Whether it is an installer or a compiler, whose own configuration applies, credentials included.
-
     """
     words = (_PROGRAM + _INSTALLER if installs else _PROGRAM).split()
     names = {word for word in words if not word.endswith("*")}

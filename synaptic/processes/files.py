@@ -27,7 +27,6 @@ def lock(descriptor: int, *, patience: float = 0.0) -> bool:
 
     Raises:
         OSError: If the file system has no locks.
-
     """
     end = time.monotonic() + patience
     while True:
@@ -46,7 +45,6 @@ def replace_file(path: Path, data: bytes) -> None:
 
     Raises:
         OSError: If it cannot be written; what was there stays.
-
     """
     target = Path(os.path.realpath(path))
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)

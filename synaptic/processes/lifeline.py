@@ -15,7 +15,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
@@ -26,7 +26,6 @@ def die_with_parent(parent_pid: int) -> None:
     Args:
         parent_pid: Who started this process. If that is no longer the parent it died before the kernel was
             asked, and this process ends at once.
-
     """
     if sys.platform == "linux":
         import ctypes  # noqa: PLC0415 - needed on one platform only
@@ -47,12 +46,20 @@ def _drain_input() -> None:
     os._exit(0)
 
 
+def run_instead(command: list[str], environment: Mapping[str, str]) -> None:
+    """Become another program.
+
+    Raises:
+        OSError: If it cannot be started.
+    """
+    os.execvpe(command[0], command, environment)  # noqa: S606 - the command is ours; no shell is wanted
+
+
 def main(arguments: Sequence[str]) -> None:
     """Become another program, in a directory, that dies with the parent.
 
     Args:
         arguments: The parent's process id, the directory, the program and its arguments.
-
     """
     parent, directory, program, *rest = arguments
     die_with_parent(int(parent))
@@ -60,7 +67,7 @@ def main(arguments: Sequence[str]) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     try:
         os.chdir(directory)
-        os.execvp(program, [program, *rest])  # noqa: S606 - the command is ours; no shell is wanted
+        run_instead([program, *rest], os.environ)
     except OSError as error:
         # A wrong architecture, a missing loader: the reason goes to the parent, which reads this process's output.
         os.write(2, os.fsencode(f"{program}: {error.strerror or error}\n"))

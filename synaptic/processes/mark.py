@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
+import platform
 import sys
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Self
 
 import psutil
 
 _STATE: Final = 0  # of the fields behind the name in /proc/PID/stat
 _START: Final = 19
 _DEAD: Final = frozenset("ZXx")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkedProcess:
+    """A process as a file names it that several processes read.
+
+    Attributes:
+        machine: Where it runs; several machines may share the file.
+        mark: What tells it from a later one of the same number.
+    """
+
+    machine: str
+    pid: int
+    mark: str
+
+    @classmethod
+    def of(cls, pid: int, **more: Any) -> Self:
+        """Return a process of this machine; ``more`` is what else is to be said of it."""
+        return cls(machine=platform.node(), pid=pid, mark=process_mark(pid) or "", **more)
+
+    @property
+    def here(self) -> bool:
+        """Whether it runs, or ran, on this machine."""
+        return self.machine == platform.node()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still exists; to be asked on its machine."""
+        return process_mark(self.pid) == self.mark
 
 
 def process_mark(pid: int) -> str | None:

@@ -36,7 +36,6 @@ def free_port(
     Raises:
         UsageError: If the address is not one of this machine.
         BackendUnavailable: If no free port was found.
-
     """
     first, last = span(ephemeral_ports())
     for _ in range(_ATTEMPTS):
@@ -53,7 +52,6 @@ def is_free(host: str, port: int) -> bool:
 
     Raises:
         UsageError: If the address is not one of this machine, or the port needs rights that we have not.
-
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # As the RPC server does: what is left of connections that have ended does not count.

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import logging.handlers
 import os
-from typing import IO, TYPE_CHECKING, cast
+import stat
+from typing import IO, TYPE_CHECKING, Final, cast
+
+from synaptic import paths
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+_ANY_OTHER: Final = 0o077
+_WRITTEN_BY_OTHERS: Final = 0o022
 
 
 def private_folder(path: Path) -> Path:
@@ -15,11 +22,30 @@ def private_folder(path: Path) -> Path:
 
     Raises:
         OSError: If that is not possible.
-
     """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.stat().st_mode & 0o077:
+    own_folder(path, 0o700)
+    if path.stat().st_mode & _ANY_OTHER:
         path.chmod(0o700)
+    return path
+
+
+def own_folder(path: Path, mode: int = 0o755) -> Path:
+    """Make a folder, and those above it, in which no other user can write, whatever the umask allows.
+
+    What is there already of this program's own folders is made so, too.
+
+    Raises:
+        OSError: If that is not possible.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(mode=mode, exist_ok=True)
+    path.mkdir(exist_ok=True)  # says so where something else has that name
+    names = [folder.name for folder in (path, *path.parents)]
+    for folder in (path, *path.parents)[: names.index(paths.APP) + 1] if paths.APP in names else ():
+        status = folder.stat()
+        if status.st_mode & _WRITTEN_BY_OTHERS and status.st_uid == os.geteuid():
+            folder.chmod(stat.S_IMODE(status.st_mode) & ~_WRITTEN_BY_OTHERS)
     return path
 
 
@@ -33,7 +59,6 @@ class PrivateLog(logging.handlers.RotatingFileHandler):
 
     Raises:
         OSError: If it cannot be written.
-
     """
 
     def __init__(self, path: Path, most_bytes: int) -> None:

@@ -1,7 +1,11 @@
-"""Small JSON files that several processes of one person change: one at a time, and whole at every moment."""
+"""Small JSON files that several processes of one person change: one at a time, and whole at every moment.
+
+Each ends with a checksum of itself, so that a byte that changes on the disk is damage, and never another value.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from contextlib import contextmanager
@@ -9,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.errors import UsageError
 from synaptic.processes.files import lock, replace_file
+from synaptic.processes.private_files import own_folder
 from synaptic.text import read_regular
 
 if TYPE_CHECKING:
@@ -17,21 +22,20 @@ if TYPE_CHECKING:
 
 LOCK_SECONDS: Final = 5.0
 MAX_BYTES: Final = 4 * 1024 * 1024
+CHECKSUM: Final = "checksum"
+"""The key, beside the document's own, of the SHA-256 of the rest."""
 
 
 @contextmanager
 def only_one(file: Path, *, patience: float = LOCK_SECONDS) -> Iterator[None]:
     """Keep every other process out that asks for the same file; the lock ends with this process.
 
-    Args:
-        file: Which.
-        patience: How many seconds to wait for the process that holds it.
+    ``patience`` is how many seconds to wait for the process that holds it.
 
     Raises:
         OSError: If the lock cannot be had: :class:`TimeoutError` if another process keeps it for longer.
-
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
+    own_folder(file.parent)
     # Beside the file, which is replaced: a lock on the file itself would be one on its predecessor.
     descriptor = os.open(file.with_name(f".{file.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -54,7 +58,6 @@ def told(file: Path, about: str, done: str, *, if_damaged: str = "") -> Iterator
 
     Raises:
         UsageError: If the block could not read or write it.
-
     """
     try:
         yield
@@ -74,10 +77,11 @@ def told(file: Path, about: str, done: str, *, if_damaged: str = "") -> Iterator
 def read_json(file: Path, *, missing: Any) -> Any:
     """Return the document in a file, ``missing`` if there is no such file.
 
+    One without a checksum, as an older version wrote it, counts as it is.
+
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is not JSON, or far larger than it may be.
-
+        ValueError: If it is not JSON, not as it was written, or far larger than it may be.
     """
     try:
         data = read_regular(file, MAX_BYTES)
@@ -86,17 +90,26 @@ def read_json(file: Path, *, missing: Any) -> Any:
     if len(data) > MAX_BYTES:
         raise ValueError(f"larger than {MAX_BYTES} bytes")
     try:
-        return json.loads(data)
+        document = json.loads(data)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    checksum = document.pop(CHECKSUM, None) if isinstance(document, dict) else None
+    if checksum is not None and checksum != _checksum(document):
+        raise ValueError("its checksum is wrong: it was changed, or has decayed, since it was written")
+    return document
 
 
-def replace_json(file: Path, document: Any) -> None:
+def replace_json(file: Path, document: dict[str, Any]) -> None:
     """Put a document in the place of what was there; a reader finds the one or the other.
 
     Raises:
         OSError: If it cannot be written; what was there stays.
-
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(file, (json.dumps(document, indent=2) + "\n").encode())
+    own_folder(file.parent)
+    sealed = {**document, CHECKSUM: _checksum(document)}
+    replace_file(file, (json.dumps(sealed, indent=2) + "\n").encode())
+
+
+def _checksum(document: dict[str, Any]) -> str:
+    """Return what is the same for a document and for what comes of it through JSON."""
+    return hashlib.sha256(json.dumps(document).encode()).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import sys
 from typing import Final
@@ -36,11 +37,30 @@ def connected(pid: int, port: int) -> tuple[str, ...]:
 
 
 def is_stopped(pid: int) -> bool:
-    """Return whether a process has been stopped by a signal: it lives and does nothing."""
+    """Return whether a process has been stopped by a signal: it lives and does nothing. A debugger's stop is none."""
+    return stopped_at(pid) is not None
+
+
+def stopped_at(pid: int) -> float | None:
+    """Return the processor seconds at which a process stands that a signal has stopped, ``None`` if none has."""
     try:
-        return psutil.Process(pid).status() in {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP}
+        process = psutil.Process(pid)
+        if process.status() != psutil.STATUS_STOPPED:
+            return None
+        used = process.cpu_times()
     except psutil.Error:
-        return False
+        return None
+    return float(used.user + used.system)
+
+
+def session_of(leader: int) -> list[int]:
+    """Return the processes of the session that a process leads: all that it has started, unless they left it."""
+    found = []
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError):
+            if os.getsid(pid) == leader:
+                found.append(pid)
+    return found
 
 
 def resident_bytes(pid: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, assert_never
 
 from synaptic.agents import is_complete_json
 from synaptic.backends import capabilities_of
@@ -29,22 +29,36 @@ from synaptic.runtime.events import (
     StepContinued,
     StepRepaired,
     StepRetried,
+    StepThinking,
     StepThought,
     TokenDelta,
+    UnusableReply,
 )
 from synaptic.runtime.policies import as_generator
 from synaptic.text import plural
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
     from synaptic.agents import Shape
     from synaptic.backends import Backend
+    from synaptic.messages import Chunk
     from synaptic.pipeline import CompiledCall
     from synaptic.runtime.list_feed import ListFeed
+    from synaptic.runtime.past import Done
 
 REPAIRS = 1
 """Repairs of a call with the wrong shape of output, where its step says nothing; each costs a whole call."""
 
 DEFAULT_MAX_TOKENS = 1024
+
+MADE_ANEW: Final = (
+    "the run was cut off in this call; it is made anew: its text was short, or has a shape, or what answers"
+    " is not known to go on with one"
+)
+
+THOUGHT_PIECES: Final = 64
+"""Pieces of thinking that are told together, and lost where the program is killed before."""
 
 ROOM_TO_ANSWER = 2
 ROOM_TO_THINK = 4
@@ -63,12 +77,13 @@ class CallRecord:
 
     Attributes:
         text: What the current attempt has produced.
+        before: What an earlier run of the call had said, which stays until something new is said.
         thinking: Pieces of thinking that it has produced; a server sends about one for each token.
         tool: What the model called instead of answering.
         attempts: Requests sent, the first one, transport retries, fallbacks and repairs all counted.
         first_token_seconds: From sending the first request to the first token of the last.
+        stop_reason: Why the output ends where it ends, of a call that an earlier run made.
         feed: Gets the text as it comes, where a map waits for the items of a list in it.
-
     """
 
     agent: str | None = None
@@ -77,6 +92,7 @@ class CallRecord:
     node: str | None = None
     started_at: float | None = None
     text: list[str] = field(default_factory=list)
+    before: str = ""
     thinking: int = 0
     tool: str | None = None
     attempts: int = 0
@@ -85,6 +101,7 @@ class CallRecord:
     first_token_seconds: float | None = None
     finish_reason: FinishReason | None = None
     cached: bool = False
+    stop_reason: str | None = None
     feed: ListFeed | None = None
 
     @property
@@ -92,11 +109,43 @@ class CallRecord:
         """The text so far."""
         return "".join(self.text)
 
+    @property
+    def left(self) -> str:
+        """What stays of the call if it ends here."""
+        return self.partial or self.before
+
     def say(self, text: str) -> None:
         """Add a piece of text."""
         self.text.append(text)
         if self.feed is not None:
             self.feed.write(text)
+
+    def reuse(self, done: Done) -> None:
+        """Take over what is known of a call that is not made, because an earlier run made it."""
+        self.model = done.model or self.model
+        self.backend = done.backend or self.backend
+        self.node = done.node
+        self.stop_reason = done.stop_reason
+
+    def take(self, reply: UnusableReply) -> str | None:
+        """Take over a reply of an earlier run; return the model that was asked."""
+        _begin_attempt(self)
+        self.say(reply.content)
+        self.attempts, self.usage = reply.attempts, reply.usage
+        self.thinking, self.tool, self.finish_reason = reply.thinking, reply.tool, reply.finish_reason
+        return reply.model
+
+    def unusable(self, model: str | None) -> UnusableReply:
+        """Return the reply that has come, which cannot be used."""
+        return UnusableReply(
+            content=self.partial,
+            model=model,
+            finish_reason=self.finish_reason,
+            attempts=self.attempts,
+            usage=self.usage,
+            thinking=self.thinking,
+            tool=self.tool,
+        )
 
     def refused(self) -> None:
         """Take back the latest attempt if it was refused before it was sent: nothing came of it."""
@@ -118,6 +167,7 @@ async def call_agent(
     emit: EventHandler,
     *,
     repairs: int = REPAIRS,
+    known: Sequence[UnusableReply] = (),
 ) -> Output:
     """Return the agent's output: text, or a value of ``shape``.
 
@@ -125,17 +175,25 @@ async def call_agent(
     asked for again, telling the model what was wrong, with twice the token limit if the limit cut it. An empty output
     is asked for once more, too, without thinking where thinking came instead; no output is ever empty.
 
+    The first replies are those that are ``known`` from an earlier run; the one after them is what was ``begun``.
+
     Raises:
         BackendError: If the call failed.
         BudgetExceeded: If the run has used up what it may use.
         OutputEmpty: If no text came, also the second time.
         OutputTruncated: If the token limit cut the JSON, also of the last repair.
         OutputInvalid: If the output had the wrong shape, also after the last repair.
-
     """
     after_empty = min(1, repairs)
+    known_replies = iter(known)
+    begun, request = request.begun, replace(request, begun="") if request.begun else request
     while True:
-        model = await _stream(backend, request, record, emit)
+        reply = next(known_replies, None)
+        if reply is not None:
+            model = record.take(reply)
+        else:
+            model = await _stream(backend, replace(request, begun=begun) if begun else request, record, emit)
+            begun = ""
         try:
             return _checked(record, shape, request)
         except OutputError as exc:
@@ -146,7 +204,8 @@ async def call_agent(
             if (after_empty if is_empty else repairs) == 0:
                 raise
             after_empty, repairs = (0, repairs) if is_empty else (after_empty, repairs - 1)
-            emit(StepRepaired(request.tag, exc.message))
+            if reply is None:  # what is known was told by the run that got it
+                emit(StepRepaired(request.tag, exc.message, record.unusable(model)))
             request = _repair_request(request, exc, model, thought=record.thinking > 0)
 
 
@@ -212,15 +271,18 @@ async def _stream(backend: Backend, request: ChatRequest, record: CallRecord, em
     started = time.perf_counter()
     model = request.model
     _begin_attempt(record)
-    chunks = as_generator(backend.stream(request))
+    reply = as_generator(backend.stream(request))
+    chunks = _beginning_anew(reply, request, emit) if request.begun else reply
+    thoughts = _Thoughts(request.tag, emit)
     try:
         async for chunk in chunks:
             match chunk:
                 case Delta():
                     if record.first_token_seconds is None and (chunk.text or chunk.thinking):
                         record.first_token_seconds = time.perf_counter() - started
-                    record.thinking += bool(chunk.thinking)
+                    record.thinking += thoughts.take(chunk.thinking)
                     if chunk.text:
+                        thoughts.tell()
                         emit(TokenDelta(request.tag, chunk.text))
                         record.say(chunk.text)
                 case Finished():
@@ -231,20 +293,69 @@ async def _stream(backend: Backend, request: ChatRequest, record: CallRecord, em
                     emit(StepThought(request.tag))
                 case Restarted():
                     model = chunk.model or model
+                    thoughts.tell()
                     emit(StepRetried(request.tag, chunk.attempt, chunk.reason, chunk.delay, chunk.model))
                     _begin_attempt(record)
                 case Continued():
-                    record.attempts += 1
-                    emit(StepContinued(request.tag, chunk.reason, chunk.node))
+                    _continue(record, chunk, request, emit)
                 case Shortened():
                     emit(PromptShortened(request.tag, chunk.how, chunk.tokens_before, chunk.tokens_after))
                 case _:
                     assert_never(chunk)
     finally:
+        thoughts.tell()
         await chunks.aclose()
     if record.finish_reason is None:
         raise StreamTruncated("the reply ended before the backend said that it was complete", backend=backend.name)
     return model
+
+
+class _Thoughts:
+    """Tells what a model thinks in parts: there is an event for each piece of an answer, but who follows a thought?"""
+
+    def __init__(self, path: str, emit: EventHandler) -> None:
+        self._path = path
+        self._emit = emit
+        self._pieces: list[str] = []
+
+    def take(self, piece: str) -> bool:
+        """Take a piece; return whether it is one."""
+        if piece:
+            self._pieces.append(piece)
+            if len(self._pieces) >= THOUGHT_PIECES:
+                self.tell()
+        return bool(piece)
+
+    def tell(self) -> None:
+        """Tell what was not told yet."""
+        if self._pieces:
+            self._emit(StepThinking(self._path, "".join(self._pieces)))
+            self._pieces.clear()
+
+
+def _continue(record: CallRecord, chunk: Continued, request: ChatRequest, emit: EventHandler) -> None:
+    """Note that another server goes on with the text so far, or this one with what an earlier process got."""
+    emit(StepContinued(request.tag, chunk.reason, chunk.node))
+    if request.begun and not record.text:
+        emit(TokenDelta(request.tag, request.begun))
+        record.say(request.begun)
+    else:
+        record.attempts += 1
+
+
+async def _beginning_anew(
+    chunks: AsyncGenerator[Chunk], request: ChatRequest, emit: EventHandler
+) -> AsyncGenerator[Chunk]:
+    """Yield the chunks; say so first where they do not go on with what was begun."""
+    waits = True
+    try:
+        async for chunk in chunks:
+            if waits and not isinstance(chunk, Shortened | Restarted | Continued):
+                emit(StepRetried(request.tag, 1, MADE_ANEW, 0.0))
+            waits = waits and isinstance(chunk, Shortened)
+            yield chunk
+    finally:
+        await chunks.aclose()
 
 
 def _begin_attempt(record: CallRecord) -> None:
@@ -288,7 +399,6 @@ def build_request(
         values: Spans of the prompt that may be shortened.
         priority: Of the step, among calls that wait for a place.
         rank: Calls on the longest way from this one to the end of the run.
-
     """
     # Another backend than the run's does not have the run's model.
     default_model = defaults.model if call.policy.backend is None else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     from synaptic.agents import Shape
 
+Decision: TypeAlias = Literal["accepted", "edited", "refused"]
 Subject: TypeAlias = Literal["prompt", "output", "answer"]
 """What a person decides on: a prompt before it is sent, an output before the run goes on, a question's answer."""
 
@@ -24,7 +25,6 @@ class ApprovalRequest:
         shape: What an edited output, or an answer, must fit; ``None`` is free text.
         question: What is asked, where ``what`` is ``answer``.
         problem: What was wrong with the answer before this one; "" the first time.
-
     """
 
     path: str
@@ -43,7 +43,7 @@ class Approval:
     unless the proposed answer is accepted.
     """
 
-    decision: Literal["accepted", "edited", "refused"]
+    decision: Decision
     value: Any = None
     reason: str = ""
 

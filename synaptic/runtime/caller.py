@@ -15,16 +15,18 @@ from synaptic.runtime.failure import StepFailed, why_cut
 from synaptic.waiting import steady_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from synaptic.agents import Shape
     from synaptic.backends import Backend
     from synaptic.messages import ChatRequest, Route
     from synaptic.pipeline import CallPolicy, CompiledCall, CompiledStep, StepKind
     from synaptic.runtime.approval import Approver
-    from synaptic.runtime.events import StepStatus
+    from synaptic.runtime.events import StepStatus, UnusableReply
+    from synaptic.runtime.leaves import Leaves
     from synaptic.runtime.ledger import Ledger
     from synaptic.runtime.list_feed import ListFeed
+    from synaptic.runtime.past import Done
     from synaptic.runtime.policies import Bounds
     from synaptic.runtime.scope import StepContext
 
@@ -50,13 +52,21 @@ class Caller:
         defaults: What holds where nothing else says otherwise.
         route: Where the run was routed to.
         approver: Asks a person.
-
+        leaves: Finds what was done before; ``None`` where the run is not recorded.
     """
 
     def __init__(
-        self, ledger: Ledger, backends: Backends, defaults: ChatRequest, route: Route, approver: Approver | None
+        self,
+        ledger: Ledger,
+        backends: Backends,
+        defaults: ChatRequest,
+        route: Route,
+        approver: Approver | None,
+        *,
+        leaves: Leaves | None = None,
     ) -> None:
         self.ledger = ledger
+        self.leaves = leaves
         self._backends = backends
         self._defaults = defaults
         self._route = route
@@ -87,50 +97,53 @@ class Caller:
         Raises:
             StepFailed: If it failed for good; its event says so.
             BudgetExceeded: If a budget was used up meanwhile.
-
         """
         path = context.path
         record = CallRecord(agent=call.agent.name, started_at=steady_time(), feed=feed)
         try:
             request = await self._request(step, call, context, seed)
             backend = self._begin(call, request, record, context, kind)
-            output = await call_agent(
-                backend,
-                request,
-                call.shape,
-                record,
-                self.ledger.emit,
-                repairs=REPAIRS if call.repairs is None else call.repairs,
-            )
+            output = await self._output(call, request, backend, record)
             if step.approve:
                 output = await self.approved_output(step, path, output, call.shape)
             if read is not None:
                 output = read(output)
         except asyncio.CancelledError:
             reason = why_cut(self.ledger, context)
-            self.ledger.called(path, kind, "cancelled", record.partial, record, stop_reason=reason)
+            self.ledger.called(path, kind, "cancelled", record.left, record, stop_reason=reason)
             raise
         except BudgetExceeded as exc:
             if exc.what != "seconds":
                 record.refused()
-            self.ledger.called(path, kind, "cancelled", record.partial, record, stop_reason=f"budget: {exc.what}")
+            self.ledger.called(path, kind, "cancelled", record.left, record, stop_reason=f"budget: {exc.what}")
             raise
         except SynapticError as exc:
             status: StepStatus = "skipped" if step.on_error == "skip" else "failed"
-            self.ledger.called(path, kind, status, record.partial, record, error=exc)
+            self.ledger.called(path, kind, status, record.left, record, error=exc)
             raise StepFailed(path, exc) from exc
         self.ledger.called(path, kind, "succeeded", output, record)
         return output
+
+    async def _output(self, call: CompiledCall, request: ChatRequest, backend: Backend, record: CallRecord) -> Any:
+        """Return what came of the call before, else what the model says; raises as :func:`call_agent` does."""
+        known: Sequence[UnusableReply] = ()
+        if self.leaves is not None:
+            done, begun = await self.leaves.call(request.tag, call, request, backend)
+            if done is not None:
+                record.reuse(done)
+                return done.output
+            record.before = begun.said
+            request, known = replace(request, begun=begun.said) if begun.said else request, begun.unusable
+        repairs = REPAIRS if call.repairs is None else call.repairs
+        return await call_agent(backend, request, call.shape, record, self.ledger.emit, repairs=repairs, known=known)
 
     async def _request(
         self, step: CompiledStep, call: CompiledCall, context: StepContext, seed: int | None
     ) -> ChatRequest:
         variables, path = context.scope.variables, context.path
-        values: tuple[tuple[int, int], ...] = ()
+        prompt, values = call.message(variables, where=path)
         if call.policy.overflow == "error":
-            prompt = call.prompt.render(variables, where=path)
-        else:
-            prompt, values = call.prompt.render_message(variables, where=path)
+            values = ()
         if step.approve in ("prompt", "both"):
             edited = await self._approved(ApprovalRequest(path=path, what="prompt", value=prompt))
             prompt, values = (prompt, values) if edited == prompt else (str(edited), ())
@@ -158,7 +171,6 @@ class Caller:
         Raises:
             NotApproved: If the person refused, or no person can be asked.
             OutputInvalid: If an edited output does not fit its shape.
-
         """
         if step.approve not in ("output", "both"):
             return output
@@ -172,13 +184,22 @@ class Caller:
         Raises:
             NotApproved: If the person refused to answer, or accepted an answer that is not there.
             OutputInvalid: If the answer did not fit, also the last of :data:`ANSWERS`.
-
         """
         proposal = _Proposal.of(proposed, path, shape)
-        if self._approver is None:
-            return proposal.taken(f"{path} needs an answer, and no person can be asked here")
-        self.ledger.emit(ApprovalAsked(path, "answer", question))
         request = ApprovalRequest(path=path, what="answer", value=proposed, shape=shape, question=question)
+        key, done = await self._decided(request)
+        if done is not None:
+            return done.output
+        if self._approver is None:
+            if self.leaves is not None and proposal.value is None:  # it can be answered later
+                self.ledger.emit(ApprovalAsked(path, "answer", question, proposed, key))
+            hint = (
+                None
+                if self.leaves is None
+                else f"to answer it: synaptic runs answer {self.ledger.run_id} {path} ANSWER"
+            )
+            return proposal.taken(f"{path} needs an answer, and no person can be asked here", hint)
+        self.ledger.emit(ApprovalAsked(path, "answer", question, proposed, key))
         if proposal.wrong is not None:
             request = replace(request, value=None, problem=proposal.wrong.message)
         for left in reversed(range(ANSWERS)):
@@ -187,27 +208,37 @@ class Caller:
                 value = _answered(given, proposal, path, shape)
             except (NotApproved, OutputInvalid) as exc:
                 if not left or given.decision != "edited":
-                    self.ledger.emit(ApprovalGiven(path, "answer", "refused"))
+                    self.ledger.emit(ApprovalGiven(path, "answer", "refused", key=key))
                     raise
                 request = replace(request, problem=exc.message)
             else:
-                self.ledger.emit(ApprovalGiven(path, "answer", given.decision))
+                self.ledger.emit(ApprovalGiven(path, "answer", given.decision, value, key))
                 return value
         raise AssertionError("the last answer fits, or raises")
 
     async def _approved(self, request: ApprovalRequest) -> Any:
         """Return the value as the person wants it; raises as :meth:`approved_output` does."""
-        self.ledger.emit(ApprovalAsked(request.path, request.what))
+        path, what = request.path, request.what
+        key, done = await self._decided(request)
+        if done is not None:
+            return done.output
+        self.ledger.emit(ApprovalAsked(path, what, value=request.value, key=key))
         if self._approver is None:
-            raise NotApproved(f"nobody is there to approve the {request.what} of {request.path}")
+            raise NotApproved(f"nobody is there to approve the {what} of {path}")
         answer: Approval = await self._approver(request)
-        self.ledger.emit(ApprovalGiven(request.path, request.what, answer.decision))
         if answer.decision == "refused":
+            self.ledger.emit(ApprovalGiven(path, what, "refused", key=key))
             reason = f": {answer.reason}" if answer.reason else ""
-            raise NotApproved(f"the {request.what} of {request.path} was refused{reason}")
-        if answer.decision == "accepted":
-            return request.value
-        return answer.value if request.shape is None else request.shape.validate(answer.value)
+            raise NotApproved(f"the {what} of {path} was refused{reason}")
+        value = request.value if answer.decision == "accepted" else answer.value
+        if answer.decision == "edited" and request.shape is not None:
+            value = request.shape.validate(value)
+        self.ledger.emit(ApprovalGiven(path, what, answer.decision, value, key))
+        return value
+
+    async def _decided(self, request: ApprovalRequest) -> tuple[str | None, Done | None]:
+        """Return the key of a decision and what was decided before, both ``None`` where the run is not recorded."""
+        return (None, None) if self.leaves is None else await self.leaves.decision(request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +248,6 @@ class _Proposal:
     Attributes:
         value: ``None`` where there is none.
         wrong: Why what the pipeline proposes is no answer.
-
     """
 
     value: Any
@@ -234,18 +264,17 @@ class _Proposal:
             what = exc.message.replace("the answer", "it")
             return cls(None, OutputInvalid(f"the default of {path} is not an answer: {what}", text=exc.text))
 
-    def taken(self, missing: str) -> Any:
+    def taken(self, missing: str, hint: str | None = None) -> Any:
         """Return the answer.
 
         Raises:
             NotApproved: If there is none; ``missing`` says so.
             OutputInvalid: If what is proposed is none.
-
         """
         if self.wrong is not None:
             raise self.wrong
         if self.value is None:
-            raise NotApproved(missing)
+            raise NotApproved(missing, hint=hint)
         return self.value
 
 
@@ -255,7 +284,6 @@ def _answered(given: Approval, proposal: _Proposal, path: str, shape: Shape | No
     Raises:
         NotApproved: If it is none.
         OutputInvalid: If it does not fit.
-
     """
     if given.decision == "edited":
         return _fitting(given.value, shape)
@@ -270,7 +298,6 @@ def _fitting(answer: Any, shape: Shape | None) -> Any:
 
     Raises:
         OutputInvalid: If it does not.
-
     """
     if shape is not None:
         try:
@@ -288,7 +315,6 @@ def values_of(bindings: Mapping[str, Any], context: StepContext) -> dict[str, An
 
     Raises:
         PipelineError: If a template has no good value.
-
     """
     variables = context.scope.variables
     return {name: fill(value, variables, where=f"{context.path}.with.{name}") for name, value in bindings.items()}

@@ -15,7 +15,8 @@ from synaptic.runtime.caller import Caller
 from synaptic.runtime.failure import StepFailed
 from synaptic.runtime.graph_run import GraphRun
 from synaptic.runtime.kinds import RUNS
-from synaptic.runtime.ledger import Ledger
+from synaptic.runtime.leaves import Leaves
+from synaptic.runtime.ledger import NO_DESCENT, Ledger
 from synaptic.runtime.scope import Scope, StepContext, bounds_of
 from synaptic.runtime.so_far import answer_so_far
 from synaptic.runtime.warm_ahead import WarmAhead
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from synaptic.pipeline import CompiledPipeline, CompiledStep, Graph, Plan
     from synaptic.runtime.approval import Approver
     from synaptic.runtime.caller import Backends
-    from synaptic.runtime.events import Answer, EventHandler, RunResult
+    from synaptic.runtime.events import Answer, ConversationShortened, Descent, EventHandler, RunResult
     from synaptic.runtime.long_input import Reading
+    from synaptic.runtime.past import Past
     from synaptic.runtime.policies import Bounds
     from synaptic.runtime.runner import Instead
 
@@ -43,16 +45,19 @@ class Executor:
         defaults: Model, sampling and timeouts of a call where neither step nor agent nor pipeline says otherwise.
         run_id: Names the run in events and in the result.
         emit: Gets every event, in order; must return at once.
-        conversation: Earlier turns as text, for ``{{ run.conversation }}``.
+        descent: Where the run comes from; its conversation is what prompts get, and what ``{{ run.conversation }}`` is.
+        shortened: Said at the beginning, where the conversation was longer than that.
         approver: Asks a person to approve or to answer; ``None`` where no person can be asked.
         prepare: Begins to load the model of a request that will follow, where the backend can do that.
         reading: Reads the inputs that are too long, before the first step; ``None`` where none is.
         instead: Answers in the place of tools and used pipelines; ``None`` lets them work.
         backoff: The waits before a tool is called again.
+        past: What may be taken instead of being done, of a run that is recorded; ``None`` gives no step a key.
+        settled: Returns once all that was said is recorded; ``None`` where nothing is.
+        full: Whether the end of each step waits for that, before anything follows from it.
 
     Attributes:
         variables: What the pipeline's result sees, as far as the run has come.
-
     """
 
     def __init__(
@@ -63,35 +68,43 @@ class Executor:
         *,
         run_id: str,
         emit: EventHandler,
-        conversation: str = "",
+        descent: Descent = NO_DESCENT,
+        shortened: ConversationShortened | None = None,
         approver: Approver | None = None,
         prepare: Callable[[ChatRequest], None] | None = None,
         reading: Reading | None = None,
         instead: Instead | None = None,
         backoff: Backoff = Rules.RETRY,
+        past: Past | None = None,
+        settled: Callable[[], Awaitable[None]] | None = None,
+        full: bool = False,
     ) -> None:
         self.plan = plan
-        self.ledger = Ledger(plan, run_id, emit)
-        self.caller = Caller(self.ledger, backends, defaults, plan.route, approver)
+        self.ledger = Ledger(plan, run_id, emit, descent)
+        leaves = None if past is None else Leaves(past, self.ledger, settled)
+        self.caller = Caller(self.ledger, backends, defaults, plan.route, approver, leaves=leaves)
         self.warm_ahead = None if prepare is None else WarmAhead(prepare, defaults)
         self.instead = instead
         self.backoff = backoff
+        self._settled = settled if full else None
         self.variables: Mapping[str, Any] = {}
         self._reading = reading
-        self._run_variables = {"id": run_id, "pipeline": plan.pipeline.name, "conversation": conversation}
+        self._run_variables = {"id": run_id, "pipeline": plan.pipeline.name, "conversation": descent.conversation}
+        self._shortened = shortened
 
     async def run(self) -> RunResult:
         """Return how the run ended.
 
         Raises:
             asyncio.CancelledError: If the run was cancelled; the last event then holds what was produced.
-
         """
         ledger, compiled = self.ledger, self.plan.compiled
-        bounds = bounds_of(compiled)
+        bounds = bounds_of(compiled, summaries=self.caller.leaves)
         scope = self.scope("", self.plan.inputs, self._run_variables, bounds)
         self.variables = scope.variables
         ledger.run_started()
+        if self._shortened is not None:
+            ledger.emit(self._shortened)
         try:
             await self._within_seconds(compiled, scope, self._steps(compiled, scope))
             answer = self._answer(scope)
@@ -153,7 +166,6 @@ class Executor:
 
         Raises:
             BudgetExceeded: If the time is up; the steps are cancelled and drained then.
-
         """
         await self._within_seconds(compiled, scope, self.graph(compiled.graph, scope, compiled.needed))
 
@@ -176,7 +188,6 @@ class Executor:
 
         Raises:
             StepFailed: If a step failed that the scope cannot do without; the others are cancelled and drained.
-
         """
         await GraphRun(self, graph, scope, needed).run()
 
@@ -188,6 +199,14 @@ class Executor:
         Raises:
             StepFailed: If it failed; its event says so.
             BudgetExceeded: If a budget was used up meanwhile.
-
         """
+        if self._settled is not None:
+            return self._settled_work(self._settled, step, context)
         return RUNS[step.kind](self, step, context)
+
+    async def _settled_work(
+        self, settled: Callable[[], Awaitable[None]], step: CompiledStep, context: StepContext
+    ) -> Any:
+        output = await RUNS[step.kind](self, step, context)
+        await settled()
+        return output

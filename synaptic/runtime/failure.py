@@ -48,7 +48,6 @@ async def within(seconds: float | None, path: str, ledger: Ledger) -> AsyncItera
 
     Raises:
         StepTimeout: If it took longer than ``seconds``.
-
     """
     clock = asyncio.timeout(seconds)
     if seconds is not None:

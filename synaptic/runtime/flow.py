@@ -33,7 +33,6 @@ class Moves:
         lost: Steps that fail without running: what they wait for failed, and nothing of it succeeded.
         adopted: Pairs of a failed step and the step whose output takes its place.
         fatal: A failed step that its scope cannot do without.
-
     """
 
     start: list[str] = field(default_factory=list)
@@ -59,7 +58,6 @@ class Flow:
     Args:
         graph: The steps.
         needed: Steps that are wanted beside what depends on them: those of the pipeline's result.
-
     """
 
     def __init__(self, graph: Graph, needed: Collection[str] = ()) -> None:

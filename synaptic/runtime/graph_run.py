@@ -35,7 +35,6 @@ class GraphRun:
         graph: The steps.
         scope: What they see and write.
         needed: Steps that are wanted beside what depends on them.
-
     """
 
     def __init__(self, runner: StepRunner, graph: Graph, scope: Scope, needed: frozenset[str]) -> None:
@@ -55,7 +54,6 @@ class GraphRun:
 
         Raises:
             StepFailed: If a step failed that the scope cannot do without; the others are cancelled and drained.
-
         """
         names = self._flow.begin().start
         async with unwrapped(), self._group:
@@ -112,7 +110,6 @@ class GraphRun:
 
         Raises:
             StepFailed: If this is the end of the scope.
-
         """
         for name in moves.lost:
             self._lost[name] = self._nothing_succeeded(self._graph.steps[name])

@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING, Any
 from synaptic.messages import Usage
 from synaptic.runtime.events import (
     Answer,
+    Descent,
+    EndedSteps,
     EventHandler,
     RunFinished,
     RunResult,
     RunStarted,
     RunStatus,
+    StepAsked,
     StepFinished,
     StepResult,
     StepRetried,
     StepStarted,
     StepStatus,
 )
+from synaptic.runtime.step_paths import is_at
 from synaptic.waiting import steady_time
 
 if TYPE_CHECKING:
@@ -28,6 +32,9 @@ if TYPE_CHECKING:
     from synaptic.runtime.agent_call import CallRecord
 
 
+NO_DESCENT = Descent()
+
+
 class Ledger:
     """Emits the events of one run and keeps how its steps ended.
 
@@ -35,26 +42,29 @@ class Ledger:
         plan: What is being run.
         run_id: Names the run in events and in the result.
         emit: Gets every event, in order; must return at once.
+        descent: Where the run comes from.
 
     Attributes:
         clocks: What bounds a whole step, by its path.
-
     """
 
-    def __init__(self, plan: Plan, run_id: str, emit: EventHandler) -> None:
+    def __init__(self, plan: Plan, run_id: str, emit: EventHandler, descent: Descent = NO_DESCENT) -> None:
         self.plan = plan
         self.run_id = run_id
         self.emit: EventHandler = emit
         self.results: list[StepResult] = []
+        self._descent = descent
         self._started_at = 0.0
         self._attempts: dict[str, int] = {}
         self.clocks: dict[str, asyncio.Timeout] = {}
+        self._keys: dict[str, str] = {}
+        self._reused: set[str] = set()
         self._cuts: dict[str, str] = {}
 
-    def run_started(self) -> None:
-        """Say that the run begins."""
-        self._started_at = steady_time()
-        self.emit(RunStarted(self.run_id, self.plan, self._started_at))
+    def run_started(self, at: float | None = None) -> None:
+        """Say that the run begins; or that it began then, in seconds since the epoch."""
+        self._started_at = steady_time() if at is None else at
+        self.emit(RunStarted(self.run_id, self.plan, self._started_at, self._descent))
 
     def started(
         self,
@@ -70,6 +80,15 @@ class Ledger:
         now = steady_time()
         self.emit(StepStarted(path, kind, agent, backend, model, now, width))
         return now
+
+    def asked(self, asked: StepAsked) -> None:
+        """Say what a leaf of a recorded run asks; its end will have the same key."""
+        self._keys[asked.path] = asked.key
+        self.emit(asked)
+
+    def reuses(self, path: str) -> None:
+        """Note that the output of a leaf is the one of an earlier run."""
+        self._reused.add(path)
 
     def tried_again(self, path: str, attempt: int, error: SynapticError, delay: float) -> None:
         """Say that a step which calls no model itself failed, and tries for the ``attempt``-th time in ``delay`` s."""
@@ -101,6 +120,8 @@ class Ledger:
                 output=output,
                 error=error.message if error else None,
                 stop_reason=stop_reason,
+                key=self._keys.pop(path, None) if self._keys else None,
+                reused=path in self._reused,
             )
         )
 
@@ -133,8 +154,11 @@ class Ledger:
                 ended_at=steady_time(),
                 output=output,
                 error=error.message if error else None,
-                stop_reason=stop_reason or (record.finish_reason if status != "cancelled" else None),
+                stop_reason=stop_reason
+                or (record.finish_reason or record.stop_reason if status != "cancelled" else None),
                 cached=record.cached,
+                key=self._keys.pop(path, None) if self._keys else None,
+                reused=path in self._reused,
             )
         )
 
@@ -144,8 +168,8 @@ class Ledger:
 
     def why_cut(self, path: str) -> str | None:
         """Return why a step is cancelled, where the run itself does it."""
-        reasons = (reason for cut, reason in self._cuts.items() if _is_at(path, cut))
-        late = any(clock.expired() and _is_at(path, step) for step, clock in self.clocks.items())
+        reasons = (reason for cut, reason in self._cuts.items() if is_at(path, cut))
+        late = any(clock.expired() and is_at(path, step) for step, clock in self.clocks.items())
         return "timeout" if late else next(reasons, None)
 
     def last(self, path: str) -> StepResult | None:
@@ -153,6 +177,8 @@ class Ledger:
         return next((result for result in reversed(self.results) if result.id == path), None)
 
     def _note(self, result: StepResult) -> None:
+        if result.reused:
+            self._reused.discard(result.id)
         self.results.append(result)
         self.emit(StepFinished(result))
 
@@ -165,7 +191,7 @@ class Ledger:
             pipeline=self.plan.pipeline.name,
             status=status,
             answer=answer,
-            steps=tuple(self.results),
+            steps=EndedSteps(self.results),
             usage=_total(self.results),
             stop_reason=stop_reason or self._stop_reason(status),
             started_at=self._started_at,
@@ -186,11 +212,6 @@ class Ledger:
         """Return which steps were skipped, as the reason of an empty result."""
         skipped = [result.id for result in self.results if result.status == "skipped"]
         return f"skipped: {', '.join(skipped)}" if skipped else None
-
-
-def _is_at(path: str, cut: str) -> bool:
-    """Return whether a path is that of a step, or of something inside it; a scope's prefix ends with a dot."""
-    return path.startswith(cut) and (not cut or cut[-1] == "." or path[len(cut) : len(cut) + 1] in {"", "[", "."})
 
 
 def _total(results: list[StepResult]) -> Usage:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import ijson
 
 from synaptic.agents import Field, ListType, ObjectType, Shape
 from synaptic.errors import OutputInvalid
+from synaptic.waiting import ChangeSignal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,6 @@ class ListFeed:
         items: The complete items so far.
         generation: Counts how often everything was void.
         final: What the list turned out to be, once the step has ended; empty if it was skipped.
-
     """
 
     def __init__(self, shape: Shape, field: str) -> None:
@@ -38,7 +37,7 @@ class ListFeed:
         self.items: list[Any] = []
         self.generation = 0
         self.final: Sequence[Any] | None = None
-        self._change = asyncio.Event()
+        self._change = ChangeSignal()
         self._begin()
 
     def _begin(self) -> None:
@@ -65,7 +64,7 @@ class ListFeed:
         except OutputInvalid:
             self._parser = None
             return False
-        self._wake()
+        self._change.notify()
         return True
 
     def reset(self) -> None:
@@ -73,18 +72,14 @@ class ListFeed:
         if self.items:
             self.items = []
             self.generation += 1
-            self._wake()
+            self._change.notify()
         self._begin()
 
     def finish(self, value: Sequence[Any]) -> None:
         """Take the list as it is in the step's checked output."""
         self.final = value
-        self._wake()
+        self._change.notify()
 
     async def changed(self) -> None:
         """Wait for the next change; several may wait."""
         await self._change.wait()
-
-    def _wake(self) -> None:
-        self._change.set()
-        self._change = asyncio.Event()

@@ -18,16 +18,17 @@ def run_document(result: RunResult) -> dict[str, Any]:
         "pipeline": result.pipeline,
         "status": result.status,
         "answer": result.answer,
-        "steps": [_step(step) for step in result.steps],
+        "steps": [step_document(step) for step in result.steps],
         "usage": _usage(result.usage),
         "stop_reason": result.stop_reason,
         "error": _error(result.error),
-        "started_at": _timestamp(result.started_at),
-        "ended_at": _timestamp(result.ended_at),
+        "started_at": timestamp(result.started_at),
+        "ended_at": timestamp(result.ended_at),
     }
 
 
-def _step(step: StepResult) -> dict[str, Any]:
+def step_document(step: StepResult) -> dict[str, Any]:
+    """Return how a step ended as JSON data."""
     return {
         "id": step.id,
         "kind": step.kind,
@@ -39,12 +40,13 @@ def _step(step: StepResult) -> dict[str, Any]:
         "attempts": step.attempts,
         "usage": _usage(step.usage),
         "timings": {**asdict(step.timings), "first_token_seconds": step.first_token_seconds},
-        "started_at": _timestamp(step.started_at),
-        "ended_at": _timestamp(step.ended_at),
+        "started_at": timestamp(step.started_at),
+        "ended_at": timestamp(step.ended_at),
         "output": step.output,
         "error": step.error,
         "stop_reason": step.stop_reason,
         "cached": step.cached,
+        "reused": step.reused,
     }
 
 
@@ -62,5 +64,6 @@ def _error(error: Exception | None) -> dict[str, Any] | None:
     }
 
 
-def _timestamp(seconds: float | None) -> str | None:
+def timestamp(seconds: float | None) -> str | None:
+    """Return a time as documents have it: ISO 8601 in UTC, to the millisecond."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -23,12 +23,10 @@ class StepRunner(Protocol):
     """Runs steps and graphs of one run.
 
     Attributes:
-        ledger: Takes the events.
         caller: Makes calls of models, and asks the person.
         warm_ahead: Loads the models of the steps that follow, where the backend can do that.
         instead: Is given the path and the work of a tool or a used pipeline, and returns what comes of it.
         backoff: The waits before a tool is called again.
-
     """
 
     ledger: Ledger
@@ -43,7 +41,6 @@ class StepRunner(Protocol):
         Raises:
             StepFailed: If it failed; its event says so.
             BudgetExceeded: If a budget was used up meanwhile.
-
         """
         ...
 
@@ -52,7 +49,6 @@ class StepRunner(Protocol):
 
         Raises:
             StepFailed: If a step failed that the scope cannot do without; the others are cancelled and drained.
-
         """
         ...
 
@@ -61,7 +57,6 @@ class StepRunner(Protocol):
 
         Raises:
             BudgetExceeded: If the time is up; the steps are cancelled and drained then.
-
         """
         ...
 

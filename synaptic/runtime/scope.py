@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from synaptic.pipeline import CompiledPipeline, CompiledStep
     from synaptic.runtime.list_feed import ListFeed
+    from synaptic.runtime.policies import KeptSummaries
 
 
 @dataclass(slots=True)
@@ -25,7 +26,6 @@ class Scope:
         bounds: Budget and limits of the pipeline that the scope belongs to.
         after: Calls on the longest way from the end of this scope to the end of the run.
         feeds: Lists that are being written, by the step that writes them.
-
     """
 
     prefix: str
@@ -62,7 +62,6 @@ class StepContext:
 
     Attributes:
         rank: Calls on the longest way from here to the end of the run.
-
     """
 
     path: str
@@ -74,9 +73,12 @@ class StepContext:
         return StepContext(path, scope or self.scope, self.rank)
 
 
-def bounds_of(compiled: CompiledPipeline, around: Bounds | None = None) -> Bounds:
-    """Return the bounds of a pipeline that runs inside the bounds ``around``."""
+def bounds_of(
+    compiled: CompiledPipeline, around: Bounds | None = None, *, summaries: KeptSummaries | None = None
+) -> Bounds:
+    """Return the bounds of a pipeline that runs inside the bounds ``around``, or is the run itself."""
     limits = around.limits if around else ()
     if compiled.concurrency is not None:
         limits = (*limits, (f"pipeline:{compiled.pipeline.name}", compiled.concurrency))
-    return Bounds(BudgetMeter(compiled.budget, around.meter if around else None), limits)
+    summaries = around.summaries if around else summaries
+    return Bounds(BudgetMeter(compiled.budget, around.meter if around else None), limits, summaries)

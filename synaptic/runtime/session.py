@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-from contextlib import asynccontextmanager, contextmanager
+import os
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
+from synaptic import paths
 from synaptic.agents import discover_agents
 from synaptic.backends import (
     BackendContext,
@@ -16,8 +17,9 @@ from synaptic.backends import (
     capabilities_of,
     create_backend,
     open_backend,
+    pool,
 )
-from synaptic.errors import PipelineError, Problem, UsageError
+from synaptic.errors import UsageError
 from synaptic.messages import (
     PRIORITIES,
     BackendNotice,
@@ -30,6 +32,8 @@ from synaptic.messages import (
     Timeouts,
 )
 from synaptic.pipeline import (
+    Attached,
+    CallPolicy,
     CompileContext,
     Pipeline,
     Plan,
@@ -38,36 +42,39 @@ from synaptic.pipeline import (
     calls_models,
     compile_pipeline,
     discover_tools,
-    document_of,
-    examine,
     named_models,
     refuse_unattended,
     width,
 )
+from synaptic.runtime import journal
+from synaptic.runtime.answering import answered
 from synaptic.runtime.approval import approve_all
-from synaptic.runtime.events import BackendReported, Event, EventHandler, RunResult
+from synaptic.runtime.asked_run import AskedRun
+from synaptic.runtime.earlier_turns import MOST_TOKENS, NO_TURNS, earlier_turns, room_for_turns
+from synaptic.runtime.events import Descent, Event, EventHandler, RunResult, ignore_event
 from synaptic.runtime.executor import Executor
+from synaptic.runtime.given import read_documents, read_pipeline, with_query
+from synaptic.runtime.listeners import Listeners
 from synaptic.runtime.long_input import Reading, divisions
-from synaptic.runtime.policies import Stacks
+from synaptic.runtime.policies import Stacks, Timed
+from synaptic.runtime.recorded import FRESH
+from synaptic.runtime.rehearsal import rehearse
+from synaptic.runtime.runs_before import Changes, GoingOn, RunBefore, claimed, read_run_before
 from synaptic.settings import load_settings
-from synaptic.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from synaptic.agents import Agent
     from synaptic.backends import Backend
     from synaptic.pipeline import Tool
     from synaptic.runtime.approval import Approver
+    from synaptic.runtime.earlier_turns import EarlierTurns
     from synaptic.settings import Settings
 
-SHOWN_CHARACTERS = 60
 DEFAULT_PIPELINE = "research"
 TRY_OUT_PIPELINE = "answer"
-
-CONVERSATION_CHARACTERS = 2000
-"""Of earlier turns, as much as this reaches every step that asks for it; about 500 tokens."""
 
 
 class Session:
@@ -81,8 +88,8 @@ class Session:
         approver: Asks a person to approve or to answer; without one, a pipeline that cannot do without is refused.
         priority: Of the session's calls, among all that wait for a node: a person who waits goes before a run, and a
             run before a batch.
+        runs_at_once: Runs that will be made at the same time; an engine that is started for them is as large as that.
         on_event: Gets every event of every run, and reports of the backend between runs.
-
     """
 
     def __init__(
@@ -94,10 +101,10 @@ class Session:
         tools: Mapping[str, Tool] | None = None,
         approver: Approver | None = None,
         priority: PriorityClass = "run",
+        runs_at_once: int = 1,
         on_event: EventHandler | None = None,
     ) -> None:
         self._left_out = ""
-        self._mentioned: set[str] = set()
         if settings is None:
             loaded = load_settings()
             settings, self._left_out = loaded.settings, loaded.left_out
@@ -107,10 +114,12 @@ class Session:
         self._extra_tools = dict(tools or {})
         self._approver = approver
         self._priority = priority
-        self._listeners: list[EventHandler] = [on_event] if on_event else []
+        self._runs_at_once = runs_at_once
+        self._listeners = Listeners(on_event)
         self._routed: Routed | None = None
         self._capacity: int | None = None
         self._stacks: Stacks | None = None
+        self._recorder: journal.Recorder | None = None
         self._routing = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -119,13 +128,16 @@ class Session:
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
 
+    def watch(self, begin: Callable[[], EventHandler]) -> None:
+        """Have each run from now on heard by a listener of its own, which ``begin`` makes."""
+        self._listeners.watch(begin)
+
     async def route(self) -> Route:
         """Return where calls go; asks the network the first time.
 
         Raises:
             BackendUnavailable: If nothing can serve the calls.
             ModelNotFound: If what answers lacks the model.
-
         """
         return (await self._open()).route
 
@@ -134,9 +146,31 @@ class Session:
         """The backend that calls go to; ``None`` before ``route`` or a run has chosen it."""
         return None if self._routed is None else self._routed.backend
 
+    async def direct(self) -> Backend:
+        """Return the backend for calls that are no part of a run, with bounds on their time and ``model_parallel``.
+
+        Raises:
+            BackendUnavailable: If nothing can serve the calls.
+            ModelNotFound: If what answers lacks the model.
+        """
+        routed = await self._open()
+        if self.settings.model_parallel:
+            return self._backends(routed).direct()
+        return routed.backend if capabilities_of(routed.backend).keeps_deadlines else Timed(routed.backend)
+
     async def models(self) -> list[ModelInfo]:
         """Return the models that the backend can serve."""
         return await (await self._open()).backend.models()
+
+    async def recorded(self) -> None:
+        """Wait until the record of runs has all that was said so far."""
+        if self._recorder is not None:
+            await self._recorder.settled()
+
+    async def context_length(self) -> int | None:
+        """Return how many tokens the model takes, prompt and reply together; ``None`` where that is not known."""
+        routed = await self._open()
+        return await self._backends(routed).sizes(CallPolicy()).contexts.of(self._defaults(routed.route))
 
     async def plan(
         self,
@@ -155,11 +189,22 @@ class Session:
         Raises:
             UsageError: If the pipeline, an agent or an input is wrong.
             BackendError: If nothing can serve the calls, or a prompt cannot fit the model's context.
-
         """
         plan, context = await self._planned(query, pipeline, inputs, documents, model)
-        reading = await self._reading(plan, context, conversation_text(conversation), count=False)
+        earlier = await self._earlier(plan, conversation, count=False)
+        reading = await self._reading(plan, context, earlier.text, count=False)
         return plan if reading is None else reading.planned(plan)
+
+    def check(self, pipeline: str | Path | Pipeline) -> Pipeline:
+        """Check a pipeline in full and return it; nothing is asked and no model is called.
+
+        Raises:
+            PipelineError: With every mistake.
+        """
+        context = self._context(None)
+        chosen = read_pipeline(pipeline, context)
+        compile_pipeline(chosen, context)
+        return chosen
 
     async def _planned(
         self,
@@ -170,10 +215,19 @@ class Session:
         model: str | None,
     ) -> tuple[Plan, CompileContext]:
         """Return the plan of a run, as far as it does not hang on the length of its inputs."""
+        context = self._context(model)
+        chosen = read_pipeline(pipeline or self.settings.pipeline or await self.default_pipeline(), context)
+        given = with_query(query, inputs or {})
+        attached = attach(chosen.spec, given, read_documents(documents))
+        bound = bind_inputs(chosen, attached.inputs, self.settings.pipeline_inputs)
+        return await self._compiled(chosen, context, bound, attached, model), context
+
+    def _context(self, model: str | None) -> CompileContext:
+        """Return what a pipeline may name."""
         book = discover_agents()
         self._mention("settings", self._left_out)
         self._mention("agents", book.left_out)
-        context = CompileContext(
+        return CompileContext(
             agents={name: book[name] for name in book},
             given_agents=self._extra_agents,
             agent_models=self.settings.agent_models,
@@ -181,20 +235,25 @@ class Session:
             backends=BackendNames(),
             model=model,
         )
-        chosen = _read(pipeline or self.settings.pipeline or await self.default_pipeline(), context)
-        given = _with_query(query, inputs or {})
-        attached = attach(chosen.spec, given, _documents(documents))
-        bound = bind_inputs(chosen, attached.inputs, self.settings.pipeline_inputs)
-        compiled = compile_pipeline(chosen, context)
+
+    async def _compiled(
+        self,
+        pipeline: Pipeline,
+        context: CompileContext,
+        inputs: Mapping[str, Any],
+        attached: Attached,
+        model: str | None,
+    ) -> Plan:
+        """Return the plan of a pipeline with its inputs; ``model`` serves what names none."""
+        compiled = compile_pipeline(pipeline, context)
         route = await self.route()
         if named_models(compiled.graph):
             # Only now: a pipeline that names no model asks no node what it has.
             models = [model.name for model in await self.models()]
-            compiled = compile_pipeline(chosen, replace(context, models=models))
+            compiled = compile_pipeline(pipeline, replace(context, models=models))
         if model is not None:
             route = replace(route, model=model)
-        plan = Plan(pipeline=chosen, compiled=compiled, inputs=bound, route=route, attached=attached)
-        return plan, context
+        return Plan(pipeline=pipeline, compiled=compiled, inputs=inputs, route=route, attached=attached)
 
     async def default_pipeline(self) -> str:
         """Return the pipeline where none is named: one call of a model that is there to try things out, else more.
@@ -202,17 +261,23 @@ class Session:
         Raises:
             BackendUnavailable: If nothing can serve the calls.
             ModelNotFound: If what answers lacks the model.
-
         """
         can = capabilities_of((await self._open()).backend)
         return TRY_OUT_PIPELINE if can.for_trying else DEFAULT_PIPELINE
+
+    async def _earlier(self, plan: Plan, conversation: Sequence[Message], *, count: bool) -> EarlierTurns:
+        """Return what of the conversation the prompts have room for."""
+        if not conversation:
+            return NO_TURNS
+        stacks = self._backends(await self._open())
+        room = await room_for_turns(plan, self._defaults(plan.route), stacks.sizes, count=count)
+        return earlier_turns(conversation, MOST_TOKENS if room is None else room, heard=room is not None)
 
     async def _reading(self, plan: Plan, context: CompileContext, conversation: str, *, count: bool) -> Reading | None:
         """Return what is read before the first step, because it is too long; ``None`` where nothing is.
 
         Raises:
             ContextOverflow: If a prompt cannot fit; nothing was called.
-
         """
         stacks = self._backends(await self._open())
         run = {"id": "", "pipeline": plan.pipeline.name, "conversation": conversation}
@@ -228,6 +293,13 @@ class Session:
         documents: Sequence[Mapping[str, str] | str] = (),
         model: str | None = None,
         conversation: Sequence[Message] = (),
+        session: str | None = None,
+        after: str | None = None,
+        title: str = "",
+        instead: str | None = None,
+        last: str | None = None,
+        files: Sequence[str] = (),
+        run_id: str | None = None,
         on_event: EventHandler | None = None,
     ) -> RunResult:
         """Run a pipeline and return how it ended; a run that fails is a result, too.
@@ -239,48 +311,240 @@ class Session:
             documents: Texts, or mappings with ``text`` and perhaps ``name``: for the pipeline's input of files, else
                 behind the question.
             model: Goes before the pipeline's own default, not before what a step or an agent asks for.
-            conversation: Earlier turns, oldest first; pipelines read them as ``{{ run.conversation }}``.
+            conversation: Earlier turns, oldest first: every call that asks the question gets them, unless the pipeline
+                says ``conversation: false``. Where they do not fit, the older ones are shortened or left out.
+            session: The kept conversation that the run is a turn of; an id as ``new_run_id`` makes them.
+            after: The run that was the turn before.
+            title: What stands for the question in that conversation, where that is not the question itself.
+            instead: The run of the same turn, which stays part of the conversation unless this one has an answer.
+            last: The run that was begun last in that conversation: where another program has begun one since, this one
+                begins a conversation of its own. ``None`` looks at nothing.
+            files: What every question of that conversation is about, so that it is known later; ``documents`` has them.
+            run_id: What the run is called, so that the caller knows that before it begins: one of ``new_run_id``.
             on_event: Gets the events of this run.
 
         Raises:
             UsageError: If the pipeline, an agent or an input is wrong; nothing was called.
             BackendError: If nothing can serve the calls, or a prompt that is known already does not fit the model's
                 context; nothing was called.
-
         """
-        with self._listening(on_event):
+        with self._listeners.heard_by(on_event):
             plan, context = await self._planned(query, pipeline, inputs, documents, model)
             if self._approver is None or self._approver is approve_all:
                 refuse_unattended(plan.compiled.graph, accepted=self._approver is approve_all)
-            routed = await self._open()
-            can = capabilities_of(routed.backend)
-            if self._stacks is None and can.resize is not None:
-                self._capacity = can.resize(width(plan.compiled))
-            if can.start is not None and calls_models(plan.compiled.graph):
-                await can.start()
-            earlier = conversation_text(conversation)
-            reading = await self._reading(plan, context, earlier, count=True)
-            executor = Executor(
-                plan if reading is None else reading.planned(plan),
-                self._backends(routed),
-                self._defaults(plan.route),
-                run_id=secrets.token_hex(4),
-                emit=self._emit,
-                conversation=earlier,
-                approver=self._approver,
-                prepare=can.prepare,
-                reading=reading,
+            await self._size(plan)
+            earlier = await self._earlier(plan, conversation, count=False)
+            turn = Descent(session=session, after=after, instead=instead, title=title, files=tuple(files), last=last)
+            descent = replace(turn, conversation=earlier.text, model=model)
+            asked = AskedRun(run_id or journal.new_run_id(), plan, context, self._defaults(plan.route), descent)
+            return await self._execute(asked, conversation)
+
+    async def resume(
+        self,
+        run_id: str,
+        *,
+        pipeline: str | Path | Pipeline | None = None,
+        force: bool = False,
+        on_event: EventHandler | None = None,
+    ) -> RunResult:
+        """Go on with a recorded run that did not end; what it has done is taken from the journal.
+
+        Args:
+            run_id: Its id, or a beginning or an end of that.
+            pipeline: Goes on in the place of the pipeline as it was when the run began.
+            force: Take the pipeline's file as it is now, unless something that has ended would be done again.
+            on_event: Gets the events of this run.
+
+        Raises:
+            JournalError: If there is no such run, it succeeded, or its record cannot be read.
+            RunOwned: If another process works on it.
+            UsageError: What ``run`` raises; with ``force`` also if something would be done again.
+            BackendError: What ``run`` raises.
+        """
+        with self._listeners.heard_by(on_event):
+            async with claimed(run_id, self.recorded) as before:
+                now = before.file_now() if force else pipeline
+                return await self._go_on(before.resumed(keeps=force), now)
+
+    async def fork(
+        self,
+        run_id: str,
+        *,
+        at: str,
+        inputs: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        settings: Collection[str] = (),
+        on_event: EventHandler | None = None,
+    ) -> RunResult:
+        """Run a recorded run once more from a step on; what had ended before that is taken as it was.
+
+        Args:
+            run_id: Its id, or a beginning or an end of that.
+            at: The path of the step that is done again, such as ``write`` or ``refine[2].critique``.
+            inputs: Those that are others from there on.
+            model: Another one, from there on.
+            settings: Names of settings that hold as this session has them, not as they were in that run.
+            on_event: Gets the events of the new run.
+
+        Raises:
+            JournalError: If there is no such run, or its record cannot be read.
+            UsageError: If the run has no such step; and what ``run`` raises.
+            BackendError: What ``run`` raises.
+        """
+        with self._listeners.heard_by(on_event):
+            before = await self._run_before(run_id)
+            return await self._go_on(before.forked(at, Changes(inputs or {}, model, frozenset(settings))))
+
+    async def rerun(
+        self,
+        run_id: str,
+        *,
+        pipeline: str | Path | Pipeline | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        settings: Collection[str] = (),
+        on_event: EventHandler | None = None,
+    ) -> RunResult:
+        """Run a recorded run once more, with changes: only the steps that they reach are done again.
+
+        Takes the options of ``fork``.
+
+        Raises:
+            JournalError: If there is no such run, or its record cannot be read.
+            UsageError: What ``run`` raises.
+            BackendError: What ``run`` raises.
+        """
+        with self._listeners.heard_by(on_event):
+            before = await self._run_before(run_id)
+            return await self._go_on(before.again(Changes(inputs or {}, model, frozenset(settings))), pipeline)
+
+    async def answer(self, run_id: str, step: str, decide: Approver) -> None:
+        """Have a person decide what a recorded run waits for, and record it; ``resume`` then goes on with it.
+
+        Args:
+            run_id: Its id, or a beginning or an end of that.
+            step: The path of the step that asks.
+            decide: Is given what is asked, and returns the decision.
+
+        Raises:
+            JournalError: If there is no such run, or its record cannot be read.
+            RunOwned: If another process works on it: it is asked there.
+            UsageError: If the run asks nothing there, or nothing is recorded.
+            NotApproved: If the person refused.
+            OutputInvalid: If the answer does not fit its shape.
+        """
+        async with claimed(run_id, self.recorded) as before:
+            _, emit = self._recorded()
+            if self._recorder is None:
+                raise UsageError("the answer cannot be kept: the setting 'journal' is off")
+            for event in await answered(before, step, decide, self._extra_tools):
+                emit(event)
+            await self._recorder.settled()
+
+    async def _run_before(self, run_id: str) -> RunBefore:
+        await self.recorded()
+        return await asyncio.to_thread(read_run_before, run_id, to_go_on=False)
+
+    async def _go_on(self, going: GoingOn, pipeline: str | Path | Pipeline | None = None) -> RunResult:
+        """Run what goes on from a recorded run."""
+        model = going.descent.model
+        context = self._context(model)
+        if pipeline is None:
+            context = replace(context, kept=going.before.used_texts)
+            for what in going.before.changed_files():
+                self._report(BackendNotice("journal", f"{what} since the run began; it goes on as it was then"))
+        chosen = going.before.pipeline if pipeline is None else read_pipeline(pipeline, context)
+        inputs, attached = going.inputs(chosen)
+        plan = await self._compiled(chosen, context, inputs, attached, model or going.route_model)
+        defaults = going.defaults(self._defaults(plan.route))
+        await self._size(plan)
+        return await self._execute(
+            AskedRun(going.run_id or journal.new_run_id(), plan, context, defaults, going.descent, going)
+        )
+
+    async def _size(self, plan: Plan) -> None:
+        """Have the backend become as large as the plan can use it, once it starts."""
+        can = capabilities_of((await self._open()).backend)
+        if self._stacks is None and can.resize is not None:
+            self._capacity = can.resize(width(plan.compiled) * self._runs_at_once)
+
+    async def _execute(self, asked: AskedRun, conversation: Sequence[Message] = ()) -> RunResult:
+        """Record what is asked, make the backend ready, and carry it out."""
+        if asked.is_recorded:
+            made = await self._prepared(asked, conversation)
+            _, emit = self._recorded()
+        else:
+            record, emit = self._recorded()
+            with asked.recorded(record, emit):
+                made = await self._prepared(asked, conversation)
+        return await made(emit=emit).run()
+
+    async def _prepared(self, asked: AskedRun, conversation: Sequence[Message]) -> Callable[..., Executor]:
+        """Start the backend and return what makes the executor, once it is told who hears of the run."""
+        plan, descent, going = asked.plan, asked.descent, asked.going
+        routed = await self._open()
+        can = capabilities_of(routed.backend)
+        if can.start is not None and calls_models(plan.compiled.graph):
+            await can.start()
+        earlier = await self._earlier(plan, conversation, count=True)
+        if conversation:
+            descent = replace(descent, conversation=earlier.text)
+        reading = await self._reading(plan, asked.context, descent.conversation, count=True)
+        made = partial(
+            Executor,
+            plan if reading is None else reading.planned(plan),
+            self._backends(routed),
+            asked.defaults,
+            run_id=asked.run_id,
+            descent=descent,
+            reading=reading,
+        )
+        if going is not None and going.keeps:
+            await rehearse(lambda hear: made(emit=hear), going.before.resumed().past)
+        kept = self.settings.journal != "off"
+        return partial(
+            made,
+            shortened=earlier.shortened,
+            approver=self._approver,
+            prepare=can.prepare,
+            past=going.past if going is not None else FRESH if kept else None,
+            settled=self.recorded if kept else None,
+            full=self.settings.journal == "full",
+        )
+
+    def _recorded(self) -> tuple[EventHandler, EventHandler]:
+        """Return what records the events of one run, and what also tells them to those who listen."""
+        if self.settings.journal == "off":
+            return ignore_event, self._listeners.emit
+        if self._recorder is None:
+            self._recorder = journal.Recorder(
+                paths.journal_file(),
+                self.settings.journal,
+                max_bytes=self.settings.journal_max_bytes,
+                secrets=pool.known_secrets(self.settings.nodes, os.environ),
+                report=self._listeners.report,
             )
-            return await executor.run()
+        record = self._recorder.begin().handle
+
+        def emit(event: Event) -> None:
+            record(event)
+            self._listeners.emit(event)
+
+        return record, emit
 
     async def aclose(self) -> None:
         """Close the backends that the session opened; their child processes end."""
         routed, self._routed = self._routed, None
         stacks, self._stacks = self._stacks, None
-        if stacks is not None:
-            await stacks.aclose()
-        if routed is not None and self._given is None:
-            await routed.backend.aclose()
+        recorder, self._recorder = self._recorder, None
+        try:
+            if stacks is not None:
+                await stacks.aclose()
+            if routed is not None and self._given is None:
+                await routed.backend.aclose()
+        finally:
+            if recorder is not None:
+                await recorder.aclose()
 
     async def _open(self) -> Routed:
         async with self._routing:
@@ -327,162 +591,11 @@ class Session:
             priority=PRIORITIES[self._priority],
         )
 
-    @contextmanager
-    def _listening(self, handler: EventHandler | None) -> Iterator[None]:
-        if handler is None:
-            yield
-            return
-        self._listeners.append(handler)
-        try:
-            yield
-        finally:
-            self._listeners.remove(handler)
-
-    def _emit(self, event: Event) -> None:
-        for listener in self._listeners:
-            listener(event)
-
     def _mention(self, about: str, left_out: str) -> None:
-        """Say once what of the folder does not count, because it is not trusted."""
-        if left_out and left_out not in self._mentioned:
-            self._mentioned.add(left_out)
-            self._report(BackendNotice(about, left_out, "warning"))
+        if notice := self._listeners.to_mention(about, left_out):
+            self._report(notice)
 
     def _report(self, report: BackendReport) -> None:
-        self._emit(BackendReported(report))
-
-
-def _with_query(query: str | None, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-    if query is None:
-        return inputs
-    other = inputs.get("query", query)
-    if other != query:
-        one, two = (one_line(str(text), SHOWN_CHARACTERS) for text in (query, other))
-        said = f"the question is given twice: {one!r}, and {two!r} as the input 'query'"
-        raise UsageError(said, hint="give it once; a value with blanks needs quotes, as in -i 'query=two words'")
-    return {**inputs, "query": query}
-
-
-def _read(pipeline: str | Path | Pipeline, context: CompileContext) -> Pipeline:
-    """Return the pipeline.
-
-    Raises:
-        PipelineError: With every mistake in its file, those of form and those of meaning together.
-
-    """
-    if isinstance(pipeline, Pipeline):
-        return pipeline
-    try:
-        return Pipeline.find(pipeline)
-    except PipelineError as exc:
-        _, problems = examine(pipeline, context)
-        if not problems:
-            raise
-        raise PipelineError.of(problems) from exc
-
-
-def _documents(given: Sequence[Mapping[str, str] | str]) -> list[dict[str, str]]:
-    """Return documents that are given as data.
-
-    Raises:
-        UsageError: With every one that is none.
-
-    """
-    found, problems = [], []
-    for number, document in enumerate(given, 1):
-        try:
-            found.append(document_of(document))
-        except ValueError as exc:
-            problems.append(Problem(f"document {number} {exc}"))
-    if problems:
-        raise UsageError.of(problems)
-    return found
-
-
-def conversation_text(turns: Sequence[Message], limit: int = CONVERSATION_CHARACTERS) -> str:
-    """Return the latest turns as text of at most about ``limit`` characters; "" if there are none.
-
-    A long turn keeps its beginning: that is where an answer says what it is about.
-    """
-    lines: list[str] = []
-    left = limit
-    for turn in reversed(turns):
-        if left <= 0:
-            break
-        who = "Person" if turn.role == "user" else "You"
-        text = turn.content.strip()
-        share = max(left // 2, 200)
-        lines.append(f"{who}: {text if len(text) <= share else text[:share].rstrip() + ' …'}")
-        left -= len(lines[-1])
-    return "\n".join(["Earlier in this conversation:", *reversed(lines)]) if lines else ""
-
-
-async def run(
-    query: str | None = None,
-    *,
-    pipeline: str | Path | Pipeline | None = None,
-    inputs: Mapping[str, Any] | None = None,
-    documents: Sequence[Mapping[str, str] | str] = (),
-    settings: Settings | None = None,
-    backend: Backend | None = None,
-    agents: Mapping[str, Agent] | None = None,
-    tools: Mapping[str, Tool] | None = None,
-    approver: Approver | None = None,
-    model: str | None = None,
-    conversation: Sequence[Message] = (),
-    on_event: EventHandler | None = None,
-) -> RunResult:
-    """Answer one question with a graph of agents; see ``Session`` and ``Session.run``."""
-    async with Session(settings, backend=backend, agents=agents, tools=tools, approver=approver) as session:
-        return await session.run(
-            query,
-            pipeline=pipeline,
-            inputs=inputs,
-            documents=documents,
-            model=model,
-            conversation=conversation,
-            on_event=on_event,
-        )
-
-
-def run_sync(query: str | None = None, **options: Any) -> RunResult:
-    """Do what ``run`` does, from code that is not async.
-
-    Raises:
-        UsageError: If an event loop is already running here; ``await run(...)`` instead.
-
-    """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(run(query, **options))
-    raise UsageError("run_sync() was called where an event loop runs", hint="write: await synaptic.run(...)")
-
-
-@asynccontextmanager
-async def _running(
-    query: str | None, options: dict[str, Any], events: asyncio.Queue[Event | None]
-) -> AsyncIterator[asyncio.Task[RunResult]]:
-    task = asyncio.create_task(run(query, on_event=events.put_nowait, **options))
-    task.add_done_callback(lambda _: events.put_nowait(None))
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def stream_events(query: str | None = None, **options: Any) -> AsyncIterator[Event]:
-    """Yield the events of one run as they happen; leaving the loop early cancels the run.
-
-    Takes the options of ``run``.
-
-    Raises:
-        SynapticError: What ``run`` raises. A run that fails ends with its ``RunFinished`` event instead.
-
-    """
-    events: asyncio.Queue[Event | None] = asyncio.Queue()
-    async with _running(query, options, events) as task:
-        while (event := await events.get()) is not None:
-            yield event
-        await task
+        if self._recorder is not None:
+            self._recorder.reported(report)
+        self._listeners.report(report)

@@ -27,7 +27,6 @@ def result_of(compiled: CompiledPipeline, variables: Mapping[str, Any], *, where
 
     Raises:
         PipelineError: If something that it speaks of is not there.
-
     """
     if isinstance(compiled.result, Structure):
         return compiled.result.evaluate(variables, where=where)

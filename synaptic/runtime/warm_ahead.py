@@ -18,7 +18,6 @@ class WarmAhead:
     Args:
         prepare: Begins to load a request's model; returns at once.
         defaults: What holds where a step does not say otherwise.
-
     """
 
     def __init__(self, prepare: Callable[[ChatRequest], None], defaults: ChatRequest) -> None:

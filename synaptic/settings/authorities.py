@@ -39,7 +39,6 @@ def authorities_file(name: str) -> Path:
 
     Raises:
         ConfigError: As :func:`load_authorities` does.
-
     """
     path = paths.expanded(name)
     load_authorities(_ssl().SSLContext(_ssl().PROTOCOL_TLS_CLIENT), path)
@@ -51,7 +50,6 @@ def load_authorities(context: ssl.SSLContext, path: Path) -> None:
 
     Raises:
         ConfigError: If it cannot be read, or OpenSSL finds no certificate in it; says what is there instead.
-
     """
     ssl = _ssl()
     data = _content(path)
@@ -81,7 +79,7 @@ def _content(path: Path) -> bytes:
     except IsADirectoryError as error:
         raise ConfigError(f"{path} is a directory", hint=f"{_EXAMPLE}; one file may hold any number of them") from error
     except NotRegularFile as error:
-        raise ConfigError(f"{path} is no regular file: {error.strerror}", hint=_EXAMPLE) from error
+        raise ConfigError(f"{path}: {error.strerror}", hint=_EXAMPLE) from error
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
     if len(data) > MOST_BYTES:

@@ -21,7 +21,7 @@ from synaptic.settings.model import (
     Settings,
     field_kind,
 )
-from synaptic.text import JsonDocument, KeyPath, did_you_mean, excerpt, explain, nearest
+from synaptic.text import JsonDocument, KeyPath, amount_meant, did_you_mean, excerpt, explain, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +55,6 @@ class Given:
         written: Where the value stands in the file; it differs from ``path`` for an older name.
         origin_key: The key whose line is the origin; a table's entries all have the table's.
         weak: Counts only where nothing else gives the setting.
-
     """
 
     path: tuple[str, ...]
@@ -139,6 +138,8 @@ def _as_text(example: Any) -> str:
     """Return an example as a shell takes it; lists of addresses have a short form."""
     if isinstance(example, str):
         return example
+    if isinstance(example, list) and isinstance(example[0], str):
+        return f"'{json.dumps(example)}'"
     if isinstance(example, list):
         return ",".join(item.get("url") or f"{item['host']}:{item['port']}" for item in example)
     return f"'{json.dumps(example)}'" if isinstance(example, dict) else json.dumps(example)
@@ -229,7 +230,7 @@ def _explain(given: Given, error: ErrorDetails, where: KeyPath) -> tuple[str, st
 def _demanded(given: Given, error: ErrorDetails, where: KeyPath, demand: str) -> tuple[str, str | None]:
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     instead = write_as(given.form, given.source, where, _example(where))
-    message = demand if kind == "finite_number" else f"{demand}, not {shown(value)}"
+    message = demand if kind in {"finite_number", "too_short"} else f"{demand}, not {shown(value)}"
     if kind == "literal_error":
         return message, _nearest_choice(given, where, str(context["expected"]), value) or instead
     if kind in _BOUNDS:
@@ -256,6 +257,10 @@ def _retyped(given: Given, where: KeyPath, kind: str, value: Any) -> str | None:
         return write_as(given.form, given.source, where, BOOLEANS[value.strip().lower()])
     if isinstance(value, str) and kind in {"int_type", "float_type"} and _NUMERAL[kind].fullmatch(value.strip()):
         return f"write {value.strip()} without quotes"
+    if isinstance(value, str) and kind in {"int_type", "float_type"}:
+        amount = amount_meant(value, str(where[-1]))
+        fits = amount is not None and (kind == "float_type" or isinstance(amount, int))
+        return write_as(given.form, given.source, where, amount) if fits else None
     if isinstance(value, float) and kind in {"int_type", "int_from_float"} and value.is_integer():
         return write_as(given.form, given.source, where, int(value))
     if isinstance(value, int | float) and not isinstance(value, bool) and kind == "string_type":

@@ -35,13 +35,10 @@ class MigrationReport:
     """What ``config migrate`` did.
 
     Attributes:
-        path: The settings file.
         backup: Copy of the file as it was; ``None`` where there was none or nothing was changed.
-        changed: Whether anything was written.
         renamed: Old key -> dotted new key.
         dropped: Keys that had a value and have no use here.
         nodes_from: The older nodes file, where its nodes were taken over.
-
     """
 
     path: Path
@@ -73,7 +70,6 @@ def set_value(path: Path, key: str, raw: str) -> None:
 
     Raises:
         ConfigError: If key or value is wrong, or if the file is or would be; nothing is then written.
-
     """
     layer = argument_layer([f"{key}={raw}"], source=_COMMAND)
     if layer.problems:
@@ -96,7 +92,6 @@ def unset_value(path: Path, key: str) -> bool:
 
     Raises:
         ConfigError: If the file is broken, or would still have a mistake; nothing is then written.
-
     """
     with only_writer(path):
         return _unset(path, key)
@@ -110,7 +105,6 @@ def migrate(path: Path) -> MigrationReport:
 
     Raises:
         ConfigError: If a file has a mistake, or cannot be written.
-
     """
     document = read_settings_file(path)
     at_home = is_user_file(path)
@@ -152,7 +146,6 @@ def old_nodes() -> JsonDocument | None:
 
     Raises:
         ConfigError: If it has a mistake.
-
     """
     document = read_settings_file(paths.user_nodes_file())
     if document is None:
@@ -168,7 +161,6 @@ def refuse_mistakes(document: JsonDocument) -> None:
 
     Raises:
         ConfigError: With every mistake in it.
-
     """
     problems = file_layer(document).problems
     if problems:
@@ -242,10 +234,8 @@ class AddedNode:
     """What was done.
 
     Attributes:
-        node: The new one.
         before: How many there were, those that were taken over included.
         taken_over: The older file or key that had them, "" if none.
-
     """
 
     node: NodeSettings
@@ -258,7 +248,6 @@ def written_url(text: str) -> str:
 
     Raises:
         ConfigError: If it is not an address.
-
     """
     full = text if "://" in text or not text.strip() else f"http://{text.strip()}"
     try:
@@ -275,7 +264,6 @@ def read_node(entry: Mapping[str, Any]) -> NodeSettings:
 
     Raises:
         ConfigError: If a value is wrong, two of them do not go together, or its ``ca_file`` cannot be used.
-
     """
     given = {key: value for key, value in entry.items() if value is not None}
     problems = problems_of(Given(("nodes",), [given], "", Form.FILE))
@@ -294,7 +282,6 @@ def add_node(path: Path, node: NodeSettings) -> AddedNode:
 
     Raises:
         ConfigError: If the file has a mistake, or the node or its name is there already; nothing is then written.
-
     """
     with only_writer(path):
         document, settings = _read(path)
@@ -310,7 +297,6 @@ def stored_nodes(path: Path) -> list[NodeSettings]:
 
     Raises:
         ConfigError: If the file has a mistake.
-
     """
     _, settings = _read(path)
     return [NodeSettings.model_validate(entry) for entry in _entries(path, settings)[0]]
@@ -321,7 +307,6 @@ def refuse_twin(path: Path, node: NodeSettings) -> None:
 
     Raises:
         ConfigError: If the file has a mistake, with ``problems``; if the node or its name is there already, without.
-
     """
     _, settings = _read(path)
     _refuse_twin(path, _entries(path, settings)[0], node)
@@ -332,7 +317,6 @@ def remove_node(path: Path, which: str) -> NodeSettings:
 
     Raises:
         ConfigError: If the file has a mistake or no such node, or several of that name; nothing is then written.
-
     """
     with only_writer(path):
         document, settings = _read(path)
@@ -346,14 +330,10 @@ def remove_node(path: Path, which: str) -> NodeSettings:
 def find_node(nodes: list[NodeSettings], which: str, where: str) -> int:
     """Return the index of the node of that name or address.
 
-    Args:
-        nodes: Where it is looked for.
-        which: As a person typed it.
-        where: For the error: ``in FILE``.
+    ``where`` is for the error: ``in FILE``.
 
     Raises:
         ConfigError: If there is none, or there are several.
-
     """
     named = [index for index, node in enumerate(nodes) if node.name == which]
     if len(named) > 1:

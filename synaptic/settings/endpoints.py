@@ -25,17 +25,12 @@ _API_PATH = re.compile(r"/(?:api|v1)(?:/.*)?\Z")
 def normal_url(text: str, *, default_port: int) -> str:
     """Return ``text`` in the one form in which equal addresses are equal strings.
 
-    The host is in lower case, the port is written out (but for 443 of https), and no slash ends it. A path is kept:
-    a reverse proxy may serve an API below one.
-
-    Args:
-        text: What a person wrote.
-        default_port: The port of an ``http`` address that names none.
+    The host is in lower case, the port is written out (but for 443 of https), and no slash ends it. A path is kept: a
+    reverse proxy may serve an API below one. ``default_port`` is that of an ``http`` address that names none.
 
     Raises:
         ConfigError: If it is not such an address. The message continues "the address ..."; a user name or a password
             in it is never repeated.
-
     """
     address = text.strip()
     example = f"http://127.0.0.1:{default_port}"
@@ -49,7 +44,12 @@ def normal_url(text: str, *, default_port: int) -> str:
         _refuse("has a blank or a backslash in it", example)
     scheme, separator, rest = address.partition("://")
     if not separator:
-        _refuse("has no scheme", "http://" + re.sub(r"^(?:https?:)?/*", "", address, flags=re.IGNORECASE))
+        with_scheme = "http://" + re.sub(r"^(?:https?:)?/*", "", address, flags=re.IGNORECASE)
+        try:
+            _host_and_port(with_scheme.split("/")[2], example)
+        except ConfigError:  # to add one would not mend it
+            with_scheme = example
+        _refuse("has no scheme", with_scheme)
     scheme = scheme.lower()
     if scheme not in {"http", "https"}:
         _refuse(f"has the scheme {excerpt(scheme)!r}, but it must be http or https", f"http://{rest}")
@@ -73,7 +73,6 @@ def normal_host(text: str) -> str:
 
     Raises:
         ConfigError: If it is neither.
-
     """
     host = text.strip().lower()
     if not host:
@@ -94,7 +93,6 @@ def split_host_port(text: str) -> tuple[str, int | None]:
 
     Raises:
         ConfigError: If it is none of these.
-
     """
     if "@" in text:
         raise ConfigError("holds a user name or a password, and settings are no place for those")

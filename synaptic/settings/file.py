@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from synaptic.errors import ConfigError, Problem
 from synaptic.processes import lock, replace_file, write_whole
 from synaptic.settings.trusted import follow_change
-from synaptic.text import JsonDocument, parse_json, read_regular
+from synaptic.text import JsonDocument, NotTextError, decoded, parse_json, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 MAX_BYTES = 1024 * 1024
 NEW_FILE_MODE = 0o600
 LOCK_SECONDS = 5.0
-_UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -35,7 +34,6 @@ def read_settings_file(path: Path, *, shown: str | None = None) -> JsonDocument 
 
     Raises:
         ConfigError: If it is there but is not a readable JSON object; nothing else is raised.
-
     """
     source = shown if shown is not None else str(path)
     data = _read(path, source)
@@ -64,7 +62,6 @@ def write_settings_file(path: Path, value: Mapping[str, Any], *, before: JsonDoc
 
     Raises:
         ConfigError: If it cannot be written; the old file is then as it was.
-
     """
     target = Path(os.path.realpath(path))
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
@@ -106,7 +103,6 @@ def back_up(path: Path) -> Path:
 
     Raises:
         ConfigError: If the file cannot be read or the backup cannot be written.
-
     """
     try:
         data = read_regular(path, MAX_BYTES)
@@ -152,10 +148,9 @@ def _decode(data: bytes, source: str) -> str:
     if data.startswith(_UTF16_BOMS):
         raise _error(source, "the file is written in UTF-16", suggestion="save it as UTF-8", line=1)
     try:
-        return data.removeprefix(_UTF8_BOM).decode()
-    except UnicodeDecodeError as exc:
-        line = exc.object[: exc.start].count(b"\n") + 1
-        raise _error(source, "the file is not UTF-8 text", suggestion="save it as UTF-8", line=line) from exc
+        return decoded(data)
+    except NotTextError as exc:
+        raise _error(source, f"the file {exc}", suggestion=exc.hint, line=exc.line) from None
 
 
 def _cannot(done: str, source: str, exc: OSError | ValueError) -> ConfigError:

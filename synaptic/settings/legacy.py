@@ -32,7 +32,6 @@ class Successor:
         wanted: What it accepts, in words.
         convert: Old value -> new value.
         weak: Counts only where nothing else gives the setting.
-
     """
 
     path: tuple[str, ...]
@@ -158,13 +157,9 @@ def modern_nodes(raw: Any) -> Any:
 def modern_settings(old: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str], tuple[str, ...]]:
     """Return valid settings in the new form.
 
-    Args:
-        old: The content of a settings file without mistakes.
-
     Returns:
         The new content in the order of the old; old key -> dotted new key of what was carried over; and the keys
         that were dropped although they had a value.
-
     """
     new: dict[str, Any] = {}
     renamed: dict[str, str] = {}

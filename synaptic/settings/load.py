@@ -1,7 +1,7 @@
 """Settings: flag > ``--set`` > environment > project file > user file > default; each value knows its origin.
 
-One setting is taken whole from the highest source that gives it. The two tables, ``agent_models`` and
-``pipeline_inputs``, are the exception: files and ``--set table.entry=value`` add to them entry by entry.
+One setting is taken whole from the highest source that gives it. The tables, such as ``agent_models``
+and ``pipeline_inputs``, are the exception: files and ``--set table.entry=value`` add to them entry by entry.
 Every source is checked in full before anything is used, so one error lists all that is wrong.
 """
 
@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from synaptic import paths
 from synaptic.errors import ConfigError, Problem
+from synaptic.settings.alias_names import LOOP_HINT, alias_key, alias_loop, loop_said
 from synaptic.settings.anchored import anchored
 from synaptic.settings.authorities import authorities_file
 from synaptic.settings.check import problem_at
-from synaptic.settings.edit import MigrationReport, migrate, set_value, unset_value
 from synaptic.settings.file import read_settings_file
 from synaptic.settings.legacy import ALIASES, nodes_file_values
-from synaptic.settings.model import NodeSettings, RpcBackendSettings, Settings
+from synaptic.settings.model import Settings
 from synaptic.settings.sources import (
-    OTHER_VARIABLES,
     Layer,
     argument_layer,
     environment_layer,
@@ -38,21 +37,6 @@ if TYPE_CHECKING:
 
     from synaptic.settings.check import Given
 
-__all__ = [
-    "OTHER_VARIABLES",
-    "LoadedSettings",
-    "MigrationReport",
-    "NodeSettings",
-    "RpcBackendSettings",
-    "Settings",
-    "describe",
-    "load_settings",
-    "migrate",
-    "set_value",
-    "settings_path",
-    "unset_value",
-]
-
 CONFIG_FILE_VARIABLE = "SYNAPTIC_CONFIG_FILE"
 DEFAULT_ORIGIN = "default"
 SESSION_ORIGIN = "/set"
@@ -63,13 +47,11 @@ class LoadedSettings:
     """Settings and where they came from.
 
     Attributes:
-        settings: The values.
         origins: Every setting -> where its value came from: ``default``, ``FILE:LINE``, ``FILE:LINE (OLD KEY)``,
             ``SYNAPTIC_MODEL``, ``--set``, ``-m``. A table with entries of several sources names each with its entries.
         notices: What a person should know, one line each: an alias in use, keys that were ignored.
         left_out: One line that says what of the working directory's file does not count, because it is not trusted;
             "" where all does.
-
     """
 
     settings: Settings
@@ -105,7 +87,6 @@ def load_settings(
 
     Raises:
         ConfigError: If anything is wrong anywhere; ``problems`` has every mistake with its place.
-
     """
     variables = os.environ if environ is None else environ
     chosen = _chosen_path(config_path, variables)
@@ -121,7 +102,10 @@ def load_settings(
     ]
     if chosen is None and not any(_gives_nodes(layer) for layer in layers):
         layers.insert(0, _nodes_layer())
-    problems = [problem for layer in layers for problem in layer.problems] or list(_unusable_files(layers))
+    problems = [problem for layer in layers for problem in layer.problems] or [
+        *_unusable_files(layers),
+        *_looping_aliases(layers),
+    ]
     if problems:
         raise ConfigError.of(problems)
     return replace(_merge(layers), left_out=left_out)
@@ -196,6 +180,25 @@ def _unusable_files(layers: Sequence[Layer]) -> Iterator[Problem]:
             authorities_file(node.ca_file)
         except ConfigError as exc:
             yield problem_at(given, f"nodes[{index}].ca_file: {exc.message}", exc.hint, (index, "ca_file"))
+
+
+def _looping_aliases(layers: Sequence[Layer]) -> Iterator[Problem]:
+    """Yield what is wrong with aliases that lead back to themselves, or are one and the same, across all sources."""
+    givens = [given for layer in layers for given in layer.givens if given.path[0] == "aliases"]
+    aliases: dict[str, tuple[Given, list[str]]] = {}
+    for given in givens:
+        if len(given.path) == 1:
+            aliases = {alias: (given, models) for alias, models in given.value.items()}
+        else:
+            aliases[given.path[1]] = (given, given.value)
+    twins: dict[str, str] = {}
+    for alias, (given, _) in aliases.items():
+        if (other := twins.setdefault(alias_key(alias), alias)) != alias:
+            yield problem_at(given, f"aliases.{alias} and aliases.{other} are one name", "remove one of them")
+            return
+    if loop := alias_loop({alias: models for alias, (_, models) in aliases.items()}):
+        first = next(alias for alias in aliases if alias_key(alias) == alias_key(loop[0]))
+        yield problem_at(aliases[first][0], f"aliases.{first} {loop_said(loop)}", LOOP_HINT)
 
 
 def _merge(layers: Sequence[Layer]) -> LoadedSettings:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args, get_origin
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from synaptic.errors import ConfigError
-from synaptic.messages import Overflow
+from synaptic.settings.alias_names import AliasModels, check_aliases
 from synaptic.settings.endpoints import (
     COORDINATOR_PORT,
     PLAIN_ERROR,
@@ -19,17 +19,21 @@ from synaptic.settings.endpoints import (
     address,
     custom,
 )
+from synaptic.shared_bounds import LONGEST_CONTEXT, LONGEST_REPLY, Overflow
 
 __all__ = [
     "DUPLICATE_ERROR",
     "PLAIN_ERROR",
     "FieldKind",
+    "Look",
     "NodeSettings",
     "RpcBackendSettings",
     "Settings",
     "field_kind",
     "table_fields",
 ]
+
+Look: TypeAlias = Literal["auto", "light", "dark", "none"]
 
 DUPLICATE_ERROR: Final = "synaptic_duplicate"
 
@@ -43,11 +47,16 @@ DEFAULT_POOL_WAIT_SECONDS = 600.0
 DEFAULT_POOL_RECOVERY_SECONDS = 30.0
 DEFAULT_FAILOVERS = 2
 DEFAULT_CONTEXT_TOKENS = 4096
+MOST_THREADS = 512
+"""``GGML_MAX_N_THREADS``: with more, ggml ends the process."""
+
 DEFAULT_KEEP_ALIVE = "5m"
 DEFAULT_EMBEDDED_PARALLEL = 4
 DEFAULT_WORKER_RETURN_SECONDS = 5.0
+DEFAULT_WORKER_RECOVERY_SECONDS = 300.0
 DEFAULT_COORDINATOR_IDLE_SECONDS = 900.0
 DEFAULT_TENSOR_CACHE_GIB = 50.0
+DEFAULT_JOURNAL_BYTES = 1_000_000_000
 
 # What Ollama reads: a whole number of seconds, or Go's durations; a minus sign keeps the model for ever.
 _KEEP_ALIVE = r"^-?(?:[0-9]+|(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|\u00b5s|ms|s|m|h))+)$"
@@ -144,6 +153,11 @@ class Settings(Frozen):
         description="The llama.cpp RPC workers of distributed inference.",
         examples=[[{"host": "10.0.0.4", "port": 50052}]],
     )
+    public_workers: list[str] = Field(
+        default_factory=list,
+        description="Names and addresses outside private networks that workers may have, or listen at.",
+        examples=[["203.0.113.7"]],
+    )
     coordinator_url: str | None = Field(
         default=None,
         description="Address of the coordinator (`llama-server`); port 18080 where an `http` address names none.",
@@ -160,6 +174,7 @@ class Settings(Frozen):
     local_worker_threads: int | None = Field(
         default=None,
         ge=1,
+        le=MOST_THREADS,
         strict=True,
         description="Threads of each of them; without it, they share the cores.",
         examples=[4],
@@ -175,6 +190,7 @@ class Settings(Frozen):
     distributed_context: int = Field(
         default=DEFAULT_CONTEXT_TOKENS,
         ge=256,
+        le=LONGEST_CONTEXT,
         strict=True,
         description="Context of distributed inference, in tokens per parallel call.",
         examples=[8192],
@@ -186,6 +202,12 @@ class Settings(Frozen):
         strict=True,
         description="Calls that a coordinator serves at once; without it, as many as the pipeline is wide, 4 to 16.",
         examples=[8],
+    )
+    drafts: bool = Field(
+        default=True,
+        strict=True,
+        description="Draft tokens where a text repeats another, and check several at once, as long as that pays.",
+        examples=[False],
     )
     prewarm: list[str] = Field(
         default_factory=list,
@@ -207,6 +229,29 @@ class Settings(Frozen):
         allow_inf_nan=False,
         description="Seconds that a lost worker has to come back in, before its layers go to the others.",
         examples=[5],
+    )
+    worker_recovery_wait: float = Field(
+        default=DEFAULT_WORKER_RECOVERY_SECONDS,
+        ge=0,
+        strict=True,
+        allow_inf_nan=False,
+        description="Seconds that calls wait for a lost worker without which the model does not fit.",
+        examples=[300],
+    )
+    ray_address: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The Ray cluster whose nodes are workers: `host:port` of its head, `auto` for the one of this "
+        "machine, `local` for one that is started here.",
+        examples=["10.0.0.4:6379"],
+    )
+    ray_worker_memory_gib: float | None = Field(
+        default=None,
+        gt=0,
+        strict=True,
+        allow_inf_nan=False,
+        description="GiB that are reserved on each node of it for layers; without it, four fifths of what is free.",
+        examples=[8],
     )
     tensor_cache_gib: float = Field(
         default=DEFAULT_TENSOR_CACHE_GIB,
@@ -262,12 +307,18 @@ class Settings(Frozen):
     )
     model_parallel: dict[str, Annotated[int, Field(ge=1, strict=True)]] = Field(
         default_factory=dict,
-        description="Calls of single models at once, by model name; of all runs together.",
+        description="Calls of single models at once, by model name; of all runs and clients of `serve` together.",
         examples=[{"llama3.1:70b": 1}],
+    )
+    aliases: dict[str, AliasModels] = Field(
+        default_factory=dict,
+        description="Names under which `serve` offers the first of several models that is there and answers.",
+        examples=[{"fast": ["qwen3:8b", "llama3.2"]}],
     )
     num_ctx: int | None = Field(
         default=DEFAULT_CONTEXT_TOKENS,
         ge=256,
+        le=LONGEST_CONTEXT,
         strict=True,
         description="Context in tokens that Ollama is asked for at least: a model that is loaded with more, or whose "
         "Modelfile says more, is asked for that. `null`: the server decides.",
@@ -297,6 +348,7 @@ class Settings(Frozen):
     max_tokens: int | None = Field(
         default=None,
         ge=1,
+        le=LONGEST_REPLY,
         strict=True,
         description="Most tokens of a reply where neither step nor agent names a limit; without it, 1024.",
         examples=[1024],
@@ -306,6 +358,37 @@ class Settings(Frozen):
         description="What happens to a prompt that does not fit the context, where its step does not say: `summarise`, "
         "`truncate_oldest` (the data in it loses its beginning) or `error`.",
         examples=["summarise"],
+    )
+    journal: Literal["off", "normal", "full"] = Field(
+        default="normal",
+        description="Whether runs are recorded: `normal` (the last moments before a power cut may be missing), `full` "
+        "(each step waits for the disk) or `off`.",
+        examples=["normal"],
+    )
+    journal_max_bytes: int | None = Field(
+        default=DEFAULT_JOURNAL_BYTES,
+        ge=1_000_000,
+        strict=True,
+        description="Bytes that the record of runs may take; the oldest runs go first, but those that are pinned. "
+        "`null` is without a bound.",
+        examples=[1_000_000_000],
+    )
+    markdown: bool = Field(
+        default=True,
+        strict=True,
+        description="Whether a terminal shows answers as rendered Markdown; else as the model wrote them.",
+        examples=[False],
+    )
+    theme: Look = Field(
+        default="auto",
+        description="Colours of answers, for a background that is `light` or `dark`; `none` has no colour, `auto` "
+        "takes what the terminal says of itself.",
+        examples=["light"],
+    )
+    editing: Literal["emacs", "vi"] = Field(
+        default="emacs",
+        description="Keys with which a line at the prompt is edited.",
+        examples=["vi"],
     )
     embedded_model: str | None = Field(
         default=None,
@@ -324,6 +407,7 @@ class Settings(Frozen):
     embedded_threads: int | None = Field(
         default=None,
         ge=1,
+        le=MOST_THREADS,
         strict=True,
         description="Threads of the embedded backend; without it, the engine decides.",
         examples=[4],
@@ -331,11 +415,17 @@ class Settings(Frozen):
     embedded_context: int | None = Field(
         default=None,
         ge=256,
+        le=LONGEST_CONTEXT,
         strict=True,
         description="Context of the embedded backend, in tokens per parallel call; without it, the model's own, as far "
         "as memory allows.",
         examples=[4096],
     )
+
+    @property
+    def look(self) -> Look | None:
+        """How answers look on a terminal; ``None`` is as the model wrote them."""
+        return self.theme if self.markdown else None
 
     @field_validator("agent_models")
     @classmethod
@@ -344,6 +434,15 @@ class Settings(Frozen):
             raise custom(ConfigError("names a model for no agent", hint="write the agent's name"))
         if "" in value.values():
             raise custom(ConfigError("must not be empty", hint="write the model's name, or remove the agent"))
+        return value
+
+    @field_validator("aliases")
+    @classmethod
+    def _sound_aliases(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+        try:
+            check_aliases(value)
+        except ConfigError as exc:
+            raise custom(exc) from exc
         return value
 
     @field_validator("coordinator_url")

@@ -202,7 +202,6 @@ def decode_setting(name: str, text: str) -> Any:
 
     Raises:
         ConfigError: If it begins like a JSON list or object and is broken.
-
     """
     kind = field_kind(Settings.model_fields[name].annotation)
     word = text.strip().lower()

@@ -47,12 +47,7 @@ def trusting() -> Iterator[None]:
 def is_trusted(folder: Path, name: str, text: str, environ: Mapping[str, str] | None = None) -> bool:
     """Return whether a file counts in full.
 
-    Args:
-        folder: Where it is.
-        name: Its name there, as in ``agents/editor.md``.
-        text: What was read from it.
-        environ: The environment; the process's own unless given.
-
+    Its name is that in the folder, as in ``agents/editor.md``; ``environ`` is the process's own unless given.
     """
     if _for_this_call.get() or (os.environ if environ is None else environ).get(VARIABLE, "").strip().lower() in _ON:
         return True
@@ -64,7 +59,6 @@ def trust_folder(folder: Path, texts: Mapping[str, str]) -> None:
 
     Raises:
         UsageError: If that cannot be written.
-
     """
     _change(_key(folder), {name: _digest(text) for name, text in texts.items()})
 
@@ -74,7 +68,6 @@ def forget_folder(folder: Path) -> bool:
 
     Raises:
         UsageError: If that cannot be written.
-
     """
     return _change(_key(folder), None)
 
@@ -84,7 +77,6 @@ def follow_change(file: Path, before: str, after: str) -> None:
 
     Raises:
         UsageError: If that cannot be written.
-
     """
     files = _recorded().get(_key(file.parent), {})
     if files.get(file.name) == _digest(before):
@@ -96,7 +88,6 @@ def trusted_folders() -> Record:
 
     Raises:
         UsageError: If the file that says so is damaged.
-
     """
     file = paths.trusted_folders_file()
     with told(file, _ABOUT, "read", if_damaged=f"remove {file}"):

@@ -57,7 +57,6 @@ class FolderText(str):
 
     Attributes:
         folder: The folder; the working directory unless it is said.
-
     """
 
     __slots__ = ("folder",)
@@ -75,9 +74,7 @@ class FolderSettings:
     """The settings file of a folder.
 
     Attributes:
-        text: What is in it.
         claims: What it needs trust for.
-
     """
 
     text: str
@@ -89,7 +86,6 @@ def folder_settings(folder: Path) -> FolderSettings | None:
 
     Raises:
         ConfigError: If it has a mistake.
-
     """
     name = paths.project_settings_file()
     document = read_settings_file(folder / name, shown=f"./{name}")
@@ -109,7 +105,6 @@ def folder_layer(folder: Path, own_file: Path | None, environ: Mapping[str, str]
         folder: Where it is looked for.
         own_file: The file with the person's own settings; where the two are one, it is read as that.
         environ: The environment.
-
     """
     name = paths.project_settings_file()
     try:

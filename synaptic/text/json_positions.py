@@ -76,11 +76,9 @@ class JsonDocument:
 
     Attributes:
         source: The file's name as messages show it.
-        value: What it holds.
         positions: Key path -> where the key (in an object) or the element (in a list) begins.
         problems: What is wrong although it could be read: keys that stand twice.
         text: What was parsed; "" for a document that never was a text.
-
     """
 
     source: str
@@ -103,7 +101,6 @@ def parse_json(text: str, source: str) -> JsonDocument:
 
     Raises:
         ConfigError: If it is not JSON; the one problem says where and what to write instead.
-
     """
     return _Reader(text, source).read()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
 KeyPath: TypeAlias = tuple[str | int, ...]
 """The keys and list positions that lead to a value, from the outside in."""
 
+
+_LETTERS_A_SLIP: Final = 3
+_BEGINNING: Final = 4
+_SHORTEST_PART: Final = 3
+_MANY: Final = 100
+_PARTS: Final = re.compile(r"[\W_]+")
 
 _TYPES: Final = {
     "bool_type": "true or false",
@@ -37,36 +44,64 @@ _COUNTS: Final = {"too_short": ("min_length", "at least"), "too_long": ("max_len
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that ``word`` most looks like, or ``None`` where nothing is close.
 
-    Two neighbouring letters in the wrong order (``jion``) are the nearest miss of all, also in a short word.
+    Close is what differs in a letter or two, what begins alike (``desc`` and ``description``), what leaves letters out
+    (``idx`` and ``index``), and what is one of several words (``tokens`` and ``max_tokens``). To share letters is not
+    enough: ``first`` is not ``trust``.
     """
-    candidates = list(known)
-    plain = word.casefold()
-    for candidate in candidates:
-        if _same_but_for_order(plain, candidate.casefold()):
-            return candidate
-    matches = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
-    return matches[0] if matches else None
+    plain, known = word.casefold(), list(known)
+    if len(known) > _MANY:  # files of a folder: the most alike are found ten times as fast as what is near
+        known = difflib.get_close_matches(word, known, n=_MANY)
+    close = [candidate for candidate in known if _is_close(plain, candidate.casefold())]
+    return max(close, key=lambda candidate: _likeness(plain, candidate.casefold()), default=None)
 
 
-def _same_but_for_order(word: str, other: str) -> bool:
-    """Return whether two words differ in nothing, or only in the order of two neighbouring letters."""
-    if len(word) != len(other):
-        return False
-    wrong = [index for index, (one, two) in enumerate(zip(word, other, strict=True)) if one != two]
-    if not wrong:
+def misspelt(word: str, other: str) -> bool:
+    """Return whether one word is the other but for a slip in every third letter at most."""
+    return edits(word, other) <= max(len(word), len(other)) // _LETTERS_A_SLIP
+
+
+def edits(word: str, other: str) -> int:
+    """Return how many slips make one word of the other: a letter more, less or wrong, or two neighbours exchanged."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for index, letter in enumerate(word, 1):
+        above, before, row = before, row, [index]
+        for column, wanted in enumerate(other, 1):
+            costs = [before[column] + 1, row[-1] + 1, before[column - 1] + (letter != wanted)]
+            if above and column > 1 and letter == other[column - 2] and word[index - 2] == wanted:
+                costs.append(above[column - 2] + 1)
+            row.append(min(costs))
+    return row[-1]
+
+
+def _is_close(word: str, other: str) -> bool:
+    if misspelt(word, other) or _abbreviates(word, other):
         return True
-    first, second = wrong[0], wrong[-1]
-    return len(wrong) == 2 and second == first + 1 and word[first] == other[second] and word[second] == other[first]
+    shorter = min(len(word), len(other))
+    if {word, word.rstrip("s"), f"{word}s"} & {*_PARTS.split(other)} or other in _PARTS.split(word):
+        return shorter >= _SHORTEST_PART
+    alike = next((at for at, (one, two) in enumerate(zip(word, other, strict=False)) if one != two), shorter)
+    if alike == shorter and abs(len(word) - len(other)) == 1:
+        return True  # of short names, too: ``aa`` and ``a``
+    return alike >= _BEGINNING and 3 * alike >= 2 * shorter
+
+
+def _abbreviates(word: str, other: str) -> bool:
+    """Return whether a word is the other with letters left out: ``idx``, ``msg``."""
+    letters = iter(other)
+    return len(word) >= _SHORTEST_PART and word[0] == other[:1] and all(letter in letters for letter in word)
+
+
+def _likeness(word: str, other: str) -> float:
+    """Return how alike two words are; an exchange of neighbouring letters is the nearest miss of all."""
+    exchanged = len(word) == len(other) and edits(word, other) <= 1 and sorted(word) == sorted(other)
+    return 1.0 if exchanged else difflib.SequenceMatcher(None, word, other).ratio()
 
 
 def did_you_mean(word: str, known: Iterable[str], *, listing: str | None = None) -> str:
     """Return a suggestion: the nearest known word, else the list of what is known.
 
-    Args:
-        word: What was written.
-        known: What could have been meant.
-        listing: Said in place of the list, where it is too long to be read.
-
+    ``listing`` is said in place of that list, where it is too long to be read.
     """
     candidates = sorted(known)
     match = nearest(word, candidates)
@@ -86,7 +121,6 @@ def explain(error: ErrorDetails, *, mapping: str = "a mapping") -> str | None:
 
     Returns:
         ``None`` for an error that is not about a type or a bound.
-
     """
     kind, context = error["type"], error.get("ctx", {})
     if kind in _MAPPINGS:
@@ -95,7 +129,7 @@ def explain(error: ErrorDetails, *, mapping: str = "a mapping") -> str | None:
         return f"must be {_TYPES[kind]}"
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
-        return f"must be {words} {context[key]:g}"
+        return f"must be {words} {context[key]:.15g}"
     if kind == "literal_error":
         return f"must be {context['expected'].replace(chr(39), '')}"
     if kind in _COUNTS:

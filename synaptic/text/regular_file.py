@@ -31,6 +31,19 @@ class NotRegularFile(OSError):
         super().__init__(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
 
 
+def broken_link(path: Path) -> str | None:
+    """Return what to say of a name that is a link to nothing; ``None`` where it is no such link."""
+    try:
+        if not path.is_symlink():
+            return None
+        path.stat()
+    except FileNotFoundError:
+        return f"it is a link to {path.readlink()}, which is not there"
+    except OSError as error:
+        return "it is a link that leads back to itself" if error.errno == errno.ELOOP else None
+    return None
+
+
 def open_regular(path: Path) -> BinaryIO:
     """Return the file, opened to be read.
 
@@ -39,7 +52,6 @@ def open_regular(path: Path) -> BinaryIO:
         IsADirectoryError: If it is a directory.
         OSError: If it cannot be opened.
         ValueError: If it is no path.
-
     """
     _check(path.stat().st_mode, path)
     descriptor = os.open(path, _FLAGS)
@@ -57,7 +69,6 @@ def read_regular(path: Path, limit: int) -> bytes:
     Raises:
         OSError: As :func:`open_regular` does, and if it cannot be read.
         ValueError: If it is no path.
-
     """
     with open_regular(path) as file:
         data = file.read(limit + 1)

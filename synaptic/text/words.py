@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from typing import Final
 
 from synaptic.text.unseen import printable
@@ -9,6 +11,7 @@ from synaptic.text.unseen import printable
 _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
+_WEEK: Final = 7 * _DAY
 _KILO: Final = 1000
 _MIB: Final = 1024**2
 _GIB: Final = 1024**3
@@ -17,6 +20,12 @@ _GIB: Final = 1024**3
 def cut(text: str, limit: int) -> str:
     """Return ``text``, or its first ``limit - 1`` characters and an ellipsis where it is longer than ``limit``."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what went wrong, in the words of the system and without its numbers."""
+    said = error.strerror if isinstance(error, OSError) else ""
+    return said or str(error) or type(error).__name__
 
 
 def one_line(text: str, limit: int = 200) -> str:
@@ -34,9 +43,9 @@ def whole_seconds(value: float) -> str:
     whole = max(round(value), 0)
     if whole < _MINUTE:
         return f"{whole} s"
-    if whole < _HOUR:
-        return f"{whole // _MINUTE} min {whole % _MINUTE} s"
-    return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
+    great, small, units = (_HOUR, _MINUTE, ("h", "min")) if whole >= _HOUR else (_MINUTE, 1, ("min", "s"))
+    rest = whole % great // small
+    return f"{whole // great} {units[0]} {rest} {units[1]}" if rest else f"{whole // great} {units[0]}"
 
 
 def rough_seconds(value: float) -> str:
@@ -52,6 +61,17 @@ def rough_seconds(value: float) -> str:
 def ago(value: float) -> str:
     """Return how long ago something was: ``now``, ``5 min ago``, ``3 h ago``, ``12 d ago``."""
     return "now" if value < _MINUTE else f"{rough_seconds(value)} ago"
+
+
+def when(at: float) -> str:
+    """Return a time as lists show it, from seconds since the epoch: ``5 min ago``; from a week on ``2026-11-02``."""
+    since = max(0.0, time.time() - at)
+    return ago(since) if since < _WEEK else moment(at)[:10]
+
+
+def moment(at: float) -> str:
+    """Return a time of this place in full, from seconds since the epoch: ``2026-11-02 17:05:09``."""
+    return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def latency(value: float) -> str:

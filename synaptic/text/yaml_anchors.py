@@ -29,7 +29,6 @@ class Anchor:
         line: The line that its name is on.
         size: Characters of the value as it would be written out; ``None`` while its end has not come.
         height: Levels of mappings and lists in it; 0 of a scalar.
-
     """
 
     path: KeyPath

@@ -27,7 +27,6 @@ class Span:
         style: ``|``, ``>``, ``'``, ``"``, or "" for a plain one.
         line: One-based; of ``start``.
         column: One-based; of ``start``.
-
     """
 
     start: int

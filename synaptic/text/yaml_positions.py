@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import Problem
-from synaptic.text.regular_file import read_regular
+from synaptic.text.decoding import NotTextError, decoded
+from synaptic.text.regular_file import broken_link, read_regular
 from synaptic.text.words import one_line
 from synaptic.text.written import written_number
 from synaptic.text.yaml_anchors import AnchorFault, Anchors
@@ -47,9 +48,7 @@ class YamlDocument:
     """What a YAML text says, and where it says it. Lines and columns are one-based.
 
     Attributes:
-        text: The YAML itself.
         spans: Where each scalar begins and ends in ``text``.
-
     """
 
     source: str
@@ -106,7 +105,6 @@ def read_text(path: FilePath, what: str, error: type[UsageError], *, limit: int 
 
     Raises:
         UsageError: The given subclass, if it is missing, unreadable, a directory, too large or not UTF-8.
-
     """
     try:
         data = read_regular(path, limit)
@@ -117,18 +115,15 @@ def read_text(path: FilePath, what: str, error: type[UsageError], *, limit: int 
             IsADirectoryError: f"this is a directory, not a {what} file",
             PermissionError: "the file may not be read; check its permissions",
         }.get(type(exc), exc.strerror or str(exc))
-        raise error.of([Problem(reason, str(path))]) from exc
+        raise error.of([Problem(reason, str(path), suggestion=broken_link(path))]) from exc
     except ValueError as exc:
         raise error.of([Problem("this is not a usable path", repr(str(path)))]) from exc
     if len(data) > limit:
         raise error.of([Problem(f"the file has {size:,} bytes; a {what} has at most {limit:,}", str(path), 1, 1)])
     try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        line = data.count(b"\n", 0, exc.start) + 1
-        before = data[data.rfind(b"\n", 0, exc.start) + 1 : exc.start]
-        column = len(before.decode("utf-8-sig" if line == 1 else "utf-8", "replace")) + 1
-        raise error.of([Problem("the file is not UTF-8", str(path), line, column, "save it as UTF-8")]) from exc
+        return decoded(data)
+    except NotTextError as exc:
+        raise error.of([Problem(f"the file {exc}", str(path), exc.line, exc.column, exc.hint)]) from None
 
 
 def parse_yaml(text: str, source: str, error: type[UsageError], *, first_line: int = 1) -> YamlDocument:
@@ -136,7 +131,6 @@ def parse_yaml(text: str, source: str, error: type[UsageError], *, first_line: i
 
     Raises:
         UsageError: The given subclass, if the text is broken YAML, or has duplicate keys, merge keys or tags.
-
     """
     document, problems = read_yaml(text, source, error, first_line=first_line)
     if problems:
@@ -151,7 +145,6 @@ def read_yaml(
 
     Raises:
         UsageError: The given subclass, if the text is broken YAML, or it is not clear what it says.
-
     """
     import yaml  # noqa: PLC0415  (start-up: a REPL prompt needs no YAML)
 
@@ -231,7 +224,6 @@ class _Open:
         anchor: Its name, if it has one.
         began: What was counted of the text before it.
         height: Levels of mappings and lists in it so far, itself included.
-
     """
 
     __slots__ = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from synaptic.ui.streams import failure_of, settled, unwritten
+from synaptic.ui.streams import failure_of, lost_letters, settled, unwritten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +37,8 @@ def run(arguments: Sequence[str]) -> int:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             code = INTERRUPTED
+        if (lost := lost_letters(sys.stdout)) is not None:
+            print(f"hint: {lost}", file=sys.stderr)
         failure = failure_of(sys.stdout)
         # A reader that left early, as in `synaptic ... | head -1`, has what it wanted.
         if failure is None or isinstance(failure, BrokenPipeError):

@@ -23,7 +23,6 @@ def refuse_spilled(behind: Iterable[tuple[str, str]]) -> None:
 
     Raises:
         UsageError: Saying what to write.
-
     """
     for file, word in behind:
         if is_file(file) and is_file(word):
@@ -35,13 +34,8 @@ def refuse_spilled(behind: Iterable[tuple[str, str]]) -> None:
 def refuse_pipeline(word: str, command: str) -> None:
     """Refuse a question that begins with a pipeline's file.
 
-    Args:
-        word: The first word of the question.
-        command: How the program is called.
-
     Raises:
         UsageError: Saying what to write.
-
     """
     if word.endswith(_PIPELINES) and is_file(word):
         message = f"{word} is a file, and no question begins with it; did you mean -p {word}?"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Final
 
+from synaptic.text import misspelt
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
@@ -38,6 +40,23 @@ _ACTIONS: Final = {
 """Actions of other programs -> ours, the first of which a command has."""
 
 
+_OF_PIPELINES: Final = frozenset({"graph", "show", "test", "validate"})
+_OF_SETTINGS: Final = frozenset({"set", "unset"})
+_PLAIN_SETTINGS: Final = frozenset({"backend", "journal", "model", "nodes", "pipeline", "retries", "theme"})
+"""Names of settings that are one word; the others have a ``_``, which words of a question have not."""
+
+
+def _without_its_group(action: str, rest: Sequence[str]) -> str | None:
+    """Return the command whose action stands alone before what it takes: ``validate mine.yaml``, ``set model x``."""
+    what = rest[0] if rest else ""
+    if action in _OF_PIPELINES and len(rest) == 1 and what.lower().endswith((".yaml", ".yml")):
+        return f"pipelines {action}"
+    setting = what.partition("=")[0]
+    if action in _OF_SETTINGS and ("_" in setting or setting in _PLAIN_SETTINGS):
+        return f"config {action}"
+    return None
+
+
 def meant_action(typed: str, actions: Collection[str]) -> str | None:
     """Return the action of a command that was most likely meant by one that it does not have."""
     ours = next((action for action in _ACTIONS.get(typed.lower(), ()) if action in actions), None)
@@ -46,7 +65,7 @@ def meant_action(typed: str, actions: Collection[str]) -> str | None:
 
 def near(typed: str, names: Iterable[str]) -> str | None:
     """Return the name that was most likely meant: it differs from the word in a letter or two."""
-    ratios = {name: SequenceMatcher(None, typed, name).ratio() for name in names}
+    ratios = {name: SequenceMatcher(None, typed, name).ratio() for name in names if misspelt(typed, name)}
     best = max(ratios, key=lambda name: ratios[name], default=None)
     return best if best is not None and ratios[best] >= _CLOSE_ENOUGH else None
 
@@ -69,13 +88,14 @@ def meant_command(
 
     Returns:
         The command as it is written, as in ``agents list``; ``None`` for a question.
-
     """
     if not words or len(words) > _MOST_WORDS or not words[0].isalpha():
         return None
     first, *rest = words
     if first.lower() in ELSEWHERE and (not rest or ELSEWHERE[first.lower()].endswith(f" {first.lower()}")):
         return ELSEWHERE[first.lower()]
+    if (alone := _without_its_group(first.lower(), rest)) is not None:
+        return alone
     name = _near_command(first, commands)
     if name is None:
         return None

@@ -6,17 +6,30 @@ import asyncio
 import os
 import signal
 import sys
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from synaptic.errors import ExitCode, SynapticError, UsageError
+from synaptic.errors import ExitCode, JournalError, SynapticError, UsageError
 from synaptic.messages import Usage
-from synaptic.pipeline import named_tools
+from synaptic.pipeline import Plan, named_tools
 from synaptic.processes import endings
-from synaptic.runtime import RunFinished, RunResult, Session, run_document
+from synaptic.runtime import (
+    EndedSteps,
+    Journal,
+    RunFinished,
+    RunResult,
+    Session,
+    begins_its_own,
+    conversation_of,
+    find_session,
+    new_run_id,
+    run_document,
+    turns_of,
+)
+from synaptic.ui.actions import AT_ONCE, how_to_go_on
 from synaptic.ui.commands import load
-from synaptic.ui.question import documents, parse_inputs, piped_text
+from synaptic.ui.question import documents, parse_inputs, piped_text, read_again, refuse_no_text
 from synaptic.ui.screen import (
     make_approver,
     make_renderer,
@@ -24,15 +37,17 @@ from synaptic.ui.screen import (
     show_error,
     show_hint,
     stderr_console,
+    suspendable,
     write_json,
 )
 from synaptic.waiting import steady_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from rich.console import Console
 
+    from synaptic.messages import Message
     from synaptic.pipeline import Tool
     from synaptic.runtime import Event, RunStatus
     from synaptic.settings import LoadedSettings
@@ -43,16 +58,46 @@ SIGNAL_BASE = 128
 _SHOW_CURSOR = "\x1b[?25h"
 
 
+Act: TypeAlias = "Callable[[Session], Awaitable[RunResult | Plan]]"
+"""What is asked of a session: to run a question, to plan it, to go on with a run."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A question with all that is needed to answer it."""
+    """What is asked, with all that is needed to answer it."""
 
-    query: str | None
-    inputs: Mapping[str, Any]
-    documents: Sequence[Mapping[str, str]]
+    act: Act
     loaded: LoadedSettings
     options: Options
     tools: Mapping[str, Tool]
+
+
+class TurnPlace(NamedTuple):
+    """Where a question stands among kept conversations."""
+
+    session: str
+    after: str | None = None
+    conversation: tuple[Message, ...] = ()
+    files: Sequence[str] = ()
+    last: str | None = None
+
+
+def _place(options: Options) -> TurnPlace:
+    """Return the place of a question: behind the last turn of a conversation, or in one of its own."""
+    if not options.go_on and options.session is None:
+        return TurnPlace(new_run_id())
+    with Journal() as journal:
+        found = find_session(journal, options.session)
+        turns = turns_of(journal, found)
+    if not turns:
+        return TurnPlace(found.id, last=found.last.id)
+    return TurnPlace(found.id, turns[-1].run_id, conversation_of(turns), turns[-1].files, found.last.id)
+
+
+def _begins_its_own(run_id: str, session: str) -> bool:
+    with suppress(JournalError), Journal() as journal:
+        return begins_its_own(journal, journal.run(run_id), session)
+    return False
 
 
 def ask(words: Sequence[str], options: Options) -> int:
@@ -60,30 +105,68 @@ def ask(words: Sequence[str], options: Options) -> int:
 
     Raises:
         UsageError: If anything that was written is wrong; nothing was run, and stdout is empty.
-
     """
     console = stderr_console()
-    if options.quiet and options.verbose:
-        raise UsageError("-q and -v contradict each other", hint="leave one of them out")
+    _refuse_both(options)
     loaded = load(options)
     inputs = parse_inputs(options.inputs)
+    refuse_no_text(words)
     tools = named_tools(options.tools)
-    piped = piped_text(
-        lambda: show_hint(console, "waiting for standard input (Ctrl-D ends it)"), beside_words=bool(words)
-    )
+    piped = piped_text(lambda text: None if options.quiet else show_hint(console, text), beside_words=bool(words))
     query = " ".join(words).strip() or None
-    request = Request(query, inputs, documents(piped, options.files), loaded, options, tools)
-    return _Asking(request, console).run()
+    place = _place(options)
+    about, wrong = read_again(place.files)
+    given = documents(piped, options.files)
+    for what in [] if options.quiet else wrong:
+        show_hint(console, what)
+    question: dict[str, Any] = {
+        "query": query,
+        "inputs": inputs,
+        "documents": [*about, *(each for each in given if each not in about)],
+        "model": options.model,
+        "conversation": place.conversation,
+    }
+
+    async def act(session: Session) -> RunResult | Plan:
+        if options.plan:
+            return await session.plan(**question)
+        result = await session.run(
+            **question, session=place.session, after=place.after, files=place.files, last=place.last
+        )
+        if place.last is not None and not options.quiet:
+            await session.recorded()
+            if _begins_its_own(result.run_id, place.session):
+                show_hint(console, AT_ONCE)
+        return result
+
+    return _Asking(Request(act, loaded, options, tools), console).run()
+
+
+def go_on(options: Options, act: Act) -> int:
+    """Go on with a recorded run, as ``act`` asks the session to, and return the exit code; raises as :func:`ask`."""
+    _refuse_both(options)
+    return _Asking(Request(act, load(options), options, named_tools(options.tools)), stderr_console()).run()
+
+
+def _refuse_both(options: Options) -> None:
+    if options.quiet and options.verbose:
+        raise UsageError("-q and -v contradict each other", hint="leave one of them out")
 
 
 class _Asking:
-    """One question on its way. ``result`` is the last thing that the run said, also when it was cancelled."""
+    """One question on its way.
+
+    Attributes:
+        result: The last thing that the run said, also when it was cancelled.
+        plan: What would run, where that is all that was asked.
+    """
 
     def __init__(self, request: Request, console: Console) -> None:
         self.request = request
         self.options = request.options
         self.console = console
         self.result: RunResult | None = None
+        self.plan: Plan | None = None
         self.signal: int | None = None
         self.started_at = steady_time()
         self.renderer = self._renderer()
@@ -98,9 +181,10 @@ class _Asking:
             if self.result is None or self.result.status not in {"succeeded", "stopped"}:
                 return self._interrupted()
         except Exception as exc:
-            if self.options.json:
-                write_json(self._document("failed", exc))
-            raise
+            if self.result is None or self.result.error is not exc:
+                if self.options.json:
+                    write_json(self._document("failed", exc))
+                raise
         finally:
             self.renderer.close()
         return self._ended()
@@ -112,16 +196,15 @@ class _Asking:
             quiet=self.options.quiet,
             verbose=self.options.verbose,
             answer=not (self.options.json or self.options.plan),
+            look=self.request.loaded.settings.look,
         )
 
     async def _under_signals(self) -> None:
-        with self._cancelling():
+        with self._cancelling(), suspendable():
             async with self._session() as session:
-                if self.options.plan:
-                    await self._plan(session)
-                else:
-                    with redirect_stdout(sys.stderr):  # what a tool prints is no part of the answer
-                        await session.run(**self._question())
+                with redirect_stdout(sys.stderr):  # what a tool prints is no part of the answer
+                    found = await self.request.act(session)
+                self.plan = found if isinstance(found, Plan) else None
 
     def _session(self) -> Session:
         # A plan calls nothing, so that it needs no approval either.
@@ -132,24 +215,6 @@ class _Asking:
             approver=make_approver(accept_all=accept_all, paused=self.renderer.paused),
             on_event=self._on_event,
         )
-
-    def _question(self) -> dict[str, Any]:
-        """Return what ``Session.run`` and ``Session.plan`` are asked."""
-        request = self.request
-        return {
-            "query": request.query,
-            "inputs": request.inputs,
-            "documents": request.documents,
-            "model": self.options.model,
-        }
-
-    async def _plan(self, session: Session) -> None:
-        plan = await session.plan(**self._question())
-        self.renderer.close()
-        if self.options.json:
-            write_json(plan.to_dict())
-        else:
-            print_plan(plan, sys.stdout)
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, RunFinished):
@@ -182,21 +247,36 @@ class _Asking:
             self.console.print("interrupted before anything was finished", style="yellow")
         if self.options.json:
             write_json(run_document(self.result) if self.result else self._document("cancelled", None))
+        self._say_how_to_go_on()
         return SIGNAL_BASE + (self.signal or signal.SIGINT)
 
     def _ended(self) -> int:
-        if self.options.plan:
+        if self.plan is not None:
+            self._print_plan(self.plan)
             return int(ExitCode.ANSWERED)
         result = self.result
         assert result is not None
         if self.options.json:
             write_json(run_document(result))
-        if result.error is None:
-            return int(ExitCode.ANSWERED)
-        if not isinstance(result.error, SynapticError):
-            raise result.error
-        show_error(self.console, result.error)
-        return int(result.error.exit_code)
+        if result.error is not None:
+            if not isinstance(result.error, SynapticError):
+                raise result.error
+            show_error(self.console, result.error)
+        self._say_how_to_go_on()
+        return int(ExitCode.ANSWERED if result.error is None else result.error.exit_code)
+
+    def _print_plan(self, plan: Plan) -> None:
+        if self.options.json:
+            write_json(plan.to_dict())
+        else:
+            print_plan(plan, sys.stdout)
+
+    def _say_how_to_go_on(self) -> None:
+        """Say how a recorded run goes on that has not come to its end."""
+        if self.result is None or self.options.quiet:
+            return
+        if line := how_to_go_on(self.result, self.request.loaded.settings):
+            show_hint(self.console, line)
 
     def _document(self, status: RunStatus, error: Exception | None) -> dict[str, Any]:
         """Return the document of a question that came to no run."""
@@ -205,7 +285,7 @@ class _Asking:
             pipeline=self.request.loaded.settings.pipeline or "",
             status=status,
             answer="",
-            steps=(),
+            steps=EndedSteps(),
             usage=Usage(),
             stop_reason=status,
             started_at=self.started_at,

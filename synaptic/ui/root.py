@@ -6,6 +6,7 @@ The help needs click and no more: commands are imported when they are called, ri
 from __future__ import annotations
 
 import os
+import re
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from synaptic import pipeline
 from synaptic.errors import ExitCode, PipelineError, SynapticError
 from synaptic.ui import file_words, screen
 from synaptic.ui.misspelt import meant_action, meant_command, near
-from synaptic.ui.options import Options, question_options
+from synaptic.ui.options import ASKED_IN, Options, question_options
 from synaptic.ui.streams import failure_of
 
 if TYPE_CHECKING:
@@ -29,19 +30,29 @@ CHAT_COMMAND = "chat"
 SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "run": ("synaptic.ui.commands.run:run", "Ask one question (what a question without a command does)."),
     "chat": ("synaptic.ui.commands.chat:chat", "Talk: the prompt that opens where no question is given."),
+    "runs": ("synaptic.ui.commands.runs:runs", "List, find, show and remove recorded runs, and go on with them."),
+    "sessions": (
+        "synaptic.ui.commands.conversations:sessions",
+        "List, show, export and remove kept conversations.",
+    ),
+    "batch": ("synaptic.ui.commands.batch:batch", "Run a pipeline over many inputs; goes on after a kill."),
     "pipelines": ("synaptic.ui.commands.pipelines:pipelines", "List, show, check and test pipelines."),
     "agents": ("synaptic.ui.commands.agents:agents", "List and show agents."),
-    "models": ("synaptic.ui.commands.models:models", "List the models there are, or fetch one."),
+    "models": ("synaptic.ui.commands.models:models", "List the models there are, show or fetch one."),
     "nodes": ("synaptic.ui.commands.nodes:nodes", "List, add, check and find the nodes that calls are spread over."),
     "engine": ("synaptic.ui.commands.engine:engine", "Build or adopt the llama.cpp that distributed inference needs."),
     "workers": ("synaptic.ui.commands.workers:workers", "List and check the llama.cpp RPC workers of large models."),
+    "machines": ("synaptic.ui.commands.machines:machines", "Add machines over SSH, that lend memory to large models."),
     "distributed": (
         "synaptic.ui.commands.distributed:distributed",
         "Plan, load and look at models whose layers are spread over workers.",
     ),
-    "serve": ("synaptic.ui.commands.serve:serve", "Serve the embedded model to programs here, as Ollama would."),
+    "serve": ("synaptic.ui.commands.serve:serve", "Give other programs one address for all models and pipelines."),
+    "top": ("synaptic.ui.commands.top:top", "Show how busy each node is, what waits and why, each second."),
+    "keys": ("synaptic.ui.commands.gateway_keys:keys", "Make, list and revoke the keys of the gateway's clients."),
     "config": ("synaptic.ui.commands.config:config", "Show, change and check the settings."),
     "trust": ("synaptic.ui.commands.trust:trust", "Show what the files of a folder ask for, and trust it."),
+    "completion": ("synaptic.ui.commands.shell_completion:completion", "Write what makes Tab complete in a shell."),
     "doctor": ("synaptic.ui.commands.doctor:doctor", "Check what this machine has, and say what to fix."),
 }
 
@@ -95,11 +106,13 @@ def execute(arguments: Sequence[str]) -> int:
 
     Raises:
         KeyboardInterrupt: If the person broke it off.
-
     """
     try:
         root = build_root()
-        result = root.main(rewrite(root, arguments), prog_name=program_name(sys.argv[0]), standalone_mode=False)
+        if ASKED_IN in os.environ:  # a shell asks, on behalf of its Tab key
+            result = import_module("synaptic.ui.shell_values").answer(root, os.environ[ASKED_IN])
+        else:
+            result = root.main(rewrite(root, arguments), prog_name=program_name(sys.argv[0]), standalone_mode=False)
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except SystemExit as exc:
@@ -166,7 +179,6 @@ def rewrite(root: click.Group, arguments: Sequence[str], *, interactive: bool | 
     Raises:
         click.UsageError: If the words are nearly a command.
         UsageError: If they are the names of files.
-
     """
     words = list(arguments)
     index = first_word(words, _valued(root))
@@ -294,8 +306,15 @@ def usage_message(error: click.ClickException) -> tuple[str, str | None]:
         suggestion = f"; did you mean {path} {action}?" if action is not None else ""
         program, _, group = path.rpartition(" ")
         return f"no such command {unknown!r}{suggestion}", f"{hint}; to ask it: {program} -- {group} {unknown} …"
-    message = error.format_message().rstrip(".")
+    message = _plain_words(error.format_message()).rstrip(".,")
     return message[:1].lower() + message[1:], hint
+
+
+def _plain_words(message: str) -> str:
+    """Return a message of click's on one line, and without the names of its types."""
+    message = re.sub(r"is not a valid integer(?: range)?", "is no whole number", message)
+    message = re.sub(r"is not a valid float(?: range)?", "is no number", message)
+    return re.sub(r"\s*\n\s*", " ", message)
 
 
 def _near_option(error: click.NoSuchOption) -> str | None:

@@ -100,10 +100,28 @@ class _Output(io.BufferedWriter):
 
 
 class _Text(io.TextIOWrapper):
-    """Text to a descriptor; on a terminal, what it would hide is shown. Last of all: most is shown by its writers."""
+    """Text to a descriptor; on a terminal, what it would hide is shown. Last of all: most is shown by its writers.
+
+    Attributes:
+        lossy: Whether letters were written as ``?``, because the encoding lacks them.
+    """
+
+    lossy = False
 
     def write(self, text: str) -> int:
-        return super().write(text if text.isascii() or not self.isatty() else visible(text))
+        if text.isascii():
+            return super().write(text)
+        if not self.lossy and not self.encoding.lower().startswith("utf"):
+            self.lossy = not _encodable(text, self.encoding)
+        return super().write(visible(text) if self.isatty() else text)
+
+
+def _encodable(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextmanager
@@ -130,6 +148,14 @@ def failure_of(stream: TextIO) -> OSError | None:
         return None
     stream.flush()
     return descriptor.failure
+
+
+def lost_letters(stream: TextIO) -> str | None:
+    """Return what is said where letters of an answer were written as ``?``; ``None`` where none was."""
+    if not isinstance(stream, _Text) or not stream.lossy:
+        return None
+    how = "PYTHONIOENCODING=utf-8 keeps them"
+    return f"standard output is {stream.encoding}, and '?' stands for the letters that it lacks; {how}"
 
 
 def unwritten(failure: OSError) -> str:

@@ -1,9 +1,15 @@
+from .awake import AwakeClock as AwakeClock
+from .awake import SteadyClock as SteadyClock
+from .awake import awake_time as awake_time
+from .awake import awake_timeout as awake_timeout
+from .awake import steady_time as steady_time
 from .backoff import Backoff as Backoff
 from .backoff import RestartRule as RestartRule
 from .backoff import Restarts as Restarts
 from .backoff import Rules as Rules
-from .clock import SteadyClock as SteadyClock
-from .clock import steady_time as steady_time
+from .change_signal import ChangeSignal as ChangeSignal
+from .continuation import CHARACTERS_A_TOKEN as CHARACTERS_A_TOKEN
+from .continuation import SURE_ECHO as SURE_ECHO
 from .continuation import Continuation as Continuation
 from .continuation import Departed as Departed
 from .continuation import Way as Way

@@ -20,7 +20,6 @@ class Backoff:
         delays: Before the first further attempt, the second, ...; the last one repeats.
         jitter: Each delay is multiplied by a number drawn from this range, so that clients that failed together do
             not come back together ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
-
     """
 
     delays: tuple[float, ...]
@@ -48,7 +47,6 @@ class RestartRule:
         most: Restarts within the window.
         window: Length of the window.
         clears_window: A run of so many seconds, or a useful one, empties the window.
-
     """
 
     delays: tuple[float, ...]
@@ -71,13 +69,13 @@ class Rules:
             is found within 5 s.
         LISTING: A node that did not tell its models is asked for them again.
         REFUSED_MODEL: A model that a node lacks or cannot load is not asked for there for so long.
+        MACHINE: A machine that was not reached, or is lost, is tried again.
         LOAD_AHEAD: A model that could not be loaded ahead is not loaded ahead there for so long.
         SERVICE: A coordinator that could not be started in the background is started again.
         COORDINATOR: A coordinator that was lost, or did not start. Most losses pass with a restart; one that has
             generated nothing in between ten of them stands on machines that are not to be trusted.
         WORKER: A local worker that ended. The first restart is at once: a call waits for its next token.
         EMBEDDED: The embedded engine, which the next call starts again.
-
     """
 
     RETRY: Final = Backoff((0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0), jitter=(0.5, 1.0))
@@ -88,6 +86,7 @@ class Rules:
     PROBE: Final = Backoff((0.5, 1.0, 2.0, 3.0), jitter=(0.9, 1.1))
     LISTING: Final = Backoff((5.0,))
     REFUSED_MODEL: Final = Backoff((60.0,))
+    MACHINE: Final = Backoff((0.5, 1.0, 2.0, 4.0, 5.0))
     LOAD_AHEAD: Final = Backoff((60.0,))
     SERVICE: Final = Backoff((60.0,))
 
@@ -102,7 +101,6 @@ class Restarts:
     Args:
         rule: How often it is started again.
         row: Starts that count as restarts already.
-
     """
 
     def __init__(self, rule: RestartRule, row: int = 0) -> None:
@@ -113,11 +111,7 @@ class Restarts:
     def after_end(self, now: float, ran_for: float, *, useful: bool = False) -> float | None:
         """Return how long to wait before the process is started again; ``None`` gives up.
 
-        Args:
-            now: By a steady clock.
-            ran_for: How long it was ready before it ended; 0 if it never was.
-            useful: Whether it has done work meanwhile.
-
+        ``now`` is by a steady clock; ``ran_for`` is how long it was ready, 0 if never; ``useful``, whether it did work.
         """
         rule = self._rule
         if ran_for >= rule.ends_row:

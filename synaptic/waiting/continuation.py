@@ -30,6 +30,9 @@ REPLAY_SECONDS: Final = 5.0
 """What can be generated again in about this time is; above it, an answer soon is worth more than the very same one."""
 
 
+CHARACTERS_A_TOKEN: Final = 4
+"""Of English text and the usual tokenizers, where nobody has counted: for estimates and comparisons alone."""
+
 SURE_ECHO: Final = 32
 """A text of so many characters that comes once more, from its first to its last, is an echo of any server's."""
 
@@ -59,12 +62,13 @@ class Continuation:
         way: How the present attempt produces the text.
         before: Tokens of the text that the present attempt continues; a chunk counts as one.
         chunks: Deltas that the present attempt has generated.
-
     """
 
     __slots__ = (
+        "_calls",
         "_echo",
         "_held",
+        "_is_counted",
         "_replayed_text",
         "_replayed_thinking",
         "_request",
@@ -86,6 +90,8 @@ class Continuation:
         self.chunks = 0
         self._request = request
         self._thinking = ""
+        self._calls = False  # whether calls of tools were delivered, which cannot be cut anywhere
+        self._is_counted = request.logprobs is not None or bool(request.stop)  # each token, or a text over its seam
         self._tokens = 0
         self._replayed_text = self._replayed_thinking = ""
         self._echo = self._held = self._seam = ""
@@ -93,7 +99,7 @@ class Continuation:
     @property
     def delivered(self) -> bool:
         """Whether anything was delivered that still holds."""
-        return bool(self.text or self._thinking)
+        return bool(self.text or self._thinking or self._calls)
 
     @property
     def is_exhausted(self) -> bool:
@@ -101,20 +107,30 @@ class Continuation:
         limit = self._request.max_tokens
         return self.way is Way.PREFILL and limit is not None and self.before >= limit
 
+    def go_on_with(self, text: str, tokens: int | None = None) -> Way:
+        """Begin with a text that an earlier process got; return how the call goes on, as :meth:`break_off` does.
+
+        ``tokens`` is how many the text has, where they were counted.
+        """
+        self.text = text
+        self._tokens = max(1, len(text) // CHARACTERS_A_TOKEN) if tokens is None else tokens
+        return self.break_off()
+
     def break_off(self, token_seconds: float | None = None) -> Way:
         """Note that the attempt failed; return how the call goes on. With ``BEGIN``, what was delivered is void.
 
         Args:
             token_seconds: What generating a token takes; ``None`` where a replay would not give the same text.
-
         """
         self._replayed_text = self._replayed_thinking = self._echo = self._held = self._seam = ""
         self.chunks = 0
         constrained = self._request.schema is not None
-        replay = token_seconds is not None and (constrained or self._tokens * token_seconds <= REPLAY_SECONDS)
+        whole = self._calls or self._is_counted  # cannot be cut, or not without a trace
+        soon = token_seconds is not None and (constrained or self._tokens * token_seconds <= REPLAY_SECONDS)
+        replay = soon and not whole
         if self.delivered and replay:
             self.way = Way.REPLAY
-        elif not constrained and self.text.strip():
+        elif self.text.strip() and not constrained and not whole:
             self.way = Way.PREFILL
         else:
             self.forget()
@@ -124,6 +140,7 @@ class Continuation:
     def forget(self) -> None:
         """Start over: what was delivered is void."""
         self.way = Way.BEGIN
+        self._calls = False
         self.text = self._thinking = self._echo = self._held = self._seam = ""
         self._tokens = self.chunks = self.before = 0
 
@@ -156,7 +173,6 @@ class Continuation:
 
         Raises:
             Departed: If a replay is not what was delivered.
-
         """
         self.chunks += 1
         if self.way is Way.PREFILL:
@@ -179,6 +195,7 @@ class Continuation:
     def _deliver(self, chunk: Delta) -> Delta:
         self.text += chunk.text
         self._thinking += chunk.thinking
+        self._calls = self._calls or bool(chunk.tool_calls)
         self._tokens = max(self._tokens, self.before + self.chunks)
         return chunk
 

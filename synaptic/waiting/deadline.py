@@ -39,14 +39,13 @@ class Deadline:
         node: The same.
         source: What the stream comes from, for the errors' texts; "" leaves it out.
         end: When the whole call must have ended, by the clock of the event loop; ``None`` counts ``limits.total`` from
-            now.
+            now. A silence in which our own loop was held up is added to it.
         timers: Several streams that share one timer; ``None`` is a timer of its own.
 
     Attributes:
         begun: Whether the first item has come: from then on the idle limit holds.
         waiting: Whether a task waits for an item.
         since: When the current wait began.
-
     """
 
     __slots__ = (
@@ -108,7 +107,6 @@ class Deadline:
             IdleTimeout: If a later one did not.
             CallTimeout: If the whole call took too long.
             BackendError: If the call was given up; else what the stream raises.
-
         """
         item = await self.wait(items.__anext__)
         self.begun = True
@@ -119,7 +117,6 @@ class Deadline:
 
         Raises:
             BackendError: As :meth:`next` does.
-
         """
         task = self.begin()
         try:
@@ -135,7 +132,6 @@ class Deadline:
 
         Raises:
             BackendError: If the call was given up.
-
         """
         if self._error is not None:
             raise self._error
@@ -160,7 +156,6 @@ class Deadline:
 
         Raises:
             BackendError: What gave the wait up, if that is why it ended.
-
         """
         self.waiting = False
         if self._rang and self._was_ours(task) and isinstance(exc, asyncio.CancelledError):
@@ -236,7 +231,6 @@ class Deadlines(Generic[DeadlineT]):
 
     Attributes:
         timer: Rings when the earliest of them could be over; ``None`` where none is waited for.
-
     """
 
     def __init__(self) -> None:
@@ -272,7 +266,6 @@ class Deadlines(Generic[DeadlineT]):
 
         Args:
             generates: Whether it generates instead, which ends no wait of another call.
-
         """
         if generates:
             return
@@ -296,6 +289,7 @@ class Deadlines(Generic[DeadlineT]):
         self.timer = None
         if now - due > LATE_SECONDS:
             for deadline in self._deadlines:
+                deadline.end += now - deadline.since  # since then we may have been stopped: nobody knows how long
                 deadline.held_up(now)
             self.timer = loop.call_at(now + GRACE_SECONDS, self._ring)
             return
@@ -314,7 +308,6 @@ async def in_time(
 
     Raises:
         BackendError: As :meth:`Deadline.next` does.
-
     """
     deadline = Deadline(limits, backend=backend, timers=timers)
     try:

@@ -35,7 +35,6 @@ class Patience:
     Attributes:
         limit: Seconds; infinite where nothing bounds them.
         began: When the first wait began, by the clock of the event loop; ``None`` before.
-
     """
 
     limit: float
@@ -53,7 +52,6 @@ class Patience:
 
         Raises:
             FirstTokenTimeout: If the time is over, or the server asks to be left alone for longer.
-
         """
         if self.began is None:
             self.began = now
@@ -93,13 +91,7 @@ class _Wait:
 
 @dataclass(slots=True)
 class WaitNotices:
-    """Tells people once that a server is waited for, however many calls do, and once that it is ready.
-
-    Attributes:
-        report: Hears it.
-        backend: Who says it.
-
-    """
+    """Tells people once that a server is waited for, however many calls do, and once that it is ready."""
 
     report: Reporter
     backend: str
@@ -133,7 +125,6 @@ async def until_ready(ask: Callable[[], Awaitable[T]], patience: Patience, notic
     Raises:
         FirstTokenTimeout: If it stays so for longer than ``patience`` allows.
         BackendError: What else is wrong.
-
     """
     time = asyncio.get_running_loop().time
     where: str | None = None

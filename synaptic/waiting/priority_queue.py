@@ -28,7 +28,6 @@ class QueueEntry:
         lane: Entries of one lane stand or fall alike; see :meth:`PriorityQueue.in_order`.
         arrival: The number that it got when it first came; 0 before. It keeps it when it comes again.
         key: Its place in the order.
-
     """
 
     __slots__ = ("arrival", "key", "lane")
@@ -50,7 +49,6 @@ class PriorityQueue(Generic[EntryT]):
 
     Args:
         numbers: Numbers the arrivals, from 1; queues that overtake each other share it.
-
     """
 
     __slots__ = ("_arrivals", "_lanes", "_numbers", "_overtaken")
@@ -110,7 +108,6 @@ class PriorityQueue(Generic[EntryT]):
         Args:
             entry: One that waits here.
             served: Whether it got what it waited for, so that those that came before it were overtaken.
-
         """
         if entry is self.oldest:
             self._overtaken = 0

@@ -90,6 +90,9 @@ def test_windows_line_endings_and_a_byte_order_mark_are_read(tmp_path: Path) -> 
     [
         ("temprature: 1", ["critic.md:2:1: unknown key 'temprature'; did you mean 'temperature'?"]),
         ("system: Do it", ["critic.md:2:1: unknown key 'system'; the prompt is the text below the front matter"]),
+        ("role: Poet", ["critic.md:2:1: unknown key 'role'; write it into the prompt: the prompt is the text below the front matter"]),  # noqa: E501
+        ("Output_Schema: x", ["critic.md:2:1: unknown key 'Output_Schema'; write 'output'"]),
+        ("top_p: 1", ["critic.md:2:1: unknown key 'top_p'; an agent has none: remove it"]),
         ("zzz: 1", ["critic.md:2:1: unknown key 'zzz'; known: description, max_tokens, model, name, output, temperature"]),  # noqa: E501
         ("name: My Critic", ["critic.md:2:7: 'My Critic' is not an agent's name; use small letters, digits, '-' and '_', first a letter"]),  # noqa: E501
         ("name: 7", ["critic.md:2:7: 7 is not an agent's name; use small letters, digits, '-' and '_', first a letter"]),  # noqa: E501
@@ -102,9 +105,9 @@ def test_windows_line_endings_and_a_byte_order_mark_are_read(tmp_path: Path) -> 
         ("temperature: 2.1", ["critic.md:2:14: the temperature must be a number from 0 to 2, not 2.1; write for example 'temperature: 0.3'"]),  # noqa: E501
         ("temperature: -1", ["critic.md:2:14: the temperature must be a number from 0 to 2, not -1; write for example 'temperature: 0.3'"]),  # noqa: E501
         ("temperature: true", ["critic.md:2:14: the temperature must be a number from 0 to 2, not true; write for example 'temperature: 0.3'"]),  # noqa: E501
-        ("max_tokens: 0", ["critic.md:2:13: max_tokens must be a whole number above 0, not 0; write for example 'max_tokens: 512'"]),  # noqa: E501
-        ("max_tokens: 1.5", ["critic.md:2:13: max_tokens must be a whole number above 0, not 1.5; write for example 'max_tokens: 512'"]),  # noqa: E501
-        ("max_tokens: '9'", ["critic.md:2:13: max_tokens must be a whole number above 0, not '9'; write for example 'max_tokens: 512'"]),  # noqa: E501
+        ("max_tokens: 0", ["critic.md:2:13: max_tokens must be a whole number, 1 to 1000000, not 0; write for example 'max_tokens: 512'"]),  # noqa: E501
+        ("max_tokens: 1.5", ["critic.md:2:13: max_tokens must be a whole number, 1 to 1000000, not 1.5; write for example 'max_tokens: 512'"]),  # noqa: E501
+        ("max_tokens: '9'", ["critic.md:2:13: max_tokens must be a whole number, 1 to 1000000, not '9'; write for example 'max_tokens: 512'"]),  # noqa: E501
         ("output: list[string]", ["critic.md:2:9: an output is a mapping of field names to types; give it a field, such as 'result: list[string]'"]),  # noqa: E501
         ("output:\n  a: list[strng]", ["critic.md:3:11: unknown type 'strng'; did you mean 'string'?"]),
         ("output:\n  a: 'list[strng]'", ["critic.md:3:12: unknown type 'strng'; did you mean 'string'?"]),
@@ -175,7 +178,7 @@ def test_a_file_that_is_no_agent_file_is_refused(tmp_path: Path) -> None:
     expected = {
         "none.md": "there is no such file",
         "folder.md": "this is a directory, not a Markdown agent file",
-        "latin.md": ":2:17: the file is not UTF-8; save it as UTF-8",
+        "latin.md": ":2:17: the file is not UTF-8 text; save it as UTF-8",
         "large.md": "a Markdown agent has at most 262,144",
     }
     for name, words in expected.items():
@@ -198,12 +201,12 @@ def test_an_agent_is_made_in_python() -> None:
 
 def test_an_agent_made_wrongly_says_everything_that_is_wrong() -> None:
     with pytest.raises(AgentError) as caught:
-        Agent(name="Poet", prompt="", temperature=float("nan"), max_tokens=-1, output={"a": "strng"})
+        Agent(name="Poet", prompt="", temperature=float("nan"), max_tokens=0, output={"a": "strng"})
     assert str(caught.value).splitlines() == [
         "agent 'Poet': 'Poet' is not an agent's name; use small letters, digits, '-' and '_', first a letter",
         "agent 'Poet': the prompt is empty; write what the agent should do below the front matter",
         "agent 'Poet': the temperature must be a number from 0 to 2, not nan; write for example 'temperature: 0.3'",
-        "agent 'Poet': max_tokens must be a whole number above 0, not -1; write for example 'max_tokens: 512'",
+        "agent 'Poet': max_tokens must be a whole number, 1 to 1000000, not 0; write for example 'max_tokens: 512'",
         "output.a:1: unknown type 'strng'; did you mean 'string'?",
     ]
     assert caught.value.exit_code is ExitCode.USAGE
@@ -234,6 +237,20 @@ def test_files_that_are_no_agents_are_ignored(tmp_path: Path) -> None:
         write(tmp_path, name, "no agent")
     write(tmp_path / "sub", "inner.md", "no agent")
     assert list(discover_agents([("project", tmp_path)])) == ["poet"]
+
+
+@pytest.mark.parametrize("text", ["", "# Notes\n\nOf other agents.\n", "\ufeffname: x\n"])
+def test_a_document_of_a_project_that_is_no_agent_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "agents", "poet.md", text)
+    book = discover_agents()
+    assert "poet" not in book and "editor" in book
+    assert book.left_out == "there is no front matter in agents/poet.md: left out, as no agents"
+    with pytest.raises(AgentError, match="there is no agent 'poet'") as caught:
+        book.get("poet")
+    assert "agents/poet.md: there is no front matter; begin with a line '---'" in str(caught.value.hint)
 
 
 def test_every_broken_file_is_reported(tmp_path: Path) -> None:

@@ -293,7 +293,10 @@ def test_a_validated_value_is_valid_again() -> None:
     ("change", "message"),
     [
         ({"key_facts": []}, "key_facts: expected list[string(1..160)](1..5), got []"),
-        ({"key_facts": ["a", "b" * 161]}, f'key_facts[1]: expected string(1..160), got "{"b" * 59}… (163 characters)'),
+        (
+            {"key_facts": ["a", "b" * 161]},
+            f'key_facts[1]: expected string(1..160), which counts characters, got "{"b" * 59}… (163 characters)',
+        ),
         ({"score": True}, "score: expected number(0..1), got true"),
         ({"score": 1.01}, "score: expected number(0..1), got 1.01"),
         ({"score": "1"}, 'score: expected number(0..1), got "1"'),

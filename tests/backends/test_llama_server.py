@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -26,7 +27,9 @@ from synaptic.backends.llama_server import (
     REPETITION_GUARD,
     LlamaServerBackend,
     chat_payload,
+    examine,
     from_context,
+    lacking,
     read_error,
     short_count,
 )
@@ -42,7 +45,7 @@ from synaptic.errors import (
     StreamTruncated,
 )
 from synaptic.messages import ChatRequest, Chunk, Delta, Finished, Message, Timings, Usage
-from synaptic.settings.load import Settings
+from synaptic.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -327,6 +330,41 @@ async def test_a_text_is_continued_where_the_prompt_ends_in_it(behaviour: Behavi
         await backend.aclose()
 
 
+async def test_vectors_come_in_the_order_of_the_texts_and_are_counted() -> None:
+    rows = [{"embedding": [1.0, 0.0]}, {"embedding": [0.0, 1.0]}]
+    async with FaultServer(json_reply({"data": rows, "usage": {"prompt_tokens": 7}})) as server:
+        backend = LlamaServerBackend(server.url)
+        found = await backend.embed(["a", "b"], "tiny")
+        with pytest.raises(ProtocolError, match="never does"):
+            await backend.embed(["only one"], "tiny")
+        await backend.aclose()
+    assert [list(vector) for vector in found.vectors] == [[1.0, 0.0], [0.0, 1.0]]
+    assert (found.prompt_tokens, server.requests[0].path) == (7, "/v1/embeddings")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "length"),
+    [
+        (json_reply({"default_generation_settings": {"n_ctx": 4096}}), 4096),
+        (json_reply({"default_generation_settings": None}), None),
+        (error_reply(404, message="File Not Found", type="not_found_error"), None),
+    ],
+)
+async def test_the_context_is_the_servers_where_it_tells_it(behaviour: Behaviour, length: int | None) -> None:
+    async with FaultServer(behaviour) as server:
+        backend = LlamaServerBackend(server.url)
+        assert await backend.context_length(ASK) == length
+        await backend.aclose()
+
+
+async def test_one_token_is_generated_and_not_kept() -> None:
+    async with FaultServer(json_reply({"content": "x"})) as server:
+        backend = LlamaServerBackend(server.url)
+        await backend.generate_one_token(within=30)
+        await backend.aclose()
+    assert server.requests[0].path == "/completion"
+
+
 async def test_health_tells_loading_from_ready_and_from_broken() -> None:
     replies = [error_reply(503, message="Loading model"), json_reply({"status": "ok"}), error_reply(500, message="no")]
     async with FaultServer(replies) as server:
@@ -340,7 +378,11 @@ async def test_health_tells_loading_from_ready_and_from_broken() -> None:
 
 @pytest.mark.parametrize(
     "question",
-    [lambda backend: backend.models(), lambda backend: backend.count_tokens("x")],
+    [
+        lambda backend: backend.models(),
+        lambda backend: backend.count_tokens("x"),
+        lambda backend: backend.embed(["x"], "tiny"),
+    ],
 )
 async def test_another_program_on_the_port_is_noticed(question: Callable[[LlamaServerBackend], Any]) -> None:
     async with FaultServer(json_reply({"data": [1]})) as server:
@@ -380,6 +422,42 @@ async def test_the_address_comes_from_the_context_else_from_the_settings() -> No
     assert isinstance(backend, Backend)
     with pytest.raises(ConfigError, match="needs the address of a server"):
         from_context(BackendContext(Settings()))
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "found"),
+    [
+        (json_reply({"data": [{"id": "tiny"}]}), ("ok", True, "has tiny")),
+        (error_reply(503, message="Loading model", type="unavailable_error"), ("note", True, "Loading model")),
+        (error_reply(500, message="broken"), ("missing", False, "broken")),
+    ],
+)
+async def test_an_examination_tells_whether_the_server_answers(
+    behaviour: Behaviour, found: tuple[str, bool, str]
+) -> None:
+    async with FaultServer(behaviour) as server:
+        (finding,) = await examine(BackendContext(Settings(), url=server.url))
+    assert (finding.status, finding.answers) == found[:2]
+    assert found[2] in finding.detail
+
+
+async def test_an_examination_without_an_address_says_which_setting_to_write() -> None:
+    (finding,) = await examine(BackendContext(Settings()))
+    assert finding.status == "missing"
+    assert "coordinator_url" in (finding.fix or "")
+
+
+def test_what_the_server_says_that_its_model_cannot_do_is_lacking() -> None:
+    assert lacking({}) == frozenset()
+    assert lacking({"chat_template_caps": {"supports_tools": True}, "modalities": {"vision": True}}) == frozenset()
+    assert lacking({"chat_template_caps": {"supports_tools": False}}) == {"tools"}
+    assert lacking({"modalities": {"vision": False}}) == {"images"}
+
+
+def test_a_level_of_thinking_is_sent_under_each_of_its_names() -> None:
+    payload = chat_payload(replace(ASK, think="high"))
+    assert payload["chat_template_kwargs"] == {"enable_thinking": True, "thinking": True}
+    assert payload["reasoning_effort"] == "high"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from synaptic.backends.scripted import ScriptedBackend
 from synaptic.errors import BackendUnavailable, ConfigError, EngineUnavailable, ModelNotFound, UsageError
 from synaptic.messages import BackendNotice, ModelInfo
 from synaptic.models.names import has_model
-from synaptic.settings.load import Settings
+from synaptic.settings import Settings
 
 
 def ollama(*models: str, loaded: str | None = None) -> FaultServer:
@@ -121,8 +121,12 @@ async def test_an_ollama_without_a_model_leaves_the_embedded_one_and_says_what_t
 
 
 async def test_a_named_model_that_nobody_has_is_no_case_for_the_embedded_one():
-    with pytest.raises(BackendUnavailable, match="nothing can serve llama3"):
+    with pytest.raises(BackendUnavailable, match="nothing can serve llama3") as caught:
         await opened(Settings(model="llama3"))
+    assert "leave the model out" in str(caught.value.hint) and "did you mean" not in str(caught.value.hint)
+    with pytest.raises(BackendUnavailable, match="nothing can serve smollm2:13 ") as caught:
+        await opened(Settings(model="smollm2:13"))
+    assert str(caught.value.hint).startswith("did you mean 'smollm2:135m'? If not: start Ollama")
     async with ollama("other") as server:
         with pytest.raises(ModelNotFound, match="ollama pull llama3"):
             await opened(Settings(model="llama3"), {"OLLAMA_HOST": server.url})
@@ -261,7 +265,7 @@ async def test_a_server_that_is_loading_is_waited_for_and_no_coordinator_is_star
         _, route, reports = await opened(Settings(coordinator_url=server.url, **options))
     assert (route.backend, route.model) == ("llama-server", "big")
     first, last = (report.message for report in reports)
-    assert "is not ready yet (503: Loading model); it is waited for, 5 min 0 s at most" in first
+    assert "is not ready yet (503: Loading model); it is waited for, 5 min at most" in first
     assert last.startswith(f"{server.url} is ready, after")
 
 

@@ -30,7 +30,7 @@ from synaptic.errors import (
     StreamTruncated,
 )
 from synaptic.messages import ChatRequest, Chunk, Delta, Message, ModelInfo, Usage
-from synaptic.settings.load import Settings
+from synaptic.settings import Settings
 
 KINDS: dict[str, type[BackendError]] = {
     "unavailable": BackendUnavailable,

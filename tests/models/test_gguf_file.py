@@ -10,8 +10,7 @@ import pytest
 from engine_support import real_files
 from gguf_support import LLAMA_LAYER, VOCABULARY, WIDTH, write_gguf, write_parts
 
-from synaptic.backends.distributed.engine.architectures import check_engine_knows
-from synaptic.backends.distributed.engine.engine import EngineFiles
+from synaptic.backends.distributed.engine.engine import EngineFiles, check_engine_knows
 from synaptic.errors import ExitCode, ModelFileError
 from synaptic.models.download import ModelStore
 from synaptic.models.gguf_architectures import NEWER, NOT_GENERATING

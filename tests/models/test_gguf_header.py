@@ -8,12 +8,9 @@ import gguf
 import numpy as np
 import pytest
 from gguf_support import write_gguf
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
 from synaptic.errors import ExitCode, ModelFileError
 from synaptic.models import gguf_header
-from synaptic.models.gguf_file import read_shape
 from synaptic.models.gguf_header import read_header
 
 
@@ -210,7 +207,7 @@ def test_a_directory_and_a_file_that_may_not_be_read(tmp_path: Path, small: Path
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe.gguf")
-    with pytest.raises(ModelFileError, match="is no regular file"):
+    with pytest.raises(ModelFileError, match="it is a pipe, not a regular file"):
         read_header(tmp_path / "pipe.gguf")
 
 
@@ -255,49 +252,3 @@ def test_a_large_vocabulary_costs_little(tmp_path: Path):
     tracemalloc.stop()
     assert header.lengths["tokenizer.ggml.merges"] == 2 * count
     assert peak < 4 * gguf_header.WINDOW
-
-
-FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@FUZZ
-@given(data=st.data())
-def test_damaged_files_are_read_or_refused_and_nothing_else(small: Path, tmp_path: Path, data: st.DataObject):
-    """Bytes of the header are changed, numbers are made huge, the file is cut."""
-    content = bytearray(small.read_bytes())
-    header_end = min(tensor.offset for tensor in read_header(small).tensors)
-    for _ in range(data.draw(st.integers(0, 4))):
-        offset = data.draw(st.integers(0, header_end - 9))
-        patch = data.draw(
-            st.one_of(
-                st.binary(min_size=1, max_size=9),
-                st.integers(0, (1 << 64) - 1).map(lambda number: struct.pack("<Q", number)),
-                st.sampled_from([1 << 60, (1 << 64) - 1, 1 << 31, 0]).map(lambda number: struct.pack("<Q", number)),
-            )
-        )
-        content[offset : offset + len(patch)] = patch
-    if data.draw(st.booleans()):
-        del content[data.draw(st.integers(0, len(content))) :]
-    file = tmp_path / "fuzzed.gguf"
-    file.write_bytes(content)
-    try:
-        read_header(file, whole=True)
-        shape = read_shape("fuzzed", [file])
-    except ModelFileError as error:
-        assert str(file) in error.message
-    else:
-        assert shape.weight_bytes <= len(content)
-
-
-@FUZZ
-@given(content=st.binary(max_size=400))
-@example(content=bytes(64))
-def test_any_bytes_behind_a_true_beginning(tmp_path: Path, content: bytes):
-    file = tmp_path / "fuzzed.gguf"
-    file.write_bytes(b"GGUF\x03\0\0\0" + content)
-    try:
-        header = read_header(file)
-    except ModelFileError as error:
-        assert str(file) in error.message
-    else:
-        assert sum(tensor.size for tensor in header.tensors) <= len(content)

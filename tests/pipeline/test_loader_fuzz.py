@@ -1,22 +1,21 @@
-"""Whatever is read, the loader and the compiler give a pipeline or a ``PipelineError`` that a person can read."""
+"""Whatever is read, the loader and the compiler give a pipeline or a ``PipelineError`` that a person can read.
+
+Here are data over the known keys, and every mistake that people make with something changed in it; any text and any
+bytes are the target ``pipeline`` of ``tests/whole/test_fuzz.py``.
+"""
 
 import json
-from dataclasses import replace
 
+from fuzz_files import CONTEXT
+from fuzz_mutations import changed
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pipeline_mistakes import CONTEXT as MISTAKEN
 from pipeline_mistakes import MISTAKES
 
-from synaptic.agents.definition import discover_agents
 from synaptic.errors import PipelineError
-from synaptic.pipeline.compiler import compile_pipeline, examine, examine_text
+from synaptic.pipeline.compiler import compile_pipeline, examine_text
 from synaptic.pipeline.loader import Pipeline, builtin_pipelines
 from synaptic.pipeline.spec.keys import known_keys
-
-BOOK = discover_agents()
-CONTEXT = replace(MISTAKEN, agents={**MISTAKEN.agents, **{name: BOOK[name] for name in BOOK}}, models=None)
-"""What the rows of mistakes may name, and what the built-in pipelines name."""
 
 VALID = [path.read_text(encoding="utf-8") for path in builtin_pipelines().values()]
 VALID += [mistake.text.replace("§", "") for mistake in MISTAKES if len(mistake.text) < 2000]
@@ -33,6 +32,7 @@ PLACES = [
     ("budget",),
 ]
 KEYS = sorted({key for place in PLACES for key in known_keys(place)})
+PIECES = [" ", "\n", "\t", ":", "- ", "{{", "}}", "a", "0", '"', "'", "*x", "&x"]
 NAMES = ["a", "b", "r"]
 TEXTS = [
     "editor",
@@ -104,27 +104,6 @@ def outcome(text: str) -> str:
     return ""
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
-@given(st.text(max_size=300) | st.text("ab:{}[]-&*!|>'\"%@`#, \n\t\\", max_size=80))
-def test_any_text(text: str):
-    outcome(text)
-
-
-@settings(max_examples=40, deadline=None, derandomize=True)
-@given(data=st.binary(max_size=200))
-def test_any_bytes(data: bytes, tmp_path_factory):
-    path = tmp_path_factory.mktemp("fuzz") / "p.yaml"
-    path.write_bytes(data)
-
-    pipeline, problems = None, ()
-    try:
-        pipeline, problems = examine(path, CONTEXT)
-    except PipelineError as error:
-        problems = error.problems
-
-    assert pipeline is not None or problems
-
-
 @settings(max_examples=120, deadline=None, derandomize=True)
 @given(pipelines)
 def test_any_data_over_the_known_keys(data: dict):
@@ -138,16 +117,9 @@ def test_any_nested_data(data: object):
 
 
 @settings(max_examples=120, deadline=None, derandomize=True)
-@given(st.data())
-def test_a_pipeline_with_something_changed_in_it(data: st.DataObject):
-    text = data.draw(st.sampled_from(VALID))
-    for _ in range(data.draw(st.integers(1, 3))):
-        start = data.draw(st.integers(0, len(text)))
-        end = min(len(text), start + data.draw(st.integers(0, 12)))
-        piece = data.draw(st.sampled_from(["", " ", "\n", "\t", ":", "- ", "{{", "}}", "a", "0", '"', "'", "*x", "&x"]))
-        text = text[:start] + piece + text[end:]
-
-    outcome(text)
+@given(changed([text.encode() for text in VALID], [piece.encode() for piece in PIECES]))
+def test_a_pipeline_with_something_changed_in_it(data: bytes):
+    outcome(data.decode(errors="replace"))
 
 
 def test_the_pipelines_that_are_changed_are_right_before():

@@ -221,3 +221,59 @@ def test_a_used_file_is_reported_once_however_often_it_is_used(tmp_path: Path):
     first, second = problems_of(path)
 
     assert (first.location, second.location) == (f"{path}:4:13", f"{tmp_path / 'part.yaml'}:3:20")
+
+
+@pytest.mark.parametrize(
+    ("line", "hides"),
+    [
+        ("output: text", ()),
+        ("output: [a, b]", ()),
+        ("output: 3", ()),
+        ("output: {score: numbr}", ()),
+        ("samples: {a: 1}", ()),
+        ("foreach: 3", ("qury",)),
+        ("repeat: yes", ("qury",)),
+        ("prompt: [Say]", ("qury",)),
+        ("agent: [editor]", ("qury", "editr")),
+    ],
+)
+@pytest.mark.parametrize("within", ["", "  in: {repeat: {max: 2, steps: {", "  other: {agent: editor, prompt: Hi}\n"])
+def test_what_is_wrong_with_the_form_of_a_step_hides_nothing_else(
+    line: str, hides: tuple[str, ...], within: str, tmp_path: Path
+):
+    """Also where it is the only one: without steps there would be nothing left to check."""
+    written = {"agent": "agent: editr", "prompt": "prompt: '{{ inputs.qury }}'"} | {line.partition(":")[0]: line}
+    step = "{" + ", ".join(written.values()) + "}"
+    steps = f"{within}a: {step}}}}}}}\n" if within.endswith("{") else f"{within}  a: {step}\n"
+    path = tmp_path / "p.yaml"
+    path.write_text(f"version: 1\nname: p\ninputs: {{query: {{}}}}\nsteps:\n{steps}result: '{{{{ steps.zz }}}}'\n")
+
+    _, problems = examine(path, CONTEXT)
+
+    said = " ".join(map(str, problems))
+    assert len(problems) == 4 - len(hides)
+    assert all((name in said) is (name not in hides) for name in ("editr", "qury", "zz"))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "  - name: plan\n    agent: planer\n    prompt: x\n  - {id: write, {rest}}\n",
+        "  - plan: {agent: planer, prompt: x}\n  - write: {{rest}}\n",
+    ],
+)
+def test_what_stands_in_lists_of_named_parts_is_checked(steps: str, tmp_path: Path):
+    rest = "agent: editor, promt: '{{ steps.plan }} {{ inputs.zz }}'"
+    steps = steps.replace("{rest}", rest)
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        f"version: 1\nname: p\ninputs: [query]\nsteps:\n{steps}result: '{{{{ steps.wrte }}}} {{{{ inputs.query }}}}'\n"
+    )
+
+    _, problems = examine(path, CONTEXT)
+
+    said = [f"{problem.message}; {problem.suggestion}" for problem in problems]
+    assert all(problem.line for problem in problems)
+    for words in ("'inputs' must be", "'steps' must be", "'planner'", "'prompt'", "no input 'zz'", "'write'"):
+        assert sum(words in each for each in said) == 1, (words, said)
+    assert len(said) == 6

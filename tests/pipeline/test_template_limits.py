@@ -8,6 +8,9 @@ from synaptic.pipeline.templates.limits import MAX_TEXT, Meter, TooMuch, measure
 
 BIG = "x\n" * 1_500_000
 VARIABLES = {"big": BIG, "word": "x" * 3_000_000, "n": 10**9, "small": "abc", "items": [{"n": 1}, {"n": 2}]}
+ORDINARY = "numbers of ordinary size"
+VARIABLES |= {"gap": " " * 300_000 + "x", "hard_gaps": "x\xa0" * 150_000, "hex": "f" * 900_000, "huge": 2**1025}
+VARIABLES |= {"path": "n." * 200, "short": "n." * 60}
 TOO_LONG = "make a text of more than 4,194,304 characters"
 TOO_SLOW = "the template would take too long"
 
@@ -59,6 +62,23 @@ def failure(source: str, *, template: bool = False) -> str:
         ("[[1], 2] | sum(start=[])", "'sum' from a list adds lists, not int"),
         ("big.split()", "works on more data than one rendering may"),
         ("big | list", TOO_SLOW),
+        ("gap | wordwrap(1)", TOO_SLOW),
+        ("hard_gaps | wordwrap(1)", TOO_SLOW),
+        ("hex | int(0, 16)", ORDINARY),
+        ("-huge", ORDINARY),
+        ("huge | abs", ORDINARY),
+        ("[huge, 1] | sum", ORDINARY),
+        ("huge is odd", ORDINARY),
+        ("huge is even", ORDINARY),
+        ("huge is divisibleby(3)", ORDINARY),
+        ("7 is divisibleby(huge)", ORDINARY),
+        ("items | sort(attribute=path)", "at most 256 characters"),
+        ("items | map(attribute=path) | list", "at most 256 characters"),
+        ("items | selectattr(path) | list", "at most 256 characters"),
+        ("items | groupby(path)", "at most 256 characters"),
+        ("items | join(attribute=path)", "at most 256 characters"),
+        ("items | sum(path)", "at most 256 characters"),
+        ("range(90000) | map(attribute=short) | list", TOO_SLOW),
     ],
 )
 def test_an_expression_that_would_be_enormous_is_refused(source: str, message: str):
@@ -204,3 +224,33 @@ def test_a_list_that_is_doubled_again_and_again_is_refused():
     double = "{% set ns.a = [ns.a, ns.a] | sum(start=[]) %}"
     doubled = f"{{% set ns = namespace(a=[1]) %}}{{% for i in range(60) %}}{double}{{% endfor %}}"
     assert TOO_SLOW in failure(doubled, template=True)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ range }}",
+        "{{ [range] }}",
+        "{{ {'a': [range]} }}",
+        "{{ {range: 1} }}",
+        "{{ [small.upper] | string }}",
+        "{{ '%s' | format(range) }}",
+        "{{ '%s' % range }}",
+        "{{ [range] | join }}",
+        "{{ [range] | tojson }}",
+        "{{ range | upper }}",
+        "{{ [range] | upper }}",
+        "{{ small | replace('a', range) }}",
+        "{{ [range] ~ 'a' }}",
+        "{{ self }}",
+        "{{ [self] }}",
+        "{% for each in items %}{{ [loop] }}{% endfor %}",
+    ],
+)
+def test_no_prompt_shows_where_a_function_lies_in_memory(source: str):
+    assert "a function is not text" in failure(source, template=True)
+
+
+def test_an_enormous_number_that_is_data_is_shown_as_it_is():
+    shown = Template.compile("{{ huge }} {{ [huge] | first }} {{ huge | default(1) }}").render(VARIABLES, where="here")
+    assert shown == f"{2**1025} {2**1025} {2**1025}"

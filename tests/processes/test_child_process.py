@@ -322,3 +322,94 @@ async def test_at_exit_a_child_that_still_runs_is_killed() -> None:
         await child.read_line()
         child_process._kill_what_is_left()
         assert await child.wait() == -signal.SIGKILL
+
+
+@pytest.fixture
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_process, "LOOK_SECONDS", 0.05)
+
+
+FAMILY = python(
+    """
+    import subprocess, sys, time
+    below = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], process_group=0)
+    print(below.pid, flush=True)
+    time.sleep(600)
+    """
+)
+
+
+@pytest.mark.usefixtures("looks_often")
+async def test_a_child_that_is_stopped_is_killed_and_counts_as_lost() -> None:
+    async with running(SLEEPER) as child:
+        await child.read_line()
+        os.kill(child.pid, signal.SIGSTOP)
+        assert await asyncio.wait_for(child.wait(), GONE_WITHIN) == -signal.SIGKILL
+        assert child.lost
+        assert child.ending == "was stopped by a signal and did not go on, so that it was killed"
+
+
+@pytest.mark.usefixtures("looks_often")
+async def test_a_child_is_killed_when_something_that_it_started_is_stopped_and_takes_that_with_it() -> None:
+    async with running(FAMILY) as child:
+        below = int(await child.read_line() or "")
+        os.kill(below, signal.SIGSTOP)
+        await asyncio.wait_for(child.wait(), GONE_WITHIN)
+        assert child.stopped
+        await asyncio.to_thread(wait_until_gone, below)
+
+
+@pytest.mark.usefixtures("looks_often")
+async def test_a_child_that_goes_on_soon_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[bool] = []
+    look = child_process.stopped_at
+
+    def noted(pid: int) -> float | None:
+        found = look(pid)
+        looks.append(found is not None)
+        return found
+
+    monkeypatch.setattr(child_process, "stopped_at", noted)
+    async with running(SLEEPER) as child:
+        await child.read_line()
+        for _ in range(3):
+            os.kill(child.pid, signal.SIGSTOP)
+            seen = len(looks)
+            while not any(looks[seen:]):
+                await asyncio.sleep(0.005)
+            os.kill(child.pid, signal.SIGCONT)
+            seen = len(looks)
+            while all(looks[seen:]):
+                await asyncio.sleep(0.005)
+        assert child.running
+        assert not child.lost
+
+
+@pytest.mark.usefixtures("looks_often")
+async def test_a_child_that_gets_on_although_every_look_finds_it_stopped_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So it is with one that cpulimit slows down."""
+    used = iter(range(1000))
+    looks = 3 * child_process.FAMILY_LOOKS
+    monkeypatch.setattr(child_process, "stopped_at", lambda _: float(next(used)))
+    async with running(SLEEPER) as child:
+        await child.read_line()
+        while child._looks < looks:
+            assert child.running
+            await asyncio.sleep(0.01)
+        assert child.running
+
+
+async def test_what_we_end_or_what_fails_by_itself_is_not_lost() -> None:
+    async with running(SLEEPER) as ended:
+        await ended.read_line()
+    async with running(SLEEPER) as killed:
+        await killed.read_line()
+        killed.kill()
+        await killed.wait()
+    async with running(python("import os; os.kill(os.getpid(), 4)")) as broken:
+        await broken.wait()
+    async with running(python("import os; os.kill(os.getpid(), 9)")) as lost:
+        await lost.wait()
+    assert [child.lost for child in (ended, killed, broken, lost)] == [False, False, False, True]

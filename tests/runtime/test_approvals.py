@@ -36,8 +36,10 @@ async def test_an_edited_output_is_what_the_run_goes_on_with():
     assert (await run()).answer == "better"
     assert person.asked[0].value == "good"
     assert run.result_of("draft").output == "better"
-    said = [event for event in run.events if isinstance(event, (ApprovalAsked, ApprovalGiven))]
-    assert said == [ApprovalAsked("draft", "output"), ApprovalGiven("draft", "output", "edited")]
+    assert run.decisions() == [
+        ApprovalAsked("draft", "output", value="good"),
+        ApprovalGiven("draft", "output", "edited", "better"),
+    ]
 
 
 async def test_an_edited_prompt_is_what_the_model_gets():

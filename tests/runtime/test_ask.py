@@ -46,10 +46,9 @@ async def test_the_answer_is_the_output_of_the_step():
     assert (run.result_of("confirm").kind, run.result_of("confirm").output) == ("ask", "Bern")
     assert run.prompts() == {"end": "in Bern"}
     assert (person.asked[0].what, person.asked[0].question) == ("answer", "Which city is B.?")
-    said = [event for event in run.events if isinstance(event, (ApprovalAsked, ApprovalGiven))]
-    assert said == [
+    assert run.decisions() == [
         ApprovalAsked("confirm", "answer", "Which city is B.?"),
-        ApprovalGiven("confirm", "answer", "edited"),
+        ApprovalGiven("confirm", "answer", "edited", "Bern"),
     ]
 
 
@@ -167,7 +166,7 @@ async def test_a_question_without_an_answer_fails_the_step(given: Approval):
     assert isinstance(result.error, NotApproved)
     assert "confirm" in str(result.error) and given.reason in str(result.error)
     assert run.backend.requests == []
-    assert ApprovalGiven("confirm", "answer", "refused") in run.events
+    assert ApprovalGiven("confirm", "answer", "refused") in run.decisions()
 
 
 async def test_a_question_without_an_answer_can_be_skipped():

@@ -117,18 +117,34 @@ async def test_the_readers_age_limit_counts(store: ReplyStore, monkeypatch: pyte
     assert await text_of(Cached(inner, cache, 50)) == "answer 2"
 
 
-async def test_a_reply_from_the_future_is_kept_and_grows_old_from_now_on(store: ReplyStore):
+async def test_a_reply_from_the_future_is_kept_and_grows_old_from_now_on(
+    store: ReplyStore, monkeypatch: pytest.MonkeyPatch
+):
     """As a clock leaves them that was set back; or they would hold until it is there again, however old they are."""
+    cache, inner = CallCache(store), Counting()
+    clock = [time.time() + 1e6]
+    monkeypatch.setattr(reply_store.time, "time", lambda: clock[0])
+    await text_of(Cached(inner, cache, FOREVER))
+
+    clock[0] -= 1e6
+    assert await text_of(Cached(inner, cache, 3600)) == "answer 1"
+    with contextlib.closing(sqlite3.connect(store.path)) as file:
+        assert file.execute("SELECT stored_at FROM replies").fetchone() == (clock[0],)
+    clock[0] += 4000
+    assert await text_of(Cached(inner, cache, 3600)) == "answer 2"
+
+
+@pytest.mark.parametrize(
+    "change", ["text = text || 'x'", "model = 'other'", "stored_at = stored_at + 1", "node = x'ff'"]
+)
+async def test_a_reply_that_changed_on_the_disk_is_asked_for_again(store: ReplyStore, change: str):
     cache, inner = CallCache(store), Counting()
     await text_of(Cached(inner, cache, FOREVER))
     with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as file:
-        file.execute("UPDATE replies SET stored_at = stored_at + 1e6")
+        file.execute(f"UPDATE replies SET {change}")
 
-        assert await text_of(Cached(inner, cache, 3600)) == "answer 1"
-        (stored_at,) = file.execute("SELECT stored_at FROM replies").fetchone()
-        assert stored_at <= time.time()
-        file.execute("UPDATE replies SET stored_at = stored_at - 4000")
-    assert await text_of(Cached(inner, cache, 3600)) == "answer 2"
+    assert [await text_of(Cached(inner, cache, FOREVER)) for _ in range(2)] == ["answer 2"] * 2
+    assert "a kept reply was damaged" in store.notices[0].message
 
 
 @pytest.mark.parametrize("answer", [Reply(text="cut", finish_reason="length"), Failure("crash", after_tokens=2)])

@@ -12,7 +12,7 @@ from synaptic.errors import PipelineError, RunError, StreamFailed
 from synaptic.pipeline import kinds as pipeline_kinds
 from synaptic.pipeline.kinds import KINDS
 from synaptic.runtime import kinds as runtime_kinds
-from synaptic.runtime.events import RunFinished, RunStarted, StepStarted, TokenDelta
+from synaptic.runtime.events import RunFinished, RunStarted, StepAsked, StepStarted, TokenDelta
 from synaptic.runtime.kinds import RUNS
 
 CHAIN = """\
@@ -30,7 +30,7 @@ async def test_a_step_gets_what_it_refers_to():
     assert result.answer == "after one"
     assert result.stop_reason == "completed"
     assert result.usage.total_tokens == sum(step.usage.total_tokens for step in result.steps)
-    assert [type(event) for event in run.events[:3]] == [RunStarted, StepStarted, TokenDelta]
+    assert [type(event) for event in run.events[:3]] == [RunStarted, StepStarted, StepAsked]
     assert run.finished == result
     assert result.raise_for_status() is result
 
@@ -331,7 +331,8 @@ async def test_cancelling_at_any_point_leaves_nothing_behind(turns: int):
     assert run.backend.active == 0
     if run.events:
         assert run.finished.status in {"cancelled", "succeeded"}
-        assert task.cancelled() == (run.finished.status == "cancelled")
+        # A run that had ended is no cancelled one, also if its session is cancelled while it closes.
+        assert task.cancelled() or run.finished.status == "succeeded"
         assert sum(isinstance(event, RunFinished) for event in run.events) == 1
 
 

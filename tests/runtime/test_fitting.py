@@ -31,7 +31,7 @@ from synaptic.runtime.policies.prompt_size import (
     surely_fits,
 )
 from synaptic.runtime.policies.prompt_values import TakenApart, cut_after
-from synaptic.settings.load import Settings
+from synaptic.settings import Settings
 from synaptic.waiting import Backoff
 
 HEAD, TAIL = "Here is a text:\n", "\n\nWhat does it say?\n"

@@ -31,8 +31,7 @@ from synaptic.pipeline.templates.chunks import split_text
 from synaptic.runtime.long_input.division import Division, shares, wanted_parts
 from synaptic.runtime.long_input.reading import grouped
 from synaptic.runtime.long_input.text_parts import TextPart, joined, parts_of, split_question
-from synaptic.runtime.policies.dividing import divide
-from synaptic.runtime.policies.prompt_size import TokenCounter
+from synaptic.runtime.policies.prompt_size import TokenCounter, divide
 
 PARAGRAPHS = [f"Bridge {n} was built in {1800 + n}. " + "It is long and wide and old. " * 6 for n in range(400)]
 TEXT = "\n\n".join(PARAGRAPHS)

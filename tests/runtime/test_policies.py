@@ -37,7 +37,7 @@ from synaptic.runtime.policies.reply_store import ReplyStore
 from synaptic.runtime.policies.retrying import CAUSES, wait_after
 from synaptic.runtime.policies.slots import Limited, Slots
 from synaptic.runtime.policies.stacks import Bounds, Stacks
-from synaptic.settings.load import Settings
+from synaptic.settings import Settings
 from synaptic.waiting import Backoff, Rules
 
 SHORT = 0.05

@@ -3,7 +3,7 @@
 import pytest
 from run_support import Run
 
-from synaptic.settings.load import Settings
+from synaptic.settings import Settings
 
 STEPS = """\
   side1: {agent: writer, prompt: side}

@@ -28,7 +28,6 @@ from synaptic.errors import BackendUnavailable, PipelineError
 from synaptic.messages import BackendNotice, Delta, Finished, Reporter
 from synaptic.runtime.policies import BackendWrapper
 from synaptic.runtime.run_document import run_document
-from synaptic.runtime.session import conversation_text
 
 SCRIPTED = Settings(backend="scripted", pipeline="answer")
 
@@ -163,17 +162,6 @@ async def test_a_turn_sees_the_conversation():
     assert backend.requests[0].messages[-1].content == (
         "Earlier in this conversation:\nPerson: what is iron?\nYou: A metal.\n\nand its colour?"
     )
-
-
-def test_a_long_conversation_keeps_its_latest_turns():
-    turns = [Message("user", f"question {n} " + "x" * 300) for n in range(50)]
-
-    text = conversation_text(turns, 1000)
-
-    assert "question 49" in text
-    assert "question 40" not in text
-    assert len(text) < 1500
-    assert conversation_text([]) == ""
 
 
 class Slow(ScriptedBackend):

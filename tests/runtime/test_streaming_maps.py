@@ -6,7 +6,7 @@ from run_support import Run
 
 from synaptic.backends.scripted import Failure, Reply
 from synaptic.runtime.events import StepFinished, StepStarted
-from synaptic.settings.load import Settings
+from synaptic.settings import Settings
 
 STEPS = """\
   plan: {agent: lister, prompt: list}

@@ -16,7 +16,7 @@ from synaptic.messages import ChatRequest
 from synaptic.pipeline.loader import Pipeline
 from synaptic.runtime.session import Session
 from synaptic.runtime.warm_ahead import WarmAhead
-from synaptic.settings.load import NodeSettings, Settings
+from synaptic.settings import NodeSettings, Settings
 
 AGENTS = {"writer": Agent(name="writer", prompt="Write.")}
 NODE = {"models": ["a", "b"], "load_seconds": 0.5, "seconds_per_token": 0.12, "tokens": 8}

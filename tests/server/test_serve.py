@@ -1,4 +1,4 @@
-"""``synaptic serve --api ollama``: real nodes with the real model, asked over real sockets and hit by real signals."""
+"""``synaptic serve`` with the embedded model: real nodes, asked over real sockets and hit by real signals."""
 
 from __future__ import annotations
 
@@ -143,7 +143,11 @@ async def test_refusals_have_ollamas_statuses_and_words() -> None:
             (("/api/show", {}), 400, "model is required"),
             (("/api/generate", {"model": "x", "prompt": "p"}), 404, "model 'x' not found"),
             (("/api/embed", {"model": "x", "input": "p"}), 404, 'model "x" not found, try pulling it first'),
-            (("/api/embed", {"model": MODEL, "input": [1]}), 400, "invalid input type"),
+            (
+                ("/api/embed", {"model": MODEL, "input": [1]}),
+                400,
+                "invalid input type: 'input' must be a text or an array of texts",
+            ),
             (("/api/chat", {"messages": USER}), 400, "model is required"),
             (("/api/chat", {"model": "a b", "messages": USER}), 400, "invalid model name"),
             (
@@ -273,6 +277,15 @@ async def test_a_prompt_that_is_too_long_is_cut_unless_that_is_forbidden() -> No
         many = [{"role": "user", "content": "tell me a story about a dog and a cat " * 5}] * 12 + USER
         lines = await node.chat(many, options=SHORT)
         assert lines[-1]["prompt_eval_count"] <= 256
+        lines = await node.chat([{"role": "user", "content": "hi"}] * 800 + USER, options=SHORT)
+        assert lines[-1]["prompt_eval_count"] <= 256
+        _, told = await node.post("/api/generate", model=MODEL, prompt="A" * 900_000, options=SHORT, stream=False)
+        assert (told["done"], told["prompt_eval_count"] < 256, len(told["context"]) < 512) == (True, True, True)
+        for path, asked in (
+            ("chat", {"messages": [{"role": "user", "content": "A" * 900_000}]}),
+            ("generate", {"prompt": "A" * 900_000}),
+        ):
+            assert (await node.post(f"/api/{path}", model=MODEL, truncate=False, **asked))[0] == 400
         one = [{"role": "user", "content": "word " * 400}]
         assert (await node.chat(one, options=SHORT))[-1]["prompt_eval_count"] < 256
         status, refused = await node.post("/api/chat", model=MODEL, messages=one, truncate=False)
@@ -320,21 +333,28 @@ async def test_models_come_and_go_by_name_and_by_keep_alive() -> None:
         assert await pull_model(node.node.url, MODEL, lambda _: None) is None
 
 
+async def first_of_two(node: Api) -> tuple[int, Any]:
+    """Ask for nothing twice at once, and return what the first reply says; the other is given up."""
+    calls = [asyncio.create_task(node.post("/api/chat", model=MODEL, messages=[])) for _ in range(2)]
+    done, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+    for call in waiting:
+        call.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    return done.pop().result()
+
+
 async def test_another_context_waits_for_the_calls_under_way_and_the_queue_is_bounded() -> None:
     async with api(max_queue=1) as node:
         async with node.talking():
             reload = asyncio.create_task(node.chat(options={**SHORT, "num_ctx": 1024}))
             async with asyncio.timeout(WITHIN):
-                queued = asyncio.create_task(node.chat(options=SHORT))
-                while (refused := await node.post("/api/chat", model=MODEL, messages=[]))[0] == 200:
-                    pass
+                while (refused := await first_of_two(node))[0] == 200:
+                    pass  # until the reload has its turn: then one of the two waits, as the one that may
             assert refused == (
                 503,
                 {"error": "server busy, please try again.  maximum pending requests exceeded"},
             )
             assert (await node.loaded())[0]["context_length"] == 4096
-            queued.cancel()
-            await asyncio.wait([queued])
             assert not reload.done()
         assert (await reload)[-1]["load_duration"] > 0
         (model,) = await node.loaded()
@@ -380,10 +400,13 @@ async def test_texts_are_embedded() -> None:
         assert refused == (400, {"error": "the input length exceeds the context length"})
 
 
-async def test_an_engine_that_dies_is_an_error_line_and_the_next_call_starts_another() -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+async def test_an_engine_that_dies_or_is_stopped_is_an_error_line_and_the_next_call_starts_another(
+    number: signal.Signals,
+) -> None:
     async with api() as node:
         async with node.talking() as reply:
-            os.kill(engines(node.node)[0], signal.SIGKILL)
+            os.kill(engines(node.node)[0], number)
             lines = [json.loads(line) async for line in reply.content]
             assert lines[-1] == {"error": "an error was encountered while running the model: unexpected EOF"}
             assert not any(line.get("done") for line in lines)

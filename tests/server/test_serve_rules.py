@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import math
 import re
 import struct
 import sys
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 from aiohttp import web
+from gateway_support import embedded_application
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,15 +34,13 @@ from synaptic.server.ollama_api.generation_options import (
     read_options,
     token_budget,
 )
-from synaptic.server.ollama_api.guard import is_allowed
 from synaptic.server.ollama_api.loading import Scheduler
-from synaptic.server.ollama_api.prompts import cut_tokens, shortened
+from synaptic.server.ollama_api.prompts import chat_prompt, cut_prompt, cut_tokens, shortened
 from synaptic.server.ollama_api.refusals import Refusal
 from synaptic.server.ollama_api.replies import human_number, local_time, now
 from synaptic.server.ollama_api.requests import read_body
 from synaptic.server.ollama_api.serving import (
     ServeSettings,
-    application,
     check_alias,
     check_host,
     check_keep_alive,
@@ -57,7 +57,11 @@ if TYPE_CHECKING:
 def load(num_ctx: int | None = None, **options: Any) -> LoadOptions:
     shift = options.pop("shift", True)
     return load_options(
-        read_options({"num_ctx": num_ctx, **options}), default_context=4096, trained_context=8192, shift=shift
+        read_options({"num_ctx": num_ctx, **options}),
+        default_context=4096,
+        trained_context=8192,
+        processors=4,
+        shift=shift,
     )
 
 
@@ -132,6 +136,7 @@ def test_what_is_no_duration_is_refused_in_gos_words(value: Any, said: str) -> N
         (load(), load(2048), True),
         (load(8192), load(100_000), False),  # cut to what the model was trained with
         (load(), load(num_thread=2), True),
+        (load(num_thread=4), load(num_thread=400), False),  # cut to the processors
         (load(num_gpu=0), load(), False),  # -1 is "as it is"
         (load(), load(num_gpu=0), True),
         (load(), load(num_batch=512), False),
@@ -160,10 +165,11 @@ def test_a_context_is_at_least_four_tokens_and_a_reply_at_most_ten_contexts() ->
         ({"stop": [1]}, 'option "stop" must be of an array'),
     ],
 )
-def test_an_option_of_the_wrong_type_is_a_server_error_as_in_ollama(options: dict[str, Any], said: str) -> None:
+def test_an_option_of_the_wrong_type_is_refused_in_ollamas_words(options: dict[str, Any], said: str) -> None:
     with pytest.raises(Refusal) as caught:
         read_options(options)
-    assert (caught.value.status, caught.value.message) == (500, said)
+    assert caught.value.status == 400
+    assert caught.value.message.startswith(said)
 
 
 def test_options_that_nobody_knows_or_that_are_null_are_ignored() -> None:
@@ -195,8 +201,8 @@ def test_a_body_that_is_none_is_refused(raw: bytes, said: str) -> None:
         (b'{"model": 1}', lambda body: body.text("model"), 400),
         (b'{"stream": "no"}', lambda body: body.switch("stream", default=True), 400),
         (b'{"messages": ["hi"]}', lambda body: body.messages(), 400),
-        (b'{"messages": [{"role": "user", "images": ["x"]}]}', lambda body: body.messages(), 500),
-        (b'{"format": "xml"}', lambda body: body.constraint(), 500),
+        (b'{"messages": [{"role": "user", "images": ["x"]}]}', lambda body: body.messages(), 400),
+        (b'{"format": "xml"}', lambda body: body.constraint(), 400),
         (b'{"think": "a lot"}', lambda body: body.thinks(), 400),
     ],
 )
@@ -220,28 +226,55 @@ def test_a_prompt_that_is_cut_leaves_room_and_keeps_both_ends(context: int, keep
 
 def test_the_oldest_messages_go_first_but_none_of_the_system_and_not_the_last() -> None:
     system, first, reply, last = ({"role": role} for role in ("system", "user", "assistant", "user"))
-    assert shortened([system, first, reply, last]) == [
+    assert [shortened([system, first, reply, last], count) for count in (3, 2, 1)] == [
         [system, first, reply, last],
         [system, reply, last],
         [system, last],
     ]
 
 
-@pytest.mark.parametrize(
-    ("host", "origin", "allowed"),
-    [
-        ("127.0.0.1:11434", None, True),
-        ("localhost:1", "http://localhost:3000", True),
-        ("[::1]:11434", None, True),
-        ("node.local", "app://obsidian.md", True),
-        ("evil.example", None, False),  # DNS rebinding
-        ("127.0.0.1:11434", "https://evil.example", False),
-        ("127.0.0.1:11434", "null", False),
-        ("[", None, False),
-    ],
-)
-def test_web_pages_from_elsewhere_are_not_answered(host: str, origin: str | None, allowed: bool) -> None:  # noqa: FBT001
-    assert is_allowed(host, origin) is allowed
+class Words:
+    """Counts words as tokens, and how many characters it had to look at."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.characters = 0
+
+    async def prompt_for(self, messages: list[dict[str, Any]]) -> str:
+        self.asked += 1
+        return " ".join(message["content"] for message in messages)
+
+    async def tokens(self, text: str, *, special: bool = True) -> list[int]:
+        self.asked += 1
+        self.characters += len(text)
+        return [int(word) for word in text.split() if word.isdecimal()]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 40)), min_size=1, max_size=60), st.integers(1, 300))
+def test_as_many_of_the_last_messages_stay_as_fit(rows: list[tuple[bool, int]], context: int) -> None:
+    messages = [
+        {"role": "system" if of_system else "user", "content": " ".join(["1234"] * words)} for of_system, words in rows
+    ]
+    engine: Any = Words()
+    prompt = asyncio.run(chat_prompt(engine, messages, context, truncate=True))
+    kept = [shortened(messages, count) for count in range(len(messages), 0, -1)]
+    texts = [" ".join(message["content"] for message in few) for few in kept]
+    assert prompt == next((text for text in texts if len(text.split()) <= context), texts[-1])
+    assert engine.asked <= 4 * math.log2(len(messages) + 1) + 6
+
+
+def test_what_is_far_too_long_is_not_counted_to_its_end() -> None:
+    context, huge = 64, "1234 " * 400_000
+    for count in (1, 5_000):
+        engine: Any = Words()
+        messages = [{"role": "user", "content": huge[: len(huge) // count]}] * count
+        prompt = asyncio.run(chat_prompt(engine, messages, context, truncate=True))
+        cut = asyncio.run(cut_prompt(engine, prompt, context, keep=4, shift=True))
+        assert cut == prompt or len(cut) < context
+        assert engine.characters < 50_000
+        assert engine.asked < 50
+    with pytest.raises(Refusal):
+        asyncio.run(cut_prompt(Words(), huge, context, keep=4, shift=False))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -287,7 +320,15 @@ def test_ollamas_variables_are_the_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("OLLAMA_NUM_PARALLEL", "0"), ("OLLAMA_MAX_QUEUE", "many"), ("OLLAMA_KEEP_ALIVE", "5x")]
+    ("variable", "value"),
+    [
+        ("OLLAMA_NUM_PARALLEL", "0"),
+        ("OLLAMA_NUM_PARALLEL", "65"),
+        ("OLLAMA_MAX_QUEUE", "many"),
+        ("OLLAMA_CONTEXT_LENGTH", "10485761"),
+        ("OLLAMA_CONTEXT_LENGTH", "9" * 50),
+        ("OLLAMA_KEEP_ALIVE", "5x"),
+    ],
 )
 def test_a_variable_that_is_wrong_is_named(variable: str, value: str) -> None:
     with pytest.raises(ConfigError, match=f"{variable}={value}"):
@@ -321,7 +362,9 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path, content: bytes) -> No
 @asynccontextmanager
 async def serving(store: ModelStore) -> AsyncIterator[aiohttp.ClientSession]:
     runner = web.AppRunner(
-        application(ServeSettings(aliases=("mine:1b",)), store), handler_cancellation=True, shutdown_timeout=0.1
+        embedded_application(ServeSettings(aliases=("mine:1b",)), store),
+        handler_cancellation=True,
+        shutdown_timeout=0.1,
     )
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -14,9 +14,9 @@ import pytest
 
 from synaptic.backends.http.client import get_json, new_client
 from synaptic.errors import BackendUnavailable, ConfigError
+from synaptic.settings import load_settings
 from synaptic.settings.authorities import MOST_BYTES, authorities_file
 from synaptic.settings.edit import read_node
-from synaptic.settings.load import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -220,7 +220,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     for name, message in (
         (tmp_path / "none.pem", r"there is no file .*none\.pem"),
         (tmp_path, "is a directory"),
-        (pipe, "is no regular file"),
+        (pipe, "it is a pipe, not a regular file"),
         (long, "is longer than 16 MiB"),
         (tmp_path / "none.pem" / "x", "there is no file"),
         ("a\0b", "cannot be read: it is no path"),

@@ -17,10 +17,7 @@ from pydantic import ValidationError
 from settings_reference import all_rows
 
 from synaptic.errors import ConfigError, ExitCode
-from synaptic.settings.endpoints import normal_host, normal_url
-from synaptic.settings.legacy import ALIASES, IGNORED, MAPPED
-from synaptic.settings.load import (
-    OTHER_VARIABLES,
+from synaptic.settings import (
     LoadedSettings,
     NodeSettings,
     RpcBackendSettings,
@@ -31,6 +28,9 @@ from synaptic.settings.load import (
     settings_path,
     unset_value,
 )
+from synaptic.settings.endpoints import normal_host, normal_url
+from synaptic.settings.legacy import ALIASES, IGNORED, MAPPED
+from synaptic.settings.sources import OTHER_VARIABLES
 
 ROOT = Path(__file__).parents[2]
 
@@ -234,12 +234,23 @@ def test_text_is_read_by_the_type_of_its_setting(home: Path, override: str, expe
         ("retries=2.0", 'retries must be a whole number, not "2.0"; write retries=2'),
         ("retries=11", "retries must be at most 10, not 11; write retries=2"),
         ("retries=", 'retries must be a whole number, not ""; write retries=2'),
+        ("pool_max_wait=1h", 'pool_max_wait must be a number, not "1h"; write pool_max_wait=3600'),
+        ("call_timeout=1h30m", 'call_timeout must be a number, not "1h30m"; write call_timeout=5400'),
+        ("coordinator_idle=90 min", "write coordinator_idle=5400"),
+        ("num_ctx=8k", 'num_ctx must be a whole number, not "8k"; write num_ctx=8192'),
+        ("distributed_context=32K", "write distributed_context=32768"),
+        ("max_tokens=2k", 'max_tokens must be a whole number, not "2k"; write max_tokens=2000'),
+        ("tensor_cache_gib=512 MB", "write tensor_cache_gib=0.5"),
+        ("local_worker_memory_gib=8GB", "write local_worker_memory_gib=8"),
+        ("temperature=70%", "write temperature=0.7"),
+        ("idle_timeout=5 lines", "write idle_timeout=60"),
         ("think=maybe", 'think must be true or false, not "maybe"; write think=false'),
         ("idle_timeout=-1", "idle_timeout must be greater than 0, not -1; write idle_timeout=60, or none for no limit"),
         ("temperature=nan", 'temperature must be a number, not "nan"'),
         ("call_timeout=1e999", "call_timeout must be a finite number"),
         ("keep_alive=soon", 'keep_alive must be a duration, not "soon"; write keep_alive=5m, or "1h30m"'),
         ("nodes=localhost:11434", 'nodes[0].url has no scheme; write "http://localhost:11434"'),
+        ("nodes=foo:bar:baz", 'nodes[0].url has no scheme; write "http://127.0.0.1:11434"'),
         ('nodes={"url": "http://a"}', "nodes must be a list, not an object; write nodes=http://127.0.0.1:11434"),
         ("nodes=[1,]", "nodes: broken JSON: a comma before the closing ']' (line 1, column 3 of the value)"),
         ("nodes=[{}]", "nodes[0].url is missing; write http://127.0.0.1:11434 there"),
@@ -305,6 +316,12 @@ def test_a_wrong_flag_says_what_to_write(home: Path) -> None:
         ('"think": 1', "think must be true or false, not 1"),
         ('"keep_alive": true', 'keep_alive must be text, not true; write "keep_alive": "5m"'),
         ('"num_ctx": 100', "num_ctx must be at least 256, not 100"),
+        ('"num_ctx": 10485761', "num_ctx must be at most 10485760, not 10485761"),
+        ('"embedded_context": 10485761', "embedded_context must be at most 10485760"),
+        ('"distributed_context": 10485761', "distributed_context must be at most 10485760"),
+        ('"embedded_threads": 5000', "embedded_threads must be at most 512, not 5000"),
+        ('"local_worker_threads": 5000', "local_worker_threads must be at most 512, not 5000"),
+        ('"max_tokens": 1000001', "max_tokens must be at most 1000000, not 1000001"),
         ('"agent_models": {"editor": 3}', 'agent_models.editor must be text, not 3; write "editor": "3"'),
         ('"agent_models": {"editor": null}', 'must be text, not null; write "editor": "llama3.1:70b"'),
         ('"agent_models": []', 'agent_models must be an object, not a list; write "agent_models": {"editor":'),
@@ -423,7 +440,7 @@ def test_a_user_without_a_home_has_no_user_file(tmp_path: Path) -> None:
     code = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from synaptic.settings.load import load_settings\n"
+        "from synaptic.settings import load_settings\n"
         "if os.geteuid() == 0:\n"
         "    os.setgroups([]); os.setgid(61234); os.setuid(61234)\n"
         "    print(load_settings(environ={}, cwd=Path('/nonexistent')).origins['model'])\n"

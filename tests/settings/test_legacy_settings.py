@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from trust_support import trust
 
 from synaptic.errors import ConfigError
+from synaptic.settings import LoadedSettings, load_settings, migrate
 from synaptic.settings.legacy import ALIASES, IGNORED, MAPPED, successor_name
-from synaptic.settings.load import LoadedSettings, load_settings, migrate
 from synaptic.settings.model import Settings
 
 # What the older program saved with nothing changed; its file is written again on each change.

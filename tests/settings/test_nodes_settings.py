@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from synaptic.errors import ConfigError
+from synaptic.settings import NodeSettings, Settings, load_settings
 from synaptic.settings.edit import add_node, find_node, read_node, remove_node, stored_nodes, written_url
-from synaptic.settings.load import NodeSettings, Settings, load_settings
 
 SECRET = "sk-very-secret-1234"
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -14,6 +13,7 @@ from tempfile import TemporaryFile
 
 from fault_server import FaultServer, Script, json_reply
 from repl_terminal import ROOT
+from warm_python import warm_python
 
 from synaptic.ui import cli
 
@@ -36,22 +36,18 @@ class Outcome:
 
 
 def run_process(*arguments: str, stdin: str | None = None, cwd: Path | None = None) -> Outcome:
-    """Run ``python main.py`` to its end; without ``stdin``, it is /dev/null."""
-    piped = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
-    done = subprocess.run(
-        [sys.executable, MAIN, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=PATIENCE,
-        check=False,
-        **piped,
-    )
-    return Outcome(done.returncode, done.stdout, done.stderr)
+    """Run ``main.py`` in a process of its own to its end; without ``stdin``, it is /dev/null."""
+    with TemporaryFile("w+", encoding="utf-8") as out, TemporaryFile("w+", encoding="utf-8") as err:
+        with _input(stdin) as given:
+            fork = warm_python().start([MAIN, *arguments], (given, out.fileno(), err.fileno()), cwd=cwd)
+            code = fork.wait(PATIENCE)
+        out.seek(0)
+        err.seek(0)
+        return Outcome(code, out.read(), err.read())
 
 
 def run_here(*arguments: str, stdin: str | None = None, cwd: Path | None = None) -> Outcome:
-    """Do as :func:`run_process` does, in this process: it is 40 times cheaper where no start and no end is tested."""
+    """Do as :func:`run_process` does, in this process: it is cheaper where neither a signal nor an end is tested."""
     with TemporaryFile("w+", encoding="utf-8") as out, TemporaryFile("w+", encoding="utf-8") as err:
         with _input(stdin) as given, _streams(given, out.fileno(), err.fileno()), chdir(cwd or Path.cwd()):
             code = cli.run(arguments)

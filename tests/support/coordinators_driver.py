@@ -13,12 +13,12 @@ from synaptic.backends.base import Capabilities
 from synaptic.backends.scripted import ScriptedBackend
 from synaptic.errors import EngineUnavailable
 from synaptic.runtime.session import Session
-from synaptic.settings.load import load_settings
+from synaptic.settings import load_settings
 from synaptic.ui.repl.app import open_repl
 
 if TYPE_CHECKING:
     from synaptic.backends.distributed.coordinator.states import CoordinatorStatus
-    from synaptic.settings.load import Settings
+    from synaptic.settings import Settings
 
 OVERRIDES = ("pipeline=answer", "retries=0")
 STEP = 0.125

@@ -343,7 +343,7 @@ class FaultyNode:
         name = full_name(name)
         model = self.memory.installed(name)
         assert model is not None
-        digest = f"{zlib.crc32(name.encode()):064x}"
+        digest = f"{zlib.crc32((name + model.content).encode()):064x}"
         entry = {"name": name, "model": name, "size": model.size, "digest": digest, "details": DETAILS}
         return {**entry, "modified_at": stamp(), "capabilities": list(model.capabilities)}
 

@@ -67,6 +67,8 @@ class ControlledNode(FaultyNode):
             setattr(self.config, name, as_models(value) if name == "models" else value)
         for name in wanted.get("loaded", ()):
             self.memory.put(name)
+        if wanted.get("forget"):
+            self.asked.clear()
         if "fault" in wanted:
             fault = Fault(**(wanted["fault"] or {}))
             after = wanted.get("after_seconds", 0.05 if fault.kind == "refuse" else 0.0)  # the answer goes out first
@@ -91,6 +93,13 @@ else:
     Selector = selectors.DefaultSelector
 
 
+class _MayBeStopped(ChildProcess):
+    """A child that hangs when it is stopped, as a machine elsewhere does; one of ours would be killed and replaced."""
+
+    def _look(self) -> None:
+        pass
+
+
 class ChildNode:
     """A running node of :func:`child_node`."""
 
@@ -112,7 +121,7 @@ class ChildNode:
         """Start it, again if it ran before: on the same port, with the configuration that it had at first."""
         await self.close()
         command = [sys.executable, str(Path(__file__).resolve()), "--port", str(self.port)]
-        self._process = await ChildProcess.start(tied([*command, "--config", json.dumps(self.config)]))
+        self._process = await _MayBeStopped.start(tied([*command, "--config", json.dumps(self.config)]))
         async with asyncio.timeout(START_SECONDS):
             said = await self._process.read_line()
         if said is None:

@@ -75,7 +75,8 @@ class Fault:
 class Model:
     """An installed model.
 
-    ``vram_share_asked`` is what a load that names ``num_gpu`` gets, ``num_ctx`` the parameter of its Modelfile.
+    ``vram_share_asked`` is what a load that names ``num_gpu`` gets, ``num_ctx`` the parameter of its Modelfile. Its
+    digest is made of its name and its ``content``.
     """
 
     size: int = 1_000_000_000
@@ -84,6 +85,7 @@ class Model:
     vram_share: float = 1.0
     vram_share_asked: float | None = None
     num_ctx: int | None = None
+    content: str = ""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -16,6 +16,29 @@ def prompt(name: str, text: str, says: str) -> Mistake:
     return in_step(name, f"agent: editor\nprompt: |\n{lines}", says, more=OTHER)
 
 
+def key(word: str, says: str) -> Mistake:
+    """Return a key that other tools have, in the step ``a``."""
+    return in_step(f"the key {word} of a step", f"{EDITOR}§{word}: 3", says, more=OTHER)
+
+
+KEYS = [
+    key("race", "join: first"),
+    key("max_iterations", "repeat: {max: N"),
+    key("then", "the step itself is what runs"),
+    key("else", "when: not (…)"),
+    key("before", "'needs' in the step that comes later"),
+    key("save_as", "what a step gives is 'steps.NAME'"),
+    key("collect", "a step with 'foreach' gives the list"),
+    key("stream", "every answer streams"),
+    key("memory", "'conversation' beside 'steps'"),
+    key("budget", "beside 'steps'"),
+    key("goal", "the prompt of the step's agent"),
+    key("top_p", "of the sampling"),
+    key("title", "write 'description'"),
+    key("provider", "write 'backend'"),
+    key("cases", "write 'choose'"),
+    key("script", "write 'tool'"),
+]
 EXPRESSIONS = [
     when("and as in C", "inputs.n > 1 §&& inputs.n < 3", "write 'and'"),
     when("or as in C", "inputs.n > 1 §|| inputs.n < 3", "write 'or'"),
@@ -37,6 +60,7 @@ EXPRESSIONS = [
     when("a size as in Java", "inputs.tags.§size() > 3", "write x | length"),
     when("a length as in JavaScript", "§inputs.tags.length > 3", "write inputs.tags | length"),
     when("null", "inputs.query != §null", "write none"),
+    when("a text without quotes", "inputs.query == §praise", "a text stands in quotes: 'praise'"),
     when("is null", "inputs.query is not §null", "write none"),
     when("a condition that begins with if", "§if inputs.n > 3", "'if' does not begin an expression"),
     when("then", "inputs.n > 3 §then", "leave it out"),
@@ -79,7 +103,14 @@ TEMPLATES = [
     in_step("a list of one agent", "agent: §[editor]\nprompt: x", "write editor without brackets"),
     in_step("a decimal comma", EDITOR + "temperature: §0,7", "write 0.7"),
     in_step("a temperature in percent", EDITOR + "temperature: §70%", "write 0.7"),
-    in_step("tokens with their name", EDITOR + "max_tokens: §500 tokens", "write 500 alone"),
+    in_step("tokens in thousands", EDITOR + "max_tokens: §2k", "write 2000"),
+    at_top("context in thousands", "defaults: {num_ctx: §8k}", "write 8192"),
+    at_top("minutes of a budget", "budget: {seconds: §5m}", "write 300"),
+    at_top("hours and minutes of a budget", "budget: {seconds: §1h30m}", "write 5400"),
+    at_top("minutes for a first token", "defaults: {timeout: {first_token: §2 min}}", "write 120"),
+    in_step("minutes of a step", EDITOR + "timeout: §5min", "write 300"),
+    in_step("calls with their name", EDITOR + "concurrency: §4 calls", "write 4"),
+    in_step("tokens with their name", EDITOR + "max_tokens: §500 tokens", "write 500"),
     in_step("thousands apart", EDITOR + "max_tokens: §'1,000'", "write 1000"),
     prompt("half of the sign of a tag", "{% set x = inputs.query §%\n{{ x }}", "write %}"),
     prompt("half of the sign behind a condition", "{% if inputs.query §%\nx\n{% endif %}", "write %}"),
@@ -333,11 +364,26 @@ VALUES = [
     ),
 ]
 
-FOREIGN_MISTAKES = [*EXPRESSIONS, *TEMPLATES, *YAML, *LEVELS, *VALUES]
+FOREIGN_MISTAKES = [*KEYS, *EXPRESSIONS, *TEMPLATES, *YAML, *LEVELS, *VALUES]
 
 BEHIND = [
     in_step("an agent behind a temperature", "agent: §edtor\nprompt: x\ntemperature: §3", ""),
     in_step("a reference behind a time", "agent: editor\nprompt: '{{ §steps.zz }}'\ntimeout: §soon", ""),
+    in_step("an agent behind samples", "agent: §edtor\nprompt: x\nsamples: §one", ""),
+    in_step("a reference behind samples", "agent: editor\nprompt: '{{ §steps.zz }}'\nsamples: §1\nselect: vote", ""),
+    in_step("an agent behind select", "agent: §edtor\nprompt: x\nsamples: 3\nselect: §bst", ""),
+    in_step("a judge behind samples", EDITOR + "samples: §one\njudge: §jugde", ""),
+    in_step(
+        "an agent behind an output", "agent: §edtor\nprompt: x\noutput: §text", "", more=OTHER, result="{{ steps.b }}"
+    ),
+    in_step("an agent behind a list", "agent: §edtor\nprompt: x\nforeach: §3", "", more=OTHER, result="{{ steps.b }}"),
+    in_step(
+        "an agent behind a name",
+        "agent: §edtor\nprompt: x\nforeach: inputs.tags\nas: §Item",
+        "",
+        more=OTHER,
+        result="{{ steps.b }}",
+    ),
     in_step("an agent behind an unknown key", "agent: §edtor\nprompt: x\n§frobnicate: 3", ""),
     in_step("an agent behind a bound", "repeat: {max: §[1], steps: {c: {agent: §edtor, prompt: x}}}", ""),
     in_step("an agent behind a key twice", "agent: §edtor\nprompt: x\n§prompt: y", ""),

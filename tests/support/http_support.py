@@ -13,8 +13,8 @@ def connections_in_use(client: httpx.AsyncClient) -> int:
     if not hasattr(client, "reply"):
         pool = client._transport._pool  # type: ignore[attr-defined]
         return sum(not connection.is_idle() for connection in pool.connections)
-    session = client._to_node._session  # type: ignore[attr-defined]
-    return 0 if session is None else len(session.connector._acquired)
+    connector = client._to_node._connector  # type: ignore[attr-defined]
+    return 0 if connector is None else len(connector._acquired)
 
 
 def idle_connections(client: httpx.AsyncClient) -> int:
@@ -22,5 +22,5 @@ def idle_connections(client: httpx.AsyncClient) -> int:
     if not hasattr(client, "reply"):
         pool = client._transport._pool  # type: ignore[attr-defined]
         return sum(connection.is_idle() for connection in pool.connections)
-    session = client._to_node._session  # type: ignore[attr-defined]
-    return 0 if session is None else sum(len(kept) for kept in session.connector._conns.values())
+    connector = client._to_node._connector  # type: ignore[attr-defined]
+    return 0 if connector is None else sum(len(kept) for kept in connector._conns.values())

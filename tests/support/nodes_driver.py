@@ -10,11 +10,11 @@ from synaptic.backends.base import Capabilities
 from synaptic.backends.pool.node.status import Candidate, Decision, ModelStatus, NodeStatus
 from synaptic.backends.scripted import ScriptedBackend
 from synaptic.runtime.session import Session
-from synaptic.settings.load import load_settings
+from synaptic.settings import load_settings
 from synaptic.ui.repl.app import open_repl
 
 if TYPE_CHECKING:
-    from synaptic.settings.load import Settings
+    from synaptic.settings import Settings
 
 OVERRIDES = ("pipeline=answer", "retries=0")
 

@@ -38,11 +38,12 @@ class Streams:
 
 @dataclass(frozen=True)
 class Row:
-    """A command line, what is piped in where its standard input is in order, and its streams."""
+    """A command line, what is piped in where its standard input is in order, its streams, more of its environment."""
 
     words: tuple[str, ...]
     piped: str = ""
     streams: Streams = Streams()
+    environ: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Ended:
 def main() -> None:
     _import_everything()
     for line in iter(sys.stdin.readline, ""):
-        rows = [Row(row["words"], row["piped"], Streams(**row["streams"])) for row in json.loads(line)]
+        rows = [Row(**{**row, "streams": Streams(**row["streams"])}) for row in json.loads(line)]
         sys.stdout.write(json.dumps([asdict(_ended(row)) for row in rows]) + "\n")
         sys.stdout.flush()
 
@@ -85,6 +86,7 @@ def _run(row: Row, place: Path) -> int:
         XDG_CONFIG_HOME=str(place / "home" / ".config"),
         XDG_STATE_HOME=str(place / "state"),
         XDG_CACHE_HOME=str(place / "cache"),
+        **dict(row.environ),
     )
     os.chdir(place / "home")
     for number, kind in enumerate((row.streams.stdin, row.streams.stdout, row.streams.stderr)):

@@ -30,7 +30,7 @@ MODEL = "smollm2:135m"
 START_WITHIN = 60.0  # seconds; the machine may be busy
 STOP_WITHIN = 60.0
 SERVING = "serving at "
-SYNAPTIC_SERVE = ("-P", "-m", "synaptic", "serve", "--api", "ollama")
+SYNAPTIC_SERVE = ("-P", "-m", "synaptic", "serve", "--backend", "embedded", "--no-pipelines")
 WITH_TEMPLATE = str(Path(__file__).with_name("template_node_child.py"))
 
 

@@ -16,7 +16,7 @@ from synaptic.backends.pool.backend import PoolBackend, PoolOptions
 from synaptic.backends.pool.dispatch import Limits
 from synaptic.errors import BackendError
 from synaptic.messages import ChatRequest, Continued, Delta, Finished, Message, Restarted, Timeouts
-from synaptic.settings.load import NodeSettings, Settings
+from synaptic.settings import NodeSettings, Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -31,6 +31,7 @@ from synaptic.backends.distributed.placement.predict import GIB
 from synaptic.backends.distributed.placement.types import Offer, ServingNeeds
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.backends.distributed.workers.registry import WorkerRegistry
+from synaptic.backends.drafts import LONGEST
 from synaptic.backends.llama_server import chat_payload
 from synaptic.errors import NoPlacement
 from synaptic.messages import (
@@ -47,7 +48,7 @@ from synaptic.messages import (
 from synaptic.models.layers import ModelShape
 from synaptic.models.model_source import open_model
 from synaptic.processes.child import tied
-from synaptic.settings.load import Settings
+from synaptic.settings import Settings
 
 PATIENCE = 60.0
 MODEL = "smollm2:135m"
@@ -172,7 +173,7 @@ def memory_for(shape: ModelShape, count: int, *, slots: int = 1, context: int = 
             for number in range(workers)
         ]
         try:
-            place(shape, offers, ServingNeeds(context=context, slots=slots))
+            place(shape, offers, ServingNeeds(context=context, slots=slots, draft=LONGEST))
         except NoPlacement:
             return False
         return True
@@ -403,7 +404,12 @@ class Watched:
 
 
 def ask(
-    prompt: str, *, tokens: int = TOKENS, schema: JsonSchema | None = None, model: str | None = None
+    prompt: str,
+    *,
+    tokens: int = TOKENS,
+    schema: JsonSchema | None = None,
+    model: str | None = None,
+    guarded: bool = True,
 ) -> ChatRequest:
     """Return a greedy call."""
     return ChatRequest(
@@ -413,6 +419,7 @@ def ask(
         temperature=0.0,
         seed=1,
         max_tokens=tokens,
+        repetition_guard=guarded,
     )
 
 

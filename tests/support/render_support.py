@@ -13,6 +13,7 @@ from synaptic.pipeline.compiler import CompileContext, compile_pipeline
 from synaptic.pipeline.loader import Pipeline
 from synaptic.pipeline.plan import Plan
 from synaptic.runtime.events import (
+    EndedSteps,
     Event,
     RunFinished,
     RunResult,
@@ -94,7 +95,7 @@ def run_finished(
             pipeline="demo",
             status=status,
             answer=answer,
-            steps=tuple(step.result for step in steps),
+            steps=EndedSteps(step.result for step in steps),
             started_at=START,
             ended_at=START + 3,
             **values,

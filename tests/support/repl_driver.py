@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import sys
+from itertools import count
 from typing import TYPE_CHECKING
 
 from synaptic.backends.scripted import Failure, Reply, ScriptedBackend, default_answer
 from synaptic.runtime.session import Session
-from synaptic.settings.load import load_settings
+from synaptic.settings import load_settings
 from synaptic.ui.repl.app import open_repl
 
 if TYPE_CHECKING:
     from synaptic.backends.scripted import Answer
     from synaptic.messages import ChatRequest
-    from synaptic.settings.load import Settings
+    from synaptic.settings import Settings
 
-OVERRIDES = ("pipeline=answer", "retries=0")
+OVERRIDES = ("pipeline=answer", "retries=0", "markdown=false")  # what is waited for is the text as it came
 ENDLESS = Reply(text="word " * 100_000, token_delay=0.01)
 SLOW = Reply(text="tick " * 40, token_delay=0.05)
+_TIMES = count()
 
 
 def answer(request: ChatRequest) -> Answer:
@@ -29,6 +31,8 @@ def answer(request: ChatRequest) -> Answer:
         return SLOW
     if question == "hang":
         return Failure("stall")
+    if question == "answer once":
+        return "the only answer" if next(_TIMES) == 0 else Failure("stall")
     if question == "fail":
         return Failure("server_error")
     if question == "crash":
@@ -43,4 +47,5 @@ def scripted_session(settings: Settings) -> Session:
 
 if __name__ == "__main__":
     loaded = load_settings(overrides=OVERRIDES)
-    sys.exit(open_repl(loaded, overrides=OVERRIDES, factory=scripted_session))
+    go_on, session = "-c" in sys.argv, next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+    sys.exit(open_repl(loaded, overrides=OVERRIDES, go_on=go_on, session=session, factory=scripted_session))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from synaptic.backends.scripted import Script
-    from synaptic.settings.load import Settings
+    from synaptic.settings import Settings
 
 
 @dataclass
@@ -57,9 +57,10 @@ def make_talk(
     overrides: tuple[str, ...] = ("pipeline=answer", "retries=0"),
     flags: Mapping[str, tuple[str, Any]] | None = None,
     verbose: bool = False,
+    context: int | None = None,
 ) -> Talk:
     """Return a program whose backend follows ``script``."""
-    backend = ScriptedBackend(script)
+    backend = ScriptedBackend(script, context=context)
     made: list[Session] = []
 
     def factory(settings: Settings) -> Session:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import select
 import signal
+import struct
 import sys
+import termios
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import pexpect
 import pyte
+from pexpect.fdpexpect import fdspawn
+from warm_python import Fork, warm_python
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +28,16 @@ DRIVER = ROOT / "tests" / "support" / "repl_driver.py"
 PATIENCE = 60.0
 """Seconds that are waited for anything before a test fails."""
 
-CTRL_C, CTRL_D, CTRL_R, ENTER, TAB, UP, ALT_ENTER = "\x03", "\x04", "\x12", "\r", "\t", "\x1b[A", "\x1b\r"
+CTRL_C, CTRL_D, CTRL_R, CTRL_Z, ENTER, TAB, UP, ALT_ENTER = (
+    "\x03",
+    "\x04",
+    "\x12",
+    "\x1a",
+    "\r",
+    "\t",
+    "\x1b[A",
+    "\x1b\r",
+)
 PASTE_BEGIN, PASTE_END = "\x1b[200~", "\x1b[201~"
 
 BRACKETED_PASTE_ON = b"\x1b[?2004h"
@@ -36,10 +51,39 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return {**kept, "HOME": str(home), "LC_ALL": "C.UTF-8", "TERM": "xterm-256color", **more}
 
 
+class ForkOnTerminal(fdspawn):
+    """A fork of the warm Python on a terminal, in the words of pexpect."""
+
+    def __init__(self, fork: Fork, descriptor: int) -> None:
+        super().__init__(descriptor, timeout=PATIENCE)
+        self._fork = fork
+        self.pid = fork.pid
+
+    def isalive(self) -> bool:
+        return self._fork.poll() is None
+
+    def kill(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self) -> int | None:
+        code = self._fork.wait(PATIENCE)
+        self.exitstatus = code if code >= 0 else None
+        return self.exitstatus
+
+    def close(self, force: bool = True) -> None:  # noqa: FBT001, FBT002  (as pexpect has it)
+        """Take the terminal away, which sends SIGHUP to the program."""
+        if not self.closed:
+            os.close(self.child_fd)
+            self.child_fd = -1
+            self.closed = True
+
+
 class Terminal:
     """The program, its screen, and the hands on the keyboard."""
 
-    def __init__(self, program: pexpect.spawn[bytes], rows: int, columns: int, prompt_mark: bytes) -> None:
+    def __init__(
+        self, program: pexpect.spawn[bytes] | ForkOnTerminal, rows: int, columns: int, prompt_mark: bytes
+    ) -> None:
         self.program = program
         self._prompt_mark = prompt_mark
         self.raw = b""
@@ -124,12 +168,13 @@ class Terminal:
 
 @contextmanager
 def open_terminal(
-    arguments: list[str], cwd: Path, env: Mapping[str, str], *, rows: int = 50, columns: int = 100
+    arguments: list[str], cwd: Path, env: Mapping[str, str], *, rows: int = 50, columns: int = 100, warm: bool = True
 ) -> Iterator[Terminal]:
-    """Run Python with ``arguments`` on a terminal; it is ended at the end."""
-    program = pexpect.spawn(
-        sys.executable, arguments, cwd=str(cwd), env=env, dimensions=(rows, columns), timeout=PATIENCE
-    )
+    """Run Python with ``arguments`` on a terminal; it is ended at the end.
+
+    A script is run by a fork of the warm Python unless ``warm`` is false: then it has an interpreter of its own.
+    """
+    program = (_forked if warm and arguments[0] != "-c" else _spawned)(arguments, cwd, env, rows, columns)
     program.delaybeforesend = None
     try:
         yield Terminal(program, rows, columns, b"> " if env["TERM"] == "dumb" else BRACKETED_PASTE_ON)
@@ -138,3 +183,19 @@ def open_terminal(
             program.kill(signal.SIGKILL)
             program.wait()
         program.close()
+
+
+def _spawned(
+    arguments: list[str], cwd: Path, env: Mapping[str, str], rows: int, columns: int
+) -> pexpect.spawn[bytes] | ForkOnTerminal:
+    return pexpect.spawn(sys.executable, arguments, cwd=str(cwd), env=env, dimensions=(rows, columns), timeout=PATIENCE)
+
+
+def _forked(
+    arguments: list[str], cwd: Path, env: Mapping[str, str], rows: int, columns: int
+) -> pexpect.spawn[bytes] | ForkOnTerminal:
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    fork = warm_python().start(arguments, (its, its, its), cwd=cwd, env=env, terminal=True)
+    os.close(its)
+    return ForkOnTerminal(fork, ours)

@@ -1,13 +1,22 @@
 """Runs of small pipelines on the scripted backend, with everything they said."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from synaptic.agents.definition import Agent
 from synaptic.backends.scripted import ScriptedBackend
 from synaptic.pipeline.loader import Pipeline
-from synaptic.runtime.events import Event, RunFinished, RunResult, StepFinished, StepStarted
+from synaptic.runtime.events import (
+    ApprovalAsked,
+    ApprovalGiven,
+    Event,
+    RunFinished,
+    RunResult,
+    StepFinished,
+    StepStarted,
+)
 from synaptic.runtime.session import Session
-from synaptic.settings.load import Settings
+from synaptic.settings import Settings
 
 AGENTS = {
     "writer": Agent(name="writer", prompt="Write."),
@@ -62,6 +71,11 @@ class Run:
         return next(
             event.result for event in self.events if isinstance(event, StepFinished) and event.result.id == path
         )
+
+    def decisions(self) -> list[ApprovalAsked | ApprovalGiven]:
+        """What a person was asked and said; keys are what the journal finds it by."""
+        said = [event for event in self.events if isinstance(event, (ApprovalAsked, ApprovalGiven))]
+        return [replace(event, key=None) for event in said]
 
     @property
     def finished(self) -> RunResult:

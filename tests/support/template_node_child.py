@@ -23,7 +23,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from chat_turns import TEMPLATES, Turn, prompt_of, said_before
 
 from synaptic.models import ModelStore
-from synaptic.server.ollama_api import ServeSettings, check_alias, serve
+from synaptic.server.ollama_api import ServeSettings, check_alias
+from synaptic.server.program import serve
+from synaptic.settings.load import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -133,7 +135,9 @@ async def main() -> None:
         aliases=tuple(check_alias(alias) for alias in given.alias),
     )
     behind: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    server = asyncio.create_task(serve(settings, ModelStore(), behind.set_result))
+    server = asyncio.create_task(
+        serve(settings, Settings(backend="embedded"), ModelStore(), lambda url, _: behind.set_result(url))
+    )
     await asyncio.wait([server, behind], return_when=asyncio.FIRST_COMPLETED)
     if server.done():
         server.result()

@@ -12,7 +12,9 @@ from prompt_toolkit.history import InMemoryHistory
 from synaptic.agents.definition import Agent
 from synaptic.errors import AgentError, ConfigError, PipelineError, SynapticError
 from synaptic.models.download import check_model_file
+from synaptic.models.model_source import find_model
 from synaptic.pipeline.loader import Pipeline
+from synaptic.pipeline.tools import discover_tools
 from synaptic.processes.state_file import read_json
 from synaptic.settings.authorities import authorities_file
 from synaptic.settings.file import back_up, read_settings_file
@@ -72,6 +74,23 @@ def test_every_reader_refuses_a_pipe(pipe: Path, read: Callable[[Path], Any], er
     with pytest.raises(error, match="it is a pipe") as caught:
         read(pipe)
     assert not isinstance(caught.value, SynapticError) or str(pipe) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        pytest.param("x.md", Agent.load, id="agent"),
+        pytest.param("x.yaml", Pipeline.load, id="pipeline"),
+        pytest.param("x.py", lambda path: discover_tools([str(path)]), id="tools"),
+        pytest.param("x.gguf", lambda path: find_model(str(path), {}), id="model"),
+    ],
+)
+def test_a_link_to_nothing_is_called_that(name: str, read: Callable[[Path], Any], tmp_path: Path):
+    """And not: there is no such file, did you mean that file."""
+    (tmp_path / name).symlink_to("elsewhere")
+    with pytest.raises(SynapticError) as caught:
+        read(tmp_path / name)
+    assert "it is a link to elsewhere, which is not there" in str(caught.value)
 
 
 def test_a_history_that_is_a_pipe_is_not_kept(tmp_path: Path):

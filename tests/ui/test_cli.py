@@ -1,11 +1,14 @@
 """The command line as people run it: real processes, and a real terminal."""
 
+import asyncio
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 from cli_support import ECHO, MAIN, NOTHING_THERE, PATIENCE, Outcome, node, ollama, run_here, run_process, wait_until
-from fault_server import hang, ollama_reply, respond, stream
-from repl_terminal import CTRL_C, CTRL_D, ROOT, Terminal, environment, open_terminal
+from fault_server import Request, finish, hang, ollama_lines, ollama_reply, respond, stream
+from repl_terminal import CTRL_C, CTRL_D, CTRL_Z, ENTER, ROOT, Terminal, environment, open_terminal
 
 # -- a question, as a process ------------------------------------------------------------------------------------
 
@@ -42,6 +45,23 @@ def test_a_file_that_a_shell_reads_line_by_line_is_left_to_the_shell(tmp_path: P
     done = subprocess.run(["sh", "-c", loop], capture_output=True, text=True, timeout=PATIENCE, check=True)
 
     assert done.stdout == "one\ntwo\nthree\n"
+
+
+def test_a_loop_over_a_pipe_is_told_who_read_its_lines():
+    command = shlex.join([sys.executable, str(MAIN), *ECHO])
+    relay = shlex.join([sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])"])
+    scripts = {
+        f'printf "one\ntwo\nthree\n" | while read q; do {command} "$q"; done': True,
+        f'printf "one\ntwo\nthree\n" | while read q; do {command} "$q" </dev/null; done': False,
+        f'printf "two\nthree\n" | {command} one': False,
+        f'printf "two\nthree\n" | {relay} {command} one': False,  # make, sudo and the like
+    }
+    for script, told in scripts.items():
+        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=True)
+        said = "hint: read beside the question: 2 lines of standard input; in a loop over a pipe, add </dev/null\n"
+
+        assert done.stdout.split() == ["one", "two", "three"]
+        assert (said in done.stderr) is told
 
 
 def test_without_arguments_the_question_is_read_from_the_pipe(own_home: Path):
@@ -78,6 +98,26 @@ def test_nothing_that_can_answer_exits_3_and_json_says_so():
     parsed = json.loads(document.out)
     assert (parsed["status"], parsed["run_id"], parsed["steps"]) == ("failed", None, [])
     assert parsed["error"]["type"] == "BackendUnavailable"
+
+
+def test_a_node_that_repeats_its_credentials_in_an_error_gets_them_shown_nowhere(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DESK_TOKEN", "sk-very-secret-1234")
+
+    async def repeat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Request) -> None:
+        said = {"error": f"cannot take {request.headers}"}
+        await respond(500, json.dumps(said).encode())(reader, writer, request)
+
+    with ollama(repeat) as server:
+        desk = {"url": server.url, "name": "desk", "token_env": "DESK_TOKEN"}
+        asked = ("--set", f"nodes={json.dumps([desk])}", "--set", "retries=0", "-p", "answer", "-v", "hello")
+        plain, document = run_here(*asked), run_here("--json", *asked)
+
+    shown = run_here("runs", "show", json.loads(document.out)["run_id"])
+    for outcome in (plain, document, shown):
+        said = outcome.out + outcome.err
+        assert "Bearer [secret]" in said
+        assert "secret-1234" not in said
+    assert (plain.code, document.code, shown.code) == (1, 1, 0)
 
 
 TWO_STEPS = """
@@ -128,8 +168,8 @@ def test_a_signal_ends_the_run_and_keeps_what_was_produced(number: signal.Signal
 
     assert process.returncode == code
     assert (out, "output of find:\nFirst finding.\n" in err) == ("", True)
-    assert "interrupted after" in err.splitlines()[-1]
-    assert "finished: find; cut off: write" in err.splitlines()[-1]
+    assert "interrupted after" in err.splitlines()[-2]
+    assert "finished: find; cut off: write" in err.splitlines()[-2]
     assert "Traceback" not in err
 
 
@@ -323,6 +363,43 @@ def test_ctrl_c_while_a_step_waits_leaves_a_clean_tree(own_home: Path):
     assert all(line.endswith("interrupted") for line in lines[:2])
     assert all(line.endswith("not reached") for line in lines[2:5])
     assert sum("plan" in line for line in lines) == 2  # the tree, and the line that says what was cut off
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="a shell with job control")
+def test_ctrl_z_and_fg_leave_the_shell_its_lines_and_show_the_answer_once(own_home: Path):
+    go_on = threading.Event()
+
+    async def the_rest(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not go_on.is_set():
+            await asyncio.sleep(0.02)
+        for line in ollama_lines(["of the answer", " and the second one."]):
+            writer.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
+        await finish(_, writer)
+
+    env = environment(own_home, OLLAMA_HOST="127.0.0.1:9", PS1="$ ")
+    shell = "import os; os.execvp('bash', ['bash', '--norc', '--noprofile', '-i'])"
+    with (
+        ollama(ollama_reply(["The first half "], done=False, then=the_rest)) as server,
+        open_terminal(["-c", shell], ROOT, env) as terminal,
+    ):
+        terminal.wait("$")
+        terminal.type(shlex.join([sys.executable, MAIN, "-p", "answer", *node(server), "hello"]), ENTER)
+        terminal.wait("The first half")
+        terminal.type(CTRL_Z)
+        terminal.wait("Stopped", lambda terminal: terminal.line == "$")
+        assert terminal.raw.rindex(b"\x1b[?25h") > terminal.raw.rindex(b"\x1b[?25l")
+        assert "The first half" not in terminal.text
+        terminal.type("echo be''tween", ENTER)
+        terminal.wait("\nbetween\n", lambda terminal: terminal.line == "$")
+        terminal.type("fg", ENTER)
+        terminal.wait("The first half")
+        go_on.set()
+        terminal.wait("answer: 0.", lambda terminal: terminal.line == "$")
+        lines = terminal.text.splitlines()
+
+    assert sum("The first half" in line for line in lines) == 1
+    assert lines.index("between") < lines.index("The first half of the answer and the second one.")
+    assert "answer: started" not in terminal.text
 
 
 def test_no_arguments_on_a_terminal_open_the_prompt(own_home: Path):

@@ -1,6 +1,7 @@
 """The command line in this process: which words mean what, every subcommand, every mistake."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import click
 import pytest
-from cli_support import ECHO, MAIN, NOTHING_THERE, PATIENCE, SCRIPTED, Outcome, node, ollama, run_here
+from cli_support import ECHO, MAIN, NOTHING_THERE, PATIENCE, SCRIPTED, Outcome, node, ollama, run_here, run_process
 from fault_server import Script, html, json_reply, respond, stream
 from trust_support import trust
 
 from synaptic.errors import UsageError
+from synaptic.models import ModelStore
 from synaptic.ui import cli
 from synaptic.ui.question import MAX_PIPED_BYTES, decode
 from synaptic.ui.root import SUBCOMMANDS, build_root, program_name, rewrite
@@ -360,13 +362,22 @@ def test_nothing_is_no_question(piped: str):
     ("arguments", "said"),
     [
         (["-f", "ni.txt", "a"], "-f: names ni.txt, which is not there; did you mean 'in.txt'?"),
+        (
+            ["-f", "link.txt", "a"],
+            "-f: names link.txt, which is not there; it is a link to nowhere, which is not there",
+        ),
         (["-f", "*.md", "a"], "-f: names *.md, which matches no file"),
-        (["-f", ".", "a"], "-f: names the folder .; write ./* for the files in it"),
+        (["-f", "blank.txt", "a"], "-f: names blank.txt, which is empty; name a file with text in it"),
+        (["-f", "in.txt", "-f", "blank.txt", "a"], "-f: names blank.txt, which is empty"),
+        (["-f", "bl*.txt", "a"], "-f: names blank.txt, which is empty"),
+        (["-p", "map_reduce", "-i", "files=bl*.txt", "a"], "input 'files' names blank.txt, which is empty"),
         (["-i", "query=@ni.txt"], "input 'query' names ni.txt, which is not there; did you mean 'in.txt'?"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, arguments: list[str], said: str):
     (tmp_path / "in.txt").write_text("file\n")
+    (tmp_path / "link.txt").symlink_to("nowhere")
+    (tmp_path / "blank.txt").write_text("\n")
     outcome = run_here(*ECHO, *arguments, cwd=tmp_path)
 
     assert (outcome.code, outcome.out) == (2, "")
@@ -384,6 +395,54 @@ def test_piped_bytes_that_are_no_text_are_refused():
 
     assert done.returncode == 2
     assert b"standard input is not UTF-8 text (line 2)" in done.stderr
+
+
+def test_a_file_of_many_may_be_empty(tmp_path: Path):
+    (tmp_path / "in.txt").write_text("file\n")
+    (tmp_path / "blank.txt").touch()
+
+    assert run_here(*ECHO, "-q", "-f", "*.txt", "a", cwd=tmp_path).out.startswith("a\n\n")
+
+
+@pytest.mark.parametrize("text", ["", "\n"])
+def test_an_empty_pipe_beside_a_question_is_mentioned(text: str):
+    said = "hint: standard input was empty: the question is asked alone\n"
+
+    assert run_process(*ECHO, "hello", stdin=text).err.startswith(said)
+    assert run_process(*ECHO, "-q", "hello", stdin=text) == Outcome(0, "hello\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["caf\udce9"], "error: the question is not UTF-8 text\nhint: write it in UTF-8"),
+        (["-i", "query=caf\udce9"], "error: -i: the value of query is not UTF-8 text; write it in UTF-8"),
+        (["-i", "qu\udce9=a"], "error: -i: the value of qu\N{REPLACEMENT CHARACTER} is not UTF-8 text"),
+    ],
+)
+def test_a_question_in_another_encoding_is_refused(words: list[str], said: str):
+    """What a terminal typed that is set to Latin-1 would reach the model with letters missing."""
+    outcome = run_here(*ECHO, *words)
+
+    assert (outcome.code, outcome.out) == (2, "")
+    assert said in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("encoding", "out"), [("ascii", b"gr?n\n"), ("latin-1", b"gr\xfcn\n"), ("utf-8", "grün\n".encode())]
+)
+def test_letters_that_standard_output_lacks_are_mentioned(encoding: str, out: bytes):
+    done = subprocess.run(
+        [sys.executable, MAIN, *ECHO, "-q", "grün"],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+
+    assert done.stdout == out
+    assert (b"hint: standard output is ascii, and '?' stands for" in done.stderr) is (encoding == "ascii")
 
 
 def test_a_pipe_that_never_ends_is_refused(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -505,6 +564,9 @@ def test_mistakes_in_pipelines_are_all_named(run, tmp_path: Path):
     assert "bad.yaml:3" in outcome.err
     assert "'editor'" in outcome.err
     assert "there is no pipeline 'nope'" in outcome.err
+    assert "is an agent" not in outcome.err
+    assert "hint: editor is an agent: a pipeline's step names it" in run("-p", "editor", "hello").err
+    assert "hint: research is a pipeline" in run("agents", "show", "research").err
 
 
 @pytest.mark.parametrize("file", ["weekend.yaml", "weekend.yml"])
@@ -574,6 +636,20 @@ def test_models_list(run):
     assert "questions go to ollama/tiny:latest@127.0.0.1" in outcome.err
     assert data["route"]["backend"] == "ollama"
     assert data["models"][0]["name"] == "tiny:latest"
+
+
+def test_models_show(run):
+    with ollama(respond(500)) as server:
+        outcome = run("models", "show", "tiny", *node(server))
+        data = json.loads(run("models", "show", "TINY:latest", "--json", *node(server)).out)
+        missing = run("models", "show", "tinny", *node(server))
+
+    facts = dict(line.split(maxsplit=1) for line in outcome.out.splitlines())
+    assert (facts["model"], facts["size"], facts["parameters"]) == ("tiny:latest", "1 kB", "not told")
+    assert facts["questions"].startswith("go to it: ")
+    assert (data["name"], data["size_bytes"], data["asked"], data["doubt"]) == ("tiny:latest", 1000, True, None)
+    assert missing.code == 3
+    assert "there is no model 'tinny' at ollama@" in missing.err and "did you mean 'tiny:latest'?" in missing.err
 
 
 def pull_reply(*lines: Mapping[str, object]) -> Script:
@@ -688,6 +764,33 @@ def test_the_doctor_says_what_to_fix(run, own_home: Path, tmp_path: Path):
     assert "did you mean 'model'?" in outcome.out
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["serve", "--port", "abc"], "error: invalid value for '--port': 'abc' is no whole number\n"),
+        (["runs", "list", "-n", "x"], "error: invalid value for '-n' / '--limit': 'x' is no whole number\n"),
+        (["nodes", "add", "a", "--memory-gib", "x"], "error: invalid value for '--memory-gib': 'x' is no number\n"),
+        (["completion"], "error: missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish\n"),
+    ],
+)
+def test_wrong_usage_is_one_line_in_plain_words(run, words: list[str], said: str):
+    outcome = run(*words)
+
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith(said)
+
+
+def test_settings_that_lead_nowhere_are_found_before_a_question_is_asked(run, own_home: Path):
+    file = own_home / ".synapticllamas.json"
+    file.write_text('{"pipeline": "reserch",\n"backend": "olama",\n"agent_models": {"editr": "a"}}')
+    checked, examined = run("config", "validate"), run("doctor")
+
+    assert checked.code == examined.code == 2
+    for line, words in ((1, "did you mean 'research'"), (2, "did you mean 'ollama'"), (3, "did you mean 'editor'")):
+        assert any(f"{file}:{line}" in said and words in said for said in checked.err.splitlines())
+        assert words in examined.out
+
+
 def test_the_doctor_checks_nodes_and_the_users_model(run, tmp_path: Path):
     with ollama(respond(500), tags=json_reply({"models": []})) as server:
         outcome = run("doctor", *node(server), "--set", f"embedded_model={tmp_path}/none.gguf")
@@ -699,7 +802,9 @@ def test_the_doctor_checks_nodes_and_the_users_model(run, tmp_path: Path):
     assert outcome.code == 2
     assert alone.code == 3  # where a node is named, a call never ends at the embedded model
     assert "missing questions: nothing can serve the call" in alone.out
-    assert run("doctor", "--set", "model=none:7b").code == 3
+    unknown = run("doctor", "--set", "model=none:7b")
+    assert unknown.code == 3
+    assert "missing questions: nothing can serve none:7b (" in unknown.out  # no other line speaks of the model
     assert "fix: start Ollama (ollama serve), or correct the address" in alone.out
 
 
@@ -732,15 +837,46 @@ def test_the_doctor_without_the_model(run, tmp_path: Path, monkeypatch: pytest.M
     assert "fix: synaptic models pull" in run("doctor").out
 
 
+def test_a_damaged_model_is_told_by_every_command_that_looks_at_it(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert run("models", "verify", "-q").code == 0
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    store = ModelStore()
+    store.directory.mkdir(parents=True)
+    store.path.write_bytes(bytes(store.artifact.file_bytes))
+
+    verified, listed = run("models", "verify"), json.loads(run("models", "verify", "--json").out)
+    assert (verified.code, listed[0]["status"]) == (1, "damaged")
+    assert listed[0]["expected"] == store.artifact.sha256 != listed[0]["sha256"]
+    deep = run("doctor", "--deep")
+    assert f"missing content: {listed[0]['name']}: its SHA-256 begins with" in deep.out
+    for outcome in (verified, run("doctor"), deep, run("hello")):
+        text = outcome.out + outcome.err
+        assert f"SHA-256 begins with {listed[0]['sha256'][:12]}" in text
+        assert "synaptic models pull" in text
+        assert outcome.code == (1 if outcome is verified else 3)
+
+
 def test_a_narrow_table_breaks_words_of_its_last_column_only():
     rows = [["  a-long-name", "left out on error", "http://10.0.0.2:11434"]]
 
     assert table_lines(["step", "notes", "needs"], rows, 36) == [
-        "STEP           NOTES       NEEDS",
-        "  a-long-name  left out    http://10.0.",
-        "               on error    0.2:11434",
+        "STEP           NOTES    NEEDS",
+        "  a-long-name  left     http://10.0.",
+        "               out on   0.2:11434",
+        "               error",
     ]
     assert table_lines([], rows) == ["  a-long-name  left out on error  http://10.0.0.2:11434"]
+
+
+@pytest.mark.parametrize("width", range(62, 90, 3))
+def test_no_line_of_a_table_is_longer_than_the_terminal_where_words_can_be_broken(width: int):
+    """Also where the widest column but one has a word that is longer than the room for the last."""
+    headers = ["", "node", "expected", "wait", "load", "run", "cached", "why"]
+    rows = [["*", "127.0.0.1:21902", "4.0 s", "0", "4.0 s", "11 ms", "", "another one would be done earlier"]]
+
+    assert max(map(len, table_lines(headers, rows, width))) <= max(width, 66)
 
 
 def test_a_table_wraps_its_last_column_only():

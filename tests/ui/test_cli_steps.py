@@ -357,7 +357,7 @@ def test_a_run_that_used_up_its_budget_gives_what_it_has(folder: Path):
     assert done.code == 0
     assert done.out.endswith("two one hello\n")
     assert "stopped after" in done.err
-    assert "calls" in done.err.splitlines()[-1]
+    assert "calls" in done.err.splitlines()[-2]
     assert (data["status"], data["stop_reason"]) == ("stopped", "budget: calls")
 
 

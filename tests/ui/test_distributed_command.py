@@ -31,7 +31,8 @@ from synaptic.backends.distributed.service.record import (
 )
 from synaptic.backends.distributed.workers.registry import WorkerRegistry
 from synaptic.models.download import ModelStore
-from synaptic.ui.screen.service_view import LoadView, ascii_only, step_line
+from synaptic.ui.screen.coordinator_view import ASCII, UNICODE
+from synaptic.ui.screen.service_view import LoadView, glyphs, step_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -357,6 +358,6 @@ def test_a_line_of_a_step():
 
 def test_what_takes_only_ascii(tmp_path: Path):
     with (tmp_path / "a").open("w", encoding="ascii") as ascii_stream:
-        assert ascii_only(ascii_stream)
+        assert glyphs(ascii_stream) is ASCII
     with (tmp_path / "a").open("w", encoding="utf-8") as stream:
-        assert not ascii_only(stream)
+        assert glyphs(stream) is UNICODE

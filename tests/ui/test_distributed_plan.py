@@ -18,9 +18,10 @@ from synaptic.backends.distributed.placement.needs import serving_needs
 from synaptic.backends.distributed.placement.server_arguments import server_arguments
 from synaptic.backends.distributed.placement.types import Placement, ServingNeeds
 from synaptic.backends.distributed.workers.protocol import Endpoint
+from synaptic.backends.drafts import LONGEST
 from synaptic.errors import ExitCode, UsageError
 from synaptic.models.download import ModelStore
-from synaptic.settings.load import Settings
+from synaptic.settings import Settings
 from synaptic.ui.cli import run
 from synaptic.ui.commands.distributed_plan import parse_orders, plan, with_orders
 from synaptic.ui.screen.coordinator_view import ASCII
@@ -37,6 +38,23 @@ def two_workers(**changes: object) -> Placement:
 
 
 # What is shown
+
+
+def test_a_server_that_drafts_is_told_how_and_no_worker_gets_a_draft_model() -> None:
+    placement = place(make_shape(), [make_offer(1, 8)], ServingNeeds(context=1000, slots=1, draft=LONGEST))
+    arguments = server_arguments(placement, drafts=True)
+    assert value(arguments, "--spec-type") == "ngram-mod"
+    assert value(arguments, "--spec-ngram-mod-n-match") == "6"
+    assert not [one for one in arguments if "draft-model" in one or one == "-md"]
+    assert "--spec-type" not in server_arguments(placement)
+    far = replace(placement, draft_cost=0.1)
+    assert value(server_arguments(far, drafts=True), "--spec-ngram-mod-n-match") == "4"
+    assert placement.drafted_tokens_per_second > placement.tokens_per_second
+    assert f"(up to {placement.drafted_tokens_per_second:.1f} where it repeats a text, by drafts)" in "\n".join(
+        placement_lines(placement, 200)
+    )
+    assert far.drafted_tokens_per_second > placement.drafted_tokens_per_second
+    assert replace(placement, needs=WANTED).drafted_tokens_per_second is None
 
 
 def test_layers_bytes_speed_load_and_reasons_are_shown():
@@ -203,8 +221,9 @@ def test_an_order_takes_the_place_of_that_of_the_settings_and_is_for_the_whole_w
 
 def test_what_is_wanted_comes_from_the_settings_and_is_no_more_than_the_model_can():
     settings = Settings(distributed_context=16_384, distributed_parallel=3)
-    assert serving_needs(make_shape(), settings) == ServingNeeds(context=8192, slots=3)
-    assert serving_needs(make_shape(), settings, context=512, slots=1) == ServingNeeds(context=512, slots=1)
+    assert serving_needs(make_shape(), settings) == ServingNeeds(context=8192, slots=3, draft=LONGEST)
+    plain = Settings(distributed_context=16_384, drafts=False)
+    assert serving_needs(make_shape(), plain, context=512, slots=1) == ServingNeeds(context=512, slots=1)
     assert serving_needs(replace(make_shape(), trained_context=0), settings).context == 16_384
     with pytest.raises(UsageError, match="was trained for 8192 tokens"):
         serving_needs(make_shape(), settings, context=8193)

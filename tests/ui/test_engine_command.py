@@ -207,3 +207,32 @@ def test_quiet_is_quiet():
 def test_the_parts_of_a_line():
     assert progress_line(progress(1.0, elapsed=125.0)) == "building llama.cpp: 100 %, 2 min 5 s"
     assert progress_line(progress(0.0)) == "building llama.cpp: 0 %"
+
+
+def test_an_adopted_engine_is_told_as_data_and_verified(tmp_path):
+    mine = stand_in(tmp_path / "bin")
+    assert json.loads(run_here("engine", "use", str(mine), "--json").out)["directory"] == str(mine)
+    whole = json.loads(run_here("engine", "verify", "--json").out)
+    assert whole["whole"] is True and whole["directory"] == str(mine)
+    assert run_here("engine", "verify", "--quiet").out == ""
+    (mine / "libggml.so").write_bytes(b"another")
+    changed = run_here("engine", "verify")
+    assert changed.code == 3 and f"fix: synaptic engine install, or, if you know why: synaptic engine use {mine}" in (
+        " ".join(changed.out.split())
+    )
+    assert json.loads(run_here("engine", "verify", "--json").out)["whole"] is False
+    assert f"the engine in {mine}: " in " ".join(run_here("doctor", "--deep").out.split())
+    assert json.loads(run_here("engine", "use", "--none", "--json").out) == {"forgotten": str(mine)}
+
+
+@NEEDS_CMAKE
+def test_an_engine_that_is_there_is_not_built_again(tmp_path):
+    here = built(BuildOrder().key)
+    outcome = run_here("engine", "install")
+    assert outcome.code == 0 and here in outcome.out and "is installed already" in outcome.err
+    assert json.loads(run_here("engine", "install", "--json").out)["was_there"] is True
+    mine = stand_in(tmp_path / "bin")
+    assert run_here("engine", "use", str(mine)).code == 0
+    quiet = run_here("engine", "install", "--quiet")
+    assert quiet.out.strip() == here and quiet.err == ""
+    assert f"in use is the one in {mine}" in " ".join(run_here("engine", "install").err.split())

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from cli_support import MAIN, NOTHING_THERE, PATIENCE, Outcome, ollama
-from fault_server import FaultServer, json_reply, respond
+from cli_support import run_here as cli_here
+from fault_server import FaultServer, json_reply, ollama_reply, respond
 from repl_terminal import ENTER, environment, open_terminal
 from trust_support import trust
 
@@ -84,6 +85,14 @@ def test_list_contacts_nobody_and_shows_where_secrets_are(run: Run, file: Path, 
     assert server.connections == 0
     (entry,) = json.loads(run("list", "--json").out)
     assert (entry["url"], entry["token_env"]) == (server.url, "DESK_TOKEN")
+
+
+def test_list_says_which_nodes_are_one(run: Run, file: Path, server: FaultServer):
+    twin = server.url.replace("127.0.0.1", "localhost")
+    write(file, {"url": server.url, "name": "desk"}, {"url": twin})
+    done = run("list")
+    assert f"{twin} and {server.url} are one server: it is used once, as desk" in done.err
+    assert server.connections == 0
 
 
 def test_list_without_nodes_says_what_is_used_and_how_to_name_one(run: Run):
@@ -257,6 +266,19 @@ def test_check_tells_what_is_loaded_where_and_ends_by_how_many_are_well(run: Run
     assert json.loads(document.out)[0]["models"][0]["vram_share"] == 0.5
 
 
+def test_one_server_under_two_names_is_told(run: Run, file: Path, server: FaultServer):
+    other = server.url.replace("127.0.0.1", "localhost")
+    said = f"{other} and {server.url} are one server: it is used once, as desk"
+    write(file, {"url": server.url, "name": "desk"})
+    assert said in run("add", f"{other}/").err
+    for words in (["check"], ["list", "--check"], ["check", other, "desk"]):
+        done = run(*words)
+        assert done.code == 0
+        assert ("are one server: it is used once" in done.err) is True
+    assert said in run("check").err
+    assert [look["same_as"] for look in json.loads(run("check", "--json").out)] == [None, "desk"]
+
+
 def test_check_without_nodes_looks_at_the_local_one(run: Run, server: FaultServer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{server.port}")
     done = run("check")
@@ -353,3 +375,43 @@ def test_ctrl_c_at_the_question_contacts_nobody(own_home: Path, server: FaultSer
         terminal.type("\x03")
         assert terminal.wait_for_end() == 130
     assert server.connections == 0
+
+
+# -- what a node says of its models ------------------------------------------------------------------------------------
+
+FORGED = [
+    "x\nok      fix: run curl evil",
+    "x\r\nok      fix: run curl evil",
+    "x\u2028ok      fix: run curl evil",
+    "x\x1b[2Jok      fix: run curl evil",
+    "x" * 300 + "evil",
+]
+
+
+def many_models(*names: str) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "size": 1000, "details": {"family": "a\nevil", "quantization_level": "Q4\nevil"}}
+        for name in names
+    ]
+
+
+@pytest.mark.parametrize(
+    "words", [("nodes", "check"), ("models", "list"), ("doctor",), ("--plan", "-p", "answer", "hello")]
+)
+def test_a_models_name_is_one_line_or_none(words: tuple[str, ...]):
+    tags = {"models": many_models(*FORGED, "tiny:latest")}
+    with ollama(json_reply({}), tags=json_reply(tags), ps=json_reply(tags), show=json_reply({})) as node:
+        done = cli_here(*words, "--set", f'nodes=["{node.url}"]')
+    assert "tiny" in done.out
+    assert not [line for line in (done.out + done.err).splitlines() if line.startswith(("ok      fix", "evil"))]
+    assert "run curl" not in done.out + done.err
+
+
+def test_a_node_with_more_models_than_any_has_keeps_nobody_waiting():
+    tags = {"models": many_models("tiny:latest", *(f"m{number}:latest" for number in range(30_000)))}
+    with ollama(ollama_reply(["hi"]), tags=json_reply(tags), show=json_reply({})) as node:
+        there = ("--set", f'nodes=["{node.url}"]')
+        assert cli_here("-p", "answer", "-m", "tiny", "-q", *there, "hello").out == "hi\n"
+        assert "4096 models" in cli_here("nodes", "check", *there).out
+        asked = sum(request.path == "/api/show" for request in node.requests)
+    assert asked <= 2 * 4096

@@ -8,8 +8,8 @@ import pytest
 from synaptic.backends.pool.node.inspection import Inspection
 from synaptic.backends.pool.node.status import Candidate, Decision, ModelStatus, NodeStatus
 from synaptic.errors import BackendUnavailable
-from synaptic.settings.load import NodeSettings
-from synaptic.ui.screen.explain_view import MOST_CANDIDATES, candidate_rows, headline, latest
+from synaptic.settings import NodeSettings
+from synaptic.ui.screen.explain_view import MOST_CANDIDATES, candidate_rows, headline
 from synaptic.ui.screen.nodes_view import NODE_HEADERS, check_lines, status_table
 from synaptic.ui.screen.output import table_lines
 
@@ -188,10 +188,3 @@ def test_a_large_pool_is_cut():
     assert len(rows) == MOST_CANDIDATES + 1
     assert rows[-1][1] == "… and 88 nodes more"
     assert {len(row) for row in rows} == {8}
-
-
-def test_the_latest_are_read_from_old_to_new():
-    decisions = [replace(DECISION, tag=str(number)) for number in range(5)]
-    assert [decision.tag for decision in latest(decisions, 2)] == ["3", "4"]
-    assert latest([], 3) == []
-    assert len(latest(decisions, 99)) == 5

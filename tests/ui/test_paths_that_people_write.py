@@ -4,8 +4,9 @@ The places are found in the commands, the settings and the language themselves, 
 """
 
 import json
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,8 @@ PLACES = {
     "-i KEY=VALUE": Place((*ECHO, "-q", "-i", "query=@{}"), "x.txt", "text"),
     "--tools MODULE|FILE.py": Place(("--tools", "{}", *ECHO, "-q", "hello"), "x.py", TOOL),
     "--config PATH": Place(("config", "show", "--config", "{}", "--json"), "x.json", '{"retries": 3}'),
+    "batch NAME|FILE": Place(("batch", "{}", "/dev/null", "-o", "o.jsonl"), "x.yaml", ASKS, found=2),
+    "batch FILE.jsonl": Place(("batch", "answer", "{}", "-o", "o.jsonl", "-q", *SCRIPTED), "x.jsonl", '"hello"'),
     "pipelines show NAME|FILE": Place(("pipelines", "show", "{}", "--source"), "x.yaml", ASKS),
     "pipelines validate NAME|FILE...": Place(("pipelines", "validate", "{}"), "x.yaml", ASKS),
     "pipelines graph NAME|FILE": Place(("pipelines", "graph", "{}"), "x.yaml", ASKS),
@@ -66,6 +69,10 @@ PLACES = {
     "--token-file FILE": Place((*NODE, "--token-file", "{}"), "x", "secret", missing=None),
     "--password-file FILE": Place((*NODE, "--username", "ada", "--password-file", "{}"), "x", "secret", missing=None),
     "--ca-file FILE": Place((*NODE, "--ca-file", "{}"), "x.pem", CERTIFICATE),
+    "--pipeline FILE": Place(("serve", "--pipeline", "{}", "--host", "0.0.0.0"), "x.yaml", ASKS, found=2),
+    "--cert FILE": Place(("serve", "--cert", "{}", "--key", "{}"), "x.pem", CERTIFICATE, found=2),
+    "--key FILE": Place(("serve", "--cert", "{}", "--key", "{}"), "x.pem", CERTIFICATE, found=2),
+    "--identity FILE": Place(("machines", "add", "nobody@127.0.0.1:9", "--identity", "{}"), "x", "key", found=3),
     "--source FILE": Place(("engine", "install", "--source", "{}"), "x.tar.gz", "no archive", found=3),
     "engine use DIR": Place(("engine", "use", "{}"), "x", "no directory", found=2),
     "distributed plan [MODEL|GGUF]": Place(("distributed", "plan", "{}"), "x.gguf", "no model", missing=3, found=3),
@@ -137,6 +144,50 @@ def test_a_path_that_is_not_there_is_named_in_one_error(place: Place, folder: st
     assert mistakes(outcome) == 1
     shown = spelling.replace("~/", f"{own_home}/")
     assert spelling in outcome.err or shown in outcome.err
+
+
+def to_a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_circle(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def two_hundred_gigabytes(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(200 << 30)
+
+
+def memory(path: Path) -> None:
+    path.symlink_to("/proc/self/mem")
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("odd", [to_a_device, a_pipe, a_circle, two_hundred_gigabytes, memory, Path.mkdir])
+def test_what_is_no_file_is_called_that_at_once(place: Place, odd: Callable[[Path], None], tmp_path: Path):
+    file = tmp_path / place.name
+    odd(file)
+    outcome = run_here(*(word.format(file) for word in place.words), cwd=tmp_path)
+
+    assert outcome.code in {0, 2, 3}
+    assert (outcome.code == 0) <= (place.missing is None or place.text is None)
+    assert outcome.code == 0 or mistakes(outcome) == 1
+    assert "bug" not in outcome.err
+    assert "not there" not in outcome.err
+    if "distributed" not in place.words:
+        assert outcome.code == 0 or str(file) in outcome.err
+
+
+def test_a_python_file_may_be_a_link_to_one_of_another_name(tmp_path: Path):
+    (tmp_path / "tools").write_text(TOOL)
+    (tmp_path / "x.py").symlink_to("tools")
+
+    assert run_here("--tools", "./x.py", *ECHO, "-q", "hello", cwd=tmp_path).code == 0
 
 
 def test_a_folder_of_pipelines_may_be_at_home(own_home: Path):

@@ -103,6 +103,16 @@ def test_show_prints_the_file_into_a_pipe_so_that_it_can_be_changed(run, tmp_pat
     assert Pipeline.load(tmp_path / "copy.yaml").spec == Pipeline.builtin("answer").spec
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_show_prints_utf_8_whatever_the_file_is(run, tmp_path: Path, encoding: str):
+    """``pipelines show answer > copy.yaml`` in PowerShell writes UTF-16."""
+    text = run("show", "answer").out
+    (tmp_path / "copy.yaml").write_bytes(text.encode(encoding))
+
+    assert run("show", "copy.yaml") == Outcome(0, text, "")
+    assert run("validate", "copy.yaml").code == 0
+
+
 def test_show_on_a_terminal_says_what_the_pipeline_takes_and_does(run):
     lines = on_a_terminal("show", "mine.yaml")
 

@@ -44,9 +44,9 @@ from synaptic.ui.screen.wrap import WordWrapper, in_words
         (0.04, "0.0 s"),
         (0.94, "0.9 s"),
         (59.94, "59.9 s"),
-        (59.96, "1 min 0 s"),
+        (59.96, "1 min"),
         (125, "2 min 5 s"),
-        (3599.6, "1 h 0 min"),
+        (3599.6, "1 h"),
         (7500, "2 h 5 min"),
         (-1, "0.0 s"),
     ],
@@ -57,7 +57,7 @@ def test_durations(value: float, text: str):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(-1, "0 s"), (0.2, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (90, "1 min 30 s"), (7500, "2 h 5 min")],
+    [(-1, "0 s"), (0.2, "0 s"), (59.4, "59 s"), (59.6, "1 min"), (90, "1 min 30 s"), (7500, "2 h 5 min")],
 )
 def test_durations_to_the_second(value: float, text: str):
     assert whole_seconds(value) == text
@@ -110,7 +110,11 @@ def test_sizes(count: int, text: str):
         pytest.param("if \u202ebad\u2069", "if \\u202ebad\\u2069", id="bidi"),
         pytest.param("one\u200btwo\ufeff\u2060\xad", "one\\u200btwo\\ufeff\\u2060\\xad", id="zero width"),
         pytest.param("hi\U000e0041\U000e007f", "hi\\U000e0041\\U000e007f", id="tags"),
-        pytest.param("a\ufe00\ufe01 b\U000e0100", "a\ufe00\\ufe01 b\\U000e0100", id="selectors that hide bytes"),
+        pytest.param("a\ufe00\ufe01 b\U000e0100", "a\\ufe00\\ufe01 b\\U000e0100", id="selectors that hide bytes"),
+        pytest.param("a\ufe00b\ufe0e 7\ufe05ж\ufe02", "a\\ufe00b\\ufe0e 7\\ufe05ж\\ufe02", id="one selector a letter"),
+        pytest.param("a\u034fb \u180b1\u180f", "a\\u034fb \\u180b1\\u180f", id="other selectors and joiners"),
+        pytest.param("жи\u200dщ\u200cлю", "жи\\u200dщ\\u200cлю", id="joiners between other letters"),
+        pytest.param("1\ufe0f\u20e3 ⚠\ufe0e 0\ufe00 ᠠ\u180b 中\ufe00", "", id="selectors that select"),
         pytest.param("pass\u200dword\u200c\u200c", "pass\\u200dword\\u200c\\u200c", id="joiners between letters"),
         pytest.param("a\u2028b\u3164", "a\\u2028b\\u3164", id="lines and fillers"),
         pytest.param("👩\u200d💻 ❤\ufe0f می\u200cکنم 葛\U000e0100 naïve", "", id="what emoji and scripts need"),

@@ -113,6 +113,18 @@ def test_what_would_look_like_something_else_is_written_out(folder: Path):
     assert "left out: agents/edi\ufffdtor\ufffd.md;" in run_here("agents", "list").err
 
 
+@pytest.mark.parametrize("words", [("--yes",), ("--remove",)])
+def test_the_name_of_a_folder_is_one_line(tmp_path: Path, words: tuple[str, ...]):
+    place = tmp_path / "new\nok      fake: line"
+    place.mkdir()
+    (place / "synapticllamas.json").write_text('{"nodes": ["http://a"]}')
+
+    said = run_here("trust", *words, str(place))
+
+    assert "new\\nok      fake: line" in said.out + said.err
+    assert "new\n" not in said.out + said.err
+
+
 def test_a_working_directory_that_is_gone_is_no_folder(folder: Path):
     (folder / "gone").mkdir()
 

@@ -326,3 +326,17 @@ def test_a_secret_does_not_follow_a_redirect(world: World):
 
         assert any(SECRET in str(request.headers) for request in moved.requests)
     assert world.stolen == ""
+
+
+@pytest.mark.usefixtures("with_tool")
+def test_a_run_of_a_folder_that_is_trusted_no_longer_is_shown_again_and_not_done_again(world: World):
+    tool(world)
+    trust(world.folder)
+    asked = world.run("--json", "hi")
+    run_id = json.loads(asked.out)["run_id"]
+    paths.trusted_folders_file().unlink()
+
+    assert world.run("runs", "replay", run_id, "--json").out == asked.out
+    again = world.run("runs", "rerun", run_id)
+    assert again.code == 2
+    assert "may not be called from a folder that is not trusted" in again.err

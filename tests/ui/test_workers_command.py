@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import psutil
@@ -29,6 +29,7 @@ from synaptic.backends.distributed.workers.tensor_cache import TensorCache
 from synaptic.errors import BackendUnavailable, ExitCode, ModelNotFound, UsageError
 from synaptic.messages import ignore_report
 from synaptic.models.download import ModelStore
+from synaptic.processes import process_mark, read_json, replace_json
 from synaptic.ui.actions.serve_worker import Serving, public_warning, serve_worker, settings_line
 from synaptic.ui.cli import run
 from synaptic.waiting import Rules
@@ -125,7 +126,18 @@ def test_without_an_engine_start_says_what_to_do(capsys: pytest.CaptureFixture[s
     [
         (["--host", "desk.lan"], "--host 'desk.lan' is no IPv4 address"),
         (["--host", "::1"], "--host '::1' is no IPv4 address"),
-        (["--host", "203.0.113.7"], "203.0.113.7 is not an IPv4 address of this machine"),
+        (
+            ["--host", "203.0.113.7"],
+            "203.0.113.7 is in no private network, and whoever reaches a worker can run code as you",
+        ),
+        (["--host", "0.0.0.0"], "0.0.0.0 stands for all networks of this machine"),
+        (
+            ["--host", "203.0.113.7", "--set", 'public_workers=["203.0.113.7"]'],
+            "203.0.113.7 is not an IPv4 address of this machine",
+        ),
+        (["--host", "10.255.255.7"], "10.255.255.7 is not an IPv4 address of this machine"),
+        (["--user", "no-such-account"], "this machine has no account 'no-such-account'"),
+        (["--user", "root"], "root is the administrator"),
         (["--port", "0"], "0 is not in the range"),
         (["--memory", "0"], "0"),
         (["--prefill", "m.gguf", "--no-cache"], "--prefill needs the tensor cache"),
@@ -145,7 +157,11 @@ def serving(**options: object) -> Serving:
 
 def servers() -> list[psutil.Process]:
     """The RPC servers that this process has started."""
-    return [child for child in psutil.Process().children() if any("rpc-server" in word for word in child.cmdline())]
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):  # it may end while it is looked at
+            found += [child] if any("rpc-server" in word for word in child.cmdline()) else []
+    return found
 
 
 class InProcess:
@@ -257,7 +273,7 @@ def test_one_that_does_not_end_by_itself_is_killed(monkeypatch: pytest.MonkeyPat
     with subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        mark = served_workers.process_mark(process.pid) or ""
+        mark = process_mark(process.pid) or ""
         served = Served(host="127.0.0.1", port=1, machine="x", pid=process.pid, mark=mark, since=0.0)
         assert end([served]) == [served]
         assert process.wait(PATIENCE) == -signal.SIGKILL
@@ -274,7 +290,7 @@ def test_a_process_of_somebody_else_is_not_ended(monkeypatch: pytest.MonkeyPatch
         port=1,
         machine="x",
         pid=os.getpid(),
-        mark=served_workers.process_mark(os.getpid()) or "",
+        mark=process_mark(os.getpid()) or "",
         since=0.0,
     )
     with pytest.raises(UsageError, match="belongs to another user"):
@@ -297,10 +313,10 @@ def test_an_entry_of_a_process_that_has_ended_counts_for_nothing():
     with recorded(Endpoint("127.0.0.1", 5)):
         (own,) = served_workers.served_workers()
         assert own.endpoint == Endpoint("127.0.0.1", 5)
-        document = json.loads(paths.served_workers_file().read_text())
+        document = read_json(paths.served_workers_file(), missing=None)
         document["workers"].append({**document["workers"][0], "mark": "another time"})
         document["workers"].append({**document["workers"][0], "machine": "elsewhere", "mark": "x"})
-        paths.served_workers_file().write_text(json.dumps(document))
+        replace_json(paths.served_workers_file(), document)
         assert served_workers.served_workers() == [own]
         with recorded(Endpoint("127.0.0.1", 6)):
             assert [worker.port for worker in served_workers.served_workers()] == [5, 6]

@@ -12,7 +12,7 @@ import pytest
 from synaptic.errors import BackendUnavailable, CallTimeout, FirstTokenTimeout, IdleTimeout
 from synaptic.messages import Timeouts
 from synaptic.waiting import Deadline, Deadlines
-from synaptic.waiting.deadline import LATE_SECONDS
+from synaptic.waiting.deadline import GRACE_SECONDS, LATE_SECONDS
 
 SHORT = 0.02
 TURNS = range(1, 13)
@@ -226,6 +226,21 @@ async def test_a_loop_that_was_held_up_reads_what_has_arrived_before_it_gives_up
     loop.call_later(0, hold_up)
     with bounded(LATE_SECONDS / 4) as deadline:
         assert await deadline.next(items()) == "late"
+
+
+async def test_what_a_loop_was_held_up_is_added_to_the_end_of_the_call():
+    loop = asyncio.get_running_loop()
+    arrived = loop.create_future()
+
+    def hold_up():
+        time.sleep(2 * LATE_SECONDS)
+        loop.call_later(GRACE_SECONDS + SHORT, arrived.set_result, None)  # after the deadlines were looked at again
+
+    loop.call_later(0, hold_up)
+    with bounded(total=LATE_SECONDS) as deadline:
+        end = deadline.end
+        await deadline.wait(lambda: arrived)
+        assert deadline.end >= end + LATE_SECONDS
 
 
 async def test_without_bounds_there_is_no_timer():

@@ -44,7 +44,7 @@ def test_what_the_server_asks_for_is_kept_if_there_is_time_for_it():
     patience = Patience(60.0)
     assert patience.delay(BackendBusy("x", retry_after=7.0), 0.0) == 7.0
     assert patience.delay(BackendBusy("x", retry_after=0.0), 7.0) == 0.5
-    with pytest.raises(FirstTokenTimeout, match="it asks to be left alone for 1 h 0 min, which is longer"):
+    with pytest.raises(FirstTokenTimeout, match="it asks to be left alone for 1 h, which is longer"):
         patience.delay(BackendBusy("x", retry_after=3600.0), 8.0)
 
 
@@ -79,7 +79,7 @@ def test_a_wait_is_told_once_for_all_calls():
     for now in (40.0, 41.0):
         notices.ended("desk", now, ready=True)
     assert messages(reports) == [
-        "desk is not ready yet (503: Loading model); it is waited for, 5 min 0 s at most",
+        "desk is not ready yet (503: Loading model); it is waited for, 5 min at most",
         "desk is ready, after 40 s",
     ]
 

@@ -13,6 +13,7 @@ EXTRAS = PROJECT["project"]["optional-dependencies"]
 RUN = PROJECT["project"]["dependencies"] + EXTRAS["local"]
 BUILD = PROJECT["dependency-groups"]["build"] + PROJECT["build-system"]["requires"]
 DOCS = PROJECT["dependency-groups"]["docs"]
+FUZZ = PROJECT["dependency-groups"]["fuzz"]
 PYTHONS = [
     classifier.rpartition(" ")[2]
     for classifier in PROJECT["project"]["classifiers"]
@@ -28,6 +29,7 @@ def locked(name: str, python: str) -> dict[str, str]:
     """The versions in a lock file, by package, on Linux with that Python."""
     versions: dict[str, str] = {}
     environment = {"python_version": python, "python_full_version": f"{python}.1", "sys_platform": "linux"}
+    environment["platform_machine"] = "x86_64"
     for line in re.findall(r"^[a-z].*?(?= \\$)", text_of(name), re.MULTILINE):
         requirement = Requirement(line)
         if requirement.marker is None or requirement.marker.evaluate(environment):
@@ -41,8 +43,8 @@ def locked(name: str, python: str) -> dict[str, str]:
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize(
     ("name", "asked"),
-    [("run.txt", RUN + BUILD), ("dev.txt", RUN + BUILD + EXTRAS["dev"]), ("docs.txt", DOCS)],
-    ids=["run", "dev", "docs"],
+    [("run.txt", RUN + BUILD), ("dev.txt", RUN + BUILD + EXTRAS["dev"]), ("docs.txt", DOCS), ("fuzz.txt", FUZZ)],
+    ids=["run", "dev", "docs", "fuzz"],
 )
 def test_a_lock_file_has_every_dependency_at_a_version_in_its_range(name: str, asked: list[str], python: str):
     versions = locked(name, python)
@@ -58,13 +60,14 @@ def test_a_lock_file_has_every_dependency_at_a_version_in_its_range(name: str, a
 
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_lock_files_agree(python: str):
-    dev, docs = locked("dev.txt", python), locked("docs.txt", python)
+    dev = locked("dev.txt", python)
 
     assert locked("run.txt", python).items() <= dev.items()
-    assert [name for name in docs.keys() & dev.keys() if docs[name] != dev[name]] == []
+    for beside in (locked("docs.txt", python), locked("fuzz.txt", python)):
+        assert [name for name in beside.keys() & dev.keys() if beside[name] != dev[name]] == []
 
 
-@pytest.mark.parametrize("name", ["run.txt", "dev.txt", "docs.txt"])
+@pytest.mark.parametrize("name", ["run.txt", "dev.txt", "docs.txt", "fuzz.txt"])
 def test_a_lock_file_is_versions_with_hashes_and_nothing_else(name: str):
     packages = re.split(r"\n(?=\S)", re.sub(r"^#.*\n", "", text_of(name), flags=re.MULTILINE).strip())
 

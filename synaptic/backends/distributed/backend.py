@@ -6,7 +6,7 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
-from synaptic.backends.base import Capabilities
+from synaptic.backends.base import EVERY_FEATURE, Capabilities
 from synaptic.backends.distributed.blockers import unblocked
 from synaptic.backends.distributed.coordinator import Coordinator, Coordinators, DistributedCall
 from synaptic.backends.distributed.placement import slot_count
@@ -34,7 +34,6 @@ class DistributedBackend:
         settings: What the README's section on distributed inference names.
         report: Hears of loads, losses and restarts.
         environ: Where Ollama's models are; the process's own environment unless given.
-
     """
 
     name = NAME
@@ -61,6 +60,7 @@ class DistributedBackend:
             default_model=self.default_model,
             context_length=self.context_length,
             coordinators=self,
+            features=EVERY_FEATURE - {"images", "options"},
         )
 
     async def check(self, model: str | None) -> None:
@@ -68,7 +68,6 @@ class DistributedBackend:
 
         Raises:
             BackendError: With all that is missing.
-
         """
         await unblocked(self._settings, self._named(model))
 
@@ -77,7 +76,6 @@ class DistributedBackend:
 
         Raises:
             SynapticError: Why one of them cannot be served.
-
         """
         wanted = [*self._settings.prewarm, *([self._settings.model] if self._settings.model else [])]
         for model in dict.fromkeys(wanted):
@@ -96,7 +94,6 @@ class DistributedBackend:
 
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
-
         """
         coordinator = await self._coordinator(request.model)
         async with aclosing(DistributedCall(coordinator, request).stream()) as chunks:
@@ -115,7 +112,6 @@ class DistributedBackend:
 
         Raises:
             ModelNotFound: If the settings name none and none is on this machine.
-
         """
         for name in (self._settings.model, *self._settings.prewarm):
             if name:
@@ -140,7 +136,6 @@ class DistributedBackend:
 
         Raises:
             SynapticError: Why it cannot be served.
-
         """
         coordinator = await self._coordinator(model)
         await coordinator.ready()
@@ -151,7 +146,6 @@ class DistributedBackend:
 
         Raises:
             BackendError: If there is no such model.
-
         """
         shape = await self._shape(model)
         coordinator = self._coordinators.get(shape.name)

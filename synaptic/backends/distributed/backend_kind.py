@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Literal
 
@@ -17,7 +18,7 @@ from synaptic.backends.distributed.workers import (
 )
 from synaptic.backends.llama_server import examine as examine_server
 from synaptic.errors import BackendError
-from synaptic.models import open_model
+from synaptic.models import known_damage, open_model
 
 
 def from_context(context: BackendContext) -> DistributedBackend:
@@ -43,7 +44,7 @@ async def examine(context: BackendContext) -> list[Finding]:
         spoken = ProtocolVersion.parse(rpc)
         findings.append(Finding("llama.cpp", "ok", f"{engine.files.directory} speaks RPC {rpc}", answers=True))
     endpoints = [Endpoint(worker.host, worker.port) for worker in settings.rpc_backends]
-    for look in await check_workers(endpoints, engine=spoken):
+    for look in await check_workers(endpoints, engine=spoken, allowed=settings.public_workers):
         if look.well:
             findings.append(Finding("workers", "ok", str(look.endpoint)))
         else:
@@ -59,8 +60,11 @@ async def examine(context: BackendContext) -> list[Finding]:
 async def _model_finding(model: str) -> Finding:
     try:
         shape = await open_model(model)
+        damaged = await asyncio.to_thread(known_damage, shape.name, shape.files)
     except BackendError as exc:
         return Finding("model", "missing", exc.message, exc.hint)
+    if damaged is not None:
+        return Finding("model", "missing", damaged.message, damaged.hint)
     return Finding("model", "ok", f"{shape.name}: {shape.file}")
 
 

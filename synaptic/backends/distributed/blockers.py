@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 from typing import TYPE_CHECKING, TypeVar
 
 from synaptic.backends.distributed.engine import chosen_files
-from synaptic.backends.distributed.workers import Endpoint, WorkerState, check_workers, local_worker_count
+from synaptic.backends.distributed.workers import (
+    Endpoint,
+    WorkerState,
+    check_workers,
+    local_worker_count,
+    machines_elsewhere,
+)
 from synaptic.errors import BackendError, EngineUnavailable, NoPlacement
+from synaptic.processes import thread_to_its_end
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -21,13 +27,10 @@ T = TypeVar("T")
 async def unblocked(settings: Settings, model: Awaitable[T]) -> T:
     """Return the model, after a look at whether there are an engine, and a worker that answers or is started here.
 
-    Args:
-        settings: Which workers there are.
-        model: Opens the model, or looks for it.
+    ``model`` opens the model, or looks for it.
 
     Raises:
         BackendError: What is missing: of several, the first one's class with a line for each.
-
     """
     engine = await _engine()
     opened: T | BackendError
@@ -56,18 +59,18 @@ def _together(blockers: Sequence[BackendError]) -> BackendError:
 
 async def _engine() -> BackendError | None:
     try:
-        await asyncio.to_thread(chosen_files)
+        await thread_to_its_end(chosen_files)
     except EngineUnavailable as error:
         return error
     return None
 
 
 async def _workers(settings: Settings) -> BackendError | None:
-    """Return why no worker can be had; where some answer, a load says what became of the others."""
+    """Return why no worker can be had; where some answer, or may be brought, a load says what became of the others."""
     endpoints = [Endpoint(worker.host, worker.port) for worker in settings.rpc_backends]
-    if local_worker_count(settings) or not endpoints:
+    if local_worker_count(settings) or not endpoints or machines_elsewhere(settings):
         return None
-    looks = await check_workers(endpoints)
+    looks = await check_workers(endpoints, allowed=settings.public_workers)
     if any(look.well or look.state is WorkerState.HELD for look in looks):
         return None
     hints = dict.fromkeys(look.hint for look in looks if look.hint)

@@ -9,15 +9,24 @@ import math
 import os
 import secrets
 from collections import deque
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
 from synaptic import paths
-from synaptic.backends.base import BackendContext, BackendKind, Capabilities, Finding
+from synaptic.backends.base import EVERY_FEATURE, BackendContext, BackendKind, Capabilities, Finding
+from synaptic.backends.drafts import (
+    COST,
+    LONGEST,
+    MATCH,
+    SHORTEST,
+    DraftRecord,
+    DraftTally,
+    kind_of,
+)
 from synaptic.backends.embedded.context_size import OURS, available_memory, choose_context, own_context
 from synaptic.backends.embedded.server_process import Parameters
 from synaptic.backends.llama_server import LlamaServerBackend
@@ -26,17 +35,27 @@ from synaptic.errors import (
     ConfigError,
     EngineCrashed,
     EngineUnavailable,
+    ModelFileError,
     ModelNotFound,
     ProtocolError,
     StreamTruncated,
 )
-from synaptic.messages import BackendNotice, ChatRequest, ModelInfo, ReplyChunk, Reporter, ignore_report
-from synaptic.models import MODEL_NAME, ModelStore, check_model_file, name_key
-from synaptic.processes import ChildProcess, describe_exit, describe_failure, python_command
-from synaptic.waiting import Rules
+from synaptic.messages import (
+    BackendNotice,
+    ChatRequest,
+    Embeddings,
+    Finished,
+    ModelInfo,
+    ReplyChunk,
+    Reporter,
+    ignore_report,
+)
+from synaptic.models import MODEL_NAME, ModelStore, check_model_file, doubt_about, name_key
+from synaptic.processes import STARTS, ChildProcess, describe_failure, python_command
+from synaptic.waiting import Rules, awake_timeout
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
     from synaptic.settings import Settings
 
@@ -56,12 +75,33 @@ TRY_OUT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Engine:
-    """A child that serves, and the client that talks to it."""
+    """A child that serves, and the client that talks to it.
+
+    Attributes:
+        drafts: Whether it drafts.
+        calls: How many of ours it answers now.
+        rests: Set while it answers none.
+    """
 
     child: ChildProcess
     client: LlamaServerBackend
+    drafts: bool
+    calls: int = 0
+    rests: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Count a call."""
+        self.calls += 1
+        self.rests.clear()
+        try:
+            yield
+        finally:
+            self.calls -= 1
+            if not self.calls:
+                self.rests.set()
 
 
 class EmbeddedBackend:
@@ -95,6 +135,8 @@ class EmbeddedBackend:
         self._engine: _Engine | None = None
         self._starting = asyncio.Lock()
         self._context: int | None = None
+        self._plain = not settings.drafts
+        self._drafts: DraftRecord | None = None
         self._crashes: deque[float] = deque(maxlen=Rules.EMBEDDED.most + 1)
         self._closed = False
         self.capabilities = Capabilities(
@@ -107,6 +149,9 @@ class EmbeddedBackend:
             context_length=self.context_length,
             count_tokens=self.count_tokens,
             watched_stream=self.watched_stream,
+            goes_on_with=self.goes_on_with,
+            features=EVERY_FEATURE - {"images", "options"},
+            embed=self.embed,
         )
 
     @property
@@ -156,17 +201,19 @@ class EmbeddedBackend:
 
         """
         self._check_model(request.model)
-        engine = await self._running_engine()
+        engine = await self._running_engine(plain=request.logprobs is not None)
         try:
-            async with aclosing(engine.client.watched_stream(replace(request, model=None), step)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+            with engine.call():
+                async with aclosing(engine.client.watched_stream(replace(request, model=None), step)) as chunks:
+                    async for chunk in chunks:
+                        if isinstance(chunk, Finished) and engine.drafts and self._drafts is not None:
+                            self._drafts.take(kind_of(request), DraftTally.of(chunk))
+                        yield chunk
         except (StreamTruncated, BackendUnavailable, ProtocolError) as error:
             if self._closed or not await engine.child.exited_within(CRASH_NOTICE):
                 raise
-            status = engine.child.returncode or 0
             raise EngineCrashed(
-                f"the embedded engine {describe_failure(status, engine.child.tail[-RECENT_LINES:])} during the call",
+                f"the embedded engine {_how(engine.child, RECENT_LINES)} during the call",
                 hint="the next call starts it again",
                 backend=NAME,
                 node=NAME,
@@ -200,7 +247,35 @@ class EmbeddedBackend:
             ConfigError: If the user's model is not usable.
 
         """
-        return await (await self._running_engine()).client.count_tokens(text)
+        engine = await self._running_engine()
+        with engine.call():
+            return await engine.client.count_tokens(text)
+
+    async def goes_on_with(self, request: ChatRequest) -> bool:
+        """Return whether the model's template lets the last message of a request, the assistant's, go on.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+            ConfigError: If the user's model is not usable.
+
+        """
+        engine = await self._running_engine()
+        with engine.call():
+            return await engine.client.goes_on_with(replace(request, model=None))
+
+    async def embed(self, texts: Sequence[str], model: str | None) -> Embeddings:
+        """Return the vectors of texts.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+            ConfigError: If the user's model is not usable.
+
+        """
+        self._check_model(model)
+        engine = await self._running_engine()
+        with engine.call():
+            found = await engine.client.embed(texts, None)
+        return replace(found, model=self.model_name)
 
     async def aclose(self) -> None:
         """End the child and wait until it is gone."""
@@ -208,6 +283,8 @@ class EmbeddedBackend:
         engine, self._engine = self._engine, None
         if engine is not None:
             await _shut(engine)
+        if self._drafts is not None:
+            await asyncio.to_thread(self._drafts.save)
 
     def _check_model(self, wanted: str | None) -> None:
         names = {self.model_name}
@@ -221,11 +298,21 @@ class EmbeddedBackend:
                 node=NAME,
             )
 
-    async def _running_engine(self) -> _Engine:
+    async def _running_engine(self, *, plain: bool = False) -> _Engine:
+        """Return the engine, started if need be.
+
+        Args:
+            plain: Whether it must not draft: llama.cpp tells no log-probabilities of drafted tokens. One that does is
+                started again without, for good: those who ask for them do so in every call.
+        """
         async with self._starting:
+            self._plain = self._plain or plain
             engine = self._engine
             if engine is not None and engine.child.running:
-                return engine
+                if not (plain and engine.drafts):
+                    return engine
+                if engine.calls:
+                    await engine.rests.wait()
             self._refuse_if_closed()
             self._engine = None
             if engine is not None:
@@ -243,9 +330,10 @@ class EmbeddedBackend:
     async def _start_engine(self) -> _Engine:
         require_engine()
         own = self._settings.embedded_model
-        if own is None and not self._store.has_model():
+        if own is None and not self._store.is_there():
             self._report(BackendNotice(NAME, TRY_OUT))
         model = check_model_file(own) if own is not None else await self._store.ensure(self._report)
+        drafts = not self._plain and not await self._why_no_drafts()
         key = secrets.token_urlsafe(24)
         parameters = Parameters(
             parent=os.getpid(),
@@ -255,9 +343,17 @@ class EmbeddedBackend:
             slots=self.slots,
             slot_context=await self._context_of_a_call(),
             threads=self._settings.embedded_threads or usable_threads(),
+            embeddings=True,
+            drafts=(MATCH, SHORTEST, LONGEST) if drafts else None,
         )
         child, url = await launch(parameters, command=self._command, on_exit=self._noticed_exit)
-        return _Engine(child, LlamaServerBackend(url, name=NAME, node=NAME, api_key=key))
+        return _Engine(child, LlamaServerBackend(url, name=NAME, node=NAME, api_key=key, pictures=False), drafts)
+
+    async def _why_no_drafts(self) -> str:
+        """Return why drafts do not pay, "" if they may."""
+        if self._drafts is None:
+            self._drafts = await asyncio.to_thread(DraftRecord, f"embedded {self.model_name}")
+        return self._drafts.why_not(COST)
 
     async def _context_of_a_call(self) -> int:
         """Return the tokens of context of one call; chosen once, so that every start of the child has the same."""
@@ -266,7 +362,8 @@ class EmbeddedBackend:
             own = OURS if file is None else await asyncio.to_thread(own_context, check_model_file(file))
             self._context = choose_context(wanted, own, self.slots, available_memory())
             if wanted is not None and self._context < wanted:
-                message = f"embedded_context is {wanted}, and the model's own context is {self._context}: that is used"
+                why = "the model's own context is" if self._context == own.trained else "memory is enough for"
+                message = f"embedded_context is {wanted}, and {why} {self._context}: that is used"
                 self._report(BackendNotice(NAME, message))
         return self._context
 
@@ -275,8 +372,7 @@ class EmbeddedBackend:
         if self._engine is None or self._engine.child is not child:
             return
         self._crashes.append(asyncio.get_running_loop().time())
-        how = describe_exit(child.returncode or 0)
-        message = f"the embedded engine {how}; the next call starts it again"
+        message = f"the embedded engine {child.ending}; the next call starts it again"
         self._report(BackendNotice(NAME, message, "warning"))
 
     def _refuse_if_closed(self) -> None:
@@ -309,8 +405,9 @@ async def examine(context: BackendContext) -> list[Finding]:
     settings = context.settings
     own = name_key(from_context(context).model_name)
     answers = settings.model is None or settings.backend == NAME or name_key(settings.model) == own
-    engine = Finding("engine", "ok", "the embedded engine is installed", answers=answers)
-    return [engine, _model_finding(settings.embedded_model)]
+    model = await asyncio.to_thread(_model_finding, settings.embedded_model)
+    usable = model.status in {"ok", "note"}
+    return [Finding("engine", "ok", "the embedded engine is installed", answers=answers and usable), model]
 
 
 def _model_finding(own: str | None) -> Finding:
@@ -320,7 +417,13 @@ def _model_finding(own: str | None) -> Finding:
         except ConfigError as exc:
             return Finding("model", "problem", exc.message.replace("\n", "; "), exc.hint or "correct embedded_model")
     store = ModelStore()
+    try:
+        store.check()
+    except ModelFileError as exc:
+        return Finding("model", "missing", exc.message, exc.hint or "")
     if store.has_model():
+        if (doubt := doubt_about(MODEL_NAME)) is not None:
+            return Finding("model", "note", doubt, "synaptic models verify")
         return Finding("model", "ok", str(store.path))
     return Finding("model", "note", f"{store.artifact.title} is fetched by the first question", "synaptic models pull")
 
@@ -341,6 +444,8 @@ async def launch(
 ) -> tuple[ChildProcess, str]:
     """Start an engine and wait until it serves; return its process and its address.
 
+    One that is killed or stopped meanwhile is started again, a few times.
+
     Args:
         parameters: How it is to serve.
         command: What to run; ``None`` for the real one.
@@ -350,17 +455,24 @@ async def launch(
         BackendUnavailable: If it does not start; says why.
 
     """
-    child = await ChildProcess.start(
-        command or python_command(CHILD_MODULE),
-        first_line=parameters.to_line(),
-        log_file=paths.state_dir() / "logs" / "embedded.log",
-        on_exit=on_exit,
-    )
-    try:
-        return child, await _address(child)
-    except BaseException:
-        await child.stop()
-        raise
+    attempt = 1
+    while True:
+        child = await ChildProcess.start(
+            command or python_command(CHILD_MODULE),
+            first_line=parameters.to_line(),
+            log_file=paths.state_dir() / "logs" / "embedded.log",
+            on_exit=on_exit,
+        )
+        try:
+            return child, await _address(child)
+        except EngineUnavailable:
+            await child.stop()
+            if not child.lost or attempt == STARTS:
+                raise
+        except BaseException:
+            await child.stop()
+            raise
+        attempt += 1
 
 
 def require_engine(module: str = ENGINE_MODULE) -> None:
@@ -381,13 +493,18 @@ def require_engine(module: str = ENGINE_MODULE) -> None:
 
 def usable_threads() -> int:
     """Return how many threads should compute: the cores we may use, not their hyperthreads, within our quota."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = processors()
     physical = psutil.cpu_count(logical=False) or allowed
     try:
         quota = cpu_quota(Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii"))
     except OSError:
         quota = None
     return thread_count(allowed, physical, quota)
+
+
+def processors() -> int:
+    """Return how many processors we may use, hyperthreads included."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_quota(cpu_max: str) -> float | None:
@@ -407,22 +524,28 @@ def thread_count(allowed: int, physical: int, quota: float | None) -> int:
 
 
 def start_failure(child: ChildProcess) -> EngineUnavailable:
-    """Return the error for a child that ended before it served."""
+    """Return the error for a child that ended before it served; what is lost is started several times."""
     hint = "its log is " + str(paths.state_dir() / "logs" / "embedded.log")
-    how = describe_failure(child.returncode or 0, child.tail)
+    how = _how(child)
     if any(words in how for words in _DAMAGED):
         hint = f"is the file complete? compare its size with the original's, or fetch it again; {hint}"
     elif "SIGILL" in how:
         hint = "this processor lacks an instruction that the engine was built with; use Ollama on this machine"
     elif "SIGKILL" in how:
         hint = "was there enough memory? lower embedded_parallel or embedded_context"
-    return EngineUnavailable(f"the embedded engine did not start: it {how}", hint=hint, backend=NAME, node=NAME)
+    often = f" in {STARTS} attempts" if child.lost else ""
+    return EngineUnavailable(f"the embedded engine did not start{often}: it {how}", hint=hint, backend=NAME, node=NAME)
+
+
+def _how(child: ChildProcess, lines: int = 0) -> str:
+    """Say how an engine ended and why, from the last of its lines; 0 for all that are kept."""
+    return describe_failure(child.returncode or 0, child.tail[-lines:], stopped=child.stopped)
 
 
 async def _address(child: ChildProcess, within: float = START_TIMEOUT) -> str:
     """Wait until the child serves, and return where."""
     try:
-        async with asyncio.timeout(within):
+        async with awake_timeout(within):
             line = await child.read_line()
             if line is None:
                 await child.wait()

@@ -19,6 +19,9 @@ FALLBACK: Final = 4096
 MEMORY_SHARE: Final = 0.25
 """Of what is available, for the keys and values of all calls together."""
 
+MOST_OF_MEMORY: Final = 0.75
+"""The same where somebody says how long the context is to be: more would take from what is in use."""
+
 CACHE_SHARE: Final = 17 / 32
 """Of 16 bits a value: the engine keeps keys and values at 8 bits, with a scale for every 32 of them."""
 
@@ -57,20 +60,26 @@ def choose_context(wanted: int | None, own: OwnContext, slots: int, available: i
     """Return the tokens of context of one call.
 
     Args:
-        wanted: The setting; a model's own context is never exceeded, because beyond it a model talks nonsense.
+        wanted: The setting; a model's own context is never exceeded, because beyond it a model talks nonsense, and
+            neither is memory.
         own: What the model says.
         slots: Calls at once.
         available: Bytes of memory that are free.
 
     """
     if wanted is not None:
-        return wanted if own.trained is None else min(wanted, own.trained)
+        most = wanted if own.trained is None else min(wanted, own.trained)
+        possible = _affordable(own, slots, available * MOST_OF_MEMORY)
+        return most if possible is None else min(most, max(_STEP, possible))
     if own.trained is None:
         return FALLBACK
-    if not own.bytes_per_token:
-        return own.trained
-    affordable = int(available * MEMORY_SHARE / (slots * own.bytes_per_token)) // _STEP * _STEP
-    return min(own.trained, max(FALLBACK, affordable))
+    affordable = _affordable(own, slots, available * MEMORY_SHARE)
+    return own.trained if affordable is None else min(own.trained, max(FALLBACK, affordable))
+
+
+def _affordable(own: OwnContext, slots: int, memory: float) -> int | None:
+    """Return the tokens of one call that fit ``memory`` bytes; ``None`` where that is not known."""
+    return int(memory / (slots * own.bytes_per_token)) // _STEP * _STEP if own.bytes_per_token else None
 
 
 def available_memory() -> int:

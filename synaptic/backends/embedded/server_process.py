@@ -40,6 +40,7 @@ class Parameters(NamedTuple):
         threads: Threads that compute.
         embeddings: Whether texts can be embedded too, by the state of their last token.
         context_shift: Whether a reply that fills the context goes on, the older half of it forgotten.
+        drafts: Tokens that have to be the same for a draft, the fewest and the most of a draft; ``None`` for none.
 
     """
 
@@ -52,6 +53,7 @@ class Parameters(NamedTuple):
     threads: int
     embeddings: bool = False
     context_shift: bool = False
+    drafts: Sequence[int] | None = None
 
     def to_line(self) -> str:
         """Return them as the line that the child reads."""
@@ -93,6 +95,7 @@ def serve(parameters: Parameters) -> Any:
     options.port = 0
     options.api_keys = [parameters.api_key]
     options.cors_origins = ""
+    options.cors_credentials = False
     options.ui = False
     options.n_parallel = parameters.slots
     options.n_ctx = parameters.slots * parameters.slot_context
@@ -104,6 +107,10 @@ def serve(parameters: Parameters) -> Any:
     if parameters.embeddings:
         options.embedding = True
         options.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_LAST
+    if parameters.drafts is not None:
+        options.speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_MOD]
+        lengths = options.speculative.ngram_mod
+        lengths.n_match, lengths.n_min, lengths.n_max = parameters.drafts
     options.n_threads_http = parameters.slots + HTTP_THREADS_OVER_SLOTS
     options.timeout_read = options.timeout_write = STREAM_TIMEOUT
     options.verbosity = QUIET

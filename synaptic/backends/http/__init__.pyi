@@ -19,3 +19,9 @@ from .finish import gave_up as gave_up
 from .origin import Origin as Origin
 from .origin import without_password as without_password
 from .reply import HttpReply as HttpReply
+from .reply_values import count_in as count_in
+from .reply_values import is_name as is_name
+from .reply_values import name_in as name_in
+from .reply_values import seconds_in as seconds_in
+from .reply_values import text_in as text_in
+from .reply_values import texts_in as texts_in

@@ -6,14 +6,18 @@ import base64
 import functools
 import re
 import ssl
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from synaptic.errors import ConfigError
 from synaptic.settings import load_authorities
+from synaptic.text import spelled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    import httpx
 
 _SENDABLE = re.compile(r"[\t\x20-\x7e]*")
 """RFC 9110, 5.5: what lies beyond is either forbidden in a header's value or read differently by every server."""
@@ -62,6 +66,23 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
                 hint="write printable ASCII characters only; is there a line break?",
             )
     return {name.lower(): value for name, value in headers.items()}
+
+
+def sent_secrets(client: httpx.AsyncClient) -> tuple[str, ...]:
+    """Return the credentials that ``client`` sends, as :func:`~synaptic.text.spelled` has them; often none."""
+    url, header = client.base_url, client.headers.get("authorization", "")
+    return _secrets(header, url.username, url.password) if header or url.password else ()
+
+
+@functools.lru_cache(maxsize=256)
+def _secrets(header: str, user: str, password: str) -> tuple[str, ...]:
+    """Return how a header, and what stands in an address, may be spelled."""
+    scheme, _, sent = header.partition(" ")
+    found = {sent, password, base64.b64encode(f"{user}:{password}".encode()).decode()}
+    if scheme.lower() == "basic":
+        with suppress(ValueError):
+            found.add(base64.b64decode(sent).decode().partition(":")[2])
+    return spelled(found)
 
 
 def tls_context(ca_file: Path | None = None, *, verify: bool = True) -> ssl.SSLContext:

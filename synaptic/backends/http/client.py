@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 
-from synaptic.backends.http.access import authorization, checked_headers, tls_context
+from synaptic.backends.http.access import authorization, checked_headers, sent_secrets, tls_context
 from synaptic.backends.http.bounds import MAX_BODY_BYTES, MAX_STREAM_BYTES, Event, Lines, too_long, without_framing
 from synaptic.backends.http.error_map import (
     ReadError,
@@ -30,9 +30,10 @@ from synaptic.backends.http.error_map import (
 from synaptic.backends.http.origin import Origin
 from synaptic.backends.http.reply import HttpReply, HttpxReply
 from synaptic.errors import BackendError, ProtocolError, StreamTruncated, Trouble
+from synaptic.text import quoted_without_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
     from types import TracebackType
@@ -128,7 +129,8 @@ async def stream_request(
 ) -> AsyncIterator[HttpReply]:
     """Send a request and give its reply, the status checked, the body unread.
 
-    Errors of the connection are mapped inside the whole ``async with`` block. When the block is left before the body
+    Errors of the connection are mapped inside the whole ``async with`` block, and every error of ours is cleared there
+    of the credentials that were sent: some servers repeat the request. When the block is left before the body
     was read to its end, also by cancellation, the connection is closed before the block is left.
 
     Args:
@@ -145,7 +147,7 @@ async def stream_request(
 
     """
     origin = _origin(client, path, backend, node)
-    with MappedErrors(origin, answered=False) as mapping:
+    with MappedErrors(origin, answered=False, secrets=sent_secrets(client)) as mapping:
         reply = _reply(client, method, path, json, origin)
         try:
             await reply.begin()
@@ -273,7 +275,7 @@ async def sse(
             if data is None or not data.strip():
                 continue
             if data.strip() == b"[DONE]":
-                await drain(_rest(reply))
+                await drain(reply)
                 return
             value = parse_object(data, origin)
             if error := error_in_stream(value, origin, begun=begun):
@@ -302,14 +304,16 @@ async def json_body(reply: HttpReply, *, backend: str, node: str) -> JsonObject:
     return parse_object(await _read_all(reply, origin), origin)
 
 
-async def drain(stream: AsyncIterator[Any], seconds: float = DRAIN_SECONDS) -> None:
-    """Read what is left of ``stream`` after its last useful item, so that its connection can be used again.
+async def drain(reply: HttpReply, seconds: float = DRAIN_SECONDS) -> None:
+    """Read what is left of a body after its last useful item, so that its connection can be used again.
 
     It gives up after ``seconds`` and ignores what goes wrong: the reply is complete.
     """
+    if reply.has_ended:
+        return
     with suppress(TimeoutError, BackendError), MappedErrors(Origin("", ""), answered=True):
         async with asyncio.timeout(seconds):
-            async for _ in stream:
+            while await reply.read():
                 pass
 
 
@@ -319,14 +323,16 @@ class MappedErrors:
     Args:
         origin: Who was asked.
         answered: Whether the headers of a reply had come; may be set within the block.
+        secrets: What no error may say, as :func:`~synaptic.text.spelled` has it.
 
     """
 
-    __slots__ = ("answered", "origin")
+    __slots__ = ("answered", "origin", "secrets")
 
-    def __init__(self, origin: Origin, *, answered: bool) -> None:
+    def __init__(self, origin: Origin, *, answered: bool, secrets: Sequence[str] = ()) -> None:
         self.origin = origin
         self.answered = answered
+        self.secrets = secrets
 
     def __enter__(self) -> Self:
         return self
@@ -337,7 +343,14 @@ class MappedErrors:
         import httpx  # noqa: PLC0415 - as above
 
         if isinstance(error, (httpx.HTTPError, httpx.InvalidURL, httpx.CookieConflict, httpx.StreamError)):
-            raise from_httpx(error, self.origin, answered=self.answered) from error
+            mapped = from_httpx(error, self.origin, answered=self.answered)
+            mapped.rephrase(self._cleared)
+            raise mapped from error
+        if isinstance(error, BackendError):
+            error.rephrase(self._cleared)
+
+    def _cleared(self, text: str) -> str:
+        return quoted_without_secrets(text, self.secrets) if self.secrets else text
 
 
 def encode_json(payload: Mapping[str, Any]) -> bytes:
@@ -459,11 +472,6 @@ def _last_line(text: bytes, origin: Origin, *, begun: bool) -> JsonObject:
         raise StreamTruncated(
             f"{origin.node} ended the stream in the middle of a line", backend=origin.backend, node=origin.node
         ) from error
-
-
-async def _rest(reply: HttpReply) -> AsyncIterator[bytes]:
-    while data := await reply.read():
-        yield data
 
 
 def _without_lone_surrogates(text: str) -> str:

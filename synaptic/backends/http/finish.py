@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from synaptic.backends.http.answer import server_text
+
 _CUT_SHORT: Final = frozenset({"length", "max_tokens", "max_length", "token_limit", "model_length"})
 _FAILED: Final = frozenset(
     {"error", "abort", "aborted", "cancelled", "canceled", "timeout", "insufficient_system_resource", "content_filter"}
@@ -19,4 +21,4 @@ def ending(reason: object) -> Literal["stop", "length", "failed"]:
 
 def gave_up(node: str, reason: object) -> str:
     """Say that a server ended a reply for a reason that makes half an answer of it."""
-    return f"{node} failed in mid-stream: it ended the reply with {reason!r}"
+    return f"{node} failed in mid-stream: it ended the reply with {server_text(str(reason), 40)!r}"

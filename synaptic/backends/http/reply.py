@@ -35,6 +35,11 @@ class HttpReply(Protocol):
         """The headers, once the reply has begun."""
         ...
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the end of the body has come, read or not: the connection is free."""
+        ...
+
     async def begin(self) -> None:
         """Return when the headers have come; raise what httpx raised instead."""
         ...
@@ -72,6 +77,11 @@ class HttpxReply:
     def headers(self) -> Mapping[str, str]:
         """The headers, once the reply has begun."""
         return self._begun().headers
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the end of the body has come, read or not: the connection is free."""
+        return self._task.done()
 
     async def begin(self) -> None:
         """Return when the headers have come; raise what httpx raised instead."""

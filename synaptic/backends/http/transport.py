@@ -4,16 +4,16 @@ Imported on first use only, since both libraries together take 0.4 s. Why not on
 with 64 calls at once (``benchmarks/http_transport.py``): httpx over its own pool carries 140 calls/s at 7 ms of
 processor time each, over aiohttp 860 at 0.9 ms, aiohttp alone 1080 at 0.3 ms. So a client is an
 :class:`httpx.AsyncClient` to its users, while our own calls (:meth:`NodeClient.reply`) go past its requests and
-responses, which cost 0.3 ms a call, straight to aiohttp. The library ``httpx-aiohttp`` stands between the two in speed,
-caps connections at 100, and takes a server that hung up for one that did not answer in time.
+responses, which cost 0.3 ms a call, straight to aiohttp's connections and its parser: its sessions, made for cookies,
+redirects and proxies as well, take as long as both together. The library ``httpx-aiohttp`` stands between the two in
+speed, caps connections at 100, and takes a server that hung up for one that did not answer in time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
+import re
 import select
-from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
@@ -30,13 +30,16 @@ if TYPE_CHECKING:
 
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
+    from aiohttp.http import RawResponseMessage
 
 KEEPALIVE_SECONDS = 30.0
-WRITTEN_AT_ONCE = 2**20
-"""Bytes of a body up to which it is handed to the socket as it is; longer ones go piece by piece."""
+REMEMBERED_HEADS = 64
+_NOT_ADDED = ("accept", "accept-encoding", "content-type", "user-agent")
+SENT_TOGETHER = 64 * 1024
+"""Bytes of a body that goes out in one piece with what is before it; a longer one is not copied for that."""
 
-REMEMBERED_PATHS = 64
-
+OK, SWITCHING = 200, 101
+_UNSENDABLE = re.compile(r"[\r\n\0]")
 
 FOREIGN = (aiohttp.ClientError, HttpProcessingError, OSError, ValueError, RuntimeError)
 """What aiohttp raises: its own errors, those of sockets, and Python's where it is used after it was closed."""
@@ -84,58 +87,92 @@ class NodeClient(httpx.AsyncClient):
         self._timeout_of_calls = aiohttp.ClientTimeout(total=None, connect=connect_timeout)
         self._root = f"{self.base_url.scheme}://{self.base_url.netloc.decode('ascii')}"
         self._below = self.base_url.raw_path.decode("ascii").rstrip("/")
-        self._urls: dict[str, URL] = {}
+        self._heads: dict[tuple[str, str, bool], RequestHead] = {}
 
     def reply(self, method: str, path: str, body: bytes | None = None) -> AiohttpReply:
         """Return the reply to a request that is sent when it begins; ``body`` is JSON."""
-        url = self._urls.get(path)
-        if url is None:
+        key = (method, path, body is None)
+        head = self._heads.get(key)
+        if head is None:
             url = URL(f"{self._root}{self._below}/{path.lstrip('/')}", encoded=True)
-            if len(self._urls) < REMEMBERED_PATHS:
-                self._urls[path] = url
-        headers = self._bare_headers if body is None else self._json_headers
-        return AiohttpReply(self._to_node, (method, url, headers, body), self._timeout_of_calls)
+            head = RequestHead(method, url, self._bare_headers if body is None else self._json_headers)
+            if len(self._heads) < REMEMBERED_HEADS:
+                self._heads[key] = head
+        return AiohttpReply(self._to_node, head, body, self._timeout_of_calls)
+
+
+class RequestHead:
+    """What a request begins with; the next one to the same address with the same headers begins so, too.
+
+    Attributes:
+        address: Tells aiohttp's connector where to connect to; it is not sent itself.
+        method: Of HTTP.
+        closes: Whether the server is told to close the connection behind its answer.
+
+    Raises:
+        httpx.TransportError: If something in it cannot be sent.
+
+    """
+
+    __slots__ = ("_lines", "address", "closes", "method")
+
+    def __init__(self, method: str, url: URL, headers: CIMultiDict[str]) -> None:
+        try:
+            self.address = aiohttp.ClientRequest(
+                method, url, headers=headers, skip_auto_headers=_NOT_ADDED, loop=asyncio.get_running_loop()
+            )
+        except (aiohttp.ClientError, ValueError) as error:
+            foreign, cause = translated(error)
+            raise foreign from cause
+        self.method = self.address.method
+        own = self.address.headers.copy()
+        for name in ("content-length", "transfer-encoding"):  # a body is sent whole
+            own.popall(name, None)
+        self.closes = own.get("connection", "").lower() == "close"
+        lines = [f"{self.method} {url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in own.items())]
+        if any(_UNSENDABLE.search(line) for line in lines):
+            raise httpx.LocalProtocolError("a header has a character that cannot be sent")
+        self._lines = "\r\n".join(lines).encode()
+
+    def before(self, body: bytes | None) -> bytes:
+        """Return what is sent before a body."""
+        if body is None and self.method not in aiohttp.ClientRequest.POST_METHODS:
+            return self._lines + b"\r\n\r\n"
+        return b"%b\r\nContent-Length: %d\r\n\r\n" % (self._lines, len(body or b""))
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Sends over one session of aiohttp for each event loop that it is used in, one after the other.
+    """Sends over one connector of aiohttp for each event loop that it is used in, one after the other.
 
     The number of connections is not capped; idle ones are kept for 30 s. Names are resolved again for each connection.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
-        self._session: aiohttp.ClientSession | None = None
+        self._connector: _Connector | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self.replies: set[AiohttpReply] = set()
 
-    async def session(self) -> aiohttp.ClientSession:
-        """Return the session of the running event loop.
+    async def connector(self) -> _Connector:
+        """Return the connector of the running event loop.
 
         Raises:
             RuntimeError: If it is in use in another event loop.
 
         """
         loop = asyncio.get_running_loop()
-        if self._session is not None and self._loop is not loop:
+        if self._connector is not None and self._loop is not loop:
             if self._loop is not None and not self._loop.is_closed():
                 raise RuntimeError("this client is in use in another event loop; make one for each with new_client()")
-            forgotten, self._session = self._session, None  # its connections died with their loop
+            forgotten, self._connector = self._connector, None  # its connections died with their loop
             await forgotten.close()
-        if self._session is None:
-            connector = _Connector(
+        if self._connector is None:
+            self._connector = _Connector(
                 limit=0, keepalive_timeout=KEEPALIVE_SECONDS, use_dns_cache=False, ssl=self._tls or True
             )
             self._loop = loop
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                trust_env=False,
-                skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
-            )
-        return self._session
+        return self._connector
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request of httpx."""
@@ -144,20 +181,20 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         headers = CIMultiDict(
             [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
         )
-        headers.popall("transfer-encoding", None)  # the body is sent whole
         url = URL(str(request.url.copy_with(username=None, password=None)), encoded=True)
-        reply = AiohttpReply(self, (request.method, url, headers, await request.aread() or None), timeout)
+        head = RequestHead(request.method, url, headers)
+        reply = AiohttpReply(self, head, await request.aread() or None, timeout)
         await reply.begin()
         return httpx.Response(reply.status_code, headers=reply.raw_headers, stream=_Body(reply))
 
     async def aclose(self) -> None:
         """Close every connection; replies that are being read end with an error."""
         self._closed = True
-        session, self._session = self._session, None
+        connector, self._connector = self._connector, None
         for reply in tuple(self.replies):
             reply.abort()
-        if session is not None:
-            await session.close()
+        if connector is not None:
+            await connector.close()
 
     @property
     def closed(self) -> bool:
@@ -171,20 +208,24 @@ class AiohttpReply:
     def __init__(
         self,
         owner: AiohttpTransport,
-        request: tuple[str, URL, CIMultiDict[str], bytes | None],
+        head: RequestHead,
+        body: bytes | None,
         timeout: aiohttp.ClientTimeout,
     ) -> None:
         self._owner = owner
-        self._request = request
+        self._head = head
+        self._body = body
         self._timeout = timeout
-        self._response: aiohttp.ClientResponse | None = None
+        self._message: RawResponseMessage | None = None
+        self._content: aiohttp.StreamReader | None = None
+        self._lent: Connection | None = None
         self._failure: Exception | None = None
         self.connection: asyncio.Transport | None = None
 
     @property
     def status_code(self) -> int:
         """The status, once the reply has begun."""
-        return self._begun().status
+        return self._begun().code
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -196,17 +237,18 @@ class AiohttpReply:
         """The headers as they came, once the reply has begun."""
         return list(self._begun().raw_headers)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the end of the body has come, read or not: the connection is free."""
+        return self._content is not None and self._content.is_eof()
+
     async def begin(self) -> None:
         """Send the request and return when the headers have come; raise what httpx would raise."""
-        session = await self._owner.session()
-        method, url, headers, body = self._request
-        data = io.BytesIO(body) if body is not None and len(body) > WRITTEN_AT_ONCE else body
+        connector = await self._owner.connector()
         self._owner.replies.add(self)
-        mark = _under_way.set(self)
         try:
-            self._response = await session.request(
-                method, url, headers=headers, data=data, timeout=self._timeout, allow_redirects=False
-            )
+            self._lent = lent = await connector.lend(self, self._head, self._timeout)
+            await self._exchange(lent)
         except FOREIGN as error:
             await self._give_up()
             foreign, cause = self._translated(error)
@@ -214,12 +256,52 @@ class AiohttpReply:
         except BaseException:
             await self._give_up()
             raise
-        finally:
-            _under_way.reset(mark)
+
+    async def _exchange(self, lent: Connection) -> None:
+        """Send the request over a connection, and wait for the headers of the reply.
+
+        The parts of aiohttp that its sessions are made of, without what a session adds for other uses: cookies,
+        redirects, proxies, and a task for each body.
+        """
+        protocol = lent.protocol
+        assert protocol is not None
+        if self.connection is None:
+            raise aiohttp.ClientConnectionResetError("the connection was closed before the request")
+        protocol.set_response_params(
+            skip_payload=self._head.method == "HEAD",
+            read_until_eof=True,
+            auto_decompress=False,
+            read_timeout=self._timeout.sock_read,
+        )
+        before = self._head.before(self._body)
+        if self._body is None or len(self._body) > SENT_TOGETHER:
+            self.connection.write(before)
+            if self._body is not None:
+                self.connection.write(self._body)
+        else:
+            self.connection.write(before + self._body)
+        protocol.start_timeout()
+        while True:
+            message, content = await protocol.read()
+            if message.code >= OK or message.code == SWITCHING:
+                break
+        self._message, self._content = message, content
+        content.on_eof(self._ended)
+
+    def _ended(self) -> None:
+        """Give the connection back: the whole body has come. One that has not taken the whole request is closed."""
+        lent, self._lent = self._lent, None
+        if lent is None:
+            return
+        if self.connection is None or self.connection.get_write_buffer_size() or self.status_code == SWITCHING:
+            lent.close()
+        else:
+            lent.release()
 
     async def read(self) -> bytes:
         """Return what has come of the body; ``b""`` at its end."""
-        content = self._begun().content
+        content = self._content
+        assert content is not None, "begin() has not returned"
         try:
             if self._failure is None:
                 return await content.readany()
@@ -235,9 +317,7 @@ class AiohttpReply:
     async def aclose(self) -> None:
         """Give up what has not come yet and close its connection, whatever else cancels this task meanwhile."""
         self._owner.replies.discard(self)
-        response = self._response
-        released = response is not None and response.closed and response.connection is None
-        if not released or self.connection is None or self.connection.is_closing():
+        if self._lent is not None or self.connection is None or self.connection.is_closing():
             # Closing may mean: waiting until the rest of a request is sent that the server has answered already.
             await self._give_up()
 
@@ -245,12 +325,13 @@ class AiohttpReply:
         """Close the connection now, without waiting for what is still to be sent over it."""
         if self.connection is not None:
             self.connection.abort()
-        if self._response is not None:
-            self._response.close()
+        lent, self._lent = self._lent, None
+        if lent is not None:
+            lent.close()
 
     def lost(self, reason: BaseException | None) -> None:
         """Wake the reader with an error, because the connection is gone, unless the body is complete."""
-        content = None if self._response is None else self._response.content
+        content = self._content
         if content is not None and not content.is_eof() and content.exception() is None:
             content.set_exception(reason or aiohttp.ServerDisconnectedError())
 
@@ -267,9 +348,9 @@ class AiohttpReply:
         if cancelled is not None:
             raise cancelled
 
-    def _begun(self) -> aiohttp.ClientResponse:
-        assert self._response is not None, "begin() has not returned"
-        return self._response
+    def _begun(self) -> RawResponseMessage:
+        assert self._message is not None, "begin() has not returned"
+        return self._message
 
     def _translated(self, error: Exception) -> tuple[Exception, BaseException | None]:
         if self._owner.closed and isinstance(error, (aiohttp.ClientError, RuntimeError)):
@@ -291,25 +372,29 @@ class _Body(httpx.AsyncByteStream):
         await self._reply.aclose()
 
 
-_under_way: ContextVar[AiohttpReply | None] = ContextVar("_under_way", default=None)
-
-
 class _Connector(aiohttp.TCPConnector):
     """Hands out connections that are good for one more request, as far as anyone can know."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         # Both ends are weak: a reply holds its connection, and its request with all that was asked.
-        self._carried: WeakKeyDictionary[ResponseHandler, ref[AiohttpReply] | None] = WeakKeyDictionary()
+        self._carried: WeakKeyDictionary[ResponseHandler, ref[AiohttpReply]] = WeakKeyDictionary()
 
-    async def connect(self, req: aiohttp.ClientRequest, *args: Any, **options: Any) -> Connection:
-        """Return an idle connection, or a new one; tell the reply that it is for.
+    async def lend(self, reply: AiohttpReply, head: RequestHead, within: aiohttp.ClientTimeout) -> Connection:
+        """Return an idle connection, or a new one, for one request; the reply hears when it is lost.
 
         aiohttp offers an idle connection whose end has arrived but was not yet read (the event loop was busy), and one
         on which the server sent something unasked, which it would take for the answer to the next request.
+
+        Raises:
+            aiohttp.ClientError: If there is none to be had.
+
         """
         while True:
-            connection = await super().connect(req, *args, **options)
+            try:
+                connection = await self.connect(head.address, [], within)
+            except TimeoutError as error:
+                raise aiohttp.ConnectionTimeoutError("no connection in time") from error
             protocol = connection.protocol
             assert protocol is not None
             if protocol not in self._carried:
@@ -319,12 +404,10 @@ class _Connector(aiohttp.TCPConnector):
             if not protocol.should_close and not _readable(protocol.transport):
                 break
             connection.close()
-        if req.headers.get("connection", "").lower() == "close":
+        if head.closes:
             protocol.force_close()  # whatever the server announces: it was told to close, and some do
-        reply = _under_way.get()
-        self._carried[protocol] = None if reply is None else ref(reply)
-        if reply is not None:
-            reply.connection = protocol.transport
+        self._carried[protocol] = ref(reply)
+        reply.connection = protocol.transport
         return connection
 
     def _lost(self, protocol: ref[ResponseHandler], closed: asyncio.Future[None]) -> None:

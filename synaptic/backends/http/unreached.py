@@ -65,14 +65,19 @@ def of_failure(causes: Sequence[BaseException], origin: Origin, reason: str, *, 
 
 def not_in_time(origin: Origin) -> Meaning:
     """Return the meaning of a machine that lets no connection come about."""
-    message = f"nothing answers at {origin.node} (no connection in time)"
-    return Meaning(Trouble.NO_CONNECTION, message, "is the machine on, and does its firewall let this port through?")
+    hint = "is the machine on, and does its firewall let this port through?"
+    if origin.node.startswith("https:"):  # a server that does not speak it may wait for a request for ever
+        message = f"nothing answers at {origin.node} (no secure connection in time)"
+        return Meaning(Trouble.NO_CONNECTION, message, f"{_else_plain(origin)}; {hint}")
+    return Meaning(Trouble.NO_CONNECTION, f"nothing answers at {origin.node} (no connection in time)", hint)
 
 
 def silent(origin: Origin, seconds: float) -> Meaning:
     """Return the meaning of a server that takes a question and does not answer it."""
-    message = f"{origin.node} did not answer within {seconds:g} s"
-    return Meaning(Trouble.NO_ANSWER, message, "it takes connections: is it very busy, or is another program there?")
+    hint = "it takes connections: is it very busy, or is another program there?"
+    if origin.node.startswith("https:"):
+        hint = f"{hint} {_else_plain(origin)}"
+    return Meaning(Trouble.NO_ANSWER, f"{origin.node} did not answer within {seconds:g} s", hint)
 
 
 def no_address(origin: Origin, reason: str) -> Meaning:
@@ -97,6 +102,14 @@ def not_http(origin: Origin, said: str) -> Meaning:
         f"{origin.node} does not speak proper HTTP: {said}",
         f"another program listens on that port: write the address of the {origin.program}",
     )
+
+
+def _plain(origin: Origin) -> str:
+    return "http" + origin.node.removeprefix("https")
+
+
+def _else_plain(origin: Origin) -> str:
+    return f'does it speak https? Else write "{_plain(origin)}"'
 
 
 def _unresolved(cause: socket.gaierror, origin: Origin) -> Meaning:
@@ -169,8 +182,7 @@ def _no_encryption(cause: ssl.SSLError, origin: Origin) -> Meaning:
     reason = (getattr(cause, "reason", "") or "").upper()
     message = f"no secure connection to {origin.node}"
     if reason in _NOT_TLS:
-        address = "http" + origin.node.removeprefix("https")
-        hint = f'write "{address}"'
+        hint = f'write "{_plain(origin)}"'
         return Meaning(Trouble.SPEAKS_HTTP, f"{message}: it speaks http, not https", hint)
     if "CERTIFICATE_REQUIRED" in reason or reason.endswith("ALERT_BAD_CERTIFICATE"):
         return wants_certificate(origin)

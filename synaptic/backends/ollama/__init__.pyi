@@ -1,8 +1,10 @@
+from .api import FEATURES as FEATURES
 from .api import NAME as NAME
 from .api import InstalledModel as InstalledModel
 from .api import choose_model as choose_model
 from .api import default_url as default_url
 from .api import is_loopback as is_loopback
+from .api import listed as listed
 from .api import merge_models as merge_models
 from .api import server_version as server_version
 from .api import status_error as status_error

@@ -16,31 +16,65 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from synaptic.backends.http import Origin, ending, error_in_words, error_text, gave_up, stream_failed
+from synaptic.backends.http import (
+    Origin,
+    count_in,
+    ending,
+    error_in_words,
+    error_text,
+    gave_up,
+    is_name,
+    name_in,
+    seconds_in,
+    stream_failed,
+    text_in,
+    texts_in,
+)
+from synaptic.backends.openai_form import read_logprobs, tools_payload, vectors_in
 from synaptic.errors import (
     BackendError,
     ContextOverflow,
+    FeatureMissing,
     ModelNotFound,
     ProtocolError,
     RequestRejected,
     StreamFailed,
     Trouble,
 )
-from synaptic.messages import ChatRequest, Delta, Finished, FinishReason, ModelInfo, Timings, Usage
+from synaptic.messages import (
+    ChatRequest,
+    Delta,
+    Embeddings,
+    Finished,
+    FinishReason,
+    ModelInfo,
+    Timings,
+    ToolCallDelta,
+    Usage,
+)
 from synaptic.models import SUGGESTED_MODEL, full_name, name_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from synaptic.backends.base import Feature
     from synaptic.backends.http import JsonObject
+    from synaptic.messages import Message, ToolCall
+
+MOST_MODELS = 4096
+"""Of one server: a listing of 16 MB could name 60,000, and each is asked about."""
 
 NAME = "ollama"
 DEFAULT_PORT = 11434
 REPEAT_PENALTY = 1.1
+FEATURES: frozenset[Feature] = frozenset({"tools", "images", "logprobs", "stop", "sampling", "options"})
+"""What Ollama's API has a field for. It has none for the choice of a tool."""
+
 MEMORY_SHARE = 0.8
 """Part of the memory that weights may take: the rest is for the KV cache, compute buffers and everything else."""
 
@@ -57,11 +91,15 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True)
 class InstalledModel:
-    """A model of ``/api/tags``. Embedding models cannot chat; remote ones would send the prompt elsewhere."""
+    """A model of ``/api/tags``. Embedding models cannot chat; remote ones would send the prompt elsewhere.
+
+    ``digest`` identifies its content; ``None`` where the server does not tell.
+    """
 
     info: ModelInfo
     can_chat: bool = True
     remote: bool = False
+    digest: str | None = None
 
 
 def default_url(environ: Mapping[str, str]) -> str:
@@ -98,24 +136,65 @@ def is_loopback(url: str) -> bool:
 
 def chat_payload(request: ChatRequest, model: str, defaults: Defaults = Defaults()) -> JsonObject:
     """Return the body of ``/api/chat``; what neither the request nor ``defaults`` set is left out."""
-    options = {
+    sampling = request.sampling
+    options: JsonObject = {
+        **dict(request.options),
         "num_ctx": _first(request.num_ctx, defaults.num_ctx),
         "temperature": _first(request.temperature, defaults.temperature),
         "num_predict": request.max_tokens,
         "seed": request.seed,
-        "repeat_penalty": REPEAT_PENALTY if request.repetition_guard else None,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "repeat_penalty": _first(sampling.repeat_penalty, REPEAT_PENALTY if request.repetition_guard else None),
+        "frequency_penalty": sampling.frequency_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "stop": list(request.stop) or None,
     }
     body = {
         "model": model,
-        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+        "messages": [message_payload(message) for message in request.messages],
+        "tools": None if request.tool_choice == "none" else tools_payload(request) or None,
+        "logprobs": None if request.logprobs is None else True,
+        "top_logprobs": request.logprobs or None,
         "stream": True,
-        "truncate": False,
+        "truncate": request.truncate,
         "format": None if request.schema is None else dict(request.schema),
         "options": {name: value for name, value in options.items() if value is not None},
         "keep_alive": keep_alive_value(_first(request.keep_alive, defaults.keep_alive)),
         "think": _first(request.think, defaults.think),
     }
     return {name: value for name, value in body.items() if value is not None}
+
+
+def message_payload(message: Message) -> JsonObject:
+    """Return a message as Ollama reads it: arguments of calls are objects there, and pictures have no kind."""
+    parts = {
+        "thinking": message.thinking,
+        "images": [image.data for image in message.images],
+        "tool_calls": [
+            {"id": call.id, "function": {"name": call.name, "arguments": _arguments(call)}}
+            for call in message.tool_calls
+        ],
+        "tool_name": message.tool_name,
+        "tool_call_id": message.tool_call_id,
+    }
+    return {"role": message.role, "content": message.content, **{name: part for name, part in parts.items() if part}}
+
+
+def _arguments(call: ToolCall) -> JsonObject:
+    """Return the arguments of a call as an object.
+
+    Raises:
+        RequestRejected: If their text is none.
+    """
+    try:
+        value = json.loads(call.arguments or "{}")
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise RequestRejected(f"the arguments of the call of {call.name} are no JSON object", backend=NAME)
+    return value
 
 
 def keep_alive_value(text: str | None) -> str | int | float | None:
@@ -132,7 +211,7 @@ def keep_alive_value(text: str | None) -> str | int | float | None:
 
 
 def read_line(
-    line: JsonObject, request: ChatRequest, *, model: str, node: str, begun: bool
+    line: JsonObject, request: ChatRequest, *, model: str, node: str, begun: bool, calls_before: int = 0
 ) -> tuple[Delta | None, Finished | None]:
     """Return what one line of ``/api/chat`` adds to the reply, and the reply's end if the line announces it.
 
@@ -142,11 +221,11 @@ def read_line(
         model: That it was sent to.
         node: Who answers.
         begun: Whether another line came before it: the first one of another program is no broken reply.
+        calls_before: Calls of tools that came in lines before it.
 
     Raises:
         StreamFailed: If the line reports an error that has no better name.
         ProtocolError: If the line is of another API.
-
     """
     if line.get("error"):
         text = error_text(json.dumps(line).encode())
@@ -157,27 +236,42 @@ def read_line(
             or StreamFailed(stream_failed(text, node, begun=begun), backend=NAME, node=node)
         )
     message = line.get("message")
-    done = line.get("done") is True or bool(_text(line.get("done_reason")))
+    done = line.get("done") is True or bool(text_in(line.get("done_reason")))
     if not isinstance(message, dict) and not done:
         if begun:
             raise ProtocolError(f"{node} sent a line without 'message' or 'done'", backend=NAME, node=node)
         raise _not_as_ollama("it sent a line without 'message' or 'done'", node, llama_server="choices" in line)
     parts = message if isinstance(message, dict) else {}
-    text, thinking = _text(parts.get("content")), _text(parts.get("thinking"))
-    delta = Delta(text, thinking) if text or thinking else None
+    text, thinking = text_in(parts.get("content")), text_in(parts.get("thinking"))
+    calls = read_calls(parts.get("tool_calls"), first=calls_before) if request.tools else ()
+    logprobs = () if request.logprobs is None else read_logprobs(line.get("logprobs"))
+    delta = Delta(text, thinking, calls, logprobs) if text or thinking or calls or logprobs else None
     return delta, _finished(line, request, model=model, node=node) if done else None
+
+
+def read_calls(calls: object, *, first: int) -> tuple[ToolCallDelta, ...]:
+    """Return the calls of tools that a message has; each is whole. ``first`` is how many came before."""
+    found: list[ToolCallDelta] = []
+    for call in calls if isinstance(calls, list) else ():
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict):
+            arguments = function.get("arguments")
+            said = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
+            place = first + len(found)
+            found.append(ToolCallDelta(place, name_in(call.get("id")), name_in(function.get("name")), said))
+    return tuple(found)
 
 
 def _finished(line: JsonObject, request: ChatRequest, *, model: str, node: str) -> Finished:
     return Finished(
         finish_reason(line, request, model=model, node=node),
-        usage=Usage(_count(line.get("prompt_eval_count")), _count(line.get("eval_count"))),
+        usage=Usage(count_in(line.get("prompt_eval_count")), count_in(line.get("eval_count"))),
         timings=Timings(
-            load_seconds=_seconds(line.get("load_duration")),
-            prompt_seconds=_seconds(line.get("prompt_eval_duration")),
-            generation_seconds=_seconds(line.get("eval_duration")),
+            load_seconds=seconds_in(line.get("load_duration"), a_second=1e9),
+            prompt_seconds=seconds_in(line.get("prompt_eval_duration"), a_second=1e9),
+            generation_seconds=seconds_in(line.get("eval_duration"), a_second=1e9),
         ),
-        model=_text(line.get("model")) or model,
+        model=name_in(line.get("model")) or model,
         node=node,
     )
 
@@ -189,7 +283,7 @@ def tool_called(line: JsonObject) -> str | None:
     if not isinstance(calls, list) or not calls or not isinstance(calls[0], dict):
         return None
     function = calls[0].get("function")
-    return _text(function.get("name")) or "?" if isinstance(function, dict) else "?"
+    return name_in(function.get("name")) or "?" if isinstance(function, dict) else "?"
 
 
 def finish_reason(line: JsonObject, request: ChatRequest, *, model: str, node: str) -> FinishReason:
@@ -197,17 +291,19 @@ def finish_reason(line: JsonObject, request: ChatRequest, *, model: str, node: s
 
     Raises:
         StreamFailed: If the server only loaded or unloaded the model, which is not a reply, or gave the reply up.
-
     """
-    reason = _text(line.get("done_reason"))
+    reason = text_in(line.get("done_reason"))
     if reason in {"load", "unload"}:
         raise StreamFailed(f"{node} did {reason} {model!r} but generated nothing", backend=NAME, node=node)
-    if not reason and request.max_tokens is not None and _count(line.get("eval_count")) >= request.max_tokens:
+    if not reason and request.max_tokens is not None and count_in(line.get("eval_count")) >= request.max_tokens:
         return "length"
     how = ending(reason)
     if how == "failed":
         raise StreamFailed(gave_up(node, reason), backend=NAME, node=node)
     return how
+
+
+_LACKS: Final = re.compile(r"does not support (tools|insert|embeddings?|vision|completion|chat|generate)\b")
 
 
 def status_error(status: int, body: bytes, *, model: str, node: str) -> BackendError | None:
@@ -230,8 +326,33 @@ def error_for(text: str, *, model: str, node: str) -> BackendError | None:
     if "exceed" in lower and any(f"context {word}" in lower for word in ("length", "size", "window")):
         return ContextOverflow(said, hint="raise num_ctx, or ask for less at once", backend=NAME, node=node)
     if "does not support thinking" in lower:
-        return RequestRejected(said, hint="leave 'think' unset for this model", backend=NAME, node=node)
+        hint = "leave 'think' unset for this model"
+        return FeatureMissing(said, missing=("thinking",), hint=hint, backend=NAME, node=node)
+    if (found := _LACKS.search(lower)) is not None:
+        return FeatureMissing(said, missing=(found[1],), hint="take a model that can do that", backend=NAME, node=node)
     return None
+
+
+def no_logprobs(node: str) -> RequestRejected:
+    """Return the error for a server that does not know that log-probabilities were asked for."""
+    return RequestRejected(
+        f"{node} gave no log-probabilities",
+        hint="update Ollama: it gives them since version 0.12.11",
+        backend=NAME,
+        node=node,
+    )
+
+
+def read_embeddings(answer: JsonObject, wanted: int, *, model: str, node: str) -> Embeddings:
+    """Return the vectors in an answer of ``/api/embed``.
+
+    Raises:
+        ProtocolError: If they are not as many numbers as there were texts.
+    """
+    found = vectors_in(answer.get("embeddings"))
+    if found is None or len(found) != wanted:
+        raise ProtocolError(f"{node} answered without the embeddings of {wanted} texts", backend=NAME, node=node)
+    return Embeddings(found, count_in(answer.get("prompt_eval_count")), name_in(answer.get("model")) or model)
 
 
 def cut_prompt(context: int, end: Finished, *, node: str) -> ContextOverflow:
@@ -248,20 +369,20 @@ def cut_prompt(context: int, end: Finished, *, node: str) -> ContextOverflow:
 
 def merge_models(tags: JsonObject, loaded: JsonObject) -> list[InstalledModel]:
     """Return the models of ``/api/tags`` with what ``/api/ps`` knows of them; malformed entries are skipped."""
-    running = {name_key(name): entry for name, entry in _entries(loaded)}
-    return [_installed(full_name(name), entry, running.get(name_key(name))) for name, entry in _entries(tags)]
+    running = {name_key(name): entry for name, entry in listed(loaded)}
+    return [_installed(full_name(name), entry, running.get(name_key(name))) for name, entry in listed(tags)]
 
 
 def trained_context(shown: JsonObject) -> int | None:
     """Return the context that a model was trained with, in tokens, from ``/api/show``; ``None`` if it does not say."""
     info = shown.get("model_info")
     info = info if isinstance(info, dict) else {}
-    return _count(info.get(f"{_text(info.get('general.architecture'))}.context_length")) or None
+    return count_in(info.get(f"{text_in(info.get('general.architecture'))}.context_length")) or None
 
 
 def can_think(shown: JsonObject) -> bool:
     """Tell whether ``/api/show`` names thinking among what a model can do."""
-    return "thinking" in _texts(shown.get("capabilities"))
+    return "thinking" in texts_in(shown.get("capabilities"))
 
 
 def server_version(answer: JsonObject, node: str) -> str:
@@ -269,11 +390,9 @@ def server_version(answer: JsonObject, node: str) -> str:
 
     Raises:
         ProtocolError: If it says something else: LM Studio, for one, answers 200 to what it does not have.
-
     """
-    version = answer.get("version")
-    if isinstance(version, str):
-        return version
+    if isinstance(answer.get("version"), str):
+        return name_in(answer["version"])
     raise _not_as_ollama(error_text(json.dumps(answer).encode()) if answer else "", node)
 
 
@@ -298,7 +417,6 @@ def choose_model(installed: Sequence[InstalledModel], memory_bytes: int | None, 
 
     Raises:
         ModelNotFound: If there is none; the hint says what to pull.
-
     """
     usable = [entry.info for entry in installed if entry.can_chat and not entry.remote]
     if not usable:
@@ -322,26 +440,28 @@ def choose_model(installed: Sequence[InstalledModel], memory_bytes: int | None, 
 def _installed(name: str, entry: JsonObject, running: JsonObject | None) -> InstalledModel:
     details = entry.get("details")
     details = details if isinstance(details, dict) else {}
-    families = [_text(details.get("family")), *_texts(details.get("families"))]
-    capabilities = _texts(entry.get("capabilities"))
+    families = [text_in(details.get("family")), *texts_in(details.get("families"))]
+    capabilities = texts_in(entry.get("capabilities"))
     info = ModelInfo(
         name=name,
-        size_bytes=_count(entry.get("size")) or None,
-        context_length=_count(running.get("context_length")) or None if running else None,
-        parameter_size=_text(details.get("parameter_size")) or None,
-        quantization=_text(details.get("quantization_level")) or None,
+        size_bytes=count_in(entry.get("size")) or None,
+        context_length=count_in(running.get("context_length")) or None if running else None,
+        parameter_size=name_in(details.get("parameter_size")) or None,
+        quantization=name_in(details.get("quantization_level")) or None,
         loaded=running is not None,
     )
     embeds = any("bert" in family or "embed" in family for family in families) or "embed" in name
     can_chat = "completion" in capabilities if capabilities else not embeds
-    return InstalledModel(info, can_chat=can_chat, remote=bool(entry.get("remote_host") or entry.get("remote_model")))
+    remote = bool(entry.get("remote_host") or entry.get("remote_model"))
+    return InstalledModel(info, can_chat=can_chat, remote=remote, digest=text_in(entry.get("digest")) or None)
 
 
-def _entries(listing: JsonObject) -> list[tuple[str, JsonObject]]:
+def listed(listing: JsonObject) -> list[tuple[str, JsonObject]]:
+    """Return the models of a listing by their names; what is malformed, or no name that can be shown, is left out."""
     models = listing.get("models")
-    found = [entry for entry in models if isinstance(entry, dict)] if isinstance(models, list) else []
-    named = [(_text(entry.get("name")) or _text(entry.get("model")), entry) for entry in found]
-    return [(name, entry) for name, entry in named if name]
+    found = [entry for entry in models[:MOST_MODELS] if isinstance(entry, dict)] if isinstance(models, list) else []
+    named = ((entry.get("name") or entry.get("model"), entry) for entry in found)
+    return [(name, entry) for name, entry in named if is_name(name)]
 
 
 def _split_port(address: str) -> tuple[str, int | None]:
@@ -359,20 +479,3 @@ def _split_port(address: str) -> tuple[str, int | None]:
 
 def _first(value: Any, default: Any) -> Any:
     return default if value is None else value
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _texts(value: object) -> list[str]:
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
-
-
-def _count(value: object) -> int:
-    """Return a count; 0 for what is none. JSON has integers that no float can hold, and Ollama's are of 64 bits."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**63 else 0
-
-
-def _seconds(nanoseconds: object) -> float | None:
-    return nanoseconds / 1e9 if isinstance(nanoseconds, (int, float)) and 0 <= nanoseconds < 2**63 else None

@@ -40,7 +40,6 @@ def context_to_ask(
         loaded: What the model is loaded with there; ``None`` if it is not, or where that is not known.
         own: The ``PARAMETER num_ctx`` of its Modelfile.
         trained: What it was trained with: no server gives more.
-
     """
     most, why = wanted or 0, ContextReason.WANTED
     if own is not None and own > most:

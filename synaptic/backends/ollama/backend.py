@@ -25,6 +25,7 @@ from synaptic.backends.http import (
     without_password,
 )
 from synaptic.backends.ollama.api import (
+    FEATURES,
     NAME,
     Defaults,
     InstalledModel,
@@ -37,6 +38,8 @@ from synaptic.backends.ollama.api import (
     is_loopback,
     keep_alive_value,
     merge_models,
+    no_logprobs,
+    read_embeddings,
     read_line,
     server_version,
     status_error,
@@ -44,7 +47,7 @@ from synaptic.backends.ollama.api import (
     trained_context,
 )
 from synaptic.backends.ollama.asked_context import context_to_ask, loaded_contexts, own_context
-from synaptic.backends.ollama.continuing import is_left_open, render_payload
+from synaptic.backends.ollama.continuing import is_left_open, render_payload, shown_turn
 from synaptic.backends.ollama.token_ratios import TokenRatios
 from synaptic.backends.unwrapping import Habits
 from synaptic.errors import (
@@ -56,15 +59,15 @@ from synaptic.errors import (
     ServerError,
     StreamTruncated,
 )
-from synaptic.models import has_model, name_key, pull_hint
+from synaptic.models import LastTurn, has_model, name_key, pull_hint
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Mapping, Sequence
     from pathlib import Path
 
     import httpx
 
-    from synaptic.messages import ChatRequest, Delta, Finished, ModelInfo, ReplyChunk
+    from synaptic.messages import ChatRequest, Delta, Embeddings, Finished, ModelInfo, ReplyChunk
     from synaptic.settings import Settings
 
 PROBE_SECONDS = 1.0
@@ -103,7 +106,6 @@ class OllamaBackend:
         as_loaded: Whether no call asks for less context than its model is loaded with, or than its Modelfile names.
         shown: What people call the server, where they gave it a name; replies say so, errors say its address.
         client: Used instead of an own one, and left open.
-
     """
 
     name = NAME
@@ -135,6 +137,7 @@ class OllamaBackend:
         self._default_model: str | None = None
         self._as_loaded = as_loaded
         self._contexts: dict[str, _ModelContexts] = {}
+        self._digests: dict[str, str | None] = {}
         self._loaded: dict[str, int | None] = {}
         self._loaded_until = float("-inf")
         self._habits = Habits()
@@ -146,6 +149,11 @@ class OllamaBackend:
             default_model=self.default_model,
             context_length=self.context_length,
             tokens_a_character=self.tokens_a_character,
+            digest=self.digest,
+            goes_on_with=self.is_known_to_go_on,
+            features=FEATURES,
+            show=self.show,
+            embed=self.embed,
         )
 
     @classmethod
@@ -175,7 +183,6 @@ class OllamaBackend:
             ContextOverflow: If the server cut the prompt, although it was told not to.
             StreamTruncated: If the stream ends without ``done: true``.
             BackendError: For everything else that can go wrong, see :mod:`synaptic.errors`.
-
         """
         return self._of_default_model(request) if request.model is None else self._read(request)
 
@@ -195,8 +202,8 @@ class OllamaBackend:
     async def _raw(self, request: ChatRequest) -> AsyncGenerator[Delta | Finished, None]:
         """Yield the reply as the server sends it."""
         model = request.model or ""
-        if self._as_loaded:
-            request = replace(request, num_ctx=await self._context_to_ask(request, model))
+        if self._as_loaded and (context := await self._context_to_ask(request, model)) != request.num_ctx:
+            request = replace(request, num_ctx=context)
         call = stream_request(
             self._http(),
             "POST",
@@ -207,18 +214,25 @@ class OllamaBackend:
             read_error=lambda status, body: status_error(status, body, model=model, node=self.node),
         )
         tool: str | None = None
-        begun = False
+        begun = counted = False
+        calls = 0
         most = most_of_stream(request.max_tokens)
         try:
             async with call as reply, aclosing(ndjson(reply, backend=NAME, node=self.node, most=most)) as lines:
                 async for line in lines:
-                    delta, finished = read_line(line, request, model=model, node=self.node, begun=begun)
+                    delta, finished = read_line(
+                        line, request, model=model, node=self.node, begun=begun, calls_before=calls
+                    )
                     begun = True
                     tool = tool_called(line) or tool
                     if delta is not None:
+                        calls += len(delta.tool_calls)
+                        counted = counted or bool(delta.logprobs) or not delta.text
+                        if request.logprobs is not None and not counted:
+                            raise no_logprobs(self.node)
                         yield delta
                     if finished is not None:
-                        await drain(lines)
+                        await drain(reply)
                         break
                 else:
                     raise StreamTruncated(
@@ -227,9 +241,14 @@ class OllamaBackend:
         except ModelNotFound:
             self._default_model = None
             raise
-        await self._check_prompt_was_whole(request, finished)
+        if not request.truncate:
+            await self._check_prompt_was_whole(request, finished)
         if finished.usage is not None:
             self._ratios.learn(name_key(model), request, finished.usage.prompt_tokens)
+        if calls and finished.finish_reason == "stop":
+            finished = replace(finished, finish_reason="tool_calls")
+        if request.tools:
+            tool = None  # it was offered
         if tool is not None or self.shown != finished.node:
             finished = replace(finished, tool=tool, node=self.shown)
         yield finished
@@ -241,7 +260,6 @@ class OllamaBackend:
 
         Raises:
             ContextOverflow: If it did.
-
         """
         read = finished.usage.prompt_tokens if finished.usage else 0
         context = self._defaults.num_ctx if request.num_ctx is None else request.num_ctx
@@ -261,7 +279,6 @@ class OllamaBackend:
         Raises:
             ModelNotFound: If it has not.
             BackendError: If the server does not answer in time, or something else does.
-
         """
         try:
             async with asyncio.timeout(CHECK_SECONDS):
@@ -283,7 +300,6 @@ class OllamaBackend:
 
         Raises:
             ModelNotFound: If nothing fit is installed.
-
         """
         if self._default_model is None:
             memory = _memory_bytes() if is_loopback(self.url) else None
@@ -298,7 +314,6 @@ class OllamaBackend:
 
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
-
         """
         model = request.model or await self.default_model()
         wanted = self._defaults.num_ctx if request.num_ctx is None else request.num_ctx
@@ -316,12 +331,16 @@ class OllamaBackend:
         model = request.model or self._default_model
         return None if model is None else self._ratios.of(name_key(model))
 
+    async def digest(self, model: str | None) -> str | None:
+        """Return what identifies the content of a model, as the server told when it was last asked for its models."""
+        name = model or self._default_model
+        return None if name is None else self._digests.get(name_key(name))
+
     async def version(self, within: float = PROBE_SECONDS) -> str:
         """Return the version of the server, asking for at most ``within`` seconds.
 
         Raises:
             BackendError: If it does not answer, or something else does.
-
         """
         answer = await get_json(self._http(), "/api/version", backend=NAME, node=self.node, within=within)
         return server_version(answer, self.node)
@@ -331,7 +350,6 @@ class OllamaBackend:
 
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
-
         """
         tags, loaded = await asyncio.gather(self._list("/api/tags"), self._list("/api/ps"), return_exceptions=True)
         if isinstance(tags, BaseException):
@@ -347,7 +365,6 @@ class OllamaBackend:
 
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
-
         """
         try:
             return await self._list("/api/ps", PROBE_SECONDS)
@@ -359,7 +376,6 @@ class OllamaBackend:
 
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
-
         """
         try:
             shown = await self._ask("/api/show", {"model": model}, model, LISTING_SECONDS)
@@ -376,7 +392,6 @@ class OllamaBackend:
 
         Raises:
             BackendError: If the server is not there, or does not have the model; see :mod:`synaptic.errors`.
-
         """
         model = request.model or await self.default_model()
         body = render_payload(request, model, self._defaults)
@@ -386,12 +401,36 @@ class OllamaBackend:
             return False
         return is_left_open(answer, request)
 
+    async def is_known_to_go_on(self, request: ChatRequest) -> bool:
+        """Return whether the last message of ``request``, the assistant's, is continued: by its template, else asked.
+
+        Raises:
+            BackendError: As ``goes_on_with`` does.
+        """
+        model = request.model or await self.default_model()
+        turn = shown_turn(await self.show(model))
+        if turn is not LastTurn.UNKNOWN:
+            return turn is LastTurn.OPEN
+        if self._as_loaded:
+            request = replace(request, num_ctx=await self._context_to_ask(request, model))
+        return await self.goes_on_with(replace(request, model=model))
+
+    async def embed(self, texts: Sequence[str], model: str | None) -> Embeddings:
+        """Return the vectors of texts; one that is too long for the model is refused, not cut.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+        """
+        name = model or await self.default_model()
+        body: JsonObject = {"model": name, "input": list(texts), "truncate": False}
+        answer = await self._ask("/api/embed", body, name, LOAD_SECONDS)
+        return read_embeddings(answer, len(texts), model=name, node=self.node)
+
     async def load(self, model: str, *, num_ctx: int | None = None, keep_alive: str | None = None) -> None:
         """Have a model loaded: a request without a prompt, as Ollama documents it.
 
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
-
         """
         body: JsonObject = {"model": model, "stream": False}
         if num_ctx is not None:
@@ -406,7 +445,6 @@ class OllamaBackend:
 
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
-
         """
         await self._ask("/api/generate", {"model": model, "keep_alive": 0, "stream": False}, model, LISTING_SECONDS)
 
@@ -463,7 +501,9 @@ class OllamaBackend:
 
     async def _installed(self) -> list[InstalledModel]:
         """Merge what is installed with what is loaded."""
-        return merge_models(*await self.listings())
+        models = merge_models(*await self.listings())
+        self._digests = {name_key(model.info.name): model.digest for model in models}
+        return models
 
 
 def _memory_bytes() -> int:

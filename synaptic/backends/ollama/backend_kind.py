@@ -32,7 +32,6 @@ def local_node(environ: Mapping[str, str]) -> NodeSettings:
 
     Raises:
         ConfigError: If that variable has no address.
-
     """
     try:
         return read_node({"url": without_password(default_url(environ))})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from synaptic.backends.http import ndjson, new_client, stream_request, without_password
+from synaptic.backends.http import error_text, ndjson, new_client, stream_request, without_password
 from synaptic.backends.ollama.api import NAME
 from synaptic.errors import BackendError, ModelNotFound, StreamFailed, StreamTruncated
 from synaptic.messages import BackendProgress
@@ -45,7 +46,6 @@ async def pull_model(
         StreamFailed: If the server gives up for another reason.
         StreamTruncated: If the connection ends before the server says that it is done.
         BackendError: For everything else, see :mod:`synaptic.errors`.
-
     """
     node = without_password(url)
     request = {"model": model, "stream": True}
@@ -56,7 +56,7 @@ async def pull_model(
     ):
         async for line in lines:
             if "error" in line:
-                raise pull_error(str(line["error"]), model, node)
+                raise pull_error(error_text(json.dumps(line).encode()), model, node)
             if line.get("status") == "success":
                 return
             if (event := layer_progress(line, model)) is not None:

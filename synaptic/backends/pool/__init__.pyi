@@ -2,8 +2,11 @@ from .backend import PoolBackend as PoolBackend
 from .library import Pool as Pool
 from .library import PoolReply as PoolReply
 from .node.credentials import certificates as certificates
+from .node.credentials import known_secrets as known_secrets
 from .node.credentials import node_headers as node_headers
 from .node.credentials import open_client as open_client
+from .node.identity import once_notice as once_notice
+from .node.identity import one_server_twice as one_server_twice
 from .node.inspection import Inspection as Inspection
 from .node.inspection import inspect_node as inspect_node
 from .node.inspection import inspect_nodes as inspect_nodes
@@ -15,3 +18,4 @@ from .node.status import Candidate as Candidate
 from .node.status import Decision as Decision
 from .node.status import ModelStatus as ModelStatus
 from .node.status import NodeStatus as NodeStatus
+from .node.status import WaitingCall as WaitingCall

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from synaptic.backends.base import Capabilities
-from synaptic.backends.ollama import NAME, InstalledModel, TokenRatios, choose_model
-from synaptic.backends.pool.calls import PoolCall, PoolServices, RetryBudget, Sentinel
+from synaptic.backends.ollama import FEATURES, NAME, InstalledModel, TokenRatios, choose_model
+from synaptic.backends.pool.calls import PoolCall, PoolServices, RetryBudget, Sentinel, embed_texts
 from synaptic.backends.pool.dispatch import Dispatcher, Limits, said_of
 from synaptic.backends.pool.index import WORTHWHILE, Shortlist
 from synaptic.backends.pool.learned import ContextBook, OutputSizes, Prefixes, SentPrompts, chain
@@ -21,6 +21,7 @@ from synaptic.backends.pool.node import (
     NodeState,
     NodeStatus,
     PoolNode,
+    WaitingCall,
     Watch,
     access_notices,
     node_status,
@@ -28,8 +29,9 @@ from synaptic.backends.pool.node import (
 )
 from synaptic.backends.pool.policy import explain
 from synaptic.backends.pool.warm import Preloader, PreloadRequests
-from synaptic.errors import BackendBusy, BackendError, BackendUnavailable
-from synaptic.messages import BackendNotice, ChatRequest, ModelInfo, Reporter, ignore_report
+from synaptic.backends.tunnels import Tunnels
+from synaptic.errors import BackendBusy, BackendError, BackendUnavailable, ModelNotFound
+from synaptic.messages import BackendNotice, ChatRequest, Embeddings, ModelInfo, Reporter, ignore_report
 from synaptic.models import full_name, name_key
 from synaptic.waiting import WaitNotices
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from synaptic.settings import NodeSettings, Settings
 
 GIB = 2**30
+SHOWN_WAITING = 50  # calls of each model
 LOOK_AT_THEM = "look at them with: synaptic nodes check"
 
 
@@ -54,7 +57,6 @@ class PoolOptions:
         hedge: Whether a call whose first token is late is sent to a second node, too.
         num_ctx: Context length in tokens of requests that name none.
         keep_alive: How long a model stays loaded, for requests that do not say.
-
     """
 
     limits: Limits = Limits()
@@ -86,7 +88,6 @@ class PoolBackend:
         report: Hears when a node goes down or comes back.
         environ: Where the nodes' secrets are named.
         options: Instead of what the settings say.
-
     """
 
     name = NAME
@@ -116,6 +117,7 @@ class PoolBackend:
         )
         self._preloads = PreloadRequests(self._load_ahead)
         self._closing: list[OllamaBackend] = []
+        self._tunnels = Tunnels([node.url for node in chosen], report)
         self._sentinel = Sentinel(self._watch.suspect)
         self._services = PoolServices(
             members=self.members,
@@ -143,7 +145,11 @@ class PoolBackend:
             context_length=self.context_length,
             tokens_a_character=self.tokens_a_character,
             prepare=self.prepare,
+            digest=self.digest,
             nodes=self,
+            features=FEATURES,
+            show=self.show,
+            embed=self.embed,
         )
 
     async def __aenter__(self) -> Self:
@@ -157,17 +163,20 @@ class PoolBackend:
 
         Raises:
             BackendUnavailable: If the pool was closed.
-
         """
         if self._closed:
             raise BackendUnavailable("the pool has been closed", backend=NAME)
         if self._started is None:
             for notice in self._notices:
                 self._report(BackendNotice(NAME, notice, "warning"))
-            self._started = asyncio.get_running_loop().create_task(self._watch.start())
+            self._started = asyncio.get_running_loop().create_task(self._begin())
         await asyncio.shield(self._started)
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+    async def _begin(self) -> None:
+        await self._tunnels.open()
+        await self._watch.start()
+
+    def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Yield the reply of whichever node is best for the call.
 
         Raises:
@@ -175,24 +184,51 @@ class PoolBackend:
             PoolSaturated: If too many calls wait, or this one waited too long.
             BackendUnavailable: If every node that could serve the call is down.
             BackendError: What the last node did wrong.
-
         """
-        if self._started is None or not self._started.done():
-            await self.start()
-        if request.model is None:
-            request = replace(request, model=await self.default_model())
-        assert request.model is not None, "chosen above"
-        call = PoolCall(self._services, request, name_key(request.model), chain(request.messages))
+        if request.model is None or self._started is None or not self._started.done():
+            return self._when_started(request)
+        return PoolCall(self._services, request, name_key(request.model), chain(request.messages)).stream()
+
+    async def _when_started(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        await self.start()
+        model = request.model or await self.default_model()
+        call = PoolCall(self._services, replace(request, model=model), name_key(model), chain(request.messages))
         async with aclosing(call.stream()) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    async def show(self, model: str) -> dict[str, Any]:
+        """Return what a node that has a model says of it; of several that answer, any.
+
+        Raises:
+            ModelNotFound: If no node has it.
+            BackendError: What the last of them did wrong.
+        """
+        await self.start()
+        name, error = name_key(model), None
+        for member in self.members.values():
+            state = member.state.models.get(name)
+            if state is not None and member.state.cap > 0:
+                try:
+                    return await member.client.show(state.shown)
+                except BackendError as exc:
+                    error = exc
+        raise error or ModelNotFound(f"no node has the model {model!r}", hint=f"ollama pull {model}", backend=NAME)
+
+    async def embed(self, texts: Sequence[str], model: str | None) -> Embeddings:
+        """Return the vectors of texts, a long batch from several nodes.
+
+        Raises:
+            BackendError: As :meth:`stream` has it.
+        """
+        await self.start()
+        return await embed_texts(self._services, texts, model or await self.default_model())
 
     async def models(self) -> list[ModelInfo]:
         """Return the models of all nodes, each once; ``loaded`` if any node has it in memory.
 
         Raises:
             BackendUnavailable: If no node answers; says why for each.
-
         """
         return [entry.info for entry in await self._installed()]
 
@@ -202,7 +238,6 @@ class PoolBackend:
         Raises:
             ModelNotFound: If no node has a model that can chat.
             BackendUnavailable: If no node answers.
-
         """
         if self._default_model is None:
             places = ", ".join(member.state.name for member in self.members.values())
@@ -214,7 +249,6 @@ class PoolBackend:
 
         Raises:
             BackendError: If no node answers, or none has a model.
-
         """
         await self.start()
         model = name_key(request.model or await self.default_model())
@@ -225,6 +259,13 @@ class PoolBackend:
         """Return how many tokens a character of the prompt is, as earlier calls of the model have shown."""
         model = request.model or self._default_model
         return None if model is None else self._services.ratios.of(name_key(model))
+
+    async def digest(self, model: str | None) -> str | None:
+        """Return what identifies the content of a model; ``None`` where the nodes do not tell, or not the same."""
+        name = name_key(model or await self.default_model())
+        listed = (entry for member in self.members.values() for entry in member.installed)
+        found = {entry.digest for entry in listed if name_key(entry.info.name) == name}
+        return found.pop() if len(found) == 1 else None
 
     @property
     def answers(self) -> bool:
@@ -240,7 +281,6 @@ class PoolBackend:
 
         Args:
             model: ``None`` is any model.
-
         """
         if model is None:
             if any(member.installed for member in self.members.values()):
@@ -295,6 +335,10 @@ class PoolBackend:
             for past in self.dispatcher.decisions
         ]
 
+    def waiting_calls(self) -> list[WaitingCall]:
+        """Return the calls that wait for a node, in the order in which they go, and why each waits."""
+        return self.dispatcher.waiting_calls(SHOWN_WAITING)
+
     async def aclose(self) -> None:
         """Turn waiting calls away, stop watching, and close the connections."""
         self._closed = True
@@ -303,8 +347,11 @@ class PoolBackend:
         started, self._started = self._started, None
         if started is not None:
             started.cancel()
-        parts: list[Any] = [self._watch, self._preloader, self._sentinel]
-        await _close_all([*parts, *self._closing, *(member.client for member in self.members.values())])
+        clients = [member.client for member in self.members.values()]
+        parts: list[Any] = [self._watch, self._preloader, self._sentinel, *self._closing, *clients, self._tunnels]
+        async with AsyncExitStack() as closing:  # closes each, also where another one fails or is cancelled
+            for part in reversed(parts):
+                closing.push_async_callback(part.aclose)
         if started is not None:
             await asyncio.gather(started, return_exceptions=True)
 
@@ -377,12 +424,3 @@ def shared_hint(errors: Sequence[BackendError]) -> str | None:
 
 def _shortlist(states: Sequence[NodeState]) -> Shortlist | None:
     return Shortlist(states) if len(states) > WORTHWHILE else None
-
-
-async def _close_all(parts: list[Any]) -> None:
-    """Close every one, also where closing another one fails or is cancelled."""
-    if parts:
-        try:
-            await parts[0].aclose()
-        finally:
-            await _close_all(parts[1:])

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from synaptic.backends.ollama import NAME
 from synaptic.backends.pool.calls import Lease, Waiter
 from synaptic.backends.pool.learned import Rates, median_rates
+from synaptic.backends.pool.node import WaitingCall
 from synaptic.backends.pool.policy import Pick, Reservations, Why, pick
 from synaptic.errors import BackendError, BackendUnavailable, ModelNotFound, PoolSaturated
 from synaptic.models import pull_hint
@@ -48,7 +49,6 @@ class Limits:
         queue: Calls that may wait for one model.
         wait: Seconds that a call waits for a free place; ``None`` is for ever.
         recovery: Seconds that a call waits while every node that could serve it is down.
-
     """
 
     queue: int = 10_000
@@ -76,7 +76,6 @@ class Dispatcher:
         limits: Bounds on waiting.
         shortlist: Of a large pool, who is worth looking at; ``None`` looks at all.
         rng: Chooses among equals.
-
     """
 
     def __init__(
@@ -115,7 +114,6 @@ class Dispatcher:
             PoolSaturated: If the queue is full, or the wait was too long.
             BackendUnavailable: If every node that could serve the call is down, and stays so.
             ModelNotFound: If no node has the model, or none can serve the call.
-
         """
         self.waiting.arrived(waiter)
         lease = self.acquire_at_once(waiter)
@@ -134,7 +132,6 @@ class Dispatcher:
 
         Raises:
             ModelNotFound: As :meth:`acquire` does.
-
         """
         if self._closed:
             raise BackendUnavailable("the pool has been closed")
@@ -177,6 +174,16 @@ class Dispatcher:
         places = sum(node.cap for node in self.nodes if shape.model in node.models)
         seconds = self._peer_rates(shape.model).seconds(shape.prompt_tokens, shape.output_tokens)
         return seconds * (self.waiting.length(shape.model) + 1) / max(places, 1)
+
+    def waiting_calls(self, most: int) -> list[WaitingCall]:
+        """Return the calls that wait, in the order in which they go, at most so many of each model; and why."""
+        now, whys = self._now(), dict[str, str]()
+        for waiter in self.waiting.in_order(1):
+            whys.setdefault(waiter.shape.model, why_it_waits(self._pick(waiter.shape, self._nothing_reserved)))
+        return [
+            WaitingCall(waiter.tag, waiter.shape.shown, now - waiter.since, whys[waiter.shape.model])
+            for waiter in self.waiting.in_order(most)
+        ]
 
     def close(self) -> None:
         """Turn away all that wait, and all that come."""
@@ -330,6 +337,15 @@ class Dispatcher:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def why_it_waits(chosen: Pick) -> str:
+    """Return why a call waits for which a pick was made."""
+    if not chosen.possible:
+        return reasons(chosen)
+    if chosen.awaited is not None:
+        return f"{chosen.awaited.name} would be done first, and has no free place yet"
+    return "it is about to be given a place"
 
 
 def never(shape: CallShape, chosen: Pick) -> BackendError | None:

@@ -30,7 +30,6 @@ def pool_settings(
 
     Raises:
         ConfigError: If something that was named is not what the settings take.
-
     """
     if settings is None:
         loaded = load_settings()

@@ -45,7 +45,6 @@ class IndexPlace(NamedTuple):
         kind: ``doubtful``: the model was refused there once, and whether that still holds depends on the time.
         bucket: Of speed, the fastest least; 0 where it does not matter.
         free_at: When a ``busy`` node is expected to have a free place; 0 where it does not matter.
-
     """
 
     kind: Kind
@@ -184,7 +183,6 @@ class Shortlist:
 
     Args:
         nodes: That it has at the start; a node that comes later is added by touching it.
-
     """
 
     def __init__(self, nodes: Iterable[NodeState] = ()) -> None:

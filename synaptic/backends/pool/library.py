@@ -54,7 +54,6 @@ class PoolReply:
     Attributes:
         node: Who gave it, or its last part.
         nodes: How many nodes the call was sent to; 1 unless one failed.
-
     """
 
     text: str
@@ -83,7 +82,6 @@ class Pool:
 
     Raises:
         ConfigError: If an address or an option is wrong.
-
     """
 
     def __init__(
@@ -123,7 +121,6 @@ class Pool:
 
         Raises:
             BackendUnavailable: If the pool has been closed.
-
         """
         with self._opening:
             if self._closed:
@@ -137,7 +134,6 @@ class Pool:
 
         Raises:
             BackendError: What ``chat`` raises.
-
         """
         request = self.request(prompt, **options)
         async with aclosing(self._at_home().stream(request)) as chunks:
@@ -157,7 +153,6 @@ class Pool:
             ModelNotFound: If no node has the model.
             PoolSaturated: If too many calls wait, or this one waited too long.
             BackendUnavailable: If every node that could serve the call is down.
-
         """
         return await self._complete(self.request(prompt, **options))
 
@@ -167,7 +162,6 @@ class Pool:
         Raises:
             UsageError: If a prompt or an option is wrong; nothing is sent then.
             BackendError: The first that one of them fails with; the others are cancelled.
-
         """
         if isinstance(prompts, str):
             raise UsageError("chat_many takes several prompts, not one text", hint="use chat, or write [text]")
@@ -216,7 +210,6 @@ class Pool:
 
         Raises:
             UsageError: If the pool was used by async code.
-
         """
         with self._opening:
             loop, backend = self._loop, self._backend
@@ -233,7 +226,6 @@ class Pool:
 
         Raises:
             UsageError: If an option is unknown, or has a value that it cannot have.
-
         """
         system = options.pop("system", None)
         priority = options.pop("priority", "run")

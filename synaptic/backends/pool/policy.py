@@ -70,11 +70,8 @@ class Verdict(NamedTuple):
             question.
         seconds: Expected until the call is complete: ``wait + load + run``; ``None`` if the node was out of question.
         wait: Until it has a free place; 0 if it has one now.
-        load: To load the model.
-        run: To serve the call.
         cached: Tokens of the prompt that its cache saves.
         note: What the node or the model is closed or refused for; "" if it is neither.
-
     """
 
     score: float
@@ -107,7 +104,6 @@ class Pick:
         seconds: Expected until the call is complete, on ``node`` or on ``awaited``.
         awaited: The busy node that is worth waiting for.
         possible: Whether a node that is open now can serve the call, at once or when it has a place.
-
     """
 
     __slots__ = ("_chosen", "_raw", "awaited", "node", "possible", "seconds")
@@ -154,7 +150,6 @@ class Reservations:
 
     Attributes:
         ends: Node's key -> when its calls will end, those that wait for it included, in order.
-
     """
 
     __slots__ = ("ends",)
@@ -220,7 +215,6 @@ def pick(  # noqa: PLR0917  (six things go in; keywords cost)
         reserved: What calls ahead of this one wait for.
         rng: Chooses among nodes that are as good as equal.
         fallback: For nodes without samples: the median of their peers; all zeros if nothing is known of any.
-
     """
     chosen, raw = _decide(call, nodes, now, reserved, rng, fallback, call.tried)
     if chosen is None and call.tried:

@@ -31,7 +31,6 @@ class PreloadRequests:
 
     Args:
         begin: Begins one load.
-
     """
 
     def __init__(self, begin: Callable[[ChatRequest], None]) -> None:
@@ -70,7 +69,6 @@ class Preloader:
         changed: Called when a load has begun or ended.
         loaded: Called with a node and a model that is loaded now, and its context length.
         report: Hears of loads that failed.
-
     """
 
     def __init__(

@@ -17,7 +17,6 @@ class CodePlace:
     Attributes:
         line: The last line, as far as it goes.
         last_above: The last character before that line that is no white space; "" where there is none.
-
     """
 
     __slots__ = ("_fence", "_unread", "last_above", "line")

@@ -43,7 +43,7 @@ class Habits:
         """Note that a model can think."""
         self._thinking.add(model)
 
-    async def read(
+    def read(
         self,
         request: ChatRequest,
         model: str,
@@ -51,15 +51,19 @@ class Habits:
         *,
         context: int | None = None,
     ) -> AsyncGenerator[ReplyChunk, None]:
-        """Yield the reply to ``request`` without what the model's template puts around it.
+        """Return the reply to ``request`` without what the model's template puts around it.
 
-        Args:
-            request: What is asked.
-            model: Who is asked.
-            send: Sends a request and yields what the server says.
-            context: Tokens of the context, where it is known.
-
+        One that is wanted verbatim is what ``send`` returns. ``context`` is in tokens, where it is known.
         """
+        return send(request) if request.verbatim else self._unwrapped(request, model, send, context)
+
+    async def _unwrapped(
+        self,
+        request: ChatRequest,
+        model: str,
+        send: Callable[[ChatRequest], AsyncGenerator[Delta | Finished, None]],
+        context: int | None,
+    ) -> AsyncGenerator[ReplyChunk, None]:
         wider = self._with_room(request, model, context)
         limit = None if wider is request else request.max_tokens
         # A text that broke off and goes on is beyond its thinking.
@@ -103,7 +107,6 @@ async def unwrapped(
         reply: Reads it.
         asked: The limit of tokens that the server was given.
         limit: Most deltas of text, where that limit is a higher one.
-
     """
     surplus = told = received = size = 0
     async with aclosing(chunks):

@@ -36,7 +36,6 @@ class Mark:
     Attributes:
         closed_by: What ends the thinking that it opens.
         is_html: Whether it is a tag of HTML or a word in brackets, too, that answers use for something else.
-
     """
 
     text: str
@@ -251,7 +250,6 @@ class MarkFound:
     Attributes:
         mark: ``None`` where none stands there.
         may_grow: Whether the text ends so early that another mark, or a longer one, may stand there.
-
     """
 
     mark: Mark | None = None

@@ -75,7 +75,6 @@ class ReplyFilter:
     Attributes:
         was_opened: Whether the reply closed a thinking that it had not opened.
         thought: Whether any of it was thinking.
-
     """
 
     __slots__ = (

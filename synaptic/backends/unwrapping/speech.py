@@ -52,12 +52,7 @@ class MarkVerdict(Enum):
 def judge(place: CodePlace, mark: Mark, after: str, *, at_end: bool) -> MarkVerdict:
     """Return what ``mark`` does.
 
-    Args:
-        place: Of the mark, what comes before it read.
-        mark: That stands there.
-        after: The text behind it, as far as it has come.
-        at_end: Whether no more will come.
-
+    ``after`` is the text behind it as far as it has come, ``at_end`` whether no more will come.
     """
     if place.in_block:
         return MarkVerdict.SPOKEN_OF

@@ -20,7 +20,6 @@ class ThinkingEnd(NamedTuple):
     Attributes:
         thinking: Characters that are thinking.
         behind: Where the text behind the closing mark begins; ``None`` where the thinking goes on.
-
     """
 
     thinking: int
@@ -44,7 +43,6 @@ class Closers:
             text: The thinking from some place on.
             before: What stands before it on the same line.
             at_end: Whether no more text will come; else what may become a mark is left for later.
-
         """
         place = 0
         while (found := self._pattern.search(text, place)) is not None:

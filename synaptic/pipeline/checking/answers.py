@@ -36,7 +36,6 @@ class Answering:
         options: Labels of a choice.
         type: Of what another pipeline gives.
         open: Whether further steps are inside, of which nothing is known: their file has a mistake.
-
     """
 
     by: Literal["model", "choice", "tool", "person", "pipeline", "approval", "unknown"]

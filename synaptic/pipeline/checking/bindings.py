@@ -37,8 +37,6 @@ class Bound:
         known: The literal, or what stands for a value that is only known later.
         literal: Whether nothing in it is only known later.
         type: What is known of the value.
-        parts: The templates in it.
-
     """
 
     binding: Any
@@ -122,7 +120,6 @@ def structure(file: SourceFile, value: Any, path: KeyPath, view: View, missing: 
         path: Where it stands.
         view: What its templates see.
         missing: What is wrong with a field that is not there: of the mapping, or of an item of the list.
-
     """
     bound = bind(file, value, path, view)
     if bound is None:

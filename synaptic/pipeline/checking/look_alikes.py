@@ -34,7 +34,6 @@ class LookAlike:
         reference: What is meant: ``inputs.topic``.
         line: One-based, inside the template's text.
         token: How it is written.
-
     """
 
     reference: str
@@ -50,14 +49,7 @@ def in_single_braces(source: str) -> Iterator[LookAlike]:
 
 
 def spoken_of(source: str, name: str, reference: str) -> LookAlike | None:
-    """Return where a text seems to speak of a value in the words of another language, or without its braces.
-
-    Args:
-        source: The text of a template.
-        name: What the value is called.
-        reference: How a template refers to it.
-
-    """
+    """Return where a text seems to speak of a value in the words of another language, or without its braces."""
     text = _plain(source)
     forms = [form.format(re.escape(name)) for form in _FORMS]
     if "." in reference:

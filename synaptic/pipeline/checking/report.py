@@ -29,7 +29,6 @@ class Report:
 
     Attributes:
         warnings: The report of what a person should look at and may run all the same.
-
     """
 
     def __init__(self, document: YamlDocument, problems: list[Problem], warnings: list[Problem] | None = None) -> None:

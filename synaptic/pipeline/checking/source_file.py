@@ -39,8 +39,9 @@ class CompileContext:
         backends: The names of the backends that there are; ``None`` is not known, and then not checked.
         models: The models of the backend that calls are routed to; ``None`` is not known, and then not checked.
         model: The caller's explicit choice (``-m``): it goes before the pipeline's ``defaults.model``.
+        kept: Texts that stand in the place of files of used pipelines: as they were when a run began that goes on now.
         tests: Whether the tests that stand in the files are checked, too. A run needs none of them.
-
+        shown_only: Whether nothing of it is carried out, so that it needs nobody's trust.
     """
 
     agents: Mapping[str, Agent]
@@ -50,7 +51,9 @@ class CompileContext:
     backends: Collection[str] | None = None
     models: Collection[str] | None = None
     model: str | None = None
+    kept: Mapping[Path, str] = field(default_factory=dict)
     tests: bool = False
+    shown_only: bool = False
 
 
 class UnusablePath(Exception):
@@ -67,13 +70,11 @@ class UsedPipeline:
     """A pipeline that another one uses.
 
     Attributes:
-        name: What it calls itself.
         inputs: What it declares; ``None`` where the file could not be read or has mistakes.
         compiled: ``None`` where something in it is wrong; its problems are reported already.
         result: The type of its result.
         answers: What its steps answer, by their paths.
         absent: What the result may be where something in it was skipped.
-
     """
 
     name: str = ""
@@ -92,11 +93,11 @@ class SourceFile:
         context: What it may name.
         use: Returns a pipeline that it uses, by the name under ``use``, compiled; raises :class:`UnusablePath`.
         defaults: What holds for every step that does not say otherwise.
+        conversation: Whether earlier turns go to every call that asks the question.
         beside: The agents that stand beside the file; ``None`` for one with a mistake, which is reported.
         problems: Where mistakes are added, those of all files of one compilation.
-        broken: Steps whose form was refused, by the path of their scope: their names are known, no more.
+        broken: Steps whose form was refused, by the path of their scope: what they give is not known.
         path: Where it is; ``None`` for one that the caller wrote.
-
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class SourceFile:
         use: Callable[[str], UsedPipeline],
         *,
         defaults: DefaultsSpec,
+        conversation: bool,
         beside: Mapping[str, Agent | None],
         problems: list[Problem],
         warnings: list[Problem],
@@ -113,6 +115,7 @@ class SourceFile:
         path: Path | None = None,
     ) -> None:
         self.defaults = defaults
+        self.conversation = conversation
         self.context = context
         self.use = use
         self.report = Report(document, problems, warnings)
@@ -129,7 +132,7 @@ class SourceFile:
     def trusted(self) -> bool:
         """Whether the file may call tools that the person did not name for this run."""
         path = self._path
-        return path is None or is_trusted(path.parent, path.name, self._text)
+        return self.context.shown_only or path is None or is_trusted(path.parent, path.name, self._text)
 
     @property
     def how_to_trust(self) -> str:
@@ -144,6 +147,14 @@ class SourceFile:
             self.report.at_value(f"there is no agent {name!r}", path, did_you_mean(name, known))
         agent = agents.get(name)
         return agent, agent is not None
+
+    def check_named_agent(self, path: KeyPath) -> None:
+        """Report an agent that does not exist, of a step of which nothing else is known."""
+        name = self.report.document.value
+        for part in path:
+            name = name.get(part) if isinstance(name, dict) else None
+        if isinstance(name, str) and name.strip():
+            self.find_agent(name, path)
 
     def check_backend(self, name: str | None, path: KeyPath) -> None:
         """Report a backend that does not exist."""

@@ -45,7 +45,6 @@ class Checked(Generic[Code_co]):
         steps: The steps that it refers to, without those that are not there.
         path: Where it stands.
         parts: The templates and expressions in data.
-
     """
 
     code: Code_co
@@ -66,7 +65,6 @@ class Written:
 
     Attributes:
         items: Names of the item of the map that it belongs to, if it refers to none of them.
-
     """
 
     source: str

@@ -9,11 +9,12 @@ from collections import ChainMap
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from synaptic.pipeline.graph import QUESTION
 from synaptic.pipeline.templates import OTHER_CONSTANTS, OTHER_ROOTS, TEXT, UNKNOWN, ListOf, Record, StaticType
 from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from synaptic.pipeline.spec import StepKeys
     from synaptic.pipeline.templates import Reference
@@ -43,8 +44,8 @@ class View:
         roots: Everything beside ``steps``.
         me: The step whose template it is; it cannot refer to itself.
         items: The item of a map, by its names.
+        asked: The names of items that are made of the person's question.
         inner: For each step that is inside a loop, the names of the loops that lead to it from the outermost scope.
-
     """
 
     own: dict[str, StaticType]
@@ -54,6 +55,7 @@ class View:
     around: tuple[str, ...] = ()
     me: str | None = None
     items: Mapping[str, StaticType] = field(default_factory=dict)
+    asked: frozenset[str] = frozenset()
     scope: Mapping[str, StaticType] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,15 +71,24 @@ class View:
         """Return what the templates of the step ``me`` see."""
         return replace(self, me=me)
 
-    def with_item(self, name: str | None, item: StaticType) -> View:
-        """Return what an instance of a map sees."""
+    def with_item(self, name: str | None, item: StaticType, listed: Iterable[Reference] = ()) -> View:
+        """Return what an instance of a map sees; ``listed`` is what its list refers to."""
         names = {"item": item} if name is None else {"item": item, name: item}
-        return replace(self, roots={**self.roots, **names}, items=names)
+        asked = self.asked.union(names) if self.asks(listed) else self.asked.difference(names)
+        return replace(self, roots={**self.roots, **names}, items=names, asked=asked)
+
+    def asks(self, references: Iterable[Reference]) -> bool:
+        """Return whether a text with these references has the question in it: as input, or as an item made of it."""
+        return any(each.names("inputs", QUESTION) or each.root in self.asked for each in references)
+
+    def hears(self, references: Sequence[Reference]) -> bool:
+        """Return whether earlier turns belong before a prompt: it asks the question, and does not place them itself."""
+        return self.asks(references) and not any(each.is_conversation for each in references)
 
     def body(self, loop: str, own: dict[str, StaticType]) -> View:
         """Return what the steps of the loop called ``loop`` see."""
         roots = {**self.roots, "previous": Record(own, "the round before has no {name}")}
-        return View(own, self.steps, roots, self.inner, (*self.around, loop), None)
+        return View(own, self.steps, roots, self.inner, (*self.around, loop), None, asked=self.asked)
 
     def dangling(self, reference: Reference) -> tuple[str, str | None] | None:
         """Return what is wrong with a reference's first names, and what to write; ``None`` if they are there.
@@ -115,7 +126,10 @@ class View:
             return f"values from outside are inputs: declare {name or 'one'!r} under 'inputs'"
         if meant is not None and meant in self.roots:
             return f"write {meant}"
-        return did_you_mean(reference.root, {*self.roots, "steps"})
+        advice = did_you_mean(reference.root, {*self.roots, "steps"})
+        if reference.path or not advice.startswith("known: "):
+            return advice
+        return f"{advice}; a text stands in quotes: '{reference.root}'"
 
     def _no_step(self, name: str) -> tuple[str, str | None] | None:
         if name == self.me:

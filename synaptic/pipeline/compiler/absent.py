@@ -66,7 +66,6 @@ class _Check:
         only_warns: Whether what fails is a warning: the person who runs the pipeline may give the input always.
         results: What the result may be where something in it is not there, each once.
         said: The lines of texts about which something was said; of a line with another mistake nothing is.
-
     """
 
     file: SourceFile

@@ -32,13 +32,7 @@ def check_cases(
 ) -> None:
     """Report every mistake in the tests.
 
-    Args:
-        file: Takes the reports.
-        pipeline: Whose tests they are.
-        answers: What the steps answer, by their paths.
-        view: What the pipeline's result sees.
-        result: The type of the answer.
-
+    ``answers`` is what the steps answer, by their paths; ``view``, what the pipeline's result sees.
     """
     seen = View(view.own, ChainMap(), {**view.roots, "run": _AFTER, "result": result}, view.inner)
     texts = Texts(file.report)  # of its own: a field that only a test asks for is not wanted by the pipeline

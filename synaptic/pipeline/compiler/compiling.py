@@ -49,13 +49,8 @@ __all__ = ["CompileContext", "CompiledPipeline", "compile_pipeline", "examine", 
 def compile_pipeline(pipeline: Pipeline, context: CompileContext) -> CompiledPipeline:
     """Return what the executor runs.
 
-    Args:
-        pipeline: A pipeline of the right form.
-        context: The agents, tools, models and backends that it may name.
-
     Raises:
         PipelineError: With every mistake in it and in the pipelines that it uses, each once and located.
-
     """
     compiled, problems, warnings = _compile(pipeline, context, {})
     if problems or compiled is None:
@@ -71,7 +66,6 @@ def examine(name: str | Path, context: CompileContext) -> tuple[Pipeline | None,
 
     Raises:
         PipelineError: If there is no such pipeline, or its file cannot be read.
-
     """
     path = find_file(name)
     text = read_text(path, "pipeline", PipelineError, limit=MAX_PIPELINE_BYTES)
@@ -103,6 +97,7 @@ def _compile(
             context,
             partial(library.use, user=part),
             defaults=part.spec.defaults,
+            conversation=part.spec.conversation,
             beside=agents_beside(part, context.agents, problems, warnings),
             problems=problems,
             warnings=warnings,
@@ -111,7 +106,7 @@ def _compile(
         )
         return _build(part, file)
 
-    library = Library(build, problems)
+    library = Library(build, problems, context.kept)
     compiled = library.compile(pipeline, broken).compiled
     source = pipeline.document.source
     return compiled, _in_order(problems, source), _in_order(warnings, source)

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from synaptic import paths
-from synaptic.agents import Agent, agent_counts, discover_agents
+from synaptic.agents import BESIDE, Agent, agent_counts, discover_agents
 from synaptic.errors import AgentError, Problem
 from synaptic.pipeline.checking import UnusablePath, parse_shape
 from synaptic.pipeline.compiler.used_pipelines import inside_folder
@@ -97,7 +97,6 @@ def check_written(
         path: Where it is written.
         report: Takes the mistake.
         called: What a message calls it, such as ``the default``.
-
     """
     try:
         check_default(value, spec)
@@ -139,10 +138,13 @@ def agents_beside(
     if folder is None or not folder.is_dir():
         return {}
     try:
-        book = discover_agents([("pipeline", folder)])
+        book = discover_agents([(BESIDE, folder)])
     except AgentError as exc:
         problems += exc.problems
         return {file.stem: None for file in folder.glob("*.md")}
+    # Those of the working directory are mentioned where all agents are read.
+    elsewhere = [] if paths.resolved(folder) == paths.resolved(paths.project_agents_dir()) else book.strangers
+    warnings += [Problem("it has no front matter, so that it is no agent", str(path)) for path in elsewhere]
     found: dict[str, Agent | None] = {}
     for entry in book.entries():
         if agent_counts(entry, folder.parent, takes_a_name=_another(entry.agent, known)):
@@ -155,7 +157,7 @@ def agents_beside(
 
 def _another(agent: Agent, known: Mapping[str, Agent]) -> bool:
     """Return whether one of the known agents has the name of this one and another file."""
-    files = [each.source and each.source.resolve() for each in (agent, known.get(agent.name)) if each is not None]
+    files = [each.source and paths.resolved(each.source) for each in (agent, known.get(agent.name)) if each is not None]
     return len(set(files)) > 1
 
 

@@ -47,7 +47,6 @@ class Draft:
         checked: Its templates and expressions, those of a loop's bounds included.
         inside: Names of steps that the steps inside its loop refer to.
         body: The steps of its loop.
-
     """
 
     outline: Outline

@@ -24,7 +24,6 @@ class Edges:
         gates: For each step that options list, the choices with the labels that let it run.
         fallbacks: For each step that has one, the step whose output takes the place of its own.
         on_demand: Fallbacks that nothing else refers to.
-
     """
 
     def __init__(

@@ -39,7 +39,10 @@ def outline_scope(
             file.report.at_key(f"the step {name!r} exists outside the loop too", (*path, name), "give it another name")
         outlines[name] = _outline(file, name, spec, (*path, name), taken)
     for name in file.broken.get(path, ()):
-        outlines[name] = Outline(name, StepKeys(), (*path, name), None)
+        outline = outlines.setdefault(name, Outline(name, StepKeys(), (*path, name), None))
+        outline.shape, outline.single, outline.output = None, UNKNOWN, UNKNOWN
+        if not outline.agent_path:
+            file.check_named_agent((*path, name, "agent"))
     for outline in outlines.values():
         fallback = outlines.get(outline.spec.on_error.use or "")
         if fallback is not None:

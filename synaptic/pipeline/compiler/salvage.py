@@ -1,7 +1,8 @@
 """A pipeline file with mistakes of form, read as far as it goes, so that the rest of it can be checked too.
 
 A misspelt key is read as the one that was meant. What else is wrong is left out: a step, an input, a default. The names
-of steps, inputs and agents that are left out are kept, so that a reference to them is not reported as a second mistake.
+of steps, inputs and agents that are left out are kept, so that a reference to them is not reported as a second mistake;
+so are those of steps whose output is not known, which are read but for that.
 """
 
 from __future__ import annotations
@@ -28,12 +29,18 @@ if TYPE_CHECKING:
 
 _STEPS = ("steps",)
 _NAMED = {"inputs", "agents", "tests"}
+_LISTED = ("inputs", "agents", "steps")
+_NAME_KEYS = ("name", "id")
 _REQUIRED = {"version": 1, "name": "unnamed", "result": "-"}
 _APART = words(
     """temperature max_tokens timeout retry cache priority concurrency on_error overflow approve model backend
-    fallback_models description when needs join required num_ctx"""
+    fallback_models description when needs join required num_ctx select judge"""
 )
 """Keys that say nothing of what a step gives, so that the rest can be checked without them."""
+_STAND_INS = {"samples": 2}
+"""Keys that others need beside them, and a value with which the rest can be checked."""
+_SOME_STEP = {"ask": "-"}
+"""Stands in the place of the only step: there is no pipeline without any."""
 _APART_IN_LOOP = frozenset({"max", "until", "plateau", "keep"})
 _STEP_KEYS = frozenset(KIND_KEYS)
 _PASSES = 4
@@ -46,10 +53,8 @@ class Salvaged:
 
     Attributes:
         pipeline: Without what is wrong; ``None`` where nothing is left.
-        problems: Every mistake of form.
         broken: The names that were left out, by the path of the mapping that they stood in.
         misspelt: Where the keys stand that were read as others: that is mistake enough for one place.
-
     """
 
     pipeline: Pipeline | None
@@ -69,6 +74,7 @@ def salvage(text: str, source: str, path: Path | None) -> Salvaged:
     problems: tuple[Problem, ...] = ()
     broken: dict[KeyPath, set[str]] = {}
     misspelt: set[tuple[int, int]] = set()
+    unlisted: set[str] = set()
     for _ in range(_PASSES):
         try:
             spec = PipelineSpec.model_validate(data)
@@ -77,6 +83,11 @@ def salvage(text: str, source: str, path: Path | None) -> Salvaged:
             if not problems:
                 problems = tuple(translate(errors, document))
                 data = copy.deepcopy(data)
+                unlisted = _read_lists(data, document)
+                errors = [error for error in errors if error_path(error)[:1] not in {(key,) for key in unlisted}]
+            elif unlisted:
+                problems += tuple(translate([error for error in errors if error_path(error)[0] in unlisted], document))
+                unlisted = set()
             errors = [error for error in errors if not _read_as_meant(data, error, document, misspelt)]
             _leave_out(data, errors, broken)
         else:
@@ -97,10 +108,54 @@ def _leave_out(data: dict[str, Any], errors: Sequence[ErrorDetails], broken: dic
                 data[key] = _REQUIRED[key]
             continue
         mapping = _at(data, owner)
-        if not isinstance(mapping, dict) or _without_key(mapping.get(name), path[len(owner) + 1 :], error["type"]):
+        rest = path[len(owner) + 1 :]
+        if not isinstance(mapping, dict) or _without_key(mapping.get(name), rest, error["type"]):
             continue
         broken.setdefault(owner, set()).add(name)
-        mapping.pop(name, None)
+        if not _without_shape(mapping.get(name), rest):
+            mapping.pop(name, None)
+            if not mapping and owner[-1] == "steps":
+                mapping[name] = _SOME_STEP
+
+
+def _without_shape(step: Any, path: KeyPath) -> bool:
+    """Leave the shape of a step's output out, and return whether that is all that was wrong with it."""
+    if path[:1] != ("output",) or not isinstance(step, dict):
+        return False
+    step.pop("output", None)
+    return True
+
+
+def _read_lists(data: dict[str, Any], document: YamlDocument) -> set[str]:
+    """Read lists of named parts as the mappings that they should have been, and return their keys."""
+    found = set()
+    for key in _LISTED:
+        items: list[Any] = data[key] if isinstance(data.get(key), list) else []
+        names = [_own_name(item) for item in items]
+        if names and None not in names and len(set(names)) == len(names):
+            data[key] = {str(name): _unnamed(item, name) for name, item in zip(names, items, strict=True)}
+            for index, (name, item) in enumerate(zip(names, items, strict=True)):
+                inside = isinstance(item, dict) and name in item
+                repoint(document, (key, index, str(name)) if inside else (key, index), (key, str(name)))
+            found.add(key)
+    return found
+
+
+def _own_name(item: Any) -> str | None:
+    """Return the name of a part that stands in a list: ``{name: plan, …}``, ``{plan: {…}}``, or the name alone."""
+    if isinstance(item, str):
+        return item
+    if not isinstance(item, dict) or not item:
+        return None
+    alone = next(iter(item)) if len(item) == 1 and isinstance(next(iter(item.values())), dict) else None
+    name = next((item[key] for key in _NAME_KEYS if key in item), alone)
+    return name if isinstance(name, str) else None
+
+
+def _unnamed(item: Any, name: str | None) -> Any:
+    if isinstance(item, str):
+        return {}
+    return item[name] if name in item else {key: value for key, value in item.items() if key not in _NAME_KEYS}
 
 
 def _names_in(written: Any) -> Iterator[str]:
@@ -122,6 +177,9 @@ def _without_key(part: Any, path: KeyPath, kind: str) -> bool:
         return isinstance(part, dict) and key is not None and kind != "missing"
     if key in _APART or key in _APART_IN_LOOP:
         del part[key]
+        return True
+    if key in _STAND_INS:
+        part[key] = _STAND_INS[key]
         return True
     if kind != "extra_forbidden" or len(path) > 1:
         return False

@@ -32,7 +32,6 @@ class Steps:
         outlines: What is known of them from the first pass.
         path: Where they stand.
         view: What their templates see.
-
     """
 
     def __init__(self, file: SourceFile, outlines: Mapping[str, Outline], path: KeyPath, view: View) -> None:
@@ -70,7 +69,7 @@ class Steps:
             draft.foreach = self._items(outline, view)
             listed = draft.foreach.type if draft.foreach else UNKNOWN
             item = listed.item if isinstance(listed, ListOf) else UNKNOWN
-            view = view.with_item(spec.item_name, item)
+            view = view.with_item(spec.item_name, item, draft.foreach.references if draft.foreach else ())
         draft.when = texts.condition(spec.when, (*path, "when"), view)
         if draft.when is not None and _is_false(draft.when.code):
             advice = "remove the step, or the condition"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, TypeAlias
 
+from synaptic import paths
 from synaptic.errors import PipelineError, Problem
 from synaptic.pipeline.checking import UnusablePath, UsedPipeline
 from synaptic.pipeline.compiler.salvage import salvage
@@ -32,12 +33,13 @@ class Library:
     Args:
         build: Compiles one pipeline, reporting what is wrong with it; of what is broken in it, only names are known.
         problems: Where files that cannot be read are reported.
-
+        kept: Texts that stand in the place of files, which may be gone.
     """
 
-    def __init__(self, build: Build, problems: list[Problem]) -> None:
+    def __init__(self, build: Build, problems: list[Problem], kept: Mapping[Path, str]) -> None:
         self._build = build
         self._problems = problems
+        self._kept = kept
         self._done: dict[Path, UsedPipeline] = {}
         self._open: dict[Path, str] = {}
 
@@ -50,9 +52,8 @@ class Library:
 
         Raises:
             UnusablePath: If there is no such pipeline, it may not be used, or it uses ``user`` again.
-
         """
-        path = find_used(name, user)
+        path = find_used(name, user, self._kept)
         key = _resolved(path)
         if key in self._open:
             chain = [*list(self._open.values())[list(self._open).index(key) :], self._open[key]]
@@ -66,7 +67,7 @@ class Library:
 
     def _read(self, path: Path, key: Path) -> UsedPipeline:
         try:
-            text = read_text(path, "pipeline", PipelineError, limit=MAX_PIPELINE_BYTES)
+            text = self._kept.get(key) or read_text(path, "pipeline", PipelineError, limit=MAX_PIPELINE_BYTES)
         except PipelineError as exc:
             self._problems += exc.problems
             return UsedPipeline()
@@ -95,12 +96,11 @@ class Library:
         return used
 
 
-def find_used(name: str, user: Pipeline) -> Path:
-    """Return the file that ``user`` means by ``use: name``.
+def find_used(name: str, user: Pipeline, kept: Collection[Path] = ()) -> Path:
+    """Return the file that ``user`` means by ``use: name``; one of the ``kept`` need not be there any more.
 
     Raises:
         UnusablePath: If there is none, or it may not be used.
-
     """
     builtin = builtin_pipelines()
     if not looks_like_path(name):
@@ -111,7 +111,7 @@ def find_used(name: str, user: Pipeline) -> Path:
         advice = f"did you mean {match!r}?" if match in beside else did_you_mean(name, [*builtin, *beside])
         raise UnusablePath(f"there is no built-in pipeline {name!r}", advice)
     path = inside_folder(name, user)
-    if path.is_file():
+    if path.is_file() or _resolved(path) in kept:
         return path
     if path.is_dir():
         raise UnusablePath(f"{name!r} is a directory, not a pipeline file")
@@ -124,7 +124,6 @@ def inside_folder(name: str, user: Pipeline) -> Path:
 
     Raises:
         UnusablePath: If it is absolute, climbs out, also through a link, or is not a path at all.
-
     """
     if "\0" in name or not name.strip():
         raise UnusablePath(f"{name!r} is no path", _INSIDE)
@@ -137,7 +136,7 @@ def inside_folder(name: str, user: Pipeline) -> Path:
     folder = _folder(user)
     path = folder / written
     try:
-        inside = path.resolve().is_relative_to(folder.resolve())
+        inside = paths.resolved(path).is_relative_to(paths.resolved(folder))
         path.is_file()  # a name that is too long for the system is found out here
     except (OSError, RuntimeError, ValueError) as exc:
         raise UnusablePath(f"{name!r} is no path that can be read", _INSIDE) from exc
@@ -152,6 +151,6 @@ def _folder(user: Pipeline) -> Path:
 
 def _resolved(path: Path) -> Path:
     try:
-        return path.resolve()
+        return paths.resolved(path)
     except (OSError, RuntimeError):  # a loop of links; opening the file says so
         return path.absolute()

@@ -55,7 +55,6 @@ class Node:
         shape: The kind of the step, or ``result``.
         again: Whether it does the same once more, for its next round: a loop.
         inside: What a loop or a sub-pipeline consists of.
-
     """
 
     path: str
@@ -106,7 +105,6 @@ class Chart:
     Attributes:
         nodes: In the order of their layers; in one layer, in the order of the file.
         layers: Path -> layer; every arrow leads to a later one.
-
     """
 
     nodes: tuple[Node, ...]

@@ -32,7 +32,6 @@ def draw(compiled: CompiledPipeline, form: Format, *, width: int = 80) -> str:
         form: ``text`` for people at a terminal, ``svg`` for pages; ``mermaid`` and ``dot`` for other programs; ``json``
             is the graph as networkx's node-link data, which ``networkx.node_link_graph(data, edges="edges")`` reads.
         width: Cells a line, of ``text``.
-
     """
     if form == "json":
         return json.dumps(node_link(plan_graph(overview_rows(compiled))), indent=2, ensure_ascii=False) + "\n"

@@ -30,7 +30,6 @@ class LabelledGap:
     Attributes:
         height: So that all labels have room.
         labels: For each arrow the x of the middle of its label, and how far that is above the layer.
-
     """
 
     height: float = GAP_Y
@@ -52,7 +51,6 @@ def placed_labels(arrows: Sequence[tuple[Edge, float, float]]) -> LabelledGap:
 
     Args:
         arrows: Arrows with a label that end below the gap, with their x at its top and at its bottom.
-
     """
     count = 1
     while arrows:

@@ -26,7 +26,6 @@ class AgentKeys(Strict):
     Attributes:
         agent: The agent that is called with ``prompt``.
         prompt: What the agent is asked; a template such as ``{{ steps.plan.questions }}``.
-
     """
 
     agent: str | None = None
@@ -110,6 +109,6 @@ class AgentKind(Kind):
         parts = () if prompt is None else (prompt,)
         call = None
         if outline.agent is not None and prompt is not None:
-            call = compile_call(file, outline, outline.agent, prompt.code, outline.shape)
+            call = compile_call(file, outline, outline.agent, prompt.code, outline.shape, view=view)
         samples = outline.found = compile_samples(file, outline, call)
         return Built(None if call is None else CompiledAgent(call=call), parts, samples)

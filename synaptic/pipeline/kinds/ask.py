@@ -30,7 +30,6 @@ class AskKeys(Strict):
             text, or has the shape of ``output``.
         default: The answer where a person gives none, and where no person can be asked: a value that fits, or a
             template.
-
     """
 
     ask: str | None = None
@@ -44,7 +43,6 @@ class CompiledAsk(Work):
     Attributes:
         default: The proposed answer; ``None`` where there is none.
         shape: What the answer must fit; ``None`` is free text.
-
     """
 
     kind: ClassVar[str] = "ask"

@@ -12,7 +12,7 @@ from synaptic.pipeline.templates import Template
 
 if TYPE_CHECKING:
     from synaptic.agents import Agent, Shape
-    from synaptic.pipeline.checking import SourceFile
+    from synaptic.pipeline.checking import SourceFile, View
     from synaptic.pipeline.kinds.kind import Outline
     from synaptic.pipeline.spec import Select, StepKeys
     from synaptic.text import KeyPath
@@ -49,7 +49,7 @@ class _Model(NamedTuple):
 
 
 def compile_call(
-    file: SourceFile, outline: Outline, agent: Agent, prompt: Template, shape: Shape | None
+    file: SourceFile, outline: Outline, agent: Agent, prompt: Template, shape: Shape | None, *, view: View
 ) -> CompiledCall:
     """Return the step's call. What the step leaves out comes from the agent, then from the pipeline's defaults."""
     spec, defaults = outline.spec, file.defaults
@@ -67,6 +67,7 @@ def compile_call(
         timeouts=_timeouts(file, spec),
         repairs=_first(spec.retry.repairs, defaults.retry.repairs),
         policy=_policy(file, spec),
+        hears=file.conversation and view.hears(prompt.references),
     )
 
 

@@ -36,7 +36,6 @@ class ChooseKeys(Strict):
 
     Attributes:
         choose: A classifying call: its output is one option's label, and steps of the others are skipped.
-
     """
 
     choose: ChooseSpec | None = None
@@ -48,7 +47,6 @@ class CompiledChoose(Work):
 
     Attributes:
         options: Each label with the steps that run only if it (or another that lists them) is chosen.
-
     """
 
     kind: ClassVar[str] = "choose"
@@ -111,7 +109,7 @@ class ChooseKind(Kind):
                            for label, option in choose.options.items())  # fmt: skip
         prompt = Template.compile(f"{choose.prompt.rstrip()}\n\nChoose one of these:\n{listed}\n")
         shape = Shape.parse({"choice": f"enum({', '.join(choose.options)})"})
-        call = compile_call(file, outline, outline.agent, prompt, shape)
+        call = compile_call(file, outline, outline.agent, prompt, shape, view=view)
         options = {label: tuple(dict.fromkeys(steps)) for label, steps in outline.options.items()}
         return Built(CompiledChoose(call=call, options=options), parts)
 

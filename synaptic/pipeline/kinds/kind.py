@@ -32,12 +32,10 @@ class Picture:
 
     Attributes:
         label: Stands before the name of what the step calls.
-        fill: Colour of its box.
         outline: The form of the box: plain, with pointed ends, with a bar at each side, or with round ends.
         radius: Of the corners in SVG, in pixels.
         mermaid: What Mermaid writes before and after the label; steps with others inside are frames, and need none.
         dot: The shape of the node in DOT; the same.
-
     """
 
     label: str = ""
@@ -71,7 +69,6 @@ class Outline:
         found: What else the kind has looked up: a tool, a used pipeline.
         options: Labels of a choice, each with the steps that run only if it is chosen.
         body: The steps of a loop.
-
     """
 
     name: str
@@ -99,7 +96,6 @@ class Built(NamedTuple):
     Attributes:
         work: What it does; ``None`` after reporting what is wrong with it.
         parts: Its templates and expressions: the step waits for the steps that they refer to.
-
     """
 
     work: Work | None
@@ -124,8 +120,6 @@ class Kind:
         calls_model: Whether it sends a prompt to a model. What does not is bounded as a whole by its timeout, and has
             no prompt to approve.
         default_timeout: Whether the pipeline's default timeout holds for the whole step.
-        picture: How it is drawn.
-
     """
 
     name: ClassVar[str]

@@ -34,7 +34,6 @@ class CompiledRepeat(Work):
 
     Attributes:
         itself: Whether the body is the step's own work, so that the kept round's output is the step's output.
-
     """
 
     kind: ClassVar[str] = "repeat"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from synaptic.pipeline.checking import Answering, bind_all, parse_shape, parts_of
@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 
 
 class ToolKeys(Strict):
-    """The key of a tool.
+    """The keys of a tool.
 
     Attributes:
         tool: The Python function that is called, by its registered name, with the arguments in ``with``.
-
+        idempotent: Whether calling it once more does no harm, where a run was cut off and it is not known how the last
+            call ended; false asks a person first. As the function says, where this says nothing.
     """
 
     tool: str | None = None
+    idempotent: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,6 @@ class CompiledTool(Work):
     Attributes:
         shape: What its output is checked against, where one is given.
         attempts: Most calls, the first one included: a function that raised is called again.
-
     """
 
     kind: ClassVar[str] = "tool"
@@ -69,7 +70,7 @@ class ToolKind(Kind):
     key = "tool"
     keys = ToolKeys
     other_words = words(tool="function call run action")
-    takes = frozenset({"inputs", "output", "retry"})
+    takes = frozenset({"inputs", "output", "retry", "idempotent"})
     advice = "a tool calls no model: remove it"
     elsewhere: ClassVar = {"prompt": "a tool gets its arguments with 'with'"}
     acts = True
@@ -123,6 +124,8 @@ class ToolKind(Kind):
         arguments = {name: value.binding for name, value in bound.items() if value is not None}
         # The defaults of a pipeline are not asked: only who wrote the step knows whether calling twice does harm.
         attempts = outline.spec.retry.attempts or 1
+        if outline.spec.idempotent is not None:
+            tool = replace(tool, idempotent=outline.spec.idempotent)
         work = CompiledTool(tool=tool, arguments=arguments, shape=outline.shape, attempts=attempts)
         return Built(work, parts_of(bound))
 

@@ -28,7 +28,6 @@ class UseKeys(Strict):
 
     Attributes:
         use: Another pipeline: a built-in one by name, or a file beside this one.
-
     """
 
     use: str | None = None
@@ -36,11 +35,16 @@ class UseKeys(Strict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledUse(Work):
-    """Another pipeline with its inputs. The output is its result: a sole reference gives the value itself."""
+    """Another pipeline with its inputs. The output is its result: a sole reference gives the value itself.
+
+    Attributes:
+        hears: Whether it gets the conversation: the pipeline around it does not keep it to itself.
+    """
 
     kind: ClassVar[str] = "pipeline"
     pipeline: CompiledPipeline
     inputs: Mapping[str, Binding]
+    hears: bool = True
 
     @property
     def name(self) -> str:
@@ -55,7 +59,16 @@ class CompiledUse(Work):
     @property
     def inside(self) -> Inside:
         """The steps of the pipeline."""
-        return Inside(self.pipeline.graph, inputs=self.known_inputs(), concurrency=self.pipeline.concurrency)
+        return Inside(
+            self.pipeline.graph,
+            inputs=self.known_inputs(),
+            concurrency=self.pipeline.concurrency,
+            hear=self.hears,
+        )
+
+    def run_inside(self, run: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the root ``run`` of the pipeline, which runs in one that sees ``run``."""
+        return {**run, "pipeline": self.name, "conversation": run["conversation"] if self.hears else ""}
 
     @property
     def answer(self) -> str | None:
@@ -138,7 +151,7 @@ class UseKind(Kind):
         if used.compiled is None:
             return Built(None, parts_of(bound))
         inputs = {name: value.binding for name, value in bound.items() if value is not None}
-        return Built(CompiledUse(pipeline=used.compiled, inputs=inputs), parts_of(bound))
+        return Built(CompiledUse(pipeline=used.compiled, inputs=inputs, hears=file.conversation), parts_of(bound))
 
 
 def _check_inputs(file: SourceFile, outline: Outline, bound: dict[str, Bound | None], used: UsedPipeline) -> None:

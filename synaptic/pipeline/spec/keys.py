@@ -28,6 +28,7 @@ _OTHER_WORDS: dict[Model, dict[str, str]] = {
         result="output outputs answer return returns response",
         inputs="input variables vars parameters params args arguments",
         concurrency="max_concurrency max_parallel parallel",
+        conversation="history chat_history memory",
         budget="limits limit",
         defaults="default settings config",
         name="id title",
@@ -50,6 +51,10 @@ _OTHER_WORDS: dict[Model, dict[str, str]] = {
         approve="approval confirm human human_in_the_loop interrupt",
         temperature="temp",
         max_tokens="num_predict max_output_tokens",
+        description="title label comment doc help",
+        backend="provider engine platform",
+        choose="cases branches",
+        tool="script command shell code exec",
     )
     | {"params": "with", "args": "with", "arguments": "with", "inputs": "with", "input": "with", "parameters": "with"}
     | {"item_name": "as", "item": "as", "var": "as", "loop_var": "as"}
@@ -92,6 +97,9 @@ _OTHER_WORDS: dict[Model, dict[str, str]] = {
 for _kind in KINDS.values():
     _OTHER_WORDS.update((model, dict(others)) for model, others in _kind.models.items())
 
+_GIVES = "what a step gives is 'steps.NAME'; what the pipeline gives stands under 'result'"
+_OF_THE_AGENT = "write it into the prompt of the step's agent, under 'agents'"
+_SAMPLING = "of the sampling, a step says 'temperature' and 'max_tokens', nothing else; remove it"
 _SENTENCES: dict[tuple[Model, str], str] = {
     (StepSpec, "parallel"): (
         "steps that need nothing of each other run in parallel anyway; use 'foreach' to map over a list, and "
@@ -104,6 +112,26 @@ _SENTENCES: dict[tuple[Model, str], str] = {
     (StepSpec, "name"): "a step's name is its key under 'steps'",
     (StepSpec, "id"): "a step's name is its key under 'steps'",
     (StepSpec, "type"): f"a step's kind is the key that it has: {', '.join(KIND_KEYS[:-1])} or {KIND_KEYS[-1]}",
+    (StepSpec, "race"): "write a step that refers to those that race, with 'join: first'",
+    (StepSpec, "max_iterations"): "write 'repeat: {max: N, steps: …}'",
+    (StepSpec, "max_rounds"): "write 'repeat: {max: N, steps: …}'",
+    (StepSpec, "then"): "the step itself is what runs when its condition holds; 'choose' has several",
+    (StepSpec, "else"): "write another step with 'when: not (…)', or 'choose'",
+    (StepSpec, "before"): "write 'needs' in the step that comes later",
+    (StepSpec, "save_as"): _GIVES,
+    (StepSpec, "return"): _GIVES,
+    (StepSpec, "result"): _GIVES,
+    (StepSpec, "collect"): "a step with 'foreach' gives the list of what its calls gave",
+    (StepSpec, "stream"): "every answer streams; remove it",
+    (StepSpec, "memory"): "write 'conversation' beside 'steps'",
+    (StepSpec, "history"): "write 'conversation' beside 'steps'",
+    (StepSpec, "budget"): "write it beside 'steps'",
+    (StepSpec, "goal"): _OF_THE_AGENT,
+    (StepSpec, "backstory"): _OF_THE_AGENT,
+    (StepSpec, "top_p"): _SAMPLING,
+    (StepSpec, "top_k"): _SAMPLING,
+    (StepSpec, "stop"): _SAMPLING,
+    (StepSpec, "seed"): _SAMPLING,
     (StepSpec, "ignore_errors"): "write 'on_error: skip'",
     (StepSpec, "continue_on_error"): "write 'on_error: skip'",
     (StepSpec, "retries"): "write 'retry: {attempts: N}'",

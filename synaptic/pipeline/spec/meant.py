@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from synaptic.text import one_line
+from synaptic.text import amount_meant, one_line
 
 if TYPE_CHECKING:
     from synaptic.text import KeyPath
@@ -16,9 +16,6 @@ _NO: Final = frozenset({"false", "no", "off", "n", "0"})
 _NUMBER: Final = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 _DECIMAL_COMMA: Final = re.compile(r"([-+]?[0-9]+),([0-9]{1,2})")
 _THOUSANDS: Final = re.compile(r"[0-9]{1,3}(?:[,_ ][0-9]{3})+")
-_WITH_UNIT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(%|[A-Za-z]+)")
-_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|secs?|seconds?|m|mins?|minutes?|h|hours?)")
-_SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _INPUT_TYPES: Final = frozenset({"string", "integer", "number", "boolean", "list", "file", "files"})
 _LISTS: Final = {
     "steps": "write 'NAME:' in the place of each '- ', and what the step does below it",
@@ -68,12 +65,11 @@ def meant(wanted: str, value: Any, name: str, path: KeyPath) -> str | None:
         value: What stands here.
         name: The last key.
         path: Every key that leads here.
-
     """
     if wanted == "bool_type":
         return _truth(value)
     if wanted in {"int_type", "float_type"}:
-        return _number(value)
+        return _number(value, name)
     if wanted == "list_type":
         return f"write [{one_line(str(value), _SHOWN)}]" if isinstance(value, (str, int, float)) else None
     if wanted == "string_type":
@@ -92,7 +88,7 @@ def _truth(value: Any) -> str | None:
     return "write false" if word in _NO else None
 
 
-def _number(value: Any) -> str | None:
+def _number(value: Any, name: str) -> str | None:
     if not isinstance(value, str):
         return None
     if "{{" in value:
@@ -104,19 +100,15 @@ def _number(value: Any) -> str | None:
         return f"write {match[1]}.{match[2]}"
     if _THOUSANDS.fullmatch(text):
         return f"write {re.sub('[,_ ]', '', text)}"
-    match = _WITH_UNIT.fullmatch(text)
-    if match is None:
-        return None
-    return f"write {float(match[1]) / 100:g}" if match[2] == "%" else f"write {match[1]} alone"
+    amount = amount_meant(text, name)
+    return None if amount is None else f"write {amount:.10g}"
 
 
 def _mapping(value: Any, name: str, path: KeyPath) -> str | None:
     place = _place(name, path)
     if name == "timeout" and isinstance(value, str):
-        match = _DURATION.fullmatch(value.strip())
-        unit = match[2] if match is not None else ""
-        scale = _SECONDS.get(unit if unit in _SECONDS else unit[:1], 1)
-        return f"write {float(match[1]) * scale:g}" if match is not None else None
+        amount = amount_meant(value, name)
+        return None if amount is None else f"write {amount:.10g}"
     if isinstance(value, list):
         return _LISTS.get(place)
     if value is None:

@@ -141,7 +141,7 @@ def _demanded(demand: str, error: ErrorDetails, name: str, path: KeyPath) -> tup
     if kind in {"too_short", "too_long"}:
         return f"{name!r} {demand}", None
     if "than" in kind:
-        return f"{name!r} {demand}, not {value:g}", None
+        return f"{name!r} {demand}, not {value:.15g}", None
     if kind == "string_type" and _is_number(value):
         suggestion: str | None = f"put it in quotes: '{_plain(value)}'"
     else:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from synaptic.messages import Overflow
 from synaptic.pipeline.spec.short_forms import (
     Approve,
     CacheSeconds,
@@ -23,6 +22,7 @@ from synaptic.pipeline.spec.short_forms import (
     TimeoutSpec,
     WrittenText,
 )
+from synaptic.shared_bounds import LONGEST_CONTEXT, Overflow
 
 InputType: TypeAlias = Literal["string", "integer", "number", "boolean", "list", "file", "files"]
 Join: TypeAlias = Literal["all", "any", "first"]
@@ -34,6 +34,7 @@ ReplyFailure: TypeAlias = Literal["unavailable", "busy", "server", "stream", "ti
 
 AgentName: TypeAlias = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000)]
+Context: TypeAlias = Annotated[int, Field(ge=1, le=LONGEST_CONTEXT)]
 Temperature: TypeAlias = Annotated[float, Field(ge=0, le=2)]
 
 FAILS = "fails"
@@ -47,7 +48,6 @@ class InputSpec(Strict):
     Attributes:
         choices: The only values that are allowed, of a string.
         type: ``file`` and ``files`` are read when the run begins; each is a mapping of ``name`` and ``text``.
-
     """
 
     type: InputType = "string"
@@ -66,7 +66,6 @@ class RetrySpec(Strict):
         attempts: Most requests for one call and one model, the first one included.
         on: After which failures; left out: after those that may pass.
         repairs: How often an output of the wrong shape is asked for again; a budget of its own.
-
     """
 
     attempts: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)] | None = None
@@ -80,7 +79,7 @@ class DefaultsSpec(Strict):
     model: str | None = None
     temperature: Temperature | None = None
     max_tokens: Count | None = None
-    num_ctx: Count | None = None
+    num_ctx: Context | None = None
     timeout: Timeout = TimeoutSpec()
     retry: RetrySpec = RetrySpec()
     overflow: Overflow | None = None
@@ -103,7 +102,6 @@ class BudgetSpec(Strict):
     Attributes:
         tokens: Prompt and completion together.
         calls: Requests, retries and repairs included.
-
     """
 
     tokens: Count | None = None
@@ -119,7 +117,6 @@ class ExpectSpec(Strict):
         contains: Text that stands in the answer, or a list of texts.
         that: Condition that holds after the run, or a list of them; sees ``result``, ``steps``, ``inputs``, ``run``.
         fails: Words of the error that ends the run; true: any error.
-
     """
 
     result: Expected = None
@@ -135,7 +132,6 @@ class CaseSpec(Strict):
         inputs: What the run is given. A path of a file is relative to the pipeline's folder.
         replies: Step -> its reply: text, a mapping of its fields, or ``{fails: busy}``; a list has one for each call.
         expect: What has to come of it.
-
     """
 
     inputs: dict[str, Any] = Field(default_factory=dict)
@@ -152,7 +148,6 @@ class RepeatSpec(Strict):
         max: Most rounds; a number, or an expression.
         score: Expression that rates a round; with ``keep: best`` the highest-rated round is the result.
         plateau: End after so many rounds in a row without a better score.
-
     """
 
     steps: dict[Identifier, StepSpec] | None = Field(default=None, min_length=1)
@@ -181,7 +176,6 @@ class StepKeys(Strict):
         judge: The agent that rates the samples of ``select: best``; its output has a number ``score``.
         cache: Seconds that an answer to the same request is kept; 0 is off.
         approve: What a person confirms or edits before the run goes on.
-
     """
 
     description: str = ""

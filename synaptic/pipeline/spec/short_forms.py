@@ -35,7 +35,6 @@ class TimeoutSpec(Strict):
         total: The whole call; of a tool, a sub-pipeline or a loop, the whole step.
         idle: Between two tokens.
         first_token: Until the first token; covers loading a cold model.
-
     """
 
     total: Seconds | None = None
@@ -56,7 +55,6 @@ class OptionSpec(Strict):
     Attributes:
         description: When to choose it; shown to the model.
         steps: The steps that run only if this option (or another that lists them) is chosen.
-
     """
 
     description: str = ""

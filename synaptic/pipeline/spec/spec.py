@@ -35,10 +35,11 @@ class PipelineSpec(Strict):
     """A pipeline file, version 1.
 
     Attributes:
+        conversation: Whether earlier turns go before every prompt that asks the question (the input ``query``) and does
+            not place ``run.conversation`` itself; false: only where one does, and not into pipelines that it uses.
         concurrency: Most calls of this pipeline at once.
         result: Template of the answer; or a mapping whose values are templates and data, which gives programs an object
             with values of their own types.
-
     """
 
     version: Version
@@ -49,6 +50,7 @@ class PipelineSpec(Strict):
     agents: dict[AgentName, AgentSpec] = Field(default_factory=dict)
     budget: BudgetSpec = BudgetSpec()
     concurrency: Count | None = None
+    conversation: bool = True
     steps: dict[Identifier, StepSpec] = Field(min_length=1)
     result: Result
     tests: dict[Identifier, CaseSpec] = Field(default_factory=dict)

@@ -30,7 +30,6 @@ def chunks(value: Any, characters: Any = CHUNK_CHARACTERS) -> list[dict[str, Any
     Raises:
         TypeError: If the value is none of these.
         ValueError: If ``characters`` is not a positive whole number.
-
     """
     if isinstance(characters, bool) or not isinstance(characters, int) or characters < 1:
         raise ValueError(f"'chunks' needs a positive whole number of characters, not {characters!r}")

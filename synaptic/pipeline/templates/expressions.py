@@ -42,7 +42,6 @@ class Template:
         source: The text as it is written.
         references: Every reference to a name from outside, as often as it occurs.
         sole_reference: The reference that the whole template consists of, if it is nothing else.
-
     """
 
     source: str
@@ -58,7 +57,6 @@ class Template:
 
         Raises:
             TemplateProblem: If its syntax is wrong, it names an unknown filter, or it tries what no template may.
-
         """
         return _template(source)
 
@@ -67,7 +65,6 @@ class Template:
 
         Raises:
             PipelineError: If a reference leads nowhere, something unsafe is tried, or the text becomes too long.
-
         """
         if self._simple is not None:
             text = self._simple.fill(variables)
@@ -93,7 +90,6 @@ class Template:
 
         Raises:
             PipelineError: As ``render``.
-
         """
         pieces = self._simple.pieces(variables) if self._simple is not None else None
         if self._simple is not None and pieces is not None:
@@ -107,9 +103,7 @@ class Template:
     def check(self, scope: Mapping[str, StaticType]) -> tuple[StaticType, list[TemplateFinding]]:
         """Return the type (of a sole reference the value's, else text) and what cannot be meant.
 
-        Args:
-            scope: The type of each root.
-
+        ``scope`` has the type of each root.
         """
         if self._tree is None:
             kinds, findings = _check_references(self.references, scope)
@@ -125,7 +119,6 @@ class Template:
 
         Raises:
             Fails: If it cannot be rendered there.
-
         """
         if not any(scenario.tells_of(reference) for reference in self.references):
             return ANYTHING
@@ -148,7 +141,6 @@ class Expression:
         source: The expression as it is written, without braces around it.
         references: Every reference to a name from outside, as often as it occurs.
         sole_reference: The reference that the expression is, if it is nothing else.
-
     """
 
     source: str
@@ -165,7 +157,6 @@ class Expression:
 
         Raises:
             TemplateProblem: If its syntax is wrong, it names an unknown filter, or it tries what none may.
-
         """
         return _expression(source)
 
@@ -174,7 +165,6 @@ class Expression:
 
         Raises:
             PipelineError: If a reference leads nowhere, types do not fit, or something unsafe is tried.
-
         """
         if self._path is not None:
             value = look_up(variables, self._path)
@@ -200,9 +190,7 @@ class Expression:
     def check(self, scope: Mapping[str, StaticType]) -> tuple[StaticType, list[TemplateFinding]]:
         """Return the type of the value and what cannot be meant.
 
-        Args:
-            scope: The type of each root.
-
+        ``scope`` has the type of each root.
         """
         if self._tree is None:
             kinds, findings = _check_references(self.references, scope)
@@ -214,7 +202,6 @@ class Expression:
 
         Raises:
             Fails: If it has none there.
-
         """
         return _outcome(self._tree, self.references, scenario, self.sole_reference)
 

@@ -19,7 +19,7 @@ from jinja2.tests import TESTS
 
 from synaptic.pipeline.templates.chunks import chunks
 from synaptic.pipeline.templates.identifiers import JINJA_FILTERS, JINJA_TESTS, words
-from synaptic.pipeline.templates.limits import Meter, TooMuch
+from synaptic.pipeline.templates.limits import MAX_BITS, Meter, TooMuch
 from synaptic.pipeline.templates.values import SKIPPED, present
 from synaptic.text import nearest, plural
 
@@ -32,6 +32,8 @@ _MAX_LIST = 100_000
 _FILLED_A_UNIT = 16
 _MAX_PRECISION = 300
 _MAX_INDENT = 16
+_MAX_ATTRIBUTE = 256
+_NAMED = 1000  # an argument that is only given by its name
 
 # What a filter makes of the output of a skipped step, where "as an empty list" is not it.
 _OF_SKIPPED: Mapping[str, Any] = {
@@ -46,6 +48,18 @@ _CONSTANT_TIME = words("count length first last d default items")
 _TESTS_OF_ALL = words("lower upper in")
 # Filters that call a Python function for each item; several times, where they sort.
 _CALLS_AN_ITEM = {**dict.fromkeys(words("sort dictsort groupby"), 8), **dict.fromkeys(words("unique min max sum"), 2)}
+
+
+# The place among a filter's arguments, behind the value, of the name of an attribute: a path, or several of them.
+_ATTRIBUTE_AT = {
+    "map": _NAMED,
+    "sort": 2,
+    **dict.fromkeys(words("unique min max join"), 1),
+    **dict.fromkeys(words("groupby sum selectattr rejectattr"), 0),
+}
+# Filters that make whole numbers, and tests that calculate with them.
+_MAKES_NUMBERS = words("int abs round sum")
+_TESTS_OF_NUMBERS = words("odd even divisibleby")
 
 
 class Data(str):
@@ -81,13 +95,10 @@ def shown(meter: Meter, value: Any) -> str:
 
     Raises:
         TooMuch: If the text would be too long.
-        TypeError: If the value is a function, which no prompt shows on purpose.
-
+        TypeError: If the value is a function, or has one in it, which no prompt shows on purpose.
     """
     if isinstance(value, jinja2.Undefined):
         return str(value)  # raises, and says what is missing
-    if callable(value):
-        raise TypeError("a function is not text; did you forget the brackets after its name?")
     meter.weigh_shown(value)
     return present(value)
 
@@ -122,6 +133,7 @@ def _guarded(name: str, function: Filter) -> Filter:
     bound = _BOUNDS.get(name)
     light = name in _CONSTANT_TIME
     calls = _CALLS_AN_ITEM.get(name, 0)
+    at = _ATTRIBUTE_AT.get(name)
 
     @jinja2.pass_context
     def call(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -133,21 +145,29 @@ def _guarded(name: str, function: Filter) -> Filter:
         if light:
             meter.spend(2)
         else:
-            meter.spend(meter.weigh(value).items * calls)
+            items = meter.weigh(value).items
+            meter.spend(items * calls)
+            if at is not None:
+                meter.spend(items * _attribute_parts(kwargs.get("attribute", args[at] if at < len(args) else None)))
         for argument in (*args, *kwargs.values()):
             meter.weigh(argument)
         if bound is not None:
             bound(meter, value, *args, **kwargs)
-        if kind is None:
-            return settled(meter, function(value, *args, **kwargs))
-        first = {"context": context, "eval_context": context.eval_ctx, "environment": context.environment}[kind]
-        return settled(meter, function(first, value, *args, **kwargs))
+        if kind is not None:
+            first = {"context": context, "eval_context": context.eval_ctx, "environment": context.environment}[kind]
+            args = (value, *args)
+            value = first
+        result = settled(meter, function(value, *args, **kwargs))
+        if name in _MAKES_NUMBERS:
+            refuse_enormous(result)
+        return result
 
     return functools.update_wrapper(call, function, assigned=(), updated=())
 
 
 def _guarded_test(name: str, function: Filter) -> Filter:
     whole = name in _TESTS_OF_ALL
+    numbers = name in _TESTS_OF_NUMBERS
 
     @jinja2.pass_context
     def call(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -155,6 +175,8 @@ def _guarded_test(name: str, function: Filter) -> Filter:
         meter.spend(1)
         for argument in (value, *args, *kwargs.values()) if whole else (*args, *kwargs.values()):
             meter.weigh(argument)
+        for number in (value, *args) if numbers else ():
+            refuse_enormous(number)
         return function(value, *args, **kwargs)
 
     return call
@@ -174,6 +196,21 @@ def settled(meter: Meter, result: Any) -> Any:
             items.append(item)
         return items
     return result
+
+
+def refuse_enormous(value: Any) -> None:
+    """Refuse a number that would make every calculation with it slow."""
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise TooMuch("templates calculate with numbers of ordinary size only")
+
+
+def _attribute_parts(attribute: Any) -> int:
+    """Return how many names an attribute's path has; all of them are looked up in every item."""
+    if not isinstance(attribute, str):
+        return 0
+    if len(attribute) > _MAX_ATTRIBUTE:
+        raise TooMuch(f"the name of an attribute has at most {_MAX_ATTRIBUTE} characters")
+    return attribute.count(".") + attribute.count(",")
 
 
 def complaint_about_arguments(
@@ -289,7 +326,6 @@ def format_text(meter: Meter, template: str, values: Any) -> str:
 
     Raises:
         TooMuch: If the text would be too long.
-
     """
     widest, fields = 0, 0
     for match in _CONVERSION.finditer(template):
@@ -340,14 +376,17 @@ def bound_strip(meter: Meter, value: Any, chars: Any = None) -> None:
         meter.spend_on_text(len(str(value)) * len(str(chars)))
 
 
+_WORDS_AND_GAPS = re.compile(r"[\t\n\x0b\x0c\r ]+|[^\t\n\x0b\x0c\r ]+")  # as textwrap has them
+
+
 def _bound_wordwrap(
     meter: Meter, value: Any, width: int = 79, *args: Any, wrapstring: str | None = None, **_: Any
 ) -> None:
     text = str(value)
     wrap = wrapstring or next((argument for argument in args if isinstance(argument, str)), "\n")
     lines = len(text) // max(width, 1) + text.count("\n") + 1
-    # Long words are cut off one line at a time, and what is left of them is copied.
-    longest = max(map(len, text.split()), default=0)
+    # Long words, and long gaps, are cut off one line at a time, and what is left of them is copied.
+    longest = max(map(len, _WORDS_AND_GAPS.findall(text)), default=0)
     meter.spend(lines * (1 + longest // 256))
     meter.allow_text(len(text) + lines * len(wrap))
 

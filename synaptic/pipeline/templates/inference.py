@@ -47,10 +47,7 @@ _SIGNS = {
 def check(tree: nodes.Node, scope: Mapping[str, StaticType]) -> tuple[StaticType, list[TemplateFinding]]:
     """Return the type of an expression (of a template: text) and what is wrong, in the order of the text.
 
-    Args:
-        tree: The syntax tree of a template or of an expression.
-        scope: The type of each root.
-
+    ``scope`` has the type of each root.
     """
     walk = _Inference()
     names = dict(scope)

@@ -14,6 +14,8 @@ MAX_TEXT = 4 * 1024 * 1024
 """Characters of any one text that a template makes."""
 MAX_WORK = 1_000_000
 """Units of work in one rendering."""
+MAX_BITS = 1024
+"""Of a whole number that is calculated with."""
 MAX_SHOWN_DEPTH = 50
 """Levels of nesting in a value that is shown as text."""
 MAX_DEPTH = 1000
@@ -44,7 +46,7 @@ def measure(value: Any, *, as_text: bool = False) -> Size:
 
     Raises:
         TooMuch: If it has more items or characters than one rendering may touch, or one text may have.
-
+        TypeError: If a function is in it, whose text would be its place in memory.
     """
     items = characters = deepest = 0
     stack = [(value, 0)]
@@ -54,7 +56,7 @@ def measure(value: Any, *, as_text: bool = False) -> Size:
         if isinstance(current, str):
             characters += len(current) + (_indentation(current, depth) if depth else 0)
         elif isinstance(current, _LEAVES):
-            characters += _NUMBER_CHARACTERS + 2 * depth
+            characters += _digits(current) + 2 * depth
         elif isinstance(current, range):
             items += len(current)
             characters += len(current) * _NUMBER_CHARACTERS
@@ -64,7 +66,7 @@ def measure(value: Any, *, as_text: bool = False) -> Size:
                 raise TooMuch(f"the value is nested more than {MAX_DEPTH} levels deep")
             parts = current
             if isinstance(current, Mapping):
-                characters += sum(len(str(key)) + 2 for key in current)
+                characters += sum(len(_shown_key(key)) + 2 for key in current)
                 parts = current.values()
             _refuse_more_than_work(items + len(stack) + len(parts))
             kinds = set(map(type, parts))
@@ -74,6 +76,7 @@ def measure(value: Any, *, as_text: bool = False) -> Size:
             else:
                 stack.extend((part, depth + 1) for part in parts)
         else:
+            refuse_function(current)
             characters += _NUMBER_CHARACTERS
         _refuse_more_than_work(items + len(stack) + characters // _CHARACTERS_A_UNIT)
         if as_text and characters > MAX_TEXT:
@@ -87,7 +90,30 @@ def _flat(parts: Collection[Any], kinds: set[type], depth: int) -> int:
         return sum(map(len, parts)) + sum(_indentation(part, depth) for part in parts)
     if str in kinds:
         return sum(_flat([part], {type(part)}, depth) for part in parts)
-    return len(parts) * (_NUMBER_CHARACTERS + 2 * depth)
+    return sum(map(_digits, parts)) + len(parts) * 2 * depth
+
+
+def _digits(number: Any) -> int:
+    """Return the characters that a number, or nothing, takes at most."""
+    return _NUMBER_CHARACTERS + (number.bit_length() >> 1 if isinstance(number, int) else 0)
+
+
+def _shown_key(key: Any) -> str:
+    refuse_function(key)
+    return str(key)
+
+
+def refuse_function(value: Any) -> None:
+    """Raise for what is no data: a function, or what Jinja2 has for itself. Its text would be its place in memory.
+
+    Raises:
+        TypeError: If it is one.
+    """
+    kind = type(value)
+    if callable(value) or kind.__module__.startswith("jinja2."):
+        if any(base.__name__ == "Undefined" for base in kind.__mro__):
+            return  # it says itself what is missing; Jinja2 is not imported for what needs none
+        raise TypeError("a function is not text; did you forget the brackets after its name?")
 
 
 def _indentation(text: str, depth: int) -> int:
@@ -114,7 +140,6 @@ class Meter:
 
         Raises:
             TooMuch: If the rendering has used up what it may.
-
         """
         self.left -= units
         if self.left < 0:
@@ -135,7 +160,6 @@ class Meter:
 
         Raises:
             TooMuch: If the text would be too long, or the value is nested too deeply.
-
         """
         size = self.weigh(value, as_text=True)
         if size.depth > MAX_SHOWN_DEPTH:
@@ -147,7 +171,6 @@ class Meter:
 
         Raises:
             TooMuch: If it would be longer than any text may be.
-
         """
         if characters > MAX_TEXT:
             raise TooMuch(_TOO_LONG)
@@ -157,7 +180,6 @@ class Meter:
 
         Raises:
             TooMuch: If all of it together is too long.
-
         """
         self.emitted += characters
         if self.emitted > _EMITTED_TEXT:

@@ -29,7 +29,6 @@ def outcome(tree: nodes.Node, scenario: Scenario) -> Value:
 
     Raises:
         Fails: If the run would fail in this scenario.
-
     """
     walk = _Walk()
     if isinstance(tree, nodes.Expr):

@@ -16,6 +16,15 @@ class Reference:
     def __str__(self) -> str:
         return ".".join((self.root, *self.path))
 
+    def names(self, root: str, name: str) -> bool:
+        """Return whether it is to ``root.name``, to something in it, or to all that is under the root."""
+        return self.root == root and self.path[:1] in {(), (name,)}
+
+    @property
+    def is_conversation(self) -> bool:
+        """Whether it places the earlier turns of the conversation."""
+        return self.names("run", "conversation")
+
 
 @dataclass(frozen=True, slots=True)
 class TemplateFinding:
@@ -27,7 +36,6 @@ class TemplateFinding:
         token: The text to look for on that line, so that the column is known.
         suggestion: What to write instead, as a clause.
         warning: Whether it may run all the same.
-
     """
 
     message: str
@@ -46,7 +54,6 @@ class TemplateProblem(Exception):
         suggestion: What to write instead, as a clause.
         offset: Of the character in the template's text that is meant; ``None`` where only the line is known.
         others: Further problems of the same text, in the order of their lines.
-
     """
 
     def __init__(

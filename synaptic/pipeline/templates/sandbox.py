@@ -22,12 +22,10 @@ from jinja2.visitor import NodeTransformer
 from synaptic.pipeline.templates import filters
 from synaptic.pipeline.templates.filters import meter_of
 from synaptic.pipeline.templates.identifiers import GLOBALS, LIST_METHODS, LOOP_METHODS, MAPPING_METHODS, TEXT_METHODS
-from synaptic.pipeline.templates.limits import MAX_TEXT, Meter, TooMuch
+from synaptic.pipeline.templates.limits import MAX_BITS, MAX_TEXT, Meter, TooMuch
 from synaptic.pipeline.templates.values import SKIPPED, SkippedValueUsed
 from synaptic.text import nearest
 
-MAX_BITS = 1024
-"""Of a whole number that is calculated with."""
 _MAX_EXPONENT = 64
 _NODES_A_UNIT = 4
 _CHARACTERS_A_UNIT = 16
@@ -73,6 +71,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     """Jinja2's sandbox with bounds, with fields before methods, and with skipped steps."""
 
     intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%", "**"})
+    intercepted_unops = frozenset({"-"})
     context_class = MeteredContext
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -124,6 +123,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
         elif operator in {"*", "**"} and not isinstance(left, jinja2.Undefined):
             raise SecurityError(f"'{operator}' works on numbers only")
         return super().call_binop(context, operator, left, right)
+
+    def call_unop(self, context: Context, operator: str, arg: Any) -> Any:
+        """Return ``-arg``, unless it is enormous."""
+        meter_of(context).spend(1)
+        filters.refuse_enormous(arg)
+        return super().call_unop(context, operator, arg)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805, PYI063  (as in Jinja2: no clash with a keyword argument)
         """Return what a call of one of the harmless functions and methods gives."""
@@ -321,7 +326,6 @@ def evaluate(expression: nodes.Expr, variables: Mapping[str, Any]) -> Any:
 
     Raises:
         Exception: Whatever an expression can raise.
-
     """
     return _result(_generated(nodes.Template([nodes.Assign(nodes.Name(_RESULT, "store"), expression)])), variables)
 
@@ -369,7 +373,6 @@ class Program:
 
         Raises:
             Exception: Whatever an expression can raise.
-
         """
         template = self.compiled()
         pieces, length = [], 0
@@ -385,7 +388,6 @@ class Program:
 
         Raises:
             Exception: Whatever an expression can raise; also if it has no value, or one that only templates can use.
-
         """
         value = _result(self.compiled(), variables)
         _refuse_unusable(value)

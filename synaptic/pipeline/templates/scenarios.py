@@ -28,7 +28,6 @@ class Known:
 
     Attributes:
         origin: What it comes from that is not there, as ``steps.check``; ``None`` of a constant.
-
     """
 
     value: Any
@@ -66,7 +65,6 @@ class Scenario:
     Attributes:
         names: The roots of templates of which something is known.
         facts: Conditions whose outcome is known, each by its text.
-
     """
 
     names: Mapping[str, Value] = field(default_factory=dict)
@@ -108,7 +106,6 @@ class Fails(Exception):
         origin: What is not there: ``steps.check``.
         line: One-based, inside the template's text.
         token: The text to look for on that line.
-
     """
 
     def __init__(self, origin: str, line: int, token: str) -> None:
@@ -123,7 +120,6 @@ def followed(reference: Reference, scenario: Scenario) -> Value:
 
     Raises:
         Fails: If something on the way is nothing, of which no field is asked.
-
     """
     value = scenario.names.get(reference.root, ANYTHING)
     for name in reference.path:

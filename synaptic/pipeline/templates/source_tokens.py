@@ -17,15 +17,15 @@ TokenKind: TypeAlias = Literal["name", "number", "text", "sign", "quote"]
 RegionKind: TypeAlias = Literal["hole", "tag", "comment", "raw"]
 
 _TOKEN = re.compile(
-    r"""(?P<text>'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")
-    |(?P<quote>['"])
+    r"""(?P<quote>['"])
     |(?P<number>\d+(?:\.\d+)?)
     |(?P<name>[^\W\d]\w*)
     |(?P<sign>&&|\|\||===|!==|<=>|==|!=|<=|>=|<>|=>|=<|=~|!~|\?\?|\?:|\?\.|->|::|:=|\+\+|--|\+=|-=|\.\.\.?|//|\*\*|\S)""",
     re.VERBOSE | re.DOTALL,
 )
-_RUNS_ON = re.compile(r"\s[}%]\}|\n")
-"""A text in which this stands has lost its closing quote, and ends at the next one, somewhere behind."""
+_RUNS_ON = r"(?!\s[}%]\}|\n)"
+"""A text in which this stands has lost its closing quote: the next one, somewhere behind, is another's."""
+_IN_A_TEXT = {quote: re.compile(rf"(?:{_RUNS_ON}[^{quote}\\]|\\{_RUNS_ON}.)*", re.DOTALL) for quote in "'\""}
 _OPENING = re.compile(r"\{\{|\{%|\{#")
 _RAW = re.compile(r"\{%[-+]?\s*raw\s*[-+]?%\}")
 _END_OF_RAW = re.compile(r"\{%[-+]?\s*endraw\s*[-+]?%\}")
@@ -57,7 +57,6 @@ class Region:
         tokens: What is in it; of a comment and of raw text, nothing.
         end: Behind its closing sign; ``None`` where that is missing.
         stray: The closing sign of another kind that stands in the place of its own, if one does.
-
     """
 
     kind: RegionKind
@@ -70,12 +69,18 @@ class Region:
 def tokens_of(text: str, start: int = 0, end: int | None = None) -> Iterator[Token]:
     """Yield the tokens of an expression without braces."""
     end = len(text) if end is None else end
+    lost = dict.fromkeys(_IN_A_TEXT, 0)  # up to where no quote of a kind is closed, so that none is looked for again
     while (match := _TOKEN.search(text, start, end)) is not None:
-        kind, written = match.lastgroup, match.group()
-        if kind == "text" and _RUNS_ON.search(written):
-            kind, written = "quote", written[0]
-        yield Token(kind, written, match.start())  # type: ignore[arg-type]  # one of the groups' names
-        start = match.start() + len(written)
+        kind, written, place = match.lastgroup, match.group(), match.start()
+        if kind == "quote" and place >= lost[written]:
+            inside = _IN_A_TEXT[written].match(text, place + 1, end)
+            stop = place + 1 if inside is None else inside.end()
+            if stop < end and text[stop] == written:
+                kind, written = "text", text[place : stop + 1]
+            else:
+                lost[written] = stop
+        yield Token(kind, written, place)  # type: ignore[arg-type]  # one of the groups' names
+        start = place + len(written)
 
 
 def parts_of(template: str) -> Iterator[Region]:

@@ -69,7 +69,6 @@ def field_of(owner: StaticType, name: str, shown: str | None) -> StaticType | Co
         owner: The type of what the field is asked of.
         name: The field.
         shown: How the template writes the owner, as far as it is a dotted chain.
-
     """
     if isinstance(owner, Record):
         kind = owner.fields.get(name)

@@ -19,7 +19,6 @@ class Bounded:
         shown: How the template writes it, where that is a dotted chain.
         least: ``None`` where no bound is declared; the same of ``most``.
         constant: Whether it is a number that is written out.
-
     """
 
     shown: str | None
@@ -41,8 +40,8 @@ class Bounded:
     def range(self) -> str:
         """The bounds in words."""
         if self.least is None or self.most is None:
-            return f"at least {self.least:g}" if self.least is not None else f"at most {self.most:g}"
-        return f"from {self.least:g} to {self.most:g}"
+            return f"at least {self.least:.15g}" if self.least is not None else f"at most {self.most:.15g}"
+        return f"from {self.least:.15g} to {self.most:.15g}"
 
 
 def decided(operator: str, left: Bounded | None, right: Bounded | None) -> Complaint | None:

@@ -75,7 +75,6 @@ class Operand:
         kind: Its type.
         shown: How the template writes it, where that is a dotted chain or a constant.
         constant: Its value, where it is written out.
-
     """
 
     kind: StaticType
@@ -202,15 +201,7 @@ def negate(operand: Operand) -> StaticType | Complaint:
 def filtered(
     name: str, value: Operand, arguments: Sequence[Operand] = (), attribute: Operand | None = None
 ) -> StaticType | Complaint:
-    """Return the type that a filter gives.
-
-    Args:
-        name: The filter.
-        value: What it is applied to.
-        arguments: Its arguments by position.
-        attribute: Its argument ``attribute``, where that is given by name.
-
-    """
+    """Return the type that a filter gives."""
     complaint = _unsuited(name, value)
     if complaint is not None:
         return complaint

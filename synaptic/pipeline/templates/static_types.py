@@ -56,7 +56,6 @@ class Record:
     Attributes:
         missing: What is wrong with a field that is not there; ``{name}`` stands for it, quoted.
         whole: What is wrong with using the record itself, where that is an error (``steps`` alone).
-
     """
 
     fields: Mapping[str, StaticType] = field(hash=False)

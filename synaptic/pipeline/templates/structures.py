@@ -20,7 +20,6 @@ def fill(binding: Any, variables: Mapping[str, Any], *, where: str) -> Any:
 
     Raises:
         PipelineError: If a template has no good value.
-
     """
     if isinstance(binding, Expression):
         return binding.evaluate(variables, where=where)
@@ -41,7 +40,6 @@ class Structure:
         binding: The data: a ``Template`` or an ``Expression`` stands where something is filled in.
         references: Every reference in it to a name from outside, as often as it occurs.
         sole_reference: ``None``: it is more than one reference.
-
     """
 
     binding: Any

@@ -16,9 +16,10 @@ from jinja2 import nodes
 from synaptic.pipeline.templates.filters import complaint_about_arguments
 from synaptic.pipeline.templates.identifiers import GLOBALS, METHODS, REFUSED_FILTERS, RESERVED, words
 from synaptic.pipeline.templates.intent import diagnose_expression, diagnose_template
+from synaptic.pipeline.templates.limits import MAX_BITS
 from synaptic.pipeline.templates.other_words import OTHER_FILTERS, OTHER_FUNCTIONS, OTHER_METHODS, OTHER_TESTS
 from synaptic.pipeline.templates.references import TemplateProblem
-from synaptic.pipeline.templates.sandbox import MAX_BITS, environment
+from synaptic.pipeline.templates.sandbox import environment
 from synaptic.text import did_you_mean, nearest
 
 if TYPE_CHECKING:
@@ -73,7 +74,6 @@ def parse_template(source: str) -> nodes.Template:
 
     Raises:
         TemplateProblem: If it is malformed, or tries what no template may.
-
     """
     return _parse(source, source, diagnose_template)
 
@@ -83,7 +83,6 @@ def parse_expression(source: str) -> tuple[nodes.Expr, str]:
 
     Raises:
         TemplateProblem: If it is malformed, is more than one expression, or tries what none may.
-
     """
     text = source.strip()
     if not text:

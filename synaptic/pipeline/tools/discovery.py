@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import os
 import sys
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from synaptic import paths
 from synaptic.errors import Problem, UsageError
 from synaptic.pipeline.tools.functions import Tool, tool_name
-from synaptic.text import did_you_mean, nearest
+from synaptic.text import broken_link, did_you_mean, nearest, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 GROUP: Final = "synaptic.tools"
+MAX_FILE_BYTES: Final = 8 << 20
 _PRIVATE: Final = "_synaptic_tools_"
 
 
@@ -42,7 +44,6 @@ def discover_tools(
 
     Raises:
         UsageError: If a module cannot be found or imported, or has no tools; or two tools have one name.
-
     """
     return ToolBook(modules, given or {})
 
@@ -52,7 +53,6 @@ def named_tools(modules: Sequence[str]) -> dict[str, Tool]:
 
     Raises:
         UsageError: As :func:`discover_tools` does.
-
     """
     return collect(modules, {})
 
@@ -71,7 +71,6 @@ class ToolBook(Mapping[str, Tool]):
         Raises:
             KeyError: If there is none of that name.
             UsageError: If the package that offers it cannot be imported, or offers something else.
-
         """
         if name not in self._tools and name in self._named:
             _add(self._tools, _installed(self._named[name]), name)
@@ -125,7 +124,6 @@ def collect(modules: Sequence[str], given: Mapping[str, Tool | Callable[..., Any
 
     Raises:
         UsageError: If a module is missing, raises or has no tools, or two tools have one name.
-
     """
     tools: dict[str, Tool] = {}
     for name, value in given.items():
@@ -148,7 +146,6 @@ def load_module(name: str) -> ModuleType:
 
     Raises:
         UsageError: If there is none, or importing it raises.
-
     """
     if name.endswith(".py") or os.sep in name:
         return _from_file(name)
@@ -171,7 +168,6 @@ def functions_of(module: ModuleType, name: str) -> list[Callable[..., Any]]:
 
     Raises:
         UsageError: If there are none.
-
     """
     marked = {id(value): value for value in vars(module).values() if callable(value) and tool_name(value)}
     if not marked:
@@ -182,23 +178,31 @@ def functions_of(module: ModuleType, name: str) -> list[Callable[..., Any]]:
 
 def _from_file(name: str) -> ModuleType:
     path = paths.expanded(name)
-    if not path.is_file():
-        raise UsageError(f"there is no file {name} to take tools from", hint=_near_file(path))
-    if path.suffix != ".py":
+    if path.suffix != ".py" and path.is_file():
         raise UsageError(
             f"{name} is no Python file", hint="name a file that ends with .py, or a module as in pkg.tools"
         )
-    resolved = path.resolve()
+    try:
+        source = read_regular(path, MAX_FILE_BYTES)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise UsageError(f"there is no file {name} to take tools from", hint=_near_file(path)) from None
+    except (OSError, ValueError) as exc:
+        reason = (exc.strerror if isinstance(exc, OSError) else None) or "it is no path"
+        raise UsageError(f"no tools can be taken from {name}: {reason}", hint=broken_link(path)) from exc
+    if len(source) > MAX_FILE_BYTES:
+        raise UsageError(f"no tools can be taken from {name}: it is longer than {MAX_FILE_BYTES >> 20} MiB")
+    resolved = paths.resolved(path)
     private = _PRIVATE + hashlib.sha256(os.fsencode(resolved)).hexdigest()[:16]
     if private in sys.modules:
         return sys.modules[private]
-    spec = importlib.util.spec_from_file_location(private, resolved)
+    # A loader is named, since what a link leads to may have another ending.
+    loader = importlib.machinery.SourceFileLoader(private, str(resolved))
+    spec = importlib.util.spec_from_file_location(private, resolved, loader=loader)
     assert spec is not None
-    assert spec.loader is not None  # it ends with .py
     module = importlib.util.module_from_spec(spec)
     sys.modules[private] = module  # dataclasses and annotations look their module up
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except BaseException as exc:
         del sys.modules[private]
         if isinstance(exc, (Exception, SystemExit)):
@@ -264,6 +268,8 @@ def _near_file(path: Path) -> str:
         return "name one file in it, as in ./tools.py"
     if not path.parent.is_dir():
         return f"there is no folder {path.parent}"
+    if link := broken_link(path):
+        return link
     names = [entry.name for entry in path.parent.glob("*.py")]
     return did_you_mean(path.name, names) if names else f"there are no .py files in {path.parent}"
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from synaptic.errors import Problem, ToolError, ToolRaised, UsageError
 from synaptic.pipeline.templates import UNKNOWN, StaticType
 from synaptic.pipeline.tools.parameters import Parameter, UnusableType, hints_of, static_type
-from synaptic.pipeline.tools.threads import Raised, in_thread
+from synaptic.processes import Raised, in_thread
 from synaptic.text import did_you_mean, nearest
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -29,6 +29,7 @@ Complaint: TypeAlias = tuple[str | None, str, str | None]
 """The argument that is wrong (``None``: one is missing), what is wrong, and what to write instead."""
 
 MARK: Final = "__synaptic_tool__"
+ONCE: Final = "__synaptic_tool_once__"
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _DEEPEST: Final = 100
 _UNNAMED: Final = {
@@ -61,7 +62,7 @@ class Tool:
         returns: What is known of the result before it runs, from the return annotation.
         origin: Where the function stands, as ``file:line``.
         installed: Whether a package offers it, and no person named it for this run.
-
+        idempotent: Whether calling it once more does no harm, where it is not known how the last call ended.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Tool:
     origin: str
     function: Callable[..., Any] = field(repr=False)
     installed: bool = False
+    idempotent: bool = True
 
     @classmethod
     def of(cls, function: Callable[..., Any], *, name: str | None = None) -> Tool:
@@ -78,7 +80,6 @@ class Tool:
 
         Raises:
             UsageError: If the signature cannot be called with named, JSON-like arguments; with every mistake in it.
-
         """
         called = name or tool_name(function) or getattr(function, "__name__", "")
         if isinstance(function, type) or not called or not callable(function):
@@ -112,6 +113,7 @@ class Tool:
             else UNKNOWN,
             origin=":".join(str(part) for part in (source, line) if part is not None),
             function=function,
+            idempotent=not getattr(function, "__dict__", {}).get(ONCE, False),
         )
 
     def complaints(self, arguments: Mapping[str, object]) -> list[Complaint]:
@@ -120,7 +122,6 @@ class Tool:
         Args:
             arguments: Literal values; ``LATER`` and ``TEXT_LATER`` stand for others, also inside lists and
                 mappings.
-
         """
         found: list[Complaint] = []
         missing = [each.name for each in self.parameters.values() if each.required and each.name not in arguments]
@@ -160,7 +161,6 @@ class Tool:
         Raises:
             ToolError: If an argument has the wrong type, or the result is not JSON-like data.
             ToolRaised: If the function raises.
-
         """
         values = self._values(arguments)
         try:
@@ -206,8 +206,10 @@ class Tool:
 @overload
 def tool(function: Function) -> Function: ...
 @overload
-def tool(*, name: str | None = None) -> Callable[[Function], Function]: ...
-def tool(function: Function | None = None, *, name: str | None = None) -> Function | Callable[[Function], Function]:
+def tool(*, name: str | None = None, idempotent: bool = True) -> Callable[[Function], Function]: ...
+def tool(
+    function: Function | None = None, *, name: str | None = None, idempotent: bool = True
+) -> Function | Callable[[Function], Function]:
     """Mark a function as a tool; it stays the function that it is.
 
     ::
@@ -220,14 +222,15 @@ def tool(function: Function | None = None, *, name: str | None = None) -> Functi
         function: A function, async or not, whose arguments and result are JSON-like: text, numbers, lists, mappings,
             dataclasses, pydantic models.
         name: What pipelines call it; default: the function's name.
+        idempotent: False of a function that must not work twice, such as one that sends a message. A run that was cut
+            off while it worked, and goes on, asks a person before it calls the function again.
 
     Raises:
         UsageError: If it is not a function, or the name is not usable.
-
     """
     if function is None:
-        return lambda marked: _mark(marked, name)
-    return _mark(function, name)
+        return lambda marked: _mark(marked, name, idempotent=idempotent)
+    return _mark(function, name, idempotent=idempotent)
 
 
 def tool_name(value: object) -> str | None:
@@ -242,7 +245,6 @@ def plain(value: Any, depth: int = 0) -> Any:
     Raises:
         TypeError: If there is anything else in it; the message names what and where.
         ValueError: If a number is not finite, or it is nested too deeply.
-
     """
     if value is None or isinstance(value, bool):
         return value
@@ -278,7 +280,7 @@ def _dumped(value: object) -> Mapping[Any, Any]:
     raise TypeError(f"a value of the type {name}, which is no JSON-like data")
 
 
-def _mark(function: Function, name: str | None) -> Function:
+def _mark(function: Function, name: str | None, *, idempotent: bool) -> Function:
     called = name if name is not None else getattr(function, "__name__", None)
     if isinstance(function, type) or called is None or not callable(function):
         raise UsageError(f"@tool is for functions, not for {function!r}")
@@ -286,6 +288,7 @@ def _mark(function: Function, name: str | None) -> Function:
         advice = "use letters, digits, _ and -, beginning with a letter"
         raise UsageError(f"{called!r} is not a usable name for a tool", hint=advice)
     setattr(function, MARK, called)
+    setattr(function, ONCE, not idempotent)
     return function
 
 

@@ -71,7 +71,6 @@ class Parameter:
         required: Whether the function has no default for it.
         default: What the function takes where nothing is given.
         takes_text: Whether some text is a valid value.
-
     """
 
     name: str
@@ -87,7 +86,6 @@ class Parameter:
 
         Raises:
             UnusableType: If no JSON-like value is one of these.
-
         """
         try:
             adapter: TypeAdapter[Any] = TypeAdapter(annotation)
@@ -104,7 +102,6 @@ class Parameter:
 
         Raises:
             ValueError: Saying what was expected, as in ``argument 'n' must be a whole number, not text ('3')``.
-
         """
         try:
             return self._adapter.validate_json(json.dumps(value, default=_as_json), strict=True)
@@ -168,7 +165,6 @@ def static_type(annotation: Any, owner: str, depth: int = 0) -> StaticType:
         annotation: With its names resolved.
         owner: Names the value in messages: ``the output of the tool 'weather'``.
         depth: How many values it is inside of.
-
     """
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
@@ -296,6 +292,5 @@ def hints_of(function: Any) -> dict[str, Any]:
 
     Raises:
         Exception: Whatever evaluating them raises; mostly NameError.
-
     """
     return typing.get_type_hints(function, include_extras=True)

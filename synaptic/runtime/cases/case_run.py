@@ -34,11 +34,9 @@ class CaseOutcome:
     """How one test ended.
 
     Attributes:
-        name: The test's.
         mismatches: What is not as it should be; nothing where the test passed.
         result: How the run ended; ``None`` where it could not begin.
         seconds: How long it took.
-
     """
 
     name: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +18,7 @@ from synaptic.errors import (
 )
 from synaptic.pipeline import FAILS, every_step, is_failure
 from synaptic.runtime.approval import Approval
+from synaptic.runtime.step_paths import declared_path
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from synaptic.pipeline import CompiledStep, Graph
     from synaptic.runtime.approval import ApprovalRequest
 
-_NUMBER: Final = re.compile(r"\[\d+\]")
 _ABSENT: Final = object()
 _ERRORS: Final[Mapping[str, tuple[type[BackendError], str]]] = {
     "unavailable": (BackendUnavailable, "nothing answers"),
@@ -52,7 +51,6 @@ class CaseScript:
 
     Attributes:
         missing: What was asked for and is not there, by the path that is to be written, with what to write.
-
     """
 
     def __init__(self, replies: Mapping[str, Any], graph: Graph) -> None:
@@ -66,12 +64,12 @@ class CaseScript:
         path = request.tag
         reply = self._next(path)
         if reply is _ABSENT:
-            name = _NUMBER.sub("", path)
+            name = declared_path(path)
             self._lacks(path, f"{name}: {_example(self._steps.get(name), request)}")
             return RequestRejected(f"the test has no reply for {path}")
         if is_failure(reply, self._shape(path)):
             return _error(reply[FAILS], has_shape=request.schema is not None)
-        step = self._steps.get(_NUMBER.sub("", path))
+        step = self._steps.get(declared_path(path))
         if step is not None and step.worker.work.options:
             return {"choice": reply}
         return reply if isinstance(reply, dict) else str(reply)
@@ -81,14 +79,13 @@ class CaseScript:
 
         Raises:
             SynapticError: If the reply is an error, or there is none left.
-
         """
         reply = self._next(path)
-        if reply is _ABSENT and _NUMBER.sub("", path) not in self.missing:
+        if reply is _ABSENT and declared_path(path) not in self.missing:
             return await work()
         if reply is _ABSENT:
             raise RunError(f"the test has no reply for {path}")
-        step = self._steps[_NUMBER.sub("", path)]
+        step = self._steps[declared_path(path)]
         if is_failure(reply, self._shape(path)):
             raise _raised(step.worker, reply[FAILS])
         return reply
@@ -102,7 +99,7 @@ class CaseScript:
             return Approval("refused", reason="the test says so") if reply is False else Approval("edited", reply)
         reply = self._next(request.path)
         if reply is _ABSENT and request.value is None:
-            name = _NUMBER.sub("", request.path)
+            name = declared_path(request.path)
             self._lacks(request.path, f"{name}: {_fields(request.shape.field_names()) if request.shape else '…'}")
         if reply is _ABSENT:
             return Approval("accepted")
@@ -112,7 +109,7 @@ class CaseScript:
 
     def _next(self, path: str) -> Any:
         """Return the next reply of a path: its own, else that of the step whatever the number; maybe ``_ABSENT``."""
-        key = path if path in self._replies else _NUMBER.sub("", path)
+        key = path if path in self._replies else declared_path(path)
         reply = self._replies.get(key, _ABSENT)
         if not isinstance(reply, list):
             return reply
@@ -125,21 +122,21 @@ class CaseScript:
         return _ABSENT
 
     def _lacks(self, path: str, line: str) -> None:
-        key = _NUMBER.sub("", path)
+        key = declared_path(path)
         others = [other for other in self._unanswered() if other != key]
         more = f" (without one, too: {', '.join(others)})" if others and not self.missing else ""
         self.missing.setdefault(key, f"{path} has no reply; write one under 'replies', as in {line}{more}")
 
     def _unanswered(self) -> Iterator[str]:
         """Yield the steps that only a model or a person could answer, and that the test answers nothing of."""
-        known = {_NUMBER.sub("", key) for key in self._replies}
+        known = {declared_path(key) for key in self._replies}
         for path, step in self._steps.items():
             owners = {path[:end] for end, sign in enumerate(path) if sign == "."} | {path}
             if (step.worker.call is not None or step.worker.work.unanswered) and not owners & known:
                 yield path
 
     def _shape(self, path: str) -> Any:
-        step = self._steps.get(_NUMBER.sub("", path))
+        step = self._steps.get(declared_path(path))
         if step is None:
             return None
         call = step.worker.call

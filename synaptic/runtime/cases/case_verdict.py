@@ -28,7 +28,6 @@ class Mismatch:
         what: Which part of the expectation; ``run`` where the run failed, or did not; ``replies`` where one is missing.
         expected: What should have been: text or data.
         came: What there was: text or data; of a condition the values that it speaks of.
-
     """
 
     what: Literal["result", "contains", "that", "fails", "run", "replies", "inputs"]
@@ -37,14 +36,7 @@ class Mismatch:
 
 
 def mismatches(expect: ExpectSpec, result: RunResult, variables: Mapping[str, Any]) -> Iterator[Mismatch]:
-    """Yield what differs.
-
-    Args:
-        expect: What the test expects.
-        result: How the run ended.
-        variables: What conditions see, ``result`` included.
-
-    """
+    """Yield what differs."""
     failed = result.status == "failed"
     error = "" if result.error is None else getattr(result.error, "headline", str(result.error))
     if failed and expect.fails is None:

@@ -17,4 +17,5 @@ async def run(runner: StepRunner, step: CompiledStep, context: StepContext) -> A
 
 
 def _label(output: Any) -> str:
-    return str(output["choice"])
+    """Return the label of a reply; the output of a step that an earlier run made is its label already."""
+    return str(output["choice"]) if isinstance(output, dict) else str(output)

@@ -26,7 +26,6 @@ async def run_map(runner: StepRunner, step: CompiledStep, context: StepContext) 
 
     Raises:
         StepFailed: If an item failed that may not be skipped, or all items did.
-
     """
     assert step.foreach is not None, "a map has a list"
     path, scope = context.path, context.scope
@@ -142,7 +141,6 @@ class _Instances:
 
         Raises:
             StepFailed: If the condition has no value.
-
         """
         step, ledger = self._step, self._runner.ledger
         if step.item_when is None:
@@ -174,7 +172,6 @@ class _Instances:
 
         Raises:
             StepFailed: If items were wanted, and all of them failed.
-
         """
         if self._failures and len(self._failures) + len(self._unwanted) == len(self._items):
             raise self._failures[min(self._failures)]

@@ -23,7 +23,6 @@ async def run(runner: StepRunner, step: CompiledStep, context: StepContext) -> A
 
     Raises:
         StepFailed: If the first round failed. Where a later one does, the best so far is the output.
-
     """
     repeat = step.work
     assert isinstance(repeat, CompiledRepeat), "the compiler gives a loop its body"
@@ -59,7 +58,6 @@ async def _approved(
 
     Raises:
         StepFailed: If the person refused it, or what the person made of it does not fit.
-
     """
     call, ledger, path = step.worker.call, runner.ledger, context.path
     try:
@@ -107,7 +105,6 @@ class _Rounds:
     Attributes:
         last: What ``previous`` is in the next round.
         without_gain: Rounds since the best score.
-
     """
 
     repeat: CompiledRepeat

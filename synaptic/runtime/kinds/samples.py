@@ -31,7 +31,6 @@ async def run_samples(caller: Caller, step: CompiledStep, context: StepContext) 
 
     Raises:
         StepFailed: If no sample succeeded, or the selecting call failed.
-
     """
     samples, call = step.samples, step.call
     assert samples is not None, "the step has samples"
@@ -82,7 +81,7 @@ async def _select(
     assert samples.judge is not None, "best and merge have a judge"
     assert step.call is not None, "samples are of a call"
     path = context.path
-    prompt = step.call.prompt.render(context.scope.variables, where=path)
+    prompt, _ = step.call.message(context.scope.variables, where=path)
     if samples.select == "merge":
         texts = [present(candidate) for candidate in candidates]
         merging = context.scope.with_variables(prompt=prompt, candidates=texts)

@@ -24,7 +24,6 @@ class Run(Protocol):
         Raises:
             StepFailed: If it failed; its event says so.
             BudgetExceeded: If a budget was used up meanwhile.
-
         """
         ...
 

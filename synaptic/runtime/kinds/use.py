@@ -44,7 +44,7 @@ class _Used:
         runner, context, compiled = self._runner, self._context, self._use.pipeline
         inputs = bind_values(compiled.pipeline, values_of(self._use.inputs, context))
         bounds = bounds_of(compiled, context.scope.bounds)
-        run = runner.run_variables(compiled.pipeline.name)
+        run = self._use.run_inside(context.scope.variables["run"])
         after = max(0, context.rank - compiled.graph.length)
         scope = self._scope = runner.scope(f"{context.path}.", inputs, run, bounds, after)
         await runner.bounded_graph(compiled, scope)

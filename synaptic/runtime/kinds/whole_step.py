@@ -38,7 +38,6 @@ async def run_whole(
     Raises:
         StepFailed: If it failed; its event says so.
         BudgetExceeded: If a budget around the step was used up.
-
     """
     ledger, path = runner.ledger, context.path
     started = ledger.started(path, step.kind)

@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from synaptic.pipeline import CallPolicy, LongInput, known_prompts
-from synaptic.runtime.agent_call import build_request
 from synaptic.runtime.long_input.text_parts import Material, TextPart, material_of, parts_of, texts_of
 from synaptic.runtime.policies import (
     Refused,
-    TokenCounter,
     divide,
     most_tokens,
     prompt_text,
-    room_for_prompt,
     too_long,
     without_values,
 )
+from synaptic.runtime.prompt_ground import ground_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +24,8 @@ if TYPE_CHECKING:
     from synaptic.backends import Capabilities
     from synaptic.messages import ChatRequest
     from synaptic.pipeline import KnownPrompt, Plan
-    from synaptic.runtime.policies import PromptSizes
+    from synaptic.runtime.policies import PromptSizes, TokenCounter
+    from synaptic.runtime.prompt_ground import Ground
 
 SHARE_OF_NOTES: Final = 4
 """The notes of an input take a quarter of the context at most: every prompt that reads them has to be processed."""
@@ -52,12 +51,11 @@ class Division:
     """A long input, divided.
 
     Attributes:
-        shown: What people are told.
         question: What the input is read for.
         parts: What is read, in its order.
         room: Tokens that the notes may have together.
         room_for_part: Tokens that one part may have.
-
+        earlier: The turns of the conversation before that question.
     """
 
     shown: LongInput
@@ -65,6 +63,7 @@ class Division:
     parts: tuple[TextPart, ...]
     room: int
     room_for_part: int
+    earlier: str = ""
 
     @property
     def note(self) -> int:
@@ -92,62 +91,33 @@ async def divisions(
 
     Raises:
         ContextOverflow: If a prompt cannot fit: it is not to be shortened, or too long without any data.
-
     """
     room: dict[str, int] = {}
     for prompt in known_prompts(plan.compiled.graph, plan.inputs, run):
-        ground = await _ground(sizes(prompt.call.policy), defaults, prompt, count=count)
+        ground = await ground_of(sizes(prompt.call.policy), defaults, prompt, count=count)
         if ground is not None:
             for name, most in (await _shares(prompt, plan, ground)).items():
                 room[name] = min(most, room.get(name, most))
     if not room:
         return ()
-    reading = await _ground(sizes(CallPolicy()), defaults, count=count)
+    reading = await ground_of(sizes(CallPolicy()), defaults, count=count)
     if reading is None:  # a step that names a backend of its own has a context: its call shortens its prompt
         return ()
     found = []
     for name, most in room.items():
         material = material_of(name, plan.inputs, plan.attached)
-        found.append(await _divided(name, material, min(most, reading.context // SHARE_OF_NOTES), reading))
+        earlier = run["conversation"] if plan.pipeline.spec.conversation and material.question else ""
+        found.append(await _divided(name, material, min(most, reading.context // SHARE_OF_NOTES), reading, earlier))
     return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ground:
-    """A request, and what is known of the lengths where it goes."""
-
-    request: ChatRequest
-    context: int
-    size: PromptSizes
-    counter: TokenCounter
-
-    @property
-    def room(self) -> int:
-        """Tokens that the prompt may have."""
-        return room_for_prompt(self.request, self.context)
-
-
-async def _ground(
-    size: PromptSizes, defaults: ChatRequest, prompt: KnownPrompt | None = None, *, count: bool
-) -> _Ground | None:
-    """Return what is known where a prompt goes; ``None`` where the backend cannot tell its context."""
-    request = defaults
-    if prompt is not None:
-        request = build_request(prompt.call, prompt.text, prompt.path, defaults, values=prompt.values)
-    context = await size.contexts.of(request)
-    counter = TokenCounter(size.capabilities, request, asks=count)
-    return None if context is None else _Ground(request, context, size, counter)
-
-
-async def _shares(prompt: KnownPrompt, plan: Plan, ground: _Ground) -> dict[str, int]:
+async def _shares(prompt: KnownPrompt, plan: Plan, ground: Ground) -> dict[str, int]:
     """Return the inputs that have to be shorter for this prompt, with the tokens that each may have.
 
     Raises:
         ContextOverflow: If the prompt cannot fit.
-
     """
-    # What other steps write is not known: half of the room is theirs.
-    allowed = ground.room if prompt.complete else ground.room // 2
+    allowed = ground.allowed(prompt)
     if most_tokens(ground.request) <= allowed:
         return {}
     await _refuse(prompt.path, ground)
@@ -158,7 +128,7 @@ async def _shares(prompt: KnownPrompt, plan: Plan, ground: _Ground) -> dict[str,
     return shares(held, allowed - (tokens - sum(held.values())))
 
 
-async def _refuse(path: str, ground: _Ground) -> None:
+async def _refuse(path: str, ground: Ground) -> None:
     """Raise if the prompt cannot fit, whatever its step does about it."""
     size, request, remark = ground.size, ground.request, None
     if size.rule.how != "error":
@@ -195,13 +165,14 @@ def shares(held: Mapping[str, int], room: int) -> dict[str, int]:
     return found
 
 
-async def _divided(name: str, material: Material, most: int, ground: _Ground) -> Division:
+async def _divided(name: str, material: Material, most: int, ground: Ground, earlier: str) -> Division:
     """Return an input in parts; ``most`` tokens are there for what is asked and the notes."""
     context, counter, can = ground.context, ground.counter, ground.size.capabilities
     question = await counter.count(material.question)
+    before = await counter.count(earlier) if earlier else 0
     notes = max(LEAST_NOTES, most - question - PREFACE_TOKENS)
     reply = max(LEAST_NOTE, min(MOST_NOTE, context // 8))
-    room = max(LEAST_NOTES, min(context // SHARE_OF_PART, context - reply - READING_TOKENS - question))
+    room = max(LEAST_NOTES, min(context // SHARE_OF_PART, context - reply - READING_TOKENS - question - before))
     lengths = [await counter.count(text) for _, text in material.texts]
     total, places = sum(lengths), _places(can)
     parts: list[TextPart] = []
@@ -217,7 +188,7 @@ async def _divided(name: str, material: Material, most: int, ground: _Ground) ->
         parts=len(parts),
         longer=can.longer_context,
     )
-    return Division(shown, material.question, tuple(parts), notes, room)
+    return Division(shown, material.question, tuple(parts), notes, room, earlier)
 
 
 def wanted_parts(tokens: int, room: int, places: int) -> int:

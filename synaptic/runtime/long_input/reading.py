@@ -95,7 +95,6 @@ class Reading:
         Raises:
             StepFailed: If no part of an input could be read.
             BudgetExceeded: If the run's budget was used up meanwhile.
-
         """
         ledger = runner.ledger
         for division in self.divisions:
@@ -140,6 +139,7 @@ class Reading:
         graph = self._graph(name, division.note)
         inputs = {
             "question": division.question,
+            "earlier": division.earlier,
             "words": int(division.note * WORDS_PER_TOKEN),
             "parts": [{"label": part.label, "text": part.text} for part in parts],
         }

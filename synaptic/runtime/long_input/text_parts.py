@@ -27,7 +27,6 @@ class TextPart:
         first: Number of the part, from 1; ``last`` is that of the last one.
         start: The line of the text that it begins in, from 1; 0 where the text has no lines.
         end: The line that it ends in.
-
     """
 
     name: str
@@ -55,7 +54,6 @@ class Material:
 
     Attributes:
         texts: (name, text) of each; a single one may have no name.
-
     """
 
     question: str

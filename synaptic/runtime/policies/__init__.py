@@ -11,6 +11,7 @@ Metered        each request counts
 Limited        while a call waits for its place, no bound on time runs
 Awaiting       a server that loads its model is waited for, within the bounds of the call, and at no attempt's cost
 Timed          what is left is the backend's time
+TakingUp       whether a server goes on with a text is asked of it, and that is its time, too
 =============  =====================================================================================================
 """
 

@@ -1,8 +1,10 @@
 from .budget import BudgetMeter as BudgetMeter
-from .dividing import divide as divide
+from .call_cache import request_key as request_key
 from .overflowing import Refused as Refused
 from .overflowing import too_long as too_long
 from .prompt_size import TokenCounter as TokenCounter
+from .prompt_size import divide as divide
+from .prompt_size import estimated_tokens as estimated_tokens
 from .prompt_size import most_tokens as most_tokens
 from .prompt_size import prompt_text as prompt_text
 from .prompt_size import room_for_prompt as room_for_prompt
@@ -11,6 +13,7 @@ from .retrying import Retrying as Retrying
 from .stacks import Bounds as Bounds
 from .stacks import PromptSizes as PromptSizes
 from .stacks import Stacks as Stacks
+from .summarising import KeptSummaries as KeptSummaries
 from .timed import Timed as Timed
 from .wrapper import BackendWrapper as BackendWrapper
 from .wrapper import as_generator as as_generator

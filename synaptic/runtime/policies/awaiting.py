@@ -26,7 +26,6 @@ class Awaiting(BackendWrapper):
     Args:
         inner: What is asked. What is left of the call's bounds is handed on with each request.
         report: Hears that a server is waited for, and that it is ready.
-
     """
 
     def __init__(self, inner: Backend, report: Reporter) -> None:
@@ -38,7 +37,6 @@ class Awaiting(BackendWrapper):
 
         Raises:
             FirstTokenTimeout: If the server was not ready in time; it says what the server said.
-
         """
         chunks = as_generator(self.inner.stream(request))
         has_begun = False

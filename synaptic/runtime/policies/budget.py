@@ -47,15 +47,12 @@ class BudgetMeter:
 
     Attributes:
         tokens: Used so far.
-        calls: Made so far.
         most_tokens: How many there are; ``None`` is unbounded.
         most_calls: The same of calls.
         seconds: The same of time.
-        clock: Measures it.
         reached: The bound that was reached, of tokens and calls.
         root: The meter of the outermost pipeline: one for each run.
         is_limited: Whether there is a bound on tokens or calls, here or further out.
-
     """
 
     def __init__(self, budget: Budget | None = None, parent: BudgetMeter | None = None) -> None:
@@ -89,7 +86,6 @@ class BudgetMeter:
 
         Raises:
             BudgetExceeded: If the calls or the tokens are used up, here or further out; nothing is counted then.
-
         """
         for meter in self._chain:
             if meter.most_calls is not None and meter.calls >= meter.most_calls:
@@ -104,7 +100,6 @@ class BudgetMeter:
 
         Raises:
             BudgetExceeded: If they are more than there were; they are counted all the same.
-
         """
         self.correct_tokens(count)
         for meter in self._chain:
@@ -142,7 +137,6 @@ class Metered(BackendWrapper):
 
         Raises:
             BudgetExceeded: If the budget is used up; before anything is sent, or in mid-stream.
-
         """
         return self._metered(request) if self._meter.is_limited else self.inner.stream(request)
 
@@ -154,7 +148,7 @@ class Metered(BackendWrapper):
         try:
             async for chunk in chunks:
                 match chunk:
-                    case Delta() if chunk.text or chunk.thinking:
+                    case Delta() if chunk.text or chunk.thinking or chunk.tool_calls:
                         counted += 1
                         meter.add_tokens(1)
                     case Finished() if chunk.usage is not None:

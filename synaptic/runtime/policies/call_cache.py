@@ -6,8 +6,9 @@ import asyncio
 import hashlib
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
+from synaptic.backends import features_of
 from synaptic.messages import Continued, Delta, Finished, Restarted, Shortened, ThoughtSoFar, Usage
 from synaptic.runtime.policies.reply_store import ReplyStore, StoredReply
 from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
     from synaptic.backends import Backend
     from synaptic.messages import ChatRequest, Chunk, ReplyChunk
 
+_json: Final = json.JSONEncoder(default=dict).encode  # made once: each call has a key
+
 
 class CallCache:
     """Replies on disk, and those that are being written: an equal call joins the one that is under way.
 
     Attributes:
-        store: The replies on disk.
         under_way: By key, a future of the reply; ``None`` where no reply comes that could be shared.
-
     """
 
     def __init__(self, store: ReplyStore) -> None:
@@ -54,7 +55,6 @@ class Cached(BackendWrapper):
         cache: One object for all that share replies.
         max_age: How old a reply may be, in seconds.
         origin: What else a reply depends on: the backend, its node, and the policies further in.
-
     """
 
     def __init__(self, inner: Backend, cache: CallCache, max_age: float, origin: tuple[object, ...] = ()) -> None:
@@ -65,7 +65,11 @@ class Cached(BackendWrapper):
         self._origin = origin
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
-        """Yield the reply."""
+        """Yield the reply; of one that goes on with a text, as it comes."""
+        if request.begun or features_of(request):  # what is kept of a reply is its text alone
+            async for chunk in self.inner.stream(request):
+                yield chunk
+            return
         key = request_key(request, self._origin)
         known = await self._cache.find(key, self._max_age)
         if known is not None:
@@ -118,7 +122,7 @@ def request_key(request: ChatRequest, origin: tuple[object, ...] = ()) -> str:
         request.repetition_guard,
         origin,
     )
-    return hashlib.sha256(json.dumps(parts, default=dict).encode()).hexdigest()
+    return hashlib.sha256(_json(parts).encode()).hexdigest()
 
 
 def _collect(chunk: Chunk, parts: list[str]) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 from synaptic.errors import BackendError
-from synaptic.messages import Continued, Delta, Finished, Restarted, Shortened, ThoughtSoFar
-from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
+from synaptic.messages import Restarted
+from synaptic.runtime.policies.wrapper import Attempts, BackendWrapper, as_generator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -26,7 +26,6 @@ class FallingBack(BackendWrapper):
     Args:
         inner: What is asked.
         models: Asked in this order after the request's own model.
-
     """
 
     def __init__(self, inner: Backend, models: Sequence[str]) -> None:
@@ -38,25 +37,15 @@ class FallingBack(BackendWrapper):
 
         Raises:
             BackendError: The last model's, if all of them fail; its message says which were asked.
-
         """
         models = tuple(dict.fromkeys((request.model, *self._models)))
-        attempt = 1
+        attempts = Attempts()
         for number, model in enumerate(models, start=1):
-            chunks = as_generator(self.inner.stream(replace(request, model=model)))
+            begun = request.begun if model == request.model else ""
+            chunks = as_generator(self.inner.stream(replace(request, model=model, begun=begun)))
             try:
                 async for chunk in chunks:
-                    match chunk:
-                        case Delta() | ThoughtSoFar() | Shortened() | Finished():
-                            yield chunk
-                        case Continued():
-                            attempt += 1
-                            yield chunk
-                        case Restarted():
-                            attempt += 1
-                            yield replace(chunk, attempt=attempt)
-                        case _:
-                            assert_never(chunk)
+                    yield attempts.counted(chunk)
             except BackendError as exc:
                 if len(models) == 1:
                     raise
@@ -67,8 +56,7 @@ class FallingBack(BackendWrapper):
                 return
             finally:
                 await chunks.aclose()
-            attempt += 1
-            yield Restarted(attempt, reason, 0.0, model=models[number])
+            yield Restarted(attempts.another(), reason, 0.0, model=models[number])
 
 
 def _saying_who_was_asked(error: BackendError, models: Sequence[str | None]) -> BackendError:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends import Backend
     from synaptic.messages import ChatRequest, Chunk
+    from synaptic.runtime.policies.summarising import KeptSummaries
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,18 @@ class Fitting(BackendWrapper):
         inner: What is asked, also for summaries; it can tell its context, and may have the tokenizer.
         overflow: What happens to a prompt that does not fit, and who says so.
         contexts: What is known of the backend's contexts; one object for all wrappers of one backend.
-
+        summaries: Those that were made before.
     """
 
-    def __init__(self, inner: Backend, overflow: OverflowRule = REFUSE, contexts: ContextLengths | None = None) -> None:
+    def __init__(
+        self,
+        inner: Backend,
+        overflow: OverflowRule = REFUSE,
+        contexts: ContextLengths | None = None,
+        summaries: KeptSummaries | None = None,
+    ) -> None:
         super().__init__(inner)
+        self._summaries = summaries
         self._rule = overflow
         self._contexts = contexts or ContextLengths(self.capabilities)
 
@@ -61,7 +69,6 @@ class Fitting(BackendWrapper):
         Raises:
             ContextOverflow: If the prompt does not fit, before anything is sent; or if the server cut it, and the step
                 does not allow that.
-
         """
         context = self._contexts.known(request)
         fits = context is None or (context != UNKNOWN and surely_fits(request, context))
@@ -133,7 +140,7 @@ class Fitting(BackendWrapper):
         if how == "truncate_oldest":
             shorter, usage = await truncate_oldest(request, room, counter), Usage()
         else:
-            summariser = Summariser(self.inner, request, context, counter)
+            summariser = Summariser(self.inner, request, context, counter, self._summaries)
             shorter, usage = await summariser.fit(room), summariser.usage
         if shorter is None:
             raise self._too_long(request, context, f"{tokens}" if counter.exact else f"about {tokens}")

@@ -10,7 +10,8 @@ from synaptic.runtime.policies.prompt_size import reply_tokens, room_for_prompt
 
 if TYPE_CHECKING:
     from synaptic.backends import Capabilities
-    from synaptic.messages import ChatRequest, Overflow
+    from synaptic.messages import ChatRequest
+    from synaptic.shared_bounds import Overflow
 
 _AFTER: Final[dict[Overflow, str]] = {
     "error": "",
@@ -25,7 +26,6 @@ class OverflowRule:
 
     Attributes:
         in_file: Whether the pipeline's file says so; else it is the setting.
-
     """
 
     how: Overflow = "error"
@@ -44,7 +44,6 @@ class Refused:
         tokens: Of the prompt, as people are told: "9000", "about 9000".
         path: The step, where the error does not come from its call.
         remark: Stands behind the count; ``None`` is what the rule says.
-
     """
 
     request: ChatRequest

@@ -9,12 +9,14 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from synaptic.errors import BackendError
+from synaptic.pipeline import split_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synaptic.backends import Capabilities
     from synaptic.messages import ChatRequest, Message
+
 
 DEFAULT_REPLY_TOKENS = 256
 """Kept for the reply of a request that names no limit."""
@@ -131,7 +133,6 @@ class TokenCounter:
 
     Attributes:
         exact: Whether every count so far was the tokenizer's.
-
     """
 
     def __init__(self, capabilities: Capabilities, request: ChatRequest | None = None, *, asks: bool = True) -> None:
@@ -159,3 +160,24 @@ class TokenCounter:
             return least, f"about {round(math.sqrt(least * estimated_tokens(text)))}"  # English: five in a hundred off
         likely = math.ceil(len(text) * self._ratio)
         return math.floor(likely * (1 - DIFFERENCE)), f"about {likely}"
+
+
+_UNEVEN: Final = 1.1
+"""Some stretches of a text have more tokens a character than others."""
+
+
+async def divide(text: str, room: int, counter: TokenCounter, *, parts: int = 1) -> list[str]:
+    """Return the text in parts of at most ``room`` tokens, cut where a paragraph, a sentence, a line or a word ends.
+
+    There are at least ``parts``, where the text is long enough; white space around them is left out.
+    """
+    if parts == 1 and len(text.encode(errors="surrogatepass")) <= room:
+        return [text]
+    tokens = await counter.count(text)
+    wanted = max(parts, 1 if tokens <= room else math.ceil(tokens / room * _UNEVEN))
+    if wanted == 1 or len(text) < 2:
+        return [text]
+    found: list[str] = []
+    for piece in split_text(text, math.ceil(len(text) / wanted)):
+        found += await divide(piece, room, counter)
+    return found

@@ -1,10 +1,12 @@
-"""Replies on disk: one SQLite file that several processes share. A cache: whatever goes wrong with it fails no call."""
+"""Replies on disk: one SQLite file that several processes share. A cache: whatever goes wrong with it fails no call.
+
+Each row has a digest of itself: SQLite finds damage in its own structure, but not in what is kept in it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
+import hashlib
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,25 +14,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from synaptic.messages import BackendNotice, Reporter, ignore_report
+from synaptic.processes import SqliteFile, bytes_in_use, is_damage, transaction
+from synaptic.text import reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 T = TypeVar("T")
 
 MAX_BYTES = 256 * 1024 * 1024
-BUSY_SECONDS = 5.0
-"""How long a process waits for another one that writes; a write takes milliseconds."""
-
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS replies "
-    "(key TEXT PRIMARY KEY, text TEXT NOT NULL, model TEXT, node TEXT, stored_at REAL NOT NULL)"
+    "(key TEXT PRIMARY KEY, text TEXT NOT NULL, model TEXT, node TEXT, stored_at REAL NOT NULL, digest TEXT NOT NULL)"
 )
 _INDEX = "CREATE INDEX IF NOT EXISTS by_age ON replies (stored_at)"
-_PRIMARY_CODE = 0xFF  # of SQLite's extended error codes
-_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,6 @@ class ReplyStore:
         path: The file; made, with its folder, if it is not there. Only its owner may read it.
         report: Hears of what went wrong.
         max_bytes: How large the file may grow; the oldest replies go first.
-
     """
 
     def __init__(self, path: Path, report: Reporter = ignore_report, *, max_bytes: int = MAX_BYTES) -> None:
@@ -100,10 +98,8 @@ class _Database:
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self.complaints: list[str] = []
-        self._path = path
+        self._file = SqliteFile(path, _prepare)
         self._max_bytes = max_bytes
-        self._connection: sqlite3.Connection | None = None
-        self._inode = 0
         self._has_complained = False
 
     def guarded(self, work: Callable[[], T]) -> T | None:
@@ -112,7 +108,7 @@ class _Database:
             try:
                 return work()
             except sqlite3.DatabaseError as exc:
-                if not _is_damage(exc):
+                if not is_damage(exc):
                     raise
                 self._move_aside(exc)
                 return work()
@@ -122,46 +118,47 @@ class _Database:
             self.close()
             if not self._has_complained:
                 self._has_complained = True
-                self.complaints.append(f"replies are not kept for now: {self._path} cannot be used ({exc})")
+                what = f"{self._file.path} cannot be used ({reason_of(exc)})"
+                self.complaints.append(f"replies are not kept for now: {what}")
             return None
 
     def get(self, key: str, max_age: float) -> StoredReply | None:
-        found = self._open().execute("SELECT text, model, node, stored_at FROM replies WHERE key = ?", (key,))
-        row, now = found.fetchone(), time.time()
-        if row is None or now - row[3] > max_age:
+        # As bytes: what is damaged need not be UTF-8, nor of the type that its column has.
+        query = "SELECT CAST(text AS BLOB), CAST(model AS BLOB), CAST(node AS BLOB), stored_at, digest FROM replies"
+        row = self._file.open().execute(f"{query} WHERE key = ?", (key,)).fetchone()
+        if row is None:
             return None
-        if row[3] > now:  # the clock was set back: it is as old as it can be known to be from now on
-            self._open().execute("UPDATE replies SET stored_at = ? WHERE key = ?", (now, key))
-        return StoredReply(row[0], row[1], row[2])
+        *said, stored_at, digest = row
+        if digest != _digest(key, *said, stored_at):
+            self.remove(key)
+            self.complaints.append(f"a kept reply was damaged, and is asked for again ({self._file.path})")
+            return None
+        now = time.time()
+        if now - stored_at > max_age:
+            return None
+        text, model, node = (None if part is None else part.decode() for part in said)
+        reply = StoredReply(text or "", model, node)
+        if stored_at > now:  # the clock was set back: it is as old as it can be known to be from now on
+            self.put(key, reply)
+        return reply
 
     def put(self, key: str, reply: StoredReply) -> None:
-        connection = self._open()
-        row = (key, reply.text, reply.model, reply.node, time.time())
-        with _transaction(connection):
-            connection.execute("INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?, ?)", row)
+        connection, now = self._file.open(), time.time()
+        said = (reply.text, reply.model, reply.node)
+        digest = _digest(key, *(None if part is None else part.encode() for part in said), now)
+        with transaction(connection):
+            connection.execute("INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?, ?, ?)", (key, *said, now, digest))
             self._make_room(connection)
 
     def remove(self, key: str) -> None:
-        self._open().execute("DELETE FROM replies WHERE key = ?", (key,))
+        self._file.open().execute("DELETE FROM replies WHERE key = ?", (key,))
 
     def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
-
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._inode = self._path.stat().st_ino
-            self._connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
-            _prepare(self._connection)
-        return self._connection
+        self._file.close()
 
     def _make_room(self, connection: sqlite3.Connection) -> None:
         """Delete the oldest replies, a tenth at a time, until the pages in use are within the bound."""
-        while _bytes_in_use(connection) > self._max_bytes:
+        while bytes_in_use(connection) > self._max_bytes:
             (count,) = connection.execute("SELECT count(*) FROM replies").fetchone()
             if not count:
                 return
@@ -170,63 +167,22 @@ class _Database:
 
     def _move_aside(self, damage: sqlite3.DatabaseError) -> None:
         """Start an empty store, unless another process has replaced the file already."""
-        self.close()
-        with contextlib.suppress(FileNotFoundError):
-            if self._path.stat().st_ino != self._inode:
-                return
-        aside = self._path.with_name(f"{self._path.name}.damaged")
-        for ending in ("-wal", "-shm"):
-            self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            self._path.replace(aside)
-        self.complaints.append(f"the kept replies were damaged ({damage}): moved to {aside}, and an empty file begun")
+        path = self._file.path
+        aside = path.with_name(f"{path.name}.damaged")
+        if self._file.move_aside(aside):
+            said = f"the kept replies were damaged ({damage}): moved to {aside}, and an empty file begun"
+            self.complaints.append(said)
+
+
+def _digest(key: str, *columns: object) -> str:
+    """Return the digest of a row, of whatever types its columns have by now."""
+    return hashlib.sha256(repr((key, *columns)).encode()).hexdigest()
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    """Make the table; several processes may do so at once."""
-    until = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            break
-        except sqlite3.OperationalError as exc:
-            # SQLite does not wait for the lock that this change takes.
-            if _code(exc) not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} or time.monotonic() > until:
-                raise
-            time.sleep(0.01)
-    connection.execute("PRAGMA synchronous = NORMAL")
-    with _transaction(connection):
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version not in {0, SCHEMA_VERSION}:
-            connection.execute("DROP TABLE IF EXISTS replies")
-        connection.execute(_TABLE)
-        connection.execute(_INDEX)
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _bytes_in_use(connection: sqlite3.Connection) -> int:
-    pages, unused, size = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
-    )
-    return int((pages - unused) * size)
-
-
-def _code(error: sqlite3.Error) -> int:
-    """Return SQLite's primary error code; 0 where Python's own module complains."""
-    return int(getattr(error, "sqlite_errorcode", 0)) & _PRIMARY_CODE
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    return _code(error) in _DAMAGED
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version not in {0, SCHEMA_VERSION}:
+        connection.execute("DROP TABLE IF EXISTS replies")
+    connection.execute(_TABLE)
+    connection.execute(_INDEX)
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

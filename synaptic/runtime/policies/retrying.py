@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 from synaptic.errors import (
     AddressUnusable,
@@ -21,8 +20,8 @@ from synaptic.errors import (
     StreamFailed,
     StreamTruncated,
 )
-from synaptic.messages import Continued, Delta, Finished, Restarted, Shortened, ThoughtSoFar
-from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
+from synaptic.messages import Restarted
+from synaptic.runtime.policies.wrapper import Attempts, BackendWrapper, as_generator
 from synaptic.waiting import Backoff, Rules
 
 if TYPE_CHECKING:
@@ -51,7 +50,6 @@ class Retrying(BackendWrapper):
         retries: Most further requests after the first one.
         backoff: The waits between them.
         causes: After which failures; ``None`` is every one that may pass.
-
     """
 
     def __init__(
@@ -69,29 +67,18 @@ class Retrying(BackendWrapper):
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
         """Yield the reply, from the beginning after each restart; those further in are counted with ours."""
-        failures, attempt = 0, 1
+        failures, attempts = 0, Attempts()
         while True:
             chunks = as_generator(self.inner.stream(request))
             try:
                 async for chunk in chunks:
-                    match chunk:
-                        case Delta() | ThoughtSoFar() | Shortened() | Finished():
-                            yield chunk
-                        case Continued():
-                            attempt += 1
-                            yield chunk
-                        case Restarted():
-                            attempt += 1
-                            yield replace(chunk, attempt=attempt)
-                        case _:
-                            assert_never(chunk)
+                    yield attempts.counted(chunk)
             except BackendError as exc:
                 failures += 1
                 if failures > self._retries or not self._may_pass(exc):
                     raise
                 delay = wait_after(failures, exc, self._backoff)
-                attempt += 1
-                restart = Restarted(attempt, exc.message, delay)
+                restart = Restarted(attempts.another(), exc.message, delay)
             else:
                 return
             finally:

@@ -11,11 +11,15 @@ Of the calls that wait, the first one goes whose buckets all have room, in the o
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+from synaptic.errors import PoolSaturated
 from synaptic.models import name_key
 from synaptic.runtime.policies.wrapper import BackendWrapper, as_generator
+from synaptic.text import plural
 from synaptic.waiting import PriorityQueue, QueueEntry
 
 if TYPE_CHECKING:
@@ -26,6 +30,18 @@ if TYPE_CHECKING:
 
 Places: TypeAlias = "tuple[tuple[Hashable, int], ...]"
 """The buckets in which a place is needed, each with how many places it has."""
+
+
+_RECENT: Final = 0.2
+"""How much the latest call counts in the mean of how long calls take."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingBounds:
+    """How many calls may wait for the same places, and how many seconds; ``None`` is for ever."""
+
+    queue: int
+    wait: float | None
 
 
 class _Waiter(QueueEntry):
@@ -55,6 +71,7 @@ class Slots:
         self._queues: dict[Places, _Queue] = {}
         self._numbers = count(1)
         self._granting = False
+        self._seconds: dict[Places, float] = {}
 
     @property
     def waiting(self) -> int:
@@ -92,6 +109,32 @@ class Slots:
                 self._drop(queue, waiter, served=False)
                 self._grant()  # the places that were kept for it may be free now
             raise
+
+    async def admitted(self, places: Places, bounds: WaitingBounds, *, priority: int = 0, rank: int = 0) -> None:
+        """Take places as :meth:`take` does, where not too many wait for them, and not for too long.
+
+        Raises:
+            PoolSaturated: If it is too many, or too long.
+        """
+        queue = self._queues.get(places)
+        if queue is not None and len(queue) >= bounds.queue:
+            raise self._saturated(places, f"{plural(len(queue), 'call')} waiting already")
+        try:
+            async with asyncio.timeout(bounds.wait):
+                await self.take(places, priority=priority, rank=rank)
+        except TimeoutError:
+            raise self._saturated(places, f"there was no place within {bounds.wait:.0f} s") from None
+
+    def took(self, places: Places, seconds: float) -> None:
+        """Take note of how long a call took."""
+        before = self._seconds.get(places, seconds)
+        self._seconds[places] = before + _RECENT * (seconds - before)
+
+    def _saturated(self, places: Places, said: str) -> PoolSaturated:
+        named = ", ".join(f"{str(bucket).removeprefix('model:')} ({capacity} at once)" for bucket, capacity in places)
+        ahead = len(self._queues.get(places, ())) + 1
+        seconds = self._seconds.get(places, 1.0) * ahead / min(capacity for _, capacity in places)
+        return PoolSaturated(f"{named}: {said}", estimated_wait=seconds, hint="ask again later")
 
     def release(self, places: Places) -> None:
         """Give the places back; the calls that may go now are woken in the next turn of the loop.
@@ -171,13 +214,20 @@ class Limited(BackendWrapper):
         places: Where every call needs a place.
         models: For each model that is limited, how many calls of it there may be at once. ``llama3`` and
             ``llama3:latest`` are one model.
-
+        admission: Bounds on waiting; without them, calls wait as long as they must.
     """
 
     def __init__(
-        self, inner: Backend, slots: Slots, places: Places = (), *, models: Mapping[str, int] | None = None
+        self,
+        inner: Backend,
+        slots: Slots,
+        places: Places = (),
+        *,
+        models: Mapping[str, int] | None = None,
+        admission: WaitingBounds | None = None,
     ) -> None:
         super().__init__(inner)
+        self._admission = admission
         self._slots = slots
         self._places = places
         self._models = {name_key(model): capacity for model, capacity in (models or {}).items()}
@@ -193,8 +243,13 @@ class Limited(BackendWrapper):
 
     async def _placed(self, request: ChatRequest, places: Places) -> AsyncGenerator[Chunk]:
         slots = self._slots
-        if not slots.take_at_once(places):
+        if slots.take_at_once(places):
+            pass
+        elif self._admission is None:
             await slots.take(places, priority=request.priority, rank=request.rank)
+        else:
+            await slots.admitted(places, self._admission, priority=request.priority, rank=request.rank)
+        begun = time.monotonic()
         try:
             chunks = as_generator(self.inner.stream(request))
             try:
@@ -203,4 +258,6 @@ class Limited(BackendWrapper):
             finally:
                 await chunks.aclose()
         finally:
+            if self._admission is not None:
+                slots.took(places, time.monotonic() - begun)
             slots.release(places)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -18,7 +19,8 @@ from synaptic.runtime.policies.overflowing import OverflowRule
 from synaptic.runtime.policies.prompt_size import ContextLengths
 from synaptic.runtime.policies.reply_store import ReplyStore
 from synaptic.runtime.policies.retrying import Retrying
-from synaptic.runtime.policies.slots import Limited, Places, Slots
+from synaptic.runtime.policies.slots import Limited, Places, Slots, WaitingBounds
+from synaptic.runtime.policies.taking_up import TakingUp
 from synaptic.runtime.policies.timed import Timed
 from synaptic.waiting import Backoff, Rules
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends import Backend, Capabilities
     from synaptic.pipeline import CallPolicy
+    from synaptic.runtime.policies.summarising import KeptSummaries
     from synaptic.settings import Settings
 
 
@@ -38,11 +41,12 @@ class Bounds:
     Attributes:
         meter: Counts what the pipeline uses; its outermost meter stands for the run.
         limits: Calls at once, each with the name of what they are counted for; counted for each run by itself.
-
+        summaries: Those that the run has made before; ``None`` where it is not recorded.
     """
 
     meter: BudgetMeter
     limits: tuple[tuple[str, int], ...] = ()
+    summaries: KeptSummaries | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,6 @@ class _Served:
 
     Attributes:
         timed: The backend, with its calls bounded in time, and waited for while it is not ready.
-
     """
 
     timed: Backend
@@ -83,7 +86,6 @@ class Stacks:
         report: Hears of trouble with the cache, and of servers that are waited for.
         cache_file: Where replies are kept; ``None`` is the user's cache.
         backoff: The waits before a call that failed is sent again.
-
     """
 
     def __init__(
@@ -115,7 +117,6 @@ class Stacks:
 
         Raises:
             UsageError: If the policy names a backend that there is none of.
-
         """
         stacks = self._stacks.get(bounds)
         if stacks is None:
@@ -130,10 +131,16 @@ class Stacks:
 
         Raises:
             UsageError: If the policy names a backend that there is none of.
-
         """
         served = self._served_by(policy.backend)
         return PromptSizes(served.backend.name, capabilities_of(served.backend), served.contexts, self._rule(policy))
+
+    def direct(self) -> Backend:
+        """Return the backend for calls that are no part of a run; they share the limits of single models with runs."""
+        settings, backend = self._settings, self._routed.backend
+        timed = backend if capabilities_of(backend).keeps_deadlines else Timed(backend)
+        admission = WaitingBounds(settings.pool_queue, settings.pool_max_wait)
+        return Limited(timed, self._slots, models=settings.model_parallel, admission=admission)
 
     async def aclose(self) -> None:
         """Close the backends that were opened here, and the cache."""
@@ -144,7 +151,9 @@ class Stacks:
             if cache is not None:
                 await cache.store.aclose()
         finally:
-            await _close_all([served.backend for served in opened.values()])
+            async with AsyncExitStack() as closing:  # closes each, also where another one fails or is cancelled
+                for served in reversed(opened.values()):
+                    closing.push_async_callback(served.backend.aclose)
 
     def _build(self, policy: CallPolicy, bounds: Bounds) -> Backend:
         served = self._served_by(policy.backend)
@@ -158,7 +167,7 @@ class Stacks:
         if attempts > 1:
             stack = Retrying(stack, attempts - 1, self._backoff, causes=policy.retry_on)
         if capabilities_of(stack).context_length is not None:
-            stack = Fitting(stack, self._rule(policy), served.contexts)
+            stack = Fitting(stack, self._rule(policy), served.contexts, bounds.summaries)
         if policy.fallback_models:
             stack = FallingBack(stack, policy.fallback_models)
         if policy.cache_seconds > 0:
@@ -197,19 +206,11 @@ class Stacks:
 
 def _served(backend: Backend, report: Reporter, node: str | None = None, capacity: int | None = None) -> _Served:
     can = capabilities_of(backend)
+    asked = backend if can.goes_on_with is None else TakingUp(backend)
     return _Served(
-        timed=backend if can.keeps_deadlines else Awaiting(Timed(backend), report),
+        timed=asked if can.keeps_deadlines else Awaiting(Timed(asked), report),
         backend=backend,
         node=node or can.place or backend.name,
         capacity=can.capacity if capacity is None else capacity,
         contexts=ContextLengths(can),
     )
-
-
-async def _close_all(backends: list[Backend]) -> None:
-    """Close every backend, also where closing another one fails or is cancelled."""
-    if backends:
-        try:
-            await backends[0].aclose()
-        finally:
-            await _close_all(backends[1:])

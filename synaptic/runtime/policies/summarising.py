@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Protocol, assert_never
 
 from synaptic.messages import Continued, Delta, Finished, Message, Restarted, Shortened, ThoughtSoFar, Usage
-from synaptic.runtime.policies.dividing import divide
-from synaptic.runtime.policies.prompt_size import prompt_text, room_for_prompt
+from synaptic.runtime.policies.prompt_size import divide, prompt_text, room_for_prompt
 from synaptic.runtime.policies.prompt_values import TakenApart, Value
 from synaptic.runtime.policies.wrapper import as_generator
 
@@ -28,6 +27,18 @@ SYSTEM = "You shorten texts. Reply with the summary alone, without an introducti
 PROMPT = "Summarise this text in at most {} words. Keep names, numbers, dates and results.\n\n{}"
 
 
+class KeptSummaries(Protocol):
+    """The summaries of a run, which one that goes on does not have made again."""
+
+    def summary(self, request: ChatRequest) -> tuple[str, Usage] | None:
+        """Return the reply to a request for a summary, and what it took; ``None`` where none is known."""
+        ...
+
+    def summarised(self, request: ChatRequest, summary: str, usage: Usage) -> None:
+        """Keep a reply."""
+        ...
+
+
 @dataclass(slots=True)
 class Summariser:
     """Makes room in one request's prompt.
@@ -35,14 +46,15 @@ class Summariser:
     Attributes:
         inner: Asked for the summaries, with the policies that hold for every call.
         context: The model's, in tokens.
+        kept: Summaries that were made before.
         usage: What the summaries have used so far.
-
     """
 
     inner: Backend
     request: ChatRequest
     context: int
     counter: TokenCounter
+    kept: KeptSummaries | None = None
     usage: Usage = field(default_factory=Usage)
 
     async def fit(self, room: int) -> ChatRequest | None:
@@ -56,7 +68,6 @@ class Summariser:
         Raises:
             BackendError: If a summary failed.
             BudgetExceeded: If the summaries used up what the run may use.
-
         """
         apart = TakenApart.of(self.request)
         for _ in range(MAX_ROUNDS):
@@ -87,7 +98,7 @@ class Summariser:
         words = max(10, int(limit * WORDS_PER_TOKEN))
         messages = (Message("system", SYSTEM), Message("user", PROMPT.format(words, piece)))
         think = self.request.think or False  # thinking would take the room of a short summary
-        return replace(self.request, messages=messages, schema=None, max_tokens=limit, think=think)
+        return replace(self.request, messages=messages, schema=None, max_tokens=limit, think=think, begun="")
 
     def _room_for_piece(self, limit: int) -> int:
         asking = self._asking("", limit)
@@ -103,7 +114,18 @@ class Summariser:
         return [task.result() for task in asked]
 
     async def _reply(self, request: ChatRequest) -> str:
+        known = None if self.kept is None else self.kept.summary(request)
+        if known is None:
+            known = await self._asked(request)
+            if self.kept is not None:
+                self.kept.summarised(request, *known)
+        self.usage += known[1]
+        return known[0]
+
+    async def _asked(self, request: ChatRequest) -> tuple[str, Usage]:
+        """Return what the model replies, and what it took."""
         parts: list[str] = []
+        usage = Usage()
         chunks = as_generator(self.inner.stream(request))
         try:
             async for chunk in chunks:
@@ -113,7 +135,7 @@ class Summariser:
                     case Restarted() | ThoughtSoFar():
                         parts.clear()
                     case Finished():
-                        self.usage += chunk.usage or Usage()
+                        usage = chunk.usage or usage
                         parts += [" …"] if chunk.finish_reason == "length" else []
                     case Continued() | Shortened():
                         pass
@@ -121,4 +143,4 @@ class Summariser:
                         assert_never(chunk)
         finally:
             await chunks.aclose()
-        return "".join(parts).strip()
+        return "".join(parts).strip(), usage

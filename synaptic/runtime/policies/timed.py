@@ -39,7 +39,6 @@ class Timed(BackendWrapper):
             FirstTokenTimeout: If nothing came in time.
             IdleTimeout: If the stream stalled.
             CallTimeout: If the whole call took too long.
-
         """
         if request.timeouts == _UNBOUNDED:
             return self.inner.stream(request)

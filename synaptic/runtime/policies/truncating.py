@@ -26,7 +26,6 @@ async def truncate_oldest(request: ChatRequest, room: int, counter: TokenCounter
 
     Returns:
         The request, or ``None`` if what may not be cut does not fit.
-
     """
     apart = TakenApart.of(request)
     best = 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, assert_never, cast
 
 from synaptic.backends import capabilities_of
+from synaptic.messages import Continued, Delta, Finished, Restarted, Shortened, ThoughtSoFar
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -16,6 +18,31 @@ if TYPE_CHECKING:
 def as_generator(stream: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk]:
     """Return the stream as the async generator that :class:`~synaptic.backends.base.Backend` promises."""
     return cast("AsyncGenerator[Chunk]", stream)
+
+
+class Attempts:
+    """The attempts of one call: those of a policy, and those further in."""
+
+    def __init__(self) -> None:
+        self._number = 1
+
+    def another(self) -> int:
+        """Return the number of a further attempt."""
+        self._number += 1
+        return self._number
+
+    def counted(self, chunk: Chunk) -> Chunk:
+        """Return a chunk from further in, with the number of the attempt where it begins one."""
+        match chunk:
+            case Delta() | ThoughtSoFar() | Shortened() | Finished():
+                return chunk
+            case Continued():
+                self.another()
+                return chunk
+            case Restarted():
+                return replace(chunk, attempt=self.another())
+            case _:
+                assert_never(chunk)
 
 
 class BackendWrapper:

@@ -1,8 +1,9 @@
-"""The part of Ollama's API that a client of a node needs, in front of the embedded engine, on this machine only.
+"""Ollama's dialect: in front of the embedded engine, which it drives as Ollama does its own, or of any backend.
 
-What is said is decided in pure modules (``names``, ``durations``, ``options``, ``requests``, ``replies``),
-what is done in the others: ``engine`` is one child with one model, ``loading`` decides which run, ``prompts`` and
-``generation`` make a reply, ``app`` speaks HTTP, ``serving`` runs until it is told to end.
+What is said is decided in pure modules (``tagged_names``, ``durations``, ``generation_options``, ``requests``,
+``chat_reading``, ``replies``), what is done in the others: ``embedded_engine`` is one child with one model, ``loading``
+decides which run, ``prompts`` and ``generation`` make a reply, ``embedded_host`` and ``backend_host`` have the models,
+``ollama_routes`` speaks HTTP.
 
 It follows Ollama's source of August 2026 (``server/routes.go``, ``server/sched.go``, ``llm/llama_server.go``,
 ``api/types.go``, ``envconfig/config.go``), also where that is odd.

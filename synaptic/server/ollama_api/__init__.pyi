@@ -1,6 +1,12 @@
+from .backend_host import BackendHost as BackendHost
+from .ollama_host import OllamaHost as OllamaHost
+from .ollama_routes import OllamaRoutes as OllamaRoutes
+from .ollama_routes import ollama_error as ollama_error
+from .serving import EmbeddedModels as EmbeddedModels
 from .serving import ServeSettings as ServeSettings
 from .serving import check_alias as check_alias
 from .serving import check_host as check_host
 from .serving import check_keep_alive as check_keep_alive
+from .serving import embedded_models as embedded_models
 from .serving import from_environment as from_environment
-from .serving import serve as serve
+from .split_host import SplitHost as SplitHost

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from synaptic.backends.embedded import MOST_OF_MEMORY
 from synaptic.models import MODEL_NAME, read_header, read_shape
 from synaptic.server.ollama_api import tagged_names as names
-from synaptic.server.ollama_api.refusals import invalid_name
+from synaptic.server.ollama_api.refusals import BAD_REQUEST, Refusal, invalid_name
 from synaptic.server.ollama_api.replies import human_number, local_time
+from synaptic.text import gib, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synaptic.models import Header, ModelShape, ModelStore
+    from synaptic.server.ollama_api.generation_options import LoadOptions
     from synaptic.server.ollama_api.loading import Runner
 
 CACHE_PART = 34 / 64
@@ -109,21 +112,19 @@ class Catalogue:
             "quantization_level": shape.quantization,
         }
 
-    def tags(self) -> dict[str, Any]:
-        """Return the answer of ``/api/tags``."""
-        return {
-            "models": [
-                {
-                    "name": name,
-                    "model": name,
-                    "modified_at": local_time(self.facts().modified),
-                    "size": self.facts().size,
-                    "digest": self.digest,
-                    "details": self.details(),
-                }
-                for name in self.names
-            ]
-        }
+    def tags(self) -> list[dict[str, Any]]:
+        """Return the entries of ``/api/tags``."""
+        return [
+            {
+                "name": name,
+                "model": name,
+                "modified_at": local_time(self.facts().modified),
+                "size": self.facts().size,
+                "digest": self.digest,
+                "details": self.details(),
+            }
+            for name in self.names
+        ]
 
     def running(self, runner: Runner, *, parallel: int, expires_at: float) -> dict[str, Any]:
         """Return the entry of ``/api/ps`` for one model: nothing of it is ever in the memory of a GPU."""
@@ -160,6 +161,27 @@ class Catalogue:
             "capabilities": ["completion"],
             "modified_at": local_time(facts.modified),
         }
+
+
+def check_memory(options: LoadOptions, parallel: int, facts: Facts, available: int) -> None:
+    """Refuse a context that memory does not hold.
+
+    Args:
+        options: How the model is to be loaded.
+        parallel: Calls at once.
+        facts: What its file says.
+        available: Bytes of memory that are free.
+
+    Raises:
+        Refusal: If it does not; says which one would.
+
+    """
+    each, most = facts.cache_bytes(1) * parallel, available * MOST_OF_MEMORY
+    if each * options.context <= most:
+        return
+    said = f"a context of {options.context} tokens for {plural(parallel, 'call')} at once needs"
+    cure = f"ask for at most {int(most / each)} with num_ctx"
+    raise Refusal(BAD_REQUEST, f"{said} {gib(each * options.context)} of memory, and {gib(available)} is free: {cure}")
 
 
 def _checked(name: str) -> str:

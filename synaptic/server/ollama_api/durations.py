@@ -6,9 +6,12 @@ import math
 import re
 from typing import Any
 
+from synaptic.text import excerpt
+
 FOREVER = (2**63 - 1) / 1e9
 """Seconds; the longest duration of Go, which Ollama puts for every negative one (292 years)."""
 
+LONGEST = 64  # characters
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _TERM = re.compile(r"(\d+\.?\d*|\.\d+)([^\d.]*)")
 
@@ -20,6 +23,9 @@ def parse(text: str) -> float:
         ValueError: If it is none; in Go's words.
 
     """
+    shown = excerpt(text)
+    if len(text) > LONGEST:
+        raise ValueError(f'time: invalid duration "{shown}": it has more than {LONGEST} characters')
     sign, rest = (-1.0, text[1:]) if text.startswith("-") else (1.0, text.removeprefix("+"))
     if rest == "0":
         return 0.0
@@ -27,13 +33,13 @@ def parse(text: str) -> float:
     while match := _TERM.match(rest, at):
         number, unit = match.groups()
         if not unit:
-            raise ValueError(f'time: missing unit in duration "{text}"')
+            raise ValueError(f'time: missing unit in duration "{shown}"')
         if unit not in _UNITS:
-            raise ValueError(f'time: unknown unit "{unit}" in duration "{text}"')
+            raise ValueError(f'time: unknown unit "{excerpt(unit)}" in duration "{shown}"')
         total += float(number) * _UNITS[unit]
         at = match.end()
     if not rest or at != len(rest):
-        raise ValueError(f'time: invalid duration "{text}"')
+        raise ValueError(f'time: invalid duration "{shown}"')
     return sign * min(total, FOREVER)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import secrets
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from synaptic.backends import headers
+from synaptic.backends import headers, llama_server_at
 from synaptic.backends.embedded import Parameters, launch, require_engine, usable_threads
 from synaptic.backends.http import new_client, post_json, sse, stream_request
 from synaptic.errors import (
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from synaptic.processes import ChildProcess
 
 NAME = "embedded"
+MOST_SCHEMAS = 256  # that are known to be enforced; then it begins anew
+_FORCED = 1e6
 CRASH_NOTICE = 1.0  # seconds from a cut connection to the news that the child is dead
 _TOO_LONG = ("too large", "context size", "context length", "physical batch size")
 
@@ -41,6 +45,9 @@ class EmbeddedEngine:
     def __init__(self, child: ChildProcess, client: httpx.AsyncClient) -> None:
         self._child = child
         self._client = client
+        self._enforced: set[str] = set()
+        self.chat = llama_server_at(NAME, client)
+        """The engine's own chat API: tools, log-probabilities and all."""
 
     @classmethod
     async def start(
@@ -155,6 +162,24 @@ class EmbeddedEngine:
                         return
         except BackendError as error:
             raise await self._refusal(error, answered=answered) from error
+
+    async def enforces(self, schema: Mapping[str, Any]) -> bool:
+        """Tell whether a reply would be held to ``schema``; one that the engine cannot read it ignores without a word.
+
+        It is made to say a letter with which no JSON begins. If it says something else, it was held to the schema.
+        """
+        known = hashlib.sha256(json.dumps(schema).encode()).hexdigest()
+        if known in self._enforced:
+            return True
+        (letter,) = await self.tokens("z", special=False)
+        body = {"prompt": [letter], "n_predict": 1, "temperature": 0, "logit_bias": [[letter, _FORCED]]}
+        answer = await self._ask("/completion", {**body, "json_schema": schema})
+        held = str(answer.get("content")) != "z"
+        if held:
+            if len(self._enforced) >= MOST_SCHEMAS:
+                self._enforced.clear()
+            self._enforced.add(known)
+        return held
 
     async def _ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         try:

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from synaptic.server.ollama_api.generation_options import GenerationOptions, token_budget
+from synaptic.server.ollama_api.generation_options import GenerationOptions, repeat_window, token_budget
 from synaptic.server.ollama_api.refusals import runner_failed, token_repeated
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def engine_body(
         "top_p": options.top_p,
         "min_p": options.min_p,
         "typical_p": options.typical_p,
-        "repeat_last_n": options.repeat_last_n,
+        "repeat_last_n": repeat_window(options.repeat_last_n, context),
         "repeat_penalty": options.repeat_penalty,
         "presence_penalty": options.presence_penalty,
         "frequency_penalty": options.frequency_penalty,

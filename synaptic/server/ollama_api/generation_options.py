@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from synaptic.server.ollama_api.refusals import SERVER_ERROR, Refusal, quoted
+from synaptic.server.ollama_api.option_bounds import read_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,48 +42,18 @@ class GenerationOptions:
     use_mmap: bool | None = None
 
 
-_INTEGERS = {field.name for field in fields(GenerationOptions) if field.type in {"int", "int | None"}}
-_FLOATS = {field.name for field in fields(GenerationOptions) if field.type == "float"}
+_KNOWN = {field.name for field in fields(GenerationOptions)}
 
 
 def read_options(given: Mapping[str, Any]) -> GenerationOptions:
     """Return the options of a request; an unknown one is ignored, as Ollama does.
 
     Raises:
-        Refusal: If one has the wrong type.
+        Refusal: If one is not what it may be.
 
     """
-    values = {name: _read(name, value) for name, value in given.items() if value is not None}
-    return replace(GenerationOptions(), **{name: value for name, value in values.items() if name in _KNOWN})
-
-
-_KNOWN = {field.name for field in fields(GenerationOptions)}
-
-
-def _read(name: str, value: Any) -> Any:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if name in _INTEGERS:
-        if not number:
-            raise _wrong(name, "integer")
-        return int(value)
-    if name in _FLOATS:
-        if not number:
-            raise _wrong(name, "float32")
-        return float(value)
-    if name == "use_mmap" and not isinstance(value, bool):
-        raise _wrong(name, "boolean")
-    if name == "stop":
-        if not isinstance(value, list):
-            raise _wrong(name, "array")
-        if not all(isinstance(item, str) for item in value):
-            raise _wrong(name, "an array of strings", of=True)
-        return tuple(value)
-    return value
-
-
-def _wrong(name: str, kind: str, *, of: bool = False) -> Refusal:
-    verb = "be of an array" if of else f"be of type {kind}"
-    return Refusal(SERVER_ERROR, f"option {quoted(name)} must {verb}")
+    known = {name: value for name, value in given.items() if value is not None and name in _KNOWN}
+    return replace(GenerationOptions(), **{name: read_option(name, value) for name, value in known.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +71,12 @@ class LoadOptions:
 
 
 def load_options(
-    options: GenerationOptions, *, default_context: int, trained_context: int | None, shift: bool
+    options: GenerationOptions, *, default_context: int, trained_context: int | None, processors: int, shift: bool
 ) -> LoadOptions:
-    """Return how ``options`` want the model to be loaded; a context above the trained one is cut to it."""
+    """Return how ``options`` want the model to be loaded.
+
+    A context above the trained one is cut to it, and threads to the processors there are: more of either only harm.
+    """
     wanted = max(options.num_ctx if options.num_ctx is not None else default_context, SHORTEST_CONTEXT)
     return LoadOptions(
         context=min(wanted, trained_context) if trained_context else wanted,
@@ -111,7 +84,7 @@ def load_options(
         num_batch=options.num_batch,
         num_gpu=options.num_gpu,
         main_gpu=options.main_gpu,
-        num_thread=options.num_thread,
+        num_thread=min(options.num_thread, processors),
         use_mmap=options.use_mmap,
         shift=shift,
     )
@@ -130,3 +103,8 @@ def token_budget(num_predict: int, context: int) -> int:
     """Return how many tokens may be generated: an open end is bounded by ten contexts."""
     limit = OPEN_END * context
     return limit if num_predict < 0 else min(num_predict, limit)
+
+
+def repeat_window(repeat_last_n: int, context: int) -> int:
+    """Return how many of the last tokens may not be repeated; -1 means all, which the engine does not know."""
+    return context if repeat_last_n < 0 else min(repeat_last_n, context)

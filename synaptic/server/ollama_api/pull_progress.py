@@ -37,7 +37,7 @@ async def pull_lines(store: ModelStore, name: str | None) -> AsyncGenerator[Json
     layer = {"status": f"pulling {artifact.sha256[:SHORT_DIGEST]}", "digest": f"sha256:{artifact.sha256}"}
     if not store.has_model():
         reports: asyncio.Queue[BackendReport | None] = asyncio.Queue()
-        task = asyncio.create_task(store.ensure(reports.put_nowait))
+        task = asyncio.create_task(store.pull(reports.put_nowait))
         task.add_done_callback(lambda _: reports.put_nowait(None))
         try:
             while (report := await reports.get()) is not None:

@@ -4,26 +4,10 @@ from __future__ import annotations
 
 import json
 
-from synaptic.errors import SynapticError
+from synaptic.server.gateway import BAD_REQUEST, BUSY, FORBIDDEN, NOT_FOUND, SERVER_ERROR, UNAVAILABLE, Refusal, quoted
+from synaptic.text import excerpt
 
-BAD_REQUEST = 400
-FORBIDDEN = 403
-NOT_FOUND = 404
-SERVER_ERROR = 500
-UNAVAILABLE = 503
-
-
-class Refusal(SynapticError):
-    """An answer that is an error: its status, and the text under ``error``."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-def quoted(text: str) -> str:
-    """Return ``text`` as Go's ``%q`` prints it."""
-    return json.dumps(text, ensure_ascii=False)
+__all__ = ["BAD_REQUEST", "BUSY", "FORBIDDEN", "NOT_FOUND", "SERVER_ERROR", "UNAVAILABLE", "Refusal", "quoted"]
 
 
 def model_not_found(name: str) -> Refusal:
@@ -77,13 +61,13 @@ def input_too_long() -> Refusal:
 
 def invalid_format(raw: object) -> Refusal:
     """Return the refusal of a ``format`` that is neither "json" nor a schema."""
-    shown = quoted(json.dumps(raw, ensure_ascii=False))
-    return Refusal(SERVER_ERROR, f'invalid format: {shown}; expected "json" or a valid JSON Schema object')
+    shown = quoted(excerpt(json.dumps(raw, ensure_ascii=False)))
+    return Refusal(BAD_REQUEST, f'invalid format: {shown}; expected "json" or a valid JSON Schema object')
 
 
 def no_images() -> Refusal:
     """Return the refusal of images for a model that reads text only."""
-    return Refusal(SERVER_ERROR, "this model is missing data required for image input")
+    return Refusal(BAD_REQUEST, "this model is missing data required for image input")
 
 
 def runner_stopped() -> Refusal:

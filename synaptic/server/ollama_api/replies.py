@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import time
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from synaptic.server.gateway import encode
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
 Json: TypeAlias = dict[str, Any]
 
 NANOSECONDS = 1_000_000_000
-
-
-def encode(value: Mapping[str, Any]) -> bytes:
-    """Return ``value`` as compact JSON in UTF-8."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def line(value: Mapping[str, Any]) -> bytes:
@@ -26,12 +24,45 @@ def line(value: Mapping[str, Any]) -> bytes:
     return encode(value) + b"\n"
 
 
+async def encoded(lines: AsyncGenerator[Json, None]) -> AsyncGenerator[bytes, None]:
+    """Yield lines as they are sent; they are closed with this."""
+    async with aclosing(lines):
+        async for value in lines:
+            yield line(value)
+
+
+def whole(lines: list[Json], *, chat: bool) -> Json:
+    """Return the lines of a stream as the one object that is sent without streaming: the last, with all that was said.
+
+    Ollama gathers text, thinking, calls of tools and log-probabilities.
+    """
+    places = [line["message"] if chat else line for line in lines]
+    name = "content" if chat else "response"
+    last = dict(lines[-1])
+    gathered: Json = {name: "".join(place.get(name, "") for place in places)}
+    if thinking := "".join(place.get("thinking", "") for place in places):
+        gathered["thinking"] = thinking
+    if calls := [call for place in places for call in place.get("tool_calls", ())]:
+        gathered["tool_calls"] = calls
+    if logprobs := [entry for line in lines for entry in line.get("logprobs", ())]:
+        last["logprobs"] = logprobs
+    if chat:
+        last["message"] = {**last["message"], **gathered}
+    else:
+        last |= gathered
+    return last
+
+
 def now() -> str:
     """Return the time in RFC 3339 with nanoseconds, in UTC."""
     seconds, rest = divmod(time.time_ns(), NANOSECONDS)
-    whole = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     fraction = f".{rest:09d}".rstrip("0") if rest else ""
-    return f"{whole}{fraction}Z"
+    return f"{_whole_second(seconds)}{fraction}Z"
+
+
+@lru_cache(maxsize=2)
+def _whole_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def local_time(seconds: float) -> str:
@@ -77,9 +108,19 @@ class ReplyForm:
     model: str
     chat: bool
 
-    def said(self, text: str) -> Json:
+    def said(
+        self, text: str, *, thinking: str = "", tool_calls: list[Json] | None = None, logprobs: list[Json] | None = None
+    ) -> Json:
         """Return one line of a stream."""
-        return {**self._head(text), "done": False}
+        line: Json = {**self._head(text), "done": False}
+        place = line["message"] if self.chat else line
+        if thinking:
+            place["thinking"] = thinking
+        if tool_calls:
+            place["tool_calls"] = tool_calls
+        if logprobs:
+            line["logprobs"] = logprobs
+        return line
 
     def rendered(self, prompt: str) -> Json:
         """Return what tells a prompt instead of a reply."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from synaptic.server.gateway import read_json
 from synaptic.server.ollama_api import durations
+from synaptic.server.ollama_api.format_schema import check_schema
 from synaptic.server.ollama_api.generation_options import GenerationOptions, read_options
-from synaptic.server.ollama_api.refusals import BAD_REQUEST, Refusal, invalid_format, no_images
+from synaptic.server.ollama_api.refusals import BAD_REQUEST, Refusal, invalid_format, lacks, no_images, quoted
+from synaptic.text import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _GO = {str: "string", bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
 _WANTED = {str: "string", bool: "bool", list: "[]interface {}", dict: "map[string]interface {}"}
+ROLES = ("system", "user", "assistant", "tool")
 GRAMMAR = r"""
 root   ::= object
 value  ::= object | array | string | number | ("true" | "false" | "null") ws
@@ -77,7 +80,7 @@ class Body:
         value = self.fields.get("think")
         if value is None or isinstance(value, bool):
             return bool(value)
-        if value in {"high", "medium", "low", "max"}:
+        if isinstance(value, str) and value in {"high", "medium", "low", "max"}:
             return True
         raise Refusal(BAD_REQUEST, 'think must be a boolean or string ("high", "medium", "low", true, or false)')
 
@@ -85,7 +88,7 @@ class Body:
         """Return ``format`` as the engine takes it.
 
         Raises:
-            Refusal: If it is neither "json" nor a schema.
+            Refusal: If it is neither "json" nor a schema, or one that the engine would not survive.
 
         """
         match self.fields.get("format"):
@@ -94,6 +97,7 @@ class Body:
             case "json":
                 return {"grammar": GRAMMAR}
             case dict() as schema:
+                check_schema(schema)
                 return {"json_schema": schema}
             case other:
                 raise invalid_format(other)
@@ -106,14 +110,62 @@ class Body:
 
         """
         found = []
-        for message in self.items("messages"):
+        for index, message in enumerate(self.items("messages")):
             if not isinstance(message, dict):
                 raise _mismatch(message, "messages", "api.Message")
             one = Body(message)
             if one.items("images"):
                 raise no_images()
-            found.append({"role": one.text("role").lower(), "content": one.text("content")})
+            if one.items("tool_calls"):
+                raise lacks(self.text("model"), "tools")
+            role = one.text("role").lower()
+            if role not in ROLES:
+                said = f"messages[{index}].role must be one of {', '.join(ROLES)}, not {quoted(excerpt(role))}"
+                raise Refusal(BAD_REQUEST, said)
+            found.append({"role": role, "content": one.text("content")})
         return found
+
+    def tokens(self, name: str, vocabulary: int) -> list[int]:
+        """Return a list of tokens; an empty one where it is not given.
+
+        Raises:
+            Refusal: If one is none of the model's.
+
+        """
+        found = self.items(name)
+        for index, token in enumerate(found):
+            if type(token) is not int or not 0 <= token < vocabulary:
+                said = f"{name}[{index}] must be a token, a whole number from 0 to {vocabulary - 1}"
+                raise Refusal(BAD_REQUEST, said)
+        return found
+
+    def texts(self, name: str) -> list[str]:
+        """Return a text or a list of them; an empty list where none is given.
+
+        Raises:
+            Refusal: If it is something else, or one of several is empty.
+
+        """
+        given = self.fields.get(name)
+        if given is None or given == "":
+            return []
+        texts = [given] if isinstance(given, str) else given
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise Refusal(BAD_REQUEST, f"invalid input type: '{name}' must be a text or an array of texts")
+        if "" in texts:
+            raise Refusal(BAD_REQUEST, f"{name}[{texts.index('')}] must not be empty")
+        return texts
+
+    def refuse(self, *names: str) -> None:
+        """Refuse fields that would be ignored.
+
+        Raises:
+            Refusal: If one of them is given.
+
+        """
+        for name in names:
+            if self.fields.get(name) not in (None, False, ""):  # 0 is False to Python, and nothing to Go
+                raise Refusal(BAD_REQUEST, f"'{name}' is not supported by this server; leave it out")
 
     def _read(self, name: str, kind: type) -> Any:
         value = self.fields.get(name)
@@ -131,25 +183,10 @@ def read_body(raw: bytes) -> Body:
     """
     if not raw.strip():
         raise Refusal(BAD_REQUEST, "missing request body")
-    try:
-        value = json.loads(raw)
-    except RecursionError as error:
-        raise Refusal(BAD_REQUEST, "exceeded max depth") from error
-    except ValueError as error:
-        raise Refusal(BAD_REQUEST, _syntax_error(error)) from error
+    value = read_json(raw)
     if not isinstance(value, dict):
         raise Refusal(BAD_REQUEST, f"json: cannot unmarshal {_GO.get(type(value), 'null')} into Go value")
     return Body(value)
-
-
-def _syntax_error(error: ValueError) -> str:
-    """Return about what Go says: where the text ends too early, or which character it did not expect."""
-    if not isinstance(error, json.JSONDecodeError):
-        return "invalid UTF-8 in request body"
-    text = error.doc
-    if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
-        return "unexpected EOF"
-    return f"invalid character '{text[error.pos]}' looking for beginning of value"
 
 
 def _mismatch(value: object, name: str, wanted: str) -> Refusal:

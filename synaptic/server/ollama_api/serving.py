@@ -1,31 +1,33 @@
-"""From settings to a server that runs until it is told to end."""
+"""How to serve, and the embedded engine that is served so."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
-import signal
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from aiohttp import web as http
-
-from synaptic.errors import BackendUnavailable, ConfigError, UsageError
+from synaptic.backends.embedded import available_memory
+from synaptic.errors import ConfigError, UsageError
 from synaptic.models import full_name
+from synaptic.server.gateway import check_allowed_origin
 from synaptic.server.ollama_api import durations
 from synaptic.server.ollama_api import tagged_names as names
-from synaptic.server.ollama_api.catalogue import Catalogue
+from synaptic.server.ollama_api.catalogue import Catalogue, check_memory
 from synaptic.server.ollama_api.embedded_engine import EmbeddedEngine
+from synaptic.server.ollama_api.embedded_host import EmbeddedHost
+from synaptic.server.ollama_api.engine_backend import EngineBackend
 from synaptic.server.ollama_api.loading import Scheduler
-from synaptic.server.ollama_api.routes import OllamaApi
+from synaptic.shared_bounds import LONGEST_CONTEXT
+from synaptic.text import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from aiohttp import web
+    from pathlib import Path
 
     from synaptic.models import ModelStore
     from synaptic.processes import ChildProcess
+    from synaptic.server.gateway import CallMeter, KeyFile, TlsFiles
     from synaptic.server.ollama_api.generation_options import LoadOptions
 
 DEFAULT_HOST = "127.0.0.1"
@@ -33,13 +35,16 @@ DEFAULT_PORT = 11434
 MODELS_WITHOUT_GPU = 3
 """Models in memory at once: three for each GPU, and as many for a machine that has none (``defaultModelsPerGPU``)."""
 
-BACKLOG = 1024  # connections that the kernel keeps until they are taken
-DRAIN = 0.1  # seconds that replies under way get when the server is told to end: Ollama cuts them as well
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSettings:
-    """How to serve; ``threads`` 0 is as many as make sense, ``keep_alive`` is in seconds."""
+    """How to serve; ``threads`` 0 is as many as make sense, ``keep_alive`` is in seconds.
+
+    ``hosts`` and ``origins`` are those that are answered besides this machine's (:class:`Guard`); ``drain`` is how many
+    seconds replies under way get when the server is told to end; ``None`` is what suits what serves.
+    ``pipelines`` are served as models: by name, a built-in one's name or a file. ``keys`` are demanded of clients.
+    ``tls`` encrypts connections.
+    """
 
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
@@ -50,23 +55,29 @@ class ServeSettings:
     keep_alive: float = 300.0
     threads: int = 0
     aliases: tuple[str, ...] = ()
+    hosts: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset()
+    drain: float | None = None
+    pipelines: Mapping[str, str | Path] = field(default_factory=dict)
+    keys: KeyFile | None = None
+    tls: TlsFiles | None = None
 
 
-def check_host(host: str) -> str:
-    """Return the address to listen at.
+def check_host(host: str, *, keys: bool = False) -> str:
+    """Return the address to listen at; with ``keys``, which clients must bring then, it may be any.
 
     Raises:
-        UsageError: If it is not on this machine alone.
+        UsageError: If it is not on this machine alone, and no keys are demanded.
 
     """
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         loopback = False
-    if not loopback:
+    if not loopback and not keys:
         raise UsageError(
-            f"--host {host}: this server has no passwords, so it listens on this machine only",
-            hint="use 127.0.0.1, ::1 or localhost; from elsewhere, reach it through an SSH tunnel",
+            f"--host {host}: no key is demanded of clients, so it listens on this machine only",
+            hint="make a key (synaptic keys add NAME), or use 127.0.0.1, ::1 or localhost",
         )
     return host.strip("[]")
 
@@ -98,19 +109,20 @@ def check_keep_alive(text: str) -> float:
         ) from error
 
 
-def from_environment(environ: Mapping[str, str]) -> dict[str, int | float]:
+def from_environment(environ: Mapping[str, str]) -> dict[str, int | float | frozenset[str]]:
     """Return what Ollama's own variables say, for :class:`ServeSettings`; 0 loaded models is "choose yourself".
 
     Raises:
         ConfigError: If one of them is not what Ollama takes.
+        UsageError: If one of the origins is none.
 
     """
-    found: dict[str, int | float] = {}
-    for variable, (field, least) in _COUNTS.items():
+    found: dict[str, Any] = {}
+    for variable, (setting, least, most) in _COUNTS.items():
         if text := environ.get(variable, "").strip():
-            if not text.isdecimal() or int(text) < least:
-                raise ConfigError(f"{variable}={text}: it must be a whole number, {least} or more")
-            found[field] = int(text)
+            if not text.isdecimal() or len(text) > _DIGITS or not least <= int(text) <= most:
+                raise ConfigError(f"{variable}={excerpt(text)}: it must be a whole number from {least} to {most}")
+            found[setting] = int(text)
     if not found.get("max_loaded", 1):
         del found["max_loaded"]
     if text := environ.get("OLLAMA_KEEP_ALIVE", "").strip():
@@ -120,59 +132,35 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, int | float]:
             raise ConfigError(
                 f"OLLAMA_KEEP_ALIVE={text}: {error}", hint='write a duration such as "5m", or a number of seconds'
             ) from error
+    if texts := environ.get("OLLAMA_ORIGINS", "").replace(",", " ").split():
+        found["origins"] = frozenset(check_allowed_origin(text, "OLLAMA_ORIGINS:") for text in texts)
     return found
 
 
+_DIGITS = 20
 _COUNTS = {
-    "OLLAMA_NUM_PARALLEL": ("parallel", 1),
-    "OLLAMA_MAX_QUEUE": ("max_queue", 0),
-    "OLLAMA_MAX_LOADED_MODELS": ("max_loaded", 0),
-    "OLLAMA_CONTEXT_LENGTH": ("context", 1),
+    "OLLAMA_NUM_PARALLEL": ("parallel", 1, 64),
+    "OLLAMA_MAX_QUEUE": ("max_queue", 0, 1_000_000),
+    "OLLAMA_MAX_LOADED_MODELS": ("max_loaded", 0, 1000),
+    "OLLAMA_CONTEXT_LENGTH": ("context", 1, LONGEST_CONTEXT),
 }
 
 
-async def serve(settings: ServeSettings, store: ModelStore, ready: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM; replies under way are cut then, and every engine is gone when this returns.
+@dataclass(frozen=True, slots=True)
+class EmbeddedModels:
+    """The embedded engine as Ollama's dialect drives it, and the same as a backend for everything else."""
 
-    Args:
-        settings: How.
-        store: Where the model is.
-        ready: Called with the address once it answers.
-
-    Raises:
-        BackendUnavailable: If the port is taken.
-
-    """
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ended.set)
-    runner = http.AppRunner(
-        application(settings, store), access_log=None, handler_cancellation=True, shutdown_timeout=DRAIN
-    )
-    try:
-        await runner.setup()
-        site = http.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG)
-        try:
-            await site.start()
-        except OSError as error:
-            raise BackendUnavailable(
-                f"cannot listen at {settings.host} port {settings.port}: {error.strerror or error}",
-                hint="is another server running there? choose another --port; 0 finds a free one",
-            ) from error
-        address, port = runner.addresses[0][:2]
-        ready(f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}")
-        await ended.wait()
-    finally:
-        await runner.cleanup()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+    host: EmbeddedHost
+    backend: EngineBackend
 
 
-def application(settings: ServeSettings, store: ModelStore) -> web.Application:
-    """Return the application for ``settings``; no model is loaded yet."""
+def embedded_models(settings: ServeSettings, store: ModelStore, meter: CallMeter | None = None) -> EmbeddedModels:
+    """Return the embedded engine for ``settings``, whose calls ``meter`` counts; no model is loaded yet."""
+    catalogue = Catalogue(store, settings.aliases)
 
     async def start(name: str, options: LoadOptions, on_exit: Callable[[ChildProcess], None]) -> EmbeddedEngine:
+        await asyncio.to_thread(store.check)
+        check_memory(options, settings.parallel, catalogue.facts(), available_memory())
         return await EmbeddedEngine.start(
             store.path,
             name=name,
@@ -190,6 +178,5 @@ def application(settings: ServeSettings, store: ModelStore) -> web.Application:
         max_loaded=settings.max_loaded,
         keep_alive=settings.keep_alive,
     )
-    catalogue = Catalogue(store, settings.aliases)
-    api = OllamaApi(catalogue, scheduler, parallel=settings.parallel, context=settings.context)
-    return api.application()
+    host = EmbeddedHost(catalogue, scheduler, parallel=settings.parallel, context=settings.context, meter=meter)
+    return EmbeddedModels(host, EngineBackend(catalogue, scheduler, context=settings.context))

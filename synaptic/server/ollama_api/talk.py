@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synaptic.server.ollama_api import refusals as errors
+from synaptic.server.ollama_api.format_schema import begins_json, not_enforced, not_kept
 from synaptic.server.ollama_api.generation import End, engine_body, generate
-from synaptic.server.ollama_api.prompts import chat_prompt, cut_prompt
+from synaptic.server.ollama_api.prompts import LONGEST_TOKEN, chat_prompt, cut_prompt
 from synaptic.server.ollama_api.replies import Json, Metrics, ReplyForm
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ class Talk:
     renders_only: bool
 
     @classmethod
-    def of(cls, body: Body, *, chat: bool) -> Talk:
-        """Read a call.
+    def of(cls, body: Body, *, chat: bool, vocabulary: int) -> Talk:
+        """Read a call; ``vocabulary`` is the number of tokens that the model knows.
 
         Raises:
             Refusal: If a field is wrong, or is something that this server cannot do.
@@ -65,7 +66,7 @@ class Talk:
             chat=chat,
             messages=body.messages() if chat else _generate_messages(body),
             raw=body.text("prompt") if not chat and body.switch("raw", default=False) else None,
-            before=[] if chat else body.items("context"),
+            before=[] if chat else body.tokens("context", vocabulary),
             options=body.options(),
             constraint=body.constraint(),
             keep_alive=body.keep_alive(),
@@ -123,18 +124,32 @@ class Talk:
             ready: str | list[int] = prompt
             if self.truncate:
                 ready = await cut_prompt(engine, prompt, context, keep=self.options.num_keep, shift=self.shift)
+            elif len(prompt) > context * LONGEST_TOKEN:
+                raise errors.prompt_too_long()
+            if (schema := self.constraint.get("json_schema")) is not None and not await engine.enforces(schema):
+                raise not_enforced(schema)
             body = engine_body(ready, self.options, context, self.constraint)
             async with aclosing(generate(engine, body)) as parts:
                 async for part in parts:
                     said.append(part.text)
                     if isinstance(part, End):
                         end = part
+                        whole = end.reason == "stop" and not self.options.stop
+                        if self.constraint and not begins_json("".join(said), whole=whole):
+                            raise not_kept()
                     else:
                         yield voice.said(part.text)
-        exchange = await engine.tokens(prompt + "".join(said), special=False) if self._returns_context else None
+        exchange = await self._exchange(engine, prompt, ready, "".join(said)) if self._returns_context else None
         total = time.perf_counter_ns() - started
         metrics = Metrics(total, loaded - started, end.prompt_tokens, end.prompt_duration, end.tokens, end.duration)
         yield voice.ended(end.text, end.reason, metrics, exchange)
+
+    @staticmethod
+    async def _exchange(engine: EmbeddedEngine, prompt: str, ready: str | list[int], said: str) -> list[int]:
+        """Return the tokens of a prompt and its reply, of a prompt that was cut those that are left."""
+        if isinstance(ready, str):
+            return await engine.tokens(prompt + said, special=False)
+        return ready[len(await engine.tokens("")) :] + await engine.tokens(said, special=False)
 
     @property
     def _returns_context(self) -> bool:
@@ -153,8 +168,7 @@ def _generate_messages(body: Body) -> list[dict[str, Any]]:
         raise errors.Refusal(errors.BAD_REQUEST, "raw mode does not support template, system, or context")
     if body.items("images"):
         raise errors.no_images()
-    if body.text("template"):
-        raise errors.Refusal(errors.BAD_REQUEST, "'template' is not supported by this server; leave it out")
+    body.refuse("template")
     if not prompt:
         return []
     first = [{"role": "system", "content": system}] if system else []
@@ -163,7 +177,6 @@ def _generate_messages(body: Body) -> list[dict[str, Any]]:
 
 def _check_logprobs(body: Body) -> None:
     top = body.fields.get("top_logprobs") or 0
-    if not isinstance(top, int) or not 0 <= top <= MOST_LOGPROBS:
+    if type(top) is not int or not 0 <= top <= MOST_LOGPROBS:
         raise errors.Refusal(errors.BAD_REQUEST, "top_logprobs must be between 0 and 20")
-    if body.switch("logprobs", default=False):
-        raise errors.Refusal(errors.BAD_REQUEST, "'logprobs' is not supported by this server; leave it out")
+    body.refuse("logprobs")

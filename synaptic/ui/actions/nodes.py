@@ -6,9 +6,26 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from synaptic.backends.ollama import local_node
-from synaptic.backends.pool import FoundNode, Inspection, inspect_node, inspect_nodes, scan
+from synaptic.backends.pool import (
+    FoundNode,
+    Inspection,
+    inspect_node,
+    inspect_nodes,
+    once_notice,
+    one_server_twice,
+    scan,
+)
 from synaptic.errors import BackendUnavailable, ConfigError, ExitCode
-from synaptic.settings import NodeSettings, add_node, find_node, read_node, refuse_twin, remove_node, written_url
+from synaptic.settings import (
+    NodeSettings,
+    add_node,
+    find_node,
+    read_node,
+    refuse_twin,
+    remove_node,
+    stored_nodes,
+    written_url,
+)
 from synaptic.text import plural
 from synaptic.ui.screen import check_lines, models_word, status_table
 
@@ -31,7 +48,6 @@ def chosen_nodes(settings: Settings, which: Sequence[str], environ: Mapping[str,
 
     Raises:
         ConfigError: If a name is of no node.
-
     """
     if not which:
         return named_nodes(settings, environ)
@@ -46,8 +62,8 @@ def verdict(inspections: Sequence[Inspection]) -> ExitCode:
     return ExitCode.FAILED if well else ExitCode.NO_BACKEND
 
 
-def show_settings(voice: Voice, loaded: LoadedSettings, environ: Mapping[str, str]) -> None:
-    """Print the nodes of the settings; nothing is contacted."""
+async def show_settings(voice: Voice, loaded: LoadedSettings, environ: Mapping[str, str]) -> None:
+    """Print the nodes of the settings, and which of them are one; none is contacted."""
     nodes = loaded.settings.nodes
     if not nodes:
         local = local_node(environ)
@@ -55,6 +71,8 @@ def show_settings(voice: Voice, loaded: LoadedSettings, environ: Mapping[str, st
         voice.note("to name one: synaptic nodes add http://10.0.0.2:11434")
         return
     voice.table([_settings_row(node) for node in nodes], ("node", "url", "parallel", "memory", "access"))
+    for index, first in (await one_server_twice([node.url for node in nodes])).items():
+        voice.warn(once_notice(nodes[index].url, nodes[first].url, nodes[first].shown))
     voice.note(f"from {loaded.origins['nodes']}; how they are: synaptic nodes check")
 
 
@@ -74,7 +92,6 @@ async def check(
 
     Raises:
         ConfigError: If a name is of no node.
-
     """
     inspections = await inspect_nodes(chosen_nodes(settings, which, environ), environ, settings)
     for inspection in inspections:
@@ -90,17 +107,11 @@ async def add(
 ) -> AddedNode:
     """Write a node into the settings file at ``path``, after a look at whether an Ollama answers there.
 
-    Args:
-        voice: Hears what was found and done.
-        path: The file.
-        entry: The node's keys; ``None`` was not given.
-        environ: Where its secret is.
-        look: Whether to look.
+    A key of ``entry`` that is ``None`` was not given; ``environ`` has its secret.
 
     Raises:
         ConfigError: If something in the entry or the file is wrong, or the node is there already.
         BackendError: If it cannot be used; nothing is then written.
-
     """
     node = read_node({**entry, "url": written_url(entry["url"])})
     refuse_twin(path, node)
@@ -117,6 +128,10 @@ async def add(
     voice.note(f"{path}: added {named}{node.url}")
     if added.taken_over:
         voice.note(f"the {plural(added.before, 'node')} of {added.taken_over} stand in it now, too")
+    known = stored_nodes(path)
+    for index, first in (await one_server_twice([other.url for other in known])).items():
+        if known[index].url == node.url:
+            voice.warn(once_notice(node.url, known[first].url, known[first].shown))
     return added
 
 
@@ -125,7 +140,6 @@ def remove(voice: Voice, path: Path, which: str) -> NodeSettings:
 
     Raises:
         ConfigError: If it is not in there, or the file has a mistake.
-
     """
     node = remove_node(path, which)
     voice.note(f"{path}: removed {f'{node.name}, ' if node.name else ''}{node.url}")
@@ -179,7 +193,6 @@ def add_found(voice: Voice, path: Path, found: Sequence[FoundNode]) -> int:
 
     Raises:
         ConfigError: If the file has a mistake, or cannot be written.
-
     """
     count = 0
     for node in found:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.backends.distributed import ManagedWorker, current_engine, workers
 from synaptic.backends.embedded import usable_threads
-from synaptic.errors import BackendUnavailable
+from synaptic.errors import BackendUnavailable, UsageError
 from synaptic.messages import BackendNotice
 from synaptic.models import large_tensors, open_model
 from synaptic.processes import told_to_end
 from synaptic.text import plural, size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from synaptic.backends.distributed import Engine
@@ -38,7 +38,6 @@ class Serving:
         memory_bytes: What layers may take; ``None`` for what the machine has.
         cache_dir: Where tensors are kept; ``None`` keeps none.
         model: A model of this machine whose tensors are put there first: a path, or a name of Ollama's.
-
     """
 
     host: str
@@ -57,7 +56,6 @@ async def serve_worker(serving: Serving, say: Callable[[str], None]) -> None:
         EngineUnavailable: If there is no engine that works.
         BackendUnavailable: If the worker does not start, its port is taken, or it ends again and again.
         UsageError: If the address is not one of this machine.
-
     """
     with told_to_end() as ended:
         worker = _worker(await current_engine(), serving, say)
@@ -73,6 +71,26 @@ async def serve_worker(serving: Serving, say: Callable[[str], None]) -> None:
         finally:
             ending.cancel()
             await worker.stop()
+
+
+def check_listens_in_private(host: str, allowed: Collection[str]) -> None:
+    """Check that a worker may listen at an address.
+
+    Args:
+        host: An IPv4 address.
+        allowed: Hosts outside private networks that the settings allow (``public_workers``).
+
+    Raises:
+        UsageError: If it may not.
+    """
+    if not workers.public_ones(host, (host,), allowed):
+        return
+    what = "stands for all networks of this machine" if host == ANY_ADDRESS else "is in no private network"
+    raise UsageError(
+        f"--host {host}: {host} {what}, and whoever reaches a worker can run code as you",
+        hint="write this machine's address in a private network ('ip -4 addr' lists them), or listen at 127.0.0.1 and "
+        f"use a tunnel (ssh -L); to allow it all the same: {workers.allowing(host)}",
+    )
 
 
 def public_warning(host: str) -> str | None:
@@ -93,7 +111,6 @@ def settings_line(host: str, port: int, memory_bytes: int) -> str:
         host: The worker's address, as that machine knows it.
         port: The worker's.
         memory_bytes: What layers may take there. A CPU would tell the whole memory of its machine.
-
     """
     gib = max(0.1, int(memory_bytes / GIB * 10) / 10)
     return f'synaptic config set rpc_backends \'[{{"host": "{host}", "port": {port}, "memory_gib": {gib:g}}}]\''

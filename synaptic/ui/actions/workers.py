@@ -10,7 +10,7 @@ from synaptic.errors import ConfigError, EngineUnavailable, UsageError
 from synaptic.ui.screen import CPU_NOTE, look_lines, needs_cpu_note
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from synaptic.errors import ExitCode
     from synaptic.settings import Settings
@@ -27,7 +27,6 @@ def given_workers(words: Sequence[str]) -> list[Endpoint]:
 
     Raises:
         UsageError: If one of the words is no address.
-
     """
     found: list[Endpoint] = []
     for word in words:
@@ -48,11 +47,14 @@ async def engine_version() -> workers.ProtocolVersion | None:
 
 
 async def check(
-    endpoints: Sequence[Endpoint], *, measured: bool = False
+    endpoints: Sequence[Endpoint], *, allowed: Collection[str], measured: bool = False
 ) -> tuple[workers.ProtocolVersion | None, list[workers.WorkerLook]]:
-    """Ask workers how they are; return the version of this machine's engine, too. A held one is not contacted."""
+    """Ask workers how they are; return the version of this machine's engine, too.
+
+    Neither is a held one contacted, nor one outside private networks that is not ``allowed``.
+    """
     engine = await engine_version()
-    return engine, await workers.check_workers(endpoints, engine=engine, measured=measured)
+    return engine, await workers.check_workers(endpoints, engine=engine, measured=measured, allowed=allowed)
 
 
 def show_looks(voice: Voice, engine: workers.ProtocolVersion | None, looks: Sequence[workers.WorkerLook]) -> ExitCode:

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from synaptic.ui.actions import show_agents
+from synaptic.text import decoded
+from synaptic.ui.actions import found_agents, show_agents
 from synaptic.ui.commands.support import CliVoice
-from synaptic.ui.commands.support import agents as known
-from synaptic.ui.options import given, json_option
+from synaptic.ui.options import json_option, with_options
 from synaptic.ui.screen import write_document, write_json
 
 if TYPE_CHECKING:
     from synaptic.agents import AgentEntry
+    from synaptic.ui.options import Options
 
 
 @click.group()
@@ -27,11 +28,10 @@ def agents() -> None:
 
 @agents.command("list")
 @json_option
-@click.pass_context
-def list_agents(context: click.Context, /, **values: Any) -> None:
+@with_options
+def list_agents(options: Options) -> None:
     """List the agents: where each comes from, and what it overrides."""
-    options = given(context, **values)
-    entries = known(options).entries()
+    entries = found_agents(CliVoice(options)).entries()
     if options.json:
         write_json([_data(entry) for entry in entries])
     else:
@@ -41,18 +41,17 @@ def list_agents(context: click.Context, /, **values: Any) -> None:
 @agents.command()
 @click.argument("name")
 @json_option
-@click.pass_context
-def show(context: click.Context, /, name: str, **values: Any) -> None:
+@with_options
+def show(options: Options, name: str) -> None:
     """Print an agent's file; to override a shipped one, start from it.
 
     As in: synaptic agents show editor > new.md && mv new.md agents/editor.md
     """
-    options = given(context, **values)
-    entry = known(options).entry(name)
+    entry = found_agents(CliVoice(options)).entry(name)
     if options.json:
         write_json({**_data(entry), "prompt": entry.agent.prompt})
     elif entry.path is not None:
-        write_document(entry.path.read_text(encoding="utf-8"))
+        write_document(decoded(entry.path.read_bytes()))
 
 
 def _data(entry: AgentEntry) -> dict[str, Any]:

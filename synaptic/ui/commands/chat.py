@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from synaptic.errors import UsageError
 from synaptic.ui.commands.support import load
-from synaptic.ui.options import chat_options, given
+from synaptic.ui.options import chat_options, with_options
 from synaptic.ui.repl import open_repl
+
+if TYPE_CHECKING:
+    from synaptic.ui.options import Options
 
 
 @click.command("chat", epilog="Type /help at the prompt for what can be done there.")
 @chat_options
-@click.pass_context
-def chat(context: click.Context, /, **values: Any) -> int:
+@with_options
+def chat(options: Options) -> int:
     """Talk with the agents; later questions know the earlier ones. Piped lines are typed one by one."""
-    options = given(context, **values)
     if options.json or options.plan or options.inputs:
         raise UsageError("--json, --plan and -i are for one question, not for a chat", hint="add the question")
 
@@ -29,4 +31,7 @@ def chat(context: click.Context, /, **values: Any) -> int:
         verbose=options.verbose,
         tools=options.tools,
         accept_all=options.yes,
+        go_on=options.go_on,
+        session=options.session,
+        files=options.files,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,10 +11,13 @@ from synaptic.errors import UsageError
 from synaptic.settings import WHERE_LISTED, describe, set_value, settings_path, unset_value
 from synaptic.settings import migrate as migrate_file
 from synaptic.text import did_you_mean
-from synaptic.ui.actions import refuse_unknown
+from synaptic.ui.actions import leading_nowhere, refuse_unknown
 from synaptic.ui.commands.support import load_with_notices, mention_origin, note
-from synaptic.ui.options import Options, config_option, given, json_option, settings_options
+from synaptic.ui.options import config_option, json_option, settings_options, with_options
 from synaptic.ui.screen import write_json, write_table, write_text
+
+if TYPE_CHECKING:
+    from synaptic.ui.options import Options
 
 
 @click.group()
@@ -30,10 +33,9 @@ def config() -> None:
 @click.argument("key", required=False)
 @settings_options
 @json_option
-@click.pass_context
-def show(context: click.Context, /, key: str | None, **values: Any) -> None:
+@with_options
+def show(options: Options, key: str | None) -> None:
     """Print every setting, or the one called KEY: its value and where that came from."""
-    options = given(context, **values)
     rows = describe(load_with_notices(options))
     if key is not None:
         names = [name for name, _, _ in rows]
@@ -49,26 +51,25 @@ def show(context: click.Context, /, key: str | None, **values: Any) -> None:
 
 @config.command()
 @config_option
-@click.pass_context
-def path(context: click.Context, /, **values: Any) -> None:
+@with_options
+def path(options: Options) -> None:
     """Print the path of the settings file."""
-    write_text(str(settings_path(given(context, **values).config_path)))
+    write_text(str(settings_path(options.config_path)))
 
 
 @config.command("set", epilog="As in: synaptic config set model llama3.1:8b")
 @click.argument("key", metavar="KEY")
 @click.argument("value", metavar="VALUE", required=False)
 @config_option
-@click.pass_context
-def set_(context: click.Context, /, key: str, value: str | None, **values: Any) -> None:
+@with_options
+def set_(options: Options, key: str, value: str | None) -> None:
     """Write one setting into the settings file; every other key stays as it is. KEY=VALUE is understood, too."""
-    options = given(context, **values)
     file = settings_path(options.config_path)
     if value is None:
         key, sign, value = key.partition("=")
         if not sign:
             message = f"config set {key}: it needs a value, too"
-            raise UsageError(message, hint=f"write {context.command_path} {key} VALUE")
+            raise UsageError(message, hint=f"write {click.get_current_context().command_path} {key} VALUE")
     refuse_unknown(key, value)
     set_value(file, key, value)
     note(options, f"{file}: {key} is set")
@@ -78,10 +79,9 @@ def set_(context: click.Context, /, key: str, value: str | None, **values: Any) 
 @config.command()
 @click.argument("key")
 @config_option
-@click.pass_context
-def unset(context: click.Context, /, key: str, **values: Any) -> None:
+@with_options
+def unset(options: Options, key: str) -> None:
     """Remove one setting from the settings file, so that its default counts again."""
-    options = given(context, **values)
     file = settings_path(options.config_path)
     removed = unset_value(file, key)
     note(options, f"{file}: {key} {'is removed' if removed else 'was not set'}")
@@ -89,10 +89,12 @@ def unset(context: click.Context, /, key: str, **values: Any) -> None:
 
 @config.command()
 @settings_options
-@click.pass_context
-def validate(context: click.Context, /, **values: Any) -> None:
+@with_options
+def validate(options: Options) -> None:
     """Check every source of settings; a mistake is named with its file and line."""
-    loaded = load_with_notices(given(context, **values))
+    loaded = load_with_notices(options)
+    if problems := leading_nowhere(loaded):
+        raise UsageError.of(problems)
     count = sum(origin != "default" for origin in loaded.origins.values())
     differ = "1 setting differs" if count == 1 else f"{count} settings differ"
     write_text(f"ok ({differ} from the default)" if count else "ok (all defaults)")
@@ -100,9 +102,8 @@ def validate(context: click.Context, /, **values: Any) -> None:
 
 @config.command()
 @config_option
-@click.pass_context
-def migrate(context: click.Context, /, **values: Any) -> None:
+@with_options
+def migrate(options: Options) -> None:
     """Write the settings file of the older program in today's form, beside a backup."""
-    options: Options = given(context, **values)
     for line in migrate_file(settings_path(options.config_path)).lines():
         write_text(line)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,12 +14,12 @@ from synaptic.errors import UsageError
 from synaptic.models import open_model
 from synaptic.text import did_you_mean, seconds
 from synaptic.ui.commands.distributed_plan import plan
+from synaptic.ui.commands.log_lines import show_logs
 from synaptic.ui.commands.support import load, named_model, note
-from synaptic.ui.options import given, json_option, settings_options
+from synaptic.ui.options import json_option, settings_options, with_options
 from synaptic.ui.screen import (
     HOLDER_HEADERS,
     LoadView,
-    ascii_only,
     glyphs,
     holder_document,
     holder_rows,
@@ -32,10 +31,9 @@ from synaptic.ui.screen import (
     write_table,
     write_text,
 )
-from synaptic.ui.streams import failure_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from synaptic.backends.distributed import ServiceRecord
     from synaptic.settings import Settings
@@ -108,13 +106,12 @@ distributed.add_command(plan)
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but where it serves, and errors.")
 @settings_options
 @json_option
-@click.pass_context
-def start(context: click.Context, /, model: str | None, *, foreground: bool, **values: Any) -> None:
+@with_options
+def start(options: Options, model: str | None, *, foreground: bool) -> None:
     """Load MODEL, or the one of the settings, over the workers, and keep it loaded for later runs.
 
     MODEL is a tag of Ollama's (llama3.1:70b), or the path of a GGUF file.
     """
-    options = given(context, **values)
     settings = load(options).settings
     chosen = named_model(model, settings, "distributed start")
     view = LoadView(sys.stderr, quiet=options.quiet, last_line="Ctrl-C ends it" if foreground else "")
@@ -160,10 +157,9 @@ async def _here(model: str, settings: Settings, view: Any, options: Options) -> 
 @distributed.command(epilog=_STOP_EPILOG, short_help="End the service of a model.")
 @click.argument("model", required=False)
 @click.option("--all", "everything", is_flag=True, help="End all services.")
-@click.pass_context
-def stop(context: click.Context, /, model: str | None, *, everything: bool) -> None:
+@with_options
+def stop(options: Options, model: str | None, *, everything: bool) -> None:
     """End the service of MODEL, or the only one that runs, with all that it started."""
-    options = given(context)
     if everything and model is not None:
         raise UsageError("name a model, or write --all, not both", hint="as in: synaptic distributed stop --all")
     records = _records(model, at_most=None if everything else 1)
@@ -184,10 +180,9 @@ def stop(context: click.Context, /, model: str | None, *, everything: bool) -> N
 @distributed.command(epilog=_STATUS_EPILOG, short_help="Show which models are loaded, and who holds which worker.")
 @click.option("--watch", is_flag=True, help="Redraw it until Ctrl-C.")
 @json_option
-@click.pass_context
-def status(context: click.Context, /, *, watch: bool, **values: Any) -> int:
+@with_options
+def status(options: Options, *, watch: bool) -> int:
     """Show the services with their layers on each worker, and who holds which worker; nothing is contacted."""
-    options = given(context, **values)
     if watch and (options.json or not sys.stdout.isatty()):
         raise UsageError("--watch needs a terminal, and is not for --json", hint="leave it out")
     if watch:
@@ -207,21 +202,7 @@ def status(context: click.Context, /, *, watch: bool, **values: Any) -> int:
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written, until Ctrl-C.")
 def logs(model: str | None, lines: int, *, follow: bool) -> None:
     """Show the last lines of the logs of MODEL, or of the only service that runs: service, coordinator, workers."""
-    with _readable_logs():
-        reader = service.LogReader(_logs_of(model))
-        width = max(len(log.process) for log in reader.logs)
-        for line in reader.there(lines):
-            _print_line(line, width)
-        if follow:
-            asyncio.run(_follow(reader, width))
-
-
-async def _follow(reader: service.LogReader, width: int) -> None:
-    sys.stdout.flush()
-    async for line in reader.coming():
-        _print_line(line, width)
-        if failure_of(sys.stdout) is not None:
-            return
+    show_logs(_logs_of(model), lines, follow=follow)
 
 
 def _announce(record: ServiceRecord, settings: Settings, options: Options) -> None:
@@ -242,7 +223,6 @@ def _records(model: str | None, *, at_most: int | None) -> list[ServiceRecord]:
 
     Raises:
         UsageError: If the model has none, or more run than are wanted.
-
     """
     records = service.read_records()
     names = [record.model for record in records]
@@ -268,7 +248,7 @@ def _show(records: Sequence[ServiceRecord], options: Options) -> None:
 
 
 def _show_records(records: Sequence[ServiceRecord]) -> None:
-    drawn_with = glyphs(ascii_only(sys.stdout))
+    drawn_with = glyphs(sys.stdout)
     for record in records:
         for line in record_lines(record, terminal_width(sys.stdout), time.time(), drawn_with):
             write_text(line)
@@ -286,7 +266,6 @@ def _logs_of(model: str | None) -> Callable[[], Sequence[service.Log]]:
 
     Raises:
         UsageError: If none is meant by the words, or there is none.
-
     """
     if model is not None and service.service_log(model).exists() and record_of(model) is None:
         left = [service.Log("service", service.service_log(model))]
@@ -297,21 +276,3 @@ def _logs_of(model: str | None) -> Callable[[], Sequence[service.Log]]:
         raise UsageError("no service runs", hint="name the model whose service ran: synaptic distributed logs MODEL")
     (record,) = records
     return lambda: service.logs_of(record_of(record.model) or record)
-
-
-@contextmanager
-def _readable_logs() -> Iterator[None]:
-    """Give a block in which a log that cannot be read is an error of ours.
-
-    Raises:
-        UsageError: If a log cannot be read.
-
-    """
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(f"{error.filename} cannot be read: {error.strerror or error}") from error
-
-
-def _print_line(line: service.Line, width: int) -> None:
-    write_text(f"{line.process:<{width}} | {line.text}")

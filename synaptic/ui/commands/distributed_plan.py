@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,11 +21,12 @@ from synaptic.backends.distributed import (
 from synaptic.errors import ConfigError, UsageError
 from synaptic.messages import ignore_report
 from synaptic.models import open_model
+from synaptic.shared_bounds import LONGEST_CONTEXT
 from synaptic.text import did_you_mean
-from synaptic.ui.commands.support import load, named_model
-from synaptic.ui.options import given, json_option, settings_options
+from synaptic.ui.actions import machine_endpoints
+from synaptic.ui.commands.support import load, named_model, note, progress
+from synaptic.ui.options import json_option, settings_options, with_options
 from synaptic.ui.screen import (
-    ascii_only,
     glyphs,
     placement_document,
     placement_lines,
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from synaptic.backends.distributed import Offer, Placement, WorkerName
+    from synaptic.messages import Reporter
     from synaptic.settings import Settings
+    from synaptic.ui.options import Options
 
 _EPILOG = """\b
 As in:
@@ -49,8 +52,9 @@ As in:
 
 \b
 MODEL is a tag of Ollama's or the path of a GGUF file; without it, the setting model.
-Nothing is loaded. Workers that no coordinator holds are asked what they are. What --layers says
-is tried here only; to have it so: write "layers" beside the worker in rpc_backends.
+Nothing is loaded. Workers that no coordinator holds are asked what they are; those of machines
+(synaptic machines list) run for as long as that takes. What --layers says is tried here only; to
+have it so: write "layers" beside the worker in rpc_backends.
 
 \b
 Exit codes: 0 it fits, 2 wrong usage or settings, 3 it does not fit, or cannot be read."""
@@ -58,40 +62,44 @@ Exit codes: 0 it fits, 2 wrong usage or settings, 3 it does not fit, or cannot b
 
 @click.command(epilog=_EPILOG, short_help="Show how a model would be spread; nothing is started.")
 @click.argument("model", required=False, metavar="[MODEL|GGUF]")
-@click.option("--context", "tokens", type=click.IntRange(256), help="Tokens of one call, prompt and reply together.")
+@click.option(
+    "--context",
+    "tokens",
+    type=click.IntRange(256, LONGEST_CONTEXT),
+    help="Tokens of one call, prompt and reply together.",
+)
 @click.option("--slots", type=click.IntRange(1, 64), help="Calls at once.")
 @click.option(
     "--layers",
     "orders",
     metavar="HOST:PORT=N",
     multiple=True,
-    help="Layers that a worker is to have, 0 for none; repeatable.",
+    help="Layers that a worker, or a machine by its name, is to have, 0 for none; repeatable.",
 )
 @click.option("--measure", is_flag=True, help="Measure workers that never were; some seconds each.")
 @settings_options
 @json_option
-@click.pass_context
+@with_options
 def plan(
-    context: click.Context,
-    /,
+    options: Options,
     model: str | None,
     *,
     tokens: int | None,
     slots: int | None,
     orders: tuple[str, ...],
     measure: bool,
-    **values: Any,
 ) -> None:
     """Show which worker would hold which layers of MODEL, how fast that would be, and why; nothing is started."""
-    options = given(context, **values)
     settings = load(options).settings
     name = named_model(model, settings, "distributed plan")
-    ordered = parse_orders(orders)
+    machines = machine_endpoints()
+    ordered = parse_orders(orders, machines)
 
     async def run() -> Placement:
         shape = await unblocked(settings, open_model(name))
         wanted = serving_needs(shape, settings, context=tokens, slots=slots)
-        offers = with_orders(await _offers(settings, measure=measure), ordered)
+        with progress(options) as report:
+            offers = with_orders(await _offers(settings, report, measure=measure), ordered)
         return await asyncio.to_thread(place, shape, offers, wanted)
 
     placement = asyncio.run(run())
@@ -99,14 +107,21 @@ def plan(
         write_json(placement_document(placement))
     else:
         _show(placement)
+        offered = {str(verdict.endpoint) for verdict in placement.verdicts}
+        for machine, endpoint in machines.items():
+            if str(endpoint) in offered:
+                note(options, f"{endpoint} is the machine {machine}")
 
 
-def parse_orders(words: Sequence[str]) -> dict[WorkerName, int]:
+def parse_orders(words: Sequence[str], machines: Mapping[str, Endpoint] | None = None) -> dict[WorkerName, int]:
     """Return how many layers each worker is to have.
+
+    Args:
+        words: As a person wrote them.
+        machines: Where the workers of machines are, by the machines' names, which may stand for them.
 
     Raises:
         UsageError: If one of the words is not ``HOST:PORT=N``, or a worker stands there twice.
-
     """
     found: dict[WorkerName, int] = {}
     for word in words:
@@ -116,7 +131,7 @@ def parse_orders(words: Sequence[str]) -> dict[WorkerName, int]:
                 f"--layers {word!r} is not HOST:PORT=N", hint="as in: --layers 10.0.0.4:50052=20, 0 for no layers"
             )
         try:
-            endpoint = Endpoint.parse(address)
+            endpoint = (machines or {}).get(address) or Endpoint.parse(address)
         except ConfigError as error:
             raise UsageError(f"--layers {word!r}: {address!r} {error.message}", hint=error.hint) from error
         if endpoint in found:
@@ -132,7 +147,6 @@ def with_orders(offers: Sequence[Offer], orders: Mapping[WorkerName, int]) -> li
 
     Raises:
         UsageError: If an order is for a worker that there is not.
-
     """
     names = sorted({str(offer.endpoint) for offer in offers if not isinstance(offer.endpoint, PlannedWorker)})
     for endpoint in orders:
@@ -148,8 +162,8 @@ def with_orders(offers: Sequence[Offer], orders: Mapping[WorkerName, int]) -> li
     ]
 
 
-async def _offers(settings: Settings, *, measure: bool) -> list[Offer]:
-    """Return what there is to place layers on: the workers of the settings, and those that would be started here."""
+async def _offers(settings: Settings, report: Reporter, *, measure: bool) -> list[Offer]:
+    """Return what there is to place layers on: the workers of the settings and of machines, and those to be started."""
     engine = await current_engine()
     count = workers.local_worker_count(settings)
     if measure and count:
@@ -160,9 +174,14 @@ async def _offers(settings: Settings, *, measure: bool) -> list[Offer]:
             await workers.gather_offers(settings.model_copy(update={"rpc_backends": []}), engine, [own], measure=True)
         finally:
             await own.stop()
-    return await workers.gather_offers(settings, engine, measure=measure, planned_local=count)
+    elsewhere = workers.Elsewhere(report)
+    try:
+        settings = await elsewhere.start(settings, engine)
+        return await workers.gather_offers(settings, engine, measure=measure, planned_local=count)
+    finally:
+        await elsewhere.aclose()
 
 
 def _show(placement: Placement) -> None:
-    for line in placement_lines(placement, terminal_width(sys.stdout), glyphs(ascii_only(sys.stdout))):
+    for line in placement_lines(placement, terminal_width(sys.stdout), glyphs(sys.stdout)):
         write_text(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from synaptic.backends.distributed import engine as engines
 from synaptic.errors import EngineUnavailable, ExitCode, UsageError
 from synaptic.text import seconds
 from synaptic.ui.commands.support import note
-from synaptic.ui.options import given, json_option
+from synaptic.ui.options import json_option, with_options
 from synaptic.ui.screen import (
     BuildView,
     engine_json,
@@ -50,6 +51,11 @@ _STATUS_EPILOG = """\b
 Exit codes: 0 it works, 3 there is none or it does not."""
 
 
+_VERIFY_EPILOG = """\b
+Exit codes: 0 every file is as it was, 3 one is not, or there is no engine.
+What was changed on purpose is taken as it is by: synaptic engine use DIR"""
+
+
 @click.group()
 def engine() -> None:
     """Build or adopt the llama.cpp that distributed inference needs, and look at it."""
@@ -64,13 +70,10 @@ def engine() -> None:
 @click.option("--source", metavar="FILE", help="The source distribution of llama-cpp-python, fetched elsewhere.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the engine's directory and errors.")
 @json_option
-@click.pass_context
-def install(
-    context: click.Context, /, acceleration: str | None, jobs: int | None, source: str | None, **values: Any
-) -> None:
+@with_options
+def install(options: Options, acceleration: str | None, jobs: int | None, source: str | None, **values: Any) -> None:
     """Build llama-server and the RPC server from llama.cpp's source, which is fetched with pip."""
     force = values.pop("force")
-    options = given(context, **values)
     archive = None if source is None else paths.expanded(source).absolute()
     order = engines.BuildOrder(acceleration=acceleration or "cpu", jobs=jobs, force=force, archive=archive)
     view = BuildView(sys.stderr, quiet=options.quiet)
@@ -95,10 +98,9 @@ def install(
 @click.argument("directory", required=False, metavar="DIR")
 @click.option("--none", "back", is_flag=True, help="Go back to the engine that was built here.")
 @json_option
-@click.pass_context
-def use(context: click.Context, /, directory: str | None, *, back: bool, **values: Any) -> None:
+@with_options
+def use(options: Options, directory: str | None, *, back: bool) -> None:
     """Use the llama.cpp build in DIR from now on, if its two programs start and agree; it stays where it is."""
-    options = given(context, **values)
     if back == (directory is not None):
         raise UsageError(
             "name a directory, or write --none, not both" if back else "name the directory that the engine is in",
@@ -120,10 +122,9 @@ def use(context: click.Context, /, directory: str | None, *, back: bool, **value
 
 @engine.command(epilog=_STATUS_EPILOG, short_help="Show which engine is in use, and whether it works.")
 @json_option
-@click.pass_context
-def status(context: click.Context, /, **values: Any) -> int:
+@with_options
+def status(options: Options) -> int:
     """Start the programs of the engine in use, and show what they are and which builds run."""
-    options = given(context, **values)
     running = engines.running_builds()
     if not options.json:
         for build in running:
@@ -146,6 +147,24 @@ def status(context: click.Context, /, **values: Any) -> int:
     if others:
         note(options, "also built here: " + ", ".join(others) + " (synaptic engine use DIR takes one)")
     return 0
+
+
+@engine.command(epilog=_VERIFY_EPILOG, short_help="Read the engine's files, and compare their content.")
+@click.option("-q", "--quiet", is_flag=True, help="Show what has changed only.")
+@json_option
+@with_options
+def verify(options: Options) -> int:
+    """Read all files of the engine in use, and compare them with those that were built or adopted."""
+    files, states = engines.verify_engine()
+    whole = all(state.state == "whole" for state in states)
+    if options.json:
+        write_json({"directory": str(files.directory), "whole": whole, "files": [asdict(state) for state in states]})
+    for state in () if options.json else states:
+        if state.state != "whole" or not options.quiet:
+            write_text(f"{state.state:<8}{files.directory / state.name}")
+    if not whole and not options.json:
+        write_text(f"fix: synaptic engine install, or, if you know why: synaptic engine use {files.directory}")
+    return int(ExitCode.ANSWERED if whole else ExitCode.NO_BACKEND)
 
 
 async def _current() -> Engine:

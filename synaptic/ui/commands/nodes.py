@@ -19,7 +19,7 @@ from synaptic.ui.actions import discover as search
 from synaptic.ui.actions import named_nodes, show_settings, show_statuses
 from synaptic.ui.actions import nodes as actions
 from synaptic.ui.commands.support import CliVoice, load, mention_origin
-from synaptic.ui.options import config_option, given, json_option, settings_options
+from synaptic.ui.options import config_option, json_option, settings_options, with_options
 from synaptic.ui.screen import stderr_console, terminal_width, write_json, write_text
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends.pool import AddressRange, FoundNode, Inspection
     from synaptic.settings import Settings
+    from synaptic.ui.options import Options
 
 _ADD_EPILOG = """\b
 As in:
@@ -65,10 +66,9 @@ def nodes() -> None:
 @click.option("--check", is_flag=True, help="Ask each node how it is; without this, none is contacted.")
 @settings_options
 @json_option
-@click.pass_context
-def list_nodes(context: click.Context, /, *, check: bool, **values: Any) -> None:
+@with_options
+def list_nodes(options: Options, *, check: bool) -> None:
     """List the nodes of the settings; with --check, also how each of them is."""
-    options = given(context, **values)
     loaded = load(options)
     voice = CliVoice(options)
     if check:
@@ -83,7 +83,7 @@ def list_nodes(context: click.Context, /, *, check: bool, **values: Any) -> None
     elif options.json:
         write_json([node.model_dump(mode="json") for node in loaded.settings.nodes])
     else:
-        show_settings(voice, loaded, os.environ)
+        asyncio.run(show_settings(voice, loaded, os.environ))
 
 
 @nodes.command(epilog=_ADD_EPILOG, short_help="Add a node to the settings file.")
@@ -99,10 +99,9 @@ def list_nodes(context: click.Context, /, *, check: bool, **values: Any) -> None
 @click.option("--ca-file", metavar="FILE", help="Certificates (PEM) to believe instead of the system's.")
 @click.option("--no-check", is_flag=True, help="Add it even if nothing answers there.")
 @config_option
-@click.pass_context
-def add(context: click.Context, /, *, no_check: bool, config: str | None, **entry: Any) -> None:
+@with_options
+def add(options: Options, *, no_check: bool, **entry: Any) -> None:
     """Add a node to the settings file, after a look at whether an Ollama answers at URL."""
-    options = given(context, config=config)
     path = settings_path(options.config_path)
     voice = CliVoice(options)
     added = asyncio.run(actions.add(voice, path, absolute(entry), os.environ, look=not no_check))
@@ -113,10 +112,9 @@ def add(context: click.Context, /, *, no_check: bool, config: str | None, **entr
 @nodes.command(epilog="As in: synaptic nodes remove desk")
 @click.argument("which", metavar="URL|NAME")
 @config_option
-@click.pass_context
-def remove(context: click.Context, /, which: str, **values: Any) -> None:
+@with_options
+def remove(options: Options, which: str) -> None:
     """Remove a node from the settings file."""
-    options = given(context, **values)
     path = settings_path(options.config_path)
     voice = CliVoice(options)
     try:
@@ -130,10 +128,9 @@ def remove(context: click.Context, /, which: str, **values: Any) -> None:
 @click.argument("which", metavar="[URL|NAME]...", nargs=-1)
 @settings_options
 @json_option
-@click.pass_context
-def check(context: click.Context, /, which: tuple[str, ...], **values: Any) -> int:
+@with_options
+def check(options: Options, which: tuple[str, ...]) -> int:
     """Look at each node: whether it answers, what models it has, and where they are loaded."""
-    options = given(context, **values)
     settings = load(options).settings
     if options.json:
         looks = _look(actions.chosen_nodes(settings, which, os.environ), settings)
@@ -150,10 +147,9 @@ def check(context: click.Context, /, which: tuple[str, ...], **values: Any) -> i
 @click.option("--add", "wants_add", is_flag=True, help="Add what is found to the settings file.")
 @config_option
 @json_option
-@click.pass_context
-def discover(context: click.Context, /, cidr: str, *, port: int, yes: bool, wants_add: bool, **values: Any) -> int:
+@with_options
+def discover(options: Options, cidr: str, *, port: int, yes: bool, wants_add: bool) -> int:
     """Look for Ollama in one network that you name, after saying how many addresses that is."""
-    options = given(context, **values)
     found_in = addresses(cidr)
     path = settings_path(options.config_path)
     known = stored_nodes(path)
@@ -190,7 +186,6 @@ def _may(voice: CliVoice, announcement: str, *, yes: bool) -> bool:
 
     Raises:
         UsageError: If there is no terminal to ask at.
-
     """
     if yes:
         voice.note(announcement)
@@ -221,6 +216,7 @@ def _as_json(look: Inspection) -> dict[str, Any]:
         "models": [asdict(model) for model in look.models],
         "reason": look.reason,
         "hint": look.hint,
+        "same_as": look.same_as or None,
     }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -10,25 +12,21 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from synaptic import paths
-from synaptic.backends import known_backends
-from synaptic.errors import ExitCode, PipelineError, Problem, UsageError
+from synaptic.errors import ExitCode, Problem, UsageError
 from synaptic.pipeline import (
-    CompileContext,
     Format,
     Pipeline,
     builtin_pipelines,
     compile_pipeline,
-    discover_tools,
     draw,
-    examine,
     overview,
     pipeline_schema,
 )
 from synaptic.runtime import Session
-from synaptic.text import plural
-from synaptic.ui.commands.pipelines_test import test
-from synaptic.ui.commands.support import agents, load
-from synaptic.ui.options import given, json_option, settings_options, tools_option
+from synaptic.text import decoded, plural
+from synaptic.ui.commands.pipelines_test import compile_context, examined, test
+from synaptic.ui.commands.support import load
+from synaptic.ui.options import json_option, settings_options, tools_option, with_options
 from synaptic.ui.screen import (
     print_overview,
     terminal_width,
@@ -44,6 +42,7 @@ if TYPE_CHECKING:
     from synaptic.settings import Settings
     from synaptic.ui.options import Options
 
+_WRITTEN_ANEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOCTTY | os.O_NONBLOCK  # a pipe is not waited for
 _FORMATS = ("text", "mermaid", "dot", "svg", "json")  # drawing.FORMATS; the help need not load it
 
 _SCHEMA_EPILOG = """\b
@@ -62,11 +61,11 @@ pipelines.add_command(test)
 
 @pipelines.command("list")
 @json_option
-@click.pass_context
-def list_pipelines(context: click.Context, /, **values: Any) -> None:
+@with_options
+def list_pipelines(options: Options) -> None:
     """List the built-in pipelines with their inputs."""
     found = [Pipeline.builtin(name) for name in builtin_pipelines()]
-    if given(context, **values).json:
+    if options.json:
         write_json([_data(pipeline) for pipeline in found])
         return
     rows = [(pipeline.name, _inputs(pipeline), pipeline.spec.description.strip()) for pipeline in found]
@@ -80,23 +79,22 @@ def list_pipelines(context: click.Context, /, **values: Any) -> None:
 @tools_option
 @settings_options
 @json_option
-@click.pass_context
-def show(context: click.Context, /, name: str, *, overview: bool, source: bool, **values: Any) -> None:
+@with_options
+def show(options: Options, name: str, *, overview: bool, source: bool) -> None:
     """Show what a pipeline takes and does; into a file or a pipe, print its own file.
 
     On a terminal: the inputs, and the steps with what each waits for, which model it asks, and why. To change a
     built-in pipeline, start from its file, as in: synaptic pipelines show research > mine.yaml
     """
-    options = given(context, **values)
     if overview and source:
-        raise click.UsageError("--plan and --source are two ways to show a pipeline; take one", context)
+        raise click.UsageError("--plan and --source are two ways to show a pipeline; take one")
     pipeline = Pipeline.find(name)
     if options.json and not overview:
         write_json(_data(pipeline))
     elif overview or options.json or (sys.stdout.isatty() and not source):
         _show_overview(pipeline, name, options)
     elif pipeline.path is not None:
-        write_document(pipeline.path.read_text(encoding="utf-8"))
+        write_document(decoded(pipeline.path.read_bytes()))
 
 
 @pipelines.command()
@@ -111,14 +109,13 @@ def show(context: click.Context, /, name: str, *, overview: bool, source: bool, 
 )
 @click.option("-o", "--output", metavar="PATH", help="File to write instead of standard output.")
 @tools_option
-@click.pass_context
-def graph(context: click.Context, /, name: str, form: str, output: str | None, **values: Any) -> None:
+@with_options
+def graph(options: Options, name: str, form: str, output: str | None) -> None:
     """Draw a pipeline: its steps, what each waits for, and the longest chain.
 
     As in: synaptic pipelines graph research --format svg -o research.svg
     """
-    options = given(context, **values)
-    compiled = compile_pipeline(Pipeline.find(name), _context(options))
+    compiled = compile_pipeline(Pipeline.find(name), compile_context(options))
     width = terminal_width(sys.stdout) if output is None and sys.stdout.isatty() else 80
     drawing = draw(compiled, cast("Format", form), width=width)
     if output is None:
@@ -132,25 +129,21 @@ def graph(context: click.Context, /, name: str, form: str, output: str | None, *
 @click.option("--models", is_flag=True, help="Ask the backend which models it has, and check their names, too.")
 @tools_option
 @settings_options
-@click.pass_context
-def validate(context: click.Context, /, names: tuple[str, ...], *, models: bool, **values: Any) -> int:
+@with_options
+def validate(options: Options, names: tuple[str, ...], *, models: bool) -> int:
     """Check pipelines in full, without calling a model: form, references, types, agents, tools, cycles.
 
     Prints every mistake as file:line:column: what is wrong; what to write instead. Exit code 2 if there is one.
     What may run, but is probably not meant, is a warning.
     """
-    options = given(context, **values)
-    world = replace(_context(options), tests=True)
+    world = compile_context(options, tests=True)
     if models:
-        settings = _settings(options)
+        settings = load(options).settings
         world = replace(world, agent_models=settings.agent_models, models=_model_names(settings))
     problems: dict[Problem, None] = {}
     cautions: dict[Problem, None] = {}
     for name in dict.fromkeys(names):
-        try:
-            pipeline, found = examine(name, world)
-        except PipelineError as exc:
-            pipeline, found = None, tuple(exc.problems) or (Problem(exc.message, suggestion=exc.hint),)
+        pipeline, found = examined(name, world)
         problems.update(dict.fromkeys(found))
         if pipeline is not None:
             warnings = compile_pipeline(pipeline, world).warnings
@@ -171,7 +164,7 @@ def schema() -> None:
 
 
 def _show_overview(pipeline: Pipeline, name: str, options: Options) -> None:
-    world = replace(_context(options), agent_models=_settings(options).agent_models, model=options.model)
+    world = replace(compile_context(options), agent_models=load(options).settings.agent_models, model=options.model)
     compiled = compile_pipeline(pipeline, world)
     if options.json:
         write_json(overview(compiled))
@@ -180,29 +173,11 @@ def _show_overview(pipeline: Pipeline, name: str, options: Options) -> None:
     write_paragraph("", f"The file itself: synaptic pipelines show {name} --source", sys.stdout)
 
 
-def _context(options: Options) -> CompileContext:
-    """Return everything that a pipeline may name, as far as it is known without asking a backend.
-
-    Raises:
-        UsageError: If an agent's file or a module of tools is wrong.
-
-    """
-    book = agents(options)
-    return CompileContext(
-        agents={name: book[name] for name in book}, tools=discover_tools(options.tools), backends=known_backends()
-    )
-
-
-def _settings(options: Options) -> Settings:
-    return load(options).settings
-
-
 def _model_names(settings: Settings) -> list[str]:
     """Return the models of the backend that the settings lead to.
 
     Raises:
         BackendError: If nothing answers.
-
     """
 
     async def ask() -> list[str]:
@@ -214,9 +189,13 @@ def _model_names(settings: Settings) -> list[str]:
 
 def _write_file(path: str, text: str) -> None:
     try:
-        paths.expanded(path).write_text(text, encoding="utf-8")
+        descriptor = os.open(paths.expanded(path), _WRITTEN_ANEW, 0o666)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.set_blocking(descriptor, True)
+            file.write(text)
     except OSError as exc:
-        raise UsageError(f"{path} cannot be written: {exc.strerror or exc}") from exc
+        reason = "nothing reads that pipe" if exc.errno == errno.ENXIO else exc.strerror or str(exc)
+        raise UsageError(f"{path} cannot be written: {reason}") from exc
 
 
 def _inputs(pipeline: Pipeline) -> str:

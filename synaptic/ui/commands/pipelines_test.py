@@ -6,7 +6,7 @@ import asyncio
 import re
 import sys
 from contextlib import redirect_stdout
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -16,8 +16,9 @@ from synaptic.errors import ExitCode, PipelineError, Problem, UsageError
 from synaptic.pipeline import CompileContext, Pipeline, compile_pipeline, discover_tools, examine
 from synaptic.runtime import run_case
 from synaptic.text import did_you_mean, plural, read_regular
-from synaptic.ui.commands.support import agents
-from synaptic.ui.options import given, json_option, tools_option
+from synaptic.ui.actions import found_agents
+from synaptic.ui.commands.support import CliVoice
+from synaptic.ui.options import json_option, tools_option, with_options
 from synaptic.ui.screen import case_document, case_lines, write_json, write_text
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from synaptic.runtime import CaseOutcome
+    from synaptic.ui.options import Options
 
 _HAS_TESTS: Final = re.compile(r"^tests\s*:", re.MULTILINE)
 _HAS_STEPS: Final = re.compile(r"^steps\s*:", re.MULTILINE)
@@ -49,20 +51,13 @@ Exit codes: 0 all passed, 1 a test failed, 2 wrong usage or a mistake in a pipel
 @click.option("--only", metavar="TEST", multiple=True, help="Run the tests of this name alone; repeatable.")
 @tools_option
 @json_option
-@click.pass_context
-def test(context: click.Context, /, names: tuple[str, ...], *, only: tuple[str, ...], **values: Any) -> int:
+@with_options
+def test(options: Options, names: tuple[str, ...], *, only: tuple[str, ...]) -> int:
     """Run the tests that pipelines have under 'tests', without a model.
 
     Of a folder, every pipeline in it that has tests; without a name, of the current folder.
     """
-    options = given(context, **values)
-    book = agents(options)
-    world = CompileContext(
-        agents={name: book[name] for name in book},
-        tools=discover_tools(options.tools),
-        backends=known_backends(),
-        tests=True,
-    )
+    world = compile_context(options, tests=True)
     found, problems = _read(_files(names or (".",)), world)
     for problem in problems:
         write_text(str(problem), sys.stderr)
@@ -85,6 +80,29 @@ def test(context: click.Context, /, names: tuple[str, ...], *, only: tuple[str, 
     if problems:
         return int(ExitCode.USAGE)
     return int(ExitCode.FAILED if failed else ExitCode.ANSWERED)
+
+
+def compile_context(options: Options, *, tests: bool = False) -> CompileContext:
+    """Return everything that a pipeline may name, as far as it is known without asking a backend.
+
+    Raises:
+        UsageError: If an agent's file or a module of tools is wrong.
+    """
+    book = found_agents(CliVoice(options))
+    return CompileContext(
+        agents={name: book[name] for name in book},
+        tools=discover_tools(options.tools),
+        backends=known_backends(),
+        tests=tests,
+    )
+
+
+def examined(name: str, world: CompileContext) -> tuple[Pipeline | None, Sequence[Problem]]:
+    """Return a pipeline if it is right, and every mistake in it, also that there is none of that name."""
+    try:
+        return examine(name, world)
+    except PipelineError as exc:
+        return None, exc.problems or [Problem(exc.message, suggestion=exc.hint)]
 
 
 def _files(names: Iterable[str]) -> Iterator[str]:
@@ -112,10 +130,7 @@ def _read(names: Iterable[str], world: CompileContext) -> tuple[list[tuple[str, 
     found: list[tuple[str, Pipeline]] = []
     problems: dict[Problem, None] = {}
     for name in names:
-        try:
-            pipeline, wrong = examine(name, world)
-        except PipelineError as exc:
-            pipeline, wrong = None, tuple(exc.problems) or (Problem(exc.message, suggestion=exc.hint),)
+        pipeline, wrong = examined(name, world)
         problems.update(dict.fromkeys(wrong))
         if pipeline is not None:
             found.append((name, pipeline))
@@ -129,7 +144,6 @@ def _chosen(
 
     Raises:
         UsageError: If no pipeline has a test of a name that was given, and these are ``complete``.
-
     """
     known = {test for _, pipeline in found for test in pipeline.spec.tests}
     problems = [

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from synaptic.agents import discover_agents
+from synaptic import runtime
 from synaptic.errors import ConfigError, UsageError
 from synaptic.settings import LoadedSettings, load_settings
 from synaptic.text import printable
 from synaptic.ui import actions, screen
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from synaptic.agents import AgentBook
+    from synaptic.messages import Reporter
     from synaptic.settings import Settings
     from synaptic.ui.options import Options
 
@@ -25,7 +26,6 @@ def read(options: Options) -> LoadedSettings:
 
     Raises:
         ConfigError: If anything in them is wrong.
-
     """
     return load_settings(config_path=options.config_path, overrides=options.overrides, flags=options.flags)
 
@@ -35,29 +35,11 @@ def load(options: Options) -> LoadedSettings:
 
     Raises:
         ConfigError: If anything in them is wrong.
-
     """
     loaded = read(options)
-    warn_of(options, loaded.left_out)
+    if loaded.left_out:
+        CliVoice(options).warn(loaded.left_out)
     return loaded
-
-
-def agents(options: Options) -> AgentBook:
-    """Return the agents, and say which of the folder do not count, because it is not trusted.
-
-    Raises:
-        AgentError: If a file has a mistake.
-
-    """
-    book = discover_agents()
-    warn_of(options, book.left_out)
-    return book
-
-
-def warn_of(options: Options, left_out: str) -> None:
-    """Print what is left out of the folder, if anything is."""
-    if left_out:
-        CliVoice(options).warn(left_out)
 
 
 def load_with_notices(options: Options) -> LoadedSettings:
@@ -65,12 +47,22 @@ def load_with_notices(options: Options) -> LoadedSettings:
 
     Raises:
         ConfigError: If anything in them is wrong.
-
     """
     loaded = load(options)
     if not options.quiet:
         screen.show_notices(screen.stderr_console(), loaded.notices)
     return loaded
+
+
+@contextmanager
+def progress(options: Options) -> Iterator[Reporter]:
+    """Give what hears how far some work is, and show that on stderr unless ``--quiet`` was given."""
+    console = screen.stderr_console()
+    renderer = screen.make_renderer(console=console, out=sys.stdout, quiet=options.quiet, answer=False)
+    try:
+        yield lambda event: renderer.handle(runtime.BackendReported(event))
+    finally:
+        renderer.close()
 
 
 class CliVoice:
@@ -117,10 +109,17 @@ def named_model(model: str | None, settings: Settings, command: str) -> str:
 
     Raises:
         UsageError: If there is none, or its name is empty.
-
     """
     found = (model if model is not None else settings.model) or ""
     if not found.strip():
         said = "the model's name is empty" if model is not None else "no model is named, here or in the settings"
         raise UsageError(said, hint=f"as in: synaptic {command} llama3.1:70b, or the path of a GGUF file")
     return found
+
+
+def read_written(read: Callable[[str], float], option: str, text: str) -> float:
+    """Return what an option says, read by ``read``; raise ``UsageError`` if it cannot."""
+    try:
+        return read(text)
+    except ValueError as exc:
+        raise UsageError(f"{option} {text!r} must be {exc}") from exc

@@ -16,11 +16,12 @@ from synaptic.errors import ExitCode, UsageError
 from synaptic.pipeline import calling_pipelines
 from synaptic.settings import dotted, folder_settings, forget_folder, is_trusted, trust_folder, trusted_folders
 from synaptic.ui.commands.support import note
-from synaptic.ui.options import given
+from synaptic.ui.options import with_options
 from synaptic.ui.screen import write_table, write_text
 
 if TYPE_CHECKING:
     from synaptic.agents import AgentEntry
+    from synaptic.ui.options import Options
 
 _EPILOG = """\b
 As in:
@@ -38,15 +39,15 @@ continuous integration: --trust-folder, or SYNAPTIC_TRUST_FOLDER=1."""
 @click.option("-y", "--yes", is_flag=True, help="Trust it without being asked.")
 @click.option("--remove", is_flag=True, help="Trust it no longer.")
 @click.option("--list", "wants_list", is_flag=True, help="List the folders that are trusted.")
-@click.pass_context
-def trust(context: click.Context, /, folder: str, *, yes: bool, remove: bool, wants_list: bool) -> int:
+@with_options
+def trust(options: Options, folder: str, *, yes: bool, remove: bool, wants_list: bool) -> int:
     """Show what a folder's files would do if they were trusted, and trust them.
 
     Until then its synapticllamas.json may choose what is answered and what that may cost, but no servers, secrets,
     programs or files elsewhere; its agents replace none that you have; its pipelines call no installed tools.
     """
     if yes + remove + wants_list > 1:
-        raise click.UsageError("--yes, --remove and --list contradict each other; take one", context)
+        raise click.UsageError("--yes, --remove and --list contradict each other; take one")
     if wants_list:
         rows = [(name, ", ".join(sorted(files))) for name, files in sorted(trusted_folders().items())]
         write_table(("folder", "files"), rows)
@@ -56,30 +57,30 @@ def trust(context: click.Context, /, folder: str, *, yes: bool, remove: bool, wa
     except OSError as exc:
         raise UsageError(f"there is no folder {folder}") from exc
     if not remove:
-        return _trust(context, place, yes=yes)
-    note(given(context), f"{place} {'is trusted no longer' if forget_folder(place) else 'was not trusted'}")
+        return _trust(options, place, yes=yes)
+    note(options, f"{_plain(str(place))} {'is trusted no longer' if forget_folder(place) else 'was not trusted'}")
     return int(ExitCode.ANSWERED)
 
 
-def _trust(context: click.Context, folder: Path, *, yes: bool) -> int:
+def _trust(options: Options, folder: Path, *, yes: bool) -> int:
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}", hint="name the folder, not a file in it")
     texts, claims = examined(folder)
     shown = _plain(str(folder))
     if not texts:
-        note(given(context), f"nothing in {shown} needs trust")
+        note(options, f"nothing in {shown} needs trust")
         return int(ExitCode.ANSWERED)
     if all(is_trusted(folder, name, text) for name, text in texts.items()):
-        note(given(context), f"{shown} is trusted, and has not changed since")
+        note(options, f"{shown} is trusted, and has not changed since")
         return int(ExitCode.ANSWERED)
     write_text(f"{shown} asks for:" if claims else f"{shown} asks for nothing yet")
     for where, what in claims:
         write_text(f"  {_plain(where)}  {_plain(what)}")
     if not yes and not _agreed():
-        note(given(context), "nothing was changed")
+        note(options, "nothing was changed")
         return int(ExitCode.FAILED)
     trust_folder(folder, texts)
-    note(given(context), f"{shown} is trusted, as long as this does not change: {_plain(', '.join(sorted(texts)))}")
+    note(options, f"{shown} is trusted, as long as this does not change: {_plain(', '.join(sorted(texts)))}")
     return int(ExitCode.ANSWERED)
 
 
@@ -88,7 +89,6 @@ def examined(folder: Path) -> tuple[dict[str, str], list[tuple[str, str]]]:
 
     Raises:
         UsageError: If a file has a mistake.
-
     """
     texts: dict[str, str] = {}
     claims: list[tuple[str, str]] = []
@@ -110,8 +110,8 @@ def examined(folder: Path) -> tuple[dict[str, str], list[tuple[str, str]]]:
 
 def _role(entry: AgentEntry, folder: Path) -> str:
     """Return what an agent of a folder is, in a few words."""
-    place = entry.path.resolve() if entry.path else folder
-    linked = "" if place.is_relative_to(folder.resolve()) else f", a link to {place}"
+    place = paths.resolved(entry.path) if entry.path else folder
+    linked = "" if place.is_relative_to(paths.resolved(folder)) else f", a link to {place}"
     instead = "".join(f", replaces {path}" for path in entry.overrides)
     return f"the agent {entry.agent.name}{instead}{linked}"
 
@@ -126,7 +126,6 @@ def _agreed() -> bool:
 
     Raises:
         UsageError: If there is no terminal to ask at.
-
     """
     if not sys.stdin.isatty() or not sys.stderr.isatty():
         raise UsageError("nothing was changed: there is no terminal to ask at", hint="look at it, and add --yes")

@@ -13,10 +13,19 @@ from synaptic import paths
 from synaptic.backends.distributed import Endpoint, Worker, WorkerRegistry
 from synaptic.backends.distributed import workers as rpc_workers
 from synaptic.errors import UsageError
-from synaptic.ui.actions import Serving, given_workers, named_workers, serve_worker, show_looks
+from synaptic.processes import become
+from synaptic.settings import MOST_THREADS
+from synaptic.ui.actions import (
+    Serving,
+    check_listens_in_private,
+    given_workers,
+    named_workers,
+    serve_worker,
+    show_looks,
+)
 from synaptic.ui.actions import workers as worker_actions
 from synaptic.ui.commands.support import CliVoice, load, note
-from synaptic.ui.options import given, json_option, settings_options
+from synaptic.ui.options import json_option, settings_options, with_options
 from synaptic.ui.screen import (
     WORKER_HEADERS,
     look_json,
@@ -32,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synaptic.backends.distributed import Holder
+    from synaptic.ui.options import Options
 
 _CHECK_EPILOG = """\b
 As in:
@@ -49,11 +59,13 @@ Exit codes: 0 all are well, 1 some are, 3 none is."""
 _START_EPILOG = """\b
 As in:
   synaptic workers start                       for this machine, or through a tunnel
-  synaptic workers start --host 10.0.0.4       for a network that you trust
+  synaptic workers start --host 10.0.0.4       for a private network that you trust
   synaptic workers start --prefill llama3:70b  with its tensors at hand already
+  sudo synaptic workers start --user llama     as an account that owns nothing
 
 \b
-Anybody who reaches the port can run code as you: the RPC protocol knows no password.
+Anybody who reaches the port, every user of this machine included, can run code as
+the account of the worker: the RPC protocol knows no password.
 Ctrl-C ends the worker, and so does: synaptic workers stop"""
 
 _NAME_ONE = """synaptic config set rpc_backends '["10.0.0.4:50052"]'"""
@@ -67,10 +79,9 @@ def workers() -> None:
 @workers.command("list", short_help="List the workers of the settings; none is contacted.")
 @settings_options
 @json_option
-@click.pass_context
-def list_workers(context: click.Context, /, **values: Any) -> None:
+@with_options
+def list_workers(options: Options) -> None:
     """List the workers of the settings and those that run here for others; none is contacted."""
-    options = given(context, **values)
     named = named_workers(load(options).settings)
     served = {worker.endpoint: worker for worker in rpc_workers.served_workers()}
     endpoints = list(dict.fromkeys([*named, *served]))
@@ -93,10 +104,9 @@ def list_workers(context: click.Context, /, **values: Any) -> None:
 @click.option("--measure", is_flag=True, help="Measure latency, bandwidth and speed, too; some seconds a worker.")
 @settings_options
 @json_option
-@click.pass_context
-def check(context: click.Context, /, which: tuple[str, ...], *, measure: bool, **values: Any) -> int:
+@with_options
+def check(options: Options, which: tuple[str, ...], *, measure: bool) -> int:
     """Ask each worker, or those given, how it is: version, devices, memory, latency."""
-    options = given(context, **values)
     settings = load(options).settings
     endpoints = given_workers(which) if which else named_workers(settings)
     if not endpoints:
@@ -105,7 +115,7 @@ def check(context: click.Context, /, which: tuple[str, ...], *, measure: bool, *
             hint=f"name one: synaptic workers check HOST:PORT, or in the settings: {_NAME_ONE}",
         )
 
-    engine, looks = asyncio.run(worker_actions.check(endpoints, measured=measure))
+    engine, looks = asyncio.run(worker_actions.check(endpoints, allowed=settings.public_workers, measured=measure))
     if not options.json:
         return int(show_looks(CliVoice(options), engine, looks))
     write_json([look_json(look) for look in looks])
@@ -115,21 +125,26 @@ def check(context: click.Context, /, which: tuple[str, ...], *, measure: bool, *
 @workers.command(epilog=_START_EPILOG, short_help="Run a worker here, for the coordinator of another machine.")
 @click.option("--host", metavar="ADDRESS", default="127.0.0.1", help="Where to listen. [this machine only]")
 @click.option("--port", type=click.IntRange(1, 65535), default=50052, help="Port to listen at. [50052]")
-@click.option("--threads", type=click.IntRange(1), help="Threads that compute. [one a core]")
+@click.option("--threads", type=click.IntRange(1, MOST_THREADS), help="Threads that compute. [one a core]")
 @click.option("--memory", type=click.FloatRange(0, min_open=True), metavar="GIB", help="What layers may take. [all]")
 @click.option("--no-cache", is_flag=True, help="Keep no tensors on disk for the next start.")
 @click.option("--prefill", metavar="MODEL", help="Put the tensors of a model of this machine into the cache first.")
+@click.option("--user", metavar="NAME", help="Run as that account, which should own nothing; needs the administrator.")
 @settings_options
-@click.pass_context
-def start(context: click.Context, /, **values: Any) -> None:
+@with_options
+def start(options: Options, **values: Any) -> None:
     """Run a worker in the foreground; it is started again when it crashes."""
-    options = given(context, **values)
-    limit = rpc_workers.cache_limit(load(options).settings)
+    if (account := values.pop("user")) is not None:
+        become(account)
+    settings = load(options).settings
+    host = _address(values["host"])
+    check_listens_in_private(host, settings.public_workers)
+    limit = rpc_workers.cache_limit(settings)
     cached = limit > 0 and not values["no_cache"]
     if values["prefill"] is not None and not cached:
         raise UsageError("--prefill needs the tensor cache", hint="leave --no-cache out, or set tensor_cache_gib")
     serving = Serving(
-        host=_address(values["host"]),
+        host=host,
         port=values["port"],
         threads=values["threads"],
         memory_bytes=None if values["memory"] is None else int(values["memory"] * (1 << 30)),
@@ -143,10 +158,9 @@ def start(context: click.Context, /, **values: Any) -> None:
 @workers.command(short_help="End workers that run on this machine.")
 @click.argument("which", nargs=-1, metavar="[HOST:PORT]...")
 @settings_options
-@click.pass_context
-def stop(context: click.Context, /, which: tuple[str, ...], **values: Any) -> None:
+@with_options
+def stop(options: Options, which: tuple[str, ...]) -> None:
     """End the workers that were started here with `workers start`: all of them, or those given."""
-    options = given(context, **values)
     served = rpc_workers.served_workers()
     chosen = given_workers(which)
     for endpoint in chosen:
@@ -169,7 +183,6 @@ def _address(text: str) -> str:
 
     Raises:
         UsageError: If it is none.
-
     """
     if text == "localhost":
         return "127.0.0.1"

@@ -9,11 +9,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from synaptic import pipeline
+from synaptic.ui.question import read_documents
 from synaptic.ui.repl.commands import REGISTRY
 from synaptic.ui.repl.plain import converse_plainly
 from synaptic.ui.repl.repl import Repl, Sources
 from synaptic.ui.repl.screen import Screen
 from synaptic.ui.repl.sessions import SessionFactory, SessionHolder, session_factory
+from synaptic.ui.repl.talks import find_talk, take_up
 from synaptic.version import __version__
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ def open_repl(
     verbose: bool = False,
     tools: Sequence[str] = (),
     accept_all: bool = False,
+    go_on: bool = False,
+    session: str | None = None,
+    files: Sequence[str] = (),
     factory: SessionFactory | None = None,
 ) -> ExitCode:
     """Converse on this process's standard streams and return the exit code.
@@ -49,11 +54,14 @@ def open_repl(
         verbose: Show more of each run.
         tools: Modules and files whose functions pipelines may call.
         accept_all: Accept every approval, instead of asking.
+        go_on: Go on with the last conversation.
+        session: Go on with this one, by its name or id.
+        files: What every question is about.
         factory: Makes the session, instead of the usual one: with another backend, for example.
 
     Raises:
-        UsageError: If a module of tools is wrong.
-
+        UsageError: If a module of tools is wrong, a file cannot be read, or there is no such conversation.
+        JournalError: If the record of runs cannot be read.
     """
     person = sys.stdin.isatty() and sys.stdout.isatty()
     edits = person and os.environ.get("TERM") != "dumb"
@@ -67,8 +75,14 @@ def open_repl(
         registry=REGISTRY,
         sessions=SessionHolder(factory),
     )
+    talk = find_talk(repl, session) if go_on or session is not None else None
+    documents = read_documents(files, "-f")
     if person:
         _greet(repl)
+    if talk is not None:
+        take_up(repl, talk if not files else talk._replace(files=()))
+    if files:
+        repl.about(files, documents)
     if not edits:
         return converse_plainly(repl, sys.stdin.buffer, person=person)
     from synaptic.ui.repl.terminal import converse  # noqa: PLC0415 - prompt_toolkit, which a pipe does without

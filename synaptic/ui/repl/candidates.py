@@ -38,6 +38,11 @@ def models(repl: Repl, before: Sequence[str], word: str) -> Iterable[Suggestion]
     return () if before else [Suggestion(name) for name in repl.sessions.known_models]
 
 
+def retry_arguments(repl: Repl, before: Sequence[str], word: str) -> Iterable[Suggestion]:
+    """Return the option of a further try; after it, the models."""
+    return models(repl, before[1:], word) if before else (Suggestion("-m", "another model", more=True),)
+
+
 def pipelines(repl: Repl, before: Sequence[str], word: str) -> Iterator[Suggestion]:
     """Yield the built-in pipelines, and YAML files."""
     del repl
@@ -47,6 +52,13 @@ def pipelines(repl: Repl, before: Sequence[str], word: str) -> Iterator[Suggesti
     yield from (Suggestion(name, "built in") for name in builtin)
     if "/" in word or word.startswith((".", "~")) or word not in builtin:
         yield from files(word, YAML_SUFFIXES)
+
+
+def run_arguments(repl: Repl, before: Sequence[str], word: str) -> Iterator[Suggestion]:
+    """Yield the pipelines; behind ``-f``, files."""
+    if before and before[-1] in {"-f", "--file"}:
+        yield from files(word)
+    yield from pipelines(repl, before, word)
 
 
 def agent_names(repl: Repl, before: Sequence[str], word: str) -> Iterable[Suggestion]:
@@ -116,6 +128,12 @@ def commands(repl: Repl, before: Sequence[str], word: str) -> Iterable[Suggestio
     return () if before else [Suggestion(entry.name, entry.help) for entry in repl.registry]
 
 
+def copied(repl: Repl, before: Sequence[str], word: str) -> Iterable[Suggestion]:
+    """Return what can be copied beside a turn."""
+    del repl, word
+    return () if before else (Suggestion("code", "the last block of code"),)
+
+
 def any_file(repl: Repl, before: Sequence[str], word: str) -> Iterable[Suggestion]:
     """Return the files that ``word`` may be the beginning of."""
     del repl, before
@@ -145,12 +163,14 @@ OF_COMMAND: Final[Mapping[str, Candidates]] = {
     "model": models,
     "pipeline": pipelines,
     "agents": agent_names,
-    "run": pipelines,
+    "run": run_arguments,
     "set": setting_values,
     "config": config_arguments,
     "nodes": node_arguments,
     "coordinator": coordinator_arguments,
     "rpc": worker_arguments,
     "save": any_file,
+    "copy": copied,
+    "retry": retry_arguments,
 }
 """Of each command whose arguments can be completed."""

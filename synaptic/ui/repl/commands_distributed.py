@@ -16,7 +16,6 @@ from synaptic.ui.repl.watching import draw_while, watch_lines
 from synaptic.ui.screen import (
     SHARE_HEADERS,
     LoadView,
-    ascii_only,
     free_worker_row,
     glyphs,
     picture,
@@ -26,10 +25,13 @@ from synaptic.ui.screen import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from synaptic.backends import ShowsCoordinators
-    from synaptic.backends.distributed import CoordinatorStatus, ServiceRecord
+    from synaptic.backends.distributed import CoordinatorStatus
     from synaptic.ui.repl.repl import Repl
     from synaptic.ui.repl.slash_commands import Call
+    from synaptic.ui.screen import BarGlyphs
 
 _FORMER_EDITS: Final = frozenset({"add", "remove", "discover"})
 _NOTHING: Final = "–"
@@ -69,22 +71,18 @@ async def rpc_command(repl: Repl, call: Call) -> None:
 
 async def _show(repl: Repl) -> None:
     backend = await _backend(repl)
-    width = _width(repl)
-    if not _lines(backend, width, ascii_only=False):
+    lines = _lines(repl, backend, terminal_width(repl.screen.out))
+    if not lines:
         _say_what_to_do(repl)
-        return
-
-    plain = ascii_only(repl.screen.out)
-    if repl.screen.live:
-        await watch_lines(repl.screen, lambda cells: _lines(backend, cells, ascii_only=plain))
-        return
-    for line in _lines(backend, width, ascii_only=plain):
-        repl.screen.say(line)
+    elif repl.screen.live:
+        await watch_lines(repl.screen, lambda cells: _lines(repl, backend, cells))
+    else:
+        _say(repl, lines)
 
 
-def _lines(backend: ShowsCoordinators | None, width: int, *, ascii_only: bool) -> list[str]:
+def _lines(repl: Repl, backend: ShowsCoordinators | None, width: int) -> list[str]:
     """Return the lines that show all coordinators: the session's, then those of services."""
-    now, drawn_with = time.time(), glyphs(ascii_only)
+    _, now, drawn_with = _how_drawn(repl)
     own = [] if backend is None else backend.coordinators()
     lines = [line for status in own for line in picture(status, width, now, drawn_with)]
     return lines + [line for record in service.read_records() for line in record_lines(record, width, now, drawn_with)]
@@ -97,9 +95,8 @@ async def _start(repl: Repl, call: Call, backend: ShowsCoordinators | None, mode
         raise call.wrong("no model is named, here or in the settings")
     if backend is not None:
         repl.screen.note(f"loading {wanted} …")
-        _print(repl, await _loaded(repl, backend, wanted))
+        _say(repl, picture(await _loaded(repl, backend, wanted), *_how_drawn(repl)))
         return
-
     launched = service.launch(wanted, repl.settings)
     if launched.was_running:
         repl.screen.note(f"{launched.record.model} is loaded or being loaded already")
@@ -108,7 +105,7 @@ async def _start(repl: Repl, call: Call, backend: ShowsCoordinators | None, mode
         record = await service.follow(launched, view)
     finally:
         view.close()
-    _print_record(repl, record)
+    _say(repl, record_lines(record, *_how_drawn(repl)))
     repl.screen.note(f"it goes on when this program ends; /coordinator stop {record.model} ends it")
     if not repl.settings.distributed_inference_enabled:
         repl.screen.note("to use it here: /set distributed_inference_enabled true")
@@ -118,9 +115,7 @@ async def _loaded(repl: Repl, backend: ShowsCoordinators, model: str) -> Coordin
     """Load a model in the session's backend; its layers are drawn meanwhile, where a person watches."""
     if not repl.screen.live:
         return await backend.load(model)
-
-    plain = ascii_only(repl.screen.out)
-    return await draw_while(repl.screen, lambda cells: _lines(backend, cells, ascii_only=plain), backend.load(model))
+    return await draw_while(repl.screen, lambda cells: _lines(repl, backend, cells), backend.load(model))
 
 
 async def _stop(repl: Repl, call: Call, backend: ShowsCoordinators | None, model: str | None) -> str:
@@ -169,7 +164,7 @@ async def _check(repl: Repl, call: Call, rest: str) -> None:
     endpoints = given_workers(words) if words else named_workers(repl.settings)
     if not endpoints:
         raise call.wrong("the settings name no workers, and none is given")
-    code = show_looks(repl.screen, *await worker_actions.check(endpoints))
+    code = show_looks(repl.screen, *await worker_actions.check(endpoints, allowed=repl.settings.public_workers))
     if code is not ExitCode.ANSWERED:
         repl.last_exit = code
 
@@ -184,21 +179,17 @@ async def _backend(repl: Repl) -> ShowsCoordinators | None:
     return None if backend is None else capabilities_of(backend).coordinators
 
 
-def _print(repl: Repl, status: CoordinatorStatus) -> None:
-    for line in picture(status, _width(repl), time.time(), glyphs(ascii_only(repl.screen.out))):
+def _say(repl: Repl, lines: Iterable[str]) -> None:
+    for line in lines:
         repl.screen.say(line)
 
 
-def _print_record(repl: Repl, record: ServiceRecord) -> None:
-    for line in record_lines(record, _width(repl), time.time(), glyphs(ascii_only(repl.screen.out))):
-        repl.screen.say(line)
+def _how_drawn(repl: Repl) -> tuple[int, float, BarGlyphs]:
+    """Return the width of the terminal in cells, the time, and what bars are drawn with."""
+    return terminal_width(repl.screen.out), time.time(), glyphs(repl.screen.out)
 
 
 def _say_what_to_do(repl: Repl) -> None:
     repl.screen.say("no model is spread over workers")
     model = repl.settings.model or "MODEL"
     repl.screen.note(f"to load one: /coordinator start {model}; what it would take: synaptic distributed plan {model}")
-
-
-def _width(repl: Repl) -> int:
-    return terminal_width(repl.screen.out)

@@ -16,7 +16,7 @@ from synaptic.ui.actions import nodes as node_actions
 from synaptic.ui.commands import absolute, nodes
 from synaptic.ui.repl.arguments import split_words, take_word
 from synaptic.ui.repl.watching import watch_lines
-from synaptic.ui.screen import CANDIDATE_HEADERS, candidate_rows, headline, latest, persons_keyboard, status_lines
+from synaptic.ui.screen import CANDIDATE_HEADERS, candidate_rows, headline, persons_keyboard, status_lines
 
 if TYPE_CHECKING:
     from typing import Any
@@ -60,7 +60,7 @@ async def explain_command(repl: Repl, call: Call) -> None:
         repl.screen.say("no call was sent to a node yet")
         return
 
-    for index, decision in enumerate(latest(decisions, int(number))):
+    for index, decision in enumerate(decisions[-int(number) :]):
         if index:
             repl.screen.say()
         repl.screen.say(headline(decision), bold=True)
@@ -91,7 +91,7 @@ async def _list(repl: Repl, values: dict[str, Any]) -> None:
     if values["check"]:
         await node_actions.check(repl.screen, repl.settings, (), os.environ)
     else:
-        node_actions.show_settings(repl.screen, repl.loaded, os.environ)
+        await node_actions.show_settings(repl.screen, repl.loaded, os.environ)
 
 
 async def _add(repl: Repl, values: dict[str, Any]) -> None:
@@ -152,7 +152,6 @@ async def _agreed(repl: Repl) -> bool:
 
     Raises:
         UsageError: If there is none.
-
     """
     keyboard = persons_keyboard()
     if keyboard is None:
@@ -168,7 +167,6 @@ def _parsed(call: Call, action: str, rest: str) -> dict[str, Any] | None:
 
     Raises:
         UsageError: If they are wrong.
-
     """
     try:
         with nodes.commands[action].make_context(f"/nodes {action}", split_words(rest)) as context:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
-from synaptic.agents import discover_agents
-from synaptic.ui.actions import agent_origin, show_agents
+from synaptic.ui.actions import agent_origin, found_agents, show_agents
+from synaptic.ui.question import read_documents
 from synaptic.ui.repl.arguments import take_word
+from synaptic.ui.repl.conversation import Asked
 from synaptic.ui.screen import print_plan
 
 if TYPE_CHECKING:
@@ -16,15 +17,14 @@ if TYPE_CHECKING:
     from synaptic.ui.repl.slash_commands import Call
 
 _INPUT_FLAGS: Final = ("-i", "--input")
+_FILE_FLAGS: Final = ("-f", "--file")
 _ANY_QUESTION: Final = "(your question)"
 
 
 async def agents_command(repl: Repl, call: Call) -> None:
     """List the agents, or show one with its prompt."""
     words = call.words(1)
-    book = discover_agents()
-    if book.left_out:
-        repl.screen.warn(book.left_out)
+    book = found_agents(repl.screen)
     if words:
         _show_agent(repl, book.entry(words[0]))
         return
@@ -42,32 +42,38 @@ async def run_command(repl: Repl, call: Call) -> None:
     pipeline, rest = take_word(call.rest)
     if not pipeline:
         raise call.wrong("it needs a pipeline")
-    if pipeline in _INPUT_FLAGS:
+    if pipeline in (*_INPUT_FLAGS, *_FILE_FLAGS):
         raise call.wrong("the pipeline comes first")
-    inputs, question = take_inputs(call, rest)
-    await repl.ask(question or None, pipeline=pipeline, inputs=inputs, shown=inputs.get("query") or f"/run {call.rest}")
+    inputs, files, question = take_options(call, rest)
+    title = question or inputs.get("query") or f"/run {call.rest}"
+    await repl.ask(Asked(question or None, pipeline, inputs, read_documents(files, "-f"), title=title))
 
 
-def take_inputs(call: Call, text: str) -> tuple[dict[str, str], str]:
-    """Return the inputs that stand before the question, and the question as it stands.
+def take_options(call: Call, text: str) -> tuple[dict[str, str], list[str], str]:
+    """Return the inputs and files that stand before the question, and the question as it stands.
 
     Raises:
-        UsageError: If an input is not ``KEY=VALUE`` or is given twice.
-
+        UsageError: If an input is not ``KEY=VALUE`` or is given twice, or a file is not named.
     """
     inputs: dict[str, str] = {}
+    files: list[str] = []
     word, rest = take_word(text)
-    while word in _INPUT_FLAGS:
-        pair, rest = take_word(rest)
-        key, equals, value = pair.partition("=")
-        if not key or not equals:
-            raise call.wrong(f"{word} needs KEY=VALUE, not {pair!r}")
-        if key in inputs:
-            raise call.wrong(f"the input {key!r} stands twice")
-        inputs[key] = value
+    while word in (*_INPUT_FLAGS, *_FILE_FLAGS):
+        value, rest = take_word(rest)
+        if word in _FILE_FLAGS:
+            if not value:
+                raise call.wrong(f"{word} needs a file")
+            files.append(value)
+        else:
+            key, equals, given = value.partition("=")
+            if not key or not equals:
+                raise call.wrong(f"{word} needs KEY=VALUE, not {value!r}")
+            if key in inputs:
+                raise call.wrong(f"the input {key!r} stands twice")
+            inputs[key] = given
         text = rest
         word, rest = take_word(text)
-    return inputs, text.removeprefix("-- ").strip()
+    return inputs, files, text.removeprefix("-- ").strip()
 
 
 def _show_agent(repl: Repl, entry: AgentEntry) -> None:

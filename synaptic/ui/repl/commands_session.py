@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from synaptic import paths
 from synaptic.errors import SynapticError, UsageError
 from synaptic.messages import Usage
+from synaptic.processes import replace_file
+from synaptic.runtime import Journal, take_back
 from synaptic.text import one_line, plural, seconds
-from synaptic.ui.repl.conversation import Conversation, Turn, as_json, as_markdown
-from synaptic.ui.repl.saving import save
+from synaptic.ui.actions import account_of, show_runs, told
+from synaptic.ui.repl.conversation import Turn, as_json, as_markdown, numbered_turn
+from synaptic.ui.repl.slash_commands import FORCE
+from synaptic.ui.repl.talks import show_answer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from synaptic.ui.repl.repl import Repl
     from synaptic.ui.repl.slash_commands import Call
 
-_FORCE: Final = "--force"
 _LINE: Final = 100
+_RUNS: Final = 20
+_ANSWERED: Final = ("answered", "stopped")
+_MODEL_FLAGS: Final = ("-m", "--model")
 
 
 async def status_command(repl: Repl, call: Call) -> None:
@@ -43,12 +52,13 @@ async def status_command(repl: Repl, call: Call) -> None:
 async def history_command(repl: Repl, call: Call) -> None:
     """Print the turns, one line for each question and answer, or one turn as it was."""
     words = call.words(1)
+    await repl.catch_up()
     turns = repl.conversation
     if words:
-        turn = _turn(call, turns, words[0])
+        turn = numbered_turn(call, turns, words[0])
         repl.screen.say(turn.question, bold=True)
         repl.screen.say()
-        repl.screen.say("\n\n".join(part for part in (turn.answer, f"({turn.remark})" if turn.remark else "") if part))
+        show_answer(repl, turn)
         return
     if not turns:
         repl.screen.say("nothing was asked yet")
@@ -58,24 +68,79 @@ async def history_command(repl: Repl, call: Call) -> None:
         repl.screen.say(f"     {one_line(turn.answer, _LINE)}{remark}")
 
 
+async def runs_command(repl: Repl, call: Call) -> None:
+    """List the latest runs, or tell one again."""
+    words = call.words(1)
+    with Journal() as journal:
+        if words:
+            repl.screen.say(told(account_of(journal, words[0])))
+        else:
+            show_runs(repl.screen, journal.resumable_first(limit=_RUNS))
+
+
 async def save_command(repl: Repl, call: Call) -> None:
     """Write the conversation to a file, whole or not at all."""
     words = call.words(3)
-    names = [word for word in words if word != _FORCE]
+    names = [word for word in words if word != FORCE]
     if len(names) != 1:
         raise call.wrong("it needs one file")
+    await repl.catch_up()
     if not repl.conversation:
         raise UsageError("there is nothing to save yet")
     path = paths.expanded(names[0])
     form = as_json if path.suffix.lower() == ".json" else as_markdown
-    save(path, form(repl.conversation), force=_FORCE in words)
+    save(path, form(repl.conversation), force=FORCE in words)
     repl.screen.note(f"saved {plural(len(repl.conversation), 'turn')} to {path}")
+
+
+async def undo_command(repl: Repl, call: Call) -> None:
+    """Forget the last turn."""
+    call.words(0)
+    await repl.refuse_surprise()
+    turn = _taken_last(repl)
+    await _keep_the_end(repl)
+    repl.screen.note(f"forgotten: {one_line(turn.question, _LINE)} ({plural(len(repl.conversation), 'turn')} left)")
+
+
+async def retry_command(repl: Repl, call: Call) -> None:
+    """Ask the last question again, in the place of its turn."""
+    words = call.words(2)
+    if words and (words[0] not in _MODEL_FLAGS or len(words) == 1):
+        raise call.wrong(f"{words[0]} needs a model" if words[0] in _MODEL_FLAGS else f"{words[0]!r} is no option")
+    await repl.refuse_surprise()
+    turn = _taken_last(repl)
+    assert turn.asked is not None, "a turn of this conversation was asked"
+    asked = replace(turn.asked, model=words[1]) if words else turn.asked
+    there = len(repl.conversation)
+    try:
+        await repl.ask_here(asked, instead=turn.run_id if turn.answer else None)
+    finally:
+        came = repl.conversation[there:]
+        if not came or (turn.answer and came[-1].status not in _ANSWERED):
+            repl.conversation[there:] = [turn]
+            if turn.answer:
+                repl.screen.note("the answer that was there stays")
+
+
+async def _keep_the_end(repl: Repl) -> None:
+    """Let the conversation, as it is kept, end with the turn that it ends with here."""
+    if repl.kept_as is not None:
+        await repl.sessions.recorded()
+        with Journal() as journal:
+            take_back(journal, repl.kept_as, repl.conversation[-1].run_id if repl.conversation else None)
+
+
+def _taken_last(repl: Repl) -> Turn:
+    if not repl.conversation:
+        raise UsageError("nothing was asked yet")
+    return repl.conversation.pop()
 
 
 async def clear_command(repl: Repl, call: Call) -> None:
     """Begin a new conversation on an empty screen."""
     call.words(0)
-    repl.conversation.forget()
+    repl.conversation.clear()
+    repl.kept_as = None
     repl.screen.clear()
 
 
@@ -85,18 +150,31 @@ async def exit_command(repl: Repl, call: Call) -> None:
     repl.leaving = True
 
 
-def _turn(call: Call, turns: Conversation, text: str) -> Turn:
-    if not turns:
-        raise UsageError("nothing was asked yet")
-    if not text.isdecimal() or not 1 <= int(text) <= len(turns):
-        raise call.wrong(f"there is no turn {text!r}; there are {len(turns)}")
-    turn: Turn = turns[int(text) - 1]
-    return turn
-
-
 def _last_run(repl: Repl) -> str:
     run = repl.last_run
     if run is None:
         return "none yet"
     took = seconds(run.ended_at - run.started_at)
     return f"{run.run_id}, {run.pipeline}, {run.status} after {took}, {plural(run.usage.total_tokens, 'token')}"
+
+
+def save(path: Path, text: str, *, force: bool = False) -> None:
+    """Write a text to a file, whole or not at all, and never over another one unasked.
+
+    Raises:
+        UsageError: If the file is there and ``force`` is off, or it cannot be written; nothing has changed then.
+
+    """
+    reserved = False
+    try:
+        if not force:
+            path.open("x").close()
+            reserved = True
+        replace_file(path, text.encode())
+    except FileExistsError as exc:
+        raise UsageError(f"{path} exists", hint="choose another name, or add --force to replace it") from exc
+    except (OSError, ValueError) as exc:
+        if reserved:
+            path.unlink(missing_ok=True)
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+        raise UsageError(f"{path} cannot be written: {reason}") from exc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from typing import TYPE_CHECKING, Any, Final
@@ -10,7 +11,7 @@ from synaptic.errors import BackendError, SynapticError, UsageError
 from synaptic.models import did_you_mean_model, has_model
 from synaptic.pipeline import Pipeline, builtin_pipelines
 from synaptic.settings import decode_setting, describe, set_value, settings_path
-from synaptic.ui.actions import refuse_unknown, show_models
+from synaptic.ui.actions import doubts_about, refuse_unknown, show_models
 from synaptic.ui.repl.arguments import quoted, take_word
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ async def pipeline_command(repl: Repl, call: Call) -> None:
     """Show the pipelines, or set the one that answers questions."""
     words = call.words(1)
     if words:
-        refuse_unknown("pipeline", words[0])
+        await _refuse_unknown(repl, "pipeline", words[0])
         repl.change("pipeline", words[0])
         repl.screen.note(f"pipeline: {words[0]}{_how_to_keep('pipeline', words[0])}")
         return
@@ -62,7 +63,7 @@ async def set_command(repl: Repl, call: Call) -> None:
     key, raw = take_assignment(call.rest)
     if not key or not raw:
         raise call.wrong("it needs a setting and a value")
-    refuse_unknown(key, raw)
+    await _refuse_unknown(repl, key, raw)
     repl.change(key, raw)
     shown = {name: _shown(value) for name, value, _ in describe(repl.loaded)}
     name = key.partition(".")[0]
@@ -73,7 +74,7 @@ async def config_command(repl: Repl, call: Call) -> None:
     """Show the settings, name the file, or write to it."""
     action, rest = take_word(call.rest)
     if action == "set":
-        _keep(repl, call, rest)
+        await _keep(repl, call, rest)
         return
     if rest or action not in {"", "show", "path"}:
         raise call.wrong(f"{call.rest!r} is not understood")
@@ -96,12 +97,12 @@ def take_assignment(text: str) -> tuple[str, str]:
     return key, rest if more else word
 
 
-def _keep(repl: Repl, call: Call, rest: str) -> None:
+async def _keep(repl: Repl, call: Call, rest: str) -> None:
     key, raw = take_assignment(rest)
     if not key or not raw:
         raise call.wrong("'set' needs a setting and a value")
     path = settings_path(repl.sources.config_path)
-    refuse_unknown(key, raw)
+    await _refuse_unknown(repl, key, raw)
     set_value(path, key, raw)
     repl.use(repl.sources.without_change(key))
     repl.screen.note(f"{key} is kept in {path}")
@@ -116,7 +117,8 @@ async def _show_models(repl: Repl) -> None:
     route = await repl.sessions.ask_route(repl.settings)
     current = repl.settings.model or route.model
     if models:
-        show_models(repl.screen, models, current)
+        doubts = await asyncio.to_thread(doubts_about, models, route, repl.settings)
+        show_models(repl.screen, models, current, doubts)
     else:
         repl.screen.say(f"{route.backend} names no models")
     repl.screen.note(f"{route.backend}: {route.reason}")
@@ -127,7 +129,6 @@ async def _check_model(repl: Repl, name: str) -> None:
 
     Raises:
         UsageError: If the backend names its models and this is none of them.
-
     """
     try:
         models: Sequence[ModelInfo] = await repl.models()
@@ -138,6 +139,18 @@ async def _check_model(repl: Repl, name: str) -> None:
         return
     meant = did_you_mean_model(name, known) or f"known: {', '.join(known)}."
     raise UsageError(f"the backend has no model {name!r}", hint=f"{meant} To set it all the same: /set model {name}")
+
+
+async def _refuse_unknown(repl: Repl, key: str, raw: str) -> None:
+    """Refuse what :func:`refuse_unknown` does, and a pipeline that could not run: every question would say so.
+
+    Raises:
+        UsageError: With every mistake.
+    """
+    if key == "pipeline" and decode_setting(key, raw) is not None:
+        (await repl.sessions.get(repl.settings)).check(raw)
+    else:
+        refuse_unknown(key, raw)
 
 
 def _mark(name: str, current: str | None) -> str:

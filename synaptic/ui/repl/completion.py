@@ -1,4 +1,4 @@
-"""Completion of slash commands and their arguments. A question is never completed."""
+"""Completion of slash commands and their arguments, and of files that a question names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from synaptic.errors import SynapticError
 from synaptic.text import one_line, printable
 from synaptic.ui.repl.arguments import quoted, word_at_end
-from synaptic.ui.repl.candidates import OF_COMMAND
+from synaptic.ui.repl.candidates import OF_COMMAND, files
+from synaptic.ui.repl.mentions import path_being_typed
 from synaptic.ui.repl.slash_commands import ESCAPED_PREFIX, PREFIX
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class CommandCompleter(Completer):
         del complete_event
         text = document.text_before_cursor.lstrip()
         if not is_command(text):
+            yield from _files(text)
             return
         name, space, rest = text.partition(" ")
         if not space:
@@ -58,6 +60,16 @@ class CommandCompleter(Completer):
                 meta = one_line(candidate.about, 60)
                 shown = candidate.text if candidate.more else quoted(candidate.text)
                 yield Completion(shown, -typed, display=printable(candidate.text), display_meta=meta)
+
+
+def _files(text: str) -> Iterator[Completion]:
+    """Yield what a path behind ``@`` may become."""
+    word = path_being_typed(text)
+    for candidate in () if word is None else files(word):
+        if word is not None and candidate.text.lower().startswith(word.lower()) and candidate.text != word:
+            blank = " " in candidate.text and not text[: -len(word) or None].endswith('"')
+            shown = f'"{candidate.text}{"" if candidate.more else chr(34)}' if blank else candidate.text
+            yield Completion(shown, -len(word), display=printable(candidate.text), display_meta=candidate.about)
 
 
 def is_command(text: str) -> bool:

@@ -3,23 +3,65 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from synaptic import runtime
+from synaptic.errors import UsageError
+from synaptic.ui import actions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from synaptic.messages import Message
+    from synaptic.runtime import KeptStatus, KeptTurn
+    from synaptic.ui.repl.slash_commands import Call
 
-TurnStatus = Literal["answered", "stopped", "interrupted", "failed"]
+TurnStatus = Literal["answered", "stopped", "interrupted", "failed", "answering", "waiting"]
+"""``answering``: another program is at it; ``waiting``: it asks a person."""
 
-INTERRUPTED_MARK = "[the answer was interrupted here]"
 _REMARKS: dict[TurnStatus, str] = {
     "answered": "",
     "stopped": "stopped by its budget",
     "interrupted": "interrupted",
     "failed": "failed",
+    "answering": "still being answered",
+    "waiting": "waits for an answer",
 }
+_STATUS: Final[Mapping[KeptStatus, TurnStatus]] = {
+    "succeeded": "answered",
+    "stopped": "stopped",
+    "failed": "failed",
+    "cancelled": "interrupted",
+    "interrupted": "interrupted",
+    "damaged": "interrupted",
+    "running": "answering",
+    "waiting": "waiting",
+}
+_NOT_WHOLE: Final = frozenset({"interrupted", "answering", "waiting"})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a person asks.
+
+    Attributes:
+        question: The input ``query``; ``None`` where the pipeline takes none.
+        pipeline: By name or file; ``None`` is the one that is set.
+        documents: What the question is about.
+        model: ``None`` is the one that is set.
+        title: What stands for the question in the conversation, where there is none or it is longer.
+        again: Whether it was asked in an earlier program: then all that it is about is there.
+    """
+
+    question: str | None
+    pipeline: str | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    documents: Sequence[Mapping[str, str]] = ()
+    model: str | None = None
+    title: str = ""
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +71,7 @@ class Turn:
     Attributes:
         answer: Complete, or what there was when the run was interrupted or failed; maybe "".
         at: When it was asked, in seconds since the epoch.
-
+        asked: What was asked, so that it can be asked again.
     """
 
     question: str
@@ -39,6 +81,7 @@ class Turn:
     run_id: str
     at: float
     error: str | None = None
+    asked: Asked | None = None
 
     @property
     def remark(self) -> str:
@@ -47,53 +90,54 @@ class Turn:
         return f"{word}: {self.error}" if word and self.error else word
 
 
-class Conversation(Sequence[Turn]):
+class Conversation(list[Turn]):
     """What was asked and answered since the start, or since ``/clear``."""
-
-    def __init__(self) -> None:
-        self._turns: list[Turn] = []
-
-    def __len__(self) -> int:
-        return len(self._turns)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._turns[index]
-
-    def __iter__(self) -> Iterator[Turn]:
-        return iter(self._turns)
-
-    def add(self, turn: Turn) -> None:
-        """Append a turn."""
-        self._turns.append(turn)
-
-    def forget(self) -> None:
-        """Remove every turn."""
-        self._turns.clear()
 
     def messages(self) -> tuple[Message, ...]:
         """Return the turns that have an answer, as the next run is to know them; an unfinished one says so."""
-        from synaptic.messages import Message  # noqa: PLC0415 - its classes take a twentieth of the start to make
-
         messages: list[Message] = []
-        for turn in self._turns:
+        for turn in self:
             if turn.answer and turn.status != "failed":
-                mark = f"\n\n{INTERRUPTED_MARK}" if turn.status == "interrupted" else ""
-                messages += [Message("user", turn.question), Message("assistant", turn.answer + mark)]
+                cut = turn.status in _NOT_WHOLE
+                messages += runtime.turn_messages(turn.question, turn.answer, interrupted=cut)
         return tuple(messages)
+
+
+def status_of(status: KeptStatus) -> TurnStatus:
+    """Return how a turn stands whose run stands so."""
+    return _STATUS[status]
+
+
+def turn_of(kept: KeptTurn) -> Turn:
+    """Return a turn of another program as one of this conversation."""
+    return Turn(
+        question=kept.question,
+        answer=kept.answer,
+        status=_STATUS[kept.status],
+        pipeline=kept.pipeline,
+        run_id=kept.run_id,
+        at=kept.at,
+        error=kept.error,
+        asked=Asked(kept.query or None, kept.pipeline, kept.inputs, kept.documents, title=kept.question, again=True),
+    )
+
+
+def numbered_turn(call: Call, turns: Conversation, text: str) -> Turn:
+    """Return the turn with a number, counted from 1.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    if not turns:
+        raise UsageError("nothing was asked yet")
+    if not text.isdecimal() or not 1 <= int(text) <= len(turns):
+        raise call.wrong(f"there is no turn {text!r}; there are {len(turns)}")
+    return turns[int(text) - 1]
 
 
 def as_markdown(turns: Sequence[Turn]) -> str:
     """Return the conversation as a Markdown document."""
-    parts = ["# Conversation\n"]
-    for turn in turns:
-        question = "\n".join(f"> {line}".rstrip() for line in turn.question.splitlines())
-        remark = f"*{turn.remark}*\n" if turn.remark else ""
-        parts += [
-            f"{question}\n",
-            *([f"{turn.answer.strip()}\n"] if turn.answer else []),
-            *([remark] if remark else []),
-        ]
-    return "\n".join(parts)
+    return actions.markdown_of((turn.question, turn.answer, turn.remark) for turn in turns)
 
 
 def as_json(turns: Sequence[Turn]) -> str:

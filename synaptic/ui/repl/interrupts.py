@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 import termios
 import time
 from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar
 
+from synaptic.ui.screen import suspendable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
+
+    from synaptic.ui.repl.repl import Repl
 
 T = TypeVar("T")
 
 SECOND_PRESS_SECONDS: Final = 2.0
+LEAVE_HINT: Final = "Ctrl-C once more, or Ctrl-D, leaves."
 
 
 class Interrupted(Exception):
@@ -54,7 +60,6 @@ async def interruptible(work: Coroutine[Any, Any, T], early: Callable[[], bool] 
 
     Raises:
         Interrupted: If it was cancelled by Ctrl-C.
-
     """
     loop = asyncio.get_running_loop()
     before = signal.getsignal(signal.SIGINT)
@@ -72,7 +77,8 @@ async def interruptible(work: Coroutine[Any, Any, T], early: Callable[[], bool] 
     try:
         if early():
             pressed()
-        return await task
+        with suspendable():
+            return await task
     except asyncio.CancelledError:
         current = asyncio.current_task()
         if current is not None and current.cancelling():
@@ -109,7 +115,10 @@ class Moment:
 
 @contextlib.contextmanager
 def without_echo(stream: TextIO) -> Iterator[None]:
-    """Keep what is typed during a run off the screen; it is not lost, the next prompt shows it."""
+    """Keep what is typed during a run off the screen; it is not lost, the next prompt shows it.
+
+    Keys and not lines, as the prompt reads them: the terminal would cut a line at 4095 bytes, and eat Ctrl-D.
+    """
     try:
         descriptor = stream.fileno()
         before = termios.tcgetattr(descriptor)
@@ -117,9 +126,29 @@ def without_echo(stream: TextIO) -> Iterator[None]:
         yield
         return
     quiet = [*before]
-    quiet[3] = before[3] & ~termios.ECHO
+    quiet[3] = before[3] & ~(termios.ECHO | termios.ICANON)
+    quiet[6] = [*before[6]]
+    quiet[6][termios.VMIN], quiet[6][termios.VTIME] = 1, 0
     termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
     try:
         yield
     finally:
         termios.tcsetattr(descriptor, termios.TCSANOW, before)
+
+
+async def carry_out(repl: Repl, line: str, early: Callable[[], bool] = not_pressed) -> bool:
+    """Carry out a line and return whether it came to its end: Ctrl-C cancels it, and nothing else.
+
+    ``early`` tells of a Ctrl-C that came with the line, as :func:`interruptible` has it.
+    """
+    turns = len(repl.conversation)
+    try:
+        with without_echo(sys.stdin):
+            await interruptible(repl.handle(line), early)
+    except Interrupted:
+        if len(repl.conversation) == turns:
+            repl.screen.note("interrupted")
+        elif repl.conversation[-1].answer:  # that it was interrupted has been said with the run's figures
+            repl.screen.note("the answer so far is part of the conversation")
+        return False
+    return True

@@ -6,16 +6,17 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, BinaryIO
 
-from synaptic.errors import ExitCode
+from synaptic.errors import ExitCode, UsageError
+from synaptic.text import is_unicode, legible
 from synaptic.ui.repl.arguments import ends_with_continuation
-from synaptic.ui.repl.interrupts import DoublePress
-from synaptic.ui.repl.lines import LEAVE_HINT, carry_out
+from synaptic.ui.repl.interrupts import LEAVE_HINT, DoublePress, carry_out
 from synaptic.ui.streams import failure_of
 
 if TYPE_CHECKING:
     from synaptic.ui.repl.repl import Repl
 
 PROMPT = "> "
+_CURE = "save it as UTF-8; if it is from Windows, iconv -f WINDOWS-1252 -t UTF-8 FILE converts it"
 
 
 def converse_plainly(repl: Repl, source: BinaryIO, *, person: bool) -> ExitCode:
@@ -23,7 +24,7 @@ def converse_plainly(repl: Repl, source: BinaryIO, *, person: bool) -> ExitCode:
 
     Args:
         repl: What carries them out.
-        source: Bytes; what is no UTF-8 is replaced.
+        source: Bytes; a line that is no UTF-8 is refused, and the others are carried out.
         person: Whether a person types: then there is a prompt, and Ctrl-C cancels only what runs.
 
     Returns:
@@ -31,7 +32,6 @@ def converse_plainly(repl: Repl, source: BinaryIO, *, person: bool) -> ExitCode:
 
     Raises:
         OSError: If ``source`` cannot be read.
-
     """
     code = ExitCode.ANSWERED
     presses = DoublePress()
@@ -51,6 +51,10 @@ def converse_plainly(repl: Repl, source: BinaryIO, *, person: bool) -> ExitCode:
                 if line is None:
                     break
                 presses.forget()
+                if not is_unicode(line):
+                    repl.fail(UsageError(f"standard input is not UTF-8 text, not asked: {legible(line)}", hint=_CURE))
+                    code = repl.last_exit
+                    continue
                 if not _carried_out(runner, repl, line) and not person:
                     return ExitCode.INTERRUPTED
                 if repl.last_exit is not ExitCode.ANSWERED:
@@ -79,7 +83,7 @@ def _next_line(source: BinaryIO, *, person: bool) -> str | None:
         data = source.readline()
         if not data and not lines:
             return None
-        text = data.decode("utf-8", "replace").rstrip("\r\n")
+        text = data.decode("utf-8", "surrogateescape").rstrip("\r\n")
         if not data or not ends_with_continuation(text):
             return "\n".join([*lines, text])
         lines.append(text[:-1])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app
 from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import Condition, has_focus
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
@@ -16,10 +17,13 @@ from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.styles import Style
+from prompt_toolkit.utils import get_cwidth
 
+from synaptic.processes import own_folder
 from synaptic.text import one_line, open_regular, plural, printable
 from synaptic.ui.repl.arguments import ends_with_continuation
 from synaptic.ui.repl.completion import CommandCompleter, is_command
+from synaptic.ui.repl.mentions import path_being_typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +36,7 @@ CONTINUATION: Final = "  "
 _HISTORY_FILE: Final = "history"
 _BUFFER: Final = "DEFAULT_BUFFER"
 _NAME_CELLS: Final = 40
+_ANY_WIDTH: Final = 10_000
 
 # Only attributes and reverse video: both are readable on any background, and need no colour.
 STYLE: Final = Style.from_dict(
@@ -49,20 +54,21 @@ class LineEditor:
     """Reads what a person types."""
 
     def __init__(self, repl: Repl, history: History, *, on_ready: Callable[[], None]) -> None:
+        self._repl = repl
         self._session: PromptSession[str] = PromptSession(
             message=FormattedText([("class:prompt", PROMPT)]),
             multiline=True,
             prompt_continuation=CONTINUATION,
             history=history,
             completer=CommandCompleter(repl),
-            complete_while_typing=Condition(_command_is_typed),
+            complete_while_typing=Condition(_completes_while_typing),
             search_ignore_case=True,
             enable_open_in_editor=True,
             enable_suspend=True,
             tempfile_suffix=".md",
             key_bindings=key_bindings(),
             style=STYLE,
-            bottom_toolbar=lambda: [("class:bottom-toolbar", f" {status_line(repl)} ")],
+            bottom_toolbar=lambda: [("class:bottom-toolbar", f" {status_line(repl, _columns() - 2)} ")],
         )
         self._session.app.after_render += lambda _: on_ready()
 
@@ -72,8 +78,9 @@ class LineEditor:
         Raises:
             KeyboardInterrupt: On Ctrl-C, where there is nothing to clear.
             EOFError: On Ctrl-D on an empty line, or when the terminal is gone.
-
         """
+        vi = self._repl.settings.editing == "vi"
+        self._session.editing_mode = EditingMode.VI if vi else EditingMode.EMACS
         return await self._session.prompt_async()
 
     def interrupted(self) -> bool:
@@ -134,8 +141,15 @@ def key_bindings() -> KeyBindings:
     return bindings
 
 
-def status_line(repl: Repl) -> str:
-    """Return what the bar says: pipeline, model, backend, turns, tokens."""
+def _columns() -> int:
+    return get_app().output.get_size().columns
+
+
+def status_line(repl: Repl, width: int = _ANY_WIDTH) -> str:
+    """Return what the bar says: pipeline, model, backend, turns, tokens, and how full the context was.
+
+    What does not fit in ``width`` cells is left out, from the end, and never cut.
+    """
     route = repl.sessions.route
     model = repl.settings.model or (route.model if route else None)
     parts = [
@@ -144,15 +158,28 @@ def status_line(repl: Repl) -> str:
         one_line(route.backend, _NAME_CELLS) if route else "",
         plural(len(repl.conversation), "turn") if repl.conversation else "",
         plural(repl.usage.total_tokens, "token") if repl.usage and repl.usage.total_tokens else "",
+        _context_used(repl),
     ]
-    return printable(" · ".join(part for part in (*parts, "/help") if part))
+    told = [printable(part) for part in (*parts, "/help") if part]
+    while len(told) > 1 and get_cwidth(" · ".join(told)) > width:
+        told.pop()
+    return " · ".join(told)
+
+
+def _context_used(repl: Repl) -> str:
+    """Return how much of the model's context the largest call of the last run took; "" where that is not known."""
+    if repl.last_run is None or not repl.context:
+        return ""
+    calls = (step.usage.total_tokens for step in repl.last_run.steps if step.attempts == 1)
+    most = max(calls, default=0)
+    return f"context {min(most / repl.context, 1):.0%}" if most else ""
 
 
 def open_history(directory: Path) -> tuple[History, str | None]:
     """Return the history kept in ``directory``, for the user's eyes only; and what to say where there is none."""
     path = directory / _HISTORY_FILE
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own_folder(directory, 0o700)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NONBLOCK", 0), 0o600)
         with contextlib.suppress(OSError):
             os.fchmod(descriptor, 0o600)
@@ -172,5 +199,6 @@ class _LastingHistory(FileHistory):
             super().store_string(string)
 
 
-def _command_is_typed() -> bool:
-    return is_command(get_app().current_buffer.text)
+def _completes_while_typing() -> bool:
+    document = get_app().current_buffer.document
+    return is_command(document.text) or path_being_typed(document.text_before_cursor) is not None

@@ -8,16 +8,20 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from synaptic import runtime
-from synaptic.errors import ConfigError, ExitCode, SynapticError
+from synaptic import paths, runtime
+from synaptic.errors import ConfigError, ExitCode, SynapticError, UsageError
 from synaptic.settings import SESSION_ORIGIN, LoadedSettings, Settings, load_settings
-from synaptic.ui import screen
-from synaptic.ui.repl.conversation import Conversation, Turn
+from synaptic.text import one_line, plural
+from synaptic.ui import actions, screen
+from synaptic.ui.question import read_again, read_documents
+from synaptic.ui.repl.conversation import Asked, Conversation, Turn
+from synaptic.ui.repl.mentions import mentions
+from synaptic.ui.repl.other_programs import looked_up
 from synaptic.ui.repl.sessions import serves
 from synaptic.ui.repl.slash_commands import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from synaptic.messages import Usage
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
     from synaptic.ui.repl.slash_commands import Command, Registry
 
 _ASKED_FOR: Final = frozenset({SESSION_ORIGIN, "-m"})
+_NAMES: Final = 5
+_NAME: Final = 60
 _TURN_STATUS: Final[dict[RunStatus, TurnStatus]] = {
     "succeeded": "answered",
     "stopped": "stopped",
@@ -43,7 +49,6 @@ class Sources:
 
     Attributes:
         changes: Setting, or ``table.entry`` -> value as ``--set`` takes it.
-
     """
 
     config_path: Path | None
@@ -65,7 +70,6 @@ class Sources:
 
         Raises:
             ConfigError: If a change is wrong, or a file is by now.
-
         """
         changes = [f"{key}={raw}" for key, raw in self.changes.items()]
         return load_settings(config_path=self.config_path, overrides=self.overrides, flags=self.flags, changes=changes)
@@ -77,9 +81,13 @@ class Repl:
     Attributes:
         loaded: The settings that apply now.
         usage: Tokens since the start; ``None`` before the first run.
+        documents: What every question is about.
+        files: Where these are: absolute paths and patterns.
+        kept_as: The conversation that turns are kept in; ``None`` before its first turn.
+        last_seen: The run that was begun last in it, as it was looked at before the last question.
+        context: How many tokens the model takes; ``None`` where that is not known.
         last_exit: How the last line ended.
         leaving: Whether ``/exit`` was said.
-
     """
 
     def __init__(
@@ -91,8 +99,13 @@ class Repl:
         self.registry = registry
         self.sessions = sessions
         self.conversation = Conversation()
+        self.documents: Sequence[Mapping[str, str]] = ()
+        self.files: Sequence[str] = ()
         self.usage: Usage | None = None
         self.last_run: RunResult | None = None
+        self.kept_as: str | None = None
+        self.last_seen: str | None = None
+        self.context: int | None = None
         self.last_exit = ExitCode.ANSWERED
         self.leaving = False
 
@@ -119,11 +132,47 @@ class Repl:
             if isinstance(meant, Call):
                 await handler(meant.command)(self, meant)
             elif meant is not None:
-                await self.ask(meant.text)
+                await self.ask(self._with_files(meant.text))
         except SynapticError as exc:
             self.fail(exc)
         except Exception as exc:  # noqa: BLE001  (the conversation is worth more than a clean crash)
             self._crash(exc)
+
+    def _with_files(self, text: str) -> Asked:
+        """Return a question with the files that it names; only a person at a terminal names them.
+
+        Raises:
+            UsageError: If one cannot be read.
+        """
+        found = mentions(text) if self.screen.live else None
+        if found is None or not found.files:
+            return Asked(text)
+        documents = read_documents(found.files)
+        self.screen.note(f"with {_told(documents)}")
+        return Asked(found.text, documents=documents, title=text)
+
+    def about(self, files: Sequence[str], documents: Sequence[Mapping[str, str]]) -> None:
+        """Let every question be about these files: paths, folders and patterns, and what was read there."""
+        self.documents = tuple(documents)
+        self.files = tuple(str(paths.expanded(file).absolute()) for file in files)
+        self.screen.note(f"every question is about {_told(self.documents)}")
+
+    def about_again(self, files: Sequence[str]) -> None:
+        """Let every question be about what a conversation was about that is taken up, as these files are now."""
+        if not files and self.documents:
+            self.screen.note(f"no question is about {_told(self.documents)} any more")
+        documents, wrong = read_again(files)
+        self.documents, self.files = tuple(documents), tuple(files)
+        for what in wrong:
+            self.screen.warn(what)
+        if documents:
+            self.screen.note(f"every question is about {_told(documents)}")
+
+    def _documents(self, asked: Asked) -> Sequence[Mapping[str, str]]:
+        """Return what is asked about: the files of the conversation go before those of the question."""
+        if asked.question is None or asked.again:
+            return asked.documents
+        return [*self.documents, *(each for each in asked.documents if each not in self.documents)]
 
     def fail(self, error: SynapticError) -> None:
         """Show an error and remember that the line failed."""
@@ -134,31 +183,27 @@ class Repl:
         """Return the session for the settings that apply now."""
         return await self.sessions.get(self.settings)
 
-    async def ask(
-        self,
-        question: str | None,
-        *,
-        pipeline: str | None = None,
-        inputs: Mapping[str, Any] | None = None,
-        shown: str = "",
-    ) -> None:
+    async def ask(self, asked: Asked) -> None:
+        """Do what `ask_here` does, behind the last turn that any program asked in this conversation."""
+        await self.catch_up()
+        await self.ask_here(asked)
+        await self.catch_up()
+
+    async def ask_here(self, asked: Asked, *, instead: str | None = None) -> None:
         """Run a pipeline and keep the turn, also of a run that is interrupted or fails.
 
         Args:
-            question: The input ``query``; ``None`` where the pipeline takes none.
-            pipeline: Default: the one that is set.
-            inputs: Further inputs.
-            shown: What stands for the question in the conversation, where there is none.
+            asked: What is asked.
+            instead: The run whose answer stays, as the conversation is kept, unless there is another.
 
         Raises:
             SynapticError: If the run could not begin.
-
         """
         ended: list[RunResult] = []
         asked_at = time.time()
-        chosen = pipeline or self.settings.pipeline
+        asked = replace(asked, pipeline=asked.pipeline or self.settings.pipeline)
         try:
-            with self.screen.run_view() as view:
+            with self.screen.run_view(self.settings.look) as view:
 
                 def listen(event: Event) -> None:
                     if isinstance(event, runtime.RunFinished):
@@ -167,27 +212,71 @@ class Repl:
 
                 session = await self.session()
                 await session.run(
-                    question,
-                    pipeline=chosen,
-                    inputs=inputs,
-                    model=self.named_model,
+                    asked.question,
+                    pipeline=asked.pipeline,
+                    inputs=asked.inputs,
+                    documents=self._documents(asked),
+                    model=asked.model or self.named_model,
                     conversation=self.conversation.messages(),
+                    session=self.kept(),
+                    after=self.conversation[-1].run_id if self.conversation else None,
+                    title=asked.title,
+                    instead=instead,
+                    last=self.last_seen,
+                    files=self.files,
                     on_event=listen,
                 )
                 await self.sessions.ask_route(self.settings)
+                self.context = await session.context_length()
+        except Exception as exc:
+            if not any(result.error is exc for result in ended):
+                raise
         finally:
             for result in ended:
-                self._keep(result, question or shown, asked_at)
+                self._keep(result, asked, asked_at)
+
+    async def catch_up(self) -> bool:
+        """Let the conversation be what other programs made of it; say that, and return whether it ends anew."""
+        self.last_seen = None
+        if self.kept_as is None or self.settings.journal == "off":
+            return False
+        await self.sessions.recorded()
+        found = looked_up(self.kept_as, self.conversation)
+        self.kept_as, self.last_seen = found.kept_as, found.last
+        self.conversation[:] = found.turns
+        if found.note:
+            self.screen.note(found.note)
+        return found.ends_anew
+
+    async def refuse_surprise(self) -> None:
+        """Catch up before the last turn is changed.
+
+        Raises:
+            UsageError: If it is another one than the person has seen.
+        """
+        if await self.catch_up():
+            raise UsageError("nothing was done: the last turn is another one now", hint="/history shows the turns")
+
+    def kept(self) -> str:
+        """Return the conversation that turns are kept in; a new one where there is none yet."""
+        if self.kept_as is None:
+            self.kept_as = runtime.new_run_id()
+        return self.kept_as
 
     async def plan(self, question: str) -> Plan:
         """Return the plan for a question; no model is called.
 
         Raises:
             SynapticError: If the pipeline is wrong, or nothing can serve it.
-
         """
         session = await self.session()
-        plan = await session.plan(question, pipeline=self.settings.pipeline, model=self.named_model)
+        plan = await session.plan(
+            question,
+            pipeline=self.settings.pipeline,
+            documents=self.documents,
+            model=self.named_model,
+            conversation=self.conversation.messages(),
+        )
         await self.sessions.ask_route(self.settings)
         return plan
 
@@ -202,7 +291,6 @@ class Repl:
 
         Raises:
             ConfigError: If key or value is wrong; nothing has changed then.
-
         """
         self.use(self.sources.with_change(key, raw))
 
@@ -211,7 +299,6 @@ class Repl:
 
         Raises:
             ConfigError: If they are wrong; nothing has changed then.
-
         """
         before, known = self.settings, self.loaded.left_out
         try:
@@ -231,23 +318,26 @@ class Repl:
         """Close the session; child processes end."""
         await self.sessions.aclose()
 
-    def _keep(self, result: RunResult, question: str, asked_at: float) -> None:
+    def _keep(self, result: RunResult, asked: Asked, asked_at: float) -> None:
         self.usage = result.usage if self.usage is None else self.usage + result.usage
         self.last_run = result
         turn = Turn(
-            question=question,
+            question=asked.title or asked.question or "",
             answer=result.text,
             status=_TURN_STATUS[result.status],
             pipeline=result.pipeline,
             run_id=result.run_id,
             at=asked_at,
+            asked=asked,
             error=None if result.error is None else getattr(result.error, "headline", str(result.error)),
         )
-        self.conversation.add(turn)
+        self.conversation.append(turn)
         if isinstance(result.error, SynapticError):
             self.fail(result.error)
         elif result.error is not None:
             self._crash(result.error)
+        if line := actions.how_to_go_on(result, self.settings):
+            self.screen.note(f"hint: {line}")
 
     def _crash(self, error: Exception) -> None:
         """Show a bug of ours; its traceback with ``-v``."""
@@ -255,6 +345,14 @@ class Repl:
             self.screen.note("".join(traceback.format_exception(error)).rstrip())
         self.screen.error(SynapticError(screen.bug_message(error), hint="please report it"))
         self.last_exit = ExitCode.FAILED
+
+
+def _told(documents: Sequence[Mapping[str, str]]) -> str:
+    """Return the names of the first documents, and how long all are."""
+    names = ", ".join(one_line(document["path"], _NAME) for document in documents[:_NAMES])
+    more = f" and {len(documents) - _NAMES} more" if len(documents) > _NAMES else ""
+    length = sum(len(document["text"]) for document in documents)
+    return f"{names}{more} ({plural(length, 'character')})"
 
 
 def handler(command: Command) -> Callable[[Repl, Call], Awaitable[None]]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from synaptic.settings import Look
     from synaptic.ui.screen import Renderer
 
 _BOLD: Final = "1"
@@ -32,7 +33,6 @@ class Screen:
         err: Notices, errors, the progress of runs.
         live: Whether a person watches, on a terminal that can move its cursor.
         verbose: Show more of each run.
-
     """
 
     def __init__(self, out: TextIO, err: TextIO, *, live: bool, verbose: bool = False) -> None:
@@ -46,6 +46,10 @@ class Screen:
     def say(self, text: str = "", *, bold: bool = False) -> None:
         """Print what was asked for."""
         print(self._painted(text, _BOLD if bold else "", self.out), file=self.out, flush=True)
+
+    def answer(self, text: str, look: Look | None = None) -> None:
+        """Print an answer that is complete, as it looks when it comes: ``look`` is as `run_view` has it."""
+        screen.make_answer_writer(self.out, look).show(text)
 
     def note(self, text: str) -> None:
         """Print something that is good to know."""
@@ -76,11 +80,17 @@ class Screen:
             self.out.flush()
 
     @contextlib.contextmanager
-    def run_view(self) -> Iterator[Renderer]:
-        """Give the renderer of one run, and leave the terminal as it was."""
+    def run_view(self, look: Look | None = None) -> Iterator[Renderer]:
+        """Give the renderer of one run, and leave the terminal as it was.
+
+        Args:
+            look: Of the answer's Markdown; ``None`` shows it as it comes.
+        """
         if self._console is None:
             self._console = screen.stderr_console(self.err)
-        renderer = self._view = screen.make_renderer(console=self._console, out=self.out, verbose=self.verbose)
+        renderer = self._view = screen.make_renderer(
+            console=self._console, out=self.out, verbose=self.verbose, look=look
+        )
         try:
             yield renderer
         finally:

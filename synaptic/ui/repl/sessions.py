@@ -36,15 +36,20 @@ PER_RUN: Final = frozenset(
         "first_token_timeout",
         "idle_timeout",
         "call_timeout",
+        "markdown",
+        "theme",
+        "editing",
     }
 )
-"""Settings that a session reads again for each run; every other one is built into its backend."""
+"""Settings that a session reads again for each run, or never; every other one is built into its backend."""
 
 _NEEDED_MODULES: Final = (
     "synaptic.runtime.session",
     "synaptic.agents.definition",
     "synaptic.ui.screen.render",
     "synaptic.ui.screen.render_live",
+    "synaptic.ui.screen.markdown_answer",
+    "synaptic.ui.screen.markdown_look",
 )
 
 
@@ -60,7 +65,6 @@ def session_factory(
         tools: What pipelines may call, beside the installed ones.
         accept_all: Accept every approval; else the person at the terminal is asked.
         paused: Keeps a run off the terminal while the person is asked.
-
     """
 
     def make(settings: Settings) -> Session:
@@ -83,7 +87,6 @@ class SessionHolder:
         route: Where calls go, once that is known.
         default_pipeline: What answers a question where no pipeline is set, once that is known; "" before.
         known_models: Names for completion, as of the last time they were asked for.
-
     """
 
     def __init__(self, factory: SessionFactory | None = None) -> None:
@@ -111,9 +114,13 @@ class SessionHolder:
 
         Raises:
             BackendError: If nothing can serve the calls.
-
         """
         return await self._ask(await self.get(settings))
+
+    async def recorded(self) -> None:
+        """Wait until the record of runs has all that was said here so far."""
+        if self._session is not None:
+            await self._session.recorded()
 
     def forget_route(self) -> None:
         """Know no more where calls go, nor what answers: settings have changed on which both depend."""

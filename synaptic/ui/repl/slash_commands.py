@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 PREFIX = "/"
 ESCAPED_PREFIX = "//"
+FORCE = "--force"
+"""Does what would take something away from another file or conversation."""
 LEAVING = frozenset({"exit", "quit"})
 
 
@@ -30,7 +32,6 @@ class Command:
         example: A line that a person could type.
         former: Names that the older program had -> what stands before the arguments here. They work, but neither
             help nor completion offers them.
-
     """
 
     name: str
@@ -54,7 +55,6 @@ class Call:
 
     Attributes:
         typed: The name, where the older program had it for this; else "".
-
     """
 
     command: Command
@@ -74,7 +74,6 @@ class Call:
 
         Raises:
             UsageError: If there are more than ``at_most``.
-
         """
         words = split_words(self.rest)
         if len(words) > at_most:
@@ -114,7 +113,6 @@ class Registry:
 
         Raises:
             UsageError: If there is none; the hint names the nearest.
-
         """
         plain = name.removeprefix(PREFIX).lower()
         found = self._by_name.get(plain) or self._former.get(plain)
@@ -130,7 +128,6 @@ class Registry:
 
         Raises:
             UsageError: If it names a command that does not exist.
-
         """
         text = line.strip()
         if not text or text == PREFIX:

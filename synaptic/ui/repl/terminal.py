@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from synaptic import paths
 from synaptic.errors import ExitCode
-from synaptic.ui.repl.interrupts import DoublePress, Moment
-from synaptic.ui.repl.lines import LEAVE_HINT, carry_out
+from synaptic.ui.repl.interrupts import LEAVE_HINT, DoublePress, Moment, carry_out
 from synaptic.ui.repl.prompt import LineEditor, open_history
 
 if TYPE_CHECKING:

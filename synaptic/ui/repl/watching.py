@@ -32,7 +32,6 @@ async def watch_lines(screen: Screen, lines: Callable[[int], Sequence[str]]) -> 
     Args:
         screen: Whose output is a terminal.
         lines: Given the width of the terminal, in cells; asked at each refresh.
-
     """
     console, live = _opened(screen, transient=False)
     with any_key(sys.stdin.fileno()) as pressed, live:
@@ -52,7 +51,6 @@ async def draw_while(screen: Screen, lines: Callable[[int], Sequence[str]], work
         screen: Whose output is a terminal.
         lines: Given the width of the terminal, in cells; asked at each refresh.
         work: What to do.
-
     """
     console, live = _opened(screen, transient=True)
     doing = asyncio.create_task(work)
@@ -98,15 +96,7 @@ def any_key(descriptor: int) -> Iterator[asyncio.Event]:
 
 def _opened(screen: Screen, *, transient: bool) -> tuple[Console, ResizableLive]:
     console = Console(file=screen.out, highlight=False)
-    live = ResizableLive(
-        console=console,
-        auto_refresh=False,
-        transient=transient,
-        redirect_stdout=False,
-        redirect_stderr=False,
-        vertical_overflow="crop",
-    )
-    return console, live
+    return console, ResizableLive(console=console, auto_refresh=False, transient=transient)
 
 
 def _text(lines: Sequence[str], last_line: str) -> Text:

@@ -14,6 +14,7 @@ from synaptic.text import cut, printable
 from synaptic.ui.screen.asking import ask
 from synaptic.ui.screen.editor import EditorFailed, edit, editor_command
 from synaptic.ui.screen.keyboard import Keyboard, persons_keyboard
+from synaptic.ui.screen.output import as_text
 from synaptic.ui.screen.wrap import for_person
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ def make_approver(*, accept_all: bool, paused: Paused = nullcontext) -> Approver
     Args:
         accept_all: What ``--yes`` says.
         paused: Keeps the view of the run off the terminal for as long as a question is asked.
-
     """
     if accept_all:
         return approve_all
@@ -150,11 +150,6 @@ def check(draft: str, request: ApprovalRequest) -> tuple[Any, str | None]:
         return request.shape.validate(value), None
     except OutputInvalid as exc:
         return None, f"{exc.message}; edit it again, or accept it as it was"
-
-
-def as_text(value: Any) -> str:
-    """Return a prompt or output as text that can be edited: text as it is, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2, default=str)
 
 
 def outline(value: Any) -> list[str]:

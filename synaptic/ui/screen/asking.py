@@ -27,7 +27,6 @@ async def ask(request: ApprovalRequest, keyboard: Keyboard, say: Callable[..., N
         keyboard: Where the person types.
         say: Writes a line to the terminal; with ``end=""``, without ending it.
         default: The proposed answer for reading, where there is one.
-
     """
     say(f"{request.path}: {request.question}")
     if request.value is not None:
@@ -99,7 +98,6 @@ def _fitting(typed: str, field: Field) -> Any:
 
     Raises:
         OutputInvalid: If that does not fit the field.
-
     """
     given = {field.name: read(typed, field.type)} if typed else {}
     try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.pipeline import present
 from synaptic.text import one_line
+from synaptic.ui.screen.output import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +47,7 @@ def _differences(mismatch: Mismatch) -> Iterator[str]:
     what, expected, came = mismatch.what, mismatch.expected, mismatch.came
     match what:
         case "result":
-            yield from _unequal(_text(expected), _text(came))
+            yield from _unequal(as_text(expected), as_text(came))
         case "contains":
             yield "this is not in the result:"
             yield from _indented(str(expected))
@@ -85,10 +86,6 @@ def _indented(text: str) -> Iterator[str]:
     yield from (f"  {line}" for line in lines[:_TEXT_LINES])
     if len(lines) > _TEXT_LINES:
         yield f"  … and {len(lines) - _TEXT_LINES} more lines"
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2, default=str)
 
 
 def _compact(value: Any) -> str:

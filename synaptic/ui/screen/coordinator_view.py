@@ -20,6 +20,7 @@ from synaptic.ui.screen.output import table_lines
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from synaptic.backends import DraftStanding
     from synaptic.backends.distributed import (
         CoordinatorStatus,
         Endpoint,
@@ -63,7 +64,6 @@ class Segment(NamedTuple):
         filled: Which part of it is loaded, from 0 to 1.
         lost: Whether its worker is gone.
         labels: What may stand in it, the longest first; the first that fits is taken.
-
     """
 
     weight: int
@@ -77,13 +77,7 @@ def picture(
 ) -> list[str]:
     """Return the lines that show a coordinator: how it is, its layers as a bar, and who has which of them.
 
-    Args:
-        status: The coordinator.
-        width: Of the terminal, in cells.
-        now: Seconds since the epoch.
-        glyphs: What the bar is drawn with.
-        api_key: Whether to say that its address wants a key.
-
+    ``width`` is in cells, ``now`` in seconds since the epoch; ``api_key``, whether its address wants a key.
     """
     lines = [headline(status, now)]
     if status.reason:
@@ -92,6 +86,8 @@ def picture(
         lines.append(f"  {progress_words(status.progress)}")
     if status.url is not None:
         lines.append(f"  at {status.url}" + (" (with an API key)" if api_key else ""))
+    if status.drafts is not None and (words := draft_words(status.drafts)):
+        lines.append(f"  {words}")
     if status.placement is not None:
         lines += [f"  {words}" for words in placement_words(status.placement)]
         if bar := layer_bar(segments(status), width - 2, glyphs):
@@ -114,6 +110,23 @@ def headline(status: CoordinatorStatus, now: float) -> str:
     return f"{model_words(status.model)}: {', '.join(parts)}"
 
 
+def draft_words(drafts: DraftStanding) -> str:
+    """Return ``drafts: 35 of 44 drafted tokens were right, 2.9 tokens a pass``, why there are none, or "".
+
+    Kinds of call are told apart where there are several: ``(schema 80%, text 12%)``.
+    """
+    if drafts.why_off:
+        return f"no drafts: {drafts.why_off}"
+    total = drafts.total
+    if not total.drafted:
+        return ""
+    rates = [(kind, tally.acceptance) for kind, tally in drafts.by_kind if tally.acceptance is not None]
+    kinds = ", ".join(f"{kind} {rate:.0%}" for kind, rate in rates)
+    right = f"drafts: {total.accepted} of {total.drafted} drafted tokens were right"
+    told = f"{right}, {total.tokens_a_pass:.1f} tokens a pass"
+    return f"{told} ({kinds})" if len(rates) > 1 else told
+
+
 def model_words(model: str) -> str:
     """Return what a model is called on the screen: a file without the directories that it is in."""
     return one_line(model.rpartition("/")[2] if model.startswith("/") else model, _NAME_CELLS)
@@ -126,7 +139,9 @@ def placement_words(placement: Placement) -> tuple[str, str]:
     held = f"{layers}, {gib(shape.weight_bytes)}, on {workers}; {gib(placement.coordinator_bytes)} in the coordinator"
     calls = f"{plural(needs.slots, 'call')} at once of {needs.context} tokens"
     speed = placement.tokens_per_second
-    return held, calls if speed is None else f"{calls}; {speed:.1f} tok/s predicted for one"
+    copied = placement.drafted_tokens_per_second
+    most = "" if copied is None else f", up to {copied:.1f} where it repeats a text"
+    return held, calls if speed is None else f"{calls}; {speed:.1f} tok/s predicted for one{most}"
 
 
 def progress_words(progress: LoadProgress) -> str:
@@ -182,25 +197,19 @@ def legend(status: CoordinatorStatus) -> list[str]:
     """Return a line a share: ``1  10.0.0.4:50052  0-39  18.2 GiB  alive``."""
     shares = () if status.placement is None else status.placement.shares
     rows = [
-        (str(number), _endpoint(share), _layers(share), gib(share.weight_bytes), _standing_words(status, share))
+        (str(number), _endpoint(share), layer_span(share), gib(share.weight_bytes), _standing_words(status, share))
         for number, share in enumerate(shares, start=1)
     ]
     return table_lines((), rows)
 
 
 def share_rows(statuses: Sequence[CoordinatorStatus], holders: Sequence[Holder]) -> list[tuple[str, ...]]:
-    """Return the rows of the table of workers: one a share of each coordinator, in order.
-
-    Args:
-        statuses: The coordinators.
-        holders: Who holds which worker, by the registry.
-
-    """
+    """Return the rows of the table of workers: one a share of each coordinator, in order."""
     return [
         (
             str(number),
             _endpoint(share),
-            _layers(share),
+            layer_span(share),
             gib(share.weight_bytes),
             gib(share.kv_bytes),
             _process(_worker(status, share.endpoint)),
@@ -237,9 +246,19 @@ def status_document(status: CoordinatorStatus) -> dict[str, Any]:
         "waiting": status.waiting,
         "restarts": status.restarts,
         "tokens_per_second": status.tokens_per_second,
+        "drafts": None if status.drafts is None else _draft_document(status.drafts),
         "log_file": None if status.log_file is None else str(status.log_file),
         "placement": None if placement is None else _placement_document(placement),
         "workers": [_worker_document(worker) for worker in status.workers],
+    }
+
+
+def _draft_document(drafts: DraftStanding) -> dict[str, Any]:
+    return {
+        "on": drafts.on,
+        "why_off": drafts.why_off or None,
+        **asdict(drafts.total),
+        "by_kind": {kind: asdict(tally) for kind, tally in drafts.by_kind},
     }
 
 
@@ -255,6 +274,7 @@ def _placement_document(placement: Placement) -> dict[str, Any]:
         "coordinator_bytes": placement.coordinator_bytes,
         "output_here": placement.output_here,
         "tokens_per_second": placement.tokens_per_second,
+        "drafted_tokens_per_second": placement.drafted_tokens_per_second,
         "load_seconds": placement.load_seconds,
         "shares": [{**asdict(share), "endpoint": str(share.endpoint)} for share in placement.shares],
     }
@@ -317,7 +337,8 @@ def _endpoint(share: Share) -> str:
     return f"{name} device {share.device}" if share.device else name
 
 
-def _layers(share: Share) -> str:
+def layer_span(share: Share) -> str:
+    """Return ``0-39 + output``."""
     last = share.first + share.layers - 1
     span = [f"{share.first}-{last}" if share.layers > 1 else str(share.first)] if share.layers else []
     parts = [*span, *(["output"] if share.output else []), *(["embeddings"] if share.embeddings else [])]

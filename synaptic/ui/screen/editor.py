@@ -41,7 +41,6 @@ async def edit(text: str, command: list[str], *, suffix: str, terminal: int) -> 
 
     Raises:
         EditorFailed: If it cannot be started, its exit code is not 0, or what it saved is no text.
-
     """
     try:
         with _file_of(text, suffix) as path:

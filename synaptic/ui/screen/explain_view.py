@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Final
 from synaptic.text import latency, one_line, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from synaptic.backends.pool import Candidate, Decision
 
 CANDIDATE_HEADERS: Final = ("", "node", "expected", "wait", "load", "run", "cached", "why")
@@ -40,11 +38,6 @@ def candidate_rows(decision: Decision) -> list[tuple[str, ...]]:
     if left:
         rows.append(("", f"… and {plural(left, 'node')} more", *[""] * (len(CANDIDATE_HEADERS) - 2)))
     return rows
-
-
-def latest(decisions: Sequence[Decision], count: int) -> list[Decision]:
-    """Return the last ``count`` decisions, oldest first, as they are read."""
-    return list(decisions[-count:])
 
 
 def _row(candidate: Candidate, decision: Decision) -> tuple[str, ...]:

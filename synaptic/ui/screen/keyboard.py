@@ -23,7 +23,6 @@ class Keyboard:
 
     Args:
         descriptor: Of a terminal that can be read.
-
     """
 
     def __init__(self, descriptor: int) -> None:

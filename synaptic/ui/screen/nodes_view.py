@@ -46,7 +46,6 @@ def status_table(statuses: Sequence[NodeStatus], width: int | None = None) -> tu
     Args:
         statuses: The nodes.
         width: Of the terminal, in cells; what does not fit is left out. ``None`` leaves nothing out.
-
     """
     rows = [row for status in statuses for row in _rows(status)]
     headers = list(NODE_HEADERS)

@@ -27,10 +27,20 @@ _LABEL = 10
 _USUAL_WIDTH = 80
 
 
+def json_text(document: Any) -> str:
+    """Return data as JSON that people read, too."""
+    return json.dumps(document, ensure_ascii=False, indent=2, default=str)
+
+
+def as_text(value: Any) -> str:
+    """Return a text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json_text(value)
+
+
 def write_json(document: Any, out: TextIO | None = None) -> None:
     """Print one JSON document, in UTF-8 whatever the locale."""
     out = out or sys.stdout
-    text = json.dumps(document, ensure_ascii=False, indent=2, default=str)
+    text = json_text(document)
     # A lone surrogate is written as JSON escapes it.
     _write_utf8(printable_json(text) if out.isatty() else text, out, "backslashreplace")
 
@@ -81,20 +91,38 @@ def table_lines(headers: Sequence[str], rows: Sequence[Sequence[str]], width: in
         rows: Texts; markup in them is text.
         width: In cells: cells are wrapped to fit, the widest column first, and words broken in the last column only.
             Lines are longer where that is not enough. ``None`` keeps every row on one line.
-
     """
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), show_header=bool(headers))
-    columns = list(zip(*([headers] if headers else []), *rows, strict=True))
-    for number, cells in enumerate(columns, start=1):
-        longest_word = max((cell_len(word) for cell in cells for word in _WORDS.split(cell)), default=0)
-        narrowest = longest_word if number < len(columns) else min(longest_word, _NARROWEST)
-        table.add_column(Text(cells[0].upper() if headers else ""), overflow="fold", min_width=narrowest)
-    for row in rows:
-        table.add_row(*(Text(cell if width else " ".join(cell.splitlines())) for cell in row))
-    console = Console(width=width or _UNLIMITED, color_system=None)
+    shown = [[cell if width else " ".join(cell.splitlines()) for cell in row] for row in rows]
+    columns = list(zip(*([headers] if headers else []), *shown, strict=True))
+    for cells, cells_wide in zip(columns, _widths(columns, width or _UNLIMITED), strict=True):
+        table.add_column(Text(cells[0].upper() if headers else ""), overflow="fold", width=cells_wide)
+    for row in shown:
+        table.add_row(*map(Text, row))
+    console = Console(width=_UNLIMITED, color_system=None)
     with console.capture() as captured:
         console.print(table, crop=False)
     return [line.rstrip() for line in captured.get().splitlines()]
+
+
+def _widths(columns: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Return how wide each column is: what exceeds ``width`` is taken from the widest that has words to break.
+
+    Rich's own way takes from columns that cannot give anything, and so gets lines that are longer than the terminal.
+    """
+    widths = [max((cell_len(line) for cell in cells for line in cell.splitlines()), default=0) for cells in columns]
+    words = [max((cell_len(word) for cell in cells for word in _WORDS.split(cell)), default=0) for cells in columns]
+    least = [*words[:-1], *(min(longest, _NARROWEST) for longest in words[-1:])]
+    for _ in range(sum(widths) + _GAP * (len(widths) - 1) - width):
+        wide = max(
+            (number for number, cells in enumerate(widths) if cells > least[number]),
+            key=widths.__getitem__,
+            default=None,
+        )
+        if wide is None:
+            break
+        widths[wide] -= 1
+    return widths
 
 
 def _write_utf8(text: str, out: TextIO, errors: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from synaptic.backends.distributed import PlannedWorker, device_name, kept_bytes
 from synaptic.text import gib, one_line, plural, rough_seconds
-from synaptic.ui.screen.coordinator_view import UNICODE, BarGlyphs, Segment, layer_bar
+from synaptic.ui.screen.coordinator_view import UNICODE, BarGlyphs, Segment, layer_bar, layer_span
 from synaptic.ui.screen.output import table_lines
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ def placement_lines(placement: Placement, width: int, glyphs: BarGlyphs = UNICOD
         placement: What to show.
         width: Of the terminal, in cells; the bar is no wider, and lines are not broken.
         glyphs: What the bar is drawn with.
-
     """
     lines = [headline(placement)]
     if bar := layer_bar(segments(placement), width - len(_INDENT), glyphs):
@@ -70,10 +69,8 @@ def share_rows(placement: Placement) -> list[str]:
 
 def held(share: Share) -> str:
     """Return ``layers 0-39 + output``; an asterisk where a person chose the number."""
-    last = share.first + share.layers - 1
-    span = [f"layers {share.first}-{last}" if share.layers > 1 else f"layer {share.first}"] if share.layers else []
-    parts = [*span, *(["output"] if share.output else []), *(["embeddings"] if share.embeddings else [])]
-    return " + ".join(parts) + (" (as ordered)" if share.overridden else "")
+    word = "layers " if share.layers > 1 else "layer " if share.layers else ""
+    return f"{word}{layer_span(share)}" + (" (as ordered)" if share.overridden else "")
 
 
 def coordinator_words(placement: Placement) -> str:
@@ -90,9 +87,10 @@ def predicted(placement: Placement) -> str:
     """Return the predicted speed and load time, or what has to be done to know them."""
     if placement.tokens_per_second is None or placement.load_seconds is None:
         return "nothing, because a worker was never measured; --measure does that"
-    return (
-        f"{placement.tokens_per_second:.1f} tok/s for one call, loaded in about {rough_seconds(placement.load_seconds)}"
-    )
+    copied = placement.drafted_tokens_per_second
+    most = "" if copied is None else f" (up to {copied:.1f} where it repeats a text, by drafts)"
+    loaded = f"loaded in about {rough_seconds(placement.load_seconds)}"
+    return f"{placement.tokens_per_second:.1f} tok/s for one call{most}, {loaded}"
 
 
 def verdict_rows(placement: Placement) -> list[str]:
@@ -124,6 +122,7 @@ def placement_document(placement: Placement) -> dict[str, Any]:
         "coordinator_bytes": placement.coordinator_bytes,
         "output_here": placement.output_here,
         "tokens_per_second": placement.tokens_per_second,
+        "drafted_tokens_per_second": placement.drafted_tokens_per_second,
         "load_seconds": placement.load_seconds,
         "shares": [_share_document(share) for share in placement.shares],
         "verdicts": [

@@ -2,81 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, TextIO
 
 from synaptic.runtime import RunFinished, RunStarted, StepRepaired, StepRetried, StepThought, TokenDelta
-from synaptic.text import printable
+from synaptic.ui.screen.answer_writer import AnswerWriter
 from synaptic.ui.screen.render_plain import PlainStatus, QuietStatus
-from synaptic.ui.screen.wrap import WordWrapper, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.console import Console
 
-    from synaptic.runtime import Event, RunResult
-
-
-class AnswerWriter:
-    """Writes the answer to ``out``: as it comes to a person, whole and complete to a program.
-
-    Attributes:
-        streams: Whether a person reads.
-        text: What was written of the answer so far.
-
-    """
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-        self.streams = out.isatty()
-        self._wrapper = WordWrapper(self._width)
-        self.text = ""
-        self._open_line = False
-
-    def add(self, text: str) -> None:
-        """Write the next piece; white space before the first word is left out."""
-        piece = text if self.text else text.lstrip()
-        if piece:
-            self.text += piece
-            self._write(self._wrapper.feed(printable(piece)))
-
-    def begin_anew(self) -> None:
-        """Void what was written; the next piece begins on a new line."""
-        self.end_line()
-        self.text = ""
-
-    def end_line(self) -> None:
-        """Leave the cursor at the start of a line."""
-        self._write(self._wrapper.flush())
-        if self._open_line:
-            self._write("\n")
-        self._wrapper = WordWrapper(self._width)
-
-    def finish(self, result: RunResult) -> None:
-        """Complete the answer. What was streamed is not written again, unless the run ended with another text."""
-        answer = result.text
-        same = self.text.strip() == answer.strip()
-        if not same and (not self.text or result.status in {"succeeded", "stopped"}):
-            self.begin_anew()
-            if self.streams:
-                self.add(answer.rstrip())
-            elif answer:
-                # In one piece, newline and all: the program at the other end may write to our terminal, too.
-                self._write(answer if answer.endswith("\n") else f"{answer}\n")
-        self.end_line()
-        self.text = ""
-
-    def _width(self) -> int | None:
-        """Return the width of the terminal now; ``None`` where it does not say."""
-        return width_of(self._out)
-
-    def _write(self, text: str) -> None:
-        if not text:
-            return
-        self._out.write(text)
-        self._out.flush()
-        self._open_line = not text.endswith("\n")
+    from synaptic.runtime import Event
+    from synaptic.settings import Look
 
 
 class Renderer:
@@ -171,7 +112,13 @@ class Renderer:
 
 
 def make_renderer(
-    *, console: Console, out: TextIO, quiet: bool = False, verbose: bool = False, answer: bool = True
+    *,
+    console: Console,
+    out: TextIO,
+    quiet: bool = False,
+    verbose: bool = False,
+    answer: bool = True,
+    look: Look | None = None,
 ) -> Renderer:
     """Return the renderer that suits the terminal.
 
@@ -181,7 +128,7 @@ def make_renderer(
         quiet: Show nothing but the answer.
         verbose: Show also the route, the size of prompts and the time to their first tokens.
         answer: Whether to write the answer at all.
-
+        look: Of Markdown, where a person reads the answer; ``None`` writes it as it comes.
     """
     status: QuietStatus
     if quiet:
@@ -192,4 +139,12 @@ def make_renderer(
         status = LiveStatus(console, verbose=verbose)
     else:
         status = PlainStatus(console, verbose=verbose)
-    return Renderer(status, AnswerWriter(out) if answer else None)
+    return Renderer(status, make_answer_writer(out, look) if answer else None)
+
+
+def make_answer_writer(out: TextIO, look: Look | None) -> AnswerWriter:
+    """Return what writes an answer: as Markdown where a person reads it and there is a look."""
+    if look is None or not out.isatty() or os.environ.get("TERM") == "dumb":
+        return AnswerWriter(out)
+    found: AnswerWriter = import_module("synaptic.ui.screen.markdown_answer").MarkdownWriter(out, look)
+    return found

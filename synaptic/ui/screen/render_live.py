@@ -13,7 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from synaptic.messages import BackendProgress
-from synaptic.runtime import BackendReported, InputDivided, RunFinished, RunStarted, StepFinished, TokenDelta
+from synaptic.runtime import (
+    BackendReported,
+    ConversationShortened,
+    InputDivided,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    TokenDelta,
+)
 from synaptic.text import printable, seconds, size
 from synaptic.ui.screen.render_plain import PlainStatus, measurements, route_line
 from synaptic.ui.screen.resizable import ResizableLive
@@ -112,7 +120,7 @@ class LiveStatus(PlainStatus):
             self._download(event.report)
         elif isinstance(event, RunFinished):
             self.ended(event.result)
-        elif self._over or isinstance(event, (BackendReported, InputDivided)):
+        elif self._over or isinstance(event, (BackendReported, ConversationShortened, InputDivided)):
             if not isinstance(event, StepFinished) or event.result.id != self.view.answer_step:
                 super().update(event)
         else:
@@ -197,7 +205,7 @@ class LiveStatus(PlainStatus):
                 console=self._console,
                 get_renderable=self._frame,
                 refresh_per_second=FRAMES_PER_SECOND,
-                redirect_stdout=False,
+                redirect_stderr=True,
                 vertical_overflow="ellipsis",
             )
             self._live.start(refresh=True)

@@ -11,15 +11,19 @@ from synaptic.runtime import (
     ApprovalAsked,
     ApprovalGiven,
     BackendReported,
+    ConversationShortened,
     InputDivided,
     PromptShortened,
     RunFinished,
     RunStarted,
+    StepAsked,
     StepContinued,
     StepFinished,
     StepRepaired,
     StepRetried,
     StepStarted,
+    StepSummarised,
+    StepThinking,
     StepThought,
     TokenDelta,
 )
@@ -30,6 +34,7 @@ from synaptic.ui.screen.run_view import (
     continuation,
     decided,
     divided,
+    fewer_turns,
     place,
     retry,
     shortening,
@@ -117,7 +122,7 @@ class PlainStatus(QuietStatus):
     def update(self, event: Event) -> None:
         """Print the line for an event, if it deserves one."""
         self.view.apply(event)
-        if isinstance(event, TokenDelta):
+        if isinstance(event, TokenDelta | StepAsked | StepThinking | StepSummarised):
             return
         if isinstance(event, RunStarted):
             self._run_started(event)
@@ -129,6 +134,8 @@ class PlainStatus(QuietStatus):
             self._reported(event)
         elif isinstance(event, InputDivided):
             self.say(divided(event.input), "yellow")
+        elif isinstance(event, ConversationShortened):
+            self.say(fewer_turns(event), "yellow")
         elif isinstance(event, RunFinished):
             self.ended(event.result)
         else:
@@ -254,6 +261,7 @@ def summary(result: RunResult) -> str:
     took = result.ended_at - result.started_at
     calls = sum(step.attempts for step in result.steps if step.kind in CALLING and not step.cached)
     cached = sum(step.cached for step in result.steps)
+    reused = sum(step.reused for step in result.steps)
     how = {"failed": "failed after ", "stopped": "stopped after "}.get(result.status, "")
     rate = whole_rate(result.steps)
     parts = [
@@ -261,6 +269,7 @@ def summary(result: RunResult) -> str:
         _used_up(result),
         plural(calls, "call"),
         f"{plural(cached, 'answer')} from the cache" if cached else "",
+        f"{plural(reused, 'step')} from the journal" if reused else "",
         plural(result.usage.completion_tokens, "token"),
         f"{rate:.0f} tok/s" if rate else "",
         _served_by(result),

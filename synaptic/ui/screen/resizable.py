@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from rich.control import Control
 from rich.live import Live
 from rich.segment import ControlType, Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderResult
 
@@ -42,12 +43,44 @@ def reflows(environ: Mapping[str, str]) -> bool:
 
 
 class ResizableLive(Live):
-    """Rich's ``Live``, which counts the rows that its lines take by now."""
+    """Rich's ``Live``, which counts the rows that its lines take by now; other output is left alone.
+
+    Attributes:
+        on_screen: Those that are drawn now.
+    """
+
+    on_screen: ClassVar[list[ResizableLive]] = []
 
     def __init__(self, *, environ: Mapping[str, str] | None = None, **options: Any) -> None:
         self._reflows = reflows(os.environ if environ is None else environ)
         self._drawn: list[int] = []
-        super().__init__(**options)
+        usual: dict[str, Any] = {"redirect_stdout": False, "redirect_stderr": False, "vertical_overflow": "crop"}
+        super().__init__(**usual | options)
+
+    def start(self, refresh: bool = False) -> None:  # noqa: FBT001, FBT002 - as Rich has it
+        """Begin to draw."""
+        self.on_screen.append(self)
+        super().start(refresh)
+
+    def stop(self) -> None:
+        """Leave the last picture on the screen, or none if it is transient. May be called twice."""
+        if self in self.on_screen:
+            self.on_screen.remove(self)
+        super().stop()
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Be off the screen inside the ``with``, and be drawn below what is written there."""
+        with self._lock:
+            self.console.control(self._live_render.position_cursor())
+            self.console.show_cursor(True)
+            try:
+                yield
+            finally:
+                self._live_render._shape = None  # noqa: SLF001 - Rich has no other way to forget a picture
+                self._drawn.clear()
+                self.console.show_cursor(False)
+        self.refresh()
 
     def get_renderable(self) -> RenderableType:
         """Return what is drawn next."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from math import inf
 from operator import itemgetter
@@ -15,6 +14,7 @@ from synaptic.runtime import (
     PromptShortened,
     RunFinished,
     RunStarted,
+    StepAsked,
     StepContinued,
     StepFinished,
     StepRepaired,
@@ -22,6 +22,7 @@ from synaptic.runtime import (
     StepStarted,
     StepThought,
     TokenDelta,
+    declared_path,
 )
 from synaptic.text import one_line, plural
 from synaptic.waiting import steady_time
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from synaptic.messages import Route
     from synaptic.pipeline import LongInput, PlannedStep
-    from synaptic.runtime import Event, RunResult, StepResult
+    from synaptic.runtime import ConversationShortened, Event, RunResult, StepResult
 
 StepState = Literal[
     "waiting", "running", "answering", "asking", "succeeded", "failed", "skipped", "cancelled", "cut off", "not reached"
@@ -42,7 +43,6 @@ ACTIVE: Final = frozenset({"running", "answering", "asking"})
 CALLING: Final = frozenset({"agent", "choose"})
 """Kinds of steps that call a model themselves."""
 
-_INDEX: Final = re.compile(r"\[\d+\]")
 _SKIP_REASONS: Final = {"when": "its condition is false"}
 
 
@@ -60,7 +60,6 @@ class StepView:
         question: What a person is asked, or was asked last.
         note: What else is to be said now: a retry, an error.
         remarks: What stays worth a word when the step has ended.
-
     """
 
     path: str
@@ -99,10 +98,16 @@ class StepView:
         return self.tokens / span if span and self.tokens > 1 else None
 
     def count(self) -> str:
-        """Return how far a map, samples or a loop are: ``2/3``, ``round 2``; "" for a single call."""
-        if self.kind in {"map", "samples"} and self.width is not None:
+        """Return how far a map, samples or a loop are: ``2/3``, ``round 2``; "" for a single call.
+
+        Of a map whose list is still being written, it is of the items so far.
+        """
+        if self.kind in {"map", "samples"}:
             instances = [child for path, child in self.children.items() if path.startswith(f"{self.path}[")]
-            return f"{sum(child.state not in ACTIVE for child in instances)}/{self.width}"
+            if self.width is None and not instances:
+                return ""
+            width = len(instances) if self.width is None else self.width
+            return f"{sum(child.state not in ACTIVE for child in instances)}/{width}"
         if self.kind == "repeat" and self.children:
             latest = max(_round(path, self.path) for path in self.children)
             return f"round {latest}" if self.width is None else f"round {latest}/{self.width}"
@@ -138,12 +143,10 @@ class RunView:
             self._start(event)
         elif isinstance(event, StepRetried):
             self._anew(event.path, f"{retry(event)}: {one_line(event.error)}")
-        elif isinstance(event, StepContinued):
-            self.get(event.path).remarks.append(continuation(event))
+        elif isinstance(event, StepContinued | PromptShortened | StepAsked):
+            self.get(event.path).remarks += remarks(event)
         elif isinstance(event, StepRepaired | StepThought):
             self._anew(event.path, "" if isinstance(event, StepThought) else f"asked again: {one_line(event.reason)}")
-        elif isinstance(event, PromptShortened):
-            self.get(event.path).remarks.append(shortening(event))
         elif isinstance(event, ApprovalAsked):
             step = self.get(event.path)
             step.state, step.question = "asking", event.question
@@ -160,7 +163,7 @@ class RunView:
         if step is None:
             above = self._above(path)
             step = self._all[path] = StepView(path)
-            planned = self._planned.get(_INDEX.sub("", path))
+            planned = self._planned.get(declared_path(path))
             step.what = planned.what if planned else ""
             siblings = self.steps if above is None else self.get(above).children
             siblings[path] = step
@@ -285,6 +288,28 @@ def shortening(event: PromptShortened) -> str:
     return f"prompt shortened from {event.tokens_before} to {event.tokens_after} tokens ({event.how})"
 
 
+def fewer_turns(event: ConversationShortened) -> str:
+    """Return ``of 12 earlier turns, the last 5 fit beside the question, 2 of them with their beginnings``."""
+    if not event.kept:
+        return f"the question leaves no room for the {plural(event.turns, 'earlier turn')}"
+    which = f"the last {event.kept} fit" if event.kept < event.turns else "all fit"
+    if event.turns == 1:
+        return "the earlier turn is passed on with its beginning only"
+    cut = f", {event.cut} of them with their beginnings only" if event.cut else ""
+    return f"of {event.turns} earlier turns, {which} beside the question{cut}"
+
+
+def remarks(event: StepContinued | PromptShortened | StepAsked) -> list[str]:
+    """Return what is worth a word of what happened to a step."""
+    match event:
+        case StepContinued():
+            return [continuation(event)]
+        case PromptShortened():
+            return [shortening(event)]
+        case StepAsked():
+            return [f"another {', '.join(event.changed)}"] if event.changed else []
+
+
 def divided(long: LongInput) -> str:
     """Return ``query is 52341 tokens and the context is 8192: it is read in 16 parts, …``."""
     about = "" if long.exact else "about "
@@ -305,6 +330,7 @@ def _remark(result: StepResult) -> str:
     words = [f"chose {result.output}"] if result.kind == "choose" and result.status == "succeeded" else []
     words += [f"{result.attempts} attempts"] if result.attempts > 1 else []
     words += ["cached"] if result.cached else []
+    words += ["from the journal"] if result.reused else []
     if result.status in {"skipped", "cancelled"} and result.stop_reason:
         words.append(_SKIP_REASONS.get(result.stop_reason, result.stop_reason))
     if result.kind in {"map", "pipeline"} and result.status == "succeeded" and result.stop_reason:

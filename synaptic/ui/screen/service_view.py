@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import IO, TYPE_CHECKING, Any, Final, TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -72,37 +72,27 @@ class LoadView:
             console = Console(file=self._err, highlight=False)
             self._live = ResizableLive(
                 console=console,
-                get_renderable=lambda: self._text(console.width, ascii_only=console.options.ascii_only),
+                get_renderable=lambda: self._text(console),
                 refresh_per_second=_REFRESHES,
                 transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-                vertical_overflow="crop",
             )
             self._live.start()
 
-    def _text(self, width: int, *, ascii_only: bool) -> Text:
-        lines = [] if self._record is None else record_lines(self._record, width, time.time(), glyphs(ascii_only))
+    def _text(self, console: Console) -> Text:
+        drawn_with = glyphs(console.file)
+        lines = [] if self._record is None else record_lines(self._record, console.width, time.time(), drawn_with)
         return _text([*lines, *([self._last_line] if self._last_line else [])])
 
 
 def watch_services(out: TextIO) -> None:
     """Show all services on a terminal, redrawn until Ctrl-C; what was last seen stays."""
-    console = Console(file=out, highlight=False)
+    console, drawn_with = Console(file=out, highlight=False), glyphs(out)
 
     def text() -> Text:
-        drawn_with = glyphs(console.options.ascii_only)
         groups = [record_lines(record, console.width, time.time(), drawn_with) for record in service.read_records()]
         return _text([line for group in groups for line in group] or ["no service runs"])
 
-    live = ResizableLive(
-        console=console,
-        get_renderable=text,
-        auto_refresh=False,
-        redirect_stdout=False,
-        redirect_stderr=False,
-        vertical_overflow="crop",
-    )
+    live = ResizableLive(console=console, get_renderable=text, auto_refresh=False)
     with live, contextlib.suppress(KeyboardInterrupt):
         while True:
             live.refresh()
@@ -113,20 +103,15 @@ def _text(lines: Sequence[str]) -> Text:
     return Text("\n".join(printable(line) for line in lines), no_wrap=True, overflow="ellipsis")
 
 
-def glyphs(ascii_only: bool) -> BarGlyphs:  # noqa: FBT001 - it is the whole question
-    """Return what a bar is drawn with."""
-    return ASCII if ascii_only else UNICODE
-
-
-def ascii_only(out: TextIO) -> bool:
-    """Return whether a stream takes nothing but ASCII."""
+def glyphs(out: IO[str]) -> BarGlyphs:
+    """Return what a bar is drawn with, on a stream that may take nothing but ASCII."""
     encoding = getattr(out, "encoding", None)
     if encoding is None:  # text that is kept and not encoded
-        return False
+        return UNICODE
     with contextlib.suppress(LookupError, UnicodeError):
         "".join(UNICODE).encode(encoding)
-        return False
-    return True
+        return UNICODE
+    return ASCII
 
 
 def step_line(record: ServiceRecord) -> str:
@@ -143,12 +128,7 @@ def step_line(record: ServiceRecord) -> str:
 def record_lines(record: ServiceRecord, width: int, now: float, drawn_with: BarGlyphs) -> list[str]:
     """Return the lines that show a service.
 
-    Args:
-        record: The service.
-        width: Of the terminal, in cells.
-        now: Seconds since the epoch.
-        drawn_with: What its bar is drawn with.
-
+    ``width`` is in cells, ``now`` in seconds since the epoch.
     """
     where = "in the foreground" if record.foreground else "in the background"
     runs = f"  process {record.pid}, {where}, started {whole_seconds(max(now - record.started_at, 0.0))} ago"
@@ -181,10 +161,7 @@ def record_document(record: ServiceRecord) -> dict[str, Any]:
 def holder_rows(holders: Sequence[Holder], now: float) -> Iterator[tuple[str, ...]]:
     """Yield a row for each worker that is held.
 
-    Args:
-        holders: By the registry of workers.
-        now: Seconds since the epoch.
-
+    ``now`` is in seconds since the epoch.
     """
     for holder in holders:
         yield f"{holder.host}:{holder.port}", whole_seconds(max(now - holder.since, 0.0)), holder_words(holder)

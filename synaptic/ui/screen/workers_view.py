@@ -31,12 +31,7 @@ def worker_rows(
 ) -> list[tuple[str, ...]]:
     """Return the rows of the table of workers: one a worker.
 
-    Args:
-        endpoints: The workers.
-        known: What is known of each.
-        holders: Who holds each.
-        now: Seconds since the epoch.
-
+    ``now`` is in seconds since the epoch.
     """
     return [
         (one_line(str(endpoint), _NAME_CELLS), *_known_cells(fact, now), one_line(holder.shown) if holder else _NOTHING)
@@ -61,10 +56,7 @@ def served_json(served: workers.Served | None, *, named: bool) -> dict[str, Any]
 def served_line(served: workers.Served, now: float) -> str:
     """Return that a worker runs on this machine for others.
 
-    Args:
-        served: Which.
-        now: Seconds since the epoch.
-
+    ``now`` is in seconds since the epoch.
     """
     began = ago(now - served.since)
     return (
@@ -76,10 +68,7 @@ def served_line(served: workers.Served, now: float) -> str:
 def look_lines(look: workers.WorkerLook, now: float) -> Iterator[str]:
     """Yield what a check of one worker told: how it is, its devices, and what to do.
 
-    Args:
-        look: What the check told.
-        now: Seconds since the epoch.
-
+    ``now`` is in seconds since the epoch.
     """
     indent = " " * _LABEL
     known = look.known if look.fresh else None

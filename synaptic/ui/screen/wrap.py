@@ -62,7 +62,6 @@ class WordWrapper:
 
     Args:
         width: Asked at the start of every line, in cells; ``None`` does not wrap.
-
     """
 
     def __init__(self, width: Callable[[], int | None]) -> None:

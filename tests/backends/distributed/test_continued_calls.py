@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import pytest
 
 from synaptic.backends.distributed.coordinator import DistributedCall
 from synaptic.backends.llama_server import LlamaServerBackend
-from synaptic.messages import ChatRequest, Continued, Delta, Message, Restarted
+from synaptic.messages import CUT_OFF, ChatRequest, Continued, Delta, Message, Restarted
 from synaptic.models import ModelStore
 from synaptic.waiting import Deadline, Deadlines
 
@@ -40,7 +41,7 @@ class OneServer:
         self._kind = kind
         self._clients: list[LlamaServerBackend] = []
 
-    async def ready(self) -> LlamaServerBackend:
+    async def ready(self, *, plain: bool = False) -> LlamaServerBackend:
         if self.process is None or self.process.returncode is not None:
             self.process = await asyncio.create_subprocess_exec(
                 *[sys.executable, CHILD, str(ModelStore().path), self._kind],
@@ -83,11 +84,11 @@ async def server_of(kind: str) -> AsyncIterator[OneServer]:
         await server.end()
 
 
-async def told(server: OneServer, kill_after: int | None = None) -> list[Chunk]:
+async def told(server: OneServer, kill_after: int | None = None, ask: ChatRequest = ASK) -> list[Chunk]:
     """Return all chunks of a call whose server is killed after so many pieces of text; each call gets a new server."""
     await server.end()
     chunks: list[Chunk] = []
-    async with aclosing(DistributedCall(server, ASK).stream()) as stream:
+    async with aclosing(DistributedCall(server, ask).stream()) as stream:
         async for chunk in stream:
             chunks.append(chunk)
             if sum(isinstance(one, Delta) for one in chunks) == kill_after:
@@ -116,3 +117,19 @@ async def test_a_text_whose_server_is_killed_is_never_garbled(kind: str, continu
             assert len(restarts) == (0 if continued else 1)
             if restarts:
                 assert "template" in restarts[0].reason
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("kind", "continued"), [("open", True), ("closed", False)])
+async def test_a_text_of_an_earlier_process_is_gone_on_with(kind: str, continued: bool) -> None:  # noqa: FBT001 - a row
+    async with server_of(kind) as server:
+        whole = text_of(await told(server))
+        begun = whole[: len(whole) // 2]
+        first, *chunks = await told(server, ask=replace(ASK, begun=begun))
+    if continued:
+        assert first == Continued(CUT_OFF, "distributed")
+        assert begun + text_of(chunks) == whole
+    else:
+        assert isinstance(first, Restarted)
+        assert "template" in first.reason
+        assert text_of(chunks) == whole

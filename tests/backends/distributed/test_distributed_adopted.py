@@ -24,7 +24,7 @@ from synaptic.backends.distributed.service.adopted import AdoptedBackend
 from synaptic.backends.distributed.service.record import ServiceRecord, new_record, remove, with_status, write
 from synaptic.errors import BackendUnavailable
 from synaptic.runtime.session import Session
-from synaptic.settings.load import Settings
+from synaptic.settings import Settings
 
 pytestmark = [pytest.mark.real_model, pytest.mark.usefixtures("engine_here")]
 

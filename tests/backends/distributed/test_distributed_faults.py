@@ -1,5 +1,6 @@
 """Workers and coordinators are killed, stopped and brought back at every moment: the answers are those of calm days."""
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable
@@ -142,7 +143,9 @@ async def test_what_breaks_while_a_prompt_is_read_has_it_read_again(fault: Calla
     assert answer.breaks == 0
 
 
-@pytest.mark.parametrize("fault", [kill_a_worker, freeze_a_worker, kill_the_server, kill_all_workers])
+@pytest.mark.parametrize(
+    "fault", [kill_a_worker, freeze_a_worker, kill_the_server, freeze_the_server, kill_all_workers]
+)
 async def test_what_breaks_while_the_model_loads_has_it_loaded_again(fault: Callable[[Watched], None], local: Local):
     prompt = f"Is '{fault.__name__}' the name of a flower?"
     async with distributed(**await spread(2)) as watched:
@@ -155,10 +158,10 @@ async def test_what_breaks_while_the_model_loads_has_it_loaded_again(fault: Call
 
 
 def hurt_while_loading(fault: Callable[[Watched], None], watched: Watched) -> None:
-    if fault is kill_the_server:
+    if fault in {kill_the_server, freeze_the_server}:
         children = [child for child in watched.children() if "llama-server" in child.name()]
         assert len(children) == 1
-        kill(children[0].pid)
+        (freeze if fault is freeze_the_server else kill)(children[0].pid)
         return
     workers = [child for child in watched.children() if "rpc" in child.name()]
     assert len(workers) == 2
@@ -226,7 +229,7 @@ async def test_the_survivors_take_over_and_where_they_cannot_the_error_names_the
         gib = memory_for(shape, 2)
         by_endpoint = {worker.endpoint: worker for worker in workers}
         async with distributed(
-            rpc_backends=[worker.settings(gib) for worker in workers], worker_return_wait=0.5
+            rpc_backends=[worker.settings(gib) for worker in workers], worker_return_wait=0.5, worker_recovery_wait=1.0
         ) as watched:
             lost: list[External] = []
 
@@ -251,10 +254,55 @@ async def test_the_survivors_take_over_and_where_they_cannot_the_error_names_the
     assert in_order((*RECOVERY, State.DEGRADED, State.RESTARTING, State.PREFLIGHT, State.FAILED), watched.states)
 
 
+async def test_a_call_waits_for_a_worker_without_which_the_model_does_not_fit(local: Local):
+    prompt = "Where do storks spend the winter?"
+    shape = await real_shape()
+    with externals(2) as workers:
+        gib = memory_for(shape, 2)
+        async with distributed(
+            rpc_backends=[worker.settings(gib) for worker in workers], worker_return_wait=0.2
+        ) as watched:
+            asking = asyncio.create_task(watched.answer(prompt, workers[0].end))
+            await until(lambda: "calls wait up to 5 min for it to come back" in watched.said)
+            assert not asking.done()
+            workers[0].start()
+            answer = await asking
+
+    assert f"{workers[0].endpoint} did not come back, and without it" in watched.said
+    assert answer.text == local.says(prompt)
+    assert answer.breaks == 1
+
+
+async def test_ordered_layers_are_given_up_while_a_worker_is_away_and_kept_again_once_it_is_back(local: Local):
+    prompt = "Why is the sky blue?"
+    with externals(3) as workers:
+        backends = [{**worker.settings(), "layers": 10} for worker in workers]
+        async with distributed(rpc_backends=backends, worker_return_wait=0.2) as watched:
+            answer = await watched.answer(prompt, workers[1].end)
+            placement = watched.status.placement
+
+            assert placement is not None
+            assert workers[1].endpoint not in placement.endpoints
+            assert sum(share.layers for share in placement.shares) == 30
+            assert "the numbers of layers that the settings give do not count meanwhile" in watched.said
+
+            workers[1].start()
+            await until(lambda: f"{workers[1].endpoint} is back: its layers are placed anew" in watched.said)
+            await watched.until(State.READY)
+            again = watched.status.placement
+
+            assert again is not None
+            assert [share.layers for share in again.shares] == [10, 10, 10]
+            assert set(again.endpoints) == {worker.endpoint for worker in workers}
+    assert answer.text == local.says(prompt)
+
+
 async def test_after_a_failure_the_next_call_tries_anew(local: Local):
     prompt = "What do bees eat?"
     with externals(1) as (worker,):
-        async with distributed(rpc_backends=[worker.settings()], worker_return_wait=0.0) as watched:
+        async with distributed(
+            rpc_backends=[worker.settings()], worker_return_wait=0.0, worker_recovery_wait=0.0
+        ) as watched:
             with pytest.raises((NoPlacement, CoordinatorFailed), match=str(worker.endpoint)):
                 await watched.answer("What do wasps eat?", worker.end)
             worker.start()
@@ -286,20 +334,31 @@ async def test_an_external_worker_that_hangs_is_noticed_by_the_tokens_that_do_no
     assert answer.breaks == 1
 
 
-async def test_a_worker_that_dies_again_and_again_is_given_up(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("whom", "hurting", "why"),
+    [
+        ("rpc", kill, ""),
+        ("llama-server", kill, "llama-server was killed by SIGKILL"),
+        ("llama-server", freeze, "llama-server was stopped by a signal"),
+    ],
+)
+async def test_what_is_lost_at_every_load_is_given_up(
+    whom: str, hurting: Callable[[int], None], why: str, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(Rules, "COORDINATOR", replace(Rules.COORDINATOR, delays=(0.0, 0.1, 0.1)))
     async with distributed(**await spread(2)) as watched:
 
-        def kill_whoever_loads() -> None:
+        def hurt_whoever_loads() -> None:
             for child in watched.children():
-                if "rpc" in child.name():
-                    kill(child.pid)
+                if whom in child.name():
+                    hurting(child.pid)
 
         with pytest.raises(CoordinatorFailed) as caught:
-            await watched.answer("What is a merry-go-round?", at_every_load=kill_whoever_loads)
+            await watched.answer("What is a merry-go-round?", at_every_load=hurt_whoever_loads)
 
         assert watched.status.state is State.FAILED
         assert watched.states.count(State.LOADING) <= 3
+        assert why in caught.value.message
         assert caught.value.hint
         assert str(watched.status.log_file) in caught.value.hint
 

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from cli_support import MAIN, run_process
 from real_distributed import MODEL, PATIENCE, Local, distributed, engine_in_home, externals, local_answers, spread  # noqa: F401 - two are fixtures
+from warm_python import warm_python
 
 pytestmark = [pytest.mark.real_model, pytest.mark.usefixtures("engine_here")]
 
@@ -123,8 +124,9 @@ async def test_the_moments_are_such_that_workers_and_a_coordinator_run():
         while not ({"llama-server"} <= names and any("rpc" in name for name in names)):
             assert time.monotonic() < end, names
             names = {process.name() for process in family.living()}
-        family.note_ports()
-        assert family.ports
+        while not family.ports:  # a process listens some time after it is there
+            assert time.monotonic() < end
+            family.note_ports()
     finally:
         family.parent.kill()
         family.parent.wait()
@@ -132,6 +134,7 @@ async def test_the_moments_are_such_that_workers_and_a_coordinator_run():
 
 async def test_a_held_worker_is_not_contacted_by_another_program(local: Local):
     prompt = "Tell a story of a locked door."
+    warm_python()  # it stays open, and is no leak
     with externals(1) as (worker,):
         async with distributed(rpc_backends=[worker.settings()]) as watched:
             said: list[str] = []

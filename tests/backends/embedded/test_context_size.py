@@ -25,6 +25,10 @@ GIB = 1 << 30
         (1024, OwnContext(8192), 4, 8 * GIB, 1024),
         (16_384, OwnContext(8192), 4, 8 * GIB, 8192),  # never more than the model's own
         (16_384, OwnContext(None), 4, 8 * GIB, 16_384),
+        (131_072, OwnContext(131_072, 65_536), 4, 64 * GIB, 131_072),
+        (131_072, OwnContext(131_072, 65_536), 4, 16 * GIB, 49_152),  # three quarters of the memory, at the most
+        (10_485_760, OwnContext(None, 65_536), 1, GIB, 12_288),
+        (8192, OwnContext(8192, 65_536), 64, 1, 256),
     ],
 )
 def test_which_context_is_chosen(wanted: int | None, own: OwnContext, slots: int, available: int, tokens: int):

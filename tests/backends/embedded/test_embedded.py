@@ -44,7 +44,7 @@ from synaptic.errors import (
 from synaptic.messages import BackendNotice, BackendReport, ChatRequest, Finished, Message, ignore_report
 from synaptic.models.download import SMOLLM2, ensure_model
 from synaptic.processes.child import ChildProcess, python_command
-from synaptic.settings.load import Settings
+from synaptic.settings import Settings
 from synaptic.waiting import Rules
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ async def backend_of(
             "is the file complete?",
         ),
         ("os.kill(os.getpid(), 4)", "did not start: it was killed by SIGILL", "lacks an instruction"),
-        ("os.kill(os.getpid(), 9)", "did not start: it was killed by SIGKILL", "enough memory"),
+        ("os.kill(os.getpid(), 9)", "did not start in 3 attempts: it was killed by SIGKILL", "enough memory"),
         ("print('hello', flush=True); sys.stdin.read()", "said 'hello' instead of its address", ""),
         ("print('[]', flush=True); sys.stdin.read()", "said '[]' instead of its address", ""),
     ],
@@ -462,13 +462,19 @@ async def test_a_prompt_that_is_too_long_is_told_in_tokens() -> None:
 
 
 @pytest.mark.real_model
-async def test_a_killed_engine_fails_the_call_and_serves_the_next(embedded: EmbeddedBackend) -> None:
+@pytest.mark.parametrize(
+    ("number", "how"), [(signal.SIGKILL, "was killed by SIGKILL"), (signal.SIGSTOP, "was stopped by a signal")]
+)
+async def test_a_killed_or_stopped_engine_fails_the_call_and_serves_the_next(
+    embedded: EmbeddedBackend, number: signal.Signals, how: str
+) -> None:
     await embedded.start()
     first = embedded.pid
     assert first is not None
-    with pytest.raises(EngineCrashed, match="was killed by SIGKILL") as caught:
+    with pytest.raises(EngineCrashed, match=how) as caught:
         async for _ in embedded.stream(asking("Write a long story.", max_tokens=3000)):
-            os.kill(first, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(first, number)
     assert caught.value.retryable
     said, _ = await answer(embedded, asking())
     assert said
@@ -536,7 +542,7 @@ async def test_a_file_that_is_no_model_does_not_start(gguf: str, state: Path) ->
 PARENT = """
 import asyncio, os, signal, sys
 from synaptic.backends.embedded.backend import EmbeddedBackend
-from synaptic.settings.load import Settings
+from synaptic.settings import Settings
 
 async def main():
     backend = EmbeddedBackend(Settings())

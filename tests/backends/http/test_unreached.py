@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 import ssl
@@ -17,7 +18,6 @@ from synaptic.backends.http.unreached import of_failure
 from synaptic.errors import AddressUnusable, BackendError, BackendUnavailable, ProtocolError, Trouble
 
 if TYPE_CHECKING:
-    import asyncio
     from pathlib import Path
 
 T = Trouble
@@ -68,6 +68,25 @@ async def test_a_certificate_of_an_authority_that_is_not_known(authority: Certif
         error = await failure(url, ca_file=stranger.file)
         check(error, T.CERTIFICATE, "is not signed by the authority in ca_file", "the node's ca_file")
         assert await get_ok(url, authority.file)
+
+
+async def test_a_server_that_waits_for_http_where_https_is_spoken() -> None:
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"https://127.0.0.1:{port}"
+        hint = f'does it speak https? Else write "http://127.0.0.1:{port}"'
+        for connect, within, trouble, said in (
+            (0.2, 60.0, T.NO_CONNECTION, "no secure connection in time"),
+            (60.0, 0.2, T.NO_ANSWER, "did not answer within 0.2 s"),
+        ):
+            async with new_client(url, connect_timeout=connect) as client:
+                with pytest.raises(BackendError) as caught:
+                    await get_json(client, "/api/version", backend="ollama", node=url, within=within)
+            check(caught.value, trouble, said, hint)
 
 
 @needs_openssl

@@ -41,6 +41,7 @@ from synaptic.errors import (
     BackendNotReady,
     BackendUnavailable,
     ContextOverflow,
+    FeatureMissing,
     ModelNotFound,
     ProtocolError,
     RequestRejected,
@@ -49,7 +50,7 @@ from synaptic.errors import (
     StreamTruncated,
 )
 from synaptic.messages import ChatRequest, Chunk, Delta, Finished, Message, Timings, Usage
-from synaptic.settings.load import Settings
+from synaptic.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -254,7 +255,8 @@ NO_THINKING = {"error": '"tiny" does not support thinking'}
         (json_reply(TOO_LONG, 400), ContextOverflow),
         (json_reply({"error": json.dumps(ENGINE_SAYS)}, 400), ContextOverflow),
         (stream([json.dumps({"error": json.dumps(ENGINE_SAYS)}).encode() + b"\n"]), ContextOverflow),
-        (json_reply(NO_THINKING, 400), RequestRejected),
+        (json_reply(NO_THINKING, 400), FeatureMissing),
+        (json_reply({"error": "registry.ollama.ai/library/tiny does not support tools"}, 400), FeatureMissing),
         (json_reply({"error": "invalid format"}, 400), RequestRejected),
         (json_reply({"error": "context deadline exceeded"}, 500), ServerError),
         (json_reply({"error": "llama runner process has terminated"}, 500), ServerError),

@@ -1,19 +1,26 @@
 """The secrets of nodes: from the environment or a file, into one header, and into nothing that anybody reads."""
 
+import asyncio
 import base64
+import html
+import json
 import logging
 import os
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
-from fault_server import FaultServer, json_reply, respond
+from fault_server import Behaviour, FaultServer, Request, json_reply, raw, respond, stream
 
+from synaptic.backends.ollama import OllamaBackend
 from synaptic.backends.pool.node.credentials import access_notices, certificates, node_headers, open_client
 from synaptic.backends.pool.node.inspection import inspect_node
-from synaptic.errors import ConfigError
-from synaptic.settings.load import NodeSettings, Settings
+from synaptic.errors import ConfigError, SynapticError
+from synaptic.messages import ChatRequest, Message
+from synaptic.settings import NodeSettings, Settings
 
 SECRET = "sk-very-secret-1234"
 
@@ -149,6 +156,59 @@ async def test_the_client_sends_it_and_shows_it_nowhere(caplog: pytest.LogCaptur
         assert server.requests[0].headers["authorization"] == f"Bearer {SECRET}"
         assert SECRET not in repr(client) + repr(asked) + caplog.text
         await client.aclose()
+
+
+ECHOES: dict[str, Callable[[str], Behaviour]] = {
+    "error": lambda sent: respond(400, json.dumps({"error": f"cannot use {sent!r}"}).encode()),
+    "inner": lambda sent: respond(500, json.dumps({"error": {"message": json.dumps({"error": sent})}}).encode()),
+    "cut": lambda sent: respond(500, json.dumps({"error": "x" * 280 + sent}).encode()),
+    "page": lambda sent: html_page(502, f"<title>Debug: {html.escape(sent)}</title>"),
+    "headers": lambda sent: respond(500, json.dumps({"detail": f"headers={{'authorization': b{sent!r}}}"}).encode()),
+    "moved": lambda sent: respond(302, b"", headers={"location": f"https://sso.example/login/{quote(sent, safe='')}"}),
+    "proxy": lambda sent: respond(504, b"", headers={"server": f"echo {sent}"}),
+    "base64": lambda sent: respond(400, base64.b64encode(f"authorization: {sent}".encode())),
+    "no json": lambda sent: respond(200, f"you said {sent}".encode()),
+    "stream": lambda sent: stream([json.dumps({"error": f"bad key {sent}"}).encode() + b"\n"]),
+    "status line": lambda sent: raw(f"{sent} hello\r\n\r\n".encode()),
+    "status reason": lambda sent: raw(f"HTTP/1.1 xyz {sent}\r\n\r\n".encode()),
+}
+
+
+def html_page(status: int, page: str) -> Behaviour:
+    return respond(status, page.encode(), "text/html")
+
+
+async def complaint(echo: Callable[[str], Behaviour], settings: dict[str, Any], environ: dict[str, str]) -> str:
+    """Return what is said of a node that repeats what it is sent."""
+
+    async def repeat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Request) -> None:
+        await echo(request.headers["authorization"])(reader, writer, request)
+
+    async with FaultServer(repeat) as server:
+        url = server.url.replace("//", f"//{settings.pop('in_url', '')}")
+        backend = (
+            open_client(Settings(num_ctx=512), node(url=url, **settings), environ) if settings else OllamaBackend(url)
+        )
+        with pytest.raises(SynapticError) as caught:
+            async for _ in backend.stream(ChatRequest(messages=(Message("user", "hi"),), model="m")):
+                pass
+        await backend.aclose()
+    error = caught.value
+    return f"{error} {error!r} {error.args} {error.message} {error.hint}"
+
+
+@pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
+async def test_a_node_that_repeats_what_it_was_sent_shows_nobody_a_secret(echo: Callable[[str], Behaviour]):
+    password = 'hunter2 "of mine"'
+    ways: list[tuple[dict[str, Any], list[str]]] = [
+        ({"token_env": "T"}, ["very", "dmVyeS"]),
+        ({"username": "ada", "password_env": "P"}, ["hunter", "of mine", "YWRhOmh1", "h1bnRlcj"]),
+        ({"in_url": "ada:hunter2of-mine@"}, ["hunter", "of-mine", "YWRhOmh1", "h1bnRlcj"]),
+    ]
+    for settings, never in ways:
+        said = await complaint(echo, dict(settings), {"T": SECRET, "P": password})
+        assert not [piece for piece in never if piece in said], said
+        assert "[secret]" in said, said
 
 
 # -- one look at a node ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pool_support import MODEL, ask, pool_over, question
 
 from synaptic.backends.ollama.backend import OllamaBackend
 from synaptic.backends.pool.node.inspection import inspect_node
-from synaptic.settings.load import NodeSettings, Settings
+from synaptic.settings import NodeSettings, Settings
 
 LOADED = f"{MODEL}:latest"
 

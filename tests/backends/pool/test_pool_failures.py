@@ -44,6 +44,7 @@ KINDS = {
     errors.PoolSaturated: BUSY,
     errors.RequestRejected: CALL,
     errors.ContextOverflow: CALL,
+    errors.FeatureMissing: CALL,
     errors.ServerError: NODE_ILL,
     errors.ProtocolError: NODE_ILL,
     errors.ReplyTooLong: NODE_ILL,

@@ -21,7 +21,7 @@ from synaptic.errors import (
     StreamTruncated,
 )
 from synaptic.messages import Timeouts
-from synaptic.settings.load import NodeSettings, Settings
+from synaptic.settings import NodeSettings, Settings
 
 FAST = {"seconds_per_call": 0.001, "seconds_per_token": 0.001, "tokens": None}
 

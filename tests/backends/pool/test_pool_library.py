@@ -19,7 +19,7 @@ from faulty_node import FaultyNode
 import synaptic
 from synaptic.backends.pool.library import PoolReply
 from synaptic.errors import BackendUnavailable, ConfigError, ModelNotFound, ServerError, UsageError
-from synaptic.settings.load import NodeSettings, Settings
+from synaptic.settings import NodeSettings, Settings
 
 FAST = {"seconds_per_token": 0.001, "tokens": 4}
 

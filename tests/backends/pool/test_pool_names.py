@@ -9,7 +9,7 @@ from pool_support import ask, ask_many, pool_over, question
 from synaptic.backends.router import open_backend
 from synaptic.errors import ModelNotFound
 from synaptic.messages import ignore_report
-from synaptic.settings.load import NodeSettings, Settings
+from synaptic.settings import NodeSettings, Settings
 
 
 @pytest.mark.parametrize(

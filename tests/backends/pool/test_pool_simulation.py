@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).parents[3] / "benchmarks" / "pool_simulation.py"
 
 @pytest.fixture(scope="module")
 def document():
-    done = subprocess.run([sys.executable, SCRIPT, "--quick"], capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run([sys.executable, SCRIPT, "--quick"], capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr  # it fails by itself if a call is lost, or served twice
     return json.loads(done.stdout)
 

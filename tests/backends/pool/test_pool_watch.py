@@ -15,7 +15,7 @@ from synaptic.backends.pool.backend import PoolBackend, PoolOptions
 from synaptic.backends.pool.dispatch import Limits
 from synaptic.backends.pool.node import node_watch as watching
 from synaptic.errors import ModelNotFound
-from synaptic.settings.load import NodeSettings, Settings
+from synaptic.settings import NodeSettings, Settings
 from synaptic.waiting import Backoff, Rules
 
 if TYPE_CHECKING:

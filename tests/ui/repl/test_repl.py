@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
+import fcntl
 import io
 import os
 import pty
@@ -12,10 +14,13 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
+import tty
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from cli_support import wait_until
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import create_pipe_input
@@ -46,8 +51,7 @@ from synaptic.errors import ExitCode
 from synaptic.runtime.session import Session
 from synaptic.ui.repl.commands import REGISTRY
 from synaptic.ui.repl.conversation import Conversation
-from synaptic.ui.repl.interrupts import DoublePress, Interrupted, Moment, interruptible, without_echo
-from synaptic.ui.repl.lines import carry_out
+from synaptic.ui.repl.interrupts import DoublePress, Interrupted, Moment, carry_out, interruptible, without_echo
 from synaptic.ui.repl.plain import converse_plainly
 from synaptic.ui.repl.prompt import LineEditor, open_history, status_line
 from synaptic.ui.repl.repl import Repl, Sources
@@ -61,7 +65,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.input import PipeInput
 
     from synaptic.messages import ChatRequest
-    from synaptic.settings.load import Settings
+    from synaptic.settings import Settings
     from synaptic.ui.repl.sessions import SessionFactory
 
 COLOUR = re.compile(rb"\x1b\[[0-9;]*\b(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])\b[0-9;]*m")
@@ -89,7 +93,7 @@ def terminal(home: Path) -> Iterator[Terminal]:
 def test_main_opens_the_prompt_and_answers(home: Path) -> None:
     """``python main.py`` on a terminal is the prompt; Ctrl-D leaves it with 0."""
     arguments = [str(ROOT / "main.py"), "--set", "backend=scripted", "-p", "answer"]
-    with open_terminal(arguments, home, environment(home)) as opened:
+    with open_terminal(arguments, home, environment(home), warm=False) as opened:
         opened.wait("pipeline answer", "/help lists the commands", "answer · ")
         opened.ask("Hello there", "\nHello there\n", "answer: ")
         opened.type(CTRL_D)
@@ -103,6 +107,7 @@ def test_an_answer_and_the_bar_that_counts(terminal: Terminal) -> None:
 
 def test_a_conversation_carries_over(terminal: Terminal) -> None:
     """The backend echoes what it is sent: the second prompt has the first turn in it."""
+    terminal.ask("/raw")
     terminal.ask("My name is Ada")
     terminal.ask("What is my name?", "Person: My name is Ada\nYou: My name is Ada")
 
@@ -181,6 +186,7 @@ def test_ctrl_c_cancels_the_run_and_keeps_what_there_is(terminal: Terminal) -> N
     terminal.wait("word word word")
     terminal.type(CTRL_C)
     terminal.wait("interrupted after", "the answer so far is part of the conversation")
+    terminal.wait("hint: to go on with it: synaptic runs resume")
     terminal.wait_for_prompt()
     terminal.ask("/history", "1  talk for ever", "word word", "(interrupted)")
     terminal.ask("/clear")
@@ -193,6 +199,7 @@ def test_ctrl_c_before_the_first_token_brings_the_prompt_back(terminal: Terminal
     terminal.type(CTRL_C)
     terminal.wait("\ninterrupted")
     terminal.ask("still there?", "\nstill there?\n")
+    assert sum(line.startswith("interrupted") for line in terminal.text.splitlines()) == 1
 
 
 def test_ctrl_c_in_the_same_moment_as_enter_cancels_the_line(terminal: Terminal) -> None:
@@ -425,6 +432,7 @@ async def test_lines_are_carried_out_until_ctrl_d(keys: PipeInput) -> None:
     assert out.getvalue().startswith("one\ntwo\n\x1b[H\x1b[2J\x1b[3Jthree\nfour\npipeline")
     assert "\nbackend   scripted scripted\n" in out.getvalue()
     assert re.fullmatch(r"answer · 1 turn · \d+ tokens · /help", status_line(repl))
+    assert [status_line(repl, width) for width in (15, 14, 3)] == ["answer · 1 turn", "answer", "answer"]
 
 
 async def test_ctrl_c_clears_then_hints_then_leaves(keys: PipeInput) -> None:
@@ -528,9 +536,9 @@ def test_a_history_that_becomes_unwritable_is_no_error(tmp_path: Path) -> None:
 def test_plain_lines(capsys: pytest.CaptureFixture[str], *, person: bool) -> None:
     """A person gets a prompt and the code 0; a program gets no prompt and the code of the last failure."""
     out, err = io.StringIO(), io.StringIO()
-    source = io.BytesIO(b"Hello\r\n/clear\none\\\n\xff\nfail\n\n/exit\nfail\n")
+    source = io.BytesIO(b"Hello\r\n/clear\none\\\ntwo\nfail\n\n/exit\nfail\n")
     code = converse_plainly(make_repl(out, err), source, person=person)
-    assert out.getvalue() == "Hello\n\x1b[H\x1b[2J\x1b[3Jone\n\ufffd\n"
+    assert out.getvalue() == "Hello\n\x1b[H\x1b[2J\x1b[3Jone\ntwo\n"
     assert code is (ExitCode.ANSWERED if person else ExitCode.FAILED)
     assert capsys.readouterr().err == ("> > >   > > > " if person else "")
 
@@ -566,6 +574,15 @@ def test_plain_lines_after_an_interrupted_run(*, person: bool, code: ExitCode) -
 
 def test_plain_lines_end_with_their_source() -> None:
     assert converse_plainly(make_repl(io.StringIO(), io.StringIO()), io.BytesIO(b"a\\"), person=False) == 0
+
+
+def test_a_plain_line_that_is_no_text_is_refused_and_the_others_are_asked() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    source = io.BytesIO("café?\n".encode("latin-1") + b"one \\\n\xff\n" + "café!\n".encode())
+    assert converse_plainly(make_repl(out, err), source, person=False) is ExitCode.USAGE
+    assert out.getvalue() == "café!\n"
+    assert err.getvalue().count("standard input is not UTF-8 text, not asked: ") == 2
+    assert "iconv" in err.getvalue()
 
 
 class Impatient(io.BytesIO):
@@ -654,3 +671,26 @@ def test_the_echo_of_a_terminal_is_back_afterwards() -> None:
         with without_echo(terminal):
             assert not termios.tcgetattr(follower)[3] & termios.ECHO
         assert termios.tcgetattr(follower) == before
+
+
+def waiting(descriptor: int) -> int:
+    """Return how many bytes can be read at once."""
+    counted = array.array("i", [0])
+    fcntl.ioctl(descriptor, termios.FIONREAD, counted)
+    return counted[0]
+
+
+def test_a_long_line_and_ctrl_d_that_are_typed_during_a_run_are_there_afterwards() -> None:
+    leader, follower = pty.openpty()
+    typed = b"word " * 1500 + b"END\x04"
+    with os.fdopen(leader), os.fdopen(follower) as terminal:
+        with without_echo(terminal):
+            typing = threading.Thread(target=os.write, args=(leader, typed))  # blocks while nothing is read
+            typing.start()
+            wait_until(lambda: waiting(follower) > 4000, "a full line")
+        tty.setraw(follower, termios.TCSANOW)  # as the prompt does
+        read = b""
+        while len(read) < len(typed):
+            read += os.read(follower, 4096)
+        typing.join()
+    assert read == typed

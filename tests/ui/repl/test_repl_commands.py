@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,13 +13,16 @@ from repl_talk import Talk, files, make_talk, mode_of, read, write
 from trust_support import trust
 
 from synaptic.backends.scripted import Failure
-from synaptic.errors import ExitCode, UsageError
+from synaptic.errors import BackendUnavailable, ExitCode, UsageError
 from synaptic.messages import Message
+from synaptic.runtime.journal import Journal
+from synaptic.runtime.kept_sessions import INTERRUPTED_MARK, conversation_of, find_session, turns_of
+from synaptic.ui.question import read_documents
 from synaptic.ui.repl.commands import REGISTRY
+from synaptic.ui.repl.commands_session import save
 from synaptic.ui.repl.commands_settings import take_assignment
-from synaptic.ui.repl.conversation import INTERRUPTED_MARK, Conversation, Turn, as_json, as_markdown
+from synaptic.ui.repl.conversation import Asked, Conversation, Turn, as_json, as_markdown
 from synaptic.ui.repl.prompt import status_line
-from synaptic.ui.repl.saving import save
 from synaptic.ui.repl.sessions import SessionHolder
 
 if TYPE_CHECKING:
@@ -114,6 +118,14 @@ async def test_help_of_an_unknown_command_names_the_nearest(talk: Talk) -> None:
         ("/history 1 2", "usage: /history [NUMBER]"),
         ("/save", "usage: /save FILE [--force]"),
         ("/save a b", "usage: /save FILE [--force]"),
+        ("/undo 2", "usage: /undo"),
+        ("/retry now", "usage: /retry [-m MODEL]"),
+        ("/retry -m", "usage: /retry [-m MODEL]"),
+        ("/sessions all", "usage: /sessions"),
+        ("/fork 1 2", "usage: /fork [TURN]"),
+        ("/name", "usage: /name [--force] NAME"),
+        ("/raw on", "usage: /raw"),
+        ("/copy code 2", "usage: /copy [code|NUMBER]"),
         ("/clear all", "usage: /clear"),
         ("/exit now", "usage: /exit"),
     ],
@@ -145,6 +157,14 @@ async def test_the_conversation_reaches_the_next_question(talk: Talk) -> None:
     assert "My name is Ada" in talk.backend.requests[-1].messages[-1].content
 
 
+async def test_turns_that_do_not_fit_are_mentioned(talk: Talk) -> None:
+    long = "iron " * 3000
+    await talk.say(f"One? {long}")
+    _, err = await talk.say("Two?")
+    assert "the earlier turn is passed on with its beginning only" in err
+    assert "Person: One? iron iron" in talk.backend.requests[-1].messages[-1].content
+
+
 async def test_clear_forgets_the_conversation(talk: Talk) -> None:
     await talk.say("My name is Ada")
     out, _ = await talk.say("/clear")
@@ -162,6 +182,40 @@ async def test_a_failed_run_shows_its_error_and_the_next_question_is_answered() 
     assert (await talk.say("second"))[0] == "fine\n"
     assert [turn.status for turn in talk.repl.conversation] == ["failed", "answered"]
     assert "first" not in talk.backend.requests[-1].messages[-1].content
+
+
+async def test_a_failed_run_says_how_it_goes_on_where_it_is_recorded() -> None:
+    talk = make_talk({"answer": Failure("rejected", 9)})
+    _, err = await talk.say("Why?")
+    run_id = talk.repl.conversation[-1].run_id
+    line = f"hint: to go on with it: synaptic runs resume {run_id}\n"
+    assert err.endswith(line)
+    await talk.say("/clear")
+    assert (await talk.say("/resume"))[1].endswith(line)
+    await talk.say("/set journal off")
+    _, err = await talk.say("Why?")
+    assert "error:" in err
+    assert "runs resume" not in err
+
+
+async def test_every_question_is_about_the_files_of_the_conversation(talk: Talk) -> None:
+    write("notes.md", "Tea at nine.")
+    talk.repl.about(["notes.md"], read_documents(["notes.md"]))
+    assert talk.err.getvalue().endswith("every question is about notes.md (12 characters)\n")
+    for question in ("What?", "And when?"):
+        await talk.say(question)
+        asked = talk.backend.requests[-1].messages[-1].content
+        assert question in asked
+        assert asked.rpartition(question)[2].count("Tea at nine.") == 1
+    out, _ = await talk.say("/plan What?")
+    assert "answer" in out
+
+
+async def test_files_of_the_conversation_are_taken_once_where_a_turn_has_them_too(talk: Talk) -> None:
+    write("notes.md", "Tea at nine.")
+    talk.repl.about(["notes.md"], read_documents(["notes.md"]))
+    await talk.repl.ask(Asked("What?", documents=list(talk.repl.documents)))
+    assert talk.backend.requests[-1].messages[-1].content.count("Tea at nine.") == 1
 
 
 async def test_a_bug_costs_neither_the_conversation_nor_the_prompt() -> None:
@@ -191,7 +245,7 @@ def test_messages_leave_out_failures_and_mark_what_was_interrupted() -> None:
         a_turn("c", "3", status="interrupted"),
         a_turn("d", "", status="interrupted"),
     ):
-        conversation.add(turn)
+        conversation.append(turn)
     assert conversation.messages() == (
         Message("user", "a"),
         Message("assistant", "1"),
@@ -294,6 +348,18 @@ async def test_a_folder_that_changes_while_it_is_trusted_is_said(talk: Talk) -> 
     assert "this folder has changed since it was trusted; left out: nodes (./synapticllamas.json:1)" in err
     assert not talk.repl.settings.nodes
     assert "trust" not in (await talk.say("/set retries 3"))[1]
+
+
+@pytest.mark.parametrize("line", ["/pipeline flow.yaml", "/set pipeline flow.yaml", "/config set pipeline flow.yaml"])
+async def test_pipeline_says_all_that_is_wrong_with_a_file(talk: Talk, line: str) -> None:
+    step = "agent: editr, prompt: 'Say {{ inputs.nosuch }}'"
+    for more in ("", ", temperature: hot"):
+        text = f"version: 1\nname: flow\nsteps:\n  a: {{{step}{more}}}\nresult: '{{{{ steps.b }}}}'\n"
+        write("flow.yaml", text)
+        _, err = await talk.say(line)
+        said = ("flow.yaml:4:", "did you mean 'editor'", "nosuch", "flow.yaml:5:", *more.split()[2:])
+        assert all(word in err for word in said)
+    assert talk.repl.settings.pipeline == "answer"
 
 
 async def test_pipeline_refuses_one_that_does_not_exist(talk: Talk) -> None:
@@ -490,7 +556,7 @@ async def test_status_says_where_questions_go_and_what_was_used(talk: Talk) -> N
     out, _ = await talk.say("/status")
     assert re.search(r"^turns +1$", out, re.MULTILINE)
     assert re.search(r"^tokens +\d+ \(\d+ in prompts, 2 generated\)$", out, re.MULTILINE)
-    assert re.search(r"^last run +[0-9a-f]{8}, answer, succeeded after", out, re.MULTILINE)
+    assert re.search(r"^last run +[0-9A-Z]{26}, answer, succeeded after", out, re.MULTILINE)
 
 
 async def test_history_shows_the_turns_and_one_in_full(talk: Talk) -> None:
@@ -526,7 +592,7 @@ async def test_save_writes_markdown_and_json(talk: Talk) -> None:
 async def test_save_expands_the_home_directory(talk: Talk, own_home: Path) -> None:
     await talk.say("Hello")
     await talk.say("/save ~/a.md")
-    assert files(own_home) == ["a.md"]
+    assert "a.md" in files(own_home)
 
 
 async def test_save_never_overwrites_unasked(talk: Talk) -> None:
@@ -572,3 +638,298 @@ def test_an_interrupted_turn_is_marked_in_what_is_saved() -> None:
 async def test_exit_leaves(talk: Talk, line: str) -> None:
     await talk.say(line)
     assert talk.repl.leaving
+
+
+# -- the last turn ---------------------------------------------------------------------------------------------
+
+
+async def test_undo_forgets_the_last_turn(talk: Talk) -> None:
+    await talk.say("One?")
+    await talk.say("Two?")
+    _, err = await talk.say("/undo")
+    assert "forgotten: Two? (1 turn left)" in err
+    await talk.say("Three?")
+    assert "Two?" not in talk.backend.requests[-1].messages[-1].content
+    assert [turn.question for turn in talk.repl.conversation] == ["One?", "Three?"]
+
+
+@pytest.mark.parametrize("line", ["/undo", "/retry", "/copy"])
+async def test_without_a_turn_there_is_nothing_to_take_back_or_copy(talk: Talk, line: str) -> None:
+    _, err = await talk.say(line)
+    assert "yet" in err
+    assert talk.repl.last_exit is ExitCode.USAGE
+
+
+async def test_retry_asks_the_same_in_the_place_of_the_turn(talk: Talk) -> None:
+    await talk.say("One?")
+    write("greet.yaml", PIPELINE)
+    await talk.say("/run ./greet.yaml -i who=Ada")
+    out, _ = await talk.say("/retry -m other")
+    first, second = talk.backend.requests[-2:]
+    assert "Greet Ada" in out
+    assert second.messages == first.messages
+    assert (first.model, second.model) == ("scripted", "other")
+    assert [turn.question for turn in talk.repl.conversation] == ["One?", "/run ./greet.yaml -i who=Ada"]
+
+
+async def test_a_retry_that_cannot_begin_leaves_the_turn(talk: Talk) -> None:
+    write("greet.yaml", PIPELINE)
+    await talk.say("/run ./greet.yaml -i who=Ada")
+    write("greet.yaml", "version: 1")
+    _, err = await talk.say("/retry")
+    assert "error:" in err
+    assert len(talk.repl.conversation) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "copied"),
+    [
+        ("/copy", "Take:\n\n```sh\nls -l\n```"),
+        ("/copy code", "ls -l"),
+        ("/copy 1", "Take:\n\n```sh\nls -l\n```"),
+    ],
+)
+async def test_an_answer_or_its_code_is_copied(
+    talk: Talk, line: str, copied: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clipboard = tmp_path / "clipboard"
+    program = tmp_path / "bin" / "pbcopy"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ncat > '{clipboard}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    for name in ("TMUX", "WAYLAND_DISPLAY", "DISPLAY", "WSL_DISTRO_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    await talk.say("Take:\n\n```sh\nls -l\n```")
+    talk.repl.conversation[-1] = replace(talk.repl.conversation[-1], answer="Take:\n\n```sh\nls -l\n```")
+    _, err = await talk.say(line)
+    assert f"copied {len(copied)} characters (pbcopy)" in err
+    assert clipboard.read_text() == copied
+
+
+async def test_what_cannot_be_copied_is_told(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    await talk.say("Hello?")
+    _, err = await talk.say("/copy code")
+    assert "there is no code in the last answer" in err
+    monkeypatch.setenv("PATH", "/nowhere")
+    _, err = await talk.say("/copy")
+    assert "there is no clipboard here" in err
+
+
+async def test_a_question_is_written_in_an_editor(talk: Talk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.delenv("EDITOR", raising=False)
+    _, err = await talk.say("/edit")
+    assert "neither $VISUAL nor $EDITOR is set" in err
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\nprintf \'%s, and why?\' "$(cat "$1")" > "$1"\n')
+    editor.chmod(0o755)
+    monkeypatch.setenv("EDITOR", str(editor))
+    _, err = await talk.say("/edit")
+    assert "an editor needs a terminal" in err
+
+
+async def test_raw_turns_the_rendering_off_and_on(talk: Talk) -> None:
+    assert talk.repl.settings.look == "auto"
+    await talk.say("/raw")
+    assert talk.repl.settings.look is None
+    await talk.say("/raw")
+    assert talk.repl.settings.look == "auto"
+
+
+async def test_the_bar_says_how_full_the_context_was() -> None:
+    talk = make_talk(context=200)
+    await talk.say("word " * 20)
+    share = re.search(r"context (\d+) %", status_line(talk.repl).replace("%", " %"))
+    assert share is not None
+    assert 30 <= int(share[1]) <= 90
+    await talk.repl.aclose()
+
+
+# -- conversations that are kept -------------------------------------------------------------------------------
+
+
+async def test_an_answer_stays_where_asking_again_fails() -> None:
+    talk = make_talk(["fine", Failure("rejected"), "And fine"])
+    await talk.say("One?")
+    _, err = await talk.say("/retry")
+    assert "error:" in err
+    assert err.endswith("the answer that was there stays\n")
+    later = make_talk()
+    await later.say("/resume")
+    assert [(turn.question, turn.answer) for turn in later.repl.conversation] == [("One?", "fine")]
+    await talk.say("Two?")
+    assert "You: fine" in talk.backend.requests[-1].messages[-1].content
+    await talk.repl.aclose()
+    await later.say("/clear")
+    await later.say("/resume")
+    assert asked(later) == ["One?", "Two?"]
+
+
+def asked(talk: Talk) -> list[str]:
+    """Return the questions of the conversation that is open."""
+    return [turn.question for turn in talk.repl.conversation]
+
+
+async def test_a_conversation_is_gone_on_with_in_another_program(talk: Talk) -> None:
+    await talk.say("One?")
+    await talk.say("Two?")
+    await talk.say("/name heat pumps")
+    await talk.repl.sessions.recorded()
+    later = make_talk()
+    out, err = await later.say("/resume heat pumps")
+    assert out == "Two?\n\nTwo?\n" or out.startswith("Two?\n\n")
+    assert "going on with heat pumps, 2 turns" in err
+    await later.say("Three?")
+    prompt = later.backend.requests[-1].messages[-1].content
+    assert "Person: One?" in prompt and "Person: Two?" in prompt
+    await later.repl.aclose()
+    last = make_talk()
+    await last.say("/resume")
+    assert asked(last) == ["One?", "Two?", "Three?"]
+
+
+async def test_what_was_taken_back_stays_so_once_something_else_was_asked(talk: Talk) -> None:
+    await talk.say("One?")
+    await talk.say("Wrong?")
+    await talk.say("/undo")
+    await talk.say("Two?")
+    await talk.say("/clear")
+    await talk.say("/resume")
+    assert asked(talk) == ["One?", "Two?"]
+
+
+async def test_what_was_taken_back_stays_so_where_nothing_was_asked_since(talk: Talk) -> None:
+    await talk.say("One?")
+    await talk.say("Wrong?")
+    await talk.say("/undo")
+    later = make_talk()
+    await later.say("/resume")
+    assert asked(later) == ["One?"]
+    await later.say("/undo")
+    await later.say("/clear")
+    _, err = await later.say("/resume")
+    assert "of which every turn was taken back" in err
+    await later.say("Two?")
+    assert "One?" not in later.backend.requests[-1].messages[-1].content
+    await later.repl.aclose()
+    last = make_talk()
+    await last.say("/resume")
+    assert asked(last) == ["Two?"]
+
+
+async def test_a_fork_leaves_the_conversation_as_it_is(talk: Talk) -> None:
+    for question in ("One?", "Two?", "Three?"):
+        await talk.say(question)
+    _, err = await talk.say("/fork 1")
+    assert "a new conversation of 1 turn, which goes on from: One?" in err
+    await talk.say("Other?")
+    out, _ = await talk.say("/sessions")
+    assert len(out.splitlines()) == 3
+    await talk.say("/resume")
+    assert asked(talk) == ["One?", "Two?", "Three?"]
+    await talk.say("/resume")
+    assert asked(talk) == ["One?", "Other?"]
+
+
+async def test_a_turn_of_an_earlier_program_is_asked_again_with_its_inputs(talk: Talk) -> None:
+    write("greet.yaml", PIPELINE)
+    await talk.say("/run ./greet.yaml -i who=Ada")
+    await talk.repl.sessions.recorded()
+    later = make_talk()
+    await later.say("/resume")
+    out, _ = await later.say("/retry")
+    assert "Greet Ada" in out
+    await later.repl.aclose()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Why?",
+        "/run ./greet.yaml -i who=Ada",
+        "/run ./greet.yaml -i who='Ada Lovelace'",
+        "/run answer -i query=Why",
+        "/run answer -f notes.txt Why?",
+    ],
+)
+async def test_a_turn_reads_the_same_whoever_shows_it(talk: Talk, line: str) -> None:
+    """The chat that asked it, one that goes on with it, and what the next run is told: also of one without question."""
+    write("greet.yaml", PIPELINE)
+    write("notes.txt", "Tea at nine.")
+    await talk.say(line)
+    await talk.repl.sessions.recorded()
+    later = make_talk()
+    await later.say("/resume")
+    with Journal() as journal:
+        turns = turns_of(journal, find_session(journal))
+
+    assert later.repl.conversation.messages() == talk.repl.conversation.messages() == conversation_of(turns)
+    assert as_markdown(later.repl.conversation) == as_markdown(talk.repl.conversation)
+    assert turns[0].question == talk.repl.conversation[0].question
+    await later.say("/retry")
+    assert asked(later) == asked(talk)
+    await later.repl.aclose()
+
+
+async def test_a_question_that_could_not_begin_is_a_turn_that_failed(talk: Talk) -> None:
+    """The model does not load: it is said once, and the question can be asked again, here and later."""
+    reason = ["the engine does not start"]
+
+    async def start() -> None:
+        if reason:
+            raise BackendUnavailable(reason.pop())
+
+    talk.backend.capabilities = replace(talk.backend.capabilities, start=start)
+    _, err = await talk.say("One?")
+    assert err.count("error: the engine does not start") == 1
+    assert "synaptic runs resume" in err
+    assert talk.repl.last_exit is ExitCode.NO_BACKEND
+    await talk.repl.sessions.recorded()
+    later = make_talk()
+    await later.say("/resume")
+    assert [(turn.question, turn.status) for turn in later.repl.conversation] == [("One?", "failed")]
+    out, _ = await talk.say("/retry")
+    assert out == "One?\n"
+    assert [turn.status for turn in talk.repl.conversation] == ["answered"]
+
+
+async def test_nothing_is_kept_where_runs_are_not_recorded() -> None:
+    talk = make_talk(overrides=("pipeline=answer", "journal=off"))
+    await talk.say("One?")
+    out, _ = await talk.say("/sessions")
+    assert "no conversation is kept yet" in out
+    for line in ("/name x", "/resume"):
+        _, err = await talk.say(line)
+        assert "kept" in err
+    await talk.repl.aclose()
+
+
+@pytest.mark.parametrize("line", ["/fork", "/name x"])
+async def test_before_the_first_turn_there_is_nothing_to_fork_or_name(talk: Talk, line: str) -> None:
+    _, err = await talk.say(line)
+    assert "nothing was asked yet" in err
+
+
+async def test_a_name_of_another_conversation_is_refused_unless_forced(talk: Talk) -> None:
+    await talk.say("One?")
+    await talk.say("/name heat")
+    await talk.say("/clear")
+    await talk.say("Other?")
+    _, err = await talk.say("/name Heat")
+    assert "error: another conversation is called heat: " in err and "begins with 'One?'" in err
+    assert "/name --force NAME" in err
+    await talk.say("/name --force Heat")
+    await talk.say("/clear")
+    await talk.say("/resume heat")
+    assert asked(talk) == ["Other?"]
+    _, err = await talk.say("/name --force")
+    assert "it needs a name" in err
+
+
+async def test_an_unknown_conversation_leaves_the_open_one(talk: Talk) -> None:
+    await talk.say("One?")
+    await talk.say("/name heat")
+    _, err = await talk.say("/resume heet")
+    assert "did you mean 'heat'?" in err
+    assert asked(talk) == ["One?"]

@@ -14,7 +14,7 @@ from prompt_toolkit.document import Document
 from repl_talk import Talk, make_talk, write
 
 from synaptic.errors import UsageError
-from synaptic.settings.load import load_settings
+from synaptic.settings import load_settings
 from synaptic.ui.repl.arguments import quoted, split_words, take_word, word_at_end
 from synaptic.ui.repl.candidates import OF_COMMAND, Suggestion
 from synaptic.ui.repl.commands import REGISTRY
@@ -154,8 +154,8 @@ def test_a_name_of_the_older_program_means_the_command_of_today_and_is_not_offer
 def test_the_commands_of_the_design_are_there() -> None:
     assert [command.name for command in REGISTRY] == [
         "help", "model", "pipeline", "agents", "plan", "run", "set", "config", "nodes", "explain", "coordinator",
-        "rpc", "status", "history",
-        "save", "clear", "exit",
+        "rpc", "status", "history", "runs", "save", "undo", "retry",
+        "sessions", "resume", "fork", "name", "raw", "copy", "edit", "clear", "exit",
     ]  # fmt: skip
     assert REGISTRY.find("quit") is REGISTRY.find("/exit")
 
@@ -193,7 +193,7 @@ def test_the_manual_lists_exactly_the_commands() -> None:
     [
         ("/mo", ["/model"]),
         ("/MO", ["/model"]),
-        ("/s", ["/set", "/status", "/save"]),
+        ("/s", ["/set", "/status", "/save", "/sessions"]),
         ("/q", ["/quit"]),
         ("/model", []),
         ("/help mo", ["/help model"]),

@@ -1,4 +1,3 @@
-from .change_signal import ChangeSignal as ChangeSignal
 from .coordinator import Coordinator as Coordinator
 from .coordinators import Coordinators as Coordinators
 from .distributed_call import NAME as NAME

@@ -17,7 +17,7 @@ from synaptic.backends.distributed.coordinator.one_core import CoreWatch
 from synaptic.backends.distributed.coordinator.running_server import RunningServer
 from synaptic.backends.distributed.coordinator.states import WorkerStanding
 from synaptic.backends.distributed.coordinator.watchdog import Watchdog
-from synaptic.backends.distributed.engine import check_engine_knows
+from synaptic.backends.distributed.engine import check_engine_knows, check_unchanged
 from synaptic.backends.distributed.placement import (
     FEWEST_TOKENS,
     Readings,
@@ -28,23 +28,29 @@ from synaptic.backends.distributed.placement import (
     speed_of,
 )
 from synaptic.backends.distributed.workers import LocalKey, ProbeLimits, ProtocolVersion, Worker, check_workers, resolve
-from synaptic.errors import BackendError, BackendUnavailable, CoordinatorFailed, NoPlacement
+from synaptic.errors import BackendError, BackendUnavailable, CoordinatorFailed, NoPlacement, SynapticError, UsageError
 from synaptic.messages import BackendNotice
+from synaptic.models import check_model
 from synaptic.processes import free_port
+from synaptic.text import rough_seconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
     from synaptic.backends.distributed.coordinator.coordinators import Coordinators
+    from synaptic.backends.distributed.coordinator.drafting import Drafting
     from synaptic.backends.distributed.coordinator.states import LoadProgress
     from synaptic.backends.distributed.coordinator.supervision import ServiceEnd
     from synaptic.backends.distributed.engine import Engine
     from synaptic.backends.distributed.placement import Offer, Placement
     from synaptic.backends.distributed.workers import Endpoint
+    from synaptic.backends.drafts import DraftTally
     from synaptic.models import ModelShape
 
 RETURN_LIMITS: Final = ProbeLimits(resolve=2.0, connect=2.0, answer=2.0, whole=4.0)
 RETURN_POLL: Final = 0.2  # seconds between two looks for a lost worker
+RECOVERY_POLL: Final = 2.0  # the same, once it is clear that nothing goes on without it
+RETURNED_POLL: Final = 5.0  # the same, while the others have its layers
 OWN_RETURN: Final = 10.0  # seconds for a worker of ours that is being started again; half a second is usual
 CLAIM_PATIENCE: Final = 10.0  # seconds that a check of a worker may hold up a start
 STALL_LEAST: Final = 60.0
@@ -59,10 +65,10 @@ class BringUp:
     Attributes:
         placement: Where its layers are or were last.
         log_file: What ``llama-server`` says.
-
     """
 
-    def __init__(self, shape: ModelShape, coordinators: Coordinators) -> None:
+    def __init__(self, shape: ModelShape, coordinators: Coordinators, drafting: Drafting) -> None:
+        self._drafting = drafting
         self.placement: Placement | None = None
         slug = re.sub(r"[^\w.-]+", "-", shape.name.rsplit("/", 1)[-1])[-60:]
         self.log_file = paths.state_dir() / "logs" / f"coordinator-{slug}.log"
@@ -70,6 +76,7 @@ class BringUp:
         self._coordinators = coordinators
         self._lost_at: float | None = None
         self._hung = False
+        self._away: frozenset[Endpoint] = frozenset()
         self._readings: Readings = {}
 
     def blame(self, end: ServiceEnd) -> None:
@@ -77,10 +84,14 @@ class BringUp:
         self._lost_at = time.monotonic()
         self._hung = end.hung
 
-    def learn(self, tokens: int, seconds: float) -> None:
+    def learn(self, tally: DraftTally, seconds: float) -> None:
         """Take note of how long a call took that had the workers for itself; the next placement knows it."""
         placement = self.placement
-        if placement is None or placement.tokens_per_second is None or tokens < FEWEST_TOKENS:
+        if placement is None or placement.tokens_per_second is None or placement.draft_cost is None:
+            return
+        # As many tokens, without drafts, as the time was predicted for.
+        tokens = tally.tokens - tally.accepted + tally.drafted * placement.draft_cost
+        if tokens < FEWEST_TOKENS:
             return
         keys: dict[Endpoint, Endpoint | LocalKey] = {endpoint: endpoint for endpoint in placement.endpoints}
         for worker in self._coordinators.fleet.managed:
@@ -124,21 +135,24 @@ class BringUp:
 
         Raises:
             SynapticError: Why it does not come up.
-
         """
+        await check_model(self._shape.name, self._shape.files, self._coordinators.report, backend="distributed")
         engine = await self._coordinators.fleet.start()
         cores = CoreWatch()
         placement = await self._placed(engine)
-        workers = [Worker(endpoint, await resolve(endpoint)) for endpoint in placement.endpoints]
+        allowed = self._coordinators.settings.public_workers
+        workers = [Worker(endpoint, await resolve(endpoint, allowed=allowed)) for endpoint in placement.endpoints]
         by = f"the coordinator of {self._shape.name}"
         async with self._coordinators.registry.held(workers, by, patience=CLAIM_PATIENCE):
             hear(None)
             managed = [worker for worker in self._coordinators.fleet.managed if worker.endpoint in placement.endpoints]
             await asyncio.gather(*(worker.check_cache() for worker in managed))
             generations = {worker.endpoint: worker.generation for worker in managed}
+            await check_unchanged(engine)
+            drafts = await self._drafting.decide(engine, placement)
             process = await LlamaProcess.start(
                 engine,
-                server_arguments(placement),
+                server_arguments(placement, drafts=drafts),
                 port=await asyncio.to_thread(free_port, HOST),
                 log_file=self.log_file,
                 cores=cores,
@@ -209,28 +223,62 @@ class BringUp:
         # A worker of ours that is being restarted still counts.
         await self._coordinators.fleet.settled(OWN_RETURN)
         if self._lost_at is not None and self.placement is not None:
-            until = self._lost_at + self._coordinators.settings.worker_return_wait
-            while missing := await self._missing(self.placement, engine.facts.rpc_version):
-                if time.monotonic() > until:
-                    return await self._placed_without(missing)
-                await asyncio.sleep(RETURN_POLL)
-            return self.placement
+            return await self._recovered(self.placement, self._lost_at, engine)
+        self._away = frozenset()
         await asyncio.to_thread(check_engine_knows, self._shape.file, self._shape.architecture, engine.files)
         return await self._new_placement(())
 
-    async def _placed_without(self, missing: Collection[Endpoint]) -> Placement:
+    async def _recovered(self, last: Placement, lost_at: float, engine: Engine) -> Placement:
+        """Return the last placement once its workers are back, else one over the others.
+
+        Where the model does not fit these, it waits on: a call that goes on late is better than one that failed.
+        """
+        settings = self._coordinators.settings
+        waits_on = False
+        while missing := await self._missing(last, engine.facts.rpc_version):
+            gone = time.monotonic() - lost_at
+            if gone > settings.worker_return_wait:
+                try:
+                    return await self._placed_without(missing)
+                except CoordinatorFailed as error:
+                    if gone > settings.worker_recovery_wait:
+                        raise
+                    if not waits_on:
+                        until = rough_seconds(settings.worker_recovery_wait)
+                        said = f"{error.message}; calls wait up to {until} for it to come back"
+                        self._coordinators.report(BackendNotice("distributed", said, "warning"))
+                        waits_on = True
+            await asyncio.sleep(RECOVERY_POLL if waits_on else RETURN_POLL)
+        return last
+
+    async def _placed_without(self, missing: frozenset[Endpoint]) -> Placement:
         """Give the layers of workers that did not come back to the others."""
         names = ", ".join(str(endpoint) for endpoint in sorted(missing))
         gone = f"{names} did not come back"
-        self._coordinators.report(
-            BackendNotice("distributed", f"{gone}: its layers go to the other workers", "warning")
-        )
         try:
-            return await self._new_placement(missing)
+            placement = await self._new_placement(missing)
         except NoPlacement as error:
             raise CoordinatorFailed(
                 f"{gone}, and without it {error.message}", hint=error.hint, backend="distributed", worker=names
             ) from error
+        self._away |= missing
+        moved = f"{gone}: its layers go to the other workers"
+        ordered = any(backend.layers is not None for backend in self._coordinators.settings.rpc_backends)
+        if ordered and not any(share.overridden for share in placement.shares):
+            moved += ", and the numbers of layers that the settings give do not count meanwhile"
+        self._coordinators.report(BackendNotice("distributed", moved, "warning"))
+        return placement
+
+    async def wait_returned(self) -> str:
+        """Wait until a worker could serve again whose layers went to the others; return which, in words."""
+        while True:
+            await asyncio.sleep(RETURNED_POLL)
+            if not self._away:
+                continue
+            with suppress(SynapticError):  # what cannot be looked at is not back
+                offers = [self._offer(offer, ()) for offer in await self._coordinators.fleet.offers()]
+                if back := {offer.endpoint for offer in offers if not offer.refusal} & self._away:
+                    return ", ".join(str(endpoint) for endpoint in sorted(back))
 
     async def _new_placement(self, missing: Collection[Endpoint]) -> Placement:
         """Find a placement among the free workers; where there is none, wait for those of idle models."""
@@ -240,8 +288,7 @@ class BringUp:
             async with coordinators.placing:
                 offers = [self._offer(offer, missing) for offer in await coordinators.fleet.offers()]
                 try:
-                    needs = serving_needs(self._shape, coordinators.settings, width=coordinators.width)
-                    placement = await asyncio.to_thread(place, self._shape, offers, needs)
+                    placement = await asyncio.to_thread(self._arranged, offers, missing)
                 except NoPlacement:
                     if coordinators.fleet.unsettled and time.monotonic() < until:
                         await coordinators.fleet.settled(OWN_RETURN)  # one had ended, and that was only just noticed
@@ -259,6 +306,16 @@ class BringUp:
                     continue
             await coordinators.wait_change()
 
+    def _arranged(self, offers: list[Offer], missing: Collection[Endpoint]) -> Placement:
+        """Place the layers; the numbers that the settings order are wishes while a worker is away."""
+        needs = serving_needs(self._shape, self._coordinators.settings, width=self._coordinators.width)
+        try:
+            return place(self._shape, offers, needs)
+        except (NoPlacement, UsageError):
+            if not missing or all(offer.layers is None for offer in offers):
+                raise
+            return place(self._shape, [replace(offer, layers=None) for offer in offers], needs)
+
     def _offer(self, offer: Offer, missing: Collection[Endpoint]) -> Offer:
         """Return an offer, refused if the worker belongs to another model or was lost."""
         owner = self._coordinators.owner(offer.endpoint)
@@ -273,7 +330,12 @@ class BringUp:
         managed = {worker.endpoint: worker for worker in self._coordinators.fleet.managed}
         gone = {endpoint for endpoint in placement.endpoints if endpoint in managed and not managed[endpoint].running}
         external = [endpoint for endpoint in placement.endpoints if endpoint not in managed]
-        looks = await check_workers(external, engine=ProtocolVersion.parse(version), limits=RETURN_LIMITS)
+        looks = await check_workers(
+            external,
+            engine=ProtocolVersion.parse(version),
+            allowed=self._coordinators.settings.public_workers,
+            limits=RETURN_LIMITS,
+        )
         return frozenset(gone | {look.endpoint for look in looks if not look.well})
 
     async def _restart_managed(self) -> None:

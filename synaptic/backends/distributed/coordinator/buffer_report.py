@@ -26,7 +26,6 @@ def parse_buffer_sizes(lines: Iterable[str], kind: str = "model") -> dict[str, i
     Args:
         lines: What it wrote, at verbosity 4 or more.
         kind: ``model``, ``KV``, ``compute``, ``output`` or ``RS`` (recurrent states).
-
     """
     sizes: Counter[str] = Counter()
     for line in lines:
@@ -39,10 +38,7 @@ def parse_buffer_sizes(lines: Iterable[str], kind: str = "model") -> dict[str, i
 def check_buffers(placement: Placement, lines: Iterable[str]) -> str:
     """Return what is wrong with where the weights are; "" if they are as planned, or nothing was said of them.
 
-    Args:
-        placement: What was asked for.
-        lines: What ``llama-server`` wrote until it had loaded.
-
+    ``lines`` is what ``llama-server`` wrote until it had loaded.
     """
     held = parse_buffer_sizes(lines)
     if not held:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from synaptic.backends.distributed.coordinator.bring_up import BringUp
+from synaptic.backends.distributed.coordinator.drafting import WANTS_LOGPROBS, Drafting
 from synaptic.backends.distributed.coordinator.life import Life, Transition
 from synaptic.backends.distributed.coordinator.start_failure import given_up, may_pass
 from synaptic.backends.distributed.coordinator.states import CoordinatorState, CoordinatorStatus, LoadProgress
@@ -17,7 +18,7 @@ from synaptic.backends.distributed.coordinator.supervision import ServiceEnd, su
 from synaptic.backends.distributed.placement import token_seconds
 from synaptic.errors import BackendUnavailable, CoordinatorFailed, SynapticError
 from synaptic.messages import BackendNotice, BackendProgress, Finished
-from synaptic.waiting import Deadline, Deadlines, Restarts, Rules
+from synaptic.waiting import Deadline, Deadlines, Restarts, Rules, awake_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 NAME: Final = "distributed"
 NOTICE: Final = 2.0
 """Seconds from a broken call to the news that ``llama-server`` is dead: then the call is not to blame."""
+DRAIN_POLL: Final = 0.05  # seconds between two looks whether the calls with drafts have ended
+QUIET: Final = 2.0
+"""Seconds without a call before layers are placed anew for the sake of a worker that is back."""
 _LEARNING: Final = 0.3
 
 _S = CoordinatorState
@@ -51,14 +55,14 @@ class Coordinator:
     Args:
         shape: The model.
         coordinators: All of this program; this one joins them.
-
     """
 
     def __init__(self, shape: ModelShape, coordinators: Coordinators) -> None:
         self.shape = shape
         self._coordinators = coordinators
         self._life = Life(shape.name, self._moved)
-        self._bring_up = BringUp(shape, coordinators)
+        self._drafting = Drafting(shape, wanted=coordinators.settings.drafts)
+        self._bring_up = BringUp(shape, coordinators, self._drafting)
         self._serving: RunningServer | None = None
         self._error: SynapticError | None = None
         self._progress: LoadProgress | None = None
@@ -115,6 +119,7 @@ class Coordinator:
             restarts=self._restarts,
             tokens_per_second=self._speed,
             log_file=self._bring_up.log_file,
+            drafts=self._drafting.standing() if self._bring_up.placement else None,
         )
 
     def credentials(self) -> tuple[str, str] | None:
@@ -126,19 +131,23 @@ class Coordinator:
         """What generating a token takes, about."""
         return token_seconds(self._speed, self._bring_up.placement)
 
-    async def ready(self) -> RunningServer:
+    async def ready(self, *, plain: bool = False) -> RunningServer:
         """Return the server once it is loaded; concurrent callers share one load.
+
+        Args:
+            plain: Whether it must not draft; it is started again without, if it does.
 
         Raises:
             SynapticError: Why it is not loaded, once the coordinator is given up.
-
         """
         self._load.waiting += 1
+        if plain and self._serving is None:
+            self._drafting.leave()
         try:
             if self._life.state in {_S.STOPPED, _S.SLEEPING, _S.FAILED}:
                 self._begin()
                 await self._life.change()
-            while self._life.state is not _S.READY or self._serving is None:
+            while self._life.state is not _S.READY or self._serving is None or not self._drafting.admits(plain=plain):
                 if self._life.state is _S.FAILED and self._error is not None:
                     raise self._error
                 if self._life.state is _S.STOPPED:
@@ -153,11 +162,10 @@ class Coordinator:
 
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
-
         """
         watchdog, call = serving.watchdog, object()
         self._load.calls += 1
-        watchdog.begin(call, time.monotonic())
+        watchdog.begin(call, awake_time())
         chunks = serving.process.client.watched_stream(
             request, lambda generates: self._heard(watchdog, call, generates=generates)
         )
@@ -166,16 +174,16 @@ class Coordinator:
                 async for chunk in chunks:
                     self._generated = True
                     if isinstance(chunk, Finished):
-                        self._learn(chunk, alone=watchdog.calls == 1)
+                        self._learn(request, chunk, alone=watchdog.calls == 1)
                     yield chunk
         finally:
-            watchdog.end(call, time.monotonic())
+            watchdog.end(call, awake_time())
             self._load.calls -= 1
             self._load.last_used = time.monotonic()
             self._coordinators.notify()
 
     def _heard(self, watchdog: Watchdog, call: object, *, generates: bool) -> None:
-        watchdog.beat(call, time.monotonic(), generates=generates)
+        watchdog.beat(call, awake_time(), generates=generates)
         self.waits.heard(generates=generates)
 
     async def goes_on_with(self, serving: RunningServer, request: ChatRequest) -> bool:
@@ -197,6 +205,7 @@ class Coordinator:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        self._drafting.forget()
         if self._life.state is not _S.STOPPED:
             self._life.move(_S.STOPPED)
 
@@ -230,8 +239,12 @@ class Coordinator:
                 delay = restarts.after_failure() if may_pass(failure) else None
             else:
                 if end.idle:
+                    self._drafting.forget()
                     self._life.move(_S.SLEEPING, end.reason)
                     return
+                if end.better:
+                    self._life.move(_S.RESTARTING, end.reason)
+                    continue
                 error = CoordinatorFailed(end.reason, backend=NAME, worker=end.worker, log_line=end.line)
                 now = time.monotonic()
                 delay = restarts.after_end(now, now - self._ready_at, useful=self._generated)
@@ -253,10 +266,11 @@ class Coordinator:
             self._load.last_used = time.monotonic()
             self._life.move(_S.READY)
             try:
-                end = await supervise(serving, self._coordinators.fleet, self._rested)
+                end = await supervise(serving, self._coordinators.fleet, self._rested, self._better)
             finally:
                 self._serving = None
-            if not end.idle:
+                await self._drafting.save()
+            if not end.idle and not end.better:
                 self._life.move(_S.DEGRADED, end.reason)
                 self._bring_up.blame(end)
                 serving.process.kill()
@@ -279,18 +293,54 @@ class Coordinator:
             return False
         return time.monotonic() - self._load.last_used > bound
 
+    async def _better(self) -> str:
+        """Wait until it is better started anew; return why, in words."""
+        reasons = [asyncio.create_task(reason) for reason in (self._placed_better(), self._without_drafts())]
+        try:
+            done, _ = await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        finally:
+            for reason in reasons:
+                reason.cancel()
+            await asyncio.gather(*reasons, return_exceptions=True)
+
+    async def _without_drafts(self) -> str:
+        """Wait until drafts are to be left, and the calls that have them have ended; return why, in words."""
+        if not self._drafting.on:
+            await asyncio.Event().wait()  # this start has none
+        await self._drafting.left.wait()
+        while True:
+            await asyncio.sleep(DRAIN_POLL)
+            if not self._load.calls and not (self._serving and self._serving.others):
+                return f"{WANTS_LOGPROBS}: it is started again without drafts"
+
+    async def _placed_better(self) -> str:
+        """Wait until a worker is back that the layers had to leave, and no call is in its way; return that in words."""
+        back = await self._bring_up.wait_returned()
+        while True:
+            await asyncio.sleep(QUIET)
+            if self._quiet():
+                return f"{back} is back: its layers are placed anew"
+
+    def _quiet(self) -> bool:
+        """Return whether there is no call, nor was one a moment ago: that of a run's next step would wait."""
+        others = self._serving.others if self._serving else 0
+        if self._load.calls or self._load.waiting or others:
+            return False
+        return time.monotonic() - self._load.last_used > QUIET
+
     def _give_up(self, error: SynapticError) -> None:
         self._error = given_up(error, self.shape.name, self._bring_up.workers, self._bring_up.log_file)
         self._life.move(_S.FAILED, self._error.message)
         self._coordinators.notify()
 
-    def _learn(self, last: Finished, *, alone: bool) -> None:
-        usage, timings = last.usage, last.timings
-        if not alone or usage is None or timings is None or not timings.generation_seconds:
+    def _learn(self, request: ChatRequest, last: Finished, *, alone: bool) -> None:
+        tally, timings = self._drafting.take(request, last), last.timings
+        if not alone or last.usage is None or timings is None or not timings.generation_seconds:
             return
-        speed = usage.completion_tokens / timings.generation_seconds
+        speed = tally.tokens / timings.generation_seconds
         self._speed = speed if self._speed is None else self._speed + _LEARNING * (speed - self._speed)
-        self._bring_up.learn(usage.completion_tokens, timings.generation_seconds)
+        self._bring_up.learn(tally, timings.generation_seconds)
 
     def _moved(self, transition: Transition) -> None:
         self._coordinators.moved(transition)

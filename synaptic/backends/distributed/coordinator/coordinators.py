@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from synaptic.backends.distributed.coordinator.change_signal import ChangeSignal
 from synaptic.backends.distributed.coordinator.states import CoordinatorState
 from synaptic.backends.distributed.workers import Fleet, WorkerRegistry
+from synaptic.waiting import ChangeSignal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -44,7 +44,6 @@ class Coordinators:
         settings: Of the program.
         report: Hears what coordinators and workers do.
         on_transition: Told of every change of a coordinator's state.
-
     """
 
     def __init__(self, settings: Settings, report: Reporter, on_transition: Callable[[Transition], None]) -> None:

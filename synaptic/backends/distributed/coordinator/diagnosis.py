@@ -27,12 +27,13 @@ class Cause(Enum):
     ARGUMENTS = "it was started wrongly"
     INSTRUCTION = "the processor lacks an instruction"
     KILLED = "it was killed"
+    STOPPED = "it was stopped"
     OTHER = "it ended"
 
     @property
     def may_pass(self) -> bool:
         """Whether another attempt, with the workers as they are then, may do better."""
-        return self in {Cause.WORKER, Cause.PORT, Cause.KILLED, Cause.OTHER}
+        return self in {Cause.WORKER, Cause.PORT, Cause.KILLED, Cause.STOPPED, Cause.OTHER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,9 @@ class Diagnosis:
     """Why a server ended.
 
     Attributes:
-        cause: The kind.
         how: How the process ended: ``was killed by SIGABRT``.
         line: The line of its log that tells most, "" if none does.
         worker: The address that line names; "" if it names none.
-
     """
 
     cause: Cause
@@ -79,17 +78,14 @@ _RECENT: Final = 8  # lines; what was said long before the end was about other c
 _SIGNALS: Final = {-4: Cause.INSTRUCTION, -9: Cause.KILLED, -15: Cause.KILLED}
 
 
-def diagnose(returncode: int, tail: Sequence[str]) -> Diagnosis:
+def diagnose(returncode: int, tail: Sequence[str], *, stopped: bool = False) -> Diagnosis:
     """Return why a server ended.
 
-    Args:
-        returncode: Negative for a signal.
-        tail: The last lines of its standard error, oldest first.
-
+    ``returncode`` is negative for a signal, ``tail`` the end of its standard error, ``stopped`` whether we killed it.
     """
-    how = describe_exit(returncode)
+    how = describe_exit(returncode, stopped=stopped)
     lines = [plain_line(line) for line in tail]
-    if (cause := _SIGNALS.get(returncode)) is not None:
+    if (cause := Cause.STOPPED if stopped else _SIGNALS.get(returncode)) is not None:
         return Diagnosis(cause, how, "")
     for cause, pattern in _PATTERNS:
         for line in lines:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from synaptic.errors import (
@@ -18,7 +19,7 @@ from synaptic.errors import (
     StreamFailed,
     StreamTruncated,
 )
-from synaptic.messages import Continued, Finished, Restarted, ThoughtSoFar, Timeouts
+from synaptic.messages import CUT_OFF, Continued, Finished, Restarted, ThoughtSoFar, Timeouts
 from synaptic.waiting import Continuation, Deadline, Departed, Way
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ class Serves(Protocol):
         """The deadlines of its calls, which learn here that a prompt is being read."""
         ...
 
-    async def ready(self) -> Any:
-        """Return what serves, once it does; raises once there is no more hope."""
+    async def ready(self, *, plain: bool = False) -> Any:
+        """Return what serves, once it does and without drafts if ``plain``; raises once there is no more hope."""
         ...
 
     def stream(self, serving: Any, request: ChatRequest) -> AsyncGenerator[ReplyChunk, None]:
@@ -77,16 +78,16 @@ class DistributedCall:
     Args:
         coordinator: Who serves it.
         request: What is asked.
-
     """
 
     def __init__(self, coordinator: Serves, request: ChatRequest) -> None:
         self._coordinator = coordinator
         # With a seed of ours it can be repeated exactly, should it break.
         seed = secrets.randbelow(SEEDS) if request.seed is None and request.temperature != 0 else request.seed
-        self._request = replace(request, model=None, seed=seed)
+        self._request = replace(request, model=None, seed=seed, begun="")
         self._continuation = Continuation(self._request, echoes=True)
         self._breaks = 0
+        self._taken_up = bool(request.begun) and self._continuation.go_on_with(request.begun) is Way.PREFILL
 
     async def stream(self) -> AsyncGenerator[Chunk, None]:
         """Yield the reply.
@@ -94,13 +95,13 @@ class DistributedCall:
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`; ``CoordinatorFailed`` once the model cannot be
                 brought back.
-
         """
         total = self._request.timeouts.total
+        plain = self._request.logprobs is not None  # of drafted tokens there are none
         end = None if total is None else asyncio.get_running_loop().time() + total
         while True:
             with self._deadline(Timeouts(total=total), end) as deadline:
-                serving = await deadline.wait(self._coordinator.ready)
+                serving = await deadline.wait(partial(self._coordinator.ready, plain=plain))
             try:
                 if not await self._goes_on(serving, end):
                     yield self._start_over(NOT_CONTINUED)
@@ -154,6 +155,7 @@ class DistributedCall:
 
     def _start_over(self, reason: str) -> Restarted:
         self._continuation.forget()
+        self._taken_up = False
         return Restarted(self._breaks + 1, reason)
 
     async def _goes_on(self, serving: Any, end: float | None) -> bool:
@@ -164,8 +166,13 @@ class DistributedCall:
         with self._deadline(self._request.timeouts, end) as deadline:
             return await deadline.wait(lambda: self._coordinator.goes_on_with(serving, request))
 
-    async def _attempt(self, serving: Any, end: float | None) -> AsyncGenerator[ReplyChunk, None]:
+    async def _attempt(self, serving: Any, end: float | None) -> AsyncGenerator[Chunk, None]:
         """Yield what is new of what serves now, and the last chunk of the whole call."""
+        if self._taken_up:
+            self._taken_up = False
+            yield (notice := self._continued(CUT_OFF))
+            if isinstance(notice, Finished):
+                return
         chunks = self._coordinator.stream(serving, self._continuation.request())
         async with contextlib.aclosing(chunks):
             with self._deadline(self._request.timeouts, end) as deadline:

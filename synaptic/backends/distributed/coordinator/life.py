@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synaptic.backends.distributed.coordinator.change_signal import ChangeSignal
 from synaptic.backends.distributed.coordinator.states import FOLLOWERS, CoordinatorState
+from synaptic.waiting import ChangeSignal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,6 @@ class Life:
     Args:
         model: What it serves.
         hear: Told of every transition, at once.
-
     """
 
     def __init__(self, model: str, hear: Callable[[Transition], None]) -> None:
@@ -45,7 +44,6 @@ class Life:
 
         Raises:
             ValueError: If that may not follow; the coordinator is wrong about itself then.
-
         """
         if to not in FOLLOWERS[self.state]:
             raise ValueError(f"a coordinator that is {self.state} cannot become {to}")

@@ -12,6 +12,7 @@ from synaptic.backends.distributed.coordinator.load_channel import ROUTER_VARIAB
 from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.errors import BackendError, BackendUnavailable
 from synaptic.processes import ChildProcess, child_environment
+from synaptic.waiting import awake_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,7 +70,6 @@ class LlamaProcess:
 
         Raises:
             BackendUnavailable: If it cannot be started.
-
         """
         process = cls(port)
         process._child = await ChildProcess.start(
@@ -103,7 +103,7 @@ class LlamaProcess:
         """Wait for its end; return why it came."""
         assert self._child is not None
         await self._ended.wait()
-        return diagnose(await self._child.wait(), self._child.tail)
+        return diagnose(await self._child.wait(), self._child.tail, stopped=self._child.stopped)
 
     async def ended_within(self, seconds: float) -> Diagnosis | None:
         """Return why it ended, if it has by now or does within ``seconds``."""
@@ -123,7 +123,6 @@ class LlamaProcess:
         Raises:
             ServerEnded: If it ended.
             LoadStalled: If it makes no progress.
-
         """
         progress = asyncio.Event()
 
@@ -197,9 +196,11 @@ class LlamaProcess:
 def environment(key: str) -> dict[str, str]:
     """Return what ``llama-server`` is started with: nothing of what a person set for their own, and the key.
 
-    The key is not an argument: those can be read by every user of the machine.
+    The key is not an argument: those can be read by every user of the machine. What browsers are told is none either:
+    builds that do not know such an argument would not start. An empty origin is that of no page; left out, it is all.
     """
-    return child_environment({ROUTER_VARIABLE: "1", "GGML_NO_BACKTRACE": "1", "LLAMA_API_KEY": key})
+    told = {"LLAMA_API_KEY": key, "LLAMA_ARG_CORS_ORIGINS": "", "LLAMA_ARG_CORS_CREDENTIALS": "0"}
+    return child_environment({ROUTER_VARIABLE: "1", "GGML_NO_BACKTRACE": "1", **told})
 
 
 async def _still(progress: asyncio.Event, seconds: float) -> None:
@@ -207,7 +208,7 @@ async def _still(progress: asyncio.Event, seconds: float) -> None:
     while True:
         progress.clear()
         try:
-            async with asyncio.timeout(seconds):
+            async with awake_timeout(seconds):
                 await progress.wait()
         except TimeoutError:
             return

@@ -26,7 +26,6 @@ class ChannelNews:
     Attributes:
         state: ``loading``, ``ready``, or whatever else llama.cpp thinks of.
         fraction: How much is loaded, from 0 to 1; ``None`` where it does not say.
-
     """
 
     state: str
@@ -52,7 +51,7 @@ def _fraction(payload: Any) -> float | None:
     try:
         stages, value = payload["stages"], float(payload["value"])
         done = (stages.index(payload["current"]) + value) / len(stages)
-    except (LookupError, TypeError, ValueError, AttributeError, ZeroDivisionError):
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
         return None
     return min(1.0, max(0.0, done)) if done == done else None  # noqa: PLR0124 - NaN
 
@@ -63,7 +62,6 @@ class LoadClock:
     Args:
         total: Bytes of the weights.
         began: When the load began, by any steady clock.
-
     """
 
     def __init__(self, total: int, began: float) -> None:

@@ -22,10 +22,7 @@ _FIELDS: Final = 10
 def hung_up(pid: int, workers: Iterable[tuple[str, int]]) -> frozenset[tuple[str, int]]:
     """Return which workers have closed a connection that a process still has.
 
-    Args:
-        pid: The process; its descriptors have to be ours to see.
-        workers: IPv4 addresses and ports.
-
+    The process must be ours; workers are given by IPv4 address and port.
     """
     wanted = frozenset(workers)
     if sys.platform != "linux" or not wanted:

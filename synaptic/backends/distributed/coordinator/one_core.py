@@ -51,7 +51,6 @@ def idlest(
         before: How long each had been idle at one time, in seconds.
         after: The same some time later.
         speeds: The most that each is clocked with; none where that is not told.
-
     """
     cores = [core for core in allowed if core in before and core in after]
     if len(cores) <= 1:

@@ -20,7 +20,6 @@ class RunningServer:
         generations: Of the workers that we started: which start of each it is connected to.
         addresses: Of all its workers, as the system shows them.
         others: Calls of other programs that were running at the last look, while there was none of ours.
-
     """
 
     process: LlamaProcess

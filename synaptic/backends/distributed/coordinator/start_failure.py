@@ -57,7 +57,6 @@ def given_up(error: SynapticError, model: str, workers: Sequence[Endpoint], log_
         model: What was to be served.
         workers: Those that had its layers at that attempt; none before there was one.
         log_file: What ``llama-server`` said.
-
     """
     if not isinstance(error, BackendError):
         return error  # a mistake of the person's, not of the machines

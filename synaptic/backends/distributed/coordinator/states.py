@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from synaptic.backends.distributed.placement import Placement
     from synaptic.backends.distributed.workers import Endpoint
+    from synaptic.backends.drafts import DraftStanding
 
 
 class CoordinatorState(StrEnum):
@@ -31,7 +32,7 @@ FOLLOWERS: Final[dict[CoordinatorState, frozenset[CoordinatorState]]] = {
     _S.STOPPED: frozenset({_S.PREFLIGHT}),
     _S.PREFLIGHT: frozenset({_S.LOADING, _S.RESTARTING, _S.FAILED, _S.STOPPED}),
     _S.LOADING: frozenset({_S.READY, _S.RESTARTING, _S.FAILED, _S.STOPPED}),
-    _S.READY: frozenset({_S.SLEEPING, _S.DEGRADED, _S.FAILED, _S.STOPPED}),
+    _S.READY: frozenset({_S.SLEEPING, _S.RESTARTING, _S.DEGRADED, _S.FAILED, _S.STOPPED}),
     _S.SLEEPING: frozenset({_S.PREFLIGHT, _S.STOPPED}),
     _S.DEGRADED: frozenset({_S.RESTARTING, _S.FAILED, _S.STOPPED}),
     _S.RESTARTING: frozenset({_S.PREFLIGHT, _S.FAILED, _S.STOPPED}),
@@ -81,16 +82,15 @@ class CoordinatorStatus:
     """How a coordinator stands.
 
     Attributes:
-        model: What it serves.
         since: When it came into its state, in seconds since the epoch.
         reason: Why it is in that state, "" where that needs no words.
         url: Where its ``llama-server`` listens, while it does.
         placement: Which layers are where; ``None`` before the first preflight.
-        calls: How many run now.
         waiting: How many wait for it.
         restarts: How often it was rebuilt.
         tokens_per_second: Measured over the latest calls, one stream; ``None`` before the first.
         log_file: What ``llama-server`` says.
+        drafts: Whether it drafts, and what came of that; ``None`` before the first start.
     """
 
     model: str
@@ -107,3 +107,4 @@ class CoordinatorStatus:
     restarts: int = 0
     tokens_per_second: float | None = None
     log_file: Path | None = None
+    drafts: DraftStanding | None = None

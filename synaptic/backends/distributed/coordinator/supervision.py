@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 from synaptic.backends.distributed.coordinator.lost_links import hung_up
 from synaptic.backends.distributed.coordinator.watchdog import SlotWatch
 from synaptic.errors import BackendError
-from synaptic.processes import is_stopped
+from synaptic.waiting import awake_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from synaptic.backends.distributed.coordinator.running_server import RunningServer
     from synaptic.backends.distributed.workers import Fleet, ManagedWorker
@@ -32,31 +31,36 @@ class ServiceEnd:
         reason: For people; names the worker where it is known.
         idle: It was idle for its time, and is healthy.
         hung: It still ran, but nothing moved.
+        better: It is healthy and idle, and a worker is back that its layers had to leave.
         worker: The address of the worker that is to blame, "" if that is not known.
         line: What ``llama-server`` said of it.
-
     """
 
     reason: str
     idle: bool = False
     hung: bool = False
+    better: bool = False
     worker: str = ""
     line: str = ""
 
 
-async def supervise(serving: RunningServer, fleet: Fleet, rested: Callable[[], bool]) -> ServiceEnd:
+async def supervise(
+    serving: RunningServer, fleet: Fleet, rested: Callable[[], bool], better: Callable[[], Awaitable[str]]
+) -> ServiceEnd:
     """Return why a service has ended: the first of everything that can end it.
 
     Args:
         serving: What is watched.
         fleet: Whose workers it uses.
         rested: Whether it was idle for long enough.
-
+        better: Returns once its layers are better placed anew: the words that say why.
     """
     workers = [worker for endpoint in serving.placement.endpoints if (worker := fleet.find(endpoint)) is not None]
     losses = [asyncio.create_task(_loss(worker, serving.generations[worker.endpoint])) for worker in workers]
     leaving = asyncio.create_task(_exit(serving))
-    others = [asyncio.create_task(watch) for watch in (_heartbeat(serving, rested), _strangers(serving))]
+    others = [
+        asyncio.create_task(watch) for watch in (_heartbeat(serving, rested), _strangers(serving), _placed_anew(better))
+    ]
     watches = [leaving, *losses, *others]
     try:
         await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
@@ -82,19 +86,21 @@ async def _loss(worker: ManagedWorker, generation: int) -> ServiceEnd:
     return ServiceEnd(reason=f"the worker {worker.endpoint} was lost", worker=str(worker.endpoint))
 
 
+async def _placed_anew(better: Callable[[], Awaitable[str]]) -> ServiceEnd:
+    return ServiceEnd(reason=await better(), better=True)
+
+
 async def _heartbeat(serving: RunningServer, rested: Callable[[], bool]) -> ServiceEnd:
     addresses = serving.addresses
     while True:
         await asyncio.sleep(HEARTBEAT)
         if rested():
             return ServiceEnd(reason="it was idle for a while", idle=True)
-        if is_stopped(serving.process.pid):
-            return ServiceEnd(reason="llama-server was stopped by a signal")
         gone = await asyncio.to_thread(hung_up, serving.process.pid, addresses)
         if gone:
             endpoint = addresses[min(gone)]
             return ServiceEnd(reason=f"the worker {endpoint} has closed the connection", worker=str(endpoint))
-        still = serving.watchdog.overdue(time.monotonic())
+        still = serving.watchdog.overdue(awake_time())
         if still is not None:
             return _hung(still)
 
@@ -111,7 +117,7 @@ async def _strangers(serving: RunningServer) -> ServiceEnd:
             # One that does not answer even that stands still with what it was doing.
             with suppress(BackendError):
                 slots = await serving.process.client.slots(within=SLOTS_SECONDS)
-        still = watch.look(slots, time.monotonic())
+        still = watch.look(slots, awake_time())
         serving.others = watch.calls
         if still is not None:
             return _hung(still)

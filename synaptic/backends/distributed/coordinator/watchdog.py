@@ -26,7 +26,6 @@ class Watchdog:
     Args:
         prompt_step: Predicted seconds between two steps of reading a prompt; what is learned replaces it.
         shortest: Never complain earlier than this many seconds after a step.
-
     """
 
     def __init__(self, prompt_step: float, *, shortest: float = SHORTEST) -> None:
@@ -92,7 +91,6 @@ class SlotWatch:
 
     Attributes:
         calls: How many there were at the last look.
-
     """
 
     def __init__(self, limit: float) -> None:
@@ -107,7 +105,6 @@ class SlotWatch:
         Args:
             slots: What ``/slots`` answered; whatever cannot be read counts as standing still.
             now: By a steady clock.
-
         """
         working = frozenset(_progress(slot) for slot in slots if slot.get("is_processing"))
         self.calls = len(working)
@@ -122,4 +119,5 @@ def _progress(slot: Mapping[str, Any]) -> tuple[object, ...]:
     following = slot.get("next_token")
     first = following[0] if isinstance(following, list) and following else following
     decoded = first.get("n_decoded") if isinstance(first, dict) else None
-    return slot.get("id"), slot.get("id_task"), slot.get("n_prompt_tokens_processed"), decoded
+    told = slot.get("id"), slot.get("id_task"), slot.get("n_prompt_tokens_processed"), decoded
+    return tuple(map(repr, told))  # whatever a server puts there can be compared so

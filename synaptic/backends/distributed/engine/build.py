@@ -27,15 +27,32 @@ from synaptic.backends.distributed.engine.engine import is_library, locate
 from synaptic.backends.distributed.engine.examine import examine
 from synaptic.backends.distributed.engine.progress import BuildMeter, EngineProgress, ignore_progress
 from synaptic.backends.distributed.engine.source import LLAMA_CPP
-from synaptic.backends.distributed.engine.store import BUILT, MANIFEST, EngineManifest, look_at, write_manifest
+from synaptic.backends.distributed.engine.store import (
+    BUILT,
+    MANIFEST,
+    EngineManifest,
+    look_at,
+    refuse_changed,
+    write_manifest,
+)
+from synaptic.backends.distributed.engine.unchanged import digests_of
 from synaptic.errors import EngineUnavailable, UsageError
-from synaptic.processes import ChildProcess, cause_of, child_environment, python_command, tied
+from synaptic.processes import (
+    STARTS,
+    ChildProcess,
+    cause_of,
+    child_environment,
+    own_folder,
+    python_command,
+    thread_to_its_end,
+    tied,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from synaptic.backends.distributed.engine.engine import Engine
+    from synaptic.backends.distributed.engine.engine import Engine, EngineFiles
     from synaptic.backends.distributed.engine.progress import EngineReporter
     from synaptic.backends.distributed.engine.source import EngineSource
     from synaptic.backends.distributed.engine.tools import Tools
@@ -57,7 +74,6 @@ class BuildOrder:
         archive: The source distribution, where it was fetched already.
         source: What is pinned.
         targets: What the build tool is asked for.
-
     """
 
     acceleration: str = "cpu"
@@ -82,7 +98,6 @@ class Installation:
         was_there: Whether it was not built by this call.
         waited: Whether another process built it while this call waited.
         build_seconds: How long this call built.
-
     """
 
     engine: Engine
@@ -100,7 +115,6 @@ async def install(order: BuildOrder, report: EngineReporter = ignore_progress) -
     Raises:
         UsageError: If the archive cannot be read, or this kind of machine has no such acceleration.
         EngineUnavailable: If it cannot be fetched or built, or does not work.
-
     """
     place = paths.engine_dir() / order.key
     if not order.force and (there := await _installed(place)) is not None:
@@ -148,7 +162,6 @@ class Build:
             UsageError: If the archive cannot be read.
             EngineUnavailable: If it cannot be fetched or built, or does not work.
             OSError: If the disk does not take it.
-
         """
         if self.order.force:
             await asyncio.to_thread(shutil.rmtree, self.root, ignore_errors=True)
@@ -173,7 +186,7 @@ class Build:
             return
         free = shutil.disk_usage(paths.engine_dir()).free
         engine_tools.refuse_full_disk(self.order.acceleration, paths.engine_dir(), free)
-        self.root.mkdir(parents=True, exist_ok=True)
+        own_folder(self.root)
         elapsed = _stopwatch()
         archive = self.order.archive
         if archive is None:
@@ -226,7 +239,17 @@ class Build:
             raise self._failed("built")
 
     async def _run(self, command: Sequence[str], take: Callable[[str | None], None]) -> int:
-        """Run a tool and return its exit status; ``take`` gets its lines, and ``None`` every now and then."""
+        """Run a tool and return its exit status; ``take`` gets its lines, and ``None`` every now and then.
+
+        One that is killed or stopped is run again: it goes on with what it has done.
+        """
+        for _ in range(STARTS):
+            child = await self._run_once(command, take)
+            if not child.lost:
+                break
+        return child.returncode or 0
+
+    async def _run_once(self, command: Sequence[str], take: Callable[[str | None], None]) -> ChildProcess:
         job = "synaptic.backends.distributed.engine.job"
         environment = child_environment({"NINJA_STATUS": "[%f/%t] ", "LC_ALL": "C"}, installs=True)
         child = await ChildProcess.start(
@@ -239,9 +262,10 @@ class Build:
                         self._tail.append(line)
                         log.write(line + "\n")
                     take(line or None)
-            return await child.wait()
+            await child.wait()
         finally:
             await child.stop(STOP_GRACE)
+        return child
 
     async def _cuda_architectures(self) -> str | None:
         """Return the architectures of the GPUs here; building for all that there are takes many times as long."""
@@ -281,6 +305,7 @@ class Build:
             acceleration=self.order.acceleration,
             installed_at=time.time(),
             build_seconds=round(seconds, 1),
+            files=digests_of(locate(finished)),
         )
         write_manifest(finished, manifest)
         old = place.with_name(f".old-{place.name}")
@@ -306,16 +331,18 @@ class Build:
 
 
 async def _installed(place: Path) -> Engine | None:
-    """Return the engine in a directory, if there is one whose files are all there.
+    """Return the engine in a directory, if there is one whose files are all there, as they were built.
 
     Raises:
         EngineUnavailable: If it does not work.
-
     """
     if not (place / MANIFEST).is_file():
         return None
     try:
-        return await look_at(locate(place), BUILT, afresh=True)
+        files = locate(place)
+        if await thread_to_its_end(lambda: _changed(files)):
+            return None
+        return await look_at(files, BUILT, afresh=True)
     except UsageError:  # files are missing: it is built again
         return None
     except EngineUnavailable as error:
@@ -323,6 +350,14 @@ async def _installed(place: Path) -> Engine | None:
             f"the engine is installed, but does not work: {error.message}",
             hint="build it again: synaptic engine install --force",
         ) from error
+
+
+def _changed(files: EngineFiles) -> bool:
+    try:
+        refuse_changed(files, BUILT)
+    except EngineUnavailable:
+        return True
+    return False
 
 
 async def _next_line(child: ChildProcess) -> str | None:

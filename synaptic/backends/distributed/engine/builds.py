@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from synaptic import paths
 from synaptic.backends.distributed.engine.progress import EngineProgress
-from synaptic.processes import lock, read_json, replace_json
+from synaptic.processes import lock, own_folder, read_json, replace_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,6 @@ class RunningBuild:
     Attributes:
         engine: The name of the engine's directory.
         progress: How far it is; see :func:`progress_of`.
-
     """
 
     engine: str
@@ -52,10 +51,9 @@ def builder(engine: str, report: EngineReporter) -> Iterator[EngineReporter | No
 
     Raises:
         OSError: If the lock or the progress cannot be written.
-
     """
     directory = paths.engine_dir()
-    directory.mkdir(parents=True, exist_ok=True)
+    own_folder(directory)
     with _lock_file(directory, engine).open("ab") as file:
         if not lock(file.fileno()):
             yield None

@@ -9,15 +9,17 @@ import hashlib
 import os
 import platform
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from synaptic import paths
-from synaptic.errors import UsageError
-from synaptic.processes import tied
+from synaptic.errors import ModelFileError, UsageError
+from synaptic.processes import sha256_of, tied
+from synaptic.text import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
 
 LLAMA_SERVER = "llama-server"
 RPC_SERVERS = ("ggml-rpc-server", "rpc-server")
@@ -27,6 +29,8 @@ LIBRARY_SUFFIXES = (".so", ".dylib", ".dll")
 BUILD_TREES = (".", "bin", "build/bin", "build/bin/Release")
 """Where the binaries are below the directory that a person names: an installation, a checkout that was built."""
 CPU_LIBRARY = "ggml-cpu-"
+SERVER_PART = "llama"
+"""In the names of the libraries that read the command line (``libllama-common``)."""
 SHORT = 12
 
 
@@ -38,7 +42,6 @@ class EngineFiles:
         directory: Where the two binaries are.
         libraries: The llama.cpp libraries beside them and in the ``lib`` beside their directory; none for a
             static build. Of names that lead to the same file only one is here.
-
     """
 
     directory: Path
@@ -74,7 +77,6 @@ class EngineFacts:
         backends: What ggml loaded: ``RPC``, ``CPU``, ``CUDA``.
         cpu_variant: Which of the CPU variants it chose here; "" where there is only one.
         devices: One line a device, as ``--list-devices`` prints it; a CPU alone is not listed there.
-
     """
 
     version: str
@@ -92,7 +94,6 @@ class Engine:
     Attributes:
         identity: Hex digest over its files and its RPC protocol version.
         origin: ``built`` or ``adopted``.
-
     """
 
     files: EngineFiles
@@ -128,13 +129,12 @@ def locate(directory: Path) -> EngineFiles:
 
     Raises:
         UsageError: If it is no directory, or one of the two binaries is not there or cannot be run.
-
     """
     root = paths.expanded(directory).absolute()
     if not root.is_dir():
         what = "is a file, not a directory" if root.exists() else "does not exist"
         raise UsageError(f"{root} {what}", hint="name the directory that llama-server and rpc-server are in")
-    places = [place for tree in BUILD_TREES if _program(place := (root / tree).resolve(), LLAMA_SERVER) is not None]
+    places = [place for tree in BUILD_TREES if _program(place := paths.resolved(root / tree), LLAMA_SERVER) is not None]
     if not places:
         raise UsageError(
             f"there is no {LLAMA_SERVER} in {root}, nor in its bin or build/bin",
@@ -161,11 +161,10 @@ def identify(files: EngineFiles, rpc_version: str) -> str:
 
     Raises:
         OSError: If a file cannot be read.
-
     """
     digest = hashlib.sha256(f"rpc {rpc_version}\n".encode())
     for file in sorted(files.everything, key=lambda file: file.name):
-        digest.update(f"{file.name} {_digest(file)}\n".encode())
+        digest.update(f"{file.name} {sha256_of(file)}\n".encode())
     return digest.hexdigest()
 
 
@@ -176,7 +175,6 @@ def fingerprint(files: EngineFiles) -> str:
 
     Raises:
         OSError: If a file is gone.
-
     """
     digest = hashlib.sha256(platform.node().encode())
     for file in files.everything:
@@ -202,7 +200,7 @@ def _libraries(directory: Path) -> tuple[Path, ...]:
     for place in (directory, directory.parent / "lib"):
         files = sorted(place.iterdir()) if place.is_dir() else []
         for file in sorted(filter(is_library, files), key=lambda file: len(file.name)):
-            found.setdefault(file.resolve(), file)
+            found.setdefault(paths.resolved(file), file)
     return tuple(sorted(found.values()))
 
 
@@ -212,6 +210,44 @@ def is_library(file: Path) -> bool:
     return named and file.is_file()
 
 
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+ENGINE_LIBRARIES: Final = ("libllama.", "llama.")
+
+
+def check_engine_knows(path: Path, architecture: str, engine: EngineFiles) -> None:
+    """Refuse an architecture that this very engine was built without.
+
+    The names are text constants in ``libllama``, or in ``llama-server`` where that is linked statically. One that is
+    not there is surely not known; a short one may be there by chance, and then the engine itself will refuse.
+    Reads a few megabytes: call it in a thread.
+
+    Raises:
+        ModelFileError: If the engine does not know it.
+    """
+    places = [file for file in engine.libraries if file.name.startswith(ENGINE_LIBRARIES)] or [engine.llama_server]
+    try:
+        known = _has_text(architecture, places)
+    except OSError as error:
+        raise ModelFileError(f"the engine cannot be read: {reason_of(error)}") from error
+    if not known:
+        raise ModelFileError(
+            f"{path} has the architecture {architecture!r}, which the engine in {engine.directory} does not know",
+            hint="use a newer engine (synaptic engine install), on every machine alike",
+        )
+
+
+def knows_option(option: str, engine: EngineFiles) -> bool:
+    """Return whether an engine has an option of the command line: a build of a person's own may be an older one.
+
+    Reads a few megabytes: call it in a thread.
+    """
+    places = [engine.llama_server, *(file for file in engine.libraries if SERVER_PART in file.name)]
+    try:
+        return _has_text(option, places)
+    except OSError:
+        return False
+
+
+def _has_text(text: str, places: Sequence[Path]) -> bool:
+    """Return whether a text is among the constants of one of these files."""
+    wanted = text.encode() + b"\0"
+    return any(wanted in place.read_bytes() for place in places)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from synaptic.backends.distributed.engine.engine import EngineFacts, engine_command
 from synaptic.errors import EngineUnavailable
-from synaptic.processes import ChildProcess, cause_of, child_environment, describe_exit
+from synaptic.processes import STARTS, ChildProcess, cause_of, child_environment, describe_exit
+from synaptic.waiting import awake_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 START_TIMEOUT = 60.0  # seconds; a first start on a GPU compiles kernels
 LISTEN_POLL = 0.02  # seconds
-PORT_ATTEMPTS = 3  # another program may take a free port before the server does
 NO_CPU = "No devices found"  # what the RPC server says when ggml could load no CPU variant
 
 _VERSION = re.compile(r"version:\s*(\S.*)")
@@ -44,6 +44,7 @@ class _Said:
 
     code: int | None
     lines: tuple[str, ...]
+    stopped: bool
 
 
 async def examine(files: EngineFiles) -> EngineFacts:
@@ -52,34 +53,38 @@ async def examine(files: EngineFiles) -> EngineFacts:
     Raises:
         EngineUnavailable: If one of them does not start or the two do not accept each other; the message says how
             it failed, and a program that was built for another CPU is named as such.
-
     """
     version = await _ask_version(files)
-    for _ in range(PORT_ATTEMPTS):
+    for attempt in range(1, STARTS + 1):
         port = _free_port()
         server = await _start(files, files.rpc_server, ("--host", _LOOPBACK, "--port", str(port)))
         try:
             announced = await _announcement(files, server, port)
             if announced is not None:
                 devices = await _ask_devices(files, port, announced)
+        except EngineUnavailable:
+            if not server.lost or attempt == STARTS:
+                raise
+            announced = None
         finally:
             await server.stop()
         rest = (*await _all_lines(server), *server.tail)
         if announced is not None:
             return _facts(version, announced, rest, devices)
-        if server.returncode:  # a port that is taken is no failure to it: it says so and exits with 0
+        # Another program may have taken the port: that is no failure to it, it says so and exits with 0.
+        if server.returncode and not server.lost:
             break
-    raise why_not(files.rpc_server, server.returncode, rest)
+    raise why_not(files.rpc_server, server.returncode, rest, stopped=server.stopped)
 
 
-def why_not(program: Path, code: int | None, lines: Iterable[str]) -> EngineUnavailable:
+def why_not(program: Path, code: int | None, lines: Iterable[str], *, stopped: bool = False) -> EngineUnavailable:
     """Return the error for a program of an engine that did not do what it was started for.
 
     Args:
         program: Which.
         code: Its exit status, negative for a signal; ``None`` if it said nothing for too long.
         lines: What it said.
-
+        stopped: Whether it was killed because it had been stopped.
     """
     name = program.name
     if code == -signal.SIGILL:
@@ -87,7 +92,7 @@ def why_not(program: Path, code: int | None, lines: Iterable[str]) -> EngineUnav
             f"{name} was killed by SIGILL: it uses instructions that this CPU does not have ({program})",
             hint="it was built for another CPU; build one that suits every CPU: synaptic engine install",
         )
-    ended = f"said nothing for {START_TIMEOUT:.0f} s" if code is None else describe_exit(code)
+    ended = f"said nothing for {START_TIMEOUT:.0f} s" if code is None else describe_exit(code, stopped=stopped)
     said = [line.strip() for line in lines if line.strip() and not _LOADED.search(line)]
     quoted = cause_of(said)
     if NO_CPU in said:
@@ -106,7 +111,7 @@ async def _ask_version(files: EngineFiles) -> str:
     said = await _run(files, files.llama_server, ("--version",))
     version = next((match[1] for line in said.lines if (match := _VERSION.match(line))), None)
     if said.code != 0 or version is None:
-        raise why_not(files.llama_server, said.code, said.lines)
+        raise why_not(files.llama_server, said.code, said.lines, stopped=said.stopped)
     return version
 
 
@@ -117,7 +122,7 @@ async def _announcement(files: EngineFiles, server: ChildProcess, port: int) -> 
     """
     lines: list[str] = []
     try:
-        async with asyncio.timeout(START_TIMEOUT):
+        async with awake_timeout(START_TIMEOUT):
             if not await _listens(server, port):
                 return None
             while "Accepted client" not in (line := await server.read_line() or ""):
@@ -152,7 +157,7 @@ async def _ask_devices(files: EngineFiles, port: int, announced: Sequence[str]) 
             f"of the RPC protocol, and {files.llama_server.name} refuses it",
             hint="both have to come from the same build; or run: synaptic engine install",
         )
-    raise why_not(files.llama_server, said.code, said.lines)
+    raise why_not(files.llama_server, said.code, said.lines, stopped=said.stopped)
 
 
 def _facts(version: str, announced: Sequence[str], loaded: Sequence[str], devices: tuple[str, ...]) -> EngineFacts:
@@ -170,13 +175,17 @@ def _facts(version: str, announced: Sequence[str], loaded: Sequence[str], device
 
 
 async def _run(files: EngineFiles, program: Path, arguments: Sequence[str]) -> _Said:
-    child = await _start(files, program, arguments)
-    try:
-        ended = await child.exited_within(START_TIMEOUT)
-        lines = (*await _all_lines(child), *child.tail) if ended else child.tail
-        return _Said(child.returncode if ended else None, lines)
-    finally:
-        await child.stop()
+    for _ in range(STARTS):
+        child = await _start(files, program, arguments)
+        try:
+            ended = await child.exited_within(START_TIMEOUT)
+            lines = (*await _all_lines(child), *child.tail) if ended else child.tail
+            said = _Said(child.returncode if ended else None, lines, child.stopped)
+        finally:
+            await child.stop()
+        if not child.lost:
+            break
+    return said
 
 
 async def _start(files: EngineFiles, program: Path, arguments: Sequence[str]) -> ChildProcess:

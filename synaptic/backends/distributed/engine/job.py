@@ -43,7 +43,6 @@ def main(arguments: Sequence[str]) -> None:
     Args:
         arguments: A file to lock, so that two tools never work in one directory, not even for the moment that the
             last of a killed installation takes to end; the directory to work in; the program and its arguments.
-
     """
     lock, directory, *command = arguments
     os.dup2(1, 2)
@@ -59,6 +58,10 @@ def main(arguments: Sequence[str]) -> None:
             status = _run(command, directory)
     except _EndAskedFor:
         pass
+    if status < 0:  # our end tells the installer what ended the tool
+        with suppress(OSError):
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
     # Not a plain return: the thread may be in a read that never ends.
     os._exit(status if status >= 0 else 128 - status)
 

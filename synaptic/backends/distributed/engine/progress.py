@@ -24,7 +24,6 @@ class EngineProgress:
         elapsed: Seconds since the stage began.
         remaining: Seconds that it will still take, guessed; ``None`` while there is too little to guess from.
         process: The process that builds, where it is not this one.
-
     """
 
     stage: str

@@ -109,7 +109,6 @@ def cmake_options(
             source and compiler give the same engine everywhere.
         tools: The programs of the build.
         cuda_architectures: ``90;89``; ``None`` for llama.cpp's own list.
-
     """
     flags = shlex.quote(f"-ffile-prefix-map={root.resolve()}=.")  # not CXXFLAGS: -march=native would be in there
     origin = "@loader_path" if platform.system() == "Darwin" else "$ORIGIN"
@@ -142,12 +141,8 @@ def cmake_options(
 def adapt(tree: Path) -> None:
     """Change llama.cpp's tree so that it builds in less time; what the two programs do with text stays the same.
 
-    Args:
-        tree: The unpacked tree, which was not adapted before.
-
     Raises:
         OSError: If a file is not there or cannot be written.
-
     """
     variants = tree / "ggml/src/CMakeLists.txt"
     variants.write_text(_DROPPED.sub("", variants.read_text(encoding="utf-8")), encoding="utf-8")

@@ -9,7 +9,6 @@ the archive runs before its checksum was found right (by pip, and again by us).
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -23,7 +22,7 @@ from synaptic.backends.distributed.engine import recipe
 from synaptic.backends.distributed.engine.progress import EngineProgress
 from synaptic.errors import EngineUnavailable, UsageError
 from synaptic.models import bytes_under, why_not_fetched
-from synaptic.processes import ChildProcess, child_environment, tied
+from synaptic.processes import ChildProcess, child_environment, run_to_its_end, sha256_of, tied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
 
 PROGRESS_INTERVAL = 0.2  # seconds
 CHUNK = 1 << 20
+MAX_ARCHIVE_BYTES = 1 << 30
+"""Ten times what it has: a longer file is another one, and is not read to its end to find that out."""
 
 _BACKEND = """
 import pathlib
@@ -57,16 +58,12 @@ class EngineSource:
     """A source distribution that holds llama.cpp's tree.
 
     Attributes:
-        name: Of the distribution.
-        version: Of the distribution.
-        commit: Of llama.cpp.
         archive_bytes: Size of the archive; what a progress bar counts up to.
         sha256: Of the archive, in hex.
         tree: Where llama.cpp is in it.
         unneeded: Directories of the tree that no build reads; most of its bytes.
         build_module: The distribution's build backend.
         adapt: Changes the unpacked tree before it is built; given its directory.
-
     """
 
     name: str
@@ -121,7 +118,6 @@ async def fetch(source: EngineSource, staging: Path, report: EngineReporter, ela
 
     Raises:
         EngineUnavailable: If it cannot be fetched, or is not what was expected.
-
     """
     target = staging / "download"
     shutil.rmtree(target, ignore_errors=True)
@@ -129,15 +125,19 @@ async def fetch(source: EngineSource, staging: Path, report: EngineReporter, ela
     scratch.mkdir(parents=True)
     command, environment = fetch_command(source, target)
     temporary = {"TMPDIR": str(scratch), "TEMP": str(scratch), "TMP": str(scratch)}
-    child = await ChildProcess.start(tied(command), env=child_environment({**environment, **temporary}, installs=True))
-    try:
-        while not await child.exited_within(PROGRESS_INTERVAL):
-            done = min(bytes_under(target), source.archive_bytes)
-            report(EngineProgress(stage="fetching", share=done / source.archive_bytes, elapsed=elapsed()))
-    finally:
-        await child.stop()
+    apart = tied(command, directory=target)  # not where we are started: a uv.toml there could name another index
+
+    def note() -> None:
+        done = min(bytes_under(target), source.archive_bytes)
+        report(EngineProgress(stage="fetching", share=done / source.archive_bytes, elapsed=elapsed()))
+
+    child = await run_to_its_end(
+        lambda: ChildProcess.start(apart, env=child_environment({**environment, **temporary}, installs=True)),
+        note,
+        every=PROGRESS_INTERVAL,
+    )
     if child.returncode != 0:
-        reason = why_not_fetched(child.tail) or f"pip ended with status {child.returncode}"
+        reason = why_not_fetched(child.tail) or f"pip {child.ending}"
         raise EngineUnavailable(f"the source of llama.cpp could not be fetched: {reason}", hint=_elsewhere(source))
     report(EngineProgress(stage="fetching", share=1.0, elapsed=elapsed()))
     shutil.rmtree(scratch, ignore_errors=True)
@@ -149,7 +149,6 @@ def fetch_command(source: EngineSource, target: Path) -> FetchCommand:
 
     Raises:
         EngineUnavailable: If there is neither pip nor uv, which can run pip.
-
     """
     requirements = target / "requirements.txt"
     requirements.write_text(f"{source.name}=={source.version} --hash=sha256:{source.sha256}\n", encoding="utf-8")
@@ -175,7 +174,6 @@ def choose_pip(source: EngineSource, *, has_pip: bool, uv: str | None, python: s
 
     Raises:
         EngineUnavailable: If there is neither.
-
     """
     if has_pip:
         return [python, "-P", "-m", "pip"]
@@ -192,18 +190,22 @@ async def check_archive(source: EngineSource, archive: Path) -> None:
     Raises:
         EngineUnavailable: If it is another one.
         UsageError: If it cannot be read.
-
     """
     try:
-        digest = await asyncio.to_thread(_sha256, archive)
+        digest = await asyncio.to_thread(_digest, archive)
     except OSError as error:
         raise UsageError(f"cannot read {archive}: {error.strerror or error}", hint=_elsewhere(source)) from error
     if digest != source.sha256:
+        what = f"its checksum is {digest[:16]}… instead of {source.sha256[:16]}…" if digest else "it is far too long"
         raise EngineUnavailable(
-            f"{archive} is not {source.file_name} as it was published: its checksum is {digest[:16]}… instead of "
-            f"{source.sha256[:16]}…",
+            f"{archive} is not {source.file_name} as it was published: {what}",
             hint=_elsewhere(source),
         )
+
+
+def _digest(archive: Path) -> str:
+    """Return the checksum of an archive; "" of a file that is too long to be one."""
+    return "" if archive.stat().st_size > MAX_ARCHIVE_BYTES else sha256_of(archive)
 
 
 async def unpack(source: EngineSource, archive: Path, target: Path) -> None:
@@ -212,7 +214,6 @@ async def unpack(source: EngineSource, archive: Path, target: Path) -> None:
     Raises:
         EngineUnavailable: If the archive is damaged, or does not hold the tree.
         OSError: If it cannot be written.
-
     """
     part = target.with_name(f"{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -250,11 +251,6 @@ def _unpacked(source: EngineSource, archive: Path, target: Path) -> Iterator[int
             os.utime(file, (member.mtime, member.mtime))
             count += 1
             yield count
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _elsewhere(source: EngineSource) -> str:

@@ -1,28 +1,32 @@
 """Which engines there are on this machine, which of them is in use, and what is known of each.
 
 Built engines are directories in the cache, each complete from the moment that it has its name. One that a person
-adopted stays where it is; a small file says so.
+adopted stays where it is; a small file says so. Both files have the digests of what was built or adopted: an engine
+that is not that any more is not used.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import shlex
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synaptic import paths
 from synaptic.backends.distributed.engine.engine import Engine, EngineFacts, fingerprint, identify, locate
 from synaptic.backends.distributed.engine.examine import examine
+from synaptic.backends.distributed.engine.unchanged import compare, describe, digests_of
 from synaptic.errors import EngineUnavailable, UsageError
-from synaptic.processes import replace_json
+from synaptic.processes import read_json, replace_json, thread_to_its_end
+from synaptic.text import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from synaptic.backends.distributed.engine.engine import EngineFiles
+    from synaptic.backends.distributed.engine.unchanged import FileState
 
 MANIFEST = "engine.json"
 KNOWN = "known.json"
@@ -41,7 +45,7 @@ class EngineManifest:
         acceleration: ``cpu``, ``cuda``, ``vulkan`` or ``metal``.
         installed_at: Seconds since the epoch.
         build_seconds: How long the tools worked, all attempts together.
-
+        files: The SHA-256 of each file, by its path in the directory; none where an older version built it.
     """
 
     key: str
@@ -50,6 +54,7 @@ class EngineManifest:
     acceleration: str
     installed_at: float
     build_seconds: float
+    files: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +73,9 @@ def installed_engines() -> list[InstalledEngine]:
 
 
 def write_manifest(directory: Path, manifest: EngineManifest) -> None:
-    """Write what is known of a build beside it."""
-    (directory / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
+    """Write what is known of a build beside it; like its programs, everybody may read it."""
+    replace_json(directory / MANIFEST, asdict(manifest))
+    (directory / MANIFEST).chmod(0o644)
 
 
 def adopted_directory() -> Path | None:
@@ -77,17 +83,18 @@ def adopted_directory() -> Path | None:
 
     Raises:
         UsageError: If the file that says so cannot be read.
-
     """
+    return None if (choice := _choice()) is None else choice[0]
+
+
+def _choice() -> tuple[Path, dict[str, str]] | None:
     file = paths.engine_choice_file()
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        return Path(document["directory"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        document = read_json(file, missing=None)
+        return None if document is None else (Path(document["directory"]), dict(document.get("files", {})))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
-            f"{file} does not say which engine to use: {error}", hint="run: synaptic engine use --none"
+            f"{file} does not say which engine to use: {reason_of(error)}", hint="run: synaptic engine use --none"
         ) from error
 
 
@@ -97,11 +104,10 @@ async def adopt(directory: Path) -> Engine:
     Raises:
         UsageError: If the directory holds no engine.
         EngineUnavailable: If it does not work on this machine; what was in use stays so.
-
     """
     files = await asyncio.to_thread(locate, directory)
     engine = await look_at(files, ADOPTED, afresh=True)
-    replace_json(paths.engine_choice_file(), {"directory": str(files.directory)})
+    await thread_to_its_end(lambda: keep_digests(files, ADOPTED))
     return engine
 
 
@@ -120,9 +126,97 @@ def chosen_files() -> tuple[EngineFiles, str]:
     """Return the files of the engine in use, and whether it was ``built`` here or ``adopted``.
 
     Raises:
-        EngineUnavailable: If there is none, or the adopted one is not complete any more.
-
+        EngineUnavailable: If there is none, or it is not what was built or adopted any more.
     """
+    files, origin = _chosen()
+    refuse_changed(files, origin)
+    return files, origin
+
+
+def refuse_changed(files: EngineFiles, origin: str) -> None:
+    """Make sure that an engine is what was built, or adopted, as far as that is known. Blocking.
+
+    Raises:
+        EngineUnavailable: If it is not.
+    """
+    expected = expected_digests(files, origin)
+    changed = describe(compare(digests_of(files), expected)) if expected else ""
+    if changed:
+        again = f"if you know why, adopt it as it is now: synaptic engine use {shlex.quote(str(files.directory))}"
+        build = "build it again: synaptic engine install; or, " if origin == BUILT else ""
+        raise EngineUnavailable(
+            f"the engine in {files.directory} is not the one that was {origin}: {changed}", hint=f"{build}{again}"
+        )
+
+
+async def check_unchanged(engine: Engine) -> None:
+    """Make sure that an engine, one of whose programs is about to be started, is what was built or adopted.
+
+    Raises:
+        EngineUnavailable: If it is not.
+    """
+    await thread_to_its_end(lambda: _refuse_changed_now(engine))
+
+
+def _refuse_changed_now(engine: Engine) -> None:
+    try:
+        files = locate(engine.files.directory)  # once more: a library that came since would be loaded, too
+    except UsageError as error:
+        raise EngineUnavailable(f"the engine is not complete any more: {error.message}", hint=INSTALL_HINT) from error
+    refuse_changed(files, engine.origin)
+
+
+def verify_engine() -> tuple[EngineFiles, list[FileState]]:
+    """Read all files of the engine in use, and return what became of each. Blocking.
+
+    Where no digests were kept, those of now are kept from now on.
+
+    Raises:
+        EngineUnavailable: If there is no engine, or a file cannot be read.
+    """
+    files, origin = _chosen()
+    actual = digests_of(files, afresh=True)
+    expected = expected_digests(files, origin)
+    if not expected:
+        with suppress(OSError):
+            keep_digests(files, origin)
+    return files, compare(actual, expected or actual)
+
+
+def expected_digests(files: EngineFiles, origin: str) -> dict[str, str]:
+    """Return the SHA-256 of the files of an engine as they were built or adopted; none where that was not kept.
+
+    Raises:
+        EngineUnavailable: If it cannot be read.
+    """
+    try:
+        if origin == BUILT:
+            return dict(read_json(files.directory / MANIFEST, missing={}).get("files", {}))
+        choice = _choice()
+        return choice[1] if choice is not None and choice[0] == files.directory else {}
+    except (OSError, ValueError, TypeError, AttributeError, UsageError) as error:
+        raise EngineUnavailable(
+            f"the digests of the engine in {files.directory} cannot be read: {reason_of(error)}", hint=INSTALL_HINT
+        ) from error
+
+
+def keep_digests(files: EngineFiles, origin: str) -> None:
+    """Keep the digests of an engine's files as they are now; for an adopted one that is what adopting it means.
+
+    Raises:
+        EngineUnavailable: If a file cannot be read.
+        OSError: If they cannot be written.
+    """
+    digests = digests_of(files)
+    if origin == ADOPTED:
+        replace_json(paths.engine_choice_file(), {"directory": str(files.directory), "files": digests})
+        return
+    for one in installed_engines():
+        if paths.resolved(one.directory) == files.directory:
+            write_manifest(one.directory, replace(one.manifest, files=digests))
+
+
+def _chosen() -> tuple[EngineFiles, str]:
     try:
         if (adopted := adopted_directory()) is not None:
             return locate(adopted), ADOPTED
@@ -145,23 +239,22 @@ async def current_engine() -> Engine:
 
     Raises:
         EngineUnavailable: If there is none, or it does not work on this machine.
-
     """
-    files, origin = await asyncio.to_thread(chosen_files)
-    return await look_at(files, origin)
+    files, origin = await thread_to_its_end(chosen_files)
+    engine = await look_at(files, origin)
+    with suppress(OSError):  # it was built or adopted by a version that kept none
+        if not await asyncio.to_thread(expected_digests, files, origin):
+            await thread_to_its_end(lambda: keep_digests(files, origin))
+    return engine
 
 
 async def look_at(files: EngineFiles, origin: str, *, afresh: bool = False) -> Engine:
     """Return what an engine is.
 
-    Args:
-        files: Its files.
-        origin: ``built`` or ``adopted``.
-        afresh: Start it even if its files are known.
+    It is ``built`` or ``adopted``; ``afresh`` starts it even if its files are known.
 
     Raises:
         EngineUnavailable: If it does not work on this machine, or its files cannot be read.
-
     """
     try:
         mark = await asyncio.to_thread(fingerprint, files)
@@ -183,7 +276,7 @@ def _with_manifest(directory: Path) -> Iterator[InstalledEngine]:
         if place.name.startswith("."):  # a build that is not complete
             continue
         with suppress(OSError, ValueError, TypeError):
-            document = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+            document = read_json(place / MANIFEST, missing=None)
             yield InstalledEngine(place, EngineManifest(**document))
 
 
@@ -206,7 +299,7 @@ def _remember(mark: str, facts: EngineFacts, identity: str) -> None:
 
 def _read_known() -> dict[str, Any]:
     try:
-        document = json.loads((paths.engine_dir() / KNOWN).read_text(encoding="utf-8"))
+        document = read_json(paths.engine_dir() / KNOWN, missing={})
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}

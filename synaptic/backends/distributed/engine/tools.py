@@ -103,7 +103,6 @@ def find_tools(acceleration: str, environment: Mapping[str, str]) -> Tools:
     Raises:
         EngineUnavailable: If one is missing; the message names every missing one, the hint the packages.
         UsageError: If this kind of machine has no such acceleration.
-
     """
     if acceleration == "metal" and sys.platform != "darwin":
         raise UsageError("--metal is for macOS", hint="on this machine: --cuda, --vulkan, or nothing for the CPU alone")
@@ -141,10 +140,9 @@ def package_hint(missing: Sequence[str], manager: str | None) -> str:
     Args:
         missing: Names of tools, as ``c++``.
         manager: The machine's package manager; ``None`` where none of the known ones is there.
-
     """
     parts = []
-    if manager is not None:
+    if manager in _PACKAGES:
         packages = dict.fromkeys(word for tool in missing for word in _PACKAGES[manager][tool].split())
         if packages:
             parts.append(f"{_INSTALL[manager]} {' '.join(packages)}")
@@ -161,7 +159,6 @@ def refuse_full_disk(acceleration: str, place: Path, free: int) -> None:
 
     Raises:
         EngineUnavailable: If fewer bytes are free than it takes.
-
     """
     needed = DISK_BYTES[acceleration]
     if free < needed:

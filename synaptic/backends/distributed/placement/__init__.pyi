@@ -7,6 +7,7 @@ from .needs import slot_count as slot_count
 from .predict import UNKNOWN_TOKEN_SECONDS as UNKNOWN_TOKEN_SECONDS
 from .predict import speed_of as speed_of
 from .predict import token_seconds as token_seconds
+from .server_arguments import MATCH_OPTION as MATCH_OPTION
 from .server_arguments import buffer_name as buffer_name
 from .server_arguments import server_arguments as server_arguments
 from .types import DeviceVerdict as DeviceVerdict

@@ -33,11 +33,7 @@ Readings = Mapping[tuple["WorkerName", int], float]
 def reading_factor(placement: Placement, readings: Readings, seconds: float) -> float:
     """Return how many times as fast as predicted the workers read weights. Pure.
 
-    Args:
-        placement: With its prediction.
-        readings: What the prediction took for each share.
-        seconds: What a token really took.
-
+    ``readings`` is what the prediction took for each share, ``seconds`` what a token really took.
     """
     shape = placement.shape
     computing = 0.0
@@ -65,12 +61,8 @@ def learn(
 ) -> None:
     """Correct what is kept of the workers' speed after a call that had them for itself.
 
-    Args:
-        placement: Where the layers are.
-        readings: What its prediction took for each share.
-        keys: Under what each worker's measurement is kept.
-        seconds: What a token took.
-
+    ``readings`` and ``seconds`` are as :func:`reading_factor` has them; ``keys`` say where each worker's measurement is
+    kept.
     """
     factor = reading_factor(placement, readings, seconds)
     for endpoint in placement.endpoints:

@@ -38,15 +38,9 @@ def place(shape: ModelShape, offers: Sequence[Offer], needs: ServingNeeds) -> Pl
     coordinator holds nothing of the model; shared ones stay with the coordinator (two graphs of one device would
     displace each other, and each token would send both again).
 
-    Args:
-        shape: The model.
-        offers: What there is, in any order.
-        needs: Context and slots.
-
     Raises:
         NoPlacement: If it does not fit; it says what is missing.
         UsageError: If the orders contradict themselves: too many layers, or too few and no worker for the others.
-
     """
     usable = usable_offers(offers)
     if not usable:
@@ -80,14 +74,15 @@ def _may_stay(shape: ModelShape, needs: ServingNeeds) -> bool:
 
 
 def _together(placement: Placement, usable: Sequence[Offer]) -> float:
-    """Return the seconds of a token of as many calls at once as there are slots, layers counted as for one call.
+    """Return the seconds of a pass for as many calls at once as there are slots, layers counted as for one token.
 
-    What further calls cost in the layers is not known, and the same wherever the output is.
+    What further tokens cost in the layers is the same wherever the output is.
     """
     assert placement.tokens_per_second is not None
     shape, needs = placement.shape, placement.needs
     last = _speeds(usable)[placement.shares[-1].endpoint, placement.shares[-1].device]
-    one, all_ = (predict.output_seconds(shape, last, rows, here=placement.output_here) for rows in (1, needs.slots))
+    rows = predict.usual_rows(needs)
+    one, all_ = (predict.output_seconds(shape, last, count, here=placement.output_here) for count in (1, rows))
     return 1 / placement.tokens_per_second + all_ - one
 
 
@@ -113,19 +108,14 @@ def _arranged(
         load_seconds=loading,
         verdicts=(),
         output_here=here,
+        draft_cost=None if seconds is None else _row_seconds(shape, shares, usable, here=here) / seconds,
     )
 
 
 def _candidate(shape: ModelShape, offer: Offer, needs: ServingNeeds, away: int, *, here: bool) -> SearchDevice:
     """Return a device as the search sees it.
 
-    Args:
-        shape: The model.
-        offer: The device.
-        needs: What it is to be served with.
-        away: What the first one has to hold in addition, in bytes.
-        here: Whether the output is at the coordinator.
-
+    ``away`` is what the first one holds in addition, in bytes; ``here``, whether the output is at the coordinator.
     """
     speed = predict.speed_of(offer)
     room = predict.room_bytes(offer.memory_bytes)
@@ -149,7 +139,6 @@ def _embeddings_must_go(shape: ModelShape, needs: ServingNeeds) -> bool:
 
     Raises:
         NoPlacement: If it has too little even without them, or cannot do without.
-
     """
     limit = needs.coordinator_memory
     if limit is None or predict.coordinator_bytes(shape, needs, embeddings=True) <= limit:
@@ -170,7 +159,6 @@ def _refuse_orders(shape: ModelShape, usable: Sequence[Offer]) -> None:
 
     Raises:
         UsageError: With what to write instead.
-
     """
     orders = [(offer.endpoint, offer.layers) for offer in usable if offer.layers is not None]
     total, count = sum(layers for _, layers in orders), len(shape.layers)
@@ -239,6 +227,18 @@ def _predictions(shares: Sequence[Share], usable: Sequence[Offer]) -> tuple[floa
         return None, None
     seconds = predict.COORDINATOR_SECONDS + sum(share.seconds_per_token for share in shares)
     return seconds, predict.load_seconds(used)
+
+
+def _row_seconds(shape: ModelShape, shares: Sequence[Share], usable: Sequence[Offer], *, here: bool) -> float:
+    """Return what one token more in a pass costs, in seconds."""
+    speeds = _speeds(usable)
+    stages = [(share, speeds[share.endpoint, share.device]) for share in shares]
+    layers = sum(
+        predict.row_seconds(shape, shape.layers[share.first : share.first + share.layers], speed)
+        for share, speed in stages
+    )
+    one, two = (predict.output_seconds(shape, stages[-1][1], rows, here=here) for rows in (1, 2))
+    return layers + two - one
 
 
 def _speeds(usable: Sequence[Offer]) -> dict[tuple[WorkerName, int], predict.Speed]:

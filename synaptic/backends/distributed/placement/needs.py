@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from synaptic.backends.distributed.placement.types import ServingNeeds
+from synaptic.backends.drafts import LONGEST
 from synaptic.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ def slot_count(settings: Settings, width: int = 0) -> int:
     Args:
         settings: ``distributed_parallel`` goes before everything else.
         width: Calls that the pipeline makes at once; 0 where that is not known.
-
     """
     return settings.distributed_parallel or max(FEWEST, min(width, MOST))
 
@@ -35,14 +35,13 @@ def serving_needs(
 
     Args:
         shape: The model.
-        settings: ``distributed_context`` and ``distributed_parallel``.
+        settings: ``distributed_context``, ``distributed_parallel`` and ``drafts``.
         context: Tokens of one call.
         slots: Calls at once.
         width: Calls that the pipeline makes at once; 0 where that is not known.
 
     Raises:
         UsageError: If more context is given than the model was trained for.
-
     """
     most = shape.trained_context
     if context is not None and 0 < most < context:
@@ -50,4 +49,8 @@ def serving_needs(
             f"--context {context}: {shape.name} was trained for {most} tokens", hint=f"write --context {most} or less"
         )
     tokens = context or settings.distributed_context
-    return ServingNeeds(context=min(tokens, most) if most else tokens, slots=slots or slot_count(settings, width))
+    return ServingNeeds(
+        context=min(tokens, most) if most else tokens,
+        slots=slots or slot_count(settings, width),
+        draft=LONGEST if settings.drafts else 0,
+    )

@@ -20,7 +20,7 @@ from synaptic.backends.distributed.placement.types import PlannedWorker
 from synaptic.backends.distributed.workers import Measurement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from synaptic.backends.distributed.placement.types import Offer, Placement, ServingNeeds
     from synaptic.models import LayerShape, ModelShape
@@ -69,6 +69,8 @@ MARGIN_SHARE: Final = 0.1
 
 COORDINATOR_FLOOR: Final = 25 * MIB
 """A ``llama-server`` that holds nothing of a model."""
+DRAFT_TABLE: Final = 16 * MIB
+"""What a ``llama-server`` looks drafts up in: four million tokens (``ngram-mod``)."""
 VOCABULARY_BYTES: Final = 256
 """What a token of the vocabulary takes in the tokenizer, its text, its number and the merges."""
 
@@ -83,7 +85,6 @@ class Speed:
         download: From it, bytes a second.
         reading: Bytes of weights a second.
         measured: Whether its worker was ever measured; else all of it is assumed.
-
     """
 
     round_trip: float
@@ -113,16 +114,23 @@ def context_per_slot(needs: ServingNeeds) -> int:
     return -(-needs.context // CONTEXT_UNIT) * CONTEXT_UNIT
 
 
+def most_rows(needs: ServingNeeds) -> int:
+    """Return the most tokens of a pass that does not read a prompt: those of all calls, and of their drafts."""
+    return needs.slots * (1 + needs.draft)
+
+
+def usual_rows(needs: ServingNeeds) -> int:
+    """Return the tokens of a pass where half of the calls have a draft, which the place of the output is chosen for."""
+    return needs.slots * (2 + needs.draft) // 2
+
+
 # --- seconds
 
 
 def token_seconds(speed: float | None, placement: Placement | None) -> float:
     """Return what generating a token takes: as measured, else as predicted, else a guess on the long side.
 
-    Args:
-        speed: Tokens a second that were measured.
-        placement: Where the layers are.
-
+    ``speed`` is in tokens a second.
     """
     believed = speed or (placement.tokens_per_second if placement else None)
     return 1 / believed if believed else UNKNOWN_TOKEN_SECONDS
@@ -162,7 +170,6 @@ def head_seconds(shape: ModelShape, reading: float, rows: int = 1) -> float:
         shape: The model.
         reading: Bytes of weights a second, of the device that has them.
         rows: Calls. The first is bound by memory; each further one costs a processor its operations.
-
     """
     operations = 2 * shape.embedding_length * shape.vocabulary * (rows - 1)
     further = operations / (OPERATIONS_A_BYTE * reading) if reading < PROCESSOR_READING else 0.0
@@ -172,15 +179,22 @@ def head_seconds(shape: ModelShape, reading: float, rows: int = 1) -> float:
 def output_seconds(shape: ModelShape, last: Speed, rows: int, *, here: bool) -> float:
     """Return what it takes to get from the last hidden states of so many calls to logits at the coordinator.
 
-    Args:
-        shape: The model.
-        last: What is believed of the last worker.
-        rows: Calls at once.
-        here: Whether the coordinator has the head, and not the worker.
-
+    ``rows`` is the calls at once; ``here``, whether the coordinator has the head, and not the ``last`` worker.
     """
     reading, values = (READING_HERE, shape.embedding_length) if here else (last.reading, shape.vocabulary)
     return head_seconds(shape, reading, rows) + rows * FLOAT * values / last.download
+
+
+def row_seconds(shape: ModelShape, layers: Sequence[LayerShape], speed: Speed) -> float:
+    """Return what one token more in a pass costs in a stage, in seconds: its operations, and its way there and back.
+
+    A graphics card has operations to spare while it reads the weights.
+    """
+    held = sum(layer.active_bytes for layer in layers)
+    weights = held * shape.parameters / max(shape.weight_bytes, 1)
+    operations = 2 * weights / (OPERATIONS_A_BYTE * speed.reading) if speed.reading < PROCESSOR_READING else 0.0
+    hidden = FLOAT * shape.embedding_length
+    return operations + hidden / speed.upload + hidden / speed.download
 
 
 def load_seconds(sent: Iterable[tuple[int, Speed]]) -> float:
@@ -189,7 +203,6 @@ def load_seconds(sent: Iterable[tuple[int, Speed]]) -> float:
     Args:
         sent: For each stage, the bytes of its weights and what is believed of the way to it. A worker's tensor cache
             would make it faster; it is not counted on.
-
     """
     return START_SECONDS + sum(size * (READING_SECONDS_PER_BYTE + 1 / speed.upload) for size, speed in sent)
 
@@ -213,12 +226,13 @@ def compute_bytes(shape: ModelShape, needs: ServingNeeds, *, last: bool) -> int:
     ggml reuses the memory of intermediate results, so that a stage needs about what is alive at once in its largest
     layer, for all tokens of a micro-batch: the hidden state under several names and the feed-forward's wide vectors,
     together at most 16 hidden states (measured for a llama of 30 layers: 11), and the attention mask, 2 bytes for each
-    token of the micro-batch and of a slot's context. Of logits there is one row a slot, in the last stage. This holds
-    without the copies of pipeline parallelism, which :mod:`server_arguments` turns off.
+    token of the micro-batch and of a slot's context. Of logits there is one row a slot in the last stage, and one more
+    for each token that may be drafted. This holds without the copies of pipeline parallelism, which
+    :mod:`server_arguments` turns off.
     """
     context = context_per_slot(needs)
     states = 16 * FLOAT * shape.embedding_length
-    logits = FLOAT * shape.vocabulary * needs.slots if last else 0
+    logits = FLOAT * shape.vocabulary * most_rows(needs) if last else 0
     return _batch(needs) * (states + HALF * context) + logits
 
 
@@ -244,20 +258,16 @@ def kept_bytes(shape: ModelShape, *, embeddings: bool, output: bool) -> int:
 def coordinator_bytes(shape: ModelShape, needs: ServingNeeds, *, embeddings: bool, output: bool = False) -> int:
     """Return what the coordinator holds once the model is loaded, in bytes; an estimate.
 
-    Token embeddings unless a worker has them, the inputs of a micro-batch (masks, embeddings), one row of logits a
-    slot, the vocabulary, and the program itself. While it loads, a buffer of twice the largest tensor comes on top.
-
-    Args:
-        shape: The model.
-        needs: What it is to be served with.
-        embeddings: Whether it keeps the token embeddings.
-        output: Whether it has norm and head.
-
+    Token embeddings unless a worker has them, the inputs of a micro-batch (masks, embeddings), rows of logits, the
+    vocabulary, what drafts are looked up in, and the program itself. While it loads, a buffer of twice the largest
+    tensor comes on top.
+    ``embeddings`` and ``output`` say whether it has the token embeddings, and norm and head.
     """
     inputs = _batch(needs) * (2 * FLOAT * shape.embedding_length + HALF * context_per_slot(needs))
-    logits = FLOAT * shape.vocabulary * needs.slots
+    logits = FLOAT * shape.vocabulary * most_rows(needs)
     vocabulary = VOCABULARY_BYTES * shape.vocabulary
-    return kept_bytes(shape, embeddings=embeddings, output=output) + inputs + logits + vocabulary + COORDINATOR_FLOOR
+    own = vocabulary + COORDINATOR_FLOOR + (DRAFT_TABLE if needs.draft else 0)
+    return kept_bytes(shape, embeddings=embeddings, output=output) + inputs + logits + own
 
 
 def _batch(needs: ServingNeeds) -> int:

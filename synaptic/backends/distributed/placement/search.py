@@ -44,7 +44,6 @@ class SearchDevice:
         room_last: The same if it is the last.
         room_alone: The same if it is the only one.
         exact: How many layers it must have; ``None`` for any number, or for not being used.
-
     """
 
     layer_cost: tuple[float, ...]
@@ -85,7 +84,6 @@ def search(candidates: Sequence[SearchDevice], layer_bytes: Sequence[int]) -> Fo
     Args:
         candidates: The devices, those that come first preferred where nothing else decides.
         layer_bytes: What each layer takes in memory.
-
     """
     forced = [index for index, candidate in enumerate(candidates) if candidate.exact is not None]
     best: Found | None = None
@@ -222,9 +220,7 @@ class _Table:
     def extend(self, before: list[float]) -> tuple[list[float], list[int]]:
         """Return what all layers up to each cost if this device has the last of them, and where its range begins.
 
-        Args:
-            before: What they cost up to each layer without it.
-
+        ``before`` is what they cost up to each layer without it.
         """
         candidate, cost = self.candidate, self.cost
         costs, starts = [_INFINITE] * (self.count + 1), [0] * (self.count + 1)

@@ -5,17 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from synaptic.backends.distributed.placement.predict import context_per_slot
+from synaptic.backends.drafts import LONGEST, SHORTEST, SPEC_TYPE, match_for
 
 if TYPE_CHECKING:
     from synaptic.backends.distributed.placement.types import Placement, Share, WorkerName
 
+MATCH_OPTION: Final = "--spec-ngram-mod-n-match"
+"""An engine that knows this one knows all that drafts need."""
 _NO_PIPELINE: Final = "^no-tensor-has-this-name$=CPU"
 """Any override turns pipeline parallelism off. It would keep every input four times, which doubles scratch memory and
 makes a token slower; it speeds up nothing but long prompts of several micro-batches."""
 
 
-def server_arguments(placement: Placement) -> list[str]:
-    """Return the arguments: model, workers, layers, slots. Address and key are the caller's.
+def server_arguments(placement: Placement, *, drafts: bool = False) -> list[str]:
+    """Return the arguments: model, workers, layers, slots, drafts. Address and key are the caller's.
 
     ``--fit`` is off because it would connect to each worker several times to find what is known already. Load mode
     ``none`` reads tensor by tensor into one buffer, so that the file is never mapped whole, and ``--cache-ram 0``
@@ -63,6 +66,24 @@ def server_arguments(placement: Placement) -> list[str]:
         "4",
         "--offline",
         "--no-webui",
+        *(draft_arguments(match_for(placement.draft_cost)) if drafts else ()),
+    ]
+
+
+def draft_arguments(match: int) -> list[str]:
+    """Return the arguments that have ``llama-server`` draft. Its own lengths are for long texts and hardly ever draft.
+
+    No draft model is named: ``--spec-draft-device`` would put it on the workers, by default.
+    """
+    return [
+        "--spec-type",
+        SPEC_TYPE,
+        MATCH_OPTION,
+        str(match),
+        "--spec-ngram-mod-n-min",
+        str(SHORTEST),
+        "--spec-ngram-mod-n-max",
+        str(LONGEST),
     ]
 
 

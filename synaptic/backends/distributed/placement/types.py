@@ -33,7 +33,6 @@ class Offer:
         memory_bytes: What layers may take, before any margin.
         memory_source: Who says so: ``settings``, ``worker``, ``system`` (a managed worker's real available memory).
         measurement: What it and the way to it can do; ``None`` where that was never measured.
-        managed: Whether we start it.
         layers: How many layers a person wants it to have; ``None`` leaves that to the placement.
         refusal: Why it cannot be used (held, unreachable, another version); "" if it can.
     """
@@ -56,12 +55,14 @@ class ServingNeeds:
         context: Tokens of one call, prompt and reply together.
         slots: Calls at once.
         ubatch: Tokens of a prompt that are computed at once (llama.cpp's ``-ub``).
+        draft: The most tokens of a call that are drafted and checked at once; 0 where none are.
         coordinator_memory: Bytes that the coordinator may take on this machine.
     """
 
     context: int
     slots: int
     ubatch: int = 512
+    draft: int = 0
     coordinator_memory: int | None = None
 
 
@@ -74,7 +75,6 @@ class Share:
         layers: How many, in order; the output is not one of them.
         output: Whether norm and head are there.
         embeddings: Whether the token embeddings are there, instead of at the coordinator.
-        weight_bytes: Weights.
         kv_bytes: Keys and values of all slots.
         compute_bytes: Scratch memory, estimated.
         seconds_per_token: Predicted, its network included.
@@ -120,6 +120,7 @@ class Placement:
         coordinator_bytes: What the coordinator will hold of the model, and its own buffers.
         tokens_per_second: Predicted decode speed of one stream; ``None`` where a worker was never measured.
         load_seconds: Predicted time until it is loaded; ``None`` likewise.
+        draft_cost: Predicted cost of checking a drafted token, as a part of that of a pass; ``None`` likewise.
         verdicts: One for each device that was offered.
     """
 
@@ -131,6 +132,14 @@ class Placement:
     load_seconds: float | None
     verdicts: tuple[DeviceVerdict, ...]
     output_here: bool = False
+    draft_cost: float | None = None
+
+    @property
+    def drafted_tokens_per_second(self) -> float | None:
+        """Predicted decode speed of one stream of which all tokens are drafted, and right: that of a copy."""
+        if self.tokens_per_second is None or self.draft_cost is None or not self.needs.draft:
+            return None
+        return self.tokens_per_second * (1 + self.needs.draft) / (1 + self.needs.draft * self.draft_cost)
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -138,7 +147,6 @@ class Placement:
 
         Raises:
             ValueError: If one of them is only planned; such a placement can be shown and not be started.
-
         """
         found = dict.fromkeys(share.endpoint for share in self.shares)
         running = tuple(endpoint for endpoint in found if not isinstance(endpoint, PlannedWorker))

@@ -78,7 +78,6 @@ def no_room(shape: ModelShape, offers: Sequence[Offer], needs: ServingNeeds, awa
         offers: The devices, of which at least one may be used.
         needs: What it is to be served with.
         away: What of it the workers have to hold besides layers and output, in bytes.
-
     """
     usable = usable_offers(offers)
     too_much = _order_too_large(shape, usable, needs)

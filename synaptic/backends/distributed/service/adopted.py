@@ -12,7 +12,7 @@ from synaptic.backends.distributed.coordinator import NAME, DistributedCall
 from synaptic.backends.distributed.placement import UNKNOWN_TOKEN_SECONDS, token_seconds
 from synaptic.backends.distributed.service.record import ServiceRecord, current, wait_until_ready
 from synaptic.backends.llama_server import LlamaServerBackend
-from synaptic.errors import SynapticError
+from synaptic.errors import FeatureMissing, SynapticError
 from synaptic.messages import ModelInfo
 from synaptic.waiting import Deadline, Deadlines
 
@@ -45,7 +45,6 @@ class AdoptedCoordinator:
 
     Args:
         model: What the service was asked to serve.
-
     """
 
     def __init__(self, model: str) -> None:
@@ -59,14 +58,23 @@ class AdoptedCoordinator:
         status = self._service.record.status if self._service else None
         return token_seconds(status.tokens_per_second, status.placement) if status else UNKNOWN_TOKEN_SECONDS
 
-    async def ready(self) -> _Service:
+    async def ready(self, *, plain: bool = False) -> _Service:
         """Return what serves, once it does.
 
-        Raises:
-            BackendError: If the service has ended, or has given up.
+        Args:
+            plain: Whether it must not draft.
 
+        Raises:
+            BackendError: If the service has ended, has given up, or drafts and must not.
         """
         record = await wait_until_ready(self.model, LOAD_SECONDS)
+        if plain and record.status is not None and record.status.drafts is not None and record.status.drafts.on:
+            raise FeatureMissing(
+                f"the service of {self.model} drafts, and llama.cpp tells no log-probabilities of drafted tokens",
+                missing=("logprobs",),
+                hint="start the service again with --set drafts=false",
+                backend=NAME,
+            )
         if self._service is None or not self._service.same(record):
             await self._forget()
             assert record.status is not None
@@ -114,7 +122,6 @@ class AdoptedBackend:
     Args:
         record: Which.
         parallel: Calls that are sent at once; ``None`` sends every call.
-
     """
 
     name = NAME
@@ -134,7 +141,6 @@ class AdoptedBackend:
 
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
-
         """
         async with contextlib.aclosing(DistributedCall(self._coordinator, request).stream()) as chunks:
             async for chunk in chunks:

@@ -23,7 +23,7 @@ from synaptic.backends.distributed.service.record import (
     write,
 )
 from synaptic.errors import EngineUnavailable, SynapticError
-from synaptic.processes import open_private, private_folder, python_command
+from synaptic.processes import is_stopped, open_private, private_folder, python_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 STOP_SECONDS: Final = 20.0
 """How long a service has to end its children and itself before it is killed; they die with it all the same."""
+
+STOPPED_LOOKS: Final = 10
+"""In a row that find a service stopped by a signal: then it is not waited for. A machine that wakes continues all."""
 
 _KILL_SECONDS: Final = 5.0
 _LOG_BYTES: Final = 1_000_000
@@ -49,14 +52,9 @@ class Launch(NamedTuple):
 def launch(model: str, settings: Settings) -> Launch:
     """Start the service of a model in the background, unless it runs; return at once.
 
-    Args:
-        model: A tag, or the path of a GGUF file.
-        settings: What it is to be served with.
-
     Raises:
         EngineUnavailable: If no process can be started.
         UsageError: If the records cannot be read or written.
-
     """
     with starting(model) as running:
         if running is not None:
@@ -116,13 +114,20 @@ async def follow(launched: Launch, shown: Callable[[ServiceRecord], None]) -> Se
 
     Raises:
         SynapticError: If it fails or ends.
-
     """
     record = launched.record
     try:
         shown(record)
+        stopped = 0
         while not record.ready:
             await asyncio.sleep(POLL_SECONDS)
+            stopped = stopped + 1 if is_stopped(record.pid) else 0
+            if stopped >= STOPPED_LOOKS:
+                raise EngineUnavailable(
+                    f"the service of {record.model} (process {record.pid}) was stopped by a signal",
+                    hint="start it again: synaptic distributed start",
+                    backend="distributed",
+                )
             now = current(record)
             if now.failure is not None:
                 raise now.failure.error()
@@ -145,10 +150,10 @@ async def stop(record: ServiceRecord) -> bool:
     Raises:
         EngineUnavailable: If it cannot be ended.
         UsageError: If its record cannot be removed.
-
     """
     ended = not record.alive
-    for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
+    asked = 0.0 if is_stopped(record.pid) else STOP_SECONDS
+    for number, patience in ((signal.SIGTERM, asked), (signal.SIGKILL, _KILL_SECONDS)):
         if ended or await _ended(record, number, patience):
             remove(record)
             return ended or number is signal.SIGTERM

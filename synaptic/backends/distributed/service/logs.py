@@ -46,14 +46,10 @@ def logs_of(record: ServiceRecord) -> list[Log]:
 def last_lines(file: Path, count: int, *, before: int | None = None) -> list[str]:
     """Return the last lines of a log, those of its predecessor (``.1``) included; none if it is not there.
 
-    Args:
-        file: The log.
-        count: How many.
-        before: Leave out what begins at this byte.
+    What begins at the byte ``before`` is left out.
 
     Raises:
         OSError: If it cannot be read.
-
     """
     lines = _tail(file, count, before)
     if len(lines) < count:
@@ -70,7 +66,6 @@ class LogReader:
 
     Raises:
         OSError: If one cannot be read; so do the methods.
-
     """
 
     def __init__(self, find: Callable[[], Sequence[Log]]) -> None:

@@ -24,9 +24,10 @@ from synaptic import errors, paths
 from synaptic.backends.distributed.coordinator import CoordinatorState, CoordinatorStatus
 from synaptic.backends.distributed.placement import Placement, PlannedWorker, WorkerName
 from synaptic.backends.distributed.workers import Endpoint
+from synaptic.backends.drafts import DraftStanding
 from synaptic.errors import BackendUnavailable, EngineUnavailable, SynapticError, UsageError
 from synaptic.models import LayerShape, ModelShape, full_name, name_key
-from synaptic.processes import only_one, process_mark, read_json, replace_json, told
+from synaptic.processes import MarkedProcess, only_one, own_folder, read_json, replace_json, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,27 +64,20 @@ class ServiceFailure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceRecord:
+class ServiceRecord(MarkedProcess):
     """A service, as it described itself last.
 
     Attributes:
         model: What it serves, as :func:`model_key` writes it.
-        pid: Its process.
-        mark: What tells that process from a later one of the same number.
-        machine: Where it runs.
         started_at: Seconds since the epoch.
         log_file: What the service itself says.
         foreground: Whether it runs in a terminal (``--foreground``).
         status: How its coordinator stands; ``None`` until there is one.
         api_key: What its ``llama-server`` wants; ``None`` while it does not listen.
         failure: Why it ended, or why it cannot serve now.
-
     """
 
     model: str
-    pid: int
-    mark: str
-    machine: str
     started_at: float
     log_file: Path
     foreground: bool = False
@@ -107,11 +101,6 @@ class ServiceRecord:
         return self.state is CoordinatorState.READY and self.url is not None
 
     @property
-    def alive(self) -> bool:
-        """Whether its process is still there."""
-        return process_mark(self.pid) == self.mark
-
-    @property
     def file(self) -> Path:
         """Where it is written."""
         return record_file(self.model)
@@ -119,7 +108,7 @@ class ServiceRecord:
 
 def model_key(model: str) -> str:
     """Return the one way in which a model is written: a file by its absolute path, a name with its tag."""
-    return str(paths.expanded(model).resolve()) if paths.names_model_file(model) else full_name(model)
+    return str(paths.resolved(paths.expanded(model))) if paths.names_model_file(model) else full_name(model)
 
 
 def is_called(record: ServiceRecord, model: str) -> bool:
@@ -157,11 +146,10 @@ def read_records() -> list[ServiceRecord]:
 
     Raises:
         UsageError: If the records cannot be read.
-
     """
     with _mapped("read"):
         found = [_read(file) for file in sorted(services_dir().glob("*.json"))]
-        here = [record for record in found if record is not None and record.machine == platform.node()]
+        here = [record for record in found if record is not None and record.here]
         for record in here:
             if not record.alive:
                 remove(record)
@@ -173,13 +161,12 @@ def record_of(model: str | None) -> ServiceRecord | None:
 
     Raises:
         UsageError: If the records cannot be read.
-
     """
     if model is None:
         records = read_records()
         return records[0] if len(records) == 1 else None
     record = last_words(model)
-    if record is None or record.machine != platform.node():
+    if record is None or not record.here:
         return None
     if not record.alive:
         remove(record)
@@ -192,7 +179,6 @@ def last_words(model: str) -> ServiceRecord | None:
 
     Raises:
         UsageError: If that cannot be read.
-
     """
     with _mapped("read"):
         return _read(record_file(model))
@@ -204,11 +190,10 @@ def starting(model: str) -> Iterator[ServiceRecord | None]:
 
     Raises:
         UsageError: If the records cannot be read or written.
-
     """
     with ExitStack() as stack:
         with _mapped("written"):
-            services_dir().mkdir(parents=True, exist_ok=True, mode=0o700)
+            own_folder(services_dir(), 0o700)
             stack.enter_context(only_one(_lock_file()))
             record = _read(record_file(model))
         yield record if record is not None and record.alive else None
@@ -216,11 +201,9 @@ def starting(model: str) -> Iterator[ServiceRecord | None]:
 
 def new_record(model: str, pid: int, *, foreground: bool = False) -> ServiceRecord:
     """Return the first record of a service whose process has just been started."""
-    return ServiceRecord(
+    return ServiceRecord.of(
+        pid,
         model=model_key(model),
-        pid=pid,
-        mark=process_mark(pid) or "",
-        machine=platform.node(),
         started_at=time.time(),
         log_file=service_log(model),
         foreground=foreground,
@@ -232,7 +215,6 @@ def write(record: ServiceRecord) -> None:
 
     Raises:
         UsageError: If it cannot be written.
-
     """
     with _mapped("written"):
         replace_json(record.file, _adapter().dump_python(record, mode="json"))
@@ -243,7 +225,6 @@ def remove(record: ServiceRecord) -> None:
 
     Raises:
         UsageError: If that fails.
-
     """
     with _mapped("written"), only_one(_lock_file()):
         there = _read(record.file)
@@ -254,14 +235,11 @@ def remove(record: ServiceRecord) -> None:
 async def wait_until_ready(model: str | None, within: float) -> ServiceRecord:
     """Wait until the service of a model can take a call.
 
-    Args:
-        model: Which; ``None`` for the only service there is.
-        within: Seconds.
+    That is the only service there is where no model is named; ``within`` is in seconds.
 
     Raises:
         BackendUnavailable: If there is none, it ends meanwhile, it cannot serve, or it takes longer.
         UsageError: If the records cannot be read.
-
     """
     end = time.monotonic() + within
     record = record_of(model)
@@ -289,7 +267,6 @@ def current(record: ServiceRecord) -> ServiceRecord:
     Raises:
         SynapticError: What it failed with, if it did and has ended; else that it has ended.
         UsageError: If its record cannot be read.
-
     """
     # First whether it lives, then what it wrote: so nothing that it wrote before its end is missed.
     alive = record.alive
@@ -321,7 +298,7 @@ def _adapter() -> TypeAdapter[ServiceRecord]:
     """Return what turns a record into JSON and back."""
     adapter = TypeAdapter(ServiceRecord)
     # What the modules of these types import for the type checker only.
-    types = (Endpoint, LayerShape, ModelShape, Path, Placement, PlannedWorker)
+    types = (DraftStanding, Endpoint, LayerShape, ModelShape, Path, Placement, PlannedWorker)
     adapter.rebuild(_types_namespace={one.__name__: one for one in types} | {"WorkerName": WorkerName})
     return adapter
 

@@ -88,7 +88,6 @@ class Service:
             say: Takes a line for its log.
             shown: Takes each record that is written.
             opened: Makes what loads the model; the distributed backend unless given.
-
         """
         self.record = record
         self._opened = opened or _distributed
@@ -104,7 +103,6 @@ class Service:
 
         Raises:
             SynapticError: If the model cannot be loaded; the record says why, too, and stays.
-
         """
         backend = self._opened(self._settings, self._report)
         try:
@@ -209,17 +207,13 @@ async def run_here(
 ) -> ServiceRecord | None:
     """Be the service of a model, in this process, until SIGINT or SIGTERM.
 
-    Args:
-        model: Which.
-        settings: What it is to be served with.
-        shown: Takes each record that is written.
+    ``shown`` takes each record that is written.
 
     Returns:
         The service that runs already, if one does; nothing is done then.
 
     Raises:
         SynapticError: If the model cannot be loaded.
-
     """
     with starting(model) as running:
         if running is not None:
@@ -236,12 +230,7 @@ async def run_here(
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Be the service that the first line of standard input orders, and exit with what became of it.
-
-    Args:
-        arguments: None.
-
-    """
+    """Be the service that the first line of standard input orders, and exit with what became of it."""
     del arguments
     line = sys.stdin.buffer.readline()
     if not line.endswith(b"\n"):  # the starter died before it gave the order

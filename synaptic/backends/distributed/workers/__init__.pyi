@@ -1,3 +1,5 @@
+from .elsewhere import Elsewhere as Elsewhere
+from .elsewhere import machines_elsewhere as machines_elsewhere
 from .fleet import Fleet as Fleet
 from .local import cache_limit as cache_limit
 from .local import local_worker_count as local_worker_count
@@ -5,6 +7,8 @@ from .local import local_workers as local_workers
 from .managed import ManagedWorker as ManagedWorker
 from .measure import Measurement as Measurement
 from .offers import gather_offers as gather_offers
+from .private_address import allowing as allowing
+from .private_address import public_ones as public_ones
 from .probe import Device as Device
 from .probe import ProbeLimits as ProbeLimits
 from .probe import resolve as resolve

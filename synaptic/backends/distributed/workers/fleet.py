@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from synaptic.backends.distributed.engine import current_engine
+from synaptic.backends.distributed.workers.elsewhere import Elsewhere
 from synaptic.backends.distributed.workers.local import local_workers
 from synaptic.backends.distributed.workers.offers import gather_offers
 from synaptic.errors import BackendUnavailable
@@ -28,7 +29,6 @@ class Fleet:
     Args:
         settings: ``local_workers`` and what follows it, ``rpc_backends``.
         report: Hears of crashes and restarts.
-
     """
 
     def __init__(self, settings: Settings, report: Reporter) -> None:
@@ -36,6 +36,7 @@ class Fleet:
         self._report = report
         self._engine: Engine | None = None
         self._managed: tuple[ManagedWorker, ...] = ()
+        self._others = Elsewhere(report)
         self._starting = asyncio.Lock()
 
     @property
@@ -49,7 +50,6 @@ class Fleet:
         Raises:
             EngineUnavailable: If there is no engine that works.
             BackendUnavailable: If a worker does not start.
-
         """
         async with self._starting:
             if self._engine is not None:
@@ -66,7 +66,9 @@ class Fleet:
             except BaseException:
                 await _stop(started)
                 raise
-            self._managed, self._engine = tuple(started), engine
+            self._managed = tuple(started)
+            self.settings = await self._others.start(self.settings, engine)
+            self._engine = engine
             return engine
 
     def find(self, endpoint: Endpoint) -> ManagedWorker | None:
@@ -90,15 +92,14 @@ class Fleet:
         Raises:
             BackendUnavailable: If the workers of this machine cannot be started.
             UsageError: If it cannot be told who holds which worker.
-
         """
         engine = await self.start()
         return await gather_offers(self.settings, engine, self._managed, measure=True)
 
     async def aclose(self) -> None:
-        """End the workers that were started here."""
+        """End the workers that were started here, and those that were brought from elsewhere."""
         managed, self._managed = self._managed, ()
-        await _stop(managed)
+        await asyncio.gather(_stop(managed), self._others.aclose())
 
 
 async def _settled(worker: ManagedWorker) -> None:

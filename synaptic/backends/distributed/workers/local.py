@@ -48,7 +48,6 @@ def local_workers(settings: Settings, engine: Engine, *, report: Reporter) -> li
 
     Raises:
         BackendUnavailable: If no ports are free.
-
     """
     limit = cache_limit(settings)
     count = local_worker_count(settings)

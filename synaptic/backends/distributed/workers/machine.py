@@ -27,7 +27,6 @@ class LocalDevice(NamedTuple):
         title: ``NVIDIA H200``.
         total: Bytes.
         free: Bytes that were free then.
-
     """
 
     name: str
@@ -74,7 +73,6 @@ def group_rest(limit: str, used: str, statistics: str) -> int | None:
         limit: Its ``memory.max`` (or ``memory.limit_in_bytes``).
         used: Its ``memory.current`` (or ``memory.usage_in_bytes``), which counts cached files, too.
         statistics: Its ``memory.stat``: cached files that are not in use make room when it is needed.
-
     """
     if not limit.strip().isdecimal() or int(limit) >= _UNLIMITED:
         return None

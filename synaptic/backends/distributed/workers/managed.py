@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from synaptic import paths
-from synaptic.backends.distributed.coordinator import ChangeSignal
+from synaptic.backends.distributed.engine import check_unchanged
 from synaptic.backends.distributed.workers.machine import available_bytes, cpu_name, parse_devices
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.backends.distributed.workers.tensor_cache import TensorCache
@@ -22,20 +23,21 @@ from synaptic.backends.embedded import SPIN_COUNT
 from synaptic.errors import BackendUnavailable, SynapticError
 from synaptic.messages import BackendNotice, ignore_report
 from synaptic.processes import (
+    STARTS,
     ChildProcess,
     bound_memory,
     cause_of,
     child_environment,
     connected,
-    describe_exit,
     describe_failure,
+    end_dead_connections,
     free_port,
     is_free,
     is_listening,
     is_stopped,
     resident_bytes,
 )
-from synaptic.waiting import Restarts, Rules
+from synaptic.waiting import ChangeSignal, Restarts, Rules, awake_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,7 +51,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BACKEND: Final = "distributed"
-HEARTBEAT_SECONDS: Final = 0.5
 LISTEN_SECONDS: Final = 30.0
 """How long a start may take; half a second is usual, and the machine may be busy."""
 SLOW_SECONDS: Final = 3.0
@@ -84,11 +85,9 @@ class ManagedFacts:
         devices: Its devices beside the processor, with the memory that was free when the engine was examined; none
             where it computes with the processor.
         device: What the first of them is called, else the processor.
-        threads: Threads that compute.
         alive: Whether the process runs and is not stopped.
         serving: Whether a client is connected to it.
         restarts: How often it was started again.
-
     """
 
     memory_bytes: int
@@ -137,7 +136,6 @@ class ManagedWorker:
         Raises:
             UsageError: If the address is not one of this machine.
             BackendUnavailable: If no port is free.
-
         """
         self.name = name
         self.threads = threads
@@ -198,7 +196,6 @@ class ManagedWorker:
         Raises:
             BackendUnavailable: If it does not start; the message quotes what it said. Nothing is left running.
             UsageError: If the address is not one of this machine any more.
-
         """
         if self._supervisor is not None and not self._supervisor.done():
             return
@@ -238,12 +235,10 @@ class ManagedWorker:
     async def restart(self, reason: str) -> None:
         """Kill it and start it again at once; return once it listens.
 
-        Args:
-            reason: Why, for the log and the reports.
+        ``reason`` is for the log and the reports.
 
         Raises:
             BackendUnavailable: If it does not start, or is stopped meanwhile.
-
         """
         if self._supervisor is None or self._supervisor.done():
             await self.start()
@@ -259,7 +254,6 @@ class ManagedWorker:
 
         Raises:
             BackendUnavailable: If it has failed for good, or is stopped.
-
         """
         while not self.running:
             await self._change_while_kept()
@@ -317,26 +311,21 @@ class ManagedWorker:
             self._set(WorkerPhase.FAILED)
 
     async def _trouble(self) -> str:
-        """Wait until it has ended, hangs or is to be restarted; return which, in words that continue its name."""
+        """Wait until it has ended or is to be restarted; return which, in words that continue its name."""
         assert self._child is not None
         while True:
             self._wake.clear()
             if self._asked is not None:
                 return f"was ended: {self._asked}"
             if self._child.returncode is not None:
-                return describe_exit(self._child.returncode)
-            if is_stopped(self._child.pid):
-                return "was stopped by a signal, as a hanging one would be"
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(HEARTBEAT_SECONDS):
-                    await self._wake.wait()
+                return self._child.ending
+            await self._wake.wait()
 
     async def _revive(self, reason: str) -> None:
         """Start it again, as often as its restart policy allows.
 
         Raises:
             BackendUnavailable: If the policy gives it up.
-
         """
         loop = asyncio.get_running_loop()
         ran_for = loop.time() - self._ready_at
@@ -369,12 +358,10 @@ class ManagedWorker:
     async def _launch(self, *, fixed: bool) -> None:
         """Start the process and wait until it listens.
 
-        Args:
-            fixed: Whether others rely on the port by now.
+        ``fixed`` says whether others rely on the port by now.
 
         Raises:
             BackendUnavailable: If that fails; nothing is left running.
-
         """
         self._set(WorkerPhase.STARTING)
         if self._view is not None:
@@ -407,8 +394,36 @@ class ManagedWorker:
         self.endpoint = Endpoint(self.endpoint.host, free_port(self.endpoint.host, avoid={self.endpoint.port}))
 
     async def _start_child(self) -> None:
+        """Start the process and wait until it listens, a few times if something outside ends it meanwhile."""
+        for attempt in range(1, STARTS + 1):
+            child = await self._new_child()
+            try:
+                await self._until_listening(child)
+            except BackendUnavailable:
+                await self._end_child()
+                if not child.lost or attempt == STARTS:
+                    raise
+            except BaseException:
+                await self._end_child()
+                raise
+            else:
+                self._watch_peers(child)
+                return
+
+    def _watch_peers(self, child: ChildProcess) -> None:
+        """Have it freed from a client whose machine went away; one on this machine does not go without a word."""
+        watched = end_dead_connections(child.pid, self.endpoint.port)
+        if not watched and not ipaddress.ip_address(self.endpoint.host).is_loopback:
+            said = (
+                f"{self.name} waits for ever for a client whose network has gone: this system does not let its "
+                "connections be watched; start it again if it stays in use"
+            )
+            self._report(BackendNotice(BACKEND, said, "warning"))
+
+    async def _new_child(self) -> ChildProcess:
         self._said.clear()
         self._clients = 0
+        await check_unchanged(self._engine)
         child = await ChildProcess.start(
             self._engine.rpc_server(*self._arguments()),
             env=self._environment(),
@@ -417,21 +432,16 @@ class ManagedWorker:
         )
         self._child = child
         self._listener = asyncio.create_task(self._listen(child), name=f"listen to {self.name}")
-        try:
-            if self.memory_bound is not None and "CUDA" not in self._engine.facts.backends:
-                bound_memory(child.pid, self.memory_bound)
-            await self._until_listening(child)
-        except BaseException:
-            await self._end_child()
-            raise
+        if self.memory_bound is not None and "CUDA" not in self._engine.facts.backends:
+            bound_memory(child.pid, self.memory_bound)
+        return child
 
     async def _until_listening(self, child: ChildProcess) -> None:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + LISTEN_SECONDS
+        end = awake_time() + LISTEN_SECONDS
         while not is_listening(child.pid, self.endpoint.port):
             if await child.exited_within(_POLL_SECONDS):
                 raise self._not_started(self._ended(child))
-            if loop.time() > end:
+            if awake_time() > end:
                 raise self._not_started(f"does not listen after {LISTEN_SECONDS:g} s{self._quoted(child)}")
 
     def _arguments(self) -> list[str]:
@@ -477,7 +487,7 @@ class ManagedWorker:
 
     def _ended(self, child: ChildProcess) -> str:
         # It also exits with status 0 when it cannot take a connection.
-        return describe_failure(child.returncode or 0, self._said_of_it(child))
+        return describe_failure(child.returncode or 0, self._said_of_it(child), stopped=child.stopped)
 
     def _said_of_it(self, child: ChildProcess) -> list[str]:
         return [line for line in (*self._said, *child.tail) if not line.startswith(_USUAL)]

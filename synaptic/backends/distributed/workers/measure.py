@@ -54,7 +54,6 @@ class Measurement:
         download: From it, bytes a second.
         weight_reading: A device's bytes of Q4_0 weights a second in matrix-vector products, which is what generating
             a token is; ``None`` where it could not be measured. In the order of the devices.
-
     """
 
     round_trip: float
@@ -66,14 +65,11 @@ class Measurement:
 async def measure(talk: RpcConnection, devices: tuple[Device, ...]) -> Measurement:
     """Return what the worker at the other end, and the way to it, can do.
 
-    Args:
-        talk: A connection to it, at rest.
-        devices: Its devices, at least one.
+    The connection is at rest, and there is at least one device.
 
     Raises:
         BackendBusy: If it falls silent.
         ProtocolError: If it answers wrongly, closes the connection, or has no room for a small buffer.
-
     """
     round_trip = await _round_trip(talk)
     async with _buffer(talk, devices[0], BLOCK_BYTES) as buffer:

@@ -57,11 +57,10 @@ async def gather_offers(
 
     Raises:
         UsageError: If it cannot be told or recorded who holds a worker.
-
     """
     registry = registry or WorkerRegistry()
     version = ProtocolVersion.parse(engine.facts.rpc_version)
-    looks = await _looks(settings.rpc_backends, version, registry, measure=measure)
+    looks = await _looks(settings, version, registry, measure=measure)
     external = [
         offer
         for backend, look in zip(settings.rpc_backends, looks, strict=True)
@@ -82,7 +81,6 @@ def external_offers(backend: RpcBackendSettings, look: WorkerLook) -> list[Offer
     Args:
         backend: What the settings say of it; its memory is shared by its devices as their own would be.
         look: What a check told.
-
     """
     known = look.known
     refusal = "" if look.well else " — ".join(filter(None, (look.reason, look.hint)))
@@ -117,15 +115,17 @@ def external_offers(backend: RpcBackendSettings, look: WorkerLook) -> list[Offer
 
 
 async def _looks(
-    backends: Sequence[RpcBackendSettings], version: ProtocolVersion | None, registry: WorkerRegistry, *, measure: bool
+    settings: Settings, version: ProtocolVersion | None, registry: WorkerRegistry, *, measure: bool
 ) -> list[WorkerLook]:
     """Return what checks of the workers told; those are measured whose speed is not known, one after the other."""
-    endpoints = [Endpoint(backend.host, backend.port) for backend in backends]
-    looks = await check_workers(endpoints, engine=version, registry=registry)
+    endpoints = [Endpoint(backend.host, backend.port) for backend in settings.rpc_backends]
+    looks = await check_workers(endpoints, engine=version, registry=registry, allowed=settings.public_workers)
     unmeasured = [look.endpoint for look in looks if look.well and not _is_measured(look.known)]
     if not measure or not unmeasured:
         return looks
-    again = await check_workers(unmeasured, engine=version, measured=True, registry=registry)
+    again = await check_workers(
+        unmeasured, engine=version, measured=True, registry=registry, allowed=settings.public_workers
+    )
     measured = {look.endpoint: look for look in again}
     return [measured.get(look.endpoint, look) for look in looks]
 
@@ -158,7 +158,6 @@ def managed_offers(
         share: Its part of what this machine has to spare, in bytes; what it has already comes on top.
         known: What it said when it was asked.
         refusal: Why it cannot be used, "" if it can.
-
     """
     bound = worker.memory_bound
     rooms = [share + facts.resident_bytes]

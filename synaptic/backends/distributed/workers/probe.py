@@ -12,12 +12,12 @@ import asyncio
 import contextlib
 import socket
 import struct
-import threading
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from synaptic.backends.distributed.workers.private_address import allowing, public_ones
 from synaptic.backends.distributed.workers.protocol import (
     LENGTH,
     NEWEST_MAJOR,
@@ -31,9 +31,10 @@ from synaptic.backends.distributed.workers.protocol import (
     greetings,
 )
 from synaptic.errors import BackendBusy, BackendUnavailable, ProtocolError
+from synaptic.processes import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection
 
     from synaptic.backends.distributed.workers.protocol import RpcRequest
 
@@ -59,7 +60,6 @@ class ProbeLimits:
         connect: For a connection.
         answer: For each reply, from the request to its last byte.
         whole: For all that a probe asks, once the worker has been greeted.
-
     """
 
     resolve: float = 5.0
@@ -81,7 +81,6 @@ class Device:
         memory_total: Bytes.
         alignment: Of its buffers, in bytes.
         max_size: Of one buffer, in bytes; 2^64-1 where there is no limit.
-
     """
 
     index: int
@@ -104,7 +103,6 @@ class WorkerFacts:
         version: Of its protocol.
         devices: In its own order; empty where the version is newer than what is known here.
         round_trip: The shortest time from a request to its answer, in seconds.
-
     """
 
     version: ProtocolVersion
@@ -121,7 +119,6 @@ async def probe(endpoint: Endpoint, *, limits: ProbeLimits = DEFAULT_LIMITS) -> 
         BackendUnavailable: If the name does not resolve, or nothing takes the connection.
         BackendBusy: If something takes the connection and stays silent, as a worker does that serves another.
         ProtocolError: If what comes back is not this protocol, or breaks off.
-
     """
     async with conversation(endpoint, limits=limits) as talk:
         return await ask_facts(talk)
@@ -133,7 +130,6 @@ async def ask_facts(talk: RpcConnection) -> WorkerFacts:
     Raises:
         BackendBusy: If it falls silent, or is too slow.
         ProtocolError: If it answers wrongly, or not all.
-
     """
     try:
         async with asyncio.timeout(talk.limits.whole):
@@ -173,11 +169,8 @@ class RpcConnection:
     """A connection to a worker, one request after the other.
 
     Attributes:
-        endpoint: Where it is.
         version: Of the worker's protocol, once it has been greeted.
         round_trip: The shortest answer so far, in seconds.
-        limits: How long it waits.
-
     """
 
     def __init__(self, endpoint: Endpoint, sock: socket.socket, limits: ProbeLimits) -> None:
@@ -201,7 +194,6 @@ class RpcConnection:
 
         Raises:
             BackendUnavailable: If nothing takes the connection.
-
         """
         # Sockets and not streams, which cost more than a round trip in a local network takes.
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -224,7 +216,6 @@ class RpcConnection:
         Raises:
             BackendBusy: If no answer comes in time.
             ProtocolError: If the reply is not of the length that it has to have, or breaks off.
-
         """
         began = time.perf_counter()
         await self.send(request)
@@ -240,7 +231,6 @@ class RpcConnection:
         Raises:
             BackendBusy: If the worker does not take it in time.
             ProtocolError: If the connection breaks.
-
         """
         self._outstanding += 1
         try:
@@ -259,7 +249,6 @@ class RpcConnection:
         Raises:
             BackendBusy: If it does not come in time.
             ProtocolError: If it is not of the length that it has to have, or breaks off.
-
         """
         size = request.reply_bytes
         assert size is not None
@@ -357,16 +346,10 @@ async def conversation(
 ) -> AsyncIterator[RpcConnection]:
     """Connect to a worker, greet it, and close the connection at the end, whatever happens.
 
-    Args:
-        endpoint: Where it is.
-        address: The IPv4 address of its host, if that is known already.
-        limits: How long to wait.
-
     Raises:
         BackendUnavailable: If the name does not resolve, or nothing takes the connection.
         BackendBusy: If something takes the connection and stays silent.
         ProtocolError: If it is no RPC worker.
-
     """
     address = address or (await resolve(endpoint, within=limits.resolve))[0]
     talk = await _greet(endpoint, address, limits)
@@ -407,42 +390,56 @@ async def _version(talk: RpcConnection, greeting: RpcRequest) -> ProtocolVersion
     return version
 
 
-async def resolve(endpoint: Endpoint, *, within: float = DEFAULT_LIMITS.resolve) -> tuple[str, ...]:
+class PublicWorker(BackendUnavailable):
+    """A worker has an address outside private networks, which the settings do not allow: it is not contacted."""
+
+    def __init__(self, endpoint: Endpoint, address: str) -> None:
+        where = "" if endpoint.host == address else f" ({address})"
+        super().__init__(
+            f"{endpoint}{where} is not in a private network, so it is not contacted: RPC knows no password and no "
+            "encryption",
+            hint=f"reach it through a tunnel (ssh -L, WireGuard), or allow it: {allowing(endpoint.host)}",
+            backend=_BACKEND,
+            node=str(endpoint),
+        )
+
+
+async def resolve(
+    endpoint: Endpoint, *, allowed: Collection[str] = (), within: float = DEFAULT_LIMITS.resolve
+) -> tuple[str, ...]:
     """Return the IPv4 addresses of a worker's host; llama.cpp knows no others, and takes the first.
 
-    Raises:
-        BackendUnavailable: If it has none.
+    Args:
+        endpoint: Which worker.
+        allowed: Names and addresses outside private networks that the settings allow (``public_workers``).
+        within: Seconds.
 
+    Raises:
+        PublicWorker: If one of them is neither private nor allowed.
+        BackendUnavailable: If it has none.
     """
     host = endpoint.host
     if host.startswith("["):
         raise _unresolved(endpoint, "llama.cpp reaches workers over IPv4 only", "write the worker's IPv4 address")
-    loop = asyncio.get_running_loop()
-    found: asyncio.Future[tuple[str, ...]] = loop.create_future()
 
-    def settle(addresses: tuple[str, ...]) -> None:
-        if not found.done():
-            found.set_result(addresses)
-
-    def look_up() -> None:
-        addresses: tuple[str, ...] = ()
+    def look_up() -> tuple[str, ...]:
         with contextlib.suppress(OSError, UnicodeError):
             answers = socket.getaddrinfo(host, endpoint.port, socket.AF_INET, socket.SOCK_STREAM)
-            addresses = tuple(dict.fromkeys(str(answer[4][0]) for answer in answers))
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(settle, addresses)
+            return tuple(dict.fromkeys(str(answer[4][0]) for answer in answers))
+        return ()
 
-    # A thread of our own: a resolver may take half a minute, and the loop's own threads are waited for at the end.
-    threading.Thread(target=look_up, name="resolve", daemon=True).start()
     try:
         async with asyncio.timeout(within):
-            addresses = await found
+            # A resolver may take half a minute, and the loop's own threads are waited for at the end.
+            addresses = await in_thread(look_up)
     except TimeoutError as error:
         message = f"the name {host} was not resolved within {within:g} s"
         raise _unresolved(endpoint, message, "check the network, or write the IPv4 address") from error
     if not addresses:
         message = f"the name {host} does not resolve to an IPv4 address"
         raise _unresolved(endpoint, message, "check how it is written, or write the IPv4 address")
+    if public := public_ones(host, addresses, allowed):
+        raise PublicWorker(endpoint, public[0])
     return addresses
 
 

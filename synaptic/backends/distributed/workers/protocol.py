@@ -90,7 +90,6 @@ class Endpoint(NamedTuple):
 
         Raises:
             ConfigError: If it is neither; the message continues the address.
-
         """
         host, port = split_host_port(text)
         return cls(host, WORKER_PORT if port is None else port)
@@ -101,10 +100,8 @@ class RpcRequest:
     """What is sent.
 
     Attributes:
-        command: What is asked.
         payload: What follows the header.
         reply_bytes: The one length that the reply's payload may have; ``None`` where none comes.
-
     """
 
     command: RpcCommand
@@ -130,7 +127,6 @@ class Tensor:
         operation: ``ggml_op`` that computes it; 0 for data. The numbers differ between versions.
         flags: ``ggml_tensor_flag``.
         sources: Identities of what it is computed from.
-
     """
 
     identity: int
@@ -297,9 +293,7 @@ class Compatibility:
     """Whether two parties may work together; true if they may.
 
     Attributes:
-        message: What both are.
         hint: What to do about it, "" if nothing is to be done.
-
     """
 
     ok: bool

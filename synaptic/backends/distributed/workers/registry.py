@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import platform
 import time
 import uuid
 from contextlib import asynccontextmanager
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synaptic import paths
 from synaptic.errors import BackendBusy
-from synaptic.processes import only_one, process_mark, read_json, replace_json, told
+from synaptic.processes import MarkedProcess, only_one, process_mark, read_json, replace_json, told
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -34,29 +33,21 @@ _POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class Holder(MarkedProcess):
     """Who holds a worker.
 
     Attributes:
         host: The worker's, as the holder wrote it.
-        port: The worker's.
         addresses: The IPv4 addresses of ``host``: two names may mean one worker.
         by: What it is, for people: ``the coordinator of llama3.1:70b``, or :data:`CHECK`.
-        machine: Where the holder runs; several machines may share the file.
-        pid: The process that holds it.
-        mark: What tells that process from a later one of the same number.
         since: Seconds since the epoch.
         claim: Which claim this entry belongs to.
-
     """
 
     host: str
     port: int
     addresses: tuple[str, ...]
     by: str
-    machine: str
-    pid: int
-    mark: str
     since: float
     claim: str
 
@@ -64,11 +55,6 @@ class Holder:
     def alive(self) -> bool:
         """Whether the process still exists; of another machine's that cannot be known, and it is believed."""
         return not self.here or process_mark(self.pid) == self.mark
-
-    @property
-    def here(self) -> bool:
-        """Whether the holder runs on this machine."""
-        return self.machine == platform.node()
 
     @property
     def shown(self) -> str:
@@ -116,7 +102,6 @@ class WorkerRegistry:
 
         Raises:
             UsageError: If the file cannot be read.
-
         """
         with self._mapped("read"):
             return self._read()
@@ -126,7 +111,6 @@ class WorkerRegistry:
 
         Raises:
             UsageError: If the file cannot be read.
-
         """
         return next((holder for holder in self.holders() if holder.holds(worker)), None)
 
@@ -144,7 +128,6 @@ class WorkerRegistry:
         Raises:
             WorkerHeld: If another process holds one of them.
             UsageError: If the file cannot be read or written.
-
         """
         pid = os.getpid() if pid is None else pid
         name = uuid.uuid4().hex
@@ -155,16 +138,13 @@ class WorkerRegistry:
                     if holder.holds(worker):
                         raise WorkerHeld(worker, holder, self._file)
             # A process that has ended already holds nothing: its mark is that of no process.
-            mark = process_mark(pid) or ""
             entries += [
-                Holder(
+                Holder.of(
+                    pid,
                     host=worker.endpoint.host,
                     port=worker.endpoint.port,
                     addresses=worker.addresses,
                     by=by,
-                    machine=platform.node(),
-                    pid=pid,
-                    mark=mark,
                     since=time.time(),
                     claim=name,
                 )
@@ -178,7 +158,6 @@ class WorkerRegistry:
 
         Raises:
             UsageError: If the file cannot be read or written.
-
         """
         with self._mapped("written"), only_one(self._file):
             self._write([holder for holder in self._read() if holder.claim != claim])
@@ -187,15 +166,11 @@ class WorkerRegistry:
     async def held(self, workers: Sequence[Worker], by: str, *, patience: float = 0.0) -> AsyncIterator[None]:
         """Hold workers for the time of a block.
 
-        Args:
-            workers: Which.
-            by: Who, for people.
-            patience: How many seconds to wait for one that is only being checked.
+        ``by`` is for people; ``patience`` is how many seconds to wait for one that is only being checked.
 
         Raises:
             WorkerHeld: If another process holds one of them.
             UsageError: If the file cannot be read or written.
-
         """
         claim = await self._patient_claim(workers, by, time.monotonic() + patience)
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import signal
 import time
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from synaptic import paths
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.errors import UsageError
-from synaptic.processes import only_one, process_mark, read_json, replace_json, told
+from synaptic.processes import MarkedProcess, only_one, read_json, replace_json, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,24 +24,15 @@ _POLL_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """A worker that runs in the foreground of some terminal, or as a service.
+class Served(MarkedProcess):
+    """A process that keeps a worker running, in the foreground of some terminal or as a service.
 
     Attributes:
-        host: Where it listens.
-        port: Likewise.
-        machine: Where it runs; several machines may share the file.
-        pid: The process that keeps it running.
-        mark: What tells that process from a later one of the same number.
         since: Seconds since the epoch.
-
     """
 
     host: str
     port: int
-    machine: str
-    pid: int
-    mark: str
     since: float
 
     @property
@@ -50,21 +40,15 @@ class Served:
         """Where it listens."""
         return Endpoint(self.host, self.port)
 
-    @property
-    def alive(self) -> bool:
-        """Whether the process that keeps it running still exists."""
-        return process_mark(self.pid) == self.mark
-
 
 def served_workers() -> list[Served]:
     """Return the workers that this machine serves now.
 
     Raises:
         UsageError: If the file that says so cannot be read.
-
     """
     with _mapped("read"):
-        return [one for one in _read() if one.machine == platform.node() and one.alive]
+        return [one for one in _read() if one.here and one.alive]
 
 
 @contextmanager
@@ -73,17 +57,8 @@ def recorded(endpoint: Endpoint) -> Iterator[None]:
 
     Raises:
         UsageError: If that cannot be written.
-
     """
-    pid = os.getpid()
-    own = Served(
-        host=endpoint.host,
-        port=endpoint.port,
-        machine=platform.node(),
-        pid=pid,
-        mark=process_mark(pid) or "",
-        since=time.time(),
-    )
+    own = Served.of(os.getpid(), host=endpoint.host, port=endpoint.port, since=time.time())
     _change(add=own)
     try:
         yield
@@ -99,7 +74,6 @@ def end(workers: Sequence[Served]) -> list[Served]:
 
     Raises:
         UsageError: If one of them belongs to another user.
-
     """
     for worker in workers:
         _signal(worker, signal.SIGTERM)
@@ -131,8 +105,7 @@ def _read() -> list[Served]:
 def _change(*, add: Served | None = None, remove: Served | None = None) -> None:
     file = paths.served_workers_file()
     with _mapped("written"), only_one(file):
-        here = platform.node()
-        others = [one for one in _read() if (one.machine != here or one.alive) and one != remove]
+        others = [one for one in _read() if (not one.here or one.alive) and one != remove]
         replace_json(file, {"workers": [asdict(one) for one in (*others, *filter(None, [add]))]})
 
 

@@ -19,10 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from synaptic.backends.distributed.workers.tensor_digest import file_digest
-from synaptic.processes import lock, only_one, read_json, replace_json
+from synaptic.processes import Stamp, lock, only_one, own_folder, read_json, replace_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -43,19 +43,6 @@ _STORE, _VIEWS, _RPC, _UNVERIFIED, _COMING = "store", "views", "rpc", "unverifie
 _NAME: Final = re.compile("[0-9a-f]{16}")
 
 
-class Stamp(NamedTuple):
-    """What the system says of a file; while it says the same, the bytes are the same."""
-
-    size: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, file: Path) -> Stamp | None:
-        """Return the stamp of a file, ``None`` if there is none."""
-        status = _status(file)
-        return None if status is None else cls(status.st_size, status.st_mtime_ns)
-
-
 @dataclass
 class CacheManifest:
     """What the store holds.
@@ -63,7 +50,6 @@ class CacheManifest:
     Attributes:
         tensors: The stamp of each file that was verified, by its name.
         sources: Names of tensors, by the model's file and the place in it that they were copied from.
-
     """
 
     tensors: dict[str, Stamp] = field(default_factory=dict)
@@ -82,7 +68,6 @@ class TensorCache:
         Args:
             root: Where.
             limit_bytes: What the store may take; the tensors that were not read for the longest time go first.
-
         """
         self.root = root
         self.limit_bytes = limit_bytes
@@ -96,9 +81,8 @@ class TensorCache:
 
         Raises:
             OSError: If the directory cannot be written.
-
         """
-        self._store.mkdir(parents=True, exist_ok=True)
+        own_folder(self._store)
         view = self._lock_view(name)
         try:
             self._take_over(view)
@@ -112,7 +96,6 @@ class TensorCache:
 
         Raises:
             OSError: If its manifest cannot be read.
-
         """
         return frozenset(self._read().tensors)
 
@@ -128,9 +111,8 @@ class TensorCache:
 
         Raises:
             OSError: If a file cannot be read or the store not be written; what came before stays.
-
         """
-        self._store.mkdir(parents=True, exist_ok=True)
+        own_folder(self._store)
         wanted: dict[str, Callable[[], int]] = {}
         for _, offset, size, file in tensors:
             if size > THRESHOLD:
@@ -147,14 +129,11 @@ class TensorCache:
     def admit(self, files: Iterable[Path], stop: threading.Event | None = None) -> None:
         """Take files into the store whose bytes are what their names say; remove all others.
 
-        Args:
-            files: Of a view, or of the store itself.
-            stop: Ends the work early; the file that it meets stays as it is.
+        The files are those of a view, or of the store itself; ``stop`` ends the work early.
 
         Raises:
             InterruptedError: If ``stop`` was set.
             OSError: If a file cannot be read or the manifest not be written.
-
         """
         found = list(files)
         with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -167,12 +146,40 @@ class TensorCache:
                 if stamp is not None:
                     self._keep(file, stamp, manifest)
 
+    def verify(self, heard: Callable[[int, int], None] = lambda _done, _total: None) -> tuple[int, int]:
+        """Read all tensors of the store, and remove those that are not what their names say.
+
+        A worker that has such a one open keeps it until it is done.
+
+        Args:
+            heard: Told how many bytes have been read, and of how many.
+
+        Returns:
+            How many are whole, and how many were removed.
+
+        Raises:
+            OSError: If something cannot be read or written.
+        """
+        files = [file for file in _files_in(self._store) if _is_tensor(file)]
+        sizes = [0 if (stamp := _stamp(file)) is None else stamp.size for file in files]
+        damaged = []
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            found = threads.map(partial(_verified, stop=None), files)
+            for file, stamp, done in zip(files, found, accumulate(sizes), strict=True):
+                heard(done, sum(sizes))
+                if stamp is None:
+                    damaged.append(file.name)
+        if damaged:
+            with self._changed() as manifest:
+                for name in damaged:
+                    self._drop(name, manifest)
+        return len(files) - len(damaged), len(damaged)
+
     def tidy(self) -> None:
         """Verify what has changed in the store, forget what is gone, and remove what is too much.
 
         Raises:
             OSError: If something cannot be read or written.
-
         """
         files = _files_in(self._store)
         _remove(file for file in files if file.name.startswith(_COMING) and _age(file) > LEFTOVER_SECONDS)
@@ -189,17 +196,15 @@ class TensorCache:
 
         Raises:
             OSError: If the manifest cannot be read.
-
         """
         known = self._read().tensors
-        return {name: self._store / name for name, stamp in known.items() if Stamp.of(self._store / name) == stamp}
+        return {name: self._store / name for name, stamp in known.items() if _stamp(self._store / name) == stamp}
 
     def changed(self) -> list[Path]:
         """Return the files of the store that are not trusted: changed, or not verified yet.
 
         Raises:
             OSError: If the manifest cannot be read.
-
         """
         trusted = self.trusted()
         return [file for file in _files_in(self._store) if _is_tensor(file) and file.name not in trusted]
@@ -213,7 +218,7 @@ class TensorCache:
             if name is None:
                 raise OSError(5, "ends before its last tensor does", str(coming))
             coming.chmod(0o444)
-            stamp = Stamp.of(coming)
+            stamp = _stamp(coming)
             assert stamp is not None
             with self._changed() as manifest:
                 new = name not in self.trusted()
@@ -229,7 +234,7 @@ class TensorCache:
         """Take a verified file into the store; a file that the store has already becomes a link to that one."""
         place = self._store / file.name
         known = manifest.tensors.get(file.name)
-        if file != place and known is not None and Stamp.of(place) == known:
+        if file != place and known is not None and _stamp(place) == known:
             _remove([file])
             _link(place, file)
             return
@@ -247,7 +252,7 @@ class TensorCache:
         if self.limit_bytes is None:
             return []
         status = {name: (self._store / name).stat() for name in manifest.tensors}
-        waiting = sum(stamp.size for file in self.changed() if (stamp := Stamp.of(file)) is not None)
+        waiting = sum(stamp.size for file in self.changed() if (stamp := _stamp(file)) is not None)
         excess = sum(one.st_size for one in status.values()) + waiting - self.limit_bytes
         gone: list[str] = []
         for name, one in sorted(status.items(), key=lambda item: (max(item[1].st_atime, item[1].st_mtime), item[0])):
@@ -259,7 +264,7 @@ class TensorCache:
 
     def _drop(self, name: str, manifest: CacheManifest) -> None:
         """Remove a tensor from the store and from every view; a worker that has it open keeps it until it is done."""
-        del manifest.tensors[name]
+        manifest.tensors.pop(name, None)
         _remove([self._store / name, *(self.root / _VIEWS).glob(f"*/{_RPC}/{name}")])
 
     def _read(self) -> CacheManifest:
@@ -277,7 +282,6 @@ class TensorCache:
 
         Raises:
             OSError: If that cannot be; the file stays as it was.
-
         """
         with only_one(self._file, patience=LOCK_SECONDS):
             manifest = self._read()
@@ -286,7 +290,7 @@ class TensorCache:
 
     def _lock_view(self, name: str) -> TensorView:
         views = self.root / _VIEWS
-        views.mkdir(parents=True, exist_ok=True)
+        own_folder(views)
         for number in range(1, VIEWS_OF_A_NAME + 1):
             directory = views / f"{name}-{number}"
             descriptor = _locked(directory)
@@ -353,7 +357,6 @@ class TensorView:
 
         Raises:
             OSError: If something cannot be read or written.
-
         """
         files = [file for file in self._unverified() if file.parent.name == _UNVERIFIED or _age(file) >= settled]
         for file in files:
@@ -406,10 +409,10 @@ def _at_once(files: list[Path]) -> list[Path]:
 
 def _verified(file: Path, *, stop: threading.Event | None) -> Stamp | None:
     """Return the stamp of a file, ``None`` if it is not what its name says, or changes while it is read."""
-    before = Stamp.of(file)
+    before = _stamp(file)
     if before is None or not _is_tensor(file) or before.size <= THRESHOLD:
         return None
-    if file_digest(file, 0, before.size, stop) != file.name or Stamp.of(file) != before:
+    if file_digest(file, 0, before.size, stop) != file.name or _stamp(file) != before:
         return None
     return before
 
@@ -449,6 +452,10 @@ def _age(file: Path) -> float:
     return 0.0 if status is None else abs(time.time() - status.st_mtime)
 
 
+def _stamp(file: Path) -> Stamp | None:
+    return Stamp.of(file, linked=True)  # each view of it is a link
+
+
 def _same(file: Path, other: Path | None) -> bool:
     one, two = _status(file), None if other is None else _status(other)
     return one is not None and two is not None and os.path.samestat(one, two)
@@ -472,7 +479,6 @@ def _copy_range(source: Path, offset: int, size: int, target: Path) -> None:
 
     Raises:
         OSError: If it cannot be read to its end or not be written.
-
     """
     with source.open("rb") as reader, target.open("wb") as writer:
         reader.seek(offset)

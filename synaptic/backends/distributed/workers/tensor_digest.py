@@ -36,16 +36,11 @@ _PARITY_SHIFTS: Final = tuple(np.uint64(1 << power) for power in range(6))
 def file_digest(file: Path, offset: int, size: int, stop: threading.Event | None = None) -> str | None:
     """Return the digest of a part of a file as 16 hexadecimal digits, ``None`` if the file ends before. Blocking.
 
-    Args:
-        file: Which.
-        offset: Where the part begins, in bytes.
-        size: Its bytes.
-        stop: Ends the work within milliseconds when it is set.
+    Offset and size are in bytes; ``stop`` ends the work within milliseconds.
 
     Raises:
         InterruptedError: If ``stop`` was set.
         OSError: If the file cannot be read.
-
     """
     digest = OFFSET_BASIS
     with file.open("rb", buffering=0) as stream:
@@ -76,10 +71,7 @@ def fnv1a(data: bytes, digest: int = OFFSET_BASIS) -> int:
 def _low_bytes(data: NDArray[np.uint8], first: int) -> NDArray[np.uint8]:
     """Return the low byte of the digest before each byte of ``data``; ``first`` is that before the first.
 
-    Args:
-        data: A multiple of 64 bytes.
-        first: The lowest byte of the digest so far.
-
+    ``data`` is a multiple of 64 bytes.
     """
     low = np.zeros(len(data), np.uint8)
     flips = np.empty_like(low)

@@ -35,11 +35,7 @@ def who_talks(worker: Worker) -> str | None:
 def talking(worker: Worker, links: Iterable[Link], own: Collection[str]) -> Link | None:
     """Return the end of a connection to a worker, that of the client if both are here.
 
-    Args:
-        worker: Which.
-        links: The open connections of this machine.
-        own: The addresses of this machine, apart from 127.0.0.0/8.
-
+    ``own`` are the addresses of this machine, apart from 127.0.0.0/8.
     """
     port = worker.endpoint.port
     here = any(_is_own(address, own) for address in worker.addresses)

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from synaptic.backends.distributed.workers.measure import measure
-from synaptic.backends.distributed.workers.probe import DEFAULT_LIMITS, ask_facts, conversation, resolve
+from synaptic.backends.distributed.workers.probe import DEFAULT_LIMITS, PublicWorker, ask_facts, conversation, resolve
 from synaptic.backends.distributed.workers.protocol import NEWEST_MAJOR, Party, compatible
 from synaptic.backends.distributed.workers.registry import CHECK, Worker, WorkerHeld, WorkerRegistry
 from synaptic.backends.distributed.workers.who_talks import who_talks
@@ -18,7 +18,7 @@ from synaptic.backends.distributed.workers.worker_facts import recall, remember
 from synaptic.errors import BackendBusy, BackendError, BackendUnavailable, ExitCode, ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Collection, Sequence
 
     from synaptic.backends.distributed.workers.probe import ProbeLimits, WorkerFacts
     from synaptic.backends.distributed.workers.protocol import Endpoint, ProtocolVersion
@@ -37,6 +37,7 @@ class WorkerState(StrEnum):
     HELD = "held"
     SILENT = "silent"
     UNREACHABLE = "unreachable"
+    PUBLIC = "not private"
     PROTOCOL = "protocol error"
     MISMATCH = "mismatch"
     UNKNOWN_VERSION = "unknown version"
@@ -47,13 +48,10 @@ class WorkerLook:
     """What a check of one worker told.
 
     Attributes:
-        endpoint: Which.
-        state: How it is.
         known: What is known of it now; of a worker that is held or does not answer, what was known before.
         fresh: Whether that was learned by this check.
         reason: Why it is not well, "" if it is.
         hint: What to do about that.
-
     """
 
     endpoint: Endpoint
@@ -71,18 +69,22 @@ class WorkerLook:
 
 @asynccontextmanager
 async def held_for_check(
-    endpoint: Endpoint, *, registry: WorkerRegistry, limits: ProbeLimits = DEFAULT_LIMITS
+    endpoint: Endpoint,
+    *,
+    registry: WorkerRegistry,
+    allowed: Collection[str] = (),
+    limits: ProbeLimits = DEFAULT_LIMITS,
 ) -> AsyncIterator[Worker]:
     """Hold a worker that no coordinator holds, for the time of a block.
 
     Raises:
+        PublicWorker: If it is in a public network, and not ``allowed``.
         BackendUnavailable: If its name does not resolve.
         WorkerHeld: If another process is recorded as its holder.
         BackendBusy: If a process of this machine is connected to it.
         UsageError: If it cannot be recorded who holds it.
-
     """
-    worker = Worker(endpoint, await resolve(endpoint, within=limits.resolve))
+    worker = Worker(endpoint, await resolve(endpoint, allowed=allowed, within=limits.resolve))
     async with registry.held([worker], CHECK, patience=PATIENCE_SECONDS):
         who = await asyncio.to_thread(who_talks, worker)
         if who is not None:
@@ -101,6 +103,7 @@ async def check_worker(
     *,
     registry: WorkerRegistry | None = None,
     measuring: asyncio.Lock | None = None,
+    allowed: Collection[str] = (),
     limits: ProbeLimits = DEFAULT_LIMITS,
 ) -> WorkerLook:
     """Return what a check of a worker tells, and keep it in the cache. Whatever is wrong with it is part of that.
@@ -109,16 +112,18 @@ async def check_worker(
         endpoint: Which.
         registry: Who holds which worker; that of this person unless given.
         measuring: Measure it, too, while this is held: two at once would disturb each other.
+        allowed: Hosts outside private networks that may be contacted.
         limits: How long to wait.
 
     Raises:
         UsageError: If it cannot be told or recorded who holds the worker.
-
     """
     known = recall(endpoint)
     contacted = False
     try:
-        async with held_for_check(endpoint, registry=registry or WorkerRegistry(), limits=limits) as worker:
+        async with held_for_check(
+            endpoint, registry=registry or WorkerRegistry(), allowed=allowed, limits=limits
+        ) as worker:
             contacted = True
             async with conversation(endpoint, address=worker.addresses[0], limits=limits) as talk:
                 known = remember(endpoint, facts := await ask_facts(talk))
@@ -139,6 +144,7 @@ async def check_workers(
     engine: ProtocolVersion | None = None,
     measured: bool = False,
     registry: WorkerRegistry | None = None,
+    allowed: Collection[str] = (),
     limits: ProbeLimits = DEFAULT_LIMITS,
 ) -> list[WorkerLook]:
     """Return what a check of each worker tells, in their order; all are asked at once, and measured one by one.
@@ -148,14 +154,16 @@ async def check_workers(
         engine: The version that the engine of this machine speaks, if there is one.
         measured: Whether to measure them.
         registry: Who holds which worker; that of this person unless given.
+        allowed: Hosts outside private networks that may be contacted.
         limits: How long to wait.
 
     Raises:
         UsageError: If it cannot be told or recorded who holds a worker.
-
     """
     measuring = asyncio.Lock() if measured else None
-    checks = [check_worker(one, registry=registry, measuring=measuring, limits=limits) for one in endpoints]
+    checks = [
+        check_worker(one, registry=registry, measuring=measuring, allowed=allowed, limits=limits) for one in endpoints
+    ]
     # Not a task group: its error would be a group, and one mistake is one error. The others end by themselves, soon.
     results = await asyncio.gather(*checks, return_exceptions=True)
     looks = []
@@ -172,7 +180,6 @@ def compared(looks: Sequence[WorkerLook], engine: ProtocolVersion | None) -> lis
     Args:
         looks: What checks told.
         engine: What decides; without it, the version that most of the workers speak.
-
     """
     parties = {look.endpoint: _party(look) for look in looks if look.well and look.known is not None}
     if engine is not None:
@@ -222,6 +229,8 @@ def _state(error: BackendError, *, contacted: bool) -> WorkerState:
         return WorkerState.HELD
     if isinstance(error, BackendBusy):
         return WorkerState.SILENT
+    if isinstance(error, PublicWorker):
+        return WorkerState.PUBLIC
     if isinstance(error, BackendUnavailable):
         return WorkerState.UNREACHABLE
     assert isinstance(error, ProtocolError), error

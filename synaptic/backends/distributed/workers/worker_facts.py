@@ -27,7 +27,6 @@ class LocalKey(NamedTuple):
     Attributes:
         engine: The build that it is of, as :attr:`Engine.short_identity` says it.
         threads: How many compute.
-
     """
 
     engine: str
@@ -51,7 +50,6 @@ class KnownWorker:
         checked_at: When that was, in seconds since the epoch.
         measurement: What it could do when it was last measured.
         measured_at: When that was.
-
     """
 
     facts: WorkerFacts

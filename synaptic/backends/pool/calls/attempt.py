@@ -13,8 +13,8 @@ from synaptic.errors import StreamTruncated
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from synaptic.backends.pool.calls.lease import Lease
     from synaptic.backends.pool.calls.sentinel import SilentCall
+    from synaptic.backends.pool.calls.waiter import Lease
     from synaptic.backends.pool.node import PoolNode
     from synaptic.messages import ChatRequest, Finished, ReplyChunk
 
@@ -43,7 +43,6 @@ class Attempt:
         read: The part of the prompt that the node really has to read; ``None`` where that is not known.
         sent_at: When the request was sent, by the clock of the event loop.
         first_at: When the first chunk came; ``None`` before.
-
     """
 
     __slots__ = ("_chunks", "_deadline", "cold", "first_at", "lease", "member", "num_ctx", "read", "sent_at")
@@ -88,13 +87,19 @@ class Attempt:
         Raises:
             StreamTruncated: If there is none although no chunk was the last one.
             BackendError: What the node did wrong, or why the call was given up.
-
         """
+        deadline = self._deadline
+        task = deadline.begin()  # next() written out: every token of the pool passes here
         try:
-            chunk = await self._deadline.next(self._chunks)
-        except StopAsyncIteration as exc:
+            chunk = await self._chunks.__anext__()
+        except BaseException as exc:
+            deadline.failed(task, exc)
+            if not isinstance(exc, StopAsyncIteration):
+                raise
             name = self.member.state.name
             raise StreamTruncated(f"{name} ended the stream without its end", node=self.member.url) from exc
+        deadline.done(task)
+        deadline.begun = True
         if self.first_at is None:
             self.first_at = asyncio.get_running_loop().time()
         return chunk

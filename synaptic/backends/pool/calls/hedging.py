@@ -7,6 +7,7 @@ latency costs at most 5 % more requests, and takes most of the tail away.
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from synaptic.errors import BackendError
@@ -34,7 +35,6 @@ async def first_of_two(
 
     Raises:
         BackendError: If both fail: what became of the first.
-
     """
     if after is None:
         return first, await first.next()
@@ -82,13 +82,6 @@ async def _drop(racing: dict[asyncio.Task[ReplyChunk], Attempt], first: Attempt,
         if racing:
             await asyncio.gather(*racing, return_exceptions=True)
     finally:
-        await _close(losers)
-
-
-async def _close(attempts: list[Attempt]) -> None:
-    """Close every one, also where closing another one is cancelled."""
-    if attempts:
-        try:
-            await attempts[0].aclose()
-        finally:
-            await _close(attempts[1:])
+        async with AsyncExitStack() as closing:  # closes each, also where another one fails or is cancelled
+            for attempt in reversed(losers):
+                closing.push_async_callback(attempt.aclose)

@@ -20,7 +20,6 @@ class NodeWait:
         limits: The bounds of the call.
         notices: Tells people, once for all calls.
         came: When the call came, by the clock of the event loop.
-
     """
 
     __slots__ = ("_came", "_limits", "_notices", "_patience", "_where")
@@ -38,7 +37,6 @@ class NodeWait:
         Raises:
             FirstTokenTimeout: If that has gone on for too long. A call that waited behind another one for this node
                 has waited as long.
-
         """
         if self._patience.began is None:
             self._patience.began = max(self._came, member.health.busy_since or now)

@@ -15,8 +15,8 @@ from synaptic.backends.pool.calls.sentinel import SUSPICIOUS_SILENCE, SilentCall
 from synaptic.backends.pool.calls.waiter import Waiter
 from synaptic.backends.pool.learned import OutputSizes, beginnings, prompt_tokens
 from synaptic.backends.pool.node import CallShape, PastError, judge
-from synaptic.errors import BackendBusy, BackendError, ModelNotFound
-from synaptic.messages import Continued, Delta, Finished, Restarted, ThoughtSoFar
+from synaptic.errors import BackendBusy, BackendError, ModelNotFound, StreamTruncated
+from synaptic.messages import CUT_OFF, Continued, Delta, Finished, Restarted, ThoughtSoFar
 from synaptic.models import LastTurn, full_name
 from synaptic.waiting import Continuation, Rules, Way
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
 
     from synaptic.backends.ollama import TokenRatios
-    from synaptic.backends.pool.calls.lease import Lease
     from synaptic.backends.pool.calls.retry_budget import RetryBudget
     from synaptic.backends.pool.calls.sentinel import Sentinel
+    from synaptic.backends.pool.calls.waiter import Lease
     from synaptic.backends.pool.dispatch import Dispatcher
     from synaptic.backends.pool.learned import ContextBook, Prefixes, SentPrompts
     from synaptic.backends.pool.node import CallFailure, ModelState, PoolNode, Watch
     from synaptic.messages import ChatRequest, Chunk
     from synaptic.waiting import WaitNotices
 
-THINKS, NO_NEEDS = frozenset({"thinking"}), frozenset[str]()
+NO_NEEDS = frozenset[str]()
 
 MOST_REFUSALS = 20
 """Nodes that refuse a call before they take it do not count as failovers; this bounds them."""
@@ -74,23 +74,24 @@ class PoolCall:
         request: With its model.
         model: Of the request: what all names of it have in common.
         chain: The prompt's prefixes, for the nodes' caches.
-
     """
 
     def __init__(self, pool: PoolServices, request: ChatRequest, model: str, chain: tuple[int, ...]) -> None:
         states = [state for member in pool.members.values() if (state := member.state.models.get(model)) is not None]
         length = pool.contexts.length(model, request.num_ctx, states)
         self._pool = pool
-        self._request = replace(request, num_ctx=length) if length != request.num_ctx else request
         self._model = model
         self._chain = chain
         self._beginnings = beginnings(request.messages)
+        self._begun, self._request = request.begun, request
+        if length != request.num_ctx or request.begun:
+            self._request = replace(request, num_ctx=length, begun="")
         self._continuation = Continuation(self._request)
         self._shape = CallShape(
             model,
             prompt_tokens=prompt_tokens(request, pool.ratios.of(model)),
             output_tokens=pool.sizes.expected(model, request),
-            needs=THINKS if request.think else NO_NEEDS,
+            needs=needs(request),
             num_ctx=length,
             cached=pool.prefixes.cached(model, chain),
             asked=full_name(request.model or model),
@@ -108,7 +109,7 @@ class PoolCall:
         pool = self._pool
         pool.budget.active += 1
         lease: Lease | None = None
-        broke: BackendError | None = None
+        broke = self._cut_off()
         try:
             lease = await self._first_lease()
             while True:
@@ -139,6 +140,12 @@ class PoolCall:
             self._leave_the_budget()
             self._wait.close(asyncio.get_running_loop().time())
 
+    def _cut_off(self) -> BackendError | None:
+        """Return what broke the call off before it came here; ``None`` where it is new, or cannot go on."""
+        if self._begun and self._continuation.go_on_with(self._begun) is Way.PREFILL:
+            return StreamTruncated(CUT_OFF)
+        return None
+
     async def _first_lease(self) -> Lease:
         """Wait for a node; a model that none is known to have may have been fetched since they were last asked."""
         pool = self._pool
@@ -154,7 +161,6 @@ class PoolCall:
 
         Raises:
             BackendError: If the node was to tell, and could not be asked.
-
         """
         failed, self._member = self._member, self._pool.members[lease.node.key]
         name = lease.node.name
@@ -424,3 +430,12 @@ class PoolCall:
             lease.release()
             return None
         return self._send(lease)
+
+
+def needs(request: ChatRequest) -> frozenset[str]:
+    """Return what a model must be able to do, as Ollama names it, to serve a request."""
+    pictures = any(message.images for message in request.messages)
+    if not (request.think or request.tools or pictures):
+        return NO_NEEDS
+    asked = {"thinking": bool(request.think), "tools": bool(request.tools), "vision": pictures}
+    return frozenset(name for name, is_asked in asked.items() if is_asked)

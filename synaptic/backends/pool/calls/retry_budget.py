@@ -18,7 +18,6 @@ class RetryBudget:
 
     Attributes:
         active: Calls of the pool, waiting ones included.
-
     """
 
     def __init__(self, share: float = SHARE, at_least: int = AT_LEAST) -> None:

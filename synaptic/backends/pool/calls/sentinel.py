@@ -39,7 +39,6 @@ class SilentCall(Deadline):
         end: When the whole call must have ended.
         patience: Seconds without a first token after which the node is asked whether it lives.
         sentinel: Watches it.
-
     """
 
     __slots__ = ("_asked_at", "_patience", "_sentinel", "member")
@@ -79,7 +78,6 @@ class Sentinel(Deadlines[SilentCall]):
 
     Args:
         lives: Asks whether a node answers; marks it down if not.
-
     """
 
     def __init__(self, lives: Callable[[PoolNode], Awaitable[bool]]) -> None:

@@ -1,16 +1,45 @@
-"""A call that waits for a node."""
+"""A call that waits for a node, and the place that it gets there: given back exactly once, whatever happens."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synaptic.waiting import QueueEntry
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
-    from synaptic.backends.pool.calls.lease import Lease
-    from synaptic.backends.pool.node import CallShape
+    from synaptic.backends.pool.node import CallShape, NodeState
+    from synaptic.backends.pool.policy import Pick
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """One claimed place.
+
+    Attributes:
+        model: What it was claimed for.
+        end: When the call is expected to end, by the clock of the event loop.
+        cold: Whether the model was expected to be loaded first.
+        pick: Why this node.
+    """
+
+    node: NodeState
+    model: str
+    end: float
+    cold: bool
+    pick: Pick
+    returned: Callable[[Lease], None]
+    held: bool = True
+
+    def release(self) -> None:
+        """Give the place back; a second time does nothing."""
+        if self.held:
+            self.held = False
+            self.node.release(self.model, self.end)
+            self.returned(self)
 
 
 class Waiter(QueueEntry):
@@ -23,8 +52,6 @@ class Waiter(QueueEntry):
         since: When it came, by the clock of the event loop.
         stranded_at: Since when no node could serve it at all; ``None`` while one could.
         granted: Set to the lease, or to the reason why there is none.
-        timer: Bounds the wait.
-
     """
 
     __slots__ = ("attempt", "granted", "shape", "since", "stranded_at", "tag", "timer")

@@ -25,7 +25,6 @@ class ContextBook:
     Args:
         default: For requests that name none; ``None`` takes what the model is loaded with, else its own
             ``PARAMETER num_ctx``, else :data:`DEFAULT_CONTEXT`.
-
     """
 
     def __init__(self, default: int | None = None) -> None:
@@ -35,11 +34,7 @@ class ContextBook:
     def length(self, model: str, wanted: int | None, states: Iterable[ModelState]) -> int:
         """Return the length that a call of ``model`` needs, in tokens.
 
-        Args:
-            model: With its tag.
-            wanted: What the request names.
-            states: The model as the nodes have it.
-
+        ``wanted`` is what the request names.
         """
         known = self._lengths.get(model)
         asked = self._default if wanted is None else wanted

@@ -11,8 +11,8 @@ from collections import OrderedDict
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
-from synaptic.backends.pool.learned.sizes import CHARACTERS_A_TOKEN
 from synaptic.backends.pool.node import NOTHING_CACHED
+from synaptic.waiting import CHARACTERS_A_TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,7 +62,6 @@ class Prefixes:
     Args:
         kept: How many: as many as the server has slots for the model. A node's own number may be given with each
             prompt.
-
     """
 
     def __init__(self, kept: int = 1) -> None:

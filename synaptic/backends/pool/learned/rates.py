@@ -45,7 +45,6 @@ class Sample:
         output: The same for the output.
         read: Part of the prompt that the server really read, 0 to 1: what it had in its cache took no time. ``None``
             where that is not known; then the sample says nothing of the prompt rate.
-
     """
 
     first_token: float
@@ -84,11 +83,9 @@ class Rates:
         output_rate: Output tokens a second.
         overhead: Seconds of a call that the rates do not explain.
         first_token: Seconds to the first token, without loading.
-        load_seconds: What a load took.
         samples: Calls that this was learned from.
         learned_at: When the latest one was, by the clock of the picker; infinite if that was not said.
         first_tokens: The latest times to the first token, for percentiles.
-
     """
 
     prompt_rate: float = 0.0

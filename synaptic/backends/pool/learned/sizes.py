@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from synaptic.waiting import CHARACTERS_A_TOKEN
+
 if TYPE_CHECKING:
     from synaptic.messages import ChatRequest
-
-CHARACTERS_A_TOKEN = 4
-"""Of English text and the usual tokenizers; only the comparison between nodes depends on it."""
 
 TOKENS_A_TURN = 8
 """What a chat template adds to a message, about."""

@@ -14,3 +14,4 @@ from .state import NodeState as NodeState
 from .status import Candidate as Candidate
 from .status import Decision as Decision
 from .status import NodeStatus as NodeStatus
+from .status import WaitingCall as WaitingCall

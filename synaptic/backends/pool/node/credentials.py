@@ -6,6 +6,7 @@ A secret is read when a client is made, goes into one header, and into no messag
 from __future__ import annotations
 
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from synaptic import paths
@@ -13,10 +14,10 @@ from synaptic.backends.http import authorization
 from synaptic.backends.ollama import OllamaBackend, is_loopback
 from synaptic.errors import ConfigError
 from synaptic.settings import authorities_file
-from synaptic.text import NotRegularFile, read_regular
+from synaptic.text import NotRegularFile, NotTextError, decoded, read_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from synaptic.settings import NodeSettings, Settings
@@ -30,14 +31,9 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 def node_headers(node: NodeSettings, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the headers that a node asks for; none where its settings name no secret.
 
-    Args:
-        node: The node.
-        environ: Where the variables are that its settings name.
-
     Raises:
         ConfigError: If a variable is not set, or a file is not there, cannot be read or is empty, or if what it holds
             cannot be sent. It names the node and the variable or the file, and never shows the secret.
-
     """
     token = _secret(node, "token", node.token_env, node.token_file, environ)
     password = _secret(node, "password", node.password_env, node.password_file, environ)
@@ -46,6 +42,21 @@ def node_headers(node: NodeSettings, environ: Mapping[str, str]) -> dict[str, st
     except ConfigError as exc:
         held = _place(node.token_env or node.password_env, node.token_file or node.password_file)
         raise ConfigError(f"node {node.shown}: {held}: {exc.message}", hint=exc.hint) from exc
+
+
+def known_secrets(nodes: Iterable[NodeSettings], environ: Mapping[str, str]) -> set[str]:
+    """Return what must be written down nowhere: tokens and passwords, as they are and as they are sent.
+
+    Those that cannot be had are left out: nothing knows them here.
+    """
+    secrets: set[str] = set()
+    for node in nodes:
+        with suppress(ConfigError):
+            token = _secret(node, "token", node.token_env, node.token_file, environ)
+            password = _secret(node, "password", node.password_env, node.password_file, environ)
+            secrets.update(each.strip() for each in (token, password) if each)
+            secrets.update(value.partition(" ")[2] for value in node_headers(node, environ).values())
+    return secrets
 
 
 def open_client(
@@ -61,7 +72,6 @@ def open_client(
 
     Raises:
         ConfigError: If the node's secret or its certificates cannot be had; see :func:`node_headers`.
-
     """
     return OllamaBackend(
         node.url,
@@ -82,7 +92,6 @@ def certificates(node: NodeSettings) -> Path | None:
 
     Raises:
         ConfigError: If the file cannot be used.
-
     """
     if node.ca_file is None:
         return None
@@ -144,8 +153,8 @@ def _from_file(node: NodeSettings, kind: str, name: str) -> str:
     if len(data) > MAX_SECRET_BYTES:
         _refuse(node, f"{path} is longer than {MAX_SECRET_BYTES // 1024} KiB, which no {kind} is", hint)
     try:
-        text = data.decode("utf-8-sig").rstrip("\r\n")
-    except UnicodeDecodeError:
+        text = decoded(data).rstrip("\r\n")
+    except NotTextError:
         # Not "from": the foreign error holds the bytes.
         text = None
     if text is None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from synaptic.backends.ollama import merge_models, own_context, shown_turn, trained_context
+from synaptic.backends.http import count_in, text_in
+from synaptic.backends.ollama import listed, merge_models, own_context, shown_turn, trained_context
 from synaptic.backends.pool.node.state import ModelState
 from synaptic.models import name_key
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from synaptic.backends.ollama import InstalledModel
     from synaptic.backends.pool.node.state import NodeState
 
-MOST = 2**63
 SEEN_COUNTS = 5.0
 """Seconds for which what a call saw of a model (it was loaded, it was not) counts more than what the node says."""
 
@@ -31,7 +31,6 @@ class LoadedModel:
         size: Bytes in memory, the KV cache included.
         size_vram: How much of that is in video memory.
         context_length: In tokens; ``None`` where an older server does not say.
-
     """
 
     size: int
@@ -52,7 +51,6 @@ class NodeFacts:
     Attributes:
         digests: Model -> what identifies its content.
         loaded: By model; ``None`` where the server has no ``/api/ps``.
-
     """
 
     installed: tuple[InstalledModel, ...]
@@ -62,9 +60,14 @@ class NodeFacts:
 
 def read_facts(tags: Mapping[str, Any], ps: Mapping[str, Any]) -> NodeFacts:
     """Return what the two listings say; entries that make no sense are left out."""
-    loaded = {name: _loaded(entry) for name, entry in _named(ps)} if isinstance(ps.get("models"), list) else None
-    digests = {name: digest for name, entry in _named(tags) if isinstance(digest := entry.get("digest"), str)}
-    return NodeFacts(tuple(merge_models(dict(tags), dict(ps))), digests, loaded)
+    loaded = (
+        {name_key(name): _loaded(entry) for name, entry in listed(dict(ps))}
+        if isinstance(ps.get("models"), list)
+        else None
+    )
+    installed = tuple(merge_models(dict(tags), dict(ps)))
+    digests = {name_key(model.info.name): model.digest for model in installed if model.digest is not None}
+    return NodeFacts(installed, digests, loaded)
 
 
 def update(state: NodeState, facts: NodeFacts, now: float) -> None:
@@ -121,22 +124,9 @@ def _put_loaded(model: ModelState, loaded: LoadedModel | None, now: float, *, su
 
 
 def _loaded(entry: Mapping[str, Any]) -> LoadedModel:
-    expires = entry.get("expires_at")
     return LoadedModel(
-        size=_count(entry.get("size")),
-        size_vram=_count(entry.get("size_vram")),
-        context_length=_count(entry.get("context_length")) or None,
-        expires_at=expires if isinstance(expires, str) else "",
+        size=count_in(entry.get("size")),
+        size_vram=count_in(entry.get("size_vram")),
+        context_length=count_in(entry.get("context_length")) or None,
+        expires_at=text_in(entry.get("expires_at")),
     )
-
-
-def _named(listing: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    entries = listing.get("models")
-    found = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-    names = ((entry.get("name") or entry.get("model"), entry) for entry in found)
-    return [(name_key(name), entry) for name, entry in names if isinstance(name, str) and name]
-
-
-def _count(value: object) -> int:
-    """Return a number of bytes or tokens; 0 for what cannot be one. JSON has integers that no float can hold."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < MOST else 0

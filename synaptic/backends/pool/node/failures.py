@@ -74,11 +74,9 @@ class CallFailure:
         down: The node gets no calls until a probe finds it alive.
         delivered: Whether the server may have begun to work on the call; otherwise sending it again costs nothing.
         elsewhere: Whether it is worth trying another node.
-        why: In words.
         retry_after: Seconds, where the server named them.
         starting: Of a busy node: it is not ready yet, and will have all its places once it is.
         lasting: Whether the node would refuse the same call again.
-
     """
 
     blame: Blame

@@ -51,7 +51,6 @@ class Health:
         reason: Why it is not up; "" if it is.
         down_since: Since when it has got no calls; ``None`` while it gets some.
         busy_since: Since when it has refused every call because it is busy or not ready; ``None`` if it does not.
-
     """
 
     def __init__(self, limit: int, *, rng: random.Random | None = None) -> None:
@@ -87,7 +86,6 @@ class Health:
             now: The time.
             last_candidate: Whether no other node could serve what this one serves: then it is not ejected for a soft
                 failure, since a node that fails now and then is better than none.
-
         """
         self._tick(now)
         if self._condition == "down":

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
 RESOLVE_SECONDS = 1.0
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -33,7 +33,6 @@ class ServerAddress:
         addresses: What its name resolves to; :data:`HERE` for any of this machine's own.
         path: What requests are sent below; "" for the server's root.
         virtual_host: The name, where the server behind it may depend on that: HTTPS, and the port of the web.
-
     """
 
     addresses: frozenset[str]
@@ -53,10 +52,7 @@ class ServerAddress:
 async def place_of(url: str, own: Collection[str]) -> ServerAddress | None:
     """Return where ``url`` leads to; ``None`` if its name does not resolve in time.
 
-    Args:
-        url: ``http://host:port``.
-        own: Addresses of this machine's interfaces.
-
+    ``own`` are the addresses of this machine's interfaces.
     """
     try:
         parts = urlsplit(url)
@@ -91,6 +87,19 @@ def twins(places: Mapping[int, ServerAddress | None]) -> dict[int, int]:
         else:
             found[key] = same
     return found
+
+
+async def one_server_twice(urls: Sequence[str]) -> dict[int, int]:
+    """Return index -> index of the earlier address that leads to the same server."""
+    if len(urls) < 2:
+        return {}
+    own = own_addresses()
+    return twins(dict(enumerate(await asyncio.gather(*(place_of(url, own) for url in urls)))))
+
+
+def once_notice(url: str, first_url: str, first_name: str) -> str:
+    """Return what is said of a server that has two names among the nodes."""
+    return f"{url} and {first_url} are one server: it is used once, as {first_name}"
 
 
 def _is_one_machine(addresses: frozenset[str]) -> bool:

@@ -21,7 +21,9 @@ from synaptic.backends.ollama import (
 from synaptic.backends.pool.learned import DEFAULT_CONTEXT
 from synaptic.backends.pool.node.credentials import access_notices, certificates, node_headers
 from synaptic.backends.pool.node.facts import read_facts
+from synaptic.backends.pool.node.identity import once_notice, one_server_twice
 from synaptic.backends.pool.node.status import ModelStatus, NodeStatus
+from synaptic.backends.tunnels import Tunnels
 from synaptic.errors import BackendError, ConfigError
 from synaptic.models import name_key
 
@@ -46,12 +48,12 @@ class Inspection:
     """What one look at a node told.
 
     Attributes:
-        node: Its settings.
         seconds: That ``/api/version`` took, connecting included; ``None`` if nothing came.
         version: Of its Ollama; ``None`` if nothing came.
         models: The installed ones.
         error: Why it is of no use.
         notices: What else a person should know.
+        same_as: The node before it that is the same server, by another name; "" for most.
 
     """
 
@@ -61,6 +63,7 @@ class Inspection:
     models: tuple[ModelStatus, ...] = ()
     error: BackendError | ConfigError | None = None
     notices: tuple[str, ...] = ()
+    same_as: str = ""
 
     @property
     def well(self) -> bool:
@@ -119,9 +122,13 @@ async def inspect_nodes(
         async with places:
             return await inspect_node(node, environ, settings)
 
-    async with asyncio.TaskGroup() as tasks:
+    async with Tunnels([node.url for node in nodes]), asyncio.TaskGroup() as tasks:
         looks = [tasks.create_task(one(node)) for node in nodes]
-    return [look.result() for look in looks]
+    found = [look.result() for look in looks]
+    for index, first in (await one_server_twice([node.url for node in nodes])).items():
+        notice = once_notice(nodes[index].url, nodes[first].url, nodes[first].shown)
+        found[index] = replace(found[index], same_as=nodes[first].shown, notices=(*found[index].notices, notice))
+    return found
 
 
 async def inspect_node(node: NodeSettings, environ: Mapping[str, str], settings: Settings | None = None) -> Inspection:

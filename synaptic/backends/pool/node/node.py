@@ -36,7 +36,6 @@ class PoolNode:
         installed: Its models, as it lists them.
         trouble: Why it is down, as the last probe or call said; ``None`` once it has answered.
         served: Calls that it has completed.
-        errors: Failures since the start.
     """
 
     url: str

@@ -42,7 +42,6 @@ class AddressRange:
 
     Attributes:
         network: As it is written in full; bits of a host that were given with it are gone.
-
     """
 
     network: IpNetwork
@@ -75,10 +74,8 @@ class FoundNode:
     """Something that speaks like Ollama.
 
     Attributes:
-        url: Its address.
         version: As it says; ``None`` where it asks for credentials first.
         note: What a person should know of it, "" if nothing.
-
     """
 
     url: str
@@ -91,7 +88,6 @@ def addresses(cidr: str) -> AddressRange:
 
     Raises:
         UsageError: If it is not a network, or one of more than 1024 addresses; says what to write instead.
-
     """
     text = cidr.strip().strip("[]")
     example = "write a network such as 192.168.1.0/24, or one address"
@@ -124,7 +120,6 @@ async def scan(
         concurrency: Addresses that are asked at once.
         within: Seconds for each.
         on_progress: Told how many were asked so far, each time one is done.
-
     """
     hosts = list(found_at)
     bound = math.ceil(len(hosts) / concurrency) * within + GRACE_SECONDS

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from synaptic.backends.ollama import NAME
 from synaptic.backends.pool.node.facts import read_facts, read_shown, update, update_memory
 from synaptic.backends.pool.node.failures import judge
-from synaptic.backends.pool.node.identity import own_addresses, place_of, twins
+from synaptic.backends.pool.node.identity import once_notice, one_server_twice
 from synaptic.backends.pool.node.reload import Reloads
 from synaptic.errors import BackendError, RequestRejected, Trouble
 from synaptic.messages import BackendNotice
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from synaptic.backends.pool.node.facts import NodeFacts
     from synaptic.backends.pool.node.node import PoolNode
     from synaptic.backends.pool.node.reload import Remedy
-    from synaptic.backends.pool.node.state import ModelState
     from synaptic.messages import Reporter
 
 CHECK_SECONDS = 2.0
@@ -76,7 +75,6 @@ class Watch:
         gone: Called with a node that has stopped answering, and why.
         merged: Called with a node that is another one's twin, and that one.
         report: Hears when nodes go down, come back, or are twins, and where models landed.
-
     """
 
     def __init__(
@@ -221,16 +219,12 @@ class Watch:
 
     async def _find_twins(self) -> None:
         """Tell the pool which nodes are one server."""
-        members = dict(self._members)
-        if len(members) < 2:
-            return
-        own = own_addresses()
-        found = await asyncio.gather(*(place_of(member.client.url, own) for member in members.values()))
-        for key, first in twins(dict(zip(members, found, strict=True))).items():
-            member, kept = members[key], members[first]
+        members = list(self._members.items())
+        for index, first in (await one_server_twice([member.client.url for _, member in members])).items():
+            (key, member), (_, kept) = members[index], members[first]
             if (look := self._records[key].check) is not None:
                 look.cancel()
-            self._say(f"{member.url} and {kept.url} are one server: it is used once, as {kept.state.name}")
+            self._say(once_notice(member.url, kept.url, kept.state.name))
             self._merged(member, kept)
 
     async def _run(self) -> None:
@@ -391,18 +385,18 @@ class Watch:
         ]
         if not new:
             return False
-        places = asyncio.Semaphore(SHOWN_AT_ONCE)
+        left = iter(sorted(new, key=lambda model: not model.resident))
 
-        async def show(model: ModelState) -> None:
-            async with places:
+        async def show() -> None:
+            for model in left:
                 try:
                     shown = await member.client.show(model.shown)
                 except BackendError:
-                    return  # asked again with the next listing
-            read_shown(model, shown)
-            record.digests[model.name] = digests.get(model.name, "")
+                    continue  # asked again with the next listing
+                read_shown(model, shown)
+                record.digests[model.name] = digests.get(model.name, "")
 
-        asked = [self._spawn(show(model)) for model in sorted(new, key=lambda model: not model.resident)]
+        asked = [self._spawn(show()) for _ in range(min(SHOWN_AT_ONCE, len(new)))]
         done, late = await asyncio.wait(asked, timeout=SHOW_SECONDS)
         for task in late:
             task.add_done_callback(lambda _: self._changed(member))

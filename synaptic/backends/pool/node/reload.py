@@ -53,7 +53,6 @@ class Reloads:
 
     Args:
         say: Tells people.
-
     """
 
     def __init__(self, say: Say) -> None:

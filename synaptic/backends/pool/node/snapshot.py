@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 def node_status(member: PoolNode, queued: Mapping[str, int], now: float) -> NodeStatus:
     """Return how a node stands.
 
-    Args:
-        member: The node.
-        queued: Model -> calls of it that wait.
-        now: By the clock of the event loop.
-
+    ``queued`` counts the calls that wait for each model; ``now`` is by the clock of the event loop.
     """
     state, health = member.state, member.health
     condition = health.condition(now)

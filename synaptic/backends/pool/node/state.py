@@ -42,7 +42,6 @@ class ModelState:
         refused_why: Why not.
         rates: What was learned of its speed here.
         spelling: How the node writes it, capitals included; "" where that is the same.
-
     """
 
     name: str
@@ -103,7 +102,6 @@ class NodeState:
         busy_models: Model -> calls of it in flight.
         memory_bytes: What models may take there, where that is known.
         models: By full name.
-
     """
 
     key: int
@@ -149,7 +147,6 @@ class CallShape:
         num_ctx: The context that the call needs; each node is asked for that or more.
         cached: Node's key -> tokens of the prompt that its cache is likely to hold.
         tried: Keys of the nodes that have failed this call; they are taken only where no other is left.
-
     """
 
     model: str

@@ -23,7 +23,6 @@ class ModelStatus:
         asked_context: The context that a call asks for which needs no more than the settings say; ``None`` where it
             asks for none, or where the model was not looked at for that.
         asked_why: Why that; "" where the model was not looked at for it.
-
     """
 
     name: str
@@ -45,7 +44,6 @@ class NodeStatus:
     """One node as it stands.
 
     Attributes:
-        name: What it is called.
         url: Without password.
         queued: Calls that wait for a node and could run here.
         errors: How many calls it has failed since the start.
@@ -53,7 +51,6 @@ class NodeStatus:
         reason: Why it is not ``up``; "" if it is.
         probe_in: Seconds until it is looked at again, where it is ``down``.
         hint: What to do about ``reason``; "" where that is not known.
-
     """
 
     name: str
@@ -83,7 +80,6 @@ class Candidate:
         load: To load the model.
         run: To serve the call, what its cache saves already taken off.
         why: Why it was taken or not.
-
     """
 
     node: str
@@ -106,7 +102,6 @@ class Decision:
         waited: Seconds in the queue.
         at: Unix time.
         shortlisted: How many nodes were looked at; in a large pool that is not all of them.
-
     """
 
     tag: str
@@ -117,3 +112,19 @@ class Decision:
     at: float
     candidates: tuple[Candidate, ...]
     shortlisted: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingCall:
+    """A call that waits for a node.
+
+    Attributes:
+        tag: The step that asks; "" for a call of a client.
+        seconds: That it has waited.
+        why: Why it waits, in words.
+    """
+
+    tag: str
+    model: str
+    seconds: float
+    why: str

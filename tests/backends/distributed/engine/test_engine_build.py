@@ -16,8 +16,9 @@ from engine_support import ENDLESS, NEEDS_CMAKE, SIGILL, WAITS, Sdist, sdist, st
 from synaptic import paths
 from synaptic.backends.distributed.engine.build import BuildOrder, install
 from synaptic.backends.distributed.engine.builds import running_builds
+from synaptic.backends.distributed.engine.engine import locate
 from synaptic.backends.distributed.engine.progress import EngineProgress
-from synaptic.backends.distributed.engine.store import current_engine, installed_engines
+from synaptic.backends.distributed.engine.store import current_engine, installed_engines, keep_digests
 from synaptic.errors import EngineUnavailable, UsageError
 
 pytestmark = NEEDS_CMAKE
@@ -90,17 +91,21 @@ async def test_what_is_installed_is_not_built_again_unless_forced(tmp_path):
     assert [path.name for path in paths.engine_dir().glob(".old-*")] == []
 
 
-async def test_an_engine_that_lost_a_file_is_built_again(tmp_path):
+async def test_an_engine_that_lost_a_file_or_has_another_one_is_built_again(tmp_path):
     small = sdist(tmp_path)
     await install(order(small))
     (place(small) / "llama-server").unlink()
     assert not (await install(order(small))).was_there
+    write_program(place(small) / "llama-server", SIGILL)
+    assert not (await install(order(small))).was_there
+    assert "SIGILL" not in (place(small) / "llama-server").read_text()
 
 
 async def test_an_installed_engine_that_does_not_work_says_how_to_build_it_again(tmp_path):
     small = sdist(tmp_path)
     await install(order(small))
     write_program(place(small) / "llama-server", SIGILL)
+    keep_digests(locate(place(small)), "built")
     with pytest.raises(
         EngineUnavailable, match="is installed, but does not work: llama-server was killed by SIGILL"
     ) as e:

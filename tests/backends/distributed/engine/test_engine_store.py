@@ -5,16 +5,19 @@ import os
 from pathlib import Path
 
 import pytest
-from engine_support import SIGILL, llama_server, stand_in, starts, write_program
+from engine_support import SIGILL, rpc_server, stand_in, starts, write_program
+from flipped_bytes import flip_byte, settle
 
 from synaptic import paths
 from synaptic.backends.distributed.engine.store import (
     EngineManifest,
     adopt,
     adopted_directory,
+    check_unchanged,
     current_engine,
     forget_adopted,
     installed_engines,
+    verify_engine,
     write_manifest,
 )
 from synaptic.errors import EngineUnavailable, UsageError
@@ -105,12 +108,67 @@ async def test_an_engine_that_is_known_is_not_started_again():
     assert len(starts(here)) == count
 
 
-async def test_an_engine_whose_files_changed_is_started_again():
+def other_program(directory: Path) -> None:
+    write_program(directory / "ggml-rpc-server", rpc_server("7.0.1"))
+
+
+def other_program_with_the_same_time(directory: Path) -> None:
+    program = directory / "ggml-rpc-server"
+    status = program.stat()
+    flip_byte(program, -1, 0x06)  # a form feed: it works as before
+    os.utime(program, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+CHANGES = [
+    pytest.param(other_program, "ggml-rpc-server has other content", id="another program"),
+    pytest.param(other_program_with_the_same_time, "ggml-rpc-server has other content", id="a flipped byte"),
+    pytest.param(lambda at: flip_byte(at / "libggml.so", 3), "libggml.so has other content", id="a library"),
+    pytest.param(lambda at: (at / "libggml-evil.so").write_bytes(b"x"), "libggml-evil.so was not there", id="one more"),
+    pytest.param(lambda at: (at / "libggml.so").unlink(), "libggml.so is gone", id="one less"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), CHANGES)
+@pytest.mark.parametrize("origin", ["built", "adopted"])
+async def test_an_engine_that_changed_is_not_started_until_it_is_adopted_knowingly(tmp_path, origin, change, words):
+    if origin == "built":
+        here = built("here")
+    else:
+        await adopt(here := stand_in(tmp_path / "mine"))
+    engine = await current_engine()
+    await check_unchanged(engine)
+    settle(*engine.files.everything)
+    change(here)
+    count = len(starts(here))
+    for refused in (current_engine(), check_unchanged(engine)):
+        with pytest.raises(EngineUnavailable, match=f"is not the one that was {origin}: {words}") as caught:
+            await refused
+        hint = caught.value.hint or ""
+        assert f"synaptic engine use {here}" in hint and ("synaptic engine install" in hint) == (origin == "built")
+    _, states = verify_engine()
+    assert words.split()[0] in [state.name for state in states if state.state != "whole"]
+    assert len(starts(here)) == count
+    adopted = await adopt(here)
+    assert await current_engine() == adopted
+
+
+async def test_an_engine_from_before_digests_were_kept_is_taken_as_it_is_then():
+    here = built("here")
+    assert installed_engines()[0].manifest.files == {}
+    await current_engine()
+    assert sorted(installed_engines()[0].manifest.files) == sorted(
+        ["llama-server", "ggml-rpc-server", "libggml.so", "libggml-cpu-haswell.so", "libggml-cpu-zen4.so"]
+    )
+    flip_byte(here / "engine.json", 150)
+    with pytest.raises(EngineUnavailable):
+        await current_engine()
+
+
+async def test_a_file_whose_time_alone_changed_is_read_and_the_engine_used():
     here = built("here")
     first = await current_engine()
-    write_program(here / "llama-server", llama_server("0.5.0 (build 0, commit abcdef123)"))
-    second = await current_engine()
-    assert second.facts.commit == "abcdef123" and second.identity != first.identity
+    os.utime(here / "llama-server", (1, 1))
+    assert (await current_engine()).identity == first.identity
 
 
 @pytest.mark.parametrize("spoiled", ["", "[]", "{", '{"MARK": 1}', '{"MARK": {"version": "1"}}', '{"MARK": {"x": []}}'])

@@ -29,7 +29,7 @@ from synaptic.backends.distributed.service.record import (
 from synaptic.backends.distributed.service.service import Service, run_here
 from synaptic.errors import EngineUnavailable, SynapticError, UsageError
 from synaptic.messages import BackendNotice, BackendProgress
-from synaptic.settings.load import Settings
+from synaptic.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -233,6 +233,15 @@ async def test_an_interrupted_start_ends_what_it_started(tmp_path: Path):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert not launched.record.alive
+    assert not launched.record.file.exists()
+
+
+async def test_a_service_that_is_stopped_while_it_starts_is_not_waited_for(tmp_path: Path):
+    launched = launch(str(tmp_path / "none.gguf"), Settings())
+    os.kill(launched.record.pid, signal.SIGSTOP)
+    with pytest.raises(EngineUnavailable, match="was stopped by a signal"):
+        await follow(launched, lambda _: None)
     assert not launched.record.alive
     assert not launched.record.file.exists()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from engine_support import SIGILL, stand_in
+from hurt_support import ALWAYS, Hurt
 from managed_worker_support import PATIENCE, installed_engine, managed, until, within  # noqa: F401 - a fixture
 from rpc_support import HELLO, free_port, holding
 
@@ -23,6 +24,7 @@ from synaptic.backends.distributed.workers.probe import conversation
 from synaptic.backends.distributed.workers.protocol import decode_pair
 from synaptic.errors import BackendUnavailable, UsageError
 from synaptic.messages import BackendNotice
+from synaptic.processes import STARTS, child
 from synaptic.processes.ports import is_free
 from synaptic.processes.watch import is_listening
 from synaptic.waiting import Rules
@@ -125,7 +127,7 @@ async def test_a_client_that_hangs_up_before_its_answer_does_not_end_it(engine: 
 
 
 async def test_restart_on_purpose_also_while_it_hangs_or_is_down(engine: Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(managed_worker, "HEARTBEAT_SECONDS", 600.0)
+    monkeypatch.setattr(child, "LOOK_SECONDS", 600.0)
     said: list[object] = []
     async with managed(engine, report=said.append) as worker:
         await within(worker.restart("the coordinator asked"))
@@ -147,6 +149,24 @@ async def test_restart_on_purpose_also_while_it_hangs_or_is_down(engine: Engine,
     await worker.restart("it was stopped")
     assert worker.running
     await worker.stop()
+
+
+@pytest.mark.parametrize(("number", "how"), [("KILL", "was killed by SIGKILL"), ("STOP", "was stopped by a signal")])
+async def test_one_that_is_lost_while_it_starts_is_started_again_up_to_a_bound(
+    engine: Engine, number: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(child, "LOOK_SECONDS", 0.05)
+    once, ever = Hurt(tmp_path / "once", number, 1), Hurt(tmp_path / "ever", number, ALWAYS)
+    lucky = scripted(engine, tmp_path / "once", once.script(engine.files.rpc_server))
+    async with managed(lucky) as worker:
+        assert (once.starts, worker.generation) == (2, 1)
+        async with conversation(worker.endpoint) as talk:
+            assert str(talk.version) == engine.facts.rpc_version
+    never = scripted(engine, tmp_path / "ever", ever.script(engine.files.rpc_server))
+    with pytest.raises(BackendUnavailable, match=f"the local worker test at .* {how}"):
+        async with managed(never):
+            pass
+    assert ever.starts == STARTS
 
 
 async def test_an_engine_that_cannot_run_is_told_with_its_last_words(engine: Engine, tmp_path: Path):

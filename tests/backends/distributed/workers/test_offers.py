@@ -29,8 +29,8 @@ from synaptic.backends.distributed.workers.registry import Worker, WorkerRegistr
 from synaptic.backends.distributed.workers.worker_check import WorkerLook, WorkerState
 from synaptic.backends.distributed.workers.worker_facts import KnownWorker, recall
 from synaptic.messages import ignore_report
+from synaptic.settings import Settings
 from synaptic.settings.endpoints import RpcBackendSettings
-from synaptic.settings.load import Settings
 from synaptic.waiting import Rules
 
 GIB = 1 << 30

@@ -1,7 +1,6 @@
 """Measuring workers of every version, what is left behind, and what is kept of it."""
 
 import asyncio
-import json
 
 import pytest
 from rpc_support import PATIENCE, QUICK, local
@@ -20,6 +19,7 @@ from synaptic.backends.distributed.workers.probe import (
 from synaptic.backends.distributed.workers.protocol import Endpoint, ProtocolVersion
 from synaptic.backends.distributed.workers.worker_facts import recall, remember
 from synaptic.errors import BackendBusy, ProtocolError
+from synaptic.processes import read_json
 
 TEN_MIB = 10 * 1024 * 1024  # what is larger goes into a worker's tensor cache, before version 7
 
@@ -134,7 +134,7 @@ def test_a_damaged_cache_is_an_empty_one(text: str):
 def test_what_is_known_of_others_stays():
     remember(Endpoint("a", 1), facts())
     remember(Endpoint("b", 1), facts())
-    assert set(json.loads(paths.worker_facts_file().read_text())) == {"a:1", "b:1"}
+    assert set(read_json(paths.worker_facts_file(), missing={})) == {"a:1", "b:1"}
 
 
 def test_a_cache_that_cannot_be_written_is_no_failure():

@@ -104,9 +104,9 @@ def test_the_number_of_a_process_alone_proves_nothing(registry: WorkerRegistry):
     """A number is given to another process sooner or later; that one holds nothing."""
     registry.claim([A], COORDINATOR)
     file = paths.worker_registry_file()
-    document = json.loads(file.read_text())
+    document = read_json(file, missing=None)
     document["holders"][0]["mark"] += "1"
-    file.write_text(json.dumps(document))
+    replace_json(file, document)
     assert registry.holder_of(A) is None
 
 
@@ -120,9 +120,9 @@ def test_a_claim_for_a_process_that_has_ended_already_is_void(registry: WorkerRe
 def test_a_holder_on_another_machine_is_believed(registry: WorkerRegistry):
     registry.claim([A], COORDINATOR)
     file = paths.worker_registry_file()
-    document = json.loads(file.read_text())
+    document = read_json(file, missing=None)
     document["holders"][0].update(machine="elsewhere", pid=1)
-    file.write_text(json.dumps(document))
+    replace_json(file, document)
     with pytest.raises(WorkerHeld, match=r"process 1 on elsewhere") as refused:
         registry.claim([A], "mine")
     assert f"remove {file}" in (refused.value.hint or "")

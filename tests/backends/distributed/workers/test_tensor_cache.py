@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from flipped_bytes import flip_byte
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -372,7 +373,9 @@ def test_only_so_many_workers_of_one_name(cache: TensorCache, monkeypatch: pytes
 
 
 def test_a_tensor_that_another_process_admits_meanwhile_disturbs_no_reader(cache: TensorCache, monkeypatch):
-    manifests = iter([tensor_cache.CacheManifest(), tensor_cache.CacheManifest({"00" * 8: tensor_cache.Stamp(1, 1)})])
+    manifests = iter(
+        [tensor_cache.CacheManifest(), tensor_cache.CacheManifest({"00" * 8: tensor_cache.Stamp(1, 1, 1, 0)})]
+    )
     monkeypatch.setattr(cache, "_read", lambda: next(manifests))
 
     assert cache.trusted() == {}
@@ -414,3 +417,27 @@ def test_a_tensor_larger_than_what_is_verified_at_once_gets_its_turn(cache: Tens
 
     assert cache.names() == names
     again.release()
+
+
+def test_what_decays_without_another_time_is_found_by_reading_everything(cache: TensorCache):
+    view = cache.open_view("w")
+    names = [digest(cache, tensor(number)) for number in (1, 2)]
+    for number, name in enumerate(names, 1):
+        write_as_a_worker(view, name, tensor(number))
+    view.adopt()
+    view = reopened(cache, view)
+    assert shown(view) == set(names)
+    file = cache.root / "store" / names[0]
+    status = file.stat()
+    flip_byte(file, 1000)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    heard: list[tuple[int, int]] = []
+
+    assert cache.verify(lambda done, total: heard.append((done, total))) == (1, 1)
+
+    assert heard == [(SIZE, 2 * SIZE), (2 * SIZE, 2 * SIZE)]
+    assert cache.names() == {names[1]}
+    assert shown(view) == {names[1]}
+    assert cache.verify() == (1, 0)
+    view.release()
+    assert TensorCache(cache.root.parent / "nothing").verify() == (0, 0)

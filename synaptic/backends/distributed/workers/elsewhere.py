@@ -1,0 +1,73 @@
+"""Workers that are brought from other machines: by what is registered under the entry points ``synaptic.workers``."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Final, Protocol
+
+from synaptic.messages import ignore_report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from synaptic.backends.distributed.engine import Engine
+    from synaptic.messages import Reporter
+    from synaptic.settings import RpcBackendSettings, Settings
+
+GROUP: Final = "synaptic.workers"
+"""Entry points that bring workers of other machines: a class each, made with the settings and a reporter."""
+
+
+class BringsWorkers(Protocol):
+    """What reaches workers on other machines, and ends them with the program."""
+
+    def count(self) -> int:
+        """Return how many machines it would try to reach; none is contacted."""
+        ...
+
+    async def start(self, engine: Engine) -> Sequence[RpcBackendSettings]:
+        """Return the workers that are reached, as the settings would name them."""
+        ...
+
+    async def aclose(self) -> None:
+        """End them."""
+        ...
+
+
+class Elsewhere:
+    """All workers of other machines that are there beside those of the settings, from ``start`` to ``aclose``.
+
+    Args:
+        report: Told which machine is not reached, is lost, and is back.
+    """
+
+    def __init__(self, report: Reporter) -> None:
+        self._report = report
+        self._started: list[BringsWorkers] = []
+
+    async def start(self, settings: Settings, engine: Engine) -> Settings:
+        """Return the settings with the workers that are reached, as if they named them."""
+        found = list(settings.rpc_backends)
+        for brings in _bringing(settings, self._report):
+            self._started.append(brings)
+            found += await brings.start(engine)
+        return settings.model_copy(update={"rpc_backends": found})
+
+    async def aclose(self) -> None:
+        """End them."""
+        started, self._started = self._started, []
+        await asyncio.gather(*(brings.aclose() for brings in started))
+
+
+def machines_elsewhere(settings: Settings) -> int:
+    """Return how many machines a program would try to reach beside the workers of the settings; none is contacted.
+
+    Raises:
+        UsageError: If what names them cannot be read.
+    """
+    return sum(brings.count() for brings in _bringing(settings, ignore_report))
+
+
+def _bringing(settings: Settings, report: Reporter) -> list[BringsWorkers]:
+    return [point.load()(settings, report) for point in entry_points(group=GROUP)]

@@ -1,0 +1,88 @@
+"""All machines that are lent, as the workers of a program: started with the first call, ended with the program."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from synaptic import cluster
+from synaptic.cluster.machine_list import machines
+from synaptic.errors import SynapticError
+from synaptic.messages import BackendNotice
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from synaptic.backends.distributed import Engine
+    from synaptic.cluster.machine_list import Machine
+    from synaptic.cluster.remote_worker import RemoteWorker
+    from synaptic.messages import Reporter
+    from synaptic.settings import RpcBackendSettings, Settings
+
+
+class LentMachines:
+    """What the entry-point group ``synaptic.workers`` offers under the name ``ssh``.
+
+    Args:
+        settings: Not asked: the machines have a file of their own.
+        report: Told which machine is not reached, is lost, and is back.
+    """
+
+    def __init__(self, settings: Settings, report: Reporter) -> None:  # noqa: ARG002 - as all that bring workers
+        self._report = report
+        self._workers: list[RemoteWorker] = []
+
+    def count(self) -> int:
+        """Return how many machines are lent.
+
+        Raises:
+            UsageError: If the file that names them cannot be read.
+        """
+        return len(_lending())
+
+    async def start(self, engine: Engine) -> list[RpcBackendSettings]:
+        """Start a worker on each machine, all at once; return those that are reached.
+
+        Raises:
+            UsageError: If the file that names the machines cannot be read.
+        """
+        known = _lending()
+        if not known:
+            return []
+        try:
+            workers = [cluster.RemoteWorker(machine, engine, self._report) for machine in known]
+        except ModuleNotFoundError as error:
+            said = f"machines are not used: {error.name} is not installed (pip install 'synapticllamas[cluster]')"
+            self._report(BackendNotice("distributed", said, "warning"))
+            return []
+        self._workers = workers
+        return await start_all(workers, self._report)
+
+    async def aclose(self) -> None:
+        """End the workers, and the connections to their machines."""
+        workers, self._workers = self._workers, []
+        await asyncio.gather(*(worker.aclose() for worker in workers))
+
+
+def _lending() -> list[Machine]:
+    return [one for one in machines() if one.worker]
+
+
+async def start_all(workers: Sequence[RemoteWorker], report: Reporter) -> list[RpcBackendSettings]:
+    """Start workers, all at once; return those that are reached, and report why the others are not."""
+    outcomes = await asyncio.gather(*(worker.start() for worker in workers), return_exceptions=True)
+    reached = []
+    for worker, outcome in zip(workers, outcomes, strict=True):
+        if outcome is None:
+            reached.append(worker.settings)
+        elif isinstance(outcome, SynapticError):
+            warn_of(outcome, report)
+        else:
+            raise outcome
+    return reached
+
+
+def warn_of(error: SynapticError, report: Reporter) -> None:
+    """Report what the program does without."""
+    hint = f" ({error.hint})" if error.hint else ""
+    report(BackendNotice("distributed", f"{error.message}{hint}", "warning"))

@@ -1,0 +1,108 @@
+"""An SSH server on a node of a Ray cluster, for the one program that ordered it, and ended with that.
+
+Ray brings us onto its machines; from there on they are machines like all others: what is done over SSH, in an
+encrypted connection to which nobody else has the key, is the same. Keys are made anew for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import asyncssh
+
+from synaptic.cluster.door import ALIVE_EVERY, ALIVE_MISSED, KEY
+from synaptic.cluster.ray_cluster import end_actor, start_actor
+from synaptic.cluster.ssh import said, until_left, usual_options
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from synaptic.cluster.machine_list import Machine
+    from synaptic.cluster.ray_cluster import RayNode
+
+
+@asynccontextmanager
+async def connected_by_ray(node: RayNode, machine: Machine) -> AsyncIterator[asyncssh.SSHClientConnection]:
+    """Give a connection to a node of the cluster for the time of a block: an actor there listens for it.
+
+    Args:
+        node: Where.
+        machine: What it is to us; its `memory_gib` is reserved for the actor.
+
+    Raises:
+        BackendUnavailable: If the node is gone, has too little memory left, or is not reached.
+    """
+    key = asyncssh.generate_private_key(KEY)
+    guest = key.export_public_key().decode()
+    actor = await start_actor(SshDoor, node, guest, memory_gib=machine.memory_gib)
+    try:
+        host, port, host_key = await actor.open.remote()
+        with said(replace(machine, host=host, port=port)):
+            known: tuple[list[asyncssh.SSHKey], ...] = ([asyncssh.import_public_key(host_key)], [], [])
+            connection = await asyncssh.connect(
+                host, port, config=None, client_keys=[key], known_hosts=known, **usual_options()
+            )
+        async with until_left(connection):
+            yield connection
+    finally:
+        end_actor(actor)
+
+
+class SshDoor:
+    """The actor.
+
+    Args:
+        guest: The public key of who may come in, in OpenSSH's format.
+    """
+
+    def __init__(self, guest: str) -> None:
+        self._guest = guest
+        self._server: asyncssh.SSHAcceptor | None = None
+
+    async def open(self) -> tuple[str, int, str]:
+        """Listen at the node's address, and return that, the port, and the public key of the server."""
+        key = asyncssh.generate_private_key(KEY)
+        address: str = import_module("ray").util.get_node_ip_address()
+        self._server = await asyncssh.listen(
+            address,
+            0,
+            server_factory=_Guarded,
+            server_host_keys=[key],
+            authorized_client_keys=asyncssh.import_authorized_keys(self._guest),
+            process_factory=_carry_out,
+            encoding=None,
+            keepalive_interval=ALIVE_EVERY,
+            keepalive_count_max=ALIVE_MISSED,
+        )
+        return address, self._server.get_port(), key.export_public_key().decode()
+
+
+class _Guarded(asyncssh.SSHServer):
+    """Lets the guest reach the loopback of the node, where its worker listens, and nothing else."""
+
+    def connection_requested(self, dest_host: str, *_: object) -> bool:
+        """Return whether a connection is made from here."""
+        return dest_host == "127.0.0.1"
+
+
+async def _carry_out(process: asyncssh.SSHServerProcess[bytes]) -> None:
+    """Run what was ordered; all of it ends with its channel."""
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(
+        "sh", "-c", process.command or "exit 0", stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+    )
+    try:
+        await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
+        code = await child.wait()
+        await process.stdout.drain()
+        process.exit(code)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)

@@ -1,0 +1,100 @@
+"""What a batch is to run: one line of JSON each, all of them looked at before the first call."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from synaptic.errors import Problem, UsageError
+from synaptic.pipeline import bind_inputs
+from synaptic.text import read_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from synaptic.pipeline import Pipeline
+
+MOST_BYTES: Final = 1 << 30
+_MOST_PROBLEMS: Final = 20
+_EXAMPLE: Final = 'a line is {"query": "..."} with the inputs of the pipeline, or "..." for a question alone'
+
+
+@dataclass(frozen=True, slots=True)
+class BatchItem:
+    """One run of a batch.
+
+    Attributes:
+        line: Where it stands in the file, from 1.
+        key: What names it however the file is ordered: its inputs, and which of several equal ones it is.
+        inputs: Those of the pipeline.
+    """
+
+    line: int
+    key: str
+    inputs: Mapping[str, Any]
+
+
+def read_items(file: Path, pipeline: Pipeline, defaults: Mapping[str, Any]) -> list[BatchItem]:
+    """Return what a file of JSON lines asks for; empty lines count for nothing.
+
+    Args:
+        file: UTF-8, an object of inputs or a text (the question) a line, 1 GiB at most.
+        pipeline: Whose inputs they are.
+        defaults: The person's own (setting ``pipeline_inputs``).
+
+    Raises:
+        UsageError: With the first mistakes, each with its line; nothing was run.
+    """
+    items: list[BatchItem] = []
+    problems: list[Problem] = []
+    seen: Counter[str] = Counter()
+    for number, line in enumerate(read_text(file, "batch", UsageError, limit=MOST_BYTES).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            inputs = _inputs(line)
+            bind_inputs(pipeline, inputs, defaults)
+        except json.JSONDecodeError as exc:
+            problems.append(Problem(f"no JSON: {exc.msg}", str(file), number, exc.colno, _EXAMPLE))
+        except ValueError as exc:
+            problems.append(Problem(str(exc), str(file), number, None, _EXAMPLE))
+        except UsageError as exc:
+            problems += [
+                Problem(each.message, str(file), number, None, _suggestion(each))
+                for each in exc.problems or (Problem(exc.message),)
+            ]
+        else:
+            content = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+            seen[content] += 1
+            items.append(BatchItem(number, content if seen[content] == 1 else f"{content}-{seen[content]}", inputs))
+        if len(problems) >= _MOST_PROBLEMS:
+            break
+    if problems:
+        raise UsageError.of(problems)
+    if not items:
+        raise UsageError(f"{file} holds nothing to run", hint=_EXAMPLE)
+    return items
+
+
+def _suggestion(problem: Problem) -> str:
+    """Return a suggestion that is about a line of the file, and not about the command line."""
+    near = problem.suggestion or ""
+    return near if near.startswith("did you mean") else _EXAMPLE
+
+
+def _inputs(line: str) -> dict[str, Any]:
+    """Return the inputs that a line gives.
+
+    Raises:
+        ValueError: If it is neither an object nor a text; json.JSONDecodeError if it is no JSON.
+    """
+    value = json.loads(line)
+    if isinstance(value, str):
+        return {"query": value}
+    if not isinstance(value, dict):
+        raise ValueError(f"{line.strip()[:40]} is neither an object nor a text")
+    return value

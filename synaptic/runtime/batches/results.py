@@ -1,0 +1,158 @@
+"""The file of a batch's results: it grows by a line a run, and says what need not be run again.
+
+Beside it, while the batch is not complete, stands ``.NAME.open``: which run works on which item, written before the
+run begins, so that the journal goes on with the runs that were cut off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Self, TextIO
+
+from synaptic.errors import UsageError
+from synaptic.processes import lock, replace_file
+from synaptic.text import read_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+MOST_BYTES: Final = 16 << 30
+DONE: Final = frozenset({"succeeded", "stopped"})
+"""How a run ended that is not tried again."""
+_FIRST: Final = '{"key": "'
+"""How every row begins."""
+
+
+@dataclass(slots=True)
+class Results:
+    """What is known of a batch, and where more is written.
+
+    Attributes:
+        done: Keys of the items that succeeded.
+        runs: The last run of each item that did not: to be gone on with.
+    """
+
+    file: Path
+    done: set[str] = field(default_factory=set)
+    runs: dict[str, str] = field(default_factory=dict)
+    _made_by: str = ""
+    _out: TextIO | None = None
+    _open: TextIO | None = None
+
+    @classmethod
+    def open(cls, file: Path, made_by: str) -> Self:
+        """Return the results that a file has; rows of failed runs go, and so does a row that was cut off.
+
+        Args:
+            file: Where they are or will be.
+            made_by: What tells the pipeline and the model from others.
+
+        Raises:
+            UsageError: If the file holds something else, results of another pipeline, cannot be written, or another
+                program writes it.
+        """
+        results = cls(file)
+        try:
+            results._begin(made_by)
+        except OSError as exc:
+            results.close()
+            raise UsageError(f"{file}: results cannot be written there: {exc.strerror or exc}") from exc
+        except BaseException:
+            results.close()
+            raise
+        return results
+
+    @property
+    def _open_file(self) -> Path:
+        return self.file.with_name(f".{self.file.name}.open")
+
+    def _begin(self, made_by: str) -> None:
+        self._open = self._open_file.open("a+", encoding="utf-8")
+        if not lock(self._open.fileno()):
+            raise UsageError(f"another program writes to {self.file}", hint="wait for it, or name another file with -o")
+        kept = []
+        for number, row in self._rows(self.file):
+            if not isinstance(row.get("key"), str) or "status" not in row:
+                raise UsageError(
+                    f"{self.file}:{number} is no result of a batch", hint="name another file with -o: it stays as it is"
+                )
+            if row.get("made_by") != made_by:
+                raise UsageError(
+                    f"{self.file} holds results of another pipeline, of an earlier text of it, or of another model",
+                    hint="name another file with -o, or move it away",
+                )
+            if row["status"] in DONE:
+                self.done.add(row["key"])
+                kept.append(row)
+            elif row.get("run_id"):
+                self.runs[row["key"]] = row["run_id"]
+        for _, row in self._rows(self._open_file):
+            if row.get("made_by") == made_by and row["key"] not in self.done:
+                self.runs[row["key"]] = row["run_id"]
+        self._made_by = made_by
+        replace_file(self.file, "".join(map(_line, kept)).encode())
+        self._out = self.file.open("a", encoding="utf-8")
+
+    @staticmethod
+    def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the rows of a file with their numbers: an empty one for what is none; without one that was cut off."""
+        if not file.exists():
+            return
+        *lines, last = read_text(file, "result", UsageError, limit=MOST_BYTES).split("\n")
+        if not last.startswith(_FIRST[: len(last)]):
+            lines.append(last)
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = {}
+            yield number, row if isinstance(row, dict) else {}
+
+    def begin(self, key: str, run_id: str) -> None:
+        """Have it known that a run works on an item; a kill of this process does not lose that.
+
+        Raises:
+            UsageError: If it cannot be written.
+        """
+        self._append(self._open, {"key": key, "run_id": run_id, "made_by": self._made_by})
+
+    def add(self, key: str, row: Mapping[str, Any]) -> None:
+        """Write the result of an item, as one line.
+
+        Raises:
+            UsageError: If it cannot be written.
+        """
+        self._append(self._out, {"key": key, **row, "made_by": self._made_by})
+
+    def _append(self, stream: TextIO | None, row: Mapping[str, Any]) -> None:
+        assert stream is not None
+        try:
+            stream.write(_line(row))
+            stream.flush()
+        except OSError as exc:
+            raise UsageError(f"{self.file}: no result can be written any more: {exc.strerror or exc}") from exc
+
+    def put_in_order(self, keys: Iterable[str]) -> None:
+        """Put the rows in the order of their items."""
+        assert self._out is not None
+        rows = {row["key"]: row for _, row in self._rows(self.file)}
+        replace_file(self.file, "".join(_line(rows[key]) for key in keys if key in rows).encode())
+
+    def close(self, *, complete: bool = False) -> None:
+        """Close the files; what says which runs are open goes if there are none."""
+        if self._out is not None:
+            with contextlib.suppress(OSError):
+                os.fsync(self._out.fileno())
+                self._out.close()
+        if self._open is not None:
+            if complete:
+                self._open_file.unlink(missing_ok=True)
+            self._open.close()
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"

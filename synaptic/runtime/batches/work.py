@@ -1,0 +1,169 @@
+"""Thousands of runs of one pipeline: some at once, failures collected, none done twice after a kill."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from synaptic.errors import JournalError, SynapticError, UsageError
+from synaptic.runtime.batches.results import DONE
+from synaptic.runtime.journal import Journal, new_run_id
+from synaptic.runtime.run_document import run_document
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from synaptic.pipeline import Pipeline
+    from synaptic.runtime.batches.items import BatchItem
+    from synaptic.runtime.batches.results import Results
+    from synaptic.runtime.events import RunResult
+    from synaptic.runtime.session import Session
+
+HOPELESS: Final = 20
+"""So many failed runs in a row end a batch: what is wrong is not the items."""
+
+
+@dataclass(slots=True)
+class BatchCount:
+    """How far a batch is.
+
+    Attributes:
+        total: Items.
+        before: Those that had succeeded in an earlier call.
+        succeeded: Those that did in this one.
+        failed: Likewise.
+        tokens: Of prompts and replies, in this call.
+        hopeless: What the last run failed of, where so many failed in a row that the batch ended.
+    """
+
+    total: int
+    before: int
+    succeeded: int = 0
+    failed: int = 0
+    tokens: int = 0
+    hopeless: str | None = None
+
+    @property
+    def ended(self) -> int:
+        """Items that have an outcome."""
+        return self.before + self.succeeded + self.failed
+
+
+def made_by(pipeline: Pipeline, model: str | None) -> str:
+    """Return what tells the results of a pipeline and a model from those of others."""
+    text = hashlib.sha256(pipeline.document.text.encode()).hexdigest()[:12]
+    return " ".join(filter(None, (pipeline.name, text, model)))
+
+
+class Batch:
+    """One call of a batch.
+
+    Args:
+        session: Carries the runs out.
+        pipeline: What is run.
+        items: With what.
+        results: Where what comes is kept.
+        model: Goes before the pipeline's own default.
+        told: Told of every run that ends.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        pipeline: Pipeline,
+        items: Sequence[BatchItem],
+        results: Results,
+        *,
+        model: str | None = None,
+        told: Callable[[BatchCount], None] = lambda _: None,
+    ) -> None:
+        self.count = BatchCount(len(items), sum(item.key in results.done for item in items))
+        self._session = session
+        self._pipeline = pipeline
+        self._items = items
+        self._results = results
+        self._model = model
+        self._told = told
+        self._failed_in_a_row = 0
+
+    async def check(self) -> None:
+        """See to it that the first item could run; nothing is called.
+
+        Raises:
+            UsageError: If the pipeline or an agent is wrong.
+            BackendError: If nothing can serve the calls.
+        """
+        await self._session.plan(pipeline=self._pipeline, inputs=self._items[0].inputs, model=self._model)
+
+    async def run(self, at_once: int) -> BatchCount:
+        """Run what has no result yet, and return how it went; a run that fails is a row like the others.
+
+        Args:
+            at_once: Runs that are made at the same time.
+
+        Raises:
+            UsageError: If the results cannot be written.
+        """
+        left = iter([item for item in self._items if item.key not in self._results.done])
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(at_once, self.count.total - self.count.before)):
+                    group.create_task(self._work(left))
+        except* UsageError as errors:
+            raise errors.exceptions[0] from None
+        return self.count
+
+    async def _work(self, left: Iterator[BatchItem]) -> None:
+        for item in left:
+            row = await self._row(item)
+            self._results.add(item.key, {"line": item.line, **row})
+            self._take_note(row)
+            if self.count.hopeless is not None:
+                return
+
+    async def _row(self, item: BatchItem) -> dict[str, Any]:
+        try:
+            result = await self._result(item)
+        except SynapticError as error:
+            return {"run_id": None, "status": "failed", "answer": "", "error": str(error)}
+        document = run_document(result)
+        names = ("run_id", "status", "answer", "usage", "stop_reason", "error")
+        return {**{name: document[name] for name in names}, "seconds": round(result.ended_at - result.started_at, 3)}
+
+    async def _result(self, item: BatchItem) -> RunResult:
+        """Run an item, or go on with the run that worked on it before."""
+        before = self._results.runs.get(item.key)
+        if before is not None:
+            with suppress(JournalError):  # not recorded, or not any more
+                return await self._go_on(before)
+        run_id = new_run_id()
+        self._results.begin(item.key, run_id)
+        return await self._session.run(pipeline=self._pipeline, inputs=item.inputs, model=self._model, run_id=run_id)
+
+    async def _go_on(self, run_id: str) -> RunResult:
+        """Go on with a recorded run; of one that had succeeded, everything is taken as it was."""
+        if await asyncio.to_thread(_has_succeeded, run_id):
+            return await self._session.rerun(run_id)
+        return await self._session.resume(run_id)
+
+    def _take_note(self, row: dict[str, Any]) -> None:
+        count = self.count
+        if row["status"] in DONE:
+            count.succeeded += 1
+            self._failed_in_a_row = 0
+        else:
+            count.failed += 1
+            self._failed_in_a_row += 1
+        count.tokens += (row.get("usage") or {}).get("total_tokens", 0)
+        if self._failed_in_a_row >= HOPELESS and count.hopeless is None:
+            error = row["error"]
+            count.hopeless = str(error["message"] if isinstance(error, dict) else error)
+        self._told(count)
+
+
+def _has_succeeded(run_id: str) -> bool:
+    with Journal() as journal:
+        return journal.run(run_id).status in DONE

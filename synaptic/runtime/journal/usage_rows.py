@@ -1,0 +1,126 @@
+"""The calls of a gateway's clients as rows: one for each, and their sums by what they have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+from synaptic.processes import transaction
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+CallStatus: TypeAlias = Literal["succeeded", "failed", "cancelled"]
+"""How a call ended; ``cancelled`` is one whose client left before its end."""
+
+UsageColumn: TypeAlias = Literal["key", "model", "dialect", "node", "status", "day"]
+USAGE_COLUMNS: Final[tuple[UsageColumn, ...]] = get_args(UsageColumn)
+_IN_SQL: Final[dict[UsageColumn, str]] = {
+    "key": "client",
+    "model": "model",
+    "dialect": "dialect",
+    "node": "node",
+    "status": "status",
+    "day": "date(at, 'unixepoch')",
+}
+
+KEPT_SECONDS: Final = 400 * 86400.0
+"""How long a row is kept: a year, and what a person needs to look at it."""
+
+
+class _CountsTokens:
+    """What has tokens of prompts, of replies, and estimated ones."""
+
+    __slots__ = ()
+    prompt_tokens: int
+    completion_tokens: int
+    estimated_tokens: int
+
+    @property
+    def tokens(self) -> int:
+        """All of them together, which is what a key's bound is on."""
+        return self.prompt_tokens + self.completion_tokens + self.estimated_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsedCall(_CountsTokens):
+    """One call of a gateway's client.
+
+    Attributes:
+        at: When it began, in seconds since the epoch.
+        key: The name of the client's key; ``None`` where none was demanded.
+        dialect: The API that was spoken: ``ollama``, ``openai``, ``anthropic``.
+        model: The model or pipeline that was asked, as the client named it.
+        node: That served it; ``None`` where that is not known.
+        prompt_tokens: As the node counted them; 0 where it has not said.
+        completion_tokens: As the node counted them; of a call that did not come to its end, the pieces that came.
+        estimated_tokens: Of the prompt, where it was read and the node has not said how many they were.
+        seconds: From its beginning to its end.
+    """
+
+    at: float
+    key: str | None
+    dialect: str
+    model: str
+    node: str | None
+    status: CallStatus
+    prompt_tokens: int
+    completion_tokens: int
+    estimated_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSum(_CountsTokens):
+    """Several calls added up.
+
+    Attributes:
+        group: What they have in common, by column; what is not known is ``None``.
+    """
+
+    group: dict[UsageColumn, str | None]
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    estimated_tokens: int
+    seconds: float
+
+
+def insert_calls(connection: sqlite3.Connection, calls: Sequence[UsedCall]) -> None:
+    """Write calls, as one whole.
+
+    Raises:
+        sqlite3.Error: If that cannot be done; none was written.
+    """
+    insert = (
+        "INSERT INTO calls (at, client, dialect, model, node, status, prompt, completion, estimated, seconds)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    )
+    with transaction(connection):
+        connection.executemany(insert, [_row(call) for call in calls])
+
+
+def forget_old_calls(connection: sqlite3.Connection, now: float) -> None:
+    """Remove the rows that are older than they are kept."""
+    connection.execute("DELETE FROM calls WHERE at < ?", (now - KEPT_SECONDS,))
+
+
+def sum_calls(
+    connection: sqlite3.Connection, by: Sequence[UsageColumn], after: float, key: str | None
+) -> list[UsageSum]:
+    """Return the calls since ``after``, of one key or of all, added up by columns; those with most tokens first."""
+    columns = "".join(f"{_IN_SQL[column]}, " for column in by)
+    groups = ", ".join(str(place + 1) for place in range(len(by)))
+    query = (
+        f"SELECT {columns}count(*), sum(prompt), sum(completion), sum(estimated), sum(seconds) FROM calls"  # noqa: S608
+        f" WHERE at >= ?{'' if key is None else ' AND client = ?'} {f'GROUP BY {groups}' if by else 'HAVING count(*)'}"
+        " ORDER BY sum(prompt + completion + estimated) DESC"
+    )
+    rows = connection.execute(query, (after,) if key is None else (after, key))
+    return [UsageSum(dict(zip(by, row, strict=False)), *row[len(by) :]) for row in rows]
+
+
+def _row(call: UsedCall) -> tuple[float | str | int | None, ...]:
+    counts = (call.prompt_tokens, call.completion_tokens, call.estimated_tokens)
+    return (call.at, call.key, call.dialect, call.model, call.node, call.status, *counts, call.seconds)

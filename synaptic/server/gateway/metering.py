@@ -1,0 +1,190 @@
+"""What each call of a client has used: counted while it runs, noted when it ends, held against what its key may use."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, Self
+
+from synaptic.errors import SynapticError
+from synaptic.messages import Continued, Delta, Finished, Restarted, Usage
+from synaptic.runtime import UsedCall
+from synaptic.server.gateway.key_ring import key_asking
+from synaptic.server.gateway.refusal import BUSY, Refusal
+from synaptic.waiting import CHARACTERS_A_TOKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from synaptic.messages import ChatRequest, Chunk
+    from synaptic.runtime import CallStatus
+    from synaptic.server.gateway.metrics import GatewayMetrics
+
+LONGEST_NAME: Final = 200  # characters of a model's name that are noted: clients may write anything
+_DIALECT: ContextVar[str] = ContextVar("dialect", default="none")
+
+
+@contextmanager
+def speaking(path: str) -> Iterator[None]:
+    """Note for the time of the block which API is spoken, which the path of the request says."""
+    if path.startswith("/v1/messages"):
+        dialect = "anthropic"
+    elif path.startswith("/v1/"):
+        dialect = "openai"
+    else:
+        dialect = "ollama" if path.startswith("/api/") else "page"
+    token = _DIALECT.set(dialect)
+    try:
+        yield
+    finally:
+        _DIALECT.reset(token)
+
+
+class CallMeter:
+    """Counts the calls of all clients.
+
+    Attributes:
+        metrics: Are told of each call, once they are set.
+
+    Args:
+        note: Takes each call when it has ended.
+        clock: The time, in seconds since the epoch.
+    """
+
+    def __init__(self, note: Callable[[UsedCall], None] | None = None, clock: Callable[[], float] = time.time) -> None:
+        self._note = note
+        self.metrics: GatewayMetrics | None = None
+        self._clock = clock
+        self._day = 0.0
+        self._used: Counter[str] = Counter()
+
+    @property
+    def day(self) -> float:
+        """When the day of UTC began that it is, in seconds since the epoch."""
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        return now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+
+    def used_before(self, tokens: Mapping[str, int]) -> None:
+        """Take what keys, by name, have used today already: before this program was started, say."""
+        self._of_today().update(tokens)
+
+    def begin(self, model: str | None) -> MeteredCall:
+        """Begin a call of the client whose request this task answers.
+
+        Raises:
+            Refusal: If its key has used up its tokens of today.
+        """
+        key = key_asking()
+        if key is not None and key.tokens_a_day is not None and self._of_today()[key.name] >= key.tokens_a_day:
+            tomorrow = datetime.fromtimestamp(self._day, UTC) + timedelta(days=1)
+            said = f"the key {key.name!r} has used its {key.tokens_a_day} tokens of today; it has new ones at 00:00 UTC"
+            raise Refusal(BUSY, said, retry_after=max(1, round(tomorrow.timestamp() - self._clock())))
+        return MeteredCall(self, None if key is None else key.name, _DIALECT.get(), model, self._clock())
+
+    def ended(self, call: UsedCall, first_seconds: float | None) -> None:
+        """Take a call that has ended, and in how many seconds its first piece came."""
+        if self.metrics is not None:
+            self.metrics.ended(call, first_seconds)
+        if call.key is not None:
+            self._of_today()[call.key] += call.tokens
+        if self._note is not None:
+            self._note(call)
+
+    def now(self) -> float:
+        """Return the time, in seconds since the epoch."""
+        return self._clock()
+
+    def _of_today(self) -> Counter[str]:
+        if (day := self.day) != self._day:
+            self._day, self._used = day, Counter()
+        return self._used
+
+
+class MeteredCall:
+    """One call, counted: use it as a context, in which it ends.
+
+    Until the node has said how many tokens a reply is, each piece that came counts as one: Ollama and ``llama-server``
+    send a piece for each token.
+    """
+
+    def __init__(self, meter: CallMeter, key: str | None, dialect: str, model: str | None, began: float) -> None:
+        self._meter = meter
+        self._key, self._dialect, self._model, self._began = key, dialect, (model or "")[:LONGEST_NAME], began
+        self._usage: Usage | None = None
+        self._pieces = 0
+        self._first_seconds: float | None = None
+        self._node: str | None = None
+        self._whole = False
+        self._prompt_estimate: Callable[[], int] | None = None
+
+    @property
+    def model(self) -> str:
+        """What was asked; "" where the call names none."""
+        return self._model
+
+    def __enter__(self) -> Self:
+        if (metrics := self._meter.metrics) is not None:
+            metrics.began(self._dialect, self._model)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+        failed: CallStatus = "failed" if isinstance(error, SynapticError) else "cancelled"
+        self._end("succeeded" if self._whole else failed)
+
+    def asks(self, request: ChatRequest, tokens_a_character: float | None = None) -> None:
+        """Note what was asked, for an estimate where the node does not count it to the end."""
+
+        def estimated() -> int:
+            characters = sum(len(message.content) for message in request.messages)
+            return max(1, round(characters * (tokens_a_character or 1 / CHARACTERS_A_TOKEN)))
+
+        self._prompt_estimate = estimated
+
+    def take(self, chunk: Chunk) -> None:
+        """Take a chunk of the reply."""
+        if isinstance(chunk, Delta):
+            if chunk.text or chunk.thinking or chunk.tool_calls:
+                self.piece(len(chunk.logprobs) or 1)
+        elif isinstance(chunk, Finished):
+            self.whole(chunk.usage, chunk.node)
+        elif (metrics := self._meter.metrics) is not None:
+            if isinstance(chunk, Continued):
+                metrics.continued()
+            elif isinstance(chunk, Restarted):
+                metrics.restarted()
+
+    def piece(self, tokens: int = 1) -> None:
+        """Take a piece of the reply."""
+        if self._first_seconds is None:
+            self._first_seconds = max(0.0, self._meter.now() - self._began)
+        self._pieces += tokens
+
+    def so_far(self, usage: Usage) -> None:
+        """Take what was counted until now, in the place of pieces."""
+        self._usage = usage
+
+    def whole(self, usage: Usage | None, node: str | None = None) -> None:
+        """Take the end of a whole reply."""
+        self._whole, self._usage, self._node = True, usage, node
+
+    def _end(self, status: CallStatus) -> None:
+        usage = self._usage or Usage(completion_tokens=self._pieces)
+        estimate = self._prompt_estimate if self._usage is None and self._pieces else None
+        self._meter.ended(
+            UsedCall(
+                at=self._began,
+                key=self._key,
+                dialect=self._dialect,
+                model=self._model,
+                node=self._node,
+                status=status,
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+                estimated_tokens=0 if estimate is None else estimate(),
+                seconds=max(0.0, self._meter.now() - self._began),
+            ),
+            self._first_seconds,
+        )

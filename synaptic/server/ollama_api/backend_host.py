@@ -1,0 +1,269 @@
+"""Any backend behind Ollama's dialect."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from synaptic.errors import ModelNotFound, SynapticError
+from synaptic.messages import Delta
+from synaptic.models import full_name
+from synaptic.server.gateway import BAD_REQUEST, CallsSoFar, PipelineModels, Refusal, http_failure, live
+from synaptic.server.ollama_api import refusals as errors
+from synaptic.server.ollama_api import tagged_names as names
+from synaptic.server.ollama_api.chat_reading import read_chat, read_generate
+from synaptic.server.ollama_api.replies import Json, Metrics, ReplyForm, local_time
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable
+
+    from synaptic.messages import ChatRequest, Finished, ModelInfo, TokenLogprob
+    from synaptic.server.gateway import ModelFront
+    from synaptic.server.ollama_api.ollama_host import Talked
+    from synaptic.server.ollama_api.requests import Body
+
+Told = TypeVar("Told")
+
+NO_EXPIRY = 300.0  # seconds; what Ollama's own default is, where only the node knows
+
+
+class BackendHost:
+    """The models of a front.
+
+    Args:
+        front: Whatever serves them.
+
+    """
+
+    def __init__(self, front: ModelFront) -> None:
+        self._front = front
+        self._since = time.time()
+
+    async def start(self) -> None:
+        """Do nothing: servers are asked when they are needed."""
+
+    async def aclose(self) -> None:
+        """Do nothing: the front belongs to the server."""
+
+    async def tags(self) -> list[Json]:
+        """Return the models that can be asked for."""
+        return [self._entry(model) for model in await _told(self._front.models())]
+
+    def serves(self, model: str) -> bool:
+        """Return whether a name is that of a pipeline or an alias: what no engine has, but the front."""
+        return PipelineModels.has(model) or self._front.is_alias(model)
+
+    async def own_tags(self) -> list[Json]:
+        """Return the pipelines and the aliases alone."""
+        return [self._entry(model) for model in await _told(self._front.models()) if self.serves(model.name)]
+
+    async def running(self) -> list[Json]:
+        """Return the models that are in memory somewhere."""
+        until = local_time(time.time() + NO_EXPIRY)
+        return [
+            {**self._entry(model), "expires_at": until, "size_vram": 0, "context_length": model.context_length or 0}
+            for model in await _told(self._front.models())
+            if model.loaded
+        ]
+
+    async def show(self, name: str, *, verbose: bool) -> Json:
+        """Return what is known of a model."""
+        del verbose
+        *preferred, last = await _told(self._front.chosen(name), name) or [name]
+        for model in preferred:
+            try:
+                return await self._shown(model)
+            except Refusal:
+                continue
+        return await self._shown(last)
+
+    async def _shown(self, name: str) -> Json:
+        if not PipelineModels.has(name) and (ask := (await _told(self._front.can())).show) is not None:
+            shown = await _told(ask(name), name)
+            if shown:
+                return shown
+        known = {full_name(model.name): model for model in await _told(self._front.models())}
+        found = names.find(name, known)
+        if found is None:
+            raise errors.model_not_found(name)
+        model = known[found]
+        entry = self._entry(model)
+        family = entry["details"]["family"] or "model"
+        info: Json = {"general.architecture": family}
+        if model.context_length:
+            info[f"{family}.context_length"] = model.context_length
+        return {
+            "modelfile": f"FROM {model.name}\n",
+            "template": "",
+            "details": entry["details"],
+            "model_info": info,
+            "capabilities": await self._capabilities(model.name),
+            "modified_at": entry["modified_at"],
+        }
+
+    @asynccontextmanager
+    async def talk(self, body: Body, *, chat: bool) -> AsyncIterator[Talked]:
+        """Give the answer of ``/api/chat`` or ``/api/generate``.
+
+        Raises:
+            Refusal: If a field is wrong, or the call fails before anything came.
+
+        """
+        request = read_chat(body) if chat else read_generate(body)
+        voice = ReplyForm(body.text("model"), chat)
+        if not request.messages:
+            yield await self._loaded(request, body, voice)
+            return
+        lines = self._lines(request, voice)
+        async with aclosing(lines):
+            yield lines
+
+    async def embed(self, body: Body) -> Json:
+        """Return the vectors of texts."""
+        started = time.perf_counter_ns()
+        body.refuse("dimensions")
+        texts = body.texts("input")
+        if not texts:
+            return {"model": body.text("model"), "embeddings": []}
+        found = await _told(self._front.embed(texts, body.text("model")), body.text("model"))
+        return {
+            "model": body.text("model"),
+            "embeddings": [list(vector) for vector in found.vectors],
+            "total_duration": time.perf_counter_ns() - started,
+            "prompt_eval_count": found.prompt_tokens,
+        }
+
+    async def embed_one(self, body: Body) -> Json:
+        """Return the vector of one text."""
+        if not body.text("prompt"):
+            return {"embedding": []}
+        found = await _told(self._front.embed([body.text("prompt")], body.text("model")), body.text("model"))
+        return {"embedding": list(found.vectors[0])}
+
+    async def pull(self, body: Body) -> AsyncGenerator[Json, None]:
+        """Refuse: which node should have the model is not for a client to say here.
+
+        Raises:
+            Refusal: Always.
+
+        """
+        name = body.text("model") or body.text("name")
+        yield {"status": "pulling manifest"}
+        raise Refusal(BAD_REQUEST, f"this gateway pulls nothing: synaptic models pull {name}, or ollama pull at a node")
+
+    async def _capabilities(self, name: str) -> list[str]:
+        if PipelineModels.has(name):
+            return ["completion", "thinking"]
+        can = await _told(self._front.can())
+        told = {"completion": True, "tools": "tools" in can.features, "vision": "images" in can.features}
+        return [capability for capability, is_there in told.items() if is_there]
+
+    async def _loaded(self, request: ChatRequest, body: Body, voice: ReplyForm) -> Json:
+        """Return the answer to a call without a question, which asks for a model to be loaded."""
+        known = [full_name(model.name) for model in await _told(self._front.models())]
+        if (chosen := await _told(self._front.chosen(request.model or ""), request.model or "")) is not None:
+            request = replace(request, model=chosen[0])
+        elif names.find(request.model or "", known) is None:
+            raise errors.model_not_found(request.model or "")
+        if body.keep_alive() == 0:
+            raise Refusal(BAD_REQUEST, "this gateway unloads nothing: its nodes do, by their keep_alive")
+        prepare = (await _told(self._front.can())).prepare
+        if prepare is not None:
+            prepare(request)
+        return voice.ended("", "load")
+
+    async def _lines(self, request: ChatRequest, voice: ReplyForm) -> AsyncGenerator[Json, None]:
+        started = time.perf_counter_ns()
+        calls = CallsSoFar()
+        try:
+            answer = await self._front.stream(request)
+            async with aclosing(live(answer)) as chunks:
+                async for chunk in chunks:
+                    if answer.model not in {request.model, voice.model}:  # it was an alias
+                        voice = replace(voice, model=answer.model)
+                    if not isinstance(chunk, Delta):
+                        if called := [_called(call.name, call.arguments) for call in calls.calls()]:
+                            yield voice.said("", tool_calls=called)
+                        total = time.perf_counter_ns() - started
+                        reason = "length" if chunk.finish_reason == "length" else "stop"
+                        yield voice.ended("", reason, _metrics(chunk, total))
+                        return
+                    for delta in chunk.tool_calls:
+                        calls.add(delta)
+                    if chunk.text or chunk.thinking:
+                        yield voice.said(chunk.text, thinking=chunk.thinking, logprobs=_logprobs(chunk.logprobs))
+        except SynapticError as error:
+            raise _refusal(error, voice.model) from error
+
+    def _entry(self, model: ModelInfo) -> Json:
+        name = full_name(model.name)
+        return {
+            "name": name,
+            "model": name,
+            "modified_at": local_time(self._since),
+            "size": model.size_bytes or 0,
+            "digest": hashlib.sha256(name.encode()).hexdigest(),
+            "details": {
+                "parent_model": "",
+                "format": "gguf",
+                "family": "",
+                "families": None,
+                "parameter_size": model.parameter_size or "",
+                "quantization_level": model.quantization or "",
+            },
+        }
+
+
+async def _told(asked: Awaitable[Told], model: str = "") -> Told:
+    """Return what is awaited; an error as Ollama's dialect tells it."""
+    try:
+        return await asked
+    except SynapticError as error:
+        raise _refusal(error, model) from error
+
+
+def _refusal(error: SynapticError, model: str) -> Refusal:
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, ModelNotFound) and model:
+        return errors.model_not_found(model)
+    failure = http_failure(error)
+    status = errors.UNAVAILABLE if failure.status == errors.BUSY else failure.status  # what Ollama says of a full queue
+    return Refusal(status, failure.message, retry_after=failure.retry_after)
+
+
+def _metrics(end: Finished, total: int) -> Metrics:
+    usage, timings = end.usage, end.timings
+
+    def nanoseconds(seconds: float | None) -> int:
+        return int((seconds or 0) * 1e9)
+
+    return Metrics(
+        total,
+        nanoseconds(timings.load_seconds if timings else None),
+        usage.prompt_tokens if usage else 0,
+        nanoseconds(timings.prompt_seconds if timings else None),
+        usage.completion_tokens if usage else 0,
+        nanoseconds(timings.generation_seconds if timings else None),
+    )
+
+
+def _called(name: str, arguments: str) -> Json:
+    try:
+        value = json.loads(arguments or "{}")
+    except (ValueError, RecursionError):
+        value = {}
+    return {"function": {"name": name, "arguments": value if isinstance(value, dict) else {}}}
+
+
+def _logprobs(entries: Iterable[TokenLogprob]) -> list[Json]:
+    return [{**_entry_of(entry), "top_logprobs": [_entry_of(other) for other in entry.top]} for entry in entries]
+
+
+def _entry_of(entry: TokenLogprob) -> Json:
+    octets = {} if entry.bytes is None else {"bytes": list(entry.bytes)}
+    return {"token": entry.token, "logprob": entry.logprob, **octets}

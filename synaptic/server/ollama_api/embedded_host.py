@@ -1,0 +1,199 @@
+"""The embedded engine behind Ollama's dialect: loaded, shared and unloaded as Ollama does it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from synaptic.backends.embedded import processors
+from synaptic.messages import Usage
+from synaptic.server.gateway import CallMeter
+from synaptic.server.ollama_api import refusals as errors
+from synaptic.server.ollama_api.generation_options import load_options
+from synaptic.server.ollama_api.loading import expiry
+from synaptic.server.ollama_api.pull_progress import pull_lines
+from synaptic.server.ollama_api.replies import Json, ReplyForm
+from synaptic.server.ollama_api.talk import Talk
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+
+    from synaptic.server.gateway import MeteredCall
+    from synaptic.server.ollama_api.catalogue import Catalogue
+    from synaptic.server.ollama_api.loading import Runner, Scheduler
+    from synaptic.server.ollama_api.ollama_host import Talked
+    from synaptic.server.ollama_api.requests import Body
+
+EMBEDDED: Final = "embedded"
+
+
+class EmbeddedHost:
+    """The model of the store, under its names.
+
+    Args:
+        catalogue: Which models there are.
+        scheduler: Which are in memory.
+        parallel: Calls at once for each model.
+        context: Tokens of context, where a request does not say.
+        meter: Counts what calls use.
+
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, scheduler: Scheduler, *, parallel: int, context: int, meter: CallMeter | None = None
+    ) -> None:
+        self._meter = meter or CallMeter()
+        self._catalogue = catalogue
+        self._scheduler = scheduler
+        self._parallel = parallel
+        self._context = context
+
+    async def start(self) -> None:
+        """Read the model's file now, if it is here: the first call should not pay for that."""
+        if self._catalogue.names:
+            self._catalogue.facts()
+
+    async def aclose(self) -> None:
+        """Unload all models."""
+        await self._scheduler.aclose()
+
+    async def tags(self) -> list[Json]:
+        """Return the model, once for each of its names."""
+        return self._catalogue.tags()
+
+    async def running(self) -> list[Json]:
+        """Return what is in memory."""
+        return [
+            self._catalogue.running(runner, parallel=self._parallel, expires_at=expiry(runner))
+            for runner in self._scheduler.loaded
+        ]
+
+    async def show(self, name: str, *, verbose: bool) -> Json:
+        """Return what the model's file says."""
+        return self._catalogue.show(self._known(name), verbose=verbose)
+
+    @asynccontextmanager
+    async def talk(self, body: Body, *, chat: bool) -> AsyncIterator[Talked]:
+        """Give the answer of ``/api/chat`` or ``/api/generate``.
+
+        Raises:
+            Refusal: If a field is wrong, or is something that the model cannot do.
+            BackendUnavailable: If the model cannot be loaded.
+
+        """
+        started = time.perf_counter_ns()
+        name = self._known(body.text("model"))
+        talk = Talk.of(body, chat=chat, vocabulary=self._catalogue.facts().shape.vocabulary)
+        voice = ReplyForm(body.text("model"), chat)
+        if talk.is_empty and talk.keep_alive == 0:
+            self._scheduler.expire(name)
+            yield voice.ended("", "unload")
+            return
+        talk.check_capabilities(name)
+        call = None if talk.is_empty or talk.renders_only else self._meter.begin(body.text("model"))
+        async with self._claim(name, body) as runner:
+            loaded = time.perf_counter_ns()
+            if talk.is_empty:
+                yield voice.ended("", "load")
+            elif talk.renders_only:
+                yield await talk.rendered(runner, voice)
+            else:
+                assert call is not None, "it says something"
+                async with aclosing(metered(call, talk.lines(runner, voice, started=started, loaded=loaded))) as lines:
+                    yield lines
+
+    async def embed(self, body: Body) -> Json:
+        """Return the vectors of texts."""
+        started = time.perf_counter_ns()
+        body.refuse("dimensions")
+        texts = body.texts("input")
+        call = self._meter.begin(body.text("model"))
+        async with self._claim(self._pulled(body.text("model")), body) as runner:
+            load = time.perf_counter_ns() - started
+            if not texts:
+                return {"model": body.text("model"), "embeddings": []}
+            with call:
+                found = await embed_all(runner, texts, truncate=body.switch("truncate", default=True))
+                call.whole(Usage(prompt_tokens=sum(count for _, count in found)), EMBEDDED)
+            return {
+                "model": body.text("model"),
+                "embeddings": [vector for vector, _ in found],
+                "total_duration": time.perf_counter_ns() - started,
+                "load_duration": load,
+                "prompt_eval_count": sum(count for _, count in found),
+            }
+
+    async def embed_one(self, body: Body) -> Json:
+        """Return the vector of one text."""
+        call = self._meter.begin(body.text("model"))
+        async with self._claim(self._pulled(body.text("model")), body) as runner:
+            if not body.text("prompt"):
+                return {"embedding": []}
+            async with runner.slots:
+                with call:
+                    vector, count = await runner.engine.embed(body.text("prompt"))
+                    call.whole(Usage(prompt_tokens=count), EMBEDDED)
+            return {"embedding": vector}
+
+    def pull(self, body: Body) -> AsyncGenerator[Json, None]:
+        """Yield the progress of fetching the model."""
+        known = self._catalogue.find_in_library(body.text("model") or body.text("name"))
+        return pull_lines(self._catalogue.store, known)
+
+    def _claim(self, name: str, body: Body) -> AbstractAsyncContextManager[Runner]:
+        options = load_options(
+            body.options(),
+            default_context=self._context,
+            trained_context=self._catalogue.trained_context,
+            processors=processors(),
+            shift=body.switch("shift", default=True),
+        )
+        return self._scheduler.claim(name, options, body.keep_alive())
+
+    def _known(self, name: str) -> str:
+        found = self._catalogue.find(name)
+        if found is None:
+            raise errors.model_not_found(name)
+        return found
+
+    def _pulled(self, name: str) -> str:
+        found = self._catalogue.find(name)
+        if found is None:
+            raise errors.model_not_pulled(name)
+        return found
+
+
+async def metered(call: MeteredCall, lines: AsyncGenerator[Json, None]) -> AsyncGenerator[Json, None]:
+    """Yield the lines of a call, counted."""
+    with call:
+        async with aclosing(lines):
+            async for line in lines:
+                if line["done"]:
+                    usage = Usage(line.get("prompt_eval_count", 0), line.get("eval_count", 0))
+                    call.whole(usage, EMBEDDED)
+                else:
+                    call.piece()
+                yield line
+
+
+async def embed_all(runner: Runner, texts: list[str], *, truncate: bool) -> list[tuple[list[float], int]]:
+    """Return the embedding of each text with its number of tokens; one that is too long is cut where it may be.
+
+    Raises:
+        Refusal: If one is too long, or the engine fails.
+
+    """
+    found = []
+    for text in texts:
+        async with runner.slots:
+            try:
+                found.append(await runner.engine.embed(text))
+            except errors.Refusal as refusal:
+                if refusal.status != errors.BAD_REQUEST or not truncate:
+                    raise
+                tokens = await runner.engine.tokens(text)
+                shorter = await runner.engine.text(tokens[: runner.options.context - 2])  # as if it added BOS and EOS
+                found.append(await runner.engine.embed(shorter))
+    return found

@@ -1,0 +1,143 @@
+"""Ollama's dialect over HTTP: routes, statuses, streams. Every refusal becomes ``{"error": ...}`` here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from synaptic.server.gateway import NDJSON, HttpFailure, check_model, json_response, may_see, send_stream
+from synaptic.server.limits import BodyRefused, read_request
+from synaptic.server.ollama_api import refusals as errors
+from synaptic.server.ollama_api import replies
+from synaptic.server.ollama_api.requests import Body, read_body
+from synaptic.server.page import page_response, wants_page
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from synaptic.errors import SynapticError
+    from synaptic.server.ollama_api.ollama_host import OllamaHost
+    from synaptic.server.ollama_api.replies import Json
+
+API_VERSION = "0.12.6"
+"""What ``/api/version`` says: the Ollama whose API this is at least. Clients decide by it what they may send."""
+
+
+class OllamaRoutes:
+    """The handlers.
+
+    Args:
+        host: Has the models.
+
+    """
+
+    def __init__(self, host: OllamaHost) -> None:
+        self._host = host
+
+    def add(self, app: web.Application) -> None:
+        """Add the routes; the host is started and closed with the application."""
+        for path, handler in (("/", self._root), ("/api/version", self._version), ("/api/tags", self._tags)):
+            app.router.add_get(path, handler)  # HEAD as well
+        app.router.add_get("/api/ps", self._ps, allow_head=False)
+        for name in ("show", "chat", "generate", "embed", "embeddings", "pull"):
+            app.router.add_post(f"/api/{name}", getattr(self, f"_{name}"))
+        for name in ("create", "copy", "push"):
+            app.router.add_post(f"/api/{name}", self._not_here)
+        app.router.add_delete("/api/delete", self._not_here)
+        app.on_startup.append(lambda _: self._host.start())
+        app.on_cleanup.append(lambda _: self._host.aclose())
+
+    async def _not_here(self, request: web.Request) -> web.Response:
+        what = request.path.rpartition("/")[2]
+        raise errors.Refusal(
+            errors.BAD_REQUEST, f"this server does not {what} models: ask the node that should, itself"
+        )
+
+    async def _root(self, request: web.Request) -> web.Response:
+        if wants_page(request):
+            return page_response(request)
+        return web.Response(text="Ollama is running", headers={"vary": "accept"})
+
+    async def _version(self, request: web.Request) -> web.Response:  # noqa: ARG002 - a handler's signature
+        return json_response({"version": API_VERSION})
+
+    async def _tags(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        return json_response({"models": _seen(await self._host.tags())})
+
+    async def _ps(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        return json_response({"models": _seen(await self._host.running())})
+
+    async def _show(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        name = body.text("model") or body.text("name")
+        if not name:
+            raise errors.model_required()
+        check_model(name)
+        return json_response(await self._host.show(name, verbose=body.switch("verbose", default=False)))
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request)
+        if not body.text("model"):
+            raise errors.model_required()
+        return await self._talk(request, body, chat=True)
+
+    async def _generate(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request)
+        if not body.text("model"):
+            raise errors.model_not_found("")
+        return await self._talk(request, body, chat=False)
+
+    async def _talk(self, request: web.Request, body: Body, *, chat: bool) -> web.StreamResponse:
+        check_model(body.text("model"))
+        async with self._host.talk(body, chat=chat) as answer:
+            if isinstance(answer, dict):
+                return json_response(answer)
+            if body.switch("stream", default=True):
+                return await _stream(request, answer)
+            return json_response(replies.whole([line async for line in answer], chat=chat))
+
+    async def _embed(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        if not body.text("model"):
+            raise errors.model_not_found("")
+        check_model(body.text("model"))
+        return json_response(await self._host.embed(body))
+
+    async def _embeddings(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        if not body.text("model"):
+            raise errors.model_required()
+        check_model(body.text("model"))
+        return json_response(await self._host.embed_one(body))
+
+    async def _pull(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request)
+        check_model(body.text("model") or body.text("name"))
+        lines = self._host.pull(body)
+        if body.switch("stream", default=True):
+            return await _stream(request, lines)
+        return json_response([line async for line in lines][-1])
+
+
+def _seen(entries: list[Json]) -> list[Json]:
+    return [entry for entry in entries if may_see(entry["name"])]
+
+
+def ollama_error(error: SynapticError) -> web.Response:
+    """Return an error as Ollama tells it: what it gives no status of its own is the server's failure."""
+    status = error.status if isinstance(error, (errors.Refusal, BodyRefused)) else errors.SERVER_ERROR
+    wait = error.retry_after if isinstance(error, errors.Refusal) else None
+    return json_response({"error": error.message}, status, {} if wait is None else {"retry-after": str(wait)})
+
+
+async def _body(request: web.Request) -> Body:
+    return await read_request(request, read_body)
+
+
+async def _stream(request: web.Request, lines: AsyncGenerator[Json, None]) -> web.StreamResponse:
+    return await send_stream(request, NDJSON, replies.encoded(lines), _error_line)
+
+
+def _error_line(failure: HttpFailure) -> bytes:
+    return replies.line({"error": failure.message})

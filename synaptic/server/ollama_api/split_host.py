@@ -1,0 +1,66 @@
+"""Pipelines and aliases beside the embedded engine: each call goes to the host that has its model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from contextlib import AbstractAsyncContextManager
+
+    from synaptic.server.ollama_api.backend_host import BackendHost
+    from synaptic.server.ollama_api.ollama_host import OllamaHost, Talked
+    from synaptic.server.ollama_api.replies import Json
+    from synaptic.server.ollama_api.requests import Body
+
+
+class SplitHost:
+    """Two hosts as one.
+
+    Args:
+        engine: Has the models.
+        front: Has the pipelines and the aliases.
+    """
+
+    def __init__(self, engine: OllamaHost, front: BackendHost) -> None:
+        self._engine = engine
+        self._front = front
+
+    async def start(self) -> None:
+        """Start the engine's host."""
+        await self._engine.start()
+
+    async def aclose(self) -> None:
+        """Close the engine's host."""
+        await self._engine.aclose()
+
+    async def tags(self) -> list[Json]:
+        """Return the models, and behind them the aliases and the pipelines."""
+        return [*await self._engine.tags(), *await self._front.own_tags()]
+
+    async def running(self) -> list[Json]:
+        """Return the models in memory: a pipeline is in none."""
+        return await self._engine.running()
+
+    async def show(self, name: str, *, verbose: bool) -> Json:
+        """Return what is known of a model or a pipeline."""
+        return await self._of(name).show(name, verbose=verbose)
+
+    def talk(self, body: Body, *, chat: bool) -> AbstractAsyncContextManager[Talked]:
+        """Give the answer of ``/api/chat`` or ``/api/generate``."""
+        return self._of(body.text("model")).talk(body, chat=chat)
+
+    async def embed(self, body: Body) -> Json:
+        """Return the answer of ``/api/embed``."""
+        return await self._of(body.text("model")).embed(body)
+
+    async def embed_one(self, body: Body) -> Json:
+        """Return the answer of ``/api/embeddings``."""
+        return await self._of(body.text("model")).embed_one(body)
+
+    def pull(self, body: Body) -> AsyncGenerator[Json, None]:
+        """Yield the lines of ``/api/pull``."""
+        return self._of(body.text("model") or body.text("name")).pull(body)
+
+    def _of(self, model: str) -> OllamaHost:
+        return self._front if self._front.serves(model) else self._engine

@@ -1,0 +1,9 @@
+from .live_runs import LiveRuns as LiveRuns
+from .now import now_of as now_of
+from .page_bodies import AskBody as AskBody
+from .page_bodies import NoBody as NoBody
+from .page_bodies import RerunBody as RerunBody
+from .page_routes import PageRoutes as PageRoutes
+from .page_routes import page_error as page_error
+from .page_routes import page_response as page_response
+from .page_routes import wants_page as wants_page

@@ -1,0 +1,132 @@
+"""Runs that a person starts from the page: a question, a recorded run once more, one that goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from synaptic.errors import SynapticError
+from synaptic.runtime import RunStarted, read_run_before
+from synaptic.server.gateway import NOT_FOUND, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from synaptic.runtime import Event, EventHandler, RunResult, Session
+    from synaptic.server.gateway import ModelFront
+    from synaptic.server.page.page_bodies import AskBody, RerunBody
+
+    Begin = Callable[[Session, EventHandler], Awaitable[RunResult]]
+
+
+class StartedRuns:
+    """Runs that go on whether the page stays open or not, until they end or the gateway does."""
+
+    def __init__(self, front: ModelFront) -> None:
+        self._front = front
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
+
+    async def ask(self, body: AskBody) -> str:
+        """Begin a run of a pipeline with a question; return its id.
+
+        Raises:
+            SynapticError: What ``Session.run`` raises before the run begins.
+        """
+        pipeline = self._front.pipelines.find(body.pipeline)
+
+        async def begin(session: Session, hear: EventHandler) -> RunResult:
+            return await session.run(body.query, pipeline=pipeline, model=body.model, on_event=hear)
+
+        return await self._started(begin, body.pipeline)
+
+    async def rerun(self, run_id: str, body: RerunBody) -> str:
+        """Begin a recorded run once more, whole or from a step on; return the id of the new one.
+
+        Raises:
+            SynapticError: What ``Session.fork`` and ``Session.run`` raise before the run begins.
+        """
+
+        async def begin(session: Session, hear: EventHandler) -> RunResult:
+            await session.recorded()
+            if body.at is not None:
+                return await session.fork(run_id, at=body.at, model=body.model, on_event=hear)
+            before = await asyncio.to_thread(read_run_before, run_id, to_go_on=False)
+            told = before.beginning
+            inputs = {name: value for name, value in told.inputs.items() if not told.documents or name != "query"}
+            return await session.run(
+                told.question if told.documents else None,
+                pipeline=before.pipeline,
+                inputs=inputs,
+                documents=told.documents,
+                model=body.model or told.descent.model,
+                on_event=hear,
+            )
+
+        return await self._started(begin)
+
+    async def resume(self, run_id: str) -> str:
+        """Go on with a recorded run that did not come to its end; return its id.
+
+        Raises:
+            SynapticError: What ``Session.resume`` raises before the run goes on.
+        """
+
+        async def begin(session: Session, hear: EventHandler) -> RunResult:
+            return await session.resume(run_id, on_event=hear)
+
+        return await self._started(begin)
+
+    def cancel(self, run_id: str) -> None:
+        """Cancel a run that was started here.
+
+        Raises:
+            Refusal: If there is none of that id.
+        """
+        task = self._tasks.get(run_id)
+        if task is None:
+            raise Refusal(NOT_FOUND, f"no run {run_id} that was started here is under way")
+        task.cancel()
+
+    async def aclose(self) -> None:
+        """Cancel all of them, and wait for that."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _started(self, begin: Begin, model: str = "pipeline") -> str:
+        """Have a run begun in a task of its own; return its id once there is one. ``model`` is what the ledger says."""
+        began: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def hear(event: Event) -> None:
+            if isinstance(event, RunStarted) and not began.done():
+                began.set_result(event.run_id)
+
+        call = self._front.meter.begin(model)
+
+        async def act(session: Session) -> RunResult:
+            with call:
+                result = await begin(session, hear)
+                call.whole(result.usage)
+            return result
+
+        task = asyncio.ensure_future(self._front.act(act))
+        waited: set[asyncio.Future[Any]] = {task, began}
+        try:
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if not began.done():
+            task.result()  # raises what was wrong
+            raise SynapticError("the run ended before it began")
+        run_id = began.result()
+        self._tasks[run_id] = task
+        task.add_done_callback(lambda ended: self._ended(run_id, ended))
+        return run_id
+
+    def _ended(self, run_id: str, task: asyncio.Task[Any]) -> None:
+        if self._tasks.get(run_id) is task:
+            del self._tasks[run_id]
+        if not task.cancelled():
+            task.exception()  # a run that fails says so in its last event

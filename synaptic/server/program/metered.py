@@ -1,0 +1,47 @@
+"""The meter of a gateway, with the ledger behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from synaptic import paths
+from synaptic.errors import JournalError
+from synaptic.messages import BackendNotice
+from synaptic.runtime import Journal, UsageLedger
+from synaptic.server.gateway import CallMeter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from synaptic.messages import Reporter
+    from synaptic.settings import Settings
+
+
+@asynccontextmanager
+async def metered(settings: Settings, report: Reporter) -> AsyncIterator[CallMeter]:
+    """Give a meter that notes calls in the journal's file, and knows what is noted of today.
+
+    Where the settings want no journal, it counts for itself alone.
+    """
+    if settings.journal == "off":
+        yield CallMeter()
+        return
+    path = paths.journal_file()
+    ledger = UsageLedger(path, report=report)
+    meter = CallMeter(ledger.add)
+    try:
+        meter.used_before(await asyncio.to_thread(_used_since, path, meter.day))
+    except JournalError as error:
+        report(BackendNotice("usage", f"what keys have used today is not known: {error.message}", "warning"))
+    try:
+        yield meter
+    finally:
+        await ledger.aclose()
+
+
+def _used_since(path: Path, day: float) -> dict[str, int]:
+    with Journal(path) as journal:
+        return {name: used.tokens for used in journal.usage("key", after=day) if (name := used.group["key"])}

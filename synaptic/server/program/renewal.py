@@ -1,0 +1,72 @@
+"""What a gateway reads again when it is told to, with SIGHUP."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from synaptic.errors import UsageError
+from synaptic.messages import BackendNotice
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+    from synaptic.messages import Reporter
+    from synaptic.server.ollama_api import ServeSettings
+
+
+class Renewal(NamedTuple):
+    """One thing that is renewed.
+
+    Attributes:
+        failed: What is said where that fails.
+        renew: Does it and returns what was done, or raises a ``UsageError``.
+    """
+
+    failed: str
+    renew: Callable[[], Awaitable[str]]
+
+
+@contextmanager
+def renewed(renewals: Sequence[Renewal], report: Reporter) -> Iterator[None]:
+    """Renew at each SIGHUP during the block; what is wrong is told, and changes nothing.
+
+    Args:
+        renewals: Without any, the signal is left alone.
+        report: Hears of it.
+    """
+    if not renewals:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def renew() -> None:
+        for each in renewals:
+            try:
+                report(BackendNotice("gateway", await each.renew()))
+            except UsageError as error:
+                said = f"{error.message}; {error.hint}" if error.hint else error.message
+                report(BackendNotice("gateway", f"{each.failed}: {said}", "warning"))
+
+    def told() -> None:
+        task = loop.create_task(renew())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, told)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        for task in tasks:
+            task.cancel()
+
+
+def current_tls(settings: ServeSettings) -> Callable[[], ssl.SSLContext] | None:
+    """Return what tells how the next connection is encrypted; ``None`` where none is."""
+    tls = settings.tls
+    return None if tls is None else lambda: tls.context

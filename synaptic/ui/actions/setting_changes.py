@@ -1,0 +1,63 @@
+"""Changes of settings: a name that leads nowhere is refused before it is kept, and what goes before it is said."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from synaptic.agents import discover_agents
+from synaptic.backends import backend_kind
+from synaptic.errors import Problem, SynapticError
+from synaptic.pipeline import Pipeline
+from synaptic.settings import decode_setting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from synaptic.settings import LoadedSettings
+    from synaptic.ui.actions.voice import Voice
+
+_FINDERS: Final[Mapping[str, Callable[[str], Any]]] = {"pipeline": Pipeline.find, "backend": backend_kind}
+
+
+def refuse_unknown(key: str, raw: str) -> None:
+    """Refuse a value that names a pipeline, a backend or an agent that there is none of.
+
+    Args:
+        key: A setting, or ``table.entry``.
+        raw: The value as ``--set`` takes it.
+
+    Raises:
+        PipelineError: If there is no such pipeline, or it has mistakes.
+        UsageError: If there is no such backend.
+        AgentError: If there is no such agent.
+    """
+    name, _, entry = key.partition(".")
+    if key in _FINDERS:
+        value = decode_setting(key, raw)
+        if value is not None:
+            _FINDERS[key](value)
+    elif name == "agent_models" and entry:
+        discover_agents()[entry]
+
+
+def leading_nowhere(loaded: LoadedSettings) -> list[Problem]:
+    """Return a problem for each setting that names a pipeline, a backend or an agent that there is none of."""
+    settings = loaded.settings
+    named = {"pipeline": settings.pipeline, "backend": settings.backend}
+    entries = {key: value for key, value in named.items() if value is not None}
+    problems = []
+    for key in (*entries, *(f"agent_models.{agent}" for agent in settings.agent_models)):
+        try:
+            refuse_unknown(key, entries.get(key, ""))
+        except SynapticError as exc:
+            source = loaded.origins.get(key.partition(".")[0], "")
+            problems.append(Problem(f"{key}: {exc.message}", source, suggestion=exc.hint))
+    return problems
+
+
+def mention_origin(voice: Voice, path: Path, loaded: LoadedSettings, name: str = "nodes") -> None:
+    """Say so where another source than the file that was just written gives the setting that applies."""
+    origin = loaded.origins.get(name, "default")
+    if origin != "default" and not origin.startswith(str(path)):
+        voice.warn(f"{name} comes from {origin} now, which goes before {path}")

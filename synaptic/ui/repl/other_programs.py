@@ -1,0 +1,112 @@
+"""What other programs did in the conversation that is open here: looked at before a question is asked there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from synaptic import runtime
+from synaptic.errors import JournalError
+from synaptic.text import one_line, plural
+from synaptic.ui import actions
+from synaptic.ui.repl.conversation import status_of, turn_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from synaptic.runtime import Journal
+    from synaptic.ui.repl.conversation import Turn
+
+_SHOWN: Final = 60
+_WHOLE: Final = frozenset({"answered", "stopped"})
+
+
+class TalkNow(NamedTuple):
+    """A conversation as it is by now.
+
+    Attributes:
+        kept_as: The conversation that turns are kept in; ``None`` is one that is still to begin.
+        last: The run that was begun last in it; ``None`` where that is not known.
+        turns: Those of it.
+        note: What another program did, for the person; "" where it did nothing.
+        ends_anew: Whether another turn is the last one.
+    """
+
+    kept_as: str | None
+    last: str | None
+    turns: Sequence[Turn]
+    note: str = ""
+    ends_anew: bool = False
+
+
+def looked_up(kept_as: str, turns: Sequence[Turn]) -> TalkNow:
+    """Return what became of a conversation.
+
+    What another program asked in it becomes part of it. Where that went on from an earlier turn than the last one
+    here, what is asked here goes on in a conversation of its own.
+
+    Args:
+        kept_as: Its id.
+        turns: Those that it has here.
+    """
+    try:
+        with runtime.Journal() as journal:
+            return _looked_up(journal, kept_as, turns)
+    except JournalError:
+        return TalkNow(kept_as, None, turns)  # the question is asked all the same; its run says what is wrong
+
+
+def _looked_up(journal: Journal, kept_as: str, turns: Sequence[Turn]) -> TalkNow:
+    last = runtime.run_if_kept(journal, turns[-1].run_id) if turns else None
+    if last is not None and runtime.begins_its_own(journal, last, kept_as):
+        return _looked_up(journal, last.id, turns)._replace(note=actions.AT_ONCE)
+    session = runtime.session_with_id(journal, kept_as)
+    if session is None or (turns and last is None):
+        return TalkNow(kept_as, None, turns)  # what is not recorded, or not any more, cannot be compared
+    tip = runtime.tip_of(journal, session)
+    found = TalkNow(kept_as, session.last.id, turns)
+    if (tip and tip.id) == (last and last.id) and not any(_has_gone_on(journal, turn) for turn in turns):
+        return found
+    here = [turn for turn in turns if runtime.run_if_kept(journal, turn.run_id) is not None]
+    made_room = list(turns[: len(turns) - len(here)])  # the oldest, whose record is gone
+    there = [turn_of(kept) for kept in runtime.turns_of(journal, session)]
+    same = 0
+    while same < min(len(here), len(there)) and here[same].run_id == there[same].run_id:
+        same += 1
+    gone, new = here[same:], there[same:]
+    if gone and new and not _is_instead(journal, new[0], gone):
+        note = f"another program went on from an earlier turn, with: {_short(new[-1])}; "
+        return TalkNow(None, None, turns, f"{note}what is asked here goes on in a conversation of its own")
+    both = [own if own.status in _WHOLE else now for own, now in zip(here[:same], there[:same], strict=True)]
+    now = [*made_room, *both, *new]
+    return found._replace(turns=now, note=_what_happened(gone, new, now), ends_anew=bool(gone or new))
+
+
+def _has_gone_on(journal: Journal, turn: Turn) -> bool:
+    """Return whether a turn that had no whole answer is another one by now: its run was resumed, or came to its end."""
+    if turn.status in _WHOLE:
+        return False
+    run = runtime.run_if_kept(journal, turn.run_id)
+    return run is not None and status_of(run.status) != turn.status
+
+
+def _is_instead(journal: Journal, new: Turn, gone: Sequence[Turn]) -> bool:
+    """Return whether a turn stands where others stood of which nothing is lost: asked again, or without an answer."""
+    if not any(turn.answer for turn in gone):
+        return True
+    run = runtime.run_if_kept(journal, new.run_id)
+    return run is not None and len(gone) == 1 and journal.beginning(run).descent.instead == gone[0].run_id
+
+
+def _what_happened(gone: Sequence[Turn], new: Sequence[Turn], turns: Sequence[Turn]) -> str:
+    if gone and new:
+        return f"another program asked again: {_short(new[-1])}"
+    if new:
+        return f"another program added {plural(len(new), 'turn')} to this conversation, the last one: {_short(new[-1])}"
+    if gone:
+        left = f"it ends with: {_short(turns[-1])}" if turns else "none is left"
+        return f"another program took {plural(len(gone), 'turn')} of this conversation back; {left}"
+    return ""
+
+
+def _short(turn: Turn) -> str:
+    return one_line(turn.question, _SHOWN)

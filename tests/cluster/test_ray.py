@@ -1,0 +1,113 @@
+"""The nodes of a real Ray cluster as workers: two nodes on the loopback hold a model, and one of them is killed."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+from real_distributed import (  # noqa: F401 - two are fixtures
+    Local,
+    Watched,
+    engine_in_home,
+    local_answers,
+    memory_for,
+    real_shape,
+    settings_of,
+    until,
+)
+
+from synaptic.backends.distributed.backend import DistributedBackend
+from synaptic.backends.distributed.engine import current_engine
+from synaptic.backends.distributed.workers import Elsewhere, machines_elsewhere
+from synaptic.messages import BackendNotice
+from synaptic.settings import Settings
+
+ray: Any = pytest.importorskip("ray")
+
+NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+PROMPT = "Tell me a story of a lighthouse."
+
+pytestmark = [
+    pytest.mark.real_model,
+    pytest.mark.usefixtures("engine_here"),
+    pytest.mark.filterwarnings("default"),  # Ray has its own
+]
+
+
+@pytest.fixture
+def cluster(own_home: Any) -> Iterator[Any]:
+    """A cluster of three nodes that listens on the loopback only."""
+    from ray._private import ray_constants
+    from ray.cluster_utils import Cluster
+
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    made = Cluster(initialize_head=True, head_node_args={**NODE, "node_name": "one"})
+    try:
+        for name in ("two", "three"):
+            made.add_node(**NODE, node_name=name)
+        yield made
+    finally:
+        made.shutdown()
+
+
+def heard() -> tuple[list[BackendNotice], Any]:
+    """Return a reporter, and the notices that it hears."""
+    notices: list[BackendNotice] = []
+    return notices, lambda news: notices.append(news) if isinstance(news, BackendNotice) else None
+
+
+def workers() -> list[psutil.Process]:
+    return [one for one in psutil.process_iter(["name"]) if one.info["name"] == "ggml-rpc-server"]
+
+
+def kill_node(cluster: Any) -> None:
+    """Kill a node, not the head, whose worker holds layers, with all that runs there."""
+    raylets = {node.all_processes["raylet"][0].process.pid for node in cluster.list_all_nodes() if not node.head}
+    largest = sorted(workers(), key=lambda one: one.memory_info().rss, reverse=True)
+    raylet = next(above for worker in largest for above in worker.parents() if above.pid in raylets)
+    for process in (raylet, *raylet.children(recursive=True)):
+        process.kill()
+
+
+@pytest.mark.timeout(600)
+async def test_nodes_hold_a_model_and_the_loss_of_one_is_the_loss_of_a_worker(
+    cluster: Any, local: Local, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("real_distributed.PATIENCE", 200.0)  # three processes of Ray load this package first
+    gib = memory_for(await real_shape(), 2)
+    notices, report = heard()
+    settings = settings_of(
+        local_workers=0,
+        rpc_backends=[],
+        ray_address=cluster.address,
+        ray_worker_memory_gib=gib,
+        worker_return_wait=0.5,
+        worker_recovery_wait=60.0,
+    )
+    backend = DistributedBackend(settings, report)
+    watched = Watched(backend, notices)
+    try:
+        first = await watched.answer("Why is the sky blue?")
+        answer = await watched.answer(PROMPT, lambda: kill_node(cluster))
+
+        assert first.text == local.says("Why is the sky blue?")
+        assert answer.text == local.says(PROMPT)
+        assert len(watched.status.workers) == 2
+        assert "did not come back" in watched.said
+    finally:
+        await backend.aclose()
+    await until(lambda: not workers())
+
+
+async def test_without_a_cluster_the_workers_of_the_settings_do(engine_here: Any):
+    notices, report = heard()
+    settings = Settings(ray_address="127.0.0.1:9", rpc_backends=["127.0.0.1:50052"])
+    found = Elsewhere(report)
+    try:
+        assert (await found.start(settings, await current_engine())).rpc_backends == settings.rpc_backends
+    finally:
+        await found.aclose()
+    assert "the Ray cluster 127.0.0.1:9 is not reached" in notices[0].message
+    assert machines_elsewhere(settings) == 1

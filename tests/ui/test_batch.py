@@ -1,0 +1,190 @@
+"""A batch: its inputs are looked at first, its results are whole, and no kill has a run made twice."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_support import SCRIPTED, Outcome, node, ollama, run_here
+from fault_server import json_reply, ollama_reply
+from kill_trials import CountingNode
+from warm_python import start_program
+
+TWO_STEPS = """\
+version: 1
+name: two
+inputs: {n: {type: integer}}
+agents: {writer: {prompt: "Write."}}
+steps:
+  first: {agent: writer, prompt: "first {{ inputs.n }}"}
+  second: {agent: writer, prompt: "second {{ inputs.n }} {{ steps.first }}"}
+result: "{{ steps.second }}"
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def batch(*arguments: str, settings: tuple[str, ...] = SCRIPTED) -> Outcome:
+    return run_here("batch", *arguments, *settings)
+
+
+def write(*lines: Any, file: str = "in.jsonl") -> None:
+    Path(file).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def rows(file: str = "out.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(file).read_text().splitlines()]
+
+
+def test_every_line_gets_a_row_and_the_rows_stand_as_the_lines_do(folder: Path):
+    write("one", {"query": "two"}, *(f"more {number}" for number in range(40)))
+    ended = batch("answer", "in.jsonl", "-o", "out.jsonl")
+
+    assert ended.code == 0, ended.err
+    assert [(row["line"], row["status"], row["answer"]) for row in rows()][:3] == [
+        (1, "succeeded", "one"),
+        (2, "succeeded", "two"),
+        (3, "succeeded", "more 0"),
+    ]
+    assert [row["line"] for row in rows()] == list(range(1, 43))
+    assert "42 of 42" in ended.err
+    assert sorted(path.name for path in folder.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_the_same_command_does_nothing_twice_and_takes_up_what_was_added():
+    write("one", "two", "two")
+    batch("answer", "in.jsonl", "-o", "out.jsonl")
+    before = {row["key"]: row["run_id"] for row in rows()}
+    write("zero", "two", "one", "two", "three")
+    ended = batch("answer", "in.jsonl", "-o", "out.jsonl")
+
+    assert "3 results of 5 were there already" in ended.err
+    assert [row["answer"] for row in rows()] == ["zero", "two", "one", "two", "three"]
+    assert before.items() <= {row["key"]: row["run_id"] for row in rows()}.items()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"quer": "x"}\n', "in.jsonl:1: pipeline 'answer' has no input 'quer'; did you mean 'query'?"),
+        ("\n{}\n", "in.jsonl:2: pipeline 'answer' needs the input 'query'; a line is"),
+        ('"a"\n{"query"\n', "in.jsonl:2:9: no JSON"),
+        ("[1]\n", "in.jsonl:1: [1] is neither an object nor a text"),
+        ("\n \n", "in.jsonl holds nothing to run"),
+    ],
+)
+def test_wrong_inputs_are_refused_before_anything_runs(text: str, said: str, folder: Path):
+    Path("in.jsonl").write_text(text)
+    ended = batch("answer", "in.jsonl", "-o", "out.jsonl")
+
+    assert ended.code == 2
+    assert said in ended.err
+    assert sorted(path.name for path in folder.iterdir()) == ["in.jsonl"]
+
+
+@pytest.mark.parametrize("text", ["hello\n", "hello", '{"key": 1}\n', '{"key": "a"}\n', "{}"])
+def test_a_file_that_is_no_result_stays_as_it_is(text: str):
+    write("one")
+    Path("out.jsonl").write_text(text)
+    ended = batch("answer", "in.jsonl", "-o", "out.jsonl")
+
+    assert ended.code == 2
+    assert "out.jsonl:1 is no result of a batch" in ended.err
+    assert Path("out.jsonl").read_text() == text
+
+
+def test_results_of_another_text_of_the_pipeline_are_kept_apart():
+    write({"n": 1})
+    Path("two.yaml").write_text(TWO_STEPS)
+    assert batch("two.yaml", "in.jsonl", "-o", "out.jsonl").code == 0
+    before = Path("out.jsonl").read_text()
+    Path("two.yaml").write_text(TWO_STEPS.replace("first {{", "FIRST {{"))
+    ended = batch("two.yaml", "in.jsonl", "-o", "out.jsonl")
+
+    assert ended.code == 2
+    assert "holds results of another pipeline, of an earlier text of it, or of another model" in ended.err
+    assert Path("out.jsonl").read_text() == before
+
+
+def test_a_row_that_was_cut_off_is_made_again():
+    write("one", "two")
+    batch("answer", "in.jsonl", "-o", "out.jsonl")
+    text = Path("out.jsonl").read_text()
+    for length in (1, 9, 12, 200):
+        Path("out.jsonl").write_text(text[: text.index("\n") + 1 + length])
+        assert batch("answer", "in.jsonl", "-o", "out.jsonl").code == 0
+        assert [row["answer"] for row in rows()] == ["one", "two"]
+
+
+def test_failures_are_rows_and_are_tried_again():
+    write(*(f"q{number}" for number in range(6)))
+    with ollama(json_reply({"error": "no"}, 400)) as server:
+        ended = batch("answer", "in.jsonl", "-o", "out.jsonl", "-m", "tiny", settings=node(server))
+    assert ended.code == 1
+    assert "the same command goes on" in ended.err
+    assert {row["status"] for row in rows()} == {"failed"}
+    assert all("no" in row["error"]["message"] for row in rows())
+
+    with ollama(ollama_reply("fine")) as server:
+        ended = batch("answer", "in.jsonl", "-o", "out.jsonl", "-m", "tiny", settings=node(server))
+    assert ended.code == 0, ended.err
+    assert [row["answer"] for row in rows()] == ["fine"] * 6
+
+
+def test_a_batch_whose_runs_all_fail_is_given_up():
+    write(*(f"q{number}" for number in range(200)))
+    with ollama(json_reply({"error": "no"}, 400)) as server:
+        ended = batch(
+            "answer", "in.jsonl", "-o", "out.jsonl", "-m", "tiny", "--concurrency", "2", settings=node(server)
+        )
+
+    assert ended.code == 1
+    assert len(rows()) < 30
+    assert "given up after 20 failures in a row, the last: " in ended.err
+
+
+def test_what_cannot_run_at_all_is_said_before_it_begins():
+    write({"n": 1})
+    Path("two.yaml").write_text(TWO_STEPS.replace('agent: writer, prompt: "second', 'agent: nobody, prompt: "second'))
+    ended = batch("two.yaml", "in.jsonl", "-o", "out.jsonl")
+
+    assert ended.code == 2
+    assert "nobody" in ended.err
+
+
+async def test_kills_have_no_call_made_twice_and_no_result_lost(folder: Path):
+    """Whole calls that ended well before a kill are not made again; each input has one row in the end."""
+    (folder / "two.yaml").write_text(TWO_STEPS)
+    write(*({"n": number} for number in range(30)))
+    chances = random.Random(3)
+    arguments = ["batch", "two.yaml", "in.jsonl", "-o", "out.jsonl", "--concurrency", "4", "-m", "m"]
+    async with CountingNode(seconds_per_token=0.002, tokens=12) as server:
+        arguments += ["--set", f"nodes={server.url}", "--set", "task_distribution_enabled=true"]
+        for kills in range(40):
+            server.first.clear()
+            environ = dict(os.environ)
+            program = await asyncio.to_thread(start_program, arguments, folder / "said", cwd=folder, env=environ)
+            waiting = asyncio.ensure_future(asyncio.to_thread(program.wait))
+            if kills < 5:
+                await asyncio.wait_for(server.first.wait(), 60)
+                await asyncio.sleep(chances.uniform(0.0, 0.25))
+                with suppress(ProcessLookupError):
+                    os.kill(program.pid, signal.SIGKILL)
+            if await waiting == 0:
+                break
+        asked = Counter(call.messages[-1]["content"] for call in server.asked if call.outcome == "ok" and call.messages)
+
+    assert [row["line"] for row in rows()] == list(range(1, 31))
+    assert {row["status"] for row in rows()} == {"succeeded"}
+    assert len({row["key"] for row in rows()}) == 30
+    assert asked.total() <= 60 + 5 * 4  # of each kill, at most the calls that were open or had just ended
