@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LOCAL: Final = "local"
 """The address that starts a cluster of this machine alone."""
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 120.0
 """For an actor, from its order to its first answer: Ray starts a process for it, which loads this package."""
 _ANSWER_SECONDS: Final = 10.0
 _HINT: Final = "is it up (ray status), of the same versions of Ray and Python, and is its token here (RAY_AUTH_TOKEN)?"

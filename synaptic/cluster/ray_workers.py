@@ -12,7 +12,6 @@ from synaptic.cluster.lent import start_all, warn_of
 from synaptic.cluster.machine_list import Machine
 from synaptic.cluster.ray_cluster import RayNode, joined, nodes, unavailable
 from synaptic.errors import SynapticError
-from synaptic.processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -68,7 +67,7 @@ class RayWorkers:
         memory = self._settings.ray_worker_memory_gib
         name = f"ray-{number}-{node.name}"
         threads = node.processors or None
-        machine = Machine(name=name, host=node.name, memory_gib=memory, threads=threads, local_port=free_port())
+        machine = Machine(name=name, host=node.name, memory_gib=memory, threads=threads, local_port=0)
         return cluster.RemoteWorker(machine, engine, self._report, connect=partial(self._connected, node))
 
     @asynccontextmanager

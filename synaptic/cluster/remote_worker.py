@@ -38,6 +38,8 @@ PORTS: Final = (20_000, 32_000)
 """Below those that Linux hands out by itself."""
 _PORTS_TRIED: Final = 4
 _POLL_SECONDS: Final = 0.1
+_MOST_MEMORY: Final = 0.8
+"""Of what is free on a machine, where a person says nothing."""
 _ENDED: Final = "the worker has ended"
 
 # $1 the directory, $2 the program, $3 port, $4 threads, $5 seconds of silence.
@@ -63,7 +65,7 @@ class RemoteWorker:
     """Keeps a worker running on a machine, and a port of ours that leads to it, until it is closed.
 
     Args:
-        machine: Where.
+        machine: Where; a `local_port` of 0 lets the first tunnel choose one.
         engine: Of which it is.
         report: Told when the machine is lost, and when it is back.
         connect: Gives a connection to it for the time of a block.
@@ -78,6 +80,7 @@ class RemoteWorker:
     ) -> None:
         self.machine = machine
         self.facts: MachineFacts | None = None
+        self._local_port = machine.local_port
         self.log_file = machine.log_file
         self._engine = engine
         self._report = report
@@ -89,7 +92,7 @@ class RemoteWorker:
     @property
     def settings(self) -> RpcBackendSettings:
         """How its worker is reached from here, as if it were one of the settings."""
-        return RpcBackendSettings(host="127.0.0.1", port=self.machine.local_port, memory_gib=self.memory_gib)
+        return RpcBackendSettings(host="127.0.0.1", port=self._local_port, memory_gib=self.memory_gib)
 
     @property
     def memory_gib(self) -> float | None:
@@ -213,16 +216,15 @@ class RemoteWorker:
 
     async def _forward(self, connection: asyncssh.SSHClientConnection, port: int) -> asyncssh.SSHListener:
         try:
-            return await connection.forward_local_port("127.0.0.1", self.machine.local_port, "127.0.0.1", port)
+            listener = await connection.forward_local_port("127.0.0.1", self._local_port, "127.0.0.1", port)
         except OSError as error:
-            name, taken = self.machine.name, self.machine.local_port
+            name, taken = self.machine.name, self._local_port
             raise UsageError(
                 f"another program here uses {name}: port {taken} of this machine is taken",
                 hint=f"end it, or take another port: synaptic machines add {self.machine.shown} --name {name}",
             ) from error
+        self._local_port = listener.get_port()
+        return listener
 
     def _failed(self, what: str) -> BackendUnavailable:
         return BackendUnavailable(f"{self.machine.name} {what}", backend=BACKEND, node=self.machine.name)
-
-
-_MOST_MEMORY: Final = 0.8

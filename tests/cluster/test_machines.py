@@ -37,7 +37,7 @@ async def test_two_machines_hold_a_model_and_a_pulled_cable_costs_no_word(site: 
 
     asking = Talk(ask(site.hosts, [], env=site.env, local_workers=0, worker_return_wait=0.5))
     asking.until(lambda line: '"piece"' in line)
-    assert sum(process.name() == "ggml-rpc-server" for process in site.workers()) == 2
+    assert sum(process.info["name"] == "ggml-rpc-server" for process in site.workers()) == 2
     for number in (1, 2, 3):
         assert all(re.match(r"127\.0\.0\.1:|\[::1\]:", at) or at.endswith(f":{PORT}") for at in site.listening(number))
     site.hosts.pull(3)

@@ -67,7 +67,7 @@ class Site:
         """Return the workers that run from an account of one of the machines."""
         homes = tuple(str(server.home) for server in self.servers.values())
         found = []
-        for process in psutil.process_iter(["cmdline", "environ"]):
+        for process in psutil.process_iter(["name", "cmdline", "environ"]):
             home = (process.info["environ"] or {}).get("HOME", "")
             if home in homes and any("rpc-server" in word for word in process.info["cmdline"] or ()):
                 found.append(process)
