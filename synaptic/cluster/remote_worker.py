@@ -162,7 +162,7 @@ class RemoteWorker:
         threads = self.machine.threads or facts.processors
         say("starting a worker")
         for attempt in range(1, _PORTS_TRIED + 1):
-            port = random.randint(*PORTS)  # noqa: S311 - it need not be secret
+            port = random.randint(*PORTS)
             words = shell_words(_SCRIPT, there.directory, there.program, str(port), str(threads), str(SILENCE))
             process = await connection.create_process(words, stderr=-2)
             async with self._watched(process) as ended:

@@ -65,7 +65,7 @@ class Parameters(NamedTuple):
         return cls(**json.loads(line))
 
 
-def main(arguments: Sequence[str] = ()) -> None:  # noqa: ARG001 - every main of a child takes them
+def main(_arguments: Sequence[str] = ()) -> None:
     """Serve until told to end."""
     reply = _take_standard_output()
     parameters = Parameters.from_line(_read_line())
@@ -138,7 +138,7 @@ def _read_line() -> bytes:
     return line
 
 
-def _exit(number: int, frame: object) -> None:  # noqa: ARG001 - the signature of a handler
+def _exit(_number: int, _frame: object) -> None:
     os._exit(0)
 
 

@@ -104,7 +104,7 @@ def new_client(
     from synaptic.backends.http.transport import NodeClient  # noqa: PLC0415 - as above
 
     try:
-        urlsplit(base_url).port  # noqa: B018 - asked because it refuses port 99999, which httpx accepts
+        _ = urlsplit(base_url).port  # refuses port 99999, which httpx accepts
         return NodeClient(
             base_url,
             headers={"accept-encoding": "identity", **checked_headers(headers or {})},

@@ -91,7 +91,7 @@ class Dispatcher:
         self.decisions: deque[PastPick] = deque(maxlen=KEPT_DECISIONS)
         self._limits = limits
         self._shortlist = shortlist
-        self._rng = rng or random.Random()  # noqa: S311  (a choice among equals, not a secret)
+        self._rng = rng or random.Random()  # a choice among equals
         self._peers: dict[str, tuple[float, Rates]] = {}
         self._stranded_since: dict[str, float] = {}
         self._nothing_reserved = Reservations()

@@ -129,7 +129,7 @@ def add_description(app: web.Application) -> None:
     """Add the route of the description, which tells the routes that the application has when it is asked."""
     made: list[Json] = []
 
-    async def describe(request: web.Request) -> web.Response:  # noqa: ARG001  (a handler's signature)
+    async def describe(_request: web.Request) -> web.Response:
         if not made:
             made.append(description(app))
         return json_response(made[0])

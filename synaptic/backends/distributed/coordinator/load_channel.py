@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import isnan
 from typing import Any, Final
 
 from synaptic.backends.distributed.coordinator.states import LoadProgress
@@ -53,7 +54,7 @@ def _fraction(payload: Any) -> float | None:
         done = (stages.index(payload["current"]) + value) / len(stages)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
         return None
-    return min(1.0, max(0.0, done)) if done == done else None  # noqa: PLR0124 - NaN
+    return min(1.0, max(0.0, done)) if not isnan(done) else None
 
 
 class LoadClock:

@@ -80,7 +80,7 @@ def _run(command: Sequence[str], directory: str) -> int:
         _kill_descendants()
 
 
-def _raise_end(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the signature is given
+def _raise_end(_signum: int, _frame: FrameType | None) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise _EndAskedFor
 

@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from synaptic.backends.distributed.backend import DistributedBackend
@@ -235,7 +236,7 @@ def main(arguments: Sequence[str]) -> None:
     line = sys.stdin.buffer.readline()
     if not line.endswith(b"\n"):  # the starter died before it gave the order
         return
-    with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a file descriptor is wanted
+    with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     sys.exit(_obey(json.loads(line)))
 

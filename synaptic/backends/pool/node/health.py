@@ -59,7 +59,7 @@ class Health:
         self.busy_since: float | None = None
         self._limit = limit
         self._cap = limit
-        self._rng = rng or random.Random()  # noqa: S311  (jitter, not a secret)
+        self._rng = rng or random.Random()  # jitter
         self._condition: NodeCondition = "unknown"
         self._until: float | None = None
         self._strikes = 0
