@@ -45,7 +45,7 @@ logic: $(VENV)/.dev  ## Run the tests that start no model and no engine, for exa
 	$(LOGIC)
 
 newest: $(VENV)/bin/python  ## Run them on the newest versions that pyproject.toml allows; .ci/run does it in .venv-newest.
-	@$(INSTALL) --upgrade --upgrade-strategy eager --editable '.[local,cluster,ray,dev]'
+	@$(INSTALL) --upgrade --upgrade-strategy eager --editable '.[local,cluster,ray,parquet,dev]'
 	@$(BIN)/python .ci/newer.py requirements/dev.txt
 	$(LOGIC)
 
@@ -54,7 +54,7 @@ docs: $(VENV)/.docs  ## Build the site of docs/ in site/, strictly: a link that 
 
 lock:  ## Write requirements/*.txt from pyproject.toml; RENEW=--upgrade takes the newest versions.
 	@test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv; }
-	$(LOCK) --extra local --extra cluster --extra ray --extra dev --output-file requirements/dev.txt
+	$(LOCK) --extra local --extra cluster --extra ray --extra parquet --extra dev --output-file requirements/dev.txt
 	$(LOCK) --extra local --extra cluster --constraints requirements/dev.txt --output-file requirements/run.txt
 	$(LOCK) --group docs --constraints requirements/dev.txt --output-file requirements/docs.txt
 	$(LOCK) --group fuzz --constraints requirements/dev.txt --output-file requirements/fuzz.txt

@@ -21,7 +21,7 @@ def run_document(result: RunResult) -> dict[str, Any]:
         "steps": [step_document(step) for step in result.steps],
         "usage": _usage(result.usage),
         "stop_reason": result.stop_reason,
-        "error": _error(result.error),
+        "error": error_document(result.error),
         "started_at": timestamp(result.started_at),
         "ended_at": timestamp(result.ended_at),
     }
@@ -54,7 +54,8 @@ def _usage(usage: Usage) -> dict[str, int]:
     return {**asdict(usage), "total_tokens": usage.total_tokens}
 
 
-def _error(error: Exception | None) -> dict[str, Any] | None:
+def error_document(error: Exception | None) -> dict[str, Any] | None:
+    """Return what a run failed of as JSON data, and in which step."""
     if error is None:
         return None
     return {

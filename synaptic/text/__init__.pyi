@@ -41,5 +41,6 @@ from .words import without_subject as without_subject
 from .written import written_number as written_number
 from .yaml_positions import YamlDocument as YamlDocument
 from .yaml_positions import parse_yaml as parse_yaml
+from .yaml_positions import read_data as read_data
 from .yaml_positions import read_text as read_text
 from .yaml_positions import read_yaml as read_yaml

@@ -106,6 +106,19 @@ def read_text(path: FilePath, what: str, error: type[UsageError], *, limit: int 
     Raises:
         UsageError: The given subclass, if it is missing, unreadable, a directory, too large or not UTF-8.
     """
+    data = read_data(path, what, error, limit=limit)
+    try:
+        return decoded(data)
+    except NotTextError as exc:
+        raise error.of([Problem(f"the file {exc}", str(path), exc.line, exc.column, exc.hint)]) from None
+
+
+def read_data(path: FilePath, what: str, error: type[UsageError], *, limit: int = MAX_BYTES) -> bytes:
+    """Return the bytes of the file; ``what`` names its kind in messages.
+
+    Raises:
+        UsageError: The given subclass, if it is missing, unreadable, a directory or too large.
+    """
     try:
         data = read_regular(path, limit)
         size = max(path.stat().st_size, len(data))
@@ -120,10 +133,7 @@ def read_text(path: FilePath, what: str, error: type[UsageError], *, limit: int 
         raise error.of([Problem("this is not a usable path", repr(str(path)))]) from exc
     if len(data) > limit:
         raise error.of([Problem(f"the file has {size:,} bytes; a {what} has at most {limit:,}", str(path), 1, 1)])
-    try:
-        return decoded(data)
-    except NotTextError as exc:
-        raise error.of([Problem(f"the file {exc}", str(path), exc.line, exc.column, exc.hint)]) from None
+    return data
 
 
 def parse_yaml(text: str, source: str, error: type[UsageError], *, first_line: int = 1) -> YamlDocument:

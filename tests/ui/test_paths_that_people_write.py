@@ -59,7 +59,9 @@ PLACES = {
     "--tools MODULE|FILE.py": Place(("--tools", "{}", *ECHO, "-q", "hello"), "x.py", TOOL),
     "--config PATH": Place(("config", "show", "--config", "{}", "--json"), "x.json", '{"retries": 3}'),
     "batch NAME|FILE": Place(("batch", "{}", "/dev/null", "-o", "o.jsonl"), "x.yaml", ASKS, found=2),
-    "batch FILE.jsonl": Place(("batch", "answer", "{}", "-o", "o.jsonl", "-q", *SCRIPTED), "x.jsonl", '"hello"'),
+    "batch FILE.jsonl|FILE.parquet": Place(
+        ("batch", "answer", "{}", "-o", "o.jsonl", "-q", *SCRIPTED), "x.jsonl", '"hello"'
+    ),
     "pipelines show NAME|FILE": Place(("pipelines", "show", "{}", "--source"), "x.yaml", ASKS),
     "pipelines validate NAME|FILE...": Place(("pipelines", "validate", "{}"), "x.yaml", ASKS),
     "pipelines graph NAME|FILE": Place(("pipelines", "graph", "{}"), "x.yaml", ASKS),

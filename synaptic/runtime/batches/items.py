@@ -1,4 +1,4 @@
-"""What a batch is to run: one line of JSON each, all of them looked at before the first call."""
+"""What a batch is to run: one line of JSON or one row of a table each, all of them looked at before the first call."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.errors import Problem, UsageError
 from synaptic.pipeline import bind_inputs
+from synaptic.runtime.batches.parquet import input_lines, is_table
 from synaptic.text import read_text
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class BatchItem:
     """One run of a batch.
 
     Attributes:
-        line: Where it stands in the file, from 1.
+        line: Where it stands in the file, from 1; of a table, its row.
         key: What names it however the file is ordered: its inputs, and which of several equal ones it is.
         inputs: Those of the pipeline.
     """
@@ -39,10 +40,10 @@ class BatchItem:
 
 
 def read_items(file: Path, pipeline: Pipeline, defaults: Mapping[str, Any]) -> list[BatchItem]:
-    """Return what a file of JSON lines asks for; empty lines count for nothing.
+    """Return what a file of JSON lines asks for, or a table (``.parquet``); empty lines count for nothing.
 
     Args:
-        file: UTF-8, an object of inputs or a text (the question) a line, 1 GiB at most.
+        file: UTF-8, an object of inputs or a text (the question) a line; or Parquet, a column an input; 1 GiB at most.
         pipeline: Whose inputs they are.
         defaults: The person's own (setting ``pipeline_inputs``).
 
@@ -52,7 +53,7 @@ def read_items(file: Path, pipeline: Pipeline, defaults: Mapping[str, Any]) -> l
     items: list[BatchItem] = []
     problems: list[Problem] = []
     seen: Counter[str] = Counter()
-    for number, line in enumerate(read_text(file, "batch", UsageError, limit=MOST_BYTES).split("\n"), 1):
+    for number, line in enumerate(_lines(file), 1):
         if not line.strip():
             continue
         try:
@@ -78,6 +79,12 @@ def read_items(file: Path, pipeline: Pipeline, defaults: Mapping[str, Any]) -> l
     if not items:
         raise UsageError(f"{file} holds nothing to run", hint=_EXAMPLE)
     return items
+
+
+def _lines(file: Path) -> list[str]:
+    if is_table(file):
+        return input_lines(file, limit=MOST_BYTES)
+    return read_text(file, "batch", UsageError, limit=MOST_BYTES).split("\n")
 
 
 def _suggestion(problem: Problem) -> str:

@@ -1,7 +1,8 @@
 """The file of a batch's results: it grows by a line a run, and says what need not be run again.
 
 Beside it, while the batch is not complete, stands ``.NAME.open``: which run works on which item, written before the
-run begins, so that the journal goes on with the runs that were cut off.
+run begins, so that the journal goes on with the runs that were cut off. A Parquet file cannot grow by a row: its rows
+are lines in ``.NAME.rows`` while a batch is at work, and the table is made of them, whole, when that ends.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TextIO
 
 from synaptic.errors import UsageError
 from synaptic.processes import lock, replace_file
+from synaptic.runtime.batches.parquet import check_tables, is_table, result_rows, result_table
 from synaptic.text import read_text
 
 if TYPE_CHECKING:
@@ -48,13 +50,15 @@ class Results:
         """Return the results that a file has; rows of failed runs go, and so does a row that was cut off.
 
         Args:
-            file: Where they are or will be.
+            file: Where they are or will be: lines of JSON, or a table where it ends in ``.parquet``.
             made_by: What tells the pipeline and the model from others.
 
         Raises:
             UsageError: If the file holds something else, results of another pipeline, cannot be written, or another
-                program writes it.
+                program writes it; of a table also if pyarrow is not installed.
         """
+        if is_table(file):
+            check_tables()
         results = cls(file)
         try:
             results._begin(made_by)
@@ -70,19 +74,24 @@ class Results:
     def _open_file(self) -> Path:
         return self.file.with_name(f".{self.file.name}.open")
 
+    @property
+    def _lines(self) -> Path:
+        return self.file.with_name(f".{self.file.name}.rows") if is_table(self.file) else self.file
+
     def _begin(self, made_by: str) -> None:
         self._open = self._open_file.open("a+", encoding="utf-8")
         if not lock(self._open.fileno()):
             raise UsageError(f"another program writes to {self.file}", hint="wait for it, or name another file with -o")
         kept = []
-        for number, row in self._rows(self.file):
+        source = self.file if self.file.exists() and not self._lines.exists() else self._lines
+        for number, row in self._kept(source):
             if not isinstance(row.get("key"), str) or "status" not in row:
                 raise UsageError(
-                    f"{self.file}:{number} is no result of a batch", hint="name another file with -o: it stays as it is"
+                    f"{source}:{number} is no result of a batch", hint="name another file with -o: it stays as it is"
                 )
             if row.get("made_by") != made_by:
                 raise UsageError(
-                    f"{self.file} holds results of another pipeline, of an earlier text of it, or of another model",
+                    f"{source} holds results of another pipeline, of an earlier text of it, or of another model",
                     hint="name another file with -o, or move it away",
                 )
             if row["status"] in DONE:
@@ -94,8 +103,13 @@ class Results:
             if row.get("made_by") == made_by and row["key"] not in self.done:
                 self.runs[row["key"]] = row["run_id"]
         self._made_by = made_by
-        replace_file(self.file, "".join(map(_line, kept)).encode())
-        self._out = self.file.open("a", encoding="utf-8")
+        replace_file(self._lines, "".join(map(_line, kept)).encode())
+        self._out = self._lines.open("a", encoding="utf-8")
+
+    def _kept(self, source: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+        if source == self._lines:
+            return self._rows(source)
+        return iter(enumerate(result_rows(source, limit=MOST_BYTES), 1))
 
     @staticmethod
     def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -139,19 +153,36 @@ class Results:
     def put_in_order(self, keys: Iterable[str]) -> None:
         """Put the rows in the order of their items."""
         assert self._out is not None
-        rows = {row["key"]: row for _, row in self._rows(self.file)}
-        replace_file(self.file, "".join(_line(rows[key]) for key in keys if key in rows).encode())
+        rows = {row["key"]: row for _, row in self._rows(self._lines)}
+        replace_file(self._lines, "".join(_line(rows[key]) for key in keys if key in rows).encode())
 
     def close(self, *, complete: bool = False) -> None:
-        """Close the files; what says which runs are open goes if there are none."""
-        if self._out is not None:
-            with contextlib.suppress(OSError):
-                os.fsync(self._out.fileno())
-                self._out.close()
-        if self._open is not None:
-            if complete:
-                self._open_file.unlink(missing_ok=True)
-            self._open.close()
+        """Close the files; what says which runs are open goes if there are none.
+
+        Raises:
+            UsageError: If a table cannot be written: its rows stay where they are.
+        """
+        try:
+            if self._out is not None:
+                with contextlib.suppress(OSError):
+                    os.fsync(self._out.fileno())
+                    self._out.close()
+                if is_table(self.file):
+                    self._make_table()
+        finally:
+            if self._open is not None:
+                if complete:
+                    self._open_file.unlink(missing_ok=True)
+                self._open.close()
+
+    def _make_table(self) -> None:
+        rows = [row for _, row in self._rows(self._lines)]
+        try:
+            if rows or self.file.exists():
+                replace_file(self.file, result_table(rows))
+        except OSError as exc:
+            raise UsageError(f"{self.file}: the table cannot be written: {exc.strerror or exc}") from exc
+        self._lines.unlink()
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from synaptic.errors import JournalError, SynapticError, UsageError
 from synaptic.runtime.batches.results import DONE
 from synaptic.runtime.journal import Journal, new_run_id
-from synaptic.runtime.run_document import run_document
+from synaptic.runtime.run_document import error_document, run_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -128,7 +128,7 @@ class Batch:
         try:
             result = await self._result(item)
         except SynapticError as error:
-            return {"run_id": None, "status": "failed", "answer": "", "error": str(error)}
+            return {"run_id": None, "status": "failed", "answer": "", "error": error_document(error)}
         document = run_document(result)
         names = ("run_id", "status", "answer", "usage", "stop_reason", "error")
         return {**{name: document[name] for name in names}, "seconds": round(result.ended_at - result.started_at, 3)}
@@ -159,8 +159,7 @@ class Batch:
             self._failed_in_a_row += 1
         count.tokens += (row.get("usage") or {}).get("total_tokens", 0)
         if self._failed_in_a_row >= HOPELESS and count.hopeless is None:
-            error = row["error"]
-            count.hopeless = str(error["message"] if isinstance(error, dict) else error)
+            count.hopeless = str(row["error"]["message"])
         self._told(count)
 
 

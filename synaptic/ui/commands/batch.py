@@ -30,7 +30,8 @@ _EPILOG = """\b
 A line of FILE.jsonl is JSON: {"query": "..."} with the inputs of the pipeline, or
 "..." for a question alone. A line of results has the line and the status, the
 answer, the tokens and the error; the same command again goes on after Ctrl-C or
-a kill, does nothing twice, and tries again what failed.
+a kill, does nothing twice, and tries again what failed. Either file is a table
+where its name ends in .parquet: a column an input, a row a result.
 
 \b
 As in:
@@ -94,8 +95,8 @@ class _View:
 
 @click.command("batch", epilog=_EPILOG)
 @click.argument("pipeline", metavar="NAME|FILE")
-@click.argument("inputs", metavar="FILE.jsonl")
-@click.option("-o", "--output", metavar="PATH", required=True, help="File of results, a line of JSON each.")
+@click.argument("inputs", metavar="FILE.jsonl|FILE.parquet")
+@click.option("-o", "--output", metavar="PATH", required=True, help="File of results: lines of JSON, or .parquet.")
 @click.option("--concurrency", type=click.IntRange(1, 10_000), default=AT_ONCE, help="Runs at the same time. [16]")
 @click.option("--ordered/--as-they-end", default=True, help="How the rows stand once all are there. [--ordered]")
 @batch_options
