@@ -5,6 +5,7 @@ from .base import BackendNames as BackendNames
 from .base import Capabilities as Capabilities
 from .base import Feature as Feature
 from .base import Finding as Finding
+from .base import ModelServer as ModelServer
 from .base import ShowsCoordinators as ShowsCoordinators
 from .base import ShowsNodes as ShowsNodes
 from .base import backend_kind as backend_kind
@@ -19,6 +20,7 @@ from .llama_server import headers as headers
 from .llama_server import llama_server_at as llama_server_at
 from .router import Routed as Routed
 from .router import considered as considered
+from .router import node_pool as node_pool
 from .router import open_backend as open_backend
 from .router import serving as serving
 from .scripted import Failure as Failure

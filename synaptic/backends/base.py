@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
@@ -68,6 +68,28 @@ class ShowsCoordinators(Protocol):
         ...
 
 
+class ModelServer(Protocol):
+    """One server whose models can be changed: an Ollama."""
+
+    @property
+    def shown(self) -> str:
+        """What people call it: its name, else its address."""
+        ...
+
+    @property
+    def node(self) -> str:
+        """Its address, without a password."""
+        ...
+
+    def change(self, method: str, path: str, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """Have it change its models, by a route of Ollama's API, and yield what it tells meanwhile.
+
+        Closing this ends what the server does. Raises a ``synaptic.errors.BackendError`` if it does not come to its
+        end.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What a backend can do beyond streaming; the default is nothing. What is ``None`` the backend cannot do.
@@ -108,6 +130,7 @@ class Capabilities:
         show: Returns what the server of a model says of it, in Ollama's words (``/api/show``); raises
             ``synaptic.errors.BackendError``.
         embed: Returns the vectors of texts, by the model that is named; raises ``synaptic.errors.BackendError``.
+        servers: Returns the servers whose models can be changed.
 
     """
 
@@ -133,6 +156,7 @@ class Capabilities:
     features: frozenset[Feature] = frozenset()
     show: Callable[[str], Awaitable[dict[str, Any]]] | None = None
     embed: Callable[[Sequence[str], str | None], Awaitable[Embeddings]] | None = None
+    servers: Callable[[], Awaitable[Sequence[ModelServer]]] | None = None
 
 
 NO_CAPABILITIES = Capabilities()

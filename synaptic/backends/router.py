@@ -79,6 +79,24 @@ def table_row(settings: Settings) -> RoutingRow:
     return RoutingRow.NODES if settings.task_distribution_enabled else RoutingRow.ONE_NODE
 
 
+def node_pool(settings: Settings, environ: Mapping[str, str] | None = None) -> PoolBackend | None:
+    """Return a pool of the nodes that calls may go to, whatever models they have; ``None`` where none is named for it.
+
+    For what is done with the nodes before any has a model: they cannot be routed to then.
+    """
+    environ = os.environ if environ is None else environ
+    match table_row(settings):
+        case RoutingRow.NODES | RoutingRow.NODES_OR_COORDINATOR:
+            nodes = list(settings.nodes)
+        case RoutingRow.ONE_NODE:
+            nodes = list(settings.nodes[:1])
+        case RoutingRow.FORCED if settings.backend == ollama.NAME:
+            nodes = list(settings.nodes[:1]) or [NodeSettings(url=ollama.default_url(environ))]
+        case _:
+            nodes = []
+    return pools.PoolBackend(settings, nodes, environ=environ) if nodes else None
+
+
 @dataclass(frozen=True, slots=True)
 class Routed:
     """A backend that is ready to be asked, and why it is this one."""

@@ -155,12 +155,6 @@ async def test_a_call_without_a_question_loads_a_model_and_unloads_none() -> Non
     assert backend.requests == []
 
 
-async def test_a_gateway_pulls_nothing_and_says_who_does() -> None:
-    async with gateway(backend=ScriptedBackend()) as url, ollama.AsyncClient(url) as client:
-        with pytest.raises(ollama.ResponseError, match="synaptic models pull tiny"):
-            [_ async for _ in await client.pull("tiny", stream=True)]
-
-
 async def test_one_text_and_no_text_have_their_vectors(node: tuple[ToolNode, ollama.AsyncClient]) -> None:
     _, client = node
     assert (await client.embeddings(MODEL, "bbb")).embedding[0] == 3.0

@@ -16,9 +16,9 @@ from tool_node import MODEL, tool_node
 from synaptic.backends.scripted import Failure, ScriptedBackend
 from synaptic.runtime import Journal
 from synaptic.server.gateway import KeyFile
+from synaptic.server.gateway.same_user import is_of_same_user
 from synaptic.server.ollama_api import ServeSettings
 from synaptic.server.page.feed import NewsFeed
-from synaptic.server.page.same_user import is_of_same_user
 from synaptic.settings import Settings
 
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
 """A scripted Ollama node that misbehaves on demand: for the tests and the benchmarks of everything that uses nodes.
 
-It speaks what a pool asks a node (``/api/version tags ps show chat generate embed``) in Ollama's words, over real
-sockets, and can be told at any time to fail in one of the ways of :data:`faulty_node_script.Kind`:
+It speaks what a pool asks a node (``/api/version tags ps show chat generate embed``), and what changes its models
+(:mod:`faulty_node_models`), in Ollama's words, over real sockets. It can be told at any time to fail in one of the ways
+of :data:`faulty_node_script.Kind`:
 
     async with FaultyNode(models=["m"], seconds_per_token=0.01, parallel=2) as node:
         ... node.url ...
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Self
 from chat_turns import TEMPLATES, prompt_of
 from faulty_node_http import TEXT, Connection, Request
 from faulty_node_memory import Loaded, Memory
+from faulty_node_models import NodeModels
 from faulty_node_reply import Asked, Reply, dumps, line, stamp
 from faulty_node_script import Config, Fault, count_tokens, keep_alive_seconds, shared_tokens, write_script
 from faulty_node_slots import BUSY, CALLS, Counters, Refused, Slots
@@ -55,6 +57,7 @@ class FaultyNode:
         counters: See :class:`Counters`.
         asked: The last calls, oldest first.
         memory: What is loaded.
+        changes: What was pulled, pushed, made, copied and deleted.
 
     """
 
@@ -74,6 +77,7 @@ class FaultyNode:
         self._prompts: dict[str, deque[str]] = {}
         self._connections: set[Connection] = set()
         self._changed = asyncio.Event()
+        self.changes = NodeModels(self)
         self._socket: socket.socket | None = None
         self._kept: socket.socket | None = None
         self._accepting: set[asyncio.Task[Any]] = set()
@@ -159,6 +163,12 @@ class FaultyNode:
     async def serve(self, connection: Connection, request: Request) -> None:
         self.counters.requests[request.path] += 1
         self._changed.set()
+        if self.changes.has_route(request):
+            try:
+                await self.changes.serve(connection, request)
+            finally:
+                self._changed.set()
+            return
         if request.path not in CALLS:
             if self._fault.everything and not request.path.startswith("/_"):
                 await self._disrupt(connection, self._strike())

@@ -12,7 +12,14 @@ import struct
 from dataclasses import dataclass
 from typing import Protocol
 
-REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 500: "Internal Server Error", 503: "Service Unavailable"}
+REASONS = {
+    200: "OK",
+    201: "Created",
+    400: "Bad Request",
+    404: "Not Found",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
 JSON = "application/json; charset=utf-8"
 NDJSON = "application/x-ndjson"
 TEXT = "text/plain"

@@ -108,6 +108,9 @@ class Config:
         version: What ``/api/version`` says.
         turn: What the template does with a last message of the assistant.
         renders: Whether it tells a prompt that it is asked for, as Ollama does since 2025.
+        manages: Whether it has the routes that change models.
+        library: What can be pulled: the bytes of each layer, by the model's full name. A layer waits in its middle
+            until the node's gate is open.
 
     """
 
@@ -128,6 +131,8 @@ class Config:
     version: str = "0.12.6"
     turn: Turn = "open"
     renders: bool = True
+    manages: bool = True
+    library: dict[str, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.models = as_models(self.models)

@@ -6,7 +6,7 @@ import asyncio
 import os
 from contextlib import aclosing, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import psutil
 
@@ -48,6 +48,7 @@ from synaptic.backends.ollama.api import (
 )
 from synaptic.backends.ollama.asked_context import context_to_ask, loaded_contexts, own_context
 from synaptic.backends.ollama.continuing import is_left_open, render_payload, shown_turn
+from synaptic.backends.ollama.pull import changing
 from synaptic.backends.ollama.token_ratios import TokenRatios
 from synaptic.backends.unwrapping import Habits
 from synaptic.errors import (
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from synaptic.backends.base import ModelServer
     from synaptic.messages import ChatRequest, Delta, Embeddings, Finished, ModelInfo, ReplyChunk
     from synaptic.settings import Settings
 
@@ -154,6 +156,7 @@ class OllamaBackend:
             features=FEATURES,
             show=self.show,
             embed=self.embed,
+            servers=self.servers,
         )
 
     @classmethod
@@ -447,6 +450,25 @@ class OllamaBackend:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
         """
         await self._ask("/api/generate", {"model": model, "keep_alive": 0, "stream": False}, model, LISTING_SECONDS)
+
+    async def servers(self) -> list[ModelServer]:
+        """Return itself: its models can be changed."""
+        return [self]
+
+    async def change(self, method: str, path: str, body: Mapping[str, Any]) -> AsyncGenerator[JsonObject, None]:
+        """Have the server change its models, and yield what it tells meanwhile; see :func:`changing`.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+        """
+        try:
+            async with aclosing(changing(self._http(), method, path, body, node=self.node)) as lines:
+                async for line in lines:
+                    yield line
+        finally:  # what was known of its models may be wrong now
+            self._default_model, self._loaded_until = None, float("-inf")
+            self._contexts.clear()
+            self._digests.clear()
 
     async def aclose(self) -> None:
         """Close the connections; a client that was handed in is left to its owner."""

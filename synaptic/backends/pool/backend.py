@@ -18,6 +18,7 @@ from synaptic.backends.pool.node import (
     CallShape,
     Decision,
     Health,
+    NodeModels,
     NodeState,
     NodeStatus,
     PoolNode,
@@ -38,6 +39,7 @@ from synaptic.waiting import WaitNotices
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
+    from synaptic.backends.base import ModelServer
     from synaptic.backends.ollama import OllamaBackend
     from synaptic.messages import Chunk
     from synaptic.settings import NodeSettings, Settings
@@ -150,6 +152,7 @@ class PoolBackend:
             features=FEATURES,
             show=self.show,
             embed=self.embed,
+            servers=self.servers,
         )
 
     async def __aenter__(self) -> Self:
@@ -214,6 +217,15 @@ class PoolBackend:
                 except BackendError as exc:
                     error = exc
         raise error or ModelNotFound(f"no node has the model {model!r}", hint=f"ollama pull {model}", backend=NAME)
+
+    async def servers(self) -> list[ModelServer]:
+        """Return the nodes, whose models can be changed."""
+        await self.start()
+        return [NodeModels(member, self._models_changed) for member in self.members.values()]
+
+    async def _models_changed(self, member: PoolNode) -> None:
+        self._default_model = None
+        await self._watch.models_changed(member)
 
     async def embed(self, texts: Sequence[str], model: str | None) -> Embeddings:
         """Return the vectors of texts, a long batch from several nodes.

@@ -4,6 +4,7 @@ from .client_keys import ClientKey as ClientKey
 from .client_keys import KeyFile as KeyFile
 from .client_keys import Scope as Scope
 from .front import ModelFront as ModelFront
+from .gateway_owner import check_owner as check_owner
 from .guard import Guard as Guard
 from .guard import check_allowed_host as check_allowed_host
 from .guard import check_allowed_origin as check_allowed_origin
@@ -13,6 +14,7 @@ from .http_failures import HttpFailure as HttpFailure
 from .http_failures import http_failure as http_failure
 from .key_ring import KeyRing as KeyRing
 from .key_ring import asking as asking
+from .key_ring import check_managed as check_managed
 from .key_ring import check_model as check_model
 from .key_ring import check_scope as check_scope
 from .key_ring import key_in as key_in
@@ -27,6 +29,7 @@ from .metering import MeteredCall as MeteredCall
 from .metering import speaking as speaking
 from .metrics import GatewayMetrics as GatewayMetrics
 from .pipeline_models import PipelineModels as PipelineModels
+from .refusal import BAD_GATEWAY as BAD_GATEWAY
 from .refusal import BAD_REQUEST as BAD_REQUEST
 from .refusal import BUSY as BUSY
 from .refusal import FORBIDDEN as FORBIDDEN

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from synaptic import paths
-from synaptic.backends import capabilities_of, check_features
-from synaptic.errors import FeatureMissing
+from synaptic.backends import capabilities_of, check_features, node_pool
+from synaptic.errors import BackendUnavailable, FeatureMissing, ModelNotFound
 from synaptic.messages import PRIORITIES, ChatRequest, Message, Timeouts, Usage
 from synaptic.models import name_key
 from synaptic.runtime import KeptResponses
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from synaptic.backends import Backend, Capabilities, ShowsNodes
+    from synaptic.backends import Backend, Capabilities, ModelServer, ShowsNodes
     from synaptic.messages import Chunk, Embeddings, ModelInfo
     from synaptic.runtime import EventHandler, Session
     from synaptic.server.gateway.live_reply import WholeReply
@@ -213,6 +213,37 @@ class ModelFront:
                     task = asyncio.get_running_loop().create_task(session.aclose())
                     self._closing.add(task)
                     task.add_done_callback(self._closing.discard)
+
+    @asynccontextmanager
+    async def servers(self) -> AsyncIterator[Sequence[ModelServer]]:
+        """Give the servers whose models can be changed; also nodes of which none has a model that could be asked.
+
+        Raises:
+            FeatureMissing: If what serves has none.
+            BackendError: If nothing serves calls, and no node is named for them.
+        """
+        session, failed = self._session, None
+        with self._held(session):
+            try:
+                backend = await session.direct()
+            except (ModelNotFound, BackendUnavailable) as error:
+                failed = error
+            else:
+                if (ask := capabilities_of(backend).servers) is not None:
+                    yield await ask()
+                    return
+            pool = node_pool(session.settings)
+            if pool is None:
+                if failed is not None:
+                    raise failed
+                raise FeatureMissing(
+                    f"the backend {backend.name!r} pulls, copies, makes and deletes no models",
+                    missing=("models",),
+                    hint="it is done at nodes: name them in the settings",
+                    backend=backend.name,
+                )
+            async with pool:
+                yield await pool.servers()
 
     async def embed(self, texts: Sequence[str], model: str | None) -> Embeddings:
         """Return the vectors of texts.

@@ -111,6 +111,18 @@ def check_model(model: str | None) -> None:
         raise Refusal(FORBIDDEN, f"the key {key.name!r} may not ask {excerpt(model or 'a model')!r}")
 
 
+def check_managed(*models: str) -> None:
+    """Refuse to change models that the patterns of this request's key leave out.
+
+    Raises:
+        Refusal: If one of them is.
+    """
+    key = _ASKING.get()
+    for model in models:
+        if key is not None and not key.may_ask(model):
+            raise Refusal(FORBIDDEN, f"the key {key.name!r} may not change {excerpt(model)!r}")
+
+
 def may_see(model: str) -> bool:
     """Return whether the key of this request may ask a model, and so is shown it."""
     key = _ASKING.get()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from synaptic.errors import StreamFailed, StreamTruncated
 from synaptic.messages import Delta, Finished, Restarted, ThoughtSoFar, TokenLogprob, ToolCall, ToolCallDelta
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
     from synaptic.messages import Chunk
+
+Told = TypeVar("Told")
 
 
 async def live(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Delta | Finished, None]:
@@ -106,9 +108,6 @@ async def gathered(chunks: AsyncIterator[Chunk]) -> WholeReply:
             elif isinstance(chunk, Finished):
                 return WholeReply(chunk, "".join(texts), "".join(thoughts), calls.calls(), tuple(logprobs))
     raise StreamTruncated("the reply ended before its end was announced")
-
-
-Told: TypeAlias = "Delta | Finished"
 
 
 async def merged(replies: Sequence[AsyncGenerator[Told, None]]) -> AsyncGenerator[tuple[int, Told], None]:

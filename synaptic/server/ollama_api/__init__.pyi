@@ -1,4 +1,5 @@
 from .backend_host import BackendHost as BackendHost
+from .model_changes import NODE_HEADER as NODE_HEADER
 from .ollama_host import OllamaHost as OllamaHost
 from .ollama_routes import OllamaRoutes as OllamaRoutes
 from .ollama_routes import ollama_error as ollama_error

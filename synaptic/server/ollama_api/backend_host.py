@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, TypeVar
 from synaptic.errors import ModelNotFound, SynapticError
 from synaptic.messages import Delta
 from synaptic.models import full_name
-from synaptic.server.gateway import BAD_REQUEST, CallsSoFar, PipelineModels, Refusal, http_failure, live
+from synaptic.server.gateway import BAD_REQUEST, CallsSoFar, PipelineModels, Refusal, http_failure, live, quoted
 from synaptic.server.ollama_api import refusals as errors
 from synaptic.server.ollama_api import tagged_names as names
+from synaptic.server.ollama_api.at_nodes import change_at, meant
 from synaptic.server.ollama_api.chat_reading import read_chat, read_generate
 from synaptic.server.ollama_api.replies import Json, Metrics, ReplyForm, local_time
+from synaptic.text import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable
 
     from synaptic.messages import ChatRequest, Finished, ModelInfo, TokenLogprob
     from synaptic.server.gateway import ModelFront
+    from synaptic.server.ollama_api.model_changes import ModelChange
     from synaptic.server.ollama_api.ollama_host import Talked
     from synaptic.server.ollama_api.requests import Body
 
@@ -144,16 +147,25 @@ class BackendHost:
         found = await _told(self._front.embed([body.text("prompt")], body.text("model")), body.text("model"))
         return {"embedding": list(found.vectors[0])}
 
-    async def pull(self, body: Body) -> AsyncGenerator[Json, None]:
-        """Refuse: which node should have the model is not for a client to say here.
+    async def change(self, wanted: ModelChange) -> AsyncGenerator[Json, None]:
+        """Change models at the nodes, and yield what is told meanwhile.
 
         Raises:
-            Refusal: Always.
+            Refusal: If it is not done, or not everywhere.
 
         """
-        name = body.text("model") or body.text("name")
-        yield {"status": "pulling manifest"}
-        raise Refusal(BAD_REQUEST, f"this gateway pulls nothing: synaptic models pull {name}, or ollama pull at a node")
+        for name in wanted.models:
+            if self.serves(name):
+                kind = "a pipeline" if PipelineModels.has(name) else "an alias"
+                raise Refusal(BAD_REQUEST, f"{quoted(excerpt(name))} is {kind}, and no model that a node has")
+        try:
+            async with self._front.servers() as servers:
+                chosen = meant(servers, wanted.node, only=wanted.path if wanted.for_one else "")
+                async with aclosing(change_at(chosen, wanted)) as lines:
+                    async for line in lines:
+                        yield line
+        except SynapticError as error:
+            raise _refusal(error, "") from error
 
     async def _capabilities(self, name: str) -> list[str]:
         if PipelineModels.has(name):

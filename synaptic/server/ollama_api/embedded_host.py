@@ -12,6 +12,7 @@ from synaptic.server.gateway import CallMeter
 from synaptic.server.ollama_api import refusals as errors
 from synaptic.server.ollama_api.generation_options import load_options
 from synaptic.server.ollama_api.loading import expiry
+from synaptic.server.ollama_api.model_changes import NODE_HEADER
 from synaptic.server.ollama_api.pull_progress import pull_lines
 from synaptic.server.ollama_api.replies import Json, ReplyForm
 from synaptic.server.ollama_api.talk import Talk
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from synaptic.server.gateway import MeteredCall
     from synaptic.server.ollama_api.catalogue import Catalogue
     from synaptic.server.ollama_api.loading import Runner, Scheduler
+    from synaptic.server.ollama_api.model_changes import ModelChange
     from synaptic.server.ollama_api.ollama_host import Talked
     from synaptic.server.ollama_api.requests import Body
 
@@ -137,10 +139,23 @@ class EmbeddedHost:
                     call.whole(Usage(prompt_tokens=count), EMBEDDED)
             return {"embedding": vector}
 
-    def pull(self, body: Body) -> AsyncGenerator[Json, None]:
-        """Yield the progress of fetching the model."""
-        known = self._catalogue.find_in_library(body.text("model") or body.text("name"))
-        return pull_lines(self._catalogue.store, known)
+    async def change(self, wanted: ModelChange) -> AsyncGenerator[Json, None]:
+        """Yield the progress of fetching the model; nothing else is done with it.
+
+        Raises:
+            Refusal: If something else is asked for, or a node.
+            DownloadError: If it cannot be fetched.
+
+        """
+        if wanted.node is not None:
+            raise errors.Refusal(errors.BAD_REQUEST, f"{NODE_HEADER}: the embedded model serves here, and no node")
+        if wanted.action != "pull":
+            said = f"the embedded model cannot be changed: no {wanted.action} here; name nodes in the settings for that"
+            raise errors.Refusal(errors.BAD_REQUEST, said)
+        known = self._catalogue.find_in_library(wanted.models[0])
+        async with aclosing(pull_lines(self._catalogue.store, known)) as lines:
+            async for line in lines:
+                yield line
 
     def _claim(self, name: str, body: Body) -> AbstractAsyncContextManager[Runner]:
         options = load_options(

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from contextlib import AbstractAsyncContextManager
 
+    from synaptic.server.ollama_api.model_changes import ModelChange
     from synaptic.server.ollama_api.replies import Json
     from synaptic.server.ollama_api.requests import Body
 
@@ -42,8 +43,8 @@ class OllamaHost(Protocol):
         """Return the answer of ``/api/embeddings``."""
         ...
 
-    def pull(self, body: Body) -> AsyncGenerator[Json, None]:
-        """Yield the lines of ``/api/pull``."""
+    def change(self, wanted: ModelChange) -> AsyncGenerator[Json, None]:
+        """Change models, and yield what is told meanwhile."""
         ...
 
     async def start(self) -> None:

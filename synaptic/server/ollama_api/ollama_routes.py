@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from synaptic.server.gateway import NDJSON, HttpFailure, check_model, json_response, may_see, send_stream
+from synaptic.server.gateway import (
+    NDJSON,
+    HttpFailure,
+    check_managed,
+    check_model,
+    check_owner,
+    json_response,
+    may_see,
+    send_stream,
+)
 from synaptic.server.limits import BodyRefused, read_request
 from synaptic.server.ollama_api import refusals as errors
 from synaptic.server.ollama_api import replies
+from synaptic.server.ollama_api.model_changes import ACTIONS, NODE_HEADER, read_change
 from synaptic.server.ollama_api.requests import Body, read_body
 from synaptic.server.page import page_response, wants_page
 
@@ -17,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from synaptic.errors import SynapticError
+    from synaptic.server.ollama_api.model_changes import Action
     from synaptic.server.ollama_api.ollama_host import OllamaHost
     from synaptic.server.ollama_api.replies import Json
 
@@ -29,30 +41,25 @@ class OllamaRoutes:
 
     Args:
         host: Has the models.
+        keys: Whether clients must bring keys.
 
     """
 
-    def __init__(self, host: OllamaHost) -> None:
+    def __init__(self, host: OllamaHost, *, keys: bool = False) -> None:
         self._host = host
+        self._keys = keys
 
     def add(self, app: web.Application) -> None:
         """Add the routes; the host is started and closed with the application."""
         for path, handler in (("/", self._root), ("/api/version", self._version), ("/api/tags", self._tags)):
             app.router.add_get(path, handler)  # HEAD as well
         app.router.add_get("/api/ps", self._ps, allow_head=False)
-        for name in ("show", "chat", "generate", "embed", "embeddings", "pull"):
+        for name in ("show", "chat", "generate", "embed", "embeddings"):
             app.router.add_post(f"/api/{name}", getattr(self, f"_{name}"))
-        for name in ("create", "copy", "push"):
-            app.router.add_post(f"/api/{name}", self._not_here)
-        app.router.add_delete("/api/delete", self._not_here)
+        for action in ACTIONS:
+            app.router.add_route("DELETE" if action == "delete" else "POST", f"/api/{action}", self._change)
         app.on_startup.append(lambda _: self._host.start())
         app.on_cleanup.append(lambda _: self._host.aclose())
-
-    async def _not_here(self, request: web.Request) -> web.Response:
-        what = request.path.rpartition("/")[2]
-        raise errors.Refusal(
-            errors.BAD_REQUEST, f"this server does not {what} models: ask the node that should, itself"
-        )
 
     async def _root(self, request: web.Request) -> web.Response:
         if wants_page(request):
@@ -111,13 +118,29 @@ class OllamaRoutes:
         check_model(body.text("model"))
         return json_response(await self._host.embed_one(body))
 
-    async def _pull(self, request: web.Request) -> web.StreamResponse:
+    async def _change(self, request: web.Request) -> web.StreamResponse:
+        check_owner(request, keys=self._keys)
         body = await _body(request)
-        check_model(body.text("model") or body.text("name"))
-        lines = self._host.pull(body)
-        if body.switch("stream", default=True):
+        wanted = read_change(_action(request), body, _node(request))
+        check_managed(*wanted.models)
+        lines = self._host.change(wanted)
+        if wanted.tells and body.switch("stream", default=True):
             return await _stream(request, lines)
-        return json_response([line async for line in lines][-1])
+        async with aclosing(lines):
+            told = [line async for line in lines]
+        return json_response(told[-1]) if told else web.Response()
+
+
+def _action(request: web.Request) -> Action:
+    return next(action for action in ACTIONS if request.path.endswith(f"/{action}"))
+
+
+def _node(request: web.Request) -> str | None:
+    """Return the node that a request names; ``None`` where it names none."""
+    names = request.headers.getall(NODE_HEADER, [])
+    if len(names) > 1:
+        raise errors.Refusal(errors.BAD_REQUEST, f"a request names one node in {NODE_HEADER}, and this {len(names)}")
+    return names[0] if names else None
 
 
 def _seen(entries: list[Json]) -> list[Json]:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from synaptic.server.ollama_api.backend_host import BackendHost
+    from synaptic.server.ollama_api.model_changes import ModelChange
     from synaptic.server.ollama_api.ollama_host import OllamaHost, Talked
     from synaptic.server.ollama_api.replies import Json
     from synaptic.server.ollama_api.requests import Body
@@ -58,9 +59,10 @@ class SplitHost:
         """Return the answer of ``/api/embeddings``."""
         return await self._of(body.text("model")).embed_one(body)
 
-    def pull(self, body: Body) -> AsyncGenerator[Json, None]:
-        """Yield the lines of ``/api/pull``."""
-        return self._of(body.text("model") or body.text("name")).pull(body)
+    def change(self, wanted: ModelChange) -> AsyncGenerator[Json, None]:
+        """Change models of the engine; what the front has is refused there."""
+        host = self._front if any(self._front.serves(name) for name in wanted.models) else self._engine
+        return host.change(wanted)
 
     def _of(self, model: str) -> OllamaHost:
         return self._front if self._front.serves(model) else self._engine

@@ -16,11 +16,10 @@ from synaptic.errors import JournalError
 from synaptic.server.gateway import (
     BAD_REQUEST,
     EVENTS,
-    FORBIDDEN,
     NOT_FOUND,
     Refusal,
     WireBody,
-    check_scope,
+    check_owner,
     encode,
     http_failure,
     json_response,
@@ -32,7 +31,6 @@ from synaptic.server.page.live_runs import LiveRuns
 from synaptic.server.page.now_keeper import EVERY, NowKeeper
 from synaptic.server.page.page_bodies import AskBody, NoBody, RerunBody
 from synaptic.server.page.page_file import page_file
-from synaptic.server.page.same_user import is_of_same_user
 from synaptic.server.page.started_runs import StartedRuns
 
 if TYPE_CHECKING:
@@ -51,7 +49,6 @@ LOOKED: Final = 0.25
 """Seconds for which the runs wait for news of the nodes."""
 
 _UNSUPPORTED: Final = 415
-_KEY_CURE: Final = "synaptic keys add NAME --scope admin"
 _ACCEPTED: Final = 202
 
 
@@ -100,12 +97,7 @@ class PageRoutes:
         """Answer the gateway's own page, and programs of those who may see all."""
 
         async def answered(request: web.Request) -> web.StreamResponse:
-            check_scope("admin")
-            origin = request.headers.get("origin")
-            if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
-                raise Refusal(FORBIDDEN, "this is for the gateway's own page alone")
-            if not self._keys and not _is_own_user(request):
-                raise Refusal(FORBIDDEN, f"this is for the user who runs the gateway; for others: {_KEY_CURE}")
+            check_owner(request, keys=self._keys)
             return await handler(request)
 
         return answered
@@ -208,13 +200,6 @@ class PageRoutes:
                 await response.write(b"".join(told))
             with suppress(TimeoutError):
                 await asyncio.wait_for(news.wait(), EVERY)
-
-
-def _is_own_user(request: web.Request) -> bool:
-    transport = request.transport
-    if transport is None:
-        return False  # it has gone
-    return is_of_same_user(transport.get_extra_info("peername"), transport.get_extra_info("sockname"))
 
 
 def _without_clocks(now: dict[str, Any]) -> bytes:

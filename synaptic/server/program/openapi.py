@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from synaptic.server.anthropic_api import CountBody, MessagesBody
 from synaptic.server.gateway import EVENTS, NDJSON, json_response
+from synaptic.server.ollama_api import NODE_HEADER
 from synaptic.server.openai_api import ChatBody, CompletionBody, CountedInput, EmbeddingBody, ResponsesBody
 from synaptic.server.page import AskBody, NoBody, RerunBody
 from synaptic.version import __version__
@@ -69,15 +70,30 @@ _GENERATE: Final = _ollama(
 _TEXTS: Final = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 _NAMED: Final = _ollama("model", model=_TEXT, verbose=_FLAG)
 _STREAMED: Final = _ollama("model", model=_TEXT, stream=_FLAG, insecure=_FLAG)
+_COPIED: Final = _ollama("source", "destination", source=_TEXT, destination=_TEXT)
+_DELETED: Final = _ollama("model", model=_TEXT)
+_CREATED: Final[Json] = {
+    "type": "object",
+    "required": ["model"],
+    "properties": {
+        **dict.fromkeys(("model", "from", "template", "system", "quantize"), _TEXT),
+        "license": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]},
+        "files": {"type": "object", "additionalProperties": _TEXT},
+        "parameters": {"type": "object"},
+        "messages": {"type": "array", "items": _MESSAGE},
+        "stream": _FLAG,
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What is known of a route: its body, and the type of its stream, where it can have one."""
+    """What is known of a route: its body, the type of its stream, and its own header, where it can have one."""
 
     summary: str
     body: type[BaseModel] | Json | None = None
     stream: str | None = None
+    header: str | None = None
 
 
 _KNOWN: Final[dict[tuple[str, str], Described]] = {
@@ -90,11 +106,11 @@ _KNOWN: Final[dict[tuple[str, str], Described]] = {
     ("POST", "/api/generate"): Described("Answer a prompt", _GENERATE, NDJSON),
     ("POST", "/api/embed"): Described("The vectors of texts", _ollama("model", model=_TEXT, input=_TEXTS)),
     ("POST", "/api/embeddings"): Described("The vector of a text", _ollama("model", model=_TEXT, prompt=_TEXT)),
-    ("POST", "/api/pull"): Described("Fetch a model", _STREAMED, NDJSON),
-    ("POST", "/api/push"): Described("Refused: models are pushed by the node that has them", _STREAMED),
-    ("POST", "/api/create"): Described("Make a model", _STREAMED, NDJSON),
-    ("POST", "/api/copy"): Described("Copy a model", _ollama("source", source=_TEXT, destination=_TEXT)),
-    ("DELETE", "/api/delete"): Described("Delete a model", _NAMED),
+    ("POST", "/api/pull"): Described("Fetch a model: on all nodes, or one", _STREAMED, NDJSON, NODE_HEADER),
+    ("POST", "/api/push"): Described("Publish a model of one node", _STREAMED, NDJSON, NODE_HEADER),
+    ("POST", "/api/create"): Described("Make a model: on all nodes, or one", _CREATED, NDJSON, NODE_HEADER),
+    ("POST", "/api/copy"): Described("Give a model another name", _COPIED, None, NODE_HEADER),
+    ("DELETE", "/api/delete"): Described("Delete a model wherever it is, or at one node", _DELETED, None, NODE_HEADER),
     ("GET", "/v1/models"): Described("The models, pipelines and aliases"),
     ("GET", "/v1/models/{model}"): Described("One model"),
     ("POST", "/v1/chat/completions"): Described("Answer a conversation", ChatBody, EVENTS),
@@ -174,8 +190,11 @@ def _operation(path: str, known: Described) -> Json:
         },
     }
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-    if names:
-        told["parameters"] = [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names]
+    parameters: list[Json] = [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names]
+    if known.header is not None:
+        parameters.append({"name": known.header, "in": "header", "required": False, "schema": _TEXT})
+    if parameters:
+        told["parameters"] = parameters
     if known.body is not None:
         shape = known.body
         schema = shape if isinstance(shape, dict) else {"$ref": f"#/components/schemas/{shape.__name__}"}

@@ -5,6 +5,7 @@ from .failures import judge as judge
 from .health import Health as Health
 from .node import PastError as PastError
 from .node import PoolNode as PoolNode
+from .node_models import NodeModels as NodeModels
 from .node_watch import Watch as Watch
 from .snapshot import node_status as node_status
 from .state import NOTHING_CACHED as NOTHING_CACHED

@@ -199,6 +199,11 @@ class Watch:
         await asyncio.shield(refreshing)
         return True
 
+    async def models_changed(self, member: PoolNode) -> None:
+        """Ask a node what it has: its models were changed just now."""
+        self._used_at = self._now()
+        await asyncio.wait({self._spawn(self._look(member))})
+
     async def _look_everywhere(self) -> None:
         self.used()
         now = self._now()
