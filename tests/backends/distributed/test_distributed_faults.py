@@ -297,6 +297,25 @@ async def test_ordered_layers_are_given_up_while_a_worker_is_away_and_kept_again
     assert answer.text == local.says(prompt)
 
 
+async def test_a_worker_that_is_away_at_the_start_is_named_and_used_once_it_is_there(local: Local):
+    prompt = "Why is the sky blue?"
+    with externals(2) as workers:
+        workers[1].end()
+        async with distributed(rpc_backends=[worker.settings() for worker in workers]) as watched:
+            answer = await watched.answer(prompt)
+            assert f"it does without 1 worker: {workers[1].endpoint} refuses the connection" in watched.said
+
+            workers[1].start()
+            await until(lambda: f"{workers[1].endpoint} is back: its layers are placed anew" in watched.said)
+            await watched.until(State.READY)
+            again = await watched.answer(prompt)
+            placement = watched.status.placement
+
+    assert placement is not None
+    assert not any("refuses the connection" in verdict.reason for verdict in placement.verdicts)
+    assert answer.text == again.text == local.says(prompt)
+
+
 async def test_after_a_failure_the_next_call_tries_anew(local: Local):
     prompt = "What do bees eat?"
     with externals(1) as (worker,):

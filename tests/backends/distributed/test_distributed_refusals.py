@@ -147,6 +147,8 @@ async def test_wherever_a_bad_worker_stands_it_is_named_where_it_is_needed_and_l
             (left_out,) = [verdict for verdict in status.placement.verdicts if not verdict.used]
             assert left_out.endpoint.port == port
             assert left_out.reason
+            reason = left_out.reason.split(" — ")[0]
+            assert watched.said.count(f"it does without 1 worker: {reason}") == 1
 
 
 # --- models

@@ -27,15 +27,24 @@ from synaptic.backends.distributed.placement import (
     serving_needs,
     speed_of,
 )
-from synaptic.backends.distributed.workers import LocalKey, ProbeLimits, ProtocolVersion, Worker, check_workers, resolve
+from synaptic.backends.distributed.workers import (
+    Endpoint,
+    LocalKey,
+    ProbeLimits,
+    ProtocolVersion,
+    Worker,
+    check_workers,
+    resolve,
+)
 from synaptic.errors import BackendError, BackendUnavailable, CoordinatorFailed, NoPlacement, SynapticError, UsageError
 from synaptic.messages import BackendNotice
 from synaptic.models import check_model
 from synaptic.processes import free_port
-from synaptic.text import rough_seconds
+from synaptic.text import plural, rough_seconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping
+    from collections.abc import Set as AbstractSet
 
     from synaptic.backends.distributed.coordinator.coordinators import Coordinators
     from synaptic.backends.distributed.coordinator.drafting import Drafting
@@ -43,7 +52,6 @@ if TYPE_CHECKING:
     from synaptic.backends.distributed.coordinator.supervision import ServiceEnd
     from synaptic.backends.distributed.engine import Engine
     from synaptic.backends.distributed.placement import Offer, Placement
-    from synaptic.backends.distributed.workers import Endpoint
     from synaptic.backends.drafts import DraftTally
     from synaptic.models import ModelShape
 
@@ -76,7 +84,7 @@ class BringUp:
         self._coordinators = coordinators
         self._lost_at: float | None = None
         self._hung = False
-        self._away: frozenset[Endpoint] = frozenset()
+        self._away: AbstractSet[Endpoint] = frozenset()
         self._readings: Readings = {}
 
     def blame(self, end: ServiceEnd) -> None:
@@ -224,7 +232,6 @@ class BringUp:
         await self._coordinators.fleet.settled(OWN_RETURN)
         if self._lost_at is not None and self.placement is not None:
             return await self._recovered(self.placement, self._lost_at, engine)
-        self._away = frozenset()
         await asyncio.to_thread(check_engine_knows, self._shape.file, self._shape.architecture, engine.files)
         return await self._new_placement(())
 
@@ -261,7 +268,7 @@ class BringUp:
             raise CoordinatorFailed(
                 f"{gone}, and without it {error.message}", hint=error.hint, backend="distributed", worker=names
             ) from error
-        self._away |= missing
+        self._away = self._away | missing
         moved = f"{gone}: its layers go to the other workers"
         ordered = any(backend.layers is not None for backend in self._coordinators.settings.rpc_backends)
         if ordered and not any(share.overridden for share in placement.shares):
@@ -298,6 +305,8 @@ class BringUp:
                 else:
                     coordinators.take(placement.endpoints, name)
                     self.placement = placement
+                    if not missing:
+                        self._leave_out(offers)
                     self._readings = {(offer.endpoint, offer.device): speed_of(offer).reading for offer in offers}
                     return placement
                 victim = coordinators.longest_idle(name)
@@ -305,6 +314,16 @@ class BringUp:
                     await victim.stop()
                     continue
             await coordinators.wait_change()
+
+    def _leave_out(self, offers: Collection[Offer]) -> None:
+        """Say which workers of the settings are away; layers go to them once they are there."""
+        named = {Endpoint(backend.host, backend.port) for backend in self._coordinators.settings.rpc_backends}
+        free = {endpoint for endpoint in named if self._coordinators.owner(endpoint) is None}
+        away = {at: offer.refusal for offer in offers if offer.refusal and (at := offer.endpoint) in free}
+        if news := [refusal.split(" — ")[0] for at, refusal in away.items() if at not in self._away]:
+            said = f"it does without {plural(len(news), 'worker')}: {'; '.join(news)}; see: synaptic workers check"
+            self._coordinators.report(BackendNotice("distributed", said, "warning"))
+        self._away = free & away.keys()
 
     def _arranged(self, offers: list[Offer], missing: Collection[Endpoint]) -> Placement:
         """Place the layers; the numbers that the settings order are wishes while a worker is away."""
