@@ -20,6 +20,7 @@ from .names import did_you_mean_model as did_you_mean_model
 from .names import full_name as full_name
 from .names import has_model as has_model
 from .names import name_key as name_key
+from .names import name_spellings as name_spellings
 from .names import pull_hint as pull_hint
 from .verified import Verified as Verified
 from .verified import check_model as check_model

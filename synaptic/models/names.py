@@ -72,6 +72,16 @@ def name_key(model: str) -> str:
     return model if paths.names_model_file(model) else full_name(model).lower()
 
 
+def name_spellings(model: str) -> set[str]:
+    """Return the names of a model in small letters, with and without what goes without saying.
+
+    However a model was named, they are the same: what Ollama ignores is in none of them.
+    """
+    key = name_key(model)
+    names = {key} if "/" in key or "\\" in key else {key, f"{LIBRARY}/{key}", f"{REGISTRY}/{LIBRARY}/{key}"}
+    return names | {name.removesuffix(f":{LATEST}") for name in names}
+
+
 def has_model(models: Iterable[ModelInfo], model: str | None) -> bool:
     """Return whether ``model`` is among them (``llama3`` is ``llama3:latest``); with none named, whether any is."""
     if model is None:

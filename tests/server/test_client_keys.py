@@ -13,13 +13,17 @@ import openai
 import pytest
 from cli_support import run_here
 from gateway_support import gateway
+from tool_node import MODEL, tool_node
 
 from synaptic import paths
 from synaptic.backends.scripted import Reply, ScriptedBackend
 from synaptic.errors import UsageError
+from synaptic.models import name_key
 from synaptic.processes import read_json, replace_json
 from synaptic.server.gateway import KeyFile
 from synaptic.server.ollama_api import ServeSettings, check_host
+from synaptic.settings.load import Settings
+from synaptic.settings.model import NodeSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,6 +131,32 @@ async def test_a_key_asks_its_models_alone_and_sees_no_others(keys: KeyFile) -> 
         assert backend.requests == []
         async with session.post("/api/chat", json={**CHAT, "model": "pipeline/answer:latest"}) as reply:
             assert reply.status == 200
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+async def test_no_spelling_of_a_name_leads_past_the_patterns_of_a_key(keys: KeyFile, *, pooled: bool) -> None:
+    few, all_of_library = keys.add("few", models=["qwen3:*"]), keys.add("all", models=["LIBRARY/teller*"])
+    async with tool_node() as node:
+        settings = Settings(nodes=[NodeSettings(url=node.url)], task_distribution_enabled=pooled)
+        async with gateway(settings, serve=serve(keys)) as url, aiohttp.ClientSession(url) as session:
+
+            async def status(path: str, model: str, key: str) -> int:
+                body = {"model": model, "input": "x"} if "responses" in path else {**CHAT, "model": model}
+                async with session.post(path, json=body, headers=bearing(key)) as reply:
+                    return reply.status
+
+            for place in ("registry.ollama.ai/library/", "Registry.Ollama.AI/Library/", "library/", "/", "//", ""):
+                for model in (f"qwen3:x://{place}{MODEL}", f"qwen3:/{place}{MODEL}", f" {MODEL}", MODEL.upper()):
+                    told = {await status(path, model, few) for path in ("/api/chat", "/v1/chat/completions")}
+                    assert told <= {403, 404}, model
+            for path in ("/v1/messages/count_tokens", "/v1/responses/input_tokens"):
+                body = {"model": MODEL, "messages": USER} if "messages" in path else {"model": MODEL, "input": "x"}
+                async with session.post(path, json=body, headers=bearing(few)) as reply:
+                    assert reply.status == 403, path
+            assert name_key(MODEL) not in {name_key(body["model"]) for body in node.bodies}
+            for model in (MODEL, MODEL.upper(), f"library/{MODEL}", f"registry.ollama.ai/library/{MODEL}"):
+                wanted = {200} if model == MODEL else {200, 404}  # this node knows one spelling
+                assert await status("/v1/responses", model, all_of_library) in wanted, model
 
 
 async def test_a_key_is_held_to_its_numbers_and_ends_at_once(keys: KeyFile) -> None:

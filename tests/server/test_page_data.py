@@ -280,7 +280,9 @@ async def test_another_site_starts_nothing_and_reads_nothing(tmp_path: Path) -> 
         for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
             async with client.post("/ui/ask", data=json.dumps(body), headers={"content-type": kind}) as reply:
                 assert reply.status == 415
-        await got(client, "/ui/now", 403, headers={"sec-fetch-site": "cross-site"})
+        for site in ("cross-site", "same-site"):  # the latter is a page at another port of this machine
+            await got(client, "/ui/now", 403, headers={"sec-fetch-site": site})
+        await got(client, "/ui/now", headers={"sec-fetch-site": "same-origin"})
         assert (await got(client, "/ui/runs"))["total"] == 0
         own = f"http://{client._base_url.authority}"
         await posted(client, "/ui/ask", body, headers={"origin": own})
@@ -330,6 +332,16 @@ async def test_where_keys_are_demanded_the_page_is_open_and_its_data_need_the_sc
             assert "admin" in told["error"]
         assert (await got(client, "/ui/runs", headers={"authorization": f"Bearer {admin}"}))["runs"] == []
         await posted(client, "/ui/ask", {"pipeline": TWO, "query": "x"}, 403, headers={"x-api-key": plain})
+        # To see all is not to ask all: runs take the scope of pipelines, and a model of theirs that the key may ask.
+        narrow = keys.add("narrow", scopes=("pipelines", "admin"), models=("pipeline/other",))
+        for key, path, body in (
+            (admin, "/ui/ask", {"pipeline": TWO, "query": "x"}),
+            (admin, "/ui/runs/run-1/rerun", {}),
+            (admin, "/ui/runs/run-1/resume", {}),
+            (narrow, "/ui/ask", {"pipeline": f"pipeline/{TWO}", "query": "x"}),
+            (narrow, "/ui/runs/run-1/rerun", {"model": "scripted"}),
+        ):
+            await posted(client, path, body, 403, headers={"x-api-key": key})
 
 
 async def test_browsers_get_the_page_under_a_strict_policy_and_programs_what_ollama_says(tmp_path: Path) -> None:

@@ -17,13 +17,13 @@ from tool_node import MODEL, ToolNode, tool_node
 
 from synaptic import paths
 from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
-from synaptic.errors import JournalError
+from synaptic.errors import JournalError, RequestRejected
 from synaptic.messages import ToolCall
 from synaptic.models import ModelStore
 from synaptic.runtime import KeptResponse, KeptResponses
 from synaptic.runtime.journal import kept_responses
 from synaptic.server.gateway import KeyFile
-from synaptic.server.limits import listening
+from synaptic.server.limits import ServerLimits, listening
 from synaptic.server.ollama_api import ServeSettings
 from synaptic.settings.load import Settings
 from synaptic.settings.model import NodeSettings
@@ -226,7 +226,7 @@ async def test_what_cannot_be_done_is_refused_by_name(node: tuple[ToolNode, open
     for ask in (client.responses.cancel(kept.id), client.responses.retrieve(kept.id, stream=True)):
         with pytest.raises(openai.BadRequestError):
             await ask
-    for query in ({"limit": 0}, {"after": "nothing"}):
+    for query in ({"limit": 0}, {"limit": "0050" + "9" * 5000}, {"limit": "00101"}, {"after": "nothing"}):
         with pytest.raises(openai.BadRequestError):
             await client.responses.input_items.list(kept.id, **query)  # type: ignore[arg-type]
     with pytest.raises(openai.NotFoundError):
@@ -365,7 +365,8 @@ def test_what_is_kept_is_bounded_and_damage_is_noticed(tmp_path: Path, monkeypat
     assert kept.find("a", "") is None
     assert kept.chain("c", "") is None  # its beginning is gone
     keep("d", "d")
-    assert kept.chain("d", "") is None  # it has no beginning
+    with pytest.raises(RequestRejected):
+        kept.chain("d", "")  # it has no beginning
     with sqlite3.connect(tmp_path / "journal.sqlite3") as file:
         file.execute("UPDATE responses SET body = substr(body, 1, 10) WHERE id = 'c'")
         file.execute("UPDATE responses SET at = 0 WHERE id = 'd'")
@@ -379,6 +380,54 @@ def test_what_is_kept_is_bounded_and_damage_is_noticed(tmp_path: Path, monkeypat
     keep("e")
     assert kept.forget("e", "")
     assert not kept.forget("e", "")
+
+
+def test_a_conversation_is_read_up_to_a_size_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = KeptResponses(tmp_path / "journal.sqlite3")
+    given = [{"type": "reasoning", "content": [{"type": "reasoning_text", "text": "z" * 100_000}]}]
+    for index in range(5):
+        previous = str(index - 1) if index else None
+        kept.keep(KeptResponse(id=str(index), previous=previous, given=given, told={"output": []}), "")
+    assert (tmp_path / "journal.sqlite3").stat().st_size < 200_000  # they are packed to next to nothing
+    monkeypatch.setattr(kept_responses, "MOST_BYTES", 450_000)
+    assert len(kept.chain("3", "") or ()) == 4
+    with pytest.raises(RequestRejected, match="begin a new one"):
+        kept.chain("4", "")
+    monkeypatch.setattr(kept_responses, "LONGEST_CHAIN", 2)
+    with pytest.raises(RequestRejected, match="2 responses"):
+        kept.chain("3", "")
+    monkeypatch.setattr(kept_responses, "LONGEST", 1000)
+    assert kept.find("0", "") is None
+
+
+async def test_what_is_read_for_a_request_counts_as_its_memory() -> None:
+    long = "z" * 3_000_000
+    limits = ServerLimits(bodies_size=2_500_000)
+    async with gateway(backend=ScriptedBackend(["a", "b"])) as url, client_of(url) as client:
+        kept = await client.responses.create(model="scripted", input=long)
+    async with gateway(backend=ScriptedBackend(), limits=limits) as url, client_of(url) as client:
+        for ask in (
+            client.responses.create(model="scripted", input="x", previous_response_id=kept.id),
+            client.responses.input_items.list(kept.id),
+            client.responses.retrieve(kept.id),
+        ):
+            with pytest.raises(openai.InternalServerError, match="as much of other requests as it may"):
+                await ask
+
+
+async def test_secrets_of_the_settings_are_in_no_response_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NODE_TOKEN", "tok-secret-7731")
+    nodes = [NodeSettings(url="http://127.0.0.1:9", token_env="NODE_TOKEN")]
+    backend = ScriptedBackend(["it is tok-secret-7731, I hear"])
+    async with gateway(Settings(nodes=nodes), backend=backend) as url, client_of(url) as client:
+        told = await client.responses.create(
+            model="scripted", input="is it tok-secret-7731?", metadata={"tok-secret-7731": "x"}
+        )
+        assert "tok-secret-7731" in told.output_text
+        kept = await client.responses.retrieve(told.id)
+        items = await client.responses.input_items.list(told.id)
+    assert kept.output_text.startswith("it is ")
+    assert "tok-secret-7731" not in kept.to_json() + items.to_json()
 
 
 @pytest.mark.real_model

@@ -396,6 +396,11 @@ async def test_texts_are_embedded() -> None:
         assert empty == {"model": MODEL, "embeddings": []}
         status, cut = await node.post("/api/embed", model=MODEL, input="word " * 400)
         assert (status, len(cut["embeddings"])) == (200, 1)
+        _, long = await node.post("/api/embed", model=MODEL, input="word " * 200_000)
+        assert long["embeddings"][0] == pytest.approx(cut["embeddings"][0], abs=1e-2)
+        for path, field in (("/api/embed", "input"), ("/api/embeddings", "prompt")):
+            refused = await node.post(path, model=MODEL, truncate=False, **{field: "word " * 200_000})
+            assert refused == (400, {"error": "the input length exceeds the context length"})
         refused = await node.post("/api/embed", model=MODEL, input="word " * 400, truncate=False)
         assert refused == (400, {"error": "the input length exceeds the context length"})
 

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from synaptic.errors import JournalError
+from synaptic.errors import JournalError, RequestRejected
 from synaptic.processes import SqliteFile, transaction
 from synaptic.runtime.journal.tables import migrate
-from synaptic.text import reason_of
+from synaptic.text import reason_of, size, spelled, without_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 KEPT_SECONDS: Final = 30 * 86400.0
@@ -30,6 +30,12 @@ WEIGHED_EACH: Final = 20
 
 LONGEST_CHAIN: Final = 1000
 """Responses of one conversation that are read to go on with it."""
+
+MOST_BYTES: Final = 64_000_000
+"""What those may be together, unpacked: zlib makes one byte of a thousand, so that the file's size bounds nothing."""
+
+LONGEST: Final = 256_000_000
+"""Bytes of one, unpacked: more than becomes of a body that the gateway takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +61,13 @@ class KeptResponses:
     Args:
         path: The journal's file.
         most_bytes: That they may take of it; ``None`` is without a bound.
+        secrets: Texts that never enter the file, however they are spelled.
     """
 
-    def __init__(self, path: Path, most_bytes: int | None = None) -> None:
+    def __init__(self, path: Path, most_bytes: int | None = None, secrets: Iterable[str] = ()) -> None:
         self._path = path
         self._most_bytes = most_bytes
+        self._secrets = spelled(secrets)
 
     def keep(self, response: KeptResponse, client: str) -> None:
         """Keep a response for a client; those that are too old, or too many, go.
@@ -67,7 +75,8 @@ class KeptResponses:
         Raises:
             JournalError: If the file cannot be written.
         """
-        body = zlib.compress(json.dumps([response.given, response.told], separators=(",", ":")).encode())
+        kept = self._cleaned([response.given, response.told])
+        body = zlib.compress(json.dumps(kept, separators=(",", ":")).encode())
         now = time.time()
         with self._opened() as connection, transaction(connection):
             row = (response.id, client, response.previous, now, body)
@@ -82,27 +91,56 @@ class KeptResponses:
                 too_much = f"DELETE FROM responses WHERE n IN ({heavy} WHERE so_far > ?)"  # noqa: S608  (a constant)
                 connection.execute(too_much, (self._most_bytes,))
 
-    def find(self, response_id: str, client: str) -> KeptResponse | None:
+    def find(
+        self, response_id: str, client: str, hold: Callable[[bytes], None] = lambda _: None
+    ) -> KeptResponse | None:
         """Return a response of a client; ``None`` if there is none, or it is not whole any more.
+
+        Args:
+            response_id: Of it.
+            client: Whose it is.
+            hold: Is given its JSON before that is read, and may refuse it.
 
         Raises:
             JournalError: If the file cannot be read.
         """
         with self._opened() as connection:
-            return _found(connection, response_id, client)
+            row = _row(connection, response_id, client)
+        body = None if row is None else _unpacked(row[1], LONGEST)
+        if row is None or body is None:
+            return None
+        hold(body)
+        return _read(response_id, row[0], body)
 
-    def chain(self, response_id: str, client: str) -> list[KeptResponse] | None:
+    def chain(
+        self, response_id: str, client: str, hold: Callable[[bytes], None] = lambda _: None
+    ) -> list[KeptResponse] | None:
         """Return a response behind all those that it goes on from; ``None`` if one of them is not there.
+
+        Args:
+            response_id: Of the last one.
+            client: Whose they are.
+            hold: Is given the JSON of each before it is read, and may refuse it.
 
         Raises:
             JournalError: If the file cannot be read.
+            RequestRejected: If together they are too long to go on from.
         """
         chain: list[KeptResponse] = []
         wanted: str | None = response_id
+        room = MOST_BYTES
         with self._opened() as connection:
             while wanted is not None:
-                found = _found(connection, wanted, client)
-                if found is None or len(chain) >= LONGEST_CHAIN:
+                row = _row(connection, wanted, client)
+                body = None if row is None else _unpacked(row[1], room)
+                if row is None or body is None:
+                    return None
+                room -= len(body)
+                if room < 0 or len(chain) >= LONGEST_CHAIN:
+                    most = f"{size(MOST_BYTES)} or {LONGEST_CHAIN} responses"
+                    raise RequestRejected(f"the conversation is longer than {most}: begin a new one")
+                hold(body)
+                if (found := _read(wanted, row[0], body)) is None:
                     return None
                 chain.append(found)
                 wanted = found.previous
@@ -118,6 +156,16 @@ class KeptResponses:
             gone = connection.execute("DELETE FROM responses WHERE id = ? AND client = ?", (response_id, client))
             return gone.rowcount > 0
 
+    def _cleaned(self, value: Any) -> Any:
+        """Return JSON data without the secrets, in names and in values."""
+        if isinstance(value, str):
+            return without_secrets(value, self._secrets)
+        if isinstance(value, list):
+            return [self._cleaned(item) for item in value]
+        if isinstance(value, dict):
+            return {self._cleaned(name): self._cleaned(item) for name, item in value.items()}
+        return value
+
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
         file = SqliteFile(self._path, migrate)
@@ -129,13 +177,25 @@ class KeptResponses:
             file.close()
 
 
-def _found(connection: sqlite3.Connection, response_id: str, client: str) -> KeptResponse | None:
+def _row(connection: sqlite3.Connection, response_id: str, client: str) -> tuple[str | None, bytes] | None:
     wanted = "SELECT previous, body FROM responses WHERE id = ? AND client = ?"
-    row = connection.execute(wanted, (response_id, client)).fetchone()
-    if row is None:
-        return None
+    found: tuple[str | None, bytes] | None = connection.execute(wanted, (response_id, client)).fetchone()
+    return found
+
+
+def _unpacked(packed: bytes, most: int) -> bytes | None:
+    """Return a body, or so much of it that it is seen to be too long; ``None`` where it is damaged."""
+    reader = zlib.decompressobj()
     try:
-        given, told = json.loads(zlib.decompress(row[1]))
-    except (ValueError, TypeError, zlib.error):  # what zlib packed has a checksum: the row is damaged
+        body = reader.decompress(packed, max(most, 0) + 1)
+    except (TypeError, zlib.error):  # what zlib packed has a checksum
         return None
-    return KeptResponse(id=response_id, previous=row[0], given=given, told=told)
+    return body if reader.eof or len(body) > most else None
+
+
+def _read(response_id: str, previous: str | None, body: bytes) -> KeptResponse | None:
+    try:
+        given, told = json.loads(body)
+    except (ValueError, TypeError):
+        return None
+    return KeptResponse(id=response_id, previous=previous, given=given, told=told)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from synaptic import paths
 from synaptic.errors import UsageError
+from synaptic.models import name_spellings
 from synaptic.processes import only_one, private_folder, read_json, replace_json, told
 from synaptic.text import did_you_mean
 
@@ -58,9 +59,16 @@ class ClientKey:
     revoked: float | None = None
 
     def may_ask(self, model: str) -> bool:
-        """Return whether a model or pipeline may be asked with it; ``:latest`` goes without saying."""
-        names = {model, model.removesuffix(":latest")}
-        return not self.models or any(fnmatchcase(name, pattern) for name in names for pattern in self.models)
+        """Return whether a model or pipeline may be asked with it.
+
+        It is the model that counts, and not how a client spells it: Ollama ignores capitals and what stands before
+        ``://``, so that ``qwen3:x://registry.ollama.ai/library/other`` is ``other``. What goes without saying (the
+        registry, ``library/``, ``:latest``) may stand in a pattern.
+        """
+        if not self.models:
+            return True
+        names = name_spellings(model)
+        return any(fnmatchcase(name, pattern.lower()) for name in names for pattern in self.models)
 
 
 class KeyFile:

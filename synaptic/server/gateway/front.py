@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from synaptic import paths
 from synaptic.backends import capabilities_of, check_features, node_pool
+from synaptic.backends.pool import known_secrets
 from synaptic.errors import BackendUnavailable, FeatureMissing, ModelNotFound
 from synaptic.messages import PRIORITIES, ChatRequest, Message, Timeouts, Usage
 from synaptic.models import name_key
@@ -94,7 +96,8 @@ class ModelFront:
         if settings.journal == "off":
             return None
         most = settings.journal_max_bytes  # of which runs get the larger part
-        return KeptResponses(paths.journal_file(), None if most is None else most // 4)
+        kept = None if most is None else most // 4
+        return KeptResponses(paths.journal_file(), kept, known_secrets(settings.nodes, os.environ))
 
     async def backend(self) -> Backend:
         """Return what serves calls.
@@ -273,8 +276,10 @@ class ModelFront:
         """Return how many tokens of a model a text is: counted where the backend can, else estimated.
 
         Raises:
+            Refusal: If the key of the client may not ask that model.
             BackendError: If nothing serves calls.
         """
+        check_model(model)
         can = await self.can()
         if can.count_tokens is not None:
             return await can.count_tokens(text)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 _KEY_CURE: Final = "synaptic keys add NAME --scope admin"
+_OWN_SITES: Final = {"same-origin", "none"}
+"""What browsers say of a page's requests to its own origin, and of an address that a person typed (Fetch Metadata)."""
 
 
 def check_owner(request: web.Request, *, keys: bool) -> None:
@@ -28,7 +30,10 @@ def check_owner(request: web.Request, *, keys: bool) -> None:
     """
     check_scope("admin")
     origin = request.headers.get("origin")
-    if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
+    foreign = origin is not None and origin.partition("://")[2] != request.headers.get("host")
+    # A script or a picture of a page has no origin, and where the page is at another port of this machine it is not
+    # "cross-site", which the guard refuses. From the time that a search takes, the page would see what was found.
+    if foreign or request.headers.get("sec-fetch-site", "same-origin") not in _OWN_SITES:
         raise Refusal(FORBIDDEN, "of pages, this is for the gateway's own page alone")
     if not keys and not _is_own_user(request):
         raise Refusal(FORBIDDEN, f"this is for the user who runs the gateway; for others: {_KEY_CURE}")

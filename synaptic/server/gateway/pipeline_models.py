@@ -50,6 +50,11 @@ class PipelineModels:
         """Return whether a model's name is that of a pipeline, served or not."""
         return model is not None and model.startswith(PREFIX)
 
+    @staticmethod
+    def named(pipeline: str) -> str:
+        """Return the name of a pipeline as a model's."""
+        return PREFIX + pipeline.removeprefix(PREFIX)
+
     def models(self) -> list[ModelInfo]:
         """Return them as models."""
         return [ModelInfo(name=f"{PREFIX}{name}") for name in self._pipelines]

@@ -49,6 +49,18 @@ async def read_request(request: web.Request, read: Callable[[bytes], Read]) -> R
     return await asyncio.get_running_loop().run_in_executor(room.decoder, _decode, raw, read, room.held(request))
 
 
+def hold(request: web.Request, raw: bytes) -> None:
+    """Count JSON in UTF-8 that is read for a request from elsewhere as if it had come with it; for any thread.
+
+    Raises:
+        BodyRefused: If it is too deep or too wide, or all requests together hold too much.
+
+    """
+    room = request.app[ROOM]
+    room.held(request).take(len(raw))
+    _weigh(raw, room.held(request))
+
+
 async def _receive(request: web.Request, place: Place | None, room: ServerRoom) -> bytes:
     """Return the whole body, unpacked."""
     limits, clock = room.limits, asyncio.get_running_loop().time
@@ -98,8 +110,12 @@ def _too_large(limits: ServerLimits) -> BodyRefused:
 
 
 def _decode(raw: bytes, read: Callable[[bytes], Read], held: HeldBody) -> Read:
+    _weigh(raw, held)
+    return read(raw)
+
+
+def _weigh(raw: bytes, held: HeldBody) -> None:
     try:
         held.take(count_items(raw) * ITEM)
     except ValueError as error:
         raise BodyRefused(BAD_REQUEST, str(error)) from error
-    return read(raw)

@@ -13,6 +13,7 @@ from synaptic.server.ollama_api import refusals as errors
 from synaptic.server.ollama_api.generation_options import load_options
 from synaptic.server.ollama_api.loading import expiry
 from synaptic.server.ollama_api.model_changes import NODE_HEADER
+from synaptic.server.ollama_api.prompts import LONGEST_TOKEN
 from synaptic.server.ollama_api.pull_progress import pull_lines
 from synaptic.server.ollama_api.replies import Json, ReplyForm
 from synaptic.server.ollama_api.talk import Talk
@@ -135,7 +136,7 @@ class EmbeddedHost:
                 return {"embedding": []}
             async with runner.slots:
                 with call:
-                    vector, count = await runner.engine.embed(body.text("prompt"))
+                    vector, count = await _embed(runner, body.text("prompt"), truncate=False)
                     call.whole(Usage(prompt_tokens=count), EMBEDDED)
             return {"embedding": vector}
 
@@ -204,11 +205,27 @@ async def embed_all(runner: Runner, texts: list[str], *, truncate: bool) -> list
     for text in texts:
         async with runner.slots:
             try:
-                found.append(await runner.engine.embed(text))
+                found.append(await _embed(runner, text, truncate=truncate))
             except errors.Refusal as refusal:
                 if refusal.status != errors.BAD_REQUEST or not truncate:
                     raise
-                tokens = await runner.engine.tokens(text)
+                tokens = await runner.engine.tokens(text[: _most_characters(runner)])
                 shorter = await runner.engine.text(tokens[: runner.options.context - 2])  # as if it added BOS and EOS
                 found.append(await runner.engine.embed(shorter))
     return found
+
+
+def _most_characters(runner: Runner) -> int:
+    return runner.options.context * LONGEST_TOKEN
+
+
+async def _embed(runner: Runner, text: str, *, truncate: bool) -> tuple[list[float], int]:
+    """Return what the engine makes of a text; what cannot fit, however long its tokens are, is not sent to it.
+
+    Raises:
+        Refusal: If it is too long and may not be cut, or the engine fails.
+    """
+    most = _most_characters(runner)
+    if len(text) > most and not truncate:
+        raise errors.input_too_long()
+    return await runner.engine.embed(text[:most])

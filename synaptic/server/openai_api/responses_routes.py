@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from synaptic.errors import JournalError
@@ -21,7 +22,7 @@ from synaptic.server.gateway import (
     reader_of,
     send_stream,
 )
-from synaptic.server.limits import read_request
+from synaptic.server.limits import hold, read_request
 from synaptic.server.openai_api.responses_bodies import CountedInput, ResponsesBody
 from synaptic.server.openai_api.responses_form import ResponseForm
 from synaptic.server.openai_api.responses_reading import conversation_of, given_items, response_request
@@ -70,7 +71,7 @@ class ResponsesRoutes:
             said = "store: nothing is kept here, since the setting journal is off; send store: false"
             raise Refusal(BAD_REQUEST, said, field="store")
         stores = None if body.store is False else kept
-        asked = response_request(body, conversation_of(body, await self._chain(body)))
+        asked = response_request(body, conversation_of(body, await self._chain(request, body)))
         form = ResponseForm.of(body, stored=stores is not None)
         if body.stream:
             return await send_stream(request, EVENTS, self._events(body, asked, form, stores), form.failed)
@@ -97,7 +98,7 @@ class ResponsesRoutes:
 
     async def _count(self, request: web.Request) -> web.Response:
         body = await read_request(request, _read_counted)
-        messages = conversation_of(body, await self._chain(body))
+        messages = conversation_of(body, await self._chain(request, body))
         text = "\n".join(message.content for message in messages)
         tokens = await self._front.count_tokens(text, body.model)
         return json_response({"object": "response.input_tokens", "input_tokens": tokens})
@@ -117,7 +118,7 @@ class ResponsesRoutes:
     async def _items(self, request: web.Request) -> web.Response:
         items = (await self._found(request)).given
         limit = request.query.get("limit", str(DEFAULT_PAGE))
-        if not limit.isascii() or not limit.isdecimal() or not 1 <= int(limit[:4]) <= LARGEST_PAGE:
+        if not limit.isascii() or not limit.isdecimal() or len(limit) > 4 or not 1 <= int(limit) <= LARGEST_PAGE:
             raise Refusal(BAD_REQUEST, f"limit: it must be from 1 to {LARGEST_PAGE}", field="limit")
         if request.query.get("order", "desc") == "desc":
             items = items[::-1]
@@ -134,11 +135,12 @@ class ResponsesRoutes:
         await self._found(request)
         raise Refusal(BAD_REQUEST, "only a response in the background is cancelled so; close the connection instead")
 
-    async def _chain(self, body: CountedInput) -> Sequence[KeptResponse]:
+    async def _chain(self, request: web.Request, body: CountedInput) -> Sequence[KeptResponse]:
         if body.previous_response_id is None:
             return []
         kept = self._front.responses
-        chain = None if kept is None else await _from_file(kept.chain, body.previous_response_id, asking() or "")
+        wanted = (body.previous_response_id, asking() or "", partial(hold, request))
+        chain = None if kept is None else await _from_file(kept.chain, *wanted)
         if chain is None:
             said = f"previous response {excerpt(body.previous_response_id)!r} not found, or one before it"
             raise Refusal(BAD_REQUEST, said, field="previous_response_id")
@@ -146,7 +148,8 @@ class ResponsesRoutes:
 
     async def _found(self, request: web.Request) -> KeptResponse:
         wanted, kept = request.match_info["response"], self._front.responses
-        found = None if kept is None else await _from_file(kept.find, wanted, asking() or "")
+        asked = (wanted, asking() or "", partial(hold, request))
+        found = None if kept is None else await _from_file(kept.find, *asked)
         if found is None:
             raise Refusal(NOT_FOUND, f"response {excerpt(wanted)!r} not found")
         return found

@@ -17,9 +17,12 @@ from synaptic.server.gateway import (
     BAD_REQUEST,
     EVENTS,
     NOT_FOUND,
+    PipelineModels,
     Refusal,
     WireBody,
+    check_model,
     check_owner,
+    check_scope,
     encode,
     http_failure,
     json_response,
@@ -147,14 +150,19 @@ class PageRoutes:
 
     async def _ask(self, request: web.Request) -> web.Response:
         body = await _posted(request, AskBody)
+        check_model(PipelineModels.named(body.pipeline))
+        _check_other(body.model)
         return _begun(await self._started.ask(body))
 
     async def _rerun(self, request: web.Request) -> web.Response:
         body = await _posted(request, RerunBody)
+        check_scope("pipelines")
+        _check_other(body.model)
         return _begun(await self._started.rerun(request.match_info["id"], body))
 
     async def _resume(self, request: web.Request) -> web.Response:
         await _posted(request, NoBody)
+        check_scope("pipelines")
         return _begun(await self._started.resume(request.match_info["id"]))
 
     async def _cancel(self, request: web.Request) -> web.Response:
@@ -212,6 +220,12 @@ async def _posted(request: web.Request, shape: type[Body]) -> Body:
     if request.content_type != "application/json":
         raise Refusal(_UNSUPPORTED, "send JSON, as content-type: application/json")
     return await read_request(request, reader_of(shape))
+
+
+def _check_other(model: str | None) -> None:
+    """Refuse a model that is to be asked in the place of a pipeline's own, if the client's key may not ask it."""
+    if model is not None:
+        check_model(model)
 
 
 def _begun(run_id: str) -> web.Response:
