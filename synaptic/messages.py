@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 from synaptic.quick_init import quick_init
@@ -138,6 +138,8 @@ class ChatRequest:
             these.
         verbatim: The reply is wanted as the server sends it: nothing of it is taken for a mark of a chat template, and
             ``max_tokens`` bounds thinking, too.
+        unread: Takes what a server had sent of a reply that is given up, beyond what was read: for those who count what
+            was generated. It is no part of what is asked.
 
     """
 
@@ -165,6 +167,7 @@ class ChatRequest:
     truncate: bool = False
     options: tuple[tuple[str, Any], ...] = ()
     verbatim: bool = False
+    unread: Callable[[Delta | Finished], None] | None = field(default=None, compare=False, repr=False)
 
 
 @quick_init

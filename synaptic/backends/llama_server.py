@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import aclosing
 from functools import partial
@@ -159,7 +160,8 @@ class LlamaServerBackend:
         )
         reply = CompletionReply(self.name, self._node, offered=bool(request.tools))
         try:
-            async with call as response, aclosing(self._events(response, request)) as events:
+            unread = None if request.unread is None else partial(_unread, reply, request)
+            async with call as response, aclosing(self._events(response, request, unread)) as events:
                 while (event := await reply.next_of(events)) is not None:
                     delta = reply.take(event)
                     if step is not None:
@@ -169,6 +171,10 @@ class LlamaServerBackend:
         except StreamTruncated:
             if not reply.has_ended:
                 raise
+        except (asyncio.CancelledError, GeneratorExit):
+            if reply.has_ended and request.unread is not None:
+                request.unread(reply.last_chunk(request.max_tokens))
+            raise
         last = reply.last_chunk(request.max_tokens)
         if last.finish_reason == "stop" and request.tools and request.tool_choice not in {None, "auto", "none"}:
             raise RequestRejected(
@@ -192,12 +198,15 @@ class LlamaServerBackend:
             self._lacks = lacking(await self._properties())
         check_features(request, EVERY_FEATURE - self._lacks, backend=self.name)
 
-    def _events(self, response: HttpReply, request: ChatRequest) -> AsyncGenerator[JsonObject, None]:
+    def _events(
+        self, response: HttpReply, request: ChatRequest, unread: Callable[[JsonObject], None] | None
+    ) -> AsyncGenerator[JsonObject, None]:
         """Return the events of a reply."""
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "application/json":
             return self._whole(response)
-        return sse(response, backend=self.name, node=self._node, most=most_of_stream(request.max_tokens))
+        most = most_of_stream(request.max_tokens)
+        return sse(response, backend=self.name, node=self._node, most=most, unread=unread)
 
     async def _whole(self, response: HttpReply) -> AsyncGenerator[JsonObject, None]:
         """Yield a reply that was not streamed, whatever was asked for, as the one event of a stream."""
@@ -370,6 +379,13 @@ class LlamaServerBackend:
             backend=self.name,
             node=self._node,
         )
+
+
+def _unread(reply: CompletionReply, request: ChatRequest, event: JsonObject) -> None:
+    """Give what an event says to the one who counts what nobody reads."""
+    assert request.unread is not None
+    if (delta := reply.take(event)) is not None:
+        request.unread(delta)
 
 
 def llama_server_at(name: str, client: httpx.AsyncClient) -> LlamaServerBackend:

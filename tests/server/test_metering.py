@@ -111,6 +111,28 @@ async def test_a_call_whose_client_leaves_is_counted_by_what_came_until_then() -
         assert node.sent == 12
 
 
+async def test_calls_whose_clients_leave_while_pieces_come_are_counted_as_their_nodes_count_them() -> None:
+    """What was under way when a client left is counted: the node had generated it."""
+    text = " ".join(f"w{index}" for index in range(40))
+    body = {"model": MODEL, "messages": [{"role": "user", "content": text}], "stream": True, "max_tokens": 99}
+    paths = ["/api/chat", "/v1/chat/completions", "/v1/messages"]
+    async with tool_node() as node, counted(node) as (url, calls), aiohttp.ClientSession(url) as session:
+
+        async def leave(place: int) -> None:
+            said = b""
+            async with session.post(paths[place % len(paths)], json=body) as reply:
+                while said.count(b"w") < 1 + place % 7:
+                    said += await reply.content.readany()
+
+        node.pace = 0.0005
+        await asyncio.gather(*[leave(place) for place in range(30)])
+        await ended(calls, 30)
+        await node.idle.wait()
+        assert sum(used.completion_tokens for used in calls) == node.sent
+        assert sum(used.prompt_tokens for used in calls) == node.told_prompt
+        assert {used.status for used in calls} <= {"cancelled", "succeeded"}
+
+
 async def test_calls_that_fail_are_counted_by_what_came() -> None:
     backend = ScriptedBackend(lambda _: Failure("truncated", after_tokens=2, text="a b c"))
     async with counted(backend=backend) as (url, calls), aiohttp.ClientSession(url) as session:

@@ -110,8 +110,8 @@ class ToolNode:
             words = sum(len(message["content"].split()) for message in body["messages"])
             last = {"model": body["model"], "message": {"role": "assistant", "content": ""}, "done": True}
             last |= {"done_reason": "stop", "prompt_eval_count": words, "eval_count": len(pieces)}
-            self.told_prompt += words
             await response.write(json.dumps(last).encode() + b"\n")
+            self.told_prompt += words
             await response.write_eof()
         finally:
             self.active -= 1

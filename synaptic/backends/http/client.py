@@ -33,7 +33,7 @@ from synaptic.errors import BackendError, ProtocolError, StreamTruncated, Troubl
 from synaptic.text import quoted_without_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
     from types import TracebackType
@@ -223,11 +223,23 @@ async def post_json(
 
 
 async def ndjson(
-    reply: HttpReply, *, backend: str, node: str, most: int = MAX_STREAM_BYTES
+    reply: HttpReply,
+    *,
+    backend: str,
+    node: str,
+    most: int = MAX_STREAM_BYTES,
+    unread: Callable[[JsonObject], None] | None = None,
 ) -> AsyncGenerator[JsonObject, None]:
     """Yield every line of the body as a JSON object. It cannot know whether the stream is complete: its caller must.
 
     Some proxies send the lines as server-sent events, with comments between them while a model loads.
+
+    Args:
+        reply: Whose body it is.
+        backend: For the errors.
+        node: The same.
+        most: Bytes of the body.
+        unread: Takes what the server had sent when this is cancelled or closed.
 
     Raises:
         ProtocolError: If a line is not a JSON object.
@@ -237,9 +249,11 @@ async def ndjson(
     """
     origin = Origin(backend, node)
     lines, begun = Lines(origin, most), False
+    coming: Iterator[bytes] = iter(())
     try:
         while data := await reply.read():
-            for line in lines.feed(data):
+            coming = iter(lines.feed(data))
+            for line in coming:
                 if text := without_framing(line):
                     yield parse_object(text, origin)
                     begun = True
@@ -250,15 +264,29 @@ async def ndjson(
         if speaks_it and error.trouble is Trouble.NO_API:
             error.trouble = error.hint = None  # a broken reply: no other program answers so
         raise
+    except (asyncio.CancelledError, GeneratorExit):
+        if unread is not None:
+
+            def take(line: bytes) -> None:
+                if text := without_framing(line):
+                    unread(parse_object(text, origin))
+
+            await _leave(reply, coming, lines, take)
+        raise
 
 
 async def sse(
-    reply: HttpReply, *, backend: str, node: str, most: int = MAX_STREAM_BYTES
+    reply: HttpReply,
+    *,
+    backend: str,
+    node: str,
+    most: int = MAX_STREAM_BYTES,
+    unread: Callable[[JsonObject], None] | None = None,
 ) -> AsyncGenerator[JsonObject, None]:
     """Yield the data of every server-sent event as a JSON object; return only after ``[DONE]``.
 
     The last event may lack the empty line behind it. Not every server sends ``[DONE]``: a caller who knows another sign
-    of the end may take :class:`StreamTruncated` for one.
+    of the end may take :class:`StreamTruncated` for one. The arguments are those of :func:`ndjson`.
 
     Raises:
         ProtocolError: If the data of an event is not a JSON object.
@@ -269,19 +297,32 @@ async def sse(
     """
     origin = Origin(backend, node)
     lines, event, begun = Lines(origin, most), Event(origin), False
-    while piece := await reply.read():
-        for line in lines.feed(piece):
-            data = event.feed(line.removesuffix(b"\r"))
-            if data is None or not data.strip():
-                continue
-            if data.strip() == b"[DONE]":
-                await drain(reply)
-                return
-            value = parse_object(data, origin)
-            if error := error_in_stream(value, origin, begun=begun):
-                raise error
-            yield value
-            begun = True
+    coming: Iterator[bytes] = iter(())
+    try:
+        while piece := await reply.read():
+            coming = iter(lines.feed(piece))
+            for line in coming:
+                data = event.feed(line.removesuffix(b"\r"))
+                if data is None or not data.strip():
+                    continue
+                if data.strip() == b"[DONE]":
+                    await drain(reply)
+                    return
+                value = parse_object(data, origin)
+                if error := error_in_stream(value, origin, begun=begun):
+                    raise error
+                yield value
+                begun = True
+    except (asyncio.CancelledError, GeneratorExit):
+        if unread is not None:
+
+            def take(line: bytes) -> None:
+                data = event.feed(line.removesuffix(b"\r"))
+                if data is not None and data.strip() not in {b"", b"[DONE]"}:
+                    unread(parse_object(data, origin))
+
+            await _leave(reply, coming, lines, take)
+        raise
     data = event.rest(lines.rest())
     if data is not None and data.strip() not in {b"", b"[DONE]"}:
         yield _last_line(data, origin, begun=begun)
@@ -289,6 +330,20 @@ async def sse(
         raise StreamTruncated(
             f"{origin.node} ended the stream without announcing its end", backend=origin.backend, node=origin.node
         )
+
+
+async def _leave(reply: HttpReply, coming: Iterator[bytes], lines: Lines, take: Callable[[bytes], None]) -> None:
+    """Give ``take`` the lines of a packet that were not read, and those that the server had sent behind it."""
+
+    def feed(data: bytes) -> None:
+        with suppress(BackendError):
+            for line in lines.feed(data):
+                take(line)
+
+    with suppress(BackendError):
+        for line in coming:
+            take(line)
+    await reply.leave(feed)
 
 
 async def json_body(reply: HttpReply, *, backend: str, node: str) -> JsonObject:
@@ -315,6 +370,8 @@ async def drain(reply: HttpReply, seconds: float = DRAIN_SECONDS) -> None:
         async with asyncio.timeout(seconds):
             while await reply.read():
                 pass
+    if not reply.has_ended:
+        await reply.aclose()
 
 
 class MappedErrors:

@@ -13,7 +13,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import httpx
 
@@ -46,6 +46,10 @@ class HttpReply(Protocol):
 
     async def read(self) -> bytes:
         """Return what has come of the body, ``b""`` at its end; raise what httpx raised in the middle of it."""
+        ...
+
+    async def leave(self, take: Callable[[bytes], None]) -> None:
+        """Ask for nothing more, and give ``take`` what was sent and not read, whatever cancels this task meanwhile."""
         ...
 
     async def aclose(self) -> None:
@@ -81,7 +85,7 @@ class HttpxReply:
     @property
     def has_ended(self) -> bool:
         """Whether the end of the body has come, read or not: the connection is free."""
-        return self._task.done()
+        return self._task.done() and not self._scope.cancel_called
 
     async def begin(self) -> None:
         """Return when the headers have come; raise what httpx raised instead."""
@@ -97,6 +101,11 @@ class HttpxReply:
         self._packets.put_nowait(None)  # for the next reader of the same body, who finds it at its end
         await self._end()
         return b""
+
+    async def leave(self, take: Callable[[bytes], None]) -> None:
+        """Give ``take`` what has come and was not read: httpx cannot close a half of its connections."""
+        for _ in range(self._packets.qsize()):
+            take(self._packets.get_nowait() or b"")
 
     async def aclose(self) -> None:
         """Give up what has not come yet and close its connection, whatever else cancels this task meanwhile."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import re
 import select
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
@@ -26,7 +27,7 @@ from yarl import URL
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
@@ -37,6 +38,12 @@ REMEMBERED_HEADS = 64
 _NOT_ADDED = ("accept", "accept-encoding", "content-type", "user-agent")
 SENT_TOGETHER = 64 * 1024
 """Bytes of a body that goes out in one piece with what is before it; a longer one is not copied for that."""
+
+LEAVE_SECONDS = 1.0
+"""How long a server may take to notice that its client has gone."""
+
+MOST_UNREAD = 1024 * 1024
+"""Bytes that are read of a reply which was given up."""
 
 OK, SWITCHING = 200, 101
 _UNSENDABLE = re.compile(r"[\r\n\0]")
@@ -313,6 +320,41 @@ class AiohttpReply:
                     return came_before
             foreign, cause = self._translated(error)
             raise foreign from cause
+
+    async def leave(self, take: Callable[[bytes], None]) -> None:
+        """Ask for nothing more, and give ``take`` what the server had sent until it noticed, but not for long.
+
+        Our half of the connection is closed. Servers take that for a client that has gone, as they do a closed one, but
+        what was under way still arrives: Go's ``net/http`` cancels the request, cpp-httplib finds its socket dead, and
+        asyncio closes the connection. TLS has no such half: there, what lies in our buffers is all that can be had.
+        """
+        lent, connection = self._lent, self.connection
+        seconds = LEAVE_SECONDS
+        if lent is not None and connection is not None:
+            assert lent.protocol is not None
+            lent.protocol.force_close()  # no other request goes over it
+            if connection.can_write_eof():
+                connection.write_eof()
+            else:
+                seconds = 0.0
+        reading = asyncio.get_running_loop().create_task(self._rest(take, seconds))
+        cancelled: asyncio.CancelledError | None = None
+        while not reading.done():
+            try:
+                await asyncio.wait({reading})
+            except asyncio.CancelledError as error:  # a client that goes may be noticed twice
+                cancelled = error
+        reading.result()
+        if cancelled is not None:
+            raise cancelled
+
+    async def _rest(self, take: Callable[[bytes], None], seconds: float) -> None:
+        left = MOST_UNREAD
+        with suppress(TimeoutError, httpx.HTTPError):
+            async with asyncio.timeout(seconds):
+                while left > 0 and (data := await self.read()):
+                    take(data)
+                    left -= len(data)
 
     async def aclose(self) -> None:
         """Give up what has not come yet and close its connection, whatever else cancels this task meanwhile."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import psutil
@@ -63,7 +64,7 @@ from synaptic.errors import (
 from synaptic.models import LastTurn, has_model, name_key, pull_hint
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from pathlib import Path
 
     import httpx
@@ -216,12 +217,17 @@ class OllamaBackend:
             node=self.node,
             read_error=lambda status, body: status_error(status, body, model=model, node=self.node),
         )
+        unread = None if request.unread is None else partial(self._unread, request, request.unread)
         tool: str | None = None
+        finished: Finished | None = None
         begun = counted = False
         calls = 0
         most = most_of_stream(request.max_tokens)
         try:
-            async with call as reply, aclosing(ndjson(reply, backend=NAME, node=self.node, most=most)) as lines:
+            async with (
+                call as reply,
+                aclosing(ndjson(reply, backend=NAME, node=self.node, most=most, unread=unread)) as lines,
+            ):
                 async for line in lines:
                     delta, finished = read_line(
                         line, request, model=model, node=self.node, begun=begun, calls_before=calls
@@ -244,17 +250,32 @@ class OllamaBackend:
         except ModelNotFound:
             self._default_model = None
             raise
+        except (asyncio.CancelledError, GeneratorExit):
+            if finished is not None and request.unread is not None:
+                request.unread(finished)  # read, but not given on: the rest of the body was waited for
+            raise
         if not request.truncate:
             await self._check_prompt_was_whole(request, finished)
         if finished.usage is not None:
             self._ratios.learn(name_key(model), request, finished.usage.prompt_tokens)
+        yield self._last(request, finished, calls, tool)
+
+    def _last(self, request: ChatRequest, finished: Finished, calls: int, tool: str | None) -> Finished:
+        """Return the last chunk of a reply with so many calls of tools; ``tool`` is one that was called."""
         if calls and finished.finish_reason == "stop":
             finished = replace(finished, finish_reason="tool_calls")
         if request.tools:
             tool = None  # it was offered
         if tool is not None or self.shown != finished.node:
             finished = replace(finished, tool=tool, node=self.shown)
-        yield finished
+        return finished
+
+    def _unread(self, request: ChatRequest, take: Callable[[Delta | Finished], None], line: JsonObject) -> None:
+        """Give what a line says to the one who counts what nobody reads."""
+        delta, finished = read_line(line, request, model=request.model or "", node=self.node, begun=True)
+        for chunk in (delta, finished):
+            if chunk is not None:
+                take(chunk)
 
     async def _check_prompt_was_whole(self, request: ChatRequest, finished: Finished) -> None:
         """Refuse a reply to a prompt that the server cut: it then says that it has read a whole context of tokens.

@@ -45,8 +45,8 @@ _VALUES: Final = frozenset({"output", "value", "answer", "content", "question"})
 """Fields whose texts always are: they are what people look for."""
 
 _PARTS: Final = (Usage, Timings, Timeouts, ChatRequest, LongInput, BackendNotice, BackendProgress, events.StepResult)
-_OWN: Final = frozenset({"messages", "tag", "rank"})
-"""What of a request is its own."""
+_OWN: Final = frozenset({"messages", "tag", "rank", "unread"})
+"""What of a request is its own, or nothing that can be kept."""
 
 _REST_OF_REQUEST: Final = attrgetter(*(field.name for field in fields(ChatRequest) if field.name not in _OWN))
 

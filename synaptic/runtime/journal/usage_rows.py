@@ -54,7 +54,7 @@ class UsedCall(_CountsTokens):
         model: The model or pipeline that was asked, as the client named it.
         node: That served it; ``None`` where that is not known.
         prompt_tokens: As the node counted them; 0 where it has not said.
-        completion_tokens: As the node counted them; of a call that did not come to its end, the pieces that came.
+        completion_tokens: As the node counted them; of a call that was cut, the pieces that it had sent.
         estimated_tokens: Of the prompt, where it was read and the node has not said how many they were.
         seconds: From its beginning to its end.
     """

@@ -181,7 +181,12 @@ class ModelFront:
         settings = session.settings
         limits = Timeouts(settings.first_token_timeout, settings.idle_timeout, settings.call_timeout)
         asked = replace(
-            request, timeouts=limits, priority=PRIORITIES["interactive"], verbatim=True, repetition_guard=False
+            request,
+            timeouts=limits,
+            priority=PRIORITIES["interactive"],
+            verbatim=True,
+            repetition_guard=False,
+            unread=call.unread,
         )
         learned = capabilities_of(backend).tokens_a_character
         call.asks(asked, None if learned is None else learned(asked))

@@ -156,6 +156,13 @@ class MeteredCall:
             elif isinstance(chunk, Restarted):
                 metrics.restarted()
 
+    def unread(self, chunk: Delta | Finished) -> None:
+        """Take what the server had sent when the client left: it was generated, and has an end where it came so far."""
+        if isinstance(chunk, Delta):
+            self.take(chunk)
+        elif chunk.usage is not None and chunk.usage.completion_tokens >= self._pieces:  # of the whole reply
+            self._usage, self._node = chunk.usage, chunk.node
+
     def piece(self, tokens: int = 1) -> None:
         """Take a piece of the reply."""
         if self._first_seconds is None:
