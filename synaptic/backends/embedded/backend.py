@@ -303,13 +303,14 @@ class EmbeddedBackend:
 
         Args:
             plain: Whether it must not draft: llama.cpp tells no log-probabilities of drafted tokens. One that does is
-                started again without, for good: those who ask for them do so in every call.
+                started again without, for good: those who ask for them do so in every call. One whose drafts do not
+                pay is, too, once it rests.
         """
         async with self._starting:
             self._plain = self._plain or plain
             engine = self._engine
             if engine is not None and engine.child.running:
-                if not (plain and engine.drafts):
+                if not (plain and engine.drafts) and not self._drafts_fail(engine):
                     return engine
                 if engine.calls:
                     await engine.rests.wait()
@@ -354,6 +355,10 @@ class EmbeddedBackend:
         if self._drafts is None:
             self._drafts = await asyncio.to_thread(DraftRecord, f"embedded {self.model_name}")
         return self._drafts.why_not(COST)
+
+    def _drafts_fail(self, engine: _Engine) -> bool:
+        """Return whether the drafts of an engine that rests gain nothing."""
+        return engine.drafts and not engine.calls and self._drafts is not None and bool(self._drafts.why_not(COST))
 
     async def _context_of_a_call(self) -> int:
         """Return the tokens of context of one call; chosen once, so that every start of the child has the same."""

@@ -80,3 +80,19 @@ async def test_drafts_that_were_wrong_are_left() -> None:
         assert await drafted(backend) is None
     finally:
         await backend.aclose()
+
+
+async def test_drafts_that_turn_out_wrong_are_left_before_the_next_call() -> None:
+    backend = EmbeddedBackend(Settings())
+    try:
+        assert await drafted(backend) is not None
+        first = backend.pid
+        assert backend._drafts is not None
+        backend._drafts.take("text", DraftTally(tokens=900, drafted=4 * ENOUGH, accepted=1))
+        assert await drafted(backend) is None
+        second = backend.pid
+        assert second not in {None, first}
+        assert await drafted(backend) is None
+        assert backend.pid == second
+    finally:
+        await backend.aclose()
