@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from synaptic.backends.distributed import engine as engines
 from synaptic.cluster.remote_engine import BUILT, FOLDER, RemoteEngine, unusable
-from synaptic.cluster.ssh import SILENCE, beat, said, shell, shell_words
+from synaptic.cluster.ssh import SHELL_SECONDS, SILENCE, beat, said, shell, shell_words
 from synaptic.processes import cause_of, sha256_of
 from synaptic.text import one_line, size
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from synaptic.cluster.machine_list import Machine
 
 KEPT_LINES: Final = 400
+_LONGEST_LINE: Final = 1000
+_BUILD_SECONDS: Final = 4 * 3600.0
+"""A small board takes one hour."""
 _STEP: Final = 0.1
 """Share of the build after which the next line says how far it is."""
 _ENDED: Final = "the build has ended with "
@@ -165,19 +168,21 @@ async def _build(
     jobs = engines.default_jobs(facts.processors, facts.free_bytes or facts.memory_bytes or 1 << 62)
     say(f"building the engine there, {jobs} at once; it is kept for the next time")
     words = shell_words(_GUARD, _BUILD, str(SILENCE), part, str(jobs), engines.TARGET)
-    process = await connection.create_process(words, stderr=-2)
+    async with asyncio.timeout(SHELL_SECONDS):
+        process = await connection.create_process(words, stderr=-2)
     beating = asyncio.create_task(beat(process))
     meter, told, tail = engines.BuildMeter(), 0.0, deque[str](maxlen=KEPT_LINES)
     status = ""
     try:
-        async for line in process.stdout:
-            if line.startswith(_ENDED):
-                status = line.removeprefix(_ENDED).strip()
-                break
-            tail.append(line.rstrip("\n"))
-            if meter.read(line) and meter.share >= told + _STEP:
-                told = meter.share
-                say(f"building the engine there, {told:.0%}")
+        async with asyncio.timeout(_BUILD_SECONDS):
+            async for line in process.stdout:
+                if line.startswith(_ENDED):
+                    status = line.removeprefix(_ENDED).strip()
+                    break
+                tail.append(line.rstrip("\n")[:_LONGEST_LINE])
+                if meter.read(line) and meter.share >= told + _STEP:
+                    told = meter.share
+                    say(f"building the engine there, {told:.0%}")
     finally:
         beating.cancel()
         await asyncio.gather(beating, return_exceptions=True)

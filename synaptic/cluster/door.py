@@ -96,7 +96,8 @@ class Door:
         shown = _public(key)
         if self.key is not None:
             return shown == self.key
-        return bool(self._token) and secrets.compare_digest(user, f"{self.machine.name}.{self._token}")
+        invited = f"{self.machine.name}.{self._token}".encode()
+        return bool(self._token) and secrets.compare_digest(user.encode(errors="replace"), invited)
 
     def entered(self, connection: asyncssh.SSHServerConnection, key: asyncssh.SSHKey) -> None:
         """Take note of who came in: from now on, no other key does."""

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import asyncssh
 
-from synaptic.cluster.ssh import said
+from synaptic.cluster.ssh import said, shell
+from synaptic.text import one_line
 
 if TYPE_CHECKING:
     from synaptic.cluster.machine_list import Machine
 
 _OLLAMA_SECONDS: Final = 5.0
 _ANSWER_BYTES: Final = 1 << 16
+_MOST_KIB: Final = 1 << 50
+"""An exbibyte; what is more is no number of a machine."""
+_MOST_PROCESSORS: Final = 1024
+_MOST_CARDS: Final = 64
+_LONGEST_VERSION: Final = 40
 _SCRIPT: Final = r"""
 echo "system=$(uname -s) $(uname -m)"
 echo "processors=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)"
@@ -61,21 +66,21 @@ async def look_at_machine(machine: Machine, connection: asyncssh.SSHClientConnec
         BackendUnavailable: If the connection breaks.
     """
     with said(machine):
-        done = await connection.run(f"sh -c {shlex.quote(_SCRIPT)}", check=False)
-    lines = dict(line.split("=", 1) for line in str(done.stdout or "").splitlines() if "=" in line)
+        _, text = await shell(connection, _SCRIPT)
+    lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
-    def number(name: str) -> int:
-        text = lines.get(name, "")
-        return int(text) if text.isdecimal() else 0
+    def number(name: str, most: int = _MOST_KIB) -> int:
+        digits = lines.get(name, "")
+        return min(int(digits), most) if digits.isdecimal() and len(digits) <= len(str(_MOST_KIB)) else 0
 
     return MachineFacts(
-        system=lines.get("system", ""),
-        processors=max(number("processors"), 1),
-        processor=lines.get("processor", "").strip(),
+        system=one_line(lines.get("system", "")),
+        processors=max(number("processors", _MOST_PROCESSORS), 1),
+        processor=one_line(lines.get("processor", "")),
         memory_bytes=number("memory") << 10,
         free_bytes=number("free") << 10,
         disk_bytes=number("disk") << 10,
-        graphics=tuple(filter(None, lines.get("graphics", "").split(","))),
+        graphics=tuple(filter(None, map(one_line, lines.get("graphics", "").split(",")[:_MOST_CARDS]))),
         home=lines.get("home", ""),
     )
 
@@ -98,4 +103,4 @@ async def look_for_ollama(machine: Machine, connection: asyncssh.SSHClientConnec
         version = json.loads(answer.partition("\r\n\r\n")[2])["version"]
     except (ValueError, LookupError, TypeError):
         return None
-    return version if isinstance(version, str) else None
+    return one_line(version, _LONGEST_VERSION) if isinstance(version, str) else None

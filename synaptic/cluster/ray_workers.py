@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from synaptic import cluster
 from synaptic.cluster.lent import start_all, warn_of
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from synaptic.cluster.remote_worker import RemoteWorker
     from synaptic.messages import Reporter
     from synaptic.settings import RpcBackendSettings, Settings
+
+
+_NO_NAME: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 
 class RayWorkers:
@@ -65,7 +69,7 @@ class RayWorkers:
 
     def _worker(self, number: int, node: RayNode, engine: Engine) -> RemoteWorker:
         memory = self._settings.ray_worker_memory_gib
-        name = f"ray-{number}-{node.name}"
+        name = f"ray-{number}-{_NO_NAME.sub('-', node.name)[:40]}"  # it is in the name of a file: the node's log
         threads = node.processors or None
         machine = Machine(name=name, host=node.name, memory_gib=memory, threads=threads, local_port=0)
         return cluster.RemoteWorker(machine, engine, self._report, connect=partial(self._connected, node))

@@ -164,7 +164,8 @@ class RemoteWorker:
         for attempt in range(1, _PORTS_TRIED + 1):
             port = random.randint(*PORTS)
             words = shell_words(_SCRIPT, there.directory, there.program, str(port), str(threads), str(SILENCE))
-            process = await connection.create_process(words, stderr=-2)
+            async with asyncio.timeout(START_SECONDS):
+                process = await connection.create_process(words, stderr=-2)
             async with self._watched(process) as ended:
                 if not await self._listens(connection, port, ended):
                     if attempt == _PORTS_TRIED:
@@ -203,7 +204,10 @@ class RemoteWorker:
         until = awake_time() + START_SECONDS
         while not ended.done() and awake_time() < until:
             try:
-                _, writer = await connection.open_connection("127.0.0.1", port)
+                async with asyncio.timeout(START_SECONDS):
+                    _, writer = await connection.open_connection("127.0.0.1", port)
+            except TimeoutError:
+                return False
             except asyncssh.ChannelOpenError:
                 await asyncio.sleep(_POLL_SECONDS)
             else:

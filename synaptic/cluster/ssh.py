@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +14,7 @@ from synaptic.cluster.door import ALIVE_EVERY, ALIVE_MISSED, through_door
 from synaptic.cluster.machine_list import SSH_PORT
 from synaptic.errors import BackendUnavailable, UsageError
 from synaptic.processes import replace_file
+from synaptic.text import size
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -24,6 +25,12 @@ BACKEND: Final = "distributed"
 LOGIN_SECONDS: Final = 20.0
 FAST_CIPHERS: Final = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
 """Asked for before the others: twice as many bytes a second of a processor as asyncssh's own first one (ChaCha20)."""
+SHELL_SECONDS: Final = 120.0
+"""For a script of ours there, besides what it takes to send it something."""
+SLOWEST: Final = 20_000
+"""Bytes a second that a machine takes at least."""
+MOST_SAID: Final = 1 << 20
+"""Bytes that a script of ours says at most: they all say a few lines, and who says more means no good."""
 SILENCE: Final = ALIVE_EVERY * ALIVE_MISSED
 """Seconds without a word of ours after which what we started there ends."""
 
@@ -120,10 +127,31 @@ def said(machine: Machine) -> Iterator[None]:
 async def shell(
     connection: asyncssh.SSHClientConnection, script: str, *arguments: str, stdin: bytes = b""
 ) -> tuple[int, str]:
-    """Return the exit code of a POSIX shell script there, and what it said."""
-    done = await connection.run(shell_words(script, *arguments), input=stdin, encoding=None, check=False)
-    said_there = b"".join(part for part in (done.stdout, done.stderr) if isinstance(part, bytes))
-    return done.returncode or 0, said_there.decode(errors="replace")
+    """Return the exit code of a POSIX shell script there, and what it said.
+
+    Raises:
+        asyncssh.ProtocolError: If it says more than such scripts do.
+        TimeoutError: If it does not end.
+        asyncssh.Error: If the connection breaks.
+    """
+    words = shell_words(script, *arguments)
+    async with asyncio.timeout(SHELL_SECONDS + len(stdin) / SLOWEST):
+        process = await connection.create_process(words, encoding=None, stderr=asyncssh.STDOUT)
+        try:
+            with suppress(BrokenPipeError):  # it has ended without reading that
+                process.stdin.write(stdin)
+                process.stdin.write_eof()
+            told = bytearray()
+            while piece := await process.stdout.read(MOST_SAID):
+                told += piece
+                if len(told) > MOST_SAID:
+                    raise asyncssh.ProtocolError(
+                        f"it says more than {size(MOST_SAID)} where a few lines were asked for"
+                    )
+            await process.wait_closed()
+        finally:
+            process.close()
+    return process.returncode or 0, told.decode(errors="replace")
 
 
 async def beat(process: asyncssh.SSHClientProcess[str]) -> None:
@@ -181,7 +209,8 @@ async def _check_key(machine: Machine) -> None:
     known = asyncssh.match_known_hosts(str(file), machine.host, "", machine.port) if file.exists() else ((), ())
     if any(known[:2]):
         return
-    key = await asyncssh.get_server_host_key(machine.host, machine.port, tunnel=machine.jump or ())
+    async with asyncio.timeout(LOGIN_SECONDS):
+        key = await asyncssh.get_server_host_key(machine.host, machine.port, tunnel=machine.jump or ())
     if key is None:
         raise _failed(machine, "shows no key", f"try it yourself: ssh {machine.shown}")
     host = machine.host if machine.port == SSH_PORT else f"[{machine.host}]:{machine.port}"
