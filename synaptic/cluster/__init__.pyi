@@ -15,6 +15,8 @@ from .machine_list import machine as machine
 from .machine_list import machines as machines
 from .machine_list import parse_address as parse_address
 from .node_tunnel import NodeTunnels as NodeTunnels
+from .ray_batch import BatchOrder as BatchOrder
+from .ray_batch import RayRuns as RayRuns
 from .ray_door import connected_by_ray as connected_by_ray
 from .ray_workers import RayWorkers as RayWorkers
 from .remote_worker import RemoteWorker as RemoteWorker

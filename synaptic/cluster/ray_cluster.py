@@ -53,9 +53,10 @@ async def joined(address: str) -> AsyncIterator[None]:
             for one that is started here, listens on the loopback only, and ends with the block.
 
     Raises:
-        UsageError: If Ray is not installed, or this program is part of a cluster already.
+        UsageError: If Ray is not installed, this program is part of a cluster already, or the address is none.
         BackendUnavailable: If the cluster is not reached.
     """
+    _check(address)
     ray = _loaded()
     if ray.is_initialized():
         raise UsageError("this program is part of a Ray cluster already", hint="leave that first: ray.shutdown()")
@@ -126,6 +127,17 @@ def unavailable(node: RayNode, what: str, hint: str | None = None) -> BackendUna
     return BackendUnavailable(f"Ray's node {node.name} {what}", hint=hint, backend="ray", node=node.name)
 
 
+def _check(address: str) -> None:
+    """See to it that an address is one.
+
+    Raises:
+        UsageError: If not.
+    """
+    host, _, port = address.rpartition(":")
+    if address not in {LOCAL, "auto"} and not (host and port.isdecimal()):
+        raise UsageError(f"{address!r} is no address of a Ray cluster", hint=f"write host:port, 'auto' or '{LOCAL}'")
+
+
 def _loaded() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # what is done here is told to no other party
     try:
@@ -141,7 +153,7 @@ async def _answers(address: str) -> None:
         BackendUnavailable: If not.
     """
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host:
         return
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):

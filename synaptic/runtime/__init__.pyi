@@ -6,7 +6,11 @@ from .approval import approve_all as approve_all
 from .batches import HOPELESS as HOPELESS
 from .batches import Batch as Batch
 from .batches import BatchCount as BatchCount
+from .batches import ItemRuns as ItemRuns
 from .batches import Results as Results
+from .batches import Row as Row
+from .batches import SessionRuns as SessionRuns
+from .batches import failed_row as failed_row
 from .batches import made_by as made_by
 from .batches import read_items as read_items
 from .cases import CaseOutcome as CaseOutcome

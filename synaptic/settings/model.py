@@ -241,8 +241,8 @@ class Settings(Frozen):
     ray_address: str | None = Field(
         default=None,
         min_length=1,
-        description="The Ray cluster whose nodes are workers: `host:port` of its head, `auto` for the one of this "
-        "machine, `local` for one that is started here.",
+        description="The Ray cluster whose nodes are workers, and run `batch --ray`: `host:port` of its head, `auto` "
+        "for the one of this machine, `local` for one that is started here.",
         examples=["10.0.0.4:6379"],
     )
     ray_worker_memory_gib: float | None = Field(

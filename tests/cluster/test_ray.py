@@ -1,12 +1,12 @@
 """The nodes of a real Ray cluster as workers: two nodes on the loopback hold a model, and one of them is killed."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import psutil
 import pytest
+from ray_nodes import kill_with_all, ray_nodes, raylet_of
 from real_distributed import (  # noqa: F401 - two are fixtures
     Local,
     Watched,
@@ -26,7 +26,6 @@ from synaptic.settings import Settings
 
 ray: Any = pytest.importorskip("ray")
 
-NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
 PROMPT = "Tell me a story of a lighthouse."
 
 pytestmark = [
@@ -38,19 +37,8 @@ pytestmark = [
 
 @pytest.fixture
 def cluster(own_home: Any) -> Iterator[Any]:
-    """A cluster of three nodes that listens on the loopback only."""
-    from ray._private import ray_constants
-    from ray.cluster_utils import Cluster
-
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    made = Cluster(initialize_head=True, head_node_args={**NODE, "node_name": "one"})
-    try:
-        for name in ("two", "three"):
-            made.add_node(**NODE, node_name=name)
+    with ray_nodes({"one": {}, "two": {}, "three": {}}) as made:
         yield made
-    finally:
-        made.shutdown()
 
 
 def heard() -> tuple[list[BackendNotice], Any]:
@@ -63,10 +51,10 @@ def workers(cluster: Any) -> dict[int, list[psutil.Process]]:
     """Return the workers of each node by the process of its raylet; other tests have workers, too."""
     found: dict[int, list[psutil.Process]] = {}
     for node in cluster.list_all_nodes():
-        raylet = node.all_processes["raylet"][0].process.pid
         with contextlib.suppress(psutil.NoSuchProcess):
-            below = psutil.Process(raylet).children(recursive=True)
-            found[raylet] = [one for one in below if named(one) == "ggml-rpc-server"]
+            raylet = raylet_of(node)
+            below = raylet.children(recursive=True)
+            found[raylet.pid] = [one for one in below if named(one) == "ggml-rpc-server"]
     return found
 
 
@@ -79,11 +67,9 @@ def named(process: psutil.Process) -> str:
 
 def kill_node(cluster: Any) -> None:
     """Kill a node, not the head, whose worker holds layers, with all that runs there."""
-    head = cluster.head_node.all_processes["raylet"][0].process.pid
+    head = raylet_of(cluster.head_node).pid
     held = {raylet: sum(one.memory_info().rss for one in its) for raylet, its in workers(cluster).items()}
-    raylet = psutil.Process(max(held.keys() - {head}, key=lambda pid: held[pid]))
-    for process in (raylet, *raylet.children(recursive=True)):
-        process.kill()
+    kill_with_all(psutil.Process(max(held.keys() - {head}, key=lambda pid: held[pid])))
 
 
 @pytest.mark.timeout(600)

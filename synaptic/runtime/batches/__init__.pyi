@@ -1,3 +1,7 @@
+from .item_runs import ItemRuns as ItemRuns
+from .item_runs import Row as Row
+from .item_runs import SessionRuns as SessionRuns
+from .item_runs import failed_row as failed_row
 from .items import read_items as read_items
 from .results import Results as Results
 from .work import HOPELESS as HOPELESS

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from synaptic.errors import JournalError, SynapticError, UsageError
+from synaptic.errors import BackendUnavailable, UsageError
+from synaptic.runtime.batches.item_runs import failed_row
 from synaptic.runtime.batches.results import DONE
-from synaptic.runtime.journal import Journal, new_run_id
-from synaptic.runtime.run_document import error_document, run_document
+from synaptic.runtime.journal import new_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from synaptic.pipeline import Pipeline
+    from synaptic.runtime.batches.item_runs import ItemRuns, Row
     from synaptic.runtime.batches.items import BatchItem
     from synaptic.runtime.batches.results import Results
-    from synaptic.runtime.events import RunResult
-    from synaptic.runtime.session import Session
 
 HOPELESS: Final = 20
 """So many failed runs in a row end a batch: what is wrong is not the items."""
+MOST_LOSSES: Final = 3
+"""So often an item may cost what carries it out: it may be the item."""
 
 
 @dataclass(slots=True)
@@ -62,30 +62,24 @@ class Batch:
     """One call of a batch.
 
     Args:
-        session: Carries the runs out.
-        pipeline: What is run.
+        runs: Carries them out.
         items: With what.
         results: Where what comes is kept.
-        model: Goes before the pipeline's own default.
         told: Told of every run that ends.
     """
 
     def __init__(
         self,
-        session: Session,
-        pipeline: Pipeline,
+        runs: ItemRuns,
         items: Sequence[BatchItem],
         results: Results,
         *,
-        model: str | None = None,
         told: Callable[[BatchCount], None] = lambda _: None,
     ) -> None:
         self.count = BatchCount(len(items), sum(item.key in results.done for item in items))
-        self._session = session
-        self._pipeline = pipeline
+        self._runs = runs
         self._items = items
         self._results = results
-        self._model = model
         self._told = told
         self._failed_in_a_row = 0
 
@@ -96,7 +90,7 @@ class Batch:
             UsageError: If the pipeline or an agent is wrong.
             BackendError: If nothing can serve the calls.
         """
-        await self._session.plan(pipeline=self._pipeline, inputs=self._items[0].inputs, model=self._model)
+        await self._runs.check(self._items[0].inputs)
 
     async def run(self, at_once: int) -> BatchCount:
         """Run what has no result yet, and return how it went; a run that fails is a row like the others.
@@ -124,32 +118,20 @@ class Batch:
             if self.count.hopeless is not None:
                 return
 
-    async def _row(self, item: BatchItem) -> dict[str, Any]:
-        try:
-            result = await self._result(item)
-        except SynapticError as error:
-            return {"run_id": None, "status": "failed", "answer": "", "error": error_document(error)}
-        document = run_document(result)
-        names = ("run_id", "status", "answer", "usage", "stop_reason", "error")
-        return {**{name: document[name] for name in names}, "seconds": round(result.ended_at - result.started_at, 3)}
-
-    async def _result(self, item: BatchItem) -> RunResult:
+    async def _row(self, item: BatchItem) -> Row:
         """Run an item, or go on with the run that worked on it before."""
-        before = self._results.runs.get(item.key)
-        if before is not None:
-            with suppress(JournalError):  # not recorded, or not any more
-                return await self._go_on(before)
-        run_id = new_run_id()
-        self._results.begin(item.key, run_id)
-        return await self._session.run(pipeline=self._pipeline, inputs=item.inputs, model=self._model, run_id=run_id)
+        run_id = self._results.runs.get(item.key)
+        for _ in range(MOST_LOSSES):
+            row = None if run_id is None else await self._runs.row_again(run_id)
+            if row is None:
+                run_id = new_run_id()
+                self._results.begin(item.key, run_id)
+                row = await self._runs.row(item.inputs, run_id)
+            if row is not None:
+                return row
+        return failed_row(BackendUnavailable(f"what carried the run out was lost, {MOST_LOSSES} times"))
 
-    async def _go_on(self, run_id: str) -> RunResult:
-        """Go on with a recorded run; of one that had succeeded, everything is taken as it was."""
-        if await asyncio.to_thread(_has_succeeded, run_id):
-            return await self._session.rerun(run_id)
-        return await self._session.resume(run_id)
-
-    def _take_note(self, row: dict[str, Any]) -> None:
+    def _take_note(self, row: Row) -> None:
         count = self.count
         if row["status"] in DONE:
             count.succeeded += 1
@@ -161,8 +143,3 @@ class Batch:
         if self._failed_in_a_row >= HOPELESS and count.hopeless is None:
             count.hopeless = str(row["error"]["message"])
         self._told(count)
-
-
-def _has_succeeded(run_id: str) -> bool:
-    with Journal() as journal:
-        return journal.run(run_id).status in DONE

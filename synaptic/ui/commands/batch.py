@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from synaptic import paths, runtime
+from synaptic import cluster, paths, runtime
 from synaptic.errors import ExitCode
+from synaptic.messages import BackendNotice
 from synaptic.pipeline import Pipeline, named_tools
 from synaptic.processes import told_to_end
 from synaptic.text import plural, rough_seconds, whole_seconds
@@ -19,7 +20,11 @@ from synaptic.ui.screen import show_hint, stderr_console
 from synaptic.waiting import steady_time
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from synaptic.messages import BackendReport
     from synaptic.runtime import BatchCount
+    from synaptic.settings import Settings
     from synaptic.ui.options import Options
 
 AT_ONCE: Final = 16
@@ -37,6 +42,7 @@ where its name ends in .parquet: a column an input, a row a result.
 As in:
   synaptic batch classify.yaml tickets.jsonl -o classes.jsonl
   synaptic batch answer questions.jsonl -o answers.jsonl --concurrency 32
+  synaptic batch answer questions.parquet -o answers.parquet --ray 10.0.0.4:6379
 
 Exit codes: 0 all succeeded, 1 some failed, 130 interrupted."""
 
@@ -51,7 +57,8 @@ class _View:
         self._began = self._said = steady_time()
 
     def begin(self, count: BatchCount) -> None:
-        """Say what is left of an earlier call."""
+        """Say what is left of an earlier call; from now on it is measured how fast the rest comes."""
+        self._began = self._said = steady_time()
         if self._quiet:
             return
         if count.before:
@@ -73,6 +80,11 @@ class _View:
             left = (count.total - count.ended) * (self._said - self._began) / (count.succeeded + count.failed)
             said = f"{count.ended} of {count.total}, {self._news(count)}, about {rough_seconds(left)} left"
             self._console.print(said, style="dim", highlight=False)
+
+    def tell(self, report: BackendReport) -> None:
+        """Show what is said of a node of a cluster."""
+        if not self._quiet and isinstance(report, BackendNotice):
+            self._console.print(report.message, style="yellow", highlight=False, markup=False)
 
     def end(self, count: BatchCount, output: str) -> None:
         """Say how it ended, and how it goes on."""
@@ -99,9 +111,26 @@ class _View:
 @click.option("-o", "--output", metavar="PATH", required=True, help="File of results: lines of JSON, or .parquet.")
 @click.option("--concurrency", type=click.IntRange(1, 10_000), default=AT_ONCE, help="Runs at the same time. [16]")
 @click.option("--ordered/--as-they-end", default=True, help="How the rows stand once all are there. [--ordered]")
+@click.option(
+    "--ray",
+    "address",
+    metavar="[ADDRESS]",
+    is_flag=False,
+    flag_value="",
+    help="Run on the nodes of a Ray cluster: host:port, 'auto', 'local'. [ray_address, or 'local']",
+)
 @batch_options
 @with_options
-def batch(options: Options, pipeline: str, inputs: str, output: str, *, concurrency: int, ordered: bool) -> int:
+def batch(
+    options: Options,
+    pipeline: str,
+    inputs: str,
+    output: str,
+    *,
+    concurrency: int,
+    ordered: bool,
+    address: str | None,
+) -> int:
     """Run a pipeline over a file of inputs, and write a file of results."""
     loaded = load(options)
     chosen = Pipeline.find(pipeline)
@@ -109,16 +138,16 @@ def batch(options: Options, pipeline: str, inputs: str, output: str, *, concurre
     results = runtime.Results.open(paths.expanded(output), runtime.made_by(chosen, options.model))
     complete = False
     view = _View(options)
-    session = runtime.Session(
-        loaded.settings,
-        tools=named_tools(options.tools),
-        approver=runtime.approve_all if options.yes else None,
-        priority="batch",
-        runs_at_once=concurrency,
-    )
     try:
-        work = runtime.Batch(session, chosen, items, results, model=options.model, told=view.show)
-        code = asyncio.run(_until_told(session, work, concurrency, view))
+        owner: AbstractAsyncContextManager[object]
+        if address is None:
+            owner = session = _session(options, loaded.settings, concurrency)
+            runs: runtime.ItemRuns = runtime.SessionRuns(session, chosen, options.model)
+        else:
+            order = _order(options, loaded.settings, chosen, concurrency)
+            owner = runs = cluster.RayRuns(address or loaded.settings.ray_address or "local", order, view.tell)
+        work = runtime.Batch(runs, items, results, told=view.show)
+        code = asyncio.run(_until_told(owner, work, concurrency, view))
         complete = code == ExitCode.ANSWERED
         if complete and ordered:
             results.put_in_order(item.key for item in items)
@@ -128,19 +157,44 @@ def batch(options: Options, pipeline: str, inputs: str, output: str, *, concurre
     return code
 
 
-async def _until_told(session: runtime.Session, work: runtime.Batch, concurrency: int, view: _View) -> int:
+def _session(options: Options, settings: Settings, concurrency: int) -> runtime.Session:
+    return runtime.Session(
+        settings,
+        tools=named_tools(options.tools),
+        approver=runtime.approve_all if options.yes else None,
+        priority="batch",
+        runs_at_once=concurrency,
+    )
+
+
+def _order(options: Options, settings: Settings, chosen: Pipeline, concurrency: int) -> cluster.BatchOrder:
+    tools, approved = options.tools, options.yes
+    return cluster.BatchOrder.of(
+        chosen, settings, model=options.model, tools=tools, approved=approved, at_once=concurrency
+    )
+
+
+async def _until_told(
+    owner: AbstractAsyncContextManager[object], work: runtime.Batch, concurrency: int, view: _View
+) -> int:
     """Run the batch until it is through, or this program is told to end; return the exit code."""
     with told_to_end() as ended:
-        async with session:
-            await work.check()
-            view.begin(work.count)
-            running = asyncio.create_task(work.run(concurrency))
-            waiting = asyncio.create_task(ended.wait())
-            await asyncio.wait([running, waiting], return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
-            if not running.done():
-                running.cancel()
-                await asyncio.wait([running])
-                return ExitCode.INTERRUPTED
-            count = running.result()
+        running = asyncio.create_task(_run(owner, work, concurrency, view))
+        waiting = asyncio.create_task(ended.wait())
+        await asyncio.wait([running, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if not running.done():
+            running.cancel()
+            await asyncio.wait([running])
+            return ExitCode.INTERRUPTED
+        count = running.result()
     return int(ExitCode.FAILED if count.failed or count.hopeless else ExitCode.ANSWERED)
+
+
+async def _run(
+    owner: AbstractAsyncContextManager[object], work: runtime.Batch, concurrency: int, view: _View
+) -> BatchCount:
+    async with owner:
+        await work.check()
+        view.begin(work.count)
+        return await work.run(concurrency)
