@@ -18,7 +18,7 @@ LOGIC = timeout 1200 $(BIN)/python -m pytest -q -n 2 -m "not real_model" \
 	tests/text tests/settings tests/agents tests/models tests/pipeline tests/runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help ask test quick logic newest lint docs engine bench lock sbom fuzz clean
+.PHONY: help ask test quick logic newest lint docs engine collector bench lock sbom fuzz clean
 
 help:  ## Show what there is.
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -26,7 +26,7 @@ help:  ## Show what there is.
 ask: $(VENV)/.run  ## Answer a question: make ask Q="Explain how a heat pump works"
 	@$(BIN)/python main.py $(if $(Q),-- "$$Q",)
 
-test: $(VENV)/.dev lint engine  ## Run every check: lint, types, tests with coverage, examples.
+test: $(VENV)/.dev lint engine collector  ## Run every check: lint, types, tests with coverage, examples.
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term
 
 quick: $(VENV)/.dev  ## Check a change in 90 seconds: the rooms it touches, and their neighbours (ROOM=settings names one).
@@ -35,6 +35,9 @@ quick: $(VENV)/.dev  ## Check a change in 90 seconds: the rooms it touches, and 
 engine: $(VENV)/.dev  ## Build llama.cpp for distributed inference, once a machine (about 10 minutes on two cores).
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python main.py engine install || \
 		echo "WARNING: no engine could be built here: the tests of distributed inference will be skipped" >&2
+
+collector: $(VENV)/.dev  ## Build the collector that the tests of telemetry talk to, once a machine (takes Go; minutes).
+	@$(BIN)/python tests/support/collector_build.py
 
 lint: $(VENV)/.dev  ## Run ruff and mypy.
 	$(BIN)/ruff check .
@@ -45,7 +48,7 @@ logic: $(VENV)/.dev  ## Run the tests that start no model and no engine, for exa
 	$(LOGIC)
 
 newest: $(VENV)/bin/python  ## Run them on the newest versions that pyproject.toml allows; .ci/run does it in .venv-newest.
-	@$(INSTALL) --upgrade --upgrade-strategy eager --editable '.[local,cluster,ray,parquet,dev]'
+	@$(INSTALL) --upgrade --upgrade-strategy eager --editable '.[local,cluster,ray,otel,parquet,dev]'
 	@$(BIN)/python .ci/newer.py requirements/dev.txt
 	$(LOGIC)
 
@@ -54,7 +57,7 @@ docs: $(VENV)/.docs  ## Build the site of docs/ in site/, strictly: a link that 
 
 lock:  ## Write requirements/*.txt from pyproject.toml; RENEW=--upgrade takes the newest versions.
 	@test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv; }
-	$(LOCK) --extra local --extra cluster --extra ray --extra parquet --extra dev --output-file requirements/dev.txt
+	$(LOCK) --extra local --extra cluster --extra ray --extra otel --extra parquet --extra dev --output-file requirements/dev.txt
 	$(LOCK) --extra local --extra cluster --constraints requirements/dev.txt --output-file requirements/run.txt
 	$(LOCK) --group docs --constraints requirements/dev.txt --output-file requirements/docs.txt
 	$(LOCK) --group fuzz --constraints requirements/dev.txt --output-file requirements/fuzz.txt

@@ -84,3 +84,6 @@ from .runs_before import RunBefore as RunBefore
 from .runs_before import read_run_before as read_run_before
 from .session import Session as Session
 from .step_paths import declared_path as declared_path
+from .telemetry import RequestEnd as RequestEnd
+from .telemetry import RequestTeller as RequestTeller
+from .telemetry import Teller as Teller

@@ -46,7 +46,7 @@ from synaptic.pipeline import (
     refuse_unattended,
     width,
 )
-from synaptic.runtime import journal
+from synaptic.runtime import journal, telemetry
 from synaptic.runtime.answering import answered
 from synaptic.runtime.approval import approve_all
 from synaptic.runtime.asked_run import AskedRun
@@ -90,6 +90,9 @@ class Session:
             run before a batch.
         runs_at_once: Runs that will be made at the same time; an engine that is started for them is as large as that.
         on_event: Gets every event of every run, and reports of the backend between runs.
+
+    Raises:
+        ConfigError: If the settings want telemetry, and it cannot be had.
     """
 
     def __init__(
@@ -116,6 +119,7 @@ class Session:
         self._priority = priority
         self._runs_at_once = runs_at_once
         self._listeners = Listeners(on_event)
+        self.telemetry = telemetry.open_telemetry(settings, self._listeners)
         self._routed: Routed | None = None
         self._capacity: int | None = None
         self._stacks: Stacks | None = None
@@ -545,6 +549,8 @@ class Session:
         finally:
             if recorder is not None:
                 await recorder.aclose()
+            if self.telemetry is not None:
+                await self.telemetry.aclose()
 
     async def _open(self) -> Routed:
         async with self._routing:

@@ -13,6 +13,7 @@ from synaptic.errors import ConfigError
 from synaptic.text import excerpt
 
 OLLAMA_PORT = 11434
+COLLECTOR_PORT = 4318
 COORDINATOR_PORT = 18080
 WORKER_PORT = 50052
 MAX_PORT = 65535

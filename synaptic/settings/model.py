@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from synaptic.errors import ConfigError
 from synaptic.settings.alias_names import AliasModels, check_aliases
 from synaptic.settings.endpoints import (
+    COLLECTOR_PORT,
     COORDINATOR_PORT,
     PLAIN_ERROR,
     Frozen,
@@ -373,6 +374,24 @@ class Settings(Frozen):
         "`null` is without a bound.",
         examples=[1_000_000_000],
     )
+    telemetry: Literal["off", "otlp"] = Field(
+        default="off",
+        description="Whether runs are told to a collector of OpenTelemetry, which takes the extra `otel`: `otlp` (over "
+        "HTTP) or `off`.",
+        examples=["otlp"],
+    )
+    telemetry_endpoint: str | None = Field(
+        default=None,
+        description="Address of that collector; without it, what `OTEL_EXPORTER_OTLP_ENDPOINT` and its kind say, else "
+        "port 4318 of this machine.",
+        examples=["http://127.0.0.1:4318"],
+    )
+    telemetry_content: bool = Field(
+        default=False,
+        strict=True,
+        description="Whether the collector gets prompts and answers, too.",
+        examples=[True],
+    )
     markdown: bool = Field(
         default=True,
         strict=True,
@@ -449,6 +468,11 @@ class Settings(Frozen):
     @classmethod
     def _normal_coordinator(cls, value: str | None) -> str | None:
         return None if value is None else address(value, COORDINATOR_PORT)
+
+    @field_validator("telemetry_endpoint")
+    @classmethod
+    def _normal_collector(cls, value: str | None) -> str | None:
+        return None if value is None else address(value, COLLECTOR_PORT)
 
     @field_validator("keep_alive", mode="before")
     @classmethod

@@ -14,10 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from tool_node import MODEL, ToolNode, tool_node
 
 from synaptic.backends.scripted import ScriptedBackend
+from synaptic.bounded_names import OTHER, BoundedNames
 from synaptic.errors import BackendUnavailable
 from synaptic.messages import ModelInfo
 from synaptic.server.gateway import KeyFile
-from synaptic.server.gateway.metrics import OTHER, BoundedNames, ModelNames
+from synaptic.server.gateway.metrics import ModelNames
 from synaptic.server.ollama_api import ServeSettings
 from synaptic.settings.load import Settings
 

@@ -22,7 +22,7 @@ FLOORS = (
     ("pipeline", "backends"),
     ("agents", "models", "settings", "waiting", "processes"),
     ("text",),
-    ("messages", "shared_bounds", "errors", "paths", "quick_init", "version"),
+    ("messages", "shared_bounds", "bounded_names", "trace_context", "errors", "paths", "quick_init", "version"),
 )
 """The dependency direction of the rooms, top to bottom. Imports go down, or stay on their floor."""
 

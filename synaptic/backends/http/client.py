@@ -31,6 +31,7 @@ from synaptic.backends.http.origin import Origin
 from synaptic.backends.http.reply import HttpReply, HttpxReply
 from synaptic.errors import BackendError, ProtocolError, StreamTruncated, Trouble
 from synaptic.text import quoted_without_secrets
+from synaptic.trace_context import HEADER, TRACEPARENT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -426,9 +427,12 @@ def _reply(
     if client.is_closed:
         raise closed_client(origin)
     body = None if json is None else encode_json(json)
+    traceparent = "" if body is None else TRACEPARENT.get()
     if hasattr(client, "reply"):
-        return cast("NodeClient", client).reply(method, path, body)
+        return cast("NodeClient", client).reply(method, path, body, traceparent)
     headers = None if body is None else {"content-type": "application/json"}
+    if headers is not None and traceparent:
+        headers[HEADER] = traceparent
     return HttpxReply(client, client.build_request(method, path, content=body, headers=headers))
 
 

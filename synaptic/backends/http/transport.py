@@ -25,6 +25,8 @@ from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError, Tra
 from multidict import CIMultiDict
 from yarl import URL
 
+from synaptic.trace_context import HEADER
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -46,6 +48,7 @@ MOST_UNREAD = 1024 * 1024
 """Bytes that are read of a reply which was given up."""
 
 OK, SWITCHING = 200, 101
+_TRACE = HEADER.encode()
 _UNSENDABLE = re.compile(r"[\r\n\0]")
 
 FOREIGN = (aiohttp.ClientError, HttpProcessingError, OSError, ValueError, RuntimeError)
@@ -96,8 +99,8 @@ class NodeClient(httpx.AsyncClient):
         self._below = self.base_url.raw_path.decode("ascii").rstrip("/")
         self._heads: dict[tuple[str, str, bool], RequestHead] = {}
 
-    def reply(self, method: str, path: str, body: bytes | None = None) -> AiohttpReply:
-        """Return the reply to a request that is sent when it begins; ``body`` is JSON."""
+    def reply(self, method: str, path: str, body: bytes | None = None, traceparent: str = "") -> AiohttpReply:
+        """Return the reply to a request that is sent when it begins; ``body`` is JSON, and belongs to that span."""
         key = (method, path, body is None)
         head = self._heads.get(key)
         if head is None:
@@ -105,7 +108,7 @@ class NodeClient(httpx.AsyncClient):
             head = RequestHead(method, url, self._bare_headers if body is None else self._json_headers)
             if len(self._heads) < REMEMBERED_HEADS:
                 self._heads[key] = head
-        return AiohttpReply(self._to_node, head, body, self._timeout_of_calls)
+        return AiohttpReply(self._to_node, head, body, self._timeout_of_calls, traceparent)
 
 
 class RequestHead:
@@ -141,8 +144,11 @@ class RequestHead:
             raise httpx.LocalProtocolError("a header has a character that cannot be sent")
         self._lines = "\r\n".join(lines).encode()
 
-    def before(self, body: bytes | None) -> bytes:
-        """Return what is sent before a body."""
+    def before(self, body: bytes | None, traceparent: str = "") -> bytes:
+        """Return what is sent before a body, which may belong to a span of a trace."""
+        if traceparent:
+            length = len(body or b"")
+            return b"%b\r\n%b: %b\r\nContent-Length: %d\r\n\r\n" % (self._lines, _TRACE, traceparent.encode(), length)
         if body is None and self.method not in aiohttp.ClientRequest.POST_METHODS:
             return self._lines + b"\r\n\r\n"
         return b"%b\r\nContent-Length: %d\r\n\r\n" % (self._lines, len(body or b""))
@@ -218,8 +224,10 @@ class AiohttpReply:
         head: RequestHead,
         body: bytes | None,
         timeout: aiohttp.ClientTimeout,
+        traceparent: str = "",
     ) -> None:
         self._owner = owner
+        self._traceparent = traceparent
         self._head = head
         self._body = body
         self._timeout = timeout
@@ -280,7 +288,7 @@ class AiohttpReply:
             auto_decompress=False,
             read_timeout=self._timeout.sock_read,
         )
-        before = self._head.before(self._body)
+        before = self._head.before(self._body, self._traceparent)
         if self._body is None or len(self._body) > SENT_TOGETHER:
             self.connection.write(before)
             if self._body is not None:

@@ -56,6 +56,7 @@ class ModelFront:
     ) -> None:
         self._session = session
         self.meter = meter or CallMeter()
+        self.meter.telemetry = session.telemetry
         self._named = pipelines
         self.pipelines = PipelineModels(session, pipelines)
         self._under_way: Counter[Session] = Counter()
@@ -68,6 +69,7 @@ class ModelFront:
         for begin in self._watchers:
             session.watch(begin)
         before, self._session = self._session, session
+        self.meter.telemetry = session.telemetry
         self.pipelines = PipelineModels(session, self._named)
         if not self._under_way[before]:
             await before.aclose()
@@ -262,7 +264,7 @@ class ModelFront:
 
         """
         check_model(model)
-        call = self.meter.begin(model)
+        call = self.meter.begin(model, embeds=True)
         if PipelineModels.has(model):
             raise FeatureMissing("a pipeline makes no embeddings", missing=("embeddings",))
         backend = await self.backend()

@@ -11,35 +11,45 @@ from typing import TYPE_CHECKING, Final, Self
 
 from synaptic.errors import SynapticError
 from synaptic.messages import Continued, Delta, Finished, Restarted, Usage
-from synaptic.runtime import UsedCall
+from synaptic.runtime import RequestEnd, UsedCall
 from synaptic.server.gateway.key_ring import key_asking
 from synaptic.server.gateway.refusal import BUSY, Refusal
+from synaptic.trace_context import TRACEPARENT
 from synaptic.waiting import CHARACTERS_A_TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from synaptic.messages import ChatRequest, Chunk
-    from synaptic.runtime import CallStatus
+    from synaptic.runtime import CallStatus, RequestTeller, Teller
     from synaptic.server.gateway.metrics import GatewayMetrics
 
 LONGEST_NAME: Final = 200  # characters of a model's name that are noted: clients may write anything
+RUNS: Final = "pipeline"
+"""What the models begin with that are runs: these tell of their own calls."""
+
 _DIALECT: ContextVar[str] = ContextVar("dialect", default="none")
 
 
 @contextmanager
-def speaking(path: str) -> Iterator[None]:
-    """Note for the time of the block which API is spoken, which the path of the request says."""
+def speaking(path: str, traceparent: str = "") -> Iterator[None]:
+    """Note for the time of the block which API is spoken, which the path of the request says.
+
+    Args:
+        path: Of the request.
+        traceparent: What the client's trace is called, where this program tells of its own part in it.
+    """
     if path.startswith("/v1/messages"):
         dialect = "anthropic"
     elif path.startswith("/v1/"):
         dialect = "openai"
     else:
         dialect = "ollama" if path.startswith("/api/") else "page"
-    token = _DIALECT.set(dialect)
+    token, traced = _DIALECT.set(dialect), TRACEPARENT.set(traceparent)
     try:
         yield
     finally:
+        TRACEPARENT.reset(traced)
         _DIALECT.reset(token)
 
 
@@ -48,6 +58,7 @@ class CallMeter:
 
     Attributes:
         metrics: Are told of each call, once they are set.
+        telemetry: Is told, too, where the session that serves has one.
 
     Args:
         note: Takes each call when it has ended.
@@ -57,6 +68,7 @@ class CallMeter:
     def __init__(self, note: Callable[[UsedCall], None] | None = None, clock: Callable[[], float] = time.time) -> None:
         self._note = note
         self.metrics: GatewayMetrics | None = None
+        self.telemetry: Teller | None = None
         self._clock = clock
         self._day = 0.0
         self._used: Counter[str] = Counter()
@@ -71,8 +83,8 @@ class CallMeter:
         """Take what keys, by name, have used today already: before this program was started, say."""
         self._of_today().update(tokens)
 
-    def begin(self, model: str | None) -> MeteredCall:
-        """Begin a call of the client whose request this task answers.
+    def begin(self, model: str | None, *, embeds: bool = False) -> MeteredCall:
+        """Begin a call of the client whose request this task answers: a chat, or one that ``embeds``.
 
         Raises:
             Refusal: If its key has used up its tokens of today.
@@ -82,7 +94,7 @@ class CallMeter:
             tomorrow = datetime.fromtimestamp(self._day, UTC) + timedelta(days=1)
             said = f"the key {key.name!r} has used its {key.tokens_a_day} tokens of today; it has new ones at 00:00 UTC"
             raise Refusal(BUSY, said, retry_after=max(1, round(tomorrow.timestamp() - self._clock())))
-        return MeteredCall(self, None if key is None else key.name, _DIALECT.get(), model, self._clock())
+        return MeteredCall(self, None if key is None else key.name, _DIALECT.get(), model, self._clock(), embeds=embeds)
 
     def ended(self, call: UsedCall, first_seconds: float | None) -> None:
         """Take a call that has ended, and in how many seconds its first piece came."""
@@ -110,8 +122,12 @@ class MeteredCall:
     send a piece for each token.
     """
 
-    def __init__(self, meter: CallMeter, key: str | None, dialect: str, model: str | None, began: float) -> None:
+    def __init__(
+        self, meter: CallMeter, key: str | None, dialect: str, model: str | None, began: float, *, embeds: bool
+    ) -> None:
         self._meter = meter
+        self._embeds = embeds
+        self._teller: RequestTeller | None = None
         self._key, self._dialect, self._model, self._began = key, dialect, (model or "")[:LONGEST_NAME], began
         self._usage: Usage | None = None
         self._pieces = 0
@@ -128,11 +144,13 @@ class MeteredCall:
     def __enter__(self) -> Self:
         if (metrics := self._meter.metrics) is not None:
             metrics.began(self._dialect, self._model)
+        if (telemetry := self._meter.telemetry) is not None:
+            self._teller = telemetry.request(self._dialect, self._model, embeds=self._embeds)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
         failed: CallStatus = "failed" if isinstance(error, SynapticError) else "cancelled"
-        self._end("succeeded" if self._whole else failed)
+        self._end("succeeded" if self._whole else failed, None if kind is None else kind.__name__)
 
     def asks(self, request: ChatRequest, tokens_a_character: float | None = None) -> None:
         """Note what was asked, for an estimate where the node does not count it to the end."""
@@ -177,9 +195,14 @@ class MeteredCall:
         """Take the end of a whole reply."""
         self._whole, self._usage, self._node = True, usage, node
 
-    def _end(self, status: CallStatus) -> None:
+    def _end(self, status: CallStatus, error: str | None) -> None:
         usage = self._usage or Usage(completion_tokens=self._pieces)
         estimate = self._prompt_estimate if self._usage is None and self._pieces else None
+        seconds = max(0.0, self._meter.now() - self._began)
+        if self._teller is not None:
+            makes_run = self._model.startswith(RUNS)
+            end = RequestEnd(status, usage, self._node, seconds, self._first_seconds, error, makes_run)
+            self._teller.ended(end)
         self._meter.ended(
             UsedCall(
                 at=self._began,
@@ -191,7 +214,7 @@ class MeteredCall:
                 prompt_tokens=usage.prompt_tokens,
                 completion_tokens=usage.completion_tokens,
                 estimated_tokens=0 if estimate is None else estimate(),
-                seconds=max(0.0, self._meter.now() - self._began),
+                seconds=seconds,
             ),
             self._first_seconds,
         )

@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from synaptic.bounded_names import OTHER, BoundedNames
 from synaptic.errors import SynapticError
 from synaptic.models import name_key
 from synaptic.version import __version__
@@ -24,33 +25,10 @@ if TYPE_CHECKING:
     from synaptic.messages import ModelInfo
     from synaptic.runtime import UsedCall
 
-OTHER: Final = "other"
-"""In the place of a name that is not known, or that is one too many."""
-
-MOST_NAMES: Final = 500
-"""Values of one label; more models, nodes or keys than that are ``other``."""
-
 LISTED_SECONDS: Final = 10.0
 """How long a list of models holds, before a name that is not on it is a reason to ask for it again."""
 
 _SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
-
-
-class BoundedNames:
-    """The values of one label: those that came first, up to the most."""
-
-    def __init__(self, most: int = MOST_NAMES) -> None:
-        self._most = most
-        self._taken: set[str] = set()
-
-    def of(self, name: str | None) -> str:
-        """Return the value for a name; "" for none."""
-        if not name or name in self._taken:
-            return name or ""
-        if len(self._taken) >= self._most:
-            return OTHER
-        self._taken.add(name)
-        return name
 
 
 class ModelNames:

@@ -112,7 +112,7 @@ class EmbeddedHost:
         started = time.perf_counter_ns()
         body.refuse("dimensions")
         texts = body.texts("input")
-        call = self._meter.begin(body.text("model"))
+        call = self._meter.begin(body.text("model"), embeds=True)
         async with self._claim(self._pulled(body.text("model")), body) as runner:
             load = time.perf_counter_ns() - started
             if not texts:
@@ -130,7 +130,7 @@ class EmbeddedHost:
 
     async def embed_one(self, body: Body) -> Json:
         """Return the vector of one text."""
-        call = self._meter.begin(body.text("model"))
+        call = self._meter.begin(body.text("model"), embeds=True)
         async with self._claim(self._pulled(body.text("model")), body) as runner:
             if not body.text("prompt"):
                 return {"embedding": []}

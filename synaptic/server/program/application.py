@@ -26,6 +26,7 @@ from synaptic.server.ollama_api import BackendHost, OllamaRoutes, SplitHost, oll
 from synaptic.server.openai_api import OpenAiRoutes, ResponsesRoutes, openai_error
 from synaptic.server.page import PageRoutes, page_error, wants_page
 from synaptic.server.program.openapi import add_description
+from synaptic.trace_context import HEADER
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
@@ -61,7 +62,7 @@ def gateway_application(settings: ServeSettings, front: ModelFront, host: Ollama
             response.headers.update({"access-control-allow-origin": origin, "vary": "origin"})
 
     doors = [_guarded_by(guard), *([] if settings.keys is None else [_keyed_by(KeyRing(settings.keys))])]
-    app = web.Application(middlewares=[_plain_errors, _told, *doors, _spoken])
+    app = web.Application(middlewares=[_plain_errors, _told, *doors, _spoken_by(front)])
     app.on_response_prepare.append(show_to_origin)
     general = BackendHost(front)
     keys = settings.keys is not None
@@ -139,10 +140,15 @@ def _add_metrics(app: web.Application, front: ModelFront) -> None:
     app.on_cleanup.append(lambda _: metrics.models.aclose())
 
 
-@web.middleware
-async def _spoken(request: web.Request, handler: Handler) -> web.StreamResponse:
-    with speaking(request.path):
-        return await handler(request)
+def _spoken_by(front: ModelFront) -> Middleware:
+    @web.middleware
+    async def spoken(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Note which API is spoken; and in which trace of the client's, if that will be told."""
+        tells = front.meter.telemetry is not None
+        with speaking(request.path, request.headers.get(HEADER, "") if tells else ""):
+            return await handler(request)
+
+    return spoken
 
 
 def _error_of(request: web.Request, error: SynapticError) -> web.Response:
