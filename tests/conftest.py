@@ -58,8 +58,15 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that run a real model first: they take longest, and a file stays with one process (loadfile)."""
-    long = {item.path for item in items if item.get_closest_marker("real_model")}
+    """Put the files that run a real model first: they take longest, and a file stays with one process (loadfile).
+
+    Such a test is tried once more where it fails: it starts engines and servers beside others on a machine that may be
+    slow, and the summary names it (``RERUN``). No other test is.
+    """
+    real = [item for item in items if item.get_closest_marker("real_model")]
+    for item in real:
+        item.add_marker(pytest.mark.flaky(reruns=1))
+    long = {item.path for item in real}
     items.sort(key=lambda item: item.path not in long)
 
 
