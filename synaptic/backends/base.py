@@ -89,6 +89,14 @@ class ModelServer(Protocol):
         """
         ...
 
+    async def has_blob(self, digest: str) -> bool:
+        """Return whether it has a file that models can be made of; raises a ``synaptic.errors.BackendError``."""
+        ...
+
+    async def put_blob(self, digest: str, pieces: AsyncIterator[bytes]) -> bool:
+        """Give it a file, and return whether it lacked it; raises a ``synaptic.errors.BackendError``."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from gateway_support import embedded_application, gateway
 from synaptic.backends.scripted import ScriptedBackend
 from synaptic.models import ModelStore
 from synaptic.server.gateway import KeyFile
-from synaptic.server.limits import listening
+from synaptic.server.limits import ServerLimits, listening
 from synaptic.server.ollama_api import ServeSettings
 from synaptic.settings.load import Settings
 from synaptic.settings.model import NodeSettings
@@ -30,17 +31,21 @@ NEW = "qwen3:8b"
 LIBRARY = {NEW: [1000, 10]}
 NAMES = ("den", "attic", "shed")
 HEADER = "X-Synaptic-Node"
+FILE = bytes(range(256)) * 4096  # a megabyte
+BLOB = f"/api/blobs/sha256:{hashlib.sha256(FILE).hexdigest()}"
 USER = [{"role": "user", "content": "Hello"}]
 
 
 @asynccontextmanager
-async def pool(*having: list[str], pooled: bool = True, **settings: Any) -> AsyncIterator[tuple[list[FaultyNode], str]]:
+async def pool(
+    *having: list[str], pooled: bool = True, limits: ServerLimits | None = None, **settings: Any
+) -> AsyncIterator[tuple[list[FaultyNode], str]]:
     """Run a node for each list of models, and the gateway in front of them."""
     async with AsyncExitStack() as stack:
         nodes = [await stack.enter_async_context(FaultyNode(models=models, library=dict(LIBRARY))) for models in having]
         named = [NodeSettings(url=node.url, name=name) for node, name in zip(nodes, NAMES, strict=False)]
         chosen = Settings(nodes=named, task_distribution_enabled=pooled, **settings)
-        yield nodes, await stack.enter_async_context(gateway(chosen))
+        yield nodes, await stack.enter_async_context(gateway(chosen, limits=limits))
 
 
 def names_of(node: FaultyNode) -> list[str]:
@@ -294,6 +299,11 @@ async def test_the_embedded_model_is_fetched_and_nothing_else(tmp_path: Path) ->
         ):
             status, told = await answered(url, method, path, body, **header)
             assert (status, said in told["error"]) == (400, True), told
+        async with aiohttp.ClientSession(url) as session:
+            async with session.head(BLOB) as reply:
+                assert reply.status == 404
+            async with session.post(BLOB, data=FILE) as reply:
+                assert (reply.status, "no blobs here" in (await reply.json())["error"]) == (400, True)
 
 
 async def test_a_page_of_another_origin_changes_nothing() -> None:
@@ -325,3 +335,71 @@ async def test_keys_for_it_have_the_scope_admin(tmp_path: Path) -> None:
             assert await copied(narrow, "yours") == 403
             assert names_of(node) == ["m", "mine"]
             assert (await answered(url, "POST", "/api/pull", {"model": "m"}))[0] == 401
+
+
+async def test_a_file_of_any_size_goes_to_the_node_that_is_named_and_becomes_a_model(tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(FILE)
+    small = ServerLimits(body_size=1000, bodies_size=100_000)  # which do not hold for it
+    async with pool(["m"], ["m"], limits=small) as (nodes, url):
+        async with ollama.AsyncClient(url, headers={HEADER: "attic"}) as client:
+            digest = await client.create_blob(file)
+            assert (await client.create("mine", files={"model.gguf": digest})).status == "success"
+        assert [node.changes.blobs for node in nodes] == [{}, {digest: FILE}]
+        assert names_of(nodes[1]) == ["m", "mine:latest"]
+        async with aiohttp.ClientSession(url) as session:
+            for name, status in (("den", 404), ("attic", 200)):
+                async with session.head(BLOB, headers={HEADER: name}) as reply:
+                    assert reply.status == status
+            for name, status in (("den", 201), ("attic", 200)):
+                async with session.post(BLOB, data=FILE, headers={HEADER: name}) as reply:
+                    assert (reply.status, await reply.text()) == (status, "")
+            async with session.post(BLOB, data=FILE) as reply:
+                said = f"/api/blobs is for one node: name it in a header {HEADER}; there are den, attic"
+                assert (reply.status, (await reply.json())["error"]) == (400, said)
+
+
+async def test_a_file_that_is_wrong_is_refused() -> None:
+    async with pool(["m"], limits=ServerLimits(body_time=0.2)) as ((node,), url), aiohttp.ClientSession(url) as session:
+
+        async def told(path: str, data: Any, **headers: str) -> tuple[int, str]:
+            async with session.post(path, data=data, headers=headers) as reply:
+                return reply.status, (await reply.json())["error"]
+
+        async def pausing() -> AsyncIterator[bytes]:
+            yield FILE
+            await node.gate.wait()
+
+        node.gate.clear()
+        assert await told("/api/blobs/sha256:5", FILE) == (400, "invalid digest format")
+        status, said = await told(BLOB, b"another file")
+        assert (status, "digest mismatch, expected" in said) == (400, True)
+        status, said = await told(BLOB, FILE, **{"content-encoding": "gzip"})
+        assert (status, "without a Content-Encoding" in said) == (400, True)
+        assert await told(BLOB, pausing()) == (408, "nothing more of the body came within 0.2 s")
+        node.config.manages = False
+        status, said = await told(BLOB, FILE)
+        assert (status, f"{node.url} has no {BLOB}" in said) == (502, True)
+        node.mode = "refuse"
+        assert (await told(BLOB, FILE))[0] == 503
+        async with session.head(BLOB) as reply:
+            assert reply.status == 503
+        assert node.changes.blobs == {}
+
+
+async def test_a_client_that_leaves_within_its_file_ends_that_at_the_node() -> None:
+    async with pool(["m"]) as ((node,), url):
+
+        def uploads() -> int:
+            return sum(BLOB.encode() in connection._buffer for connection in node._connections)
+
+        host, port = url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        head = f"POST {BLOB} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(FILE)}\r\n\r\n"
+        writer.write(head.encode() + FILE[:70_000])
+        async with asyncio.timeout(60):
+            while not uploads():
+                await asyncio.sleep(0.01)
+        writer.close()
+        await node.wait_for(lambda: not uploads())
+        assert node.changes.blobs == {}

@@ -176,5 +176,6 @@ class NodeModels:
             said = f'digest mismatch, expected "{digest}", got "{own}"'
             connection.reply(400, dumps({"error": said}))
             return
+        known = digest in self.blobs
         self.blobs[digest] = request.body
-        connection.reply(201, b"")
+        connection.reply(200 if known else 201, b"")

@@ -10,6 +10,7 @@ from .client import new_client as new_client
 from .client import post_json as post_json
 from .client import sse as sse
 from .client import stream_request as stream_request
+from .client import upload as upload
 from .error_map import closed_client as closed_client
 from .error_map import error_in_words as error_in_words
 from .error_map import error_text as error_text

@@ -58,6 +58,7 @@ __all__ = [
     "post_json",
     "sse",
     "stream_request",
+    "upload",
 ]
 
 CONNECT_TIMEOUT = 5.0
@@ -67,6 +68,7 @@ MAX_ERROR_BYTES = 64 * 1024
 ERROR_BODY_SECONDS = 1.0
 DRAIN_SECONDS = 0.05
 OK = 200
+CREATED = 201
 
 JsonObject: TypeAlias = dict[str, Any]
 _ENCODER = jsonlib.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -221,6 +223,37 @@ async def post_json(
     """
     request = stream_request(client, "POST", path, json=payload, backend=backend, node=node, read_error=read_error)
     return await _exchange(request, within, Origin(backend, node))
+
+
+async def upload(
+    client: httpx.AsyncClient,
+    path: str,
+    pieces: AsyncIterator[bytes],
+    *,
+    backend: str,
+    node: str,
+    read_error: ReadError | None = None,
+) -> int:
+    """Send a body of any length as it comes, and return the status of the answer, 200 or 201.
+
+    Args:
+        client: From :func:`new_client`.
+        path: Below the client's base URL.
+        pieces: Of the body; what it raises is raised.
+        backend: Name of the backend, for the errors.
+        node: Address of the server, for the errors.
+        read_error: As in :func:`stream_request`.
+
+    Raises:
+        BackendError: The one that fits, see :mod:`synaptic.errors`.
+
+    """
+    origin = _origin(client, path, backend, node)
+    with MappedErrors(origin, answered=False, secrets=sent_secrets(client)):
+        status, headers, body = await cast("NodeClient", client).upload(path, pieces, MAX_ERROR_BYTES)
+        if status not in {OK, CREATED}:
+            raise status_error(status, headers, body, origin, read_error=read_error)
+        return status
 
 
 async def ndjson(

@@ -110,6 +110,47 @@ class NodeClient(httpx.AsyncClient):
                 self._heads[key] = head
         return AiohttpReply(self._to_node, head, body, self._timeout_of_calls, traceparent)
 
+    async def upload(self, path: str, pieces: AsyncIterator[bytes], most: int) -> tuple[int, Mapping[str, str], bytes]:
+        """Send a body piece by piece, as it comes, over a connection of its own; nothing of it is kept.
+
+        Args:
+            path: Below the base URL.
+            pieces: Of the body. What it raises is raised.
+            most: Bytes of the answer that are read.
+
+        Returns:
+            Status, headers and body of the answer.
+
+        Raises:
+            httpx.TransportError: If the server is not reached, or the connection is cut.
+
+        """
+        failed: list[Exception] = []
+
+        async def sent() -> AsyncIterator[bytes]:
+            try:
+                async for piece in pieces:
+                    yield piece
+            except Exception as error:
+                failed.append(error)
+                raise
+
+        url = URL(f"{self._root}{self._below}/{path.lstrip('/')}", encoded=True)
+        connector = aiohttp.TCPConnector(ssl=self._to_node.tls or True, force_close=True)
+        try:
+            async with (
+                aiohttp.ClientSession(
+                    connector=connector, headers=self._bare_headers, timeout=self._timeout_of_calls, trust_env=False
+                ) as session,
+                session.post(url, data=sent(), allow_redirects=False) as reply,
+            ):
+                return reply.status, reply.headers, await reply.content.read(most)
+        except FOREIGN as error:
+            if failed:
+                raise failed[0] from None
+            foreign, cause = translated(error)
+            raise foreign from cause
+
 
 class RequestHead:
     """What a request begins with; the next one to the same address with the same headers begins so, too.
@@ -161,7 +202,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        self._tls = tls
+        self.tls = tls
         self._connector: _Connector | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -182,7 +223,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             await forgotten.close()
         if self._connector is None:
             self._connector = _Connector(
-                limit=0, keepalive_timeout=KEEPALIVE_SECONDS, use_dns_cache=False, ssl=self._tls or True
+                limit=0, keepalive_timeout=KEEPALIVE_SECONDS, use_dns_cache=False, ssl=self.tls or True
             )
             self._loop = loop
         return self._connector

@@ -23,6 +23,7 @@ from synaptic.backends.http import (
     new_client,
     post_json,
     stream_request,
+    upload,
     without_password,
 )
 from synaptic.backends.ollama.api import (
@@ -60,11 +61,12 @@ from synaptic.errors import (
     RequestRejected,
     ServerError,
     StreamTruncated,
+    Trouble,
 )
 from synaptic.models import LastTurn, has_model, name_key, pull_hint
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
     import httpx
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     from synaptic.settings import Settings
 
 PROBE_SECONDS = 1.0
+CREATED = 201
 LEAST_CONTEXT = 512
 """Tokens. A prompt of a multiple of it may have been cut; where nothing says at what, the server is asked."""
 LISTING_SECONDS = 10.0
@@ -490,6 +493,31 @@ class OllamaBackend:
             self._default_model, self._loaded_until = None, float("-inf")
             self._contexts.clear()
             self._digests.clear()
+
+    async def has_blob(self, digest: str) -> bool:
+        """Return whether the server has a file that models can be made of.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+        """
+        path = f"/api/blobs/{digest}"
+        try:
+            async with stream_request(self._http(), "HEAD", path, backend=NAME, node=self.node):
+                return True
+        except RequestRejected as error:
+            if error.trouble is not Trouble.NO_API:
+                raise
+            return False  # it says so with 404, as it would say that it has no such route
+
+    async def put_blob(self, digest: str, pieces: AsyncIterator[bytes]) -> bool:
+        """Give the server a file; return whether it lacked it.
+
+        Raises:
+            RequestRejected: If the digest is not that of the file.
+            BackendError: For everything else, see :mod:`synaptic.errors`.
+        """
+        path = f"/api/blobs/{digest}"
+        return await upload(self._http(), path, pieces, backend=NAME, node=self.node) == CREATED
 
     async def aclose(self) -> None:
         """Close the connections; a client that was handed in is left to its owner."""

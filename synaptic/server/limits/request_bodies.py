@@ -14,7 +14,7 @@ from synaptic.server.limits.unpacking import PackedBody
 from synaptic.text import size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from synaptic.server.limits.admission import Place
     from synaptic.server.limits.server_limits import ServerLimits
@@ -59,6 +59,33 @@ def hold(request: web.Request, raw: bytes) -> None:
     room = request.app[ROOM]
     room.held(request).take(len(raw))
     _weigh(raw, room.held(request))
+
+
+async def body_pieces(request: web.Request) -> AsyncGenerator[bytes, None]:
+    """Yield the body of a request as it comes. Nothing of it is kept, so it may have any length.
+
+    Raises:
+        BodyRefused: If it is broken, packed, or pauses for too long.
+
+    """
+    room = request.app[ROOM]
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise BodyRefused(BAD_REQUEST, "send this body as it is, without a Content-Encoding")
+    clock = asyncio.get_running_loop().time
+    with room.connections.phase(request.protocol, Phase.BODY, Phase.ANSWERING) as place:
+        try:
+            while True:
+                until = clock() + room.limits.body_time
+                if place is not None:
+                    place.until = until
+                if not (data := await _more(request, until)):
+                    return
+                yield data
+        except TimeoutError as error:
+            said = f"nothing more of the body came within {room.limits.body_time:g} s"
+            raise BodyRefused(TIMEOUT, said) from error
+        except web.RequestPayloadError as error:
+            raise BodyRefused(BAD_REQUEST, "the body is not what the headers of the request announce") from error
 
 
 async def _receive(request: web.Request, place: Place | None, room: ServerRoom) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from synaptic.errors import BackendError, BackendUnavailable, ModelNotFound, StreamFailed, Trouble
@@ -13,7 +13,7 @@ from synaptic.server.ollama_api.model_changes import NODE_HEADER
 from synaptic.text import excerpt
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 
     from synaptic.backends import ModelServer
     from synaptic.server.ollama_api.model_changes import ModelChange
@@ -123,6 +123,15 @@ def _check(servers: Sequence[ModelServer], failures: Mapping[int, BackendError],
     where = f"done on {', '.join(done)}; " if done else ""
     status = statuses.pop() if len(statuses) == 1 and not done else BAD_GATEWAY
     raise Refusal(status, f"{wanted.action} {excerpt(wanted.models[0])}: {where}{reasons}") from first
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """Raise what goes wrong at a node as the refusal that a client is told."""
+    try:
+        yield
+    except BackendError as error:
+        raise Refusal(_status_of(error), _said(error)) from error
 
 
 def _status_of(error: BackendError) -> int:

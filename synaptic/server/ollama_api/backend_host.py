@@ -9,13 +9,13 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from synaptic.errors import ModelNotFound, SynapticError
+from synaptic.errors import BackendError, ModelNotFound, SynapticError
 from synaptic.messages import Delta
 from synaptic.models import full_name
 from synaptic.server.gateway import BAD_REQUEST, CallsSoFar, PipelineModels, Refusal, http_failure, live, quoted
 from synaptic.server.ollama_api import refusals as errors
 from synaptic.server.ollama_api import tagged_names as names
-from synaptic.server.ollama_api.at_nodes import change_at, meant
+from synaptic.server.ollama_api.at_nodes import change_at, meant, refused
 from synaptic.server.ollama_api.chat_reading import read_chat, read_generate
 from synaptic.server.ollama_api.replies import Json, Metrics, ReplyForm, local_time
 from synaptic.text import excerpt
@@ -23,9 +23,10 @@ from synaptic.text import excerpt
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable
 
+    from synaptic.backends import ModelServer
     from synaptic.messages import ChatRequest, Finished, ModelInfo, TokenLogprob
     from synaptic.server.gateway import ModelFront
-    from synaptic.server.ollama_api.model_changes import ModelChange
+    from synaptic.server.ollama_api.model_changes import BlobRequest, ModelChange
     from synaptic.server.ollama_api.ollama_host import Talked
     from synaptic.server.ollama_api.requests import Body
 
@@ -165,6 +166,27 @@ class BackendHost:
                     async for line in lines:
                         yield line
         except SynapticError as error:
+            raise _refusal(error, "") from error
+
+    async def has_blob(self, blob: BlobRequest) -> bool:
+        """Return whether the one node that is meant has a file."""
+        async with self._one_server(blob) as server:
+            return await server.has_blob(blob.digest)
+
+    async def put_blob(self, blob: BlobRequest, pieces: AsyncIterator[bytes]) -> bool:
+        """Give a file to the one node that is meant, and return whether it lacked it."""
+        async with self._one_server(blob) as server:
+            return await server.put_blob(blob.digest, pieces)
+
+    @asynccontextmanager
+    async def _one_server(self, blob: BlobRequest) -> AsyncIterator[ModelServer]:
+        """Give the node that is meant; what goes wrong at it is a refusal."""
+        try:
+            async with self._front.servers() as servers:
+                (server,) = meant(servers, blob.node, only="/api/blobs")
+                with refused():
+                    yield server
+        except BackendError as error:
             raise _refusal(error, "") from error
 
     async def _capabilities(self, name: str) -> list[str]:

@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from synaptic.server.gateway import MeteredCall
     from synaptic.server.ollama_api.catalogue import Catalogue
     from synaptic.server.ollama_api.loading import Runner, Scheduler
-    from synaptic.server.ollama_api.model_changes import ModelChange
+    from synaptic.server.ollama_api.model_changes import BlobRequest, ModelChange
     from synaptic.server.ollama_api.ollama_host import Talked
     from synaptic.server.ollama_api.requests import Body
 
 EMBEDDED: Final = "embedded"
+_UNCHANGED: Final = "the embedded model cannot be changed"
+_NODES: Final = "name nodes in the settings for that"
 
 
 class EmbeddedHost:
@@ -151,12 +153,26 @@ class EmbeddedHost:
         if wanted.node is not None:
             raise errors.Refusal(errors.BAD_REQUEST, f"{NODE_HEADER}: the embedded model serves here, and no node")
         if wanted.action != "pull":
-            said = f"the embedded model cannot be changed: no {wanted.action} here; name nodes in the settings for that"
-            raise errors.Refusal(errors.BAD_REQUEST, said)
+            raise errors.Refusal(errors.BAD_REQUEST, f"{_UNCHANGED}: no {wanted.action} here; {_NODES}")
         known = self._catalogue.find_in_library(wanted.models[0])
         async with aclosing(pull_lines(self._catalogue.store, known)) as lines:
             async for line in lines:
                 yield line
+
+    async def has_blob(self, blob: BlobRequest) -> bool:
+        """Return false: no model is made here."""
+        del blob
+        return False
+
+    async def put_blob(self, blob: BlobRequest, pieces: AsyncIterator[bytes]) -> bool:
+        """Refuse: no model is made here.
+
+        Raises:
+            Refusal: Always.
+
+        """
+        del blob, pieces
+        raise errors.Refusal(errors.BAD_REQUEST, f"{_UNCHANGED}: no blobs here; {_NODES}")
 
     def _claim(self, name: str, body: Body) -> AbstractAsyncContextManager[Runner]:
         options = load_options(

@@ -5,6 +5,7 @@ Fields, and the words for what is wrong with one, are those of Ollama's handlers
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
@@ -22,6 +23,7 @@ ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 NODE_HEADER: Final = "X-Synaptic-Node"
 """Names the node that a request is for; without it, it is for all that it can be for."""
 
+_DIGEST: Final = re.compile("sha256[:-][0-9a-fA-F]{64}")
 _TELLING: Final = frozenset({"pull", "push", "create"})
 _OWN_FILES: Final = ("files", "adapters", "draft_files")
 
@@ -65,6 +67,25 @@ class ModelChange:
         if self.action == "copy":
             return Refusal(errors.NOT_FOUND, f"model {quoted(self.models[0])} not found")
         return errors.model_not_found(self.models[0])
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRequest:
+    """Of a file for a model that is to be made: its digest, and the node that is named; ``None`` for the only one."""
+
+    digest: str
+    node: str | None
+
+
+def read_blob(digest: str, node: str | None) -> BlobRequest:
+    """Return what a request for a file asks for.
+
+    Raises:
+        Refusal: If the digest is none.
+    """
+    if _DIGEST.fullmatch(digest) is None:
+        raise Refusal(BAD_REQUEST, "invalid digest format")
+    return BlobRequest(digest, node)
 
 
 def read_change(action: Action, body: Body, node: str | None) -> ModelChange:

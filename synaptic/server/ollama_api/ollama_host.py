@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, AsyncIterator
     from contextlib import AbstractAsyncContextManager
 
-    from synaptic.server.ollama_api.model_changes import ModelChange
+    from synaptic.server.ollama_api.model_changes import BlobRequest, ModelChange
     from synaptic.server.ollama_api.replies import Json
     from synaptic.server.ollama_api.requests import Body
 
@@ -45,6 +45,14 @@ class OllamaHost(Protocol):
 
     def change(self, wanted: ModelChange) -> AsyncGenerator[Json, None]:
         """Change models, and yield what is told meanwhile."""
+        ...
+
+    async def has_blob(self, blob: BlobRequest) -> bool:
+        """Return whether a file is there of which a model can be made."""
+        ...
+
+    async def put_blob(self, blob: BlobRequest, pieces: AsyncIterator[bytes]) -> bool:
+        """Take such a file, and return whether it was not there."""
         ...
 
     async def start(self) -> None:

@@ -17,10 +17,10 @@ from synaptic.server.gateway import (
     may_see,
     send_stream,
 )
-from synaptic.server.limits import BodyRefused, read_request
+from synaptic.server.limits import BodyRefused, body_pieces, read_request
 from synaptic.server.ollama_api import refusals as errors
 from synaptic.server.ollama_api import replies
-from synaptic.server.ollama_api.model_changes import ACTIONS, NODE_HEADER, read_change
+from synaptic.server.ollama_api.model_changes import ACTIONS, NODE_HEADER, read_blob, read_change
 from synaptic.server.ollama_api.requests import Body, read_body
 from synaptic.server.page import page_response, wants_page
 
@@ -58,6 +58,8 @@ class OllamaRoutes:
             app.router.add_post(f"/api/{name}", getattr(self, f"_{name}"))
         for action in ACTIONS:
             app.router.add_route("DELETE" if action == "delete" else "POST", f"/api/{action}", self._change)
+        app.router.add_route("HEAD", "/api/blobs/{digest}", self._has_blob)
+        app.router.add_post("/api/blobs/{digest}", self._put_blob)
         app.on_startup.append(lambda _: self._host.start())
         app.on_cleanup.append(lambda _: self._host.aclose())
 
@@ -129,6 +131,17 @@ class OllamaRoutes:
         async with aclosing(lines):
             told = [line async for line in lines]
         return json_response(told[-1]) if told else web.Response()
+
+    async def _has_blob(self, request: web.Request) -> web.Response:
+        check_owner(request, keys=self._keys)
+        blob = read_blob(request.match_info["digest"], _node(request))
+        return web.Response(status=200 if await self._host.has_blob(blob) else errors.NOT_FOUND)
+
+    async def _put_blob(self, request: web.Request) -> web.Response:
+        check_owner(request, keys=self._keys)
+        blob = read_blob(request.match_info["digest"], _node(request))
+        async with aclosing(body_pieces(request)) as pieces:
+            return web.Response(status=201 if await self._host.put_blob(blob, pieces) else 200)
 
 
 def _action(request: web.Request) -> Action:

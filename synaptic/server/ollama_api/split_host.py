@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, AsyncIterator
     from contextlib import AbstractAsyncContextManager
 
     from synaptic.server.ollama_api.backend_host import BackendHost
-    from synaptic.server.ollama_api.model_changes import ModelChange
+    from synaptic.server.ollama_api.model_changes import BlobRequest, ModelChange
     from synaptic.server.ollama_api.ollama_host import OllamaHost, Talked
     from synaptic.server.ollama_api.replies import Json
     from synaptic.server.ollama_api.requests import Body
@@ -63,6 +63,14 @@ class SplitHost:
         """Change models of the engine; what the front has is refused there."""
         host = self._front if any(self._front.serves(name) for name in wanted.models) else self._engine
         return host.change(wanted)
+
+    async def has_blob(self, blob: BlobRequest) -> bool:
+        """Return what the engine says."""
+        return await self._engine.has_blob(blob)
+
+    async def put_blob(self, blob: BlobRequest, pieces: AsyncIterator[bytes]) -> bool:
+        """Return what the engine says."""
+        return await self._engine.put_blob(blob, pieces)
 
     def _of(self, model: str) -> OllamaHost:
         return self._front if self._front.serves(model) else self._engine

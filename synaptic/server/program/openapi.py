@@ -88,12 +88,16 @@ _CREATED: Final[Json] = {
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What is known of a route: its body, the type of its stream, and its own header, where it can have one."""
+    """What is known of a route: its body, the type of its stream, its own header, where it can have one.
+
+    ``kind`` is the type of the body.
+    """
 
     summary: str
     body: type[BaseModel] | Json | None = None
     stream: str | None = None
     header: str | None = None
+    kind: str = "application/json"
 
 
 _KNOWN: Final[dict[tuple[str, str], Described]] = {
@@ -111,6 +115,9 @@ _KNOWN: Final[dict[tuple[str, str], Described]] = {
     ("POST", "/api/create"): Described("Make a model: on all nodes, or one", _CREATED, NDJSON, NODE_HEADER),
     ("POST", "/api/copy"): Described("Give a model another name", _COPIED, None, NODE_HEADER),
     ("DELETE", "/api/delete"): Described("Delete a model wherever it is, or at one node", _DELETED, None, NODE_HEADER),
+    ("POST", "/api/blobs/{digest}"): Described(
+        "Give one node a file to make a model of", {"type": "string"}, None, NODE_HEADER, "application/octet-stream"
+    ),
     ("GET", "/v1/models"): Described("The models, pipelines and aliases"),
     ("GET", "/v1/models/{model}"): Described("One model"),
     ("POST", "/v1/chat/completions"): Described("Answer a conversation", ChatBody, EVENTS),
@@ -198,5 +205,5 @@ def _operation(path: str, known: Described) -> Json:
     if known.body is not None:
         shape = known.body
         schema = shape if isinstance(shape, dict) else {"$ref": f"#/components/schemas/{shape.__name__}"}
-        told["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        told["requestBody"] = {"required": True, "content": {known.kind: {"schema": schema}}}
     return told

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 
     from synaptic.backends.pool.node.node import PoolNode
 
@@ -44,3 +44,11 @@ class NodeModels:
             async for line in lines:
                 yield line
         await self.changed(self.member)
+
+    async def has_blob(self, digest: str) -> bool:
+        """Return whether the node has a file; raises a ``synaptic.errors.BackendError``."""
+        return await self.member.client.has_blob(digest)
+
+    async def put_blob(self, digest: str, pieces: AsyncIterator[bytes]) -> bool:
+        """Give the node a file, and return whether it lacked it; raises a ``synaptic.errors.BackendError``."""
+        return await self.member.client.put_blob(digest, pieces)
