@@ -75,6 +75,17 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path) -> None:
     assert "cannot be read" in refusal(broken, good.key)
 
 
+def test_a_certificate_that_no_client_can_talk_to_is_said(tmp_path: Path) -> None:
+    good, key, cert = self_signed(folder(tmp_path, "good")), tmp_path / "odd.key", tmp_path / "odd.pem"
+    made = ("openssl", "ecparam", "-name", "brainpoolP256r1", "-genkey", "-noout", "-out", key)
+    signed = ("openssl", "req", "-x509", "-key", key, "-out", cert, "-days", "2", "-subj", "/CN=x")
+    for words in (made, signed):
+        subprocess.run(words, check=True, timeout=60, capture_output=True)
+    assert "no client can talk to it: no shared cipher; use a key of RSA" in refusal(cert, key)
+    cert.write_text(good.file.read_text() * 3000)
+    assert "no client can talk to it" in refusal(cert, good.key)
+
+
 def test_a_certificate_of_an_authority_serves(tmp_path: Path) -> None:
     authority = self_signed(folder(tmp_path, "authority"))
     assert TlsFiles(*signed_by(authority, tmp_path)).context.minimum_version == ssl.TLSVersion.TLSv1_2

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synaptic.server.ollama_api.merged_progress import MergedProgress
+from synaptic.server.ollama_api.merged_progress import MOST_TOLD, MergedProgress
 
 if TYPE_CHECKING:
     from synaptic.server.ollama_api.replies import Json
@@ -54,3 +54,12 @@ def test_more_than_there_is_is_never_told(lines: list[tuple[int, int]]) -> None:
     for node, completed in lines:
         told += merged.take(node, {**LAYER, "completed": completed})
     assert all(0 <= line.get("completed", 0) <= line["total"] == 300 for line in told)
+
+
+def test_a_node_that_makes_up_layers_and_words_takes_no_memory() -> None:
+    progress = MergedProgress([0, 1])
+    told = [line for number in range(3000) for line in progress.take(0, {"status": f"word {number}"})]
+    told += [line for number in range(3000) for line in progress.take(0, {"digest": f"sha256:{number}", "total": 1})]
+    assert len(told) == 1 + MOST_TOLD
+    assert progress.take(1, {"status": "word 5"}) == [{"status": "word 5"}]
+    assert progress.take(1, {"status": "", "digest": "sha256:5", "total": 1, "completed": 1})[0]["completed"] == 1

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import json
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import pytest
 from cli_support import MAIN, NOTHING_THERE, run_here, wait_until
 from fault_server import FaultServer, html, json_reply
 from gateway_support import gateway
@@ -24,8 +26,6 @@ from synaptic.ui.screen.now_view import now_picture
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 HURT = "a\x1b[31mred\x1b]0;title\x07"
 NODE = {"name": "desk", "condition": "up", "in_flight": 1, "cap": 2, "queued": 3, "version": "0.12.6"}
@@ -150,6 +150,38 @@ async def test_mistakes_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
             assert said in (await asyncio.to_thread(run_here, "top", "--url", server.url)).err
         monkeypatch.setattr(top_command, "PATIENCE", 0.2)
         assert "does not answer" in (await asyncio.to_thread(run_here, "top", "--url", server.url)).err
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        gzip.compress(json.dumps(NOW).encode()),
+        json.dumps({**NOW, "tokens_per_second": "many"}).encode(),
+        json.dumps({**NOW, "tokens_per_second": float("nan")}).encode(),
+        json.dumps({**NOW, "tokens_per_second": 10**400}).encode(),
+        json.dumps({**NOW, "calls": [{"model": "a", "pieces": 1, "seconds": float("inf")}]}).encode(),
+        json.dumps({**NOW, "calls": [{"model": "a", "pieces": 1, "seconds": 10**400}]}).encode(),
+        json.dumps(
+            {**NOW, "nodes": [{**NODE, "cap": 10**400, "models": [{"loaded": 1, "name": "a", "rate": "x"}]}]}
+        ).encode(),
+        b'{"backend": "' + b"a" * 17_000_000 + b'"}',
+    ],
+    ids=range(10),
+)
+@pytest.mark.parametrize("encoding", ["gzip", "identity"])
+async def test_a_gateway_that_means_no_good_is_told_in_a_line(body: bytes, encoding: str) -> None:
+    headers = f"content-encoding: {encoding}\r\ncontent-length: {len(body)}\r\n"
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter, *_args: object) -> None:
+        writer.write(f"HTTP/1.1 200 OK\r\n{headers}\r\n".encode() + body)
+
+    async with FaultServer({"/ui/now": answer}) as server:
+        done = await asyncio.to_thread(run_here, "top", "--url", server.url)
+    assert done.code in {0, 1, 3}
+    assert "bug" not in done.err
+    assert "Traceback" not in done.err
 
 
 async def test_on_a_terminal_it_goes_on_until_ctrl_c(own_home: Path) -> None:

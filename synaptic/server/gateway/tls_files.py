@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _RENEW: Final = "renew it, then start again, or send SIGHUP to a gateway that runs"
 _MOST_BYTES: Final = 1 << 20
+_KINDS: Final = "use a key of RSA, Ed25519, or of the curve P-256 or P-384, and a chain of a few certificates"
 _MATCH: Final = "KEY_VALUES_MISMATCH"
 
 
@@ -61,10 +62,11 @@ def _read(cert: Path, key: Path) -> ssl.SSLContext:
 
     try:
         context.load_cert_chain(cert, key, passphrase)
-    except ssl.SSLError as error:
-        if error.reason == _MATCH:
+    except OSError as error:  # ``SSLError`` is one
+        reason = getattr(error, "reason", None)
+        if reason == _MATCH:
             raise UsageError(f"--key {key}: it is not the key of the certificate {cert}") from error
-        raise UsageError(f"--cert {cert}, --key {key}: they cannot be read ({error.reason or error})") from error
+        raise UsageError(f"--cert {cert}, --key {key}: they cannot be read ({reason or error})") from error
     _check_validity(context, cert)
     return context
 
@@ -79,7 +81,7 @@ def _check_validity(server: ssl.SSLContext, cert: Path) -> None:
     """Refuse a certificate that no client would believe now: one talks to it, in memory, and believes nothing else.
 
     Raises:
-        UsageError: If it has expired, or is not valid yet.
+        UsageError: If it has expired, is not valid yet, or is of a kind that nothing can be encrypted with.
     """
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
@@ -95,3 +97,6 @@ def _check_validity(server: ssl.SSLContext, cert: Path) -> None:
             continue
         except ssl.SSLCertVerificationError as error:
             raise UsageError(f"--cert {cert}: {error.verify_message}", hint=_RENEW) from error
+        except ssl.SSLError as error:  # of a key of a kind that TLS has no cipher for, of a chain that is too long
+            said = (error.reason or str(error)).replace("_", " ").lower()
+            raise UsageError(f"--cert {cert}: no client can talk to it: {said}", hint=_KINDS) from error

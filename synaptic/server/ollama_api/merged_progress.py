@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from synaptic.server.ollama_api.replies import Json
 
 SUCCESS = "success"
+MOST_TOLD = 1000
+"""Layers, and other things, that are told of one change: a model has some ten of each, and no node makes up more."""
 
 
 @dataclass(slots=True)
@@ -49,11 +51,13 @@ class MergedProgress:
         """Return what there is to tell after a line of a node."""
         status, digest = text_in(line.get("status")), text_in(line.get("digest"))
         if digest:
+            if digest not in self._layers and len(self._layers) >= MOST_TOLD:
+                return []
             layer = self._layers.setdefault(digest, _Layer())
             layer.total = max(layer.total, count_in(line.get("total")))
             layer.completed[node] = count_in(line.get("completed"))
             return [{"status": status, "digest": digest, **self._bytes_of(layer)}]
-        if status != SUCCESS:
+        if status != SUCCESS and (status in self._said or len(self._said) < MOST_TOLD):
             self._said.setdefault(status, set()).add(node)
         return self._due()
 

@@ -128,9 +128,11 @@ class OllamaRoutes:
         lines = self._host.change(wanted)
         if wanted.tells and body.switch("stream", default=True):
             return await _stream(request, lines)
+        told = None
         async with aclosing(lines):
-            told = [line async for line in lines]
-        return json_response(told[-1]) if told else web.Response()
+            async for line in lines:
+                told = line
+        return web.Response() if told is None else json_response(told)
 
     async def _has_blob(self, request: web.Request) -> web.Response:
         check_owner(request, keys=self._keys)

@@ -7,7 +7,7 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from synaptic.errors import UsageError
+from synaptic.errors import SynapticError
 from synaptic.messages import BackendNotice
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Renewal(NamedTuple):
 
     Attributes:
         failed: What is said where that fails.
-        renew: Does it and returns what was done, or raises a ``UsageError``.
+        renew: Does it and returns what was done, or raises a ``SynapticError``.
     """
 
     failed: str
@@ -48,7 +48,7 @@ def renewed(renewals: Sequence[Renewal], report: Reporter) -> Iterator[None]:
         for each in renewals:
             try:
                 report(BackendNotice("gateway", await each.renew()))
-            except UsageError as error:
+            except SynapticError as error:
                 said = f"{error.message}; {error.hint}" if error.hint else error.message
                 report(BackendNotice("gateway", f"{each.failed}: {said}", "warning"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from contextlib import asynccontextmanager
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 EVERY: Final = 1.0
 PATIENCE: Final = 10.0  # seconds for one answer of a gateway
+MOST_BYTES: Final = 16_000_000  # of one answer: a thousand nodes with all their models take a tenth of that
 KEPT_RATES: Final = 120
 _EPILOG = """\b
 As in:
@@ -110,26 +112,26 @@ def _picture(now: dict[str, Any], rates: list[float], console: Console) -> Any:
     plain = not console.encoding.startswith("utf")
     try:
         return now_picture(now, rates, glyphs(sys.stdout), width=console.width, plain=plain)
-    except (LookupError, TypeError, AttributeError) as exc:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as exc:
         raise ProtocolError("the gateway tells this in another way: is it of another version?") from exc
 
 
 @asynccontextmanager
 async def _at_gateway(url: str, key: str | None) -> AsyncIterator[Look]:
     """Give what asks a gateway."""
-    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    headers = {"accept-encoding": "identity", **({} if key is None else {"authorization": f"Bearer {key}"})}
     limit = aiohttp.ClientTimeout(total=PATIENCE)
-    async with aiohttp.ClientSession(headers=headers, timeout=limit) as client:
+    async with aiohttp.ClientSession(headers=headers, timeout=limit, auto_decompress=False) as client:
 
         async def look() -> dict[str, Any]:
             try:
                 async with client.get(f"{url.rstrip('/')}/ui/now", allow_redirects=False) as reply:
-                    told = await reply.json(content_type=None)
+                    told = json.loads(await _body(reply))
             except TimeoutError as exc:
                 raise BackendUnavailable(f"{url} does not answer") from exc
             except aiohttp.ClientConnectionError as exc:
                 raise BackendUnavailable(f"nothing answers at {url}", hint="start one: synaptic serve") from exc
-            except (aiohttp.ClientError, ValueError) as exc:
+            except (aiohttp.ClientError, ValueError, RecursionError) as exc:
                 raise ProtocolError(f"what answers at {url} is no gateway of this version") from exc
             if reply.status != 200 or not isinstance(told, dict):
                 said = told.get("error") if isinstance(told, dict) else None
@@ -137,6 +139,20 @@ async def _at_gateway(url: str, key: str | None) -> AsyncIterator[Look]:
             return told
 
         yield look
+
+
+async def _body(reply: aiohttp.ClientResponse) -> bytes:
+    """Return the body of a reply.
+
+    Raises:
+        ValueError: If it is too long.
+    """
+    body = bytearray()
+    async for piece in reply.content.iter_any():
+        body += piece
+        if len(body) > MOST_BYTES:
+            raise ValueError("it does not end")
+    return bytes(body)
 
 
 @asynccontextmanager
