@@ -70,8 +70,16 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 def sent_secrets(client: httpx.AsyncClient) -> tuple[str, ...]:
     """Return the credentials that ``client`` sends, as :func:`~synaptic.text.spelled` has them; often none."""
-    url, header = client.base_url, client.headers.get("authorization", "")
-    return _secrets(header, url.username, url.password) if header or url.password else ()
+    if not sends_secrets(client):
+        return ()
+    url = client.base_url
+    return _secrets(client.headers.get("authorization", ""), url.username, url.password)
+
+
+def sends_secrets(client: httpx.AsyncClient) -> bool:
+    """Return whether ``client`` sends credentials. Ours knows: to ask httpx takes as long as to parse a short reply."""
+    known: bool | None = getattr(client, "sends_secrets", None)
+    return ("authorization" in client.headers or bool(client.base_url.userinfo)) if known is None else known
 
 
 @functools.lru_cache(maxsize=256)

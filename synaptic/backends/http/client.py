@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 
-from synaptic.backends.http.access import authorization, checked_headers, sent_secrets, tls_context
+from synaptic.backends.http.access import authorization, checked_headers, sends_secrets, sent_secrets, tls_context
 from synaptic.backends.http.bounds import MAX_BODY_BYTES, MAX_STREAM_BYTES, Event, Lines, too_long, without_framing
 from synaptic.backends.http.error_map import (
     ReadError,
@@ -471,8 +471,8 @@ def _reply(
 
 def _origin(client: httpx.AsyncClient, path: str, backend: str, node: str) -> Origin:
     """Return who is asked, and with what: errors say something else to those who have given credentials."""
-    secret = "authorization" in client.headers or bool(client.base_url.userinfo)
-    return Origin(backend, node, path, secret=secret, ca_file=getattr(client, "has_ca_file", False))
+    ca_file = getattr(client, "has_ca_file", False)
+    return Origin(backend, node, path, secret=sends_secrets(client), ca_file=ca_file)
 
 
 def _is_web_page(reply: HttpReply) -> bool:

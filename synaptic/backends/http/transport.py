@@ -63,6 +63,7 @@ class NodeClient(httpx.AsyncClient):
 
     Attributes:
         has_ca_file: Whether ``tls`` believes other certificates than the system's.
+        sends_secrets: Whether the headers have credentials.
 
     """
 
@@ -93,6 +94,7 @@ class NodeClient(httpx.AsyncClient):
             signed = next(pair.sync_auth_flow(httpx.Request("GET", self.base_url)))
             own["authorization"] = signed.headers["authorization"]
         self._bare_headers = CIMultiDict({"accept": "*/*", "user-agent": "synapticllamas", **own})
+        self.sends_secrets = "authorization" in self._bare_headers
         self._json_headers = CIMultiDict({**self._bare_headers, "content-type": "application/json"})
         self._timeout_of_calls = aiohttp.ClientTimeout(total=None, connect=connect_timeout)
         self._root = f"{self.base_url.scheme}://{self.base_url.netloc.decode('ascii')}"
@@ -377,6 +379,10 @@ class AiohttpReply:
         what was under way still arrives: Go's ``net/http`` cancels the request, cpp-httplib finds its socket dead, and
         asyncio closes the connection. TLS has no such half: there, what lies in our buffers is all that can be had.
         """
+        if self.has_ended:
+            assert self._content is not None
+            take(self._content.read_nowait())
+            return
         lent, connection = self._lent, self.connection
         seconds = LEAVE_SECONDS
         if lent is not None and connection is not None:

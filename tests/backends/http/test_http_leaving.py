@@ -145,6 +145,20 @@ async def test_of_a_client_of_httpx_what_has_come_is_told() -> None:
     assert left == [{"a": 2}, {"a": 3}]
 
 
+async def test_a_whole_reply_that_was_left_unread_costs_no_connection() -> None:
+    left: list[Any] = []
+    async with FaultServer(stream([b"".join(lines(1, 2, 3))])) as server, new_client(server.url) as client:
+        async with stream_request(client, "POST", "/x", json={}, backend="test", node="node") as reply:
+            values = ndjson(reply, backend="test", node="node", unread=left.append)
+            assert await anext(values) == {"a": 1}
+            async with asyncio.timeout(60):
+                while not reply.has_ended:
+                    await asyncio.sleep(0.001)
+            await values.aclose()
+        assert (connections_in_use(client), idle_connections(client)) == (0, 1)
+    assert left == [{"a": 2}, {"a": 3}]
+
+
 @needs_openssl
 async def test_over_tls_what_has_come_is_told(tmp_path: Path) -> None:
     certificate = self_signed(tmp_path)
