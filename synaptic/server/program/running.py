@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from contextlib import contextmanager
@@ -136,10 +137,12 @@ async def _listen(app: web.Application, settings: ServeSettings, ready: Callable
     drain = drain if settings.drain is None else settings.drain
     with _told_to_end() as ended:
         async with listening(app, settings.host, settings.port, drain=drain, tls=current_tls(settings)) as addresses:
+            gc.freeze()  # what is there stays: to look through it again would stop all streams for a tenth of a second
             ready(addresses[0])
             tell_service_manager("READY=1")
             await ended.wait()
             tell_service_manager("STOPPING=1")
+            gc.unfreeze()
 
 
 @contextmanager
