@@ -19,7 +19,7 @@ from synaptic.backends.scripted import ScriptedBackend
 from synaptic.models import ModelStore
 from synaptic.server.gateway import KeyFile
 from synaptic.server.limits import ServerLimits, listening
-from synaptic.server.ollama_api import ServeSettings
+from synaptic.server.ollama_api import ServeSettings, at_nodes
 from synaptic.settings.load import Settings
 from synaptic.settings.model import NodeSettings
 
@@ -115,6 +115,27 @@ async def test_nodes_without_any_model_can_be_given_one() -> None:
         await client.pull(NEW)
         assert [names_of(node) for node in nodes] == [[NEW]] * 2
         assert [model.model for model in (await client.list()).models] == [NEW]
+
+
+@pytest.mark.parametrize("settings", [{"pooled": False}, {"backend": "ollama"}, {"model_parallel": {NEW: 1}}])
+async def test_however_calls_get_there_the_nodes_are_changed(settings: dict[str, Any]) -> None:
+    having: list[str] = ["m"] if "model_parallel" in settings else []
+    async with pool(having, having, **settings) as (nodes, url), ollama.AsyncClient(url) as client:
+        await client.pull(NEW)
+        everywhere = "model_parallel" in settings
+        assert [NEW in names_of(node) for node in nodes] == [True, everywhere]
+        assert (await client.chat(NEW, USER)).message.content
+
+
+async def test_a_node_that_says_nothing_to_a_deletion_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(at_nodes, "QUIET_SECONDS", 0.5)
+    async with pool(["m"]) as ((node,), url), ollama.AsyncClient(url) as client:
+        await client.list()
+        node.mode = "blackhole"
+        with pytest.raises(ollama.ResponseError, match="did not answer in") as caught:
+            await client.delete("m")
+        assert caught.value.status_code == 503
+        node.heal()
 
 
 @pytest.mark.parametrize("named", ["attic", "address"])
