@@ -20,6 +20,7 @@ from .ray_batch import RayRuns as RayRuns
 from .ray_door import connected_by_ray as connected_by_ray
 from .ray_workers import RayWorkers as RayWorkers
 from .remote_worker import RemoteWorker as RemoteWorker
+from .remote_worker import passes as passes
 from .service_units import HERE as HERE
 from .service_units import UNITS as UNITS
 from .service_units import service_here as service_here

@@ -41,7 +41,7 @@ class LentMachines:
         return len(_lending())
 
     async def start(self, engine: Engine) -> list[RpcBackendSettings]:
-        """Start a worker on each machine, all at once; return those that are reached.
+        """Start a worker on each machine, all at once; return those that are reached. The others are tried again.
 
         Raises:
             UsageError: If the file that names the machines cannot be read.
@@ -56,7 +56,11 @@ class LentMachines:
             self._report(BackendNotice("distributed", said, "warning"))
             return []
         self._workers = workers
-        return await start_all(workers, self._report)
+        return await start_all(workers, self._report, again=True)
+
+    def reached(self) -> list[RpcBackendSettings]:
+        """Return the workers that are reached by now."""
+        return [worker.settings for worker in self._workers if worker.reached]
 
     async def aclose(self) -> None:
         """End the workers, and the connections to their machines."""
@@ -68,21 +72,23 @@ def _lending() -> list[Machine]:
     return [one for one in machines() if one.worker]
 
 
-async def start_all(workers: Sequence[RemoteWorker], report: Reporter) -> list[RpcBackendSettings]:
+async def start_all(
+    workers: Sequence[RemoteWorker], report: Reporter, *, again: bool = False
+) -> list[RpcBackendSettings]:
     """Start workers, all at once; return those that are reached, and report why the others are not."""
-    outcomes = await asyncio.gather(*(worker.start() for worker in workers), return_exceptions=True)
+    outcomes = await asyncio.gather(*(worker.start(again=again) for worker in workers), return_exceptions=True)
     reached = []
     for worker, outcome in zip(workers, outcomes, strict=True):
         if outcome is None:
             reached.append(worker.settings)
         elif isinstance(outcome, SynapticError):
-            warn_of(outcome, report)
+            warn_of(outcome, report, what="; it is tried again" if again and cluster.passes(outcome) else "")
         else:
             raise outcome
     return reached
 
 
-def warn_of(error: SynapticError, report: Reporter) -> None:
-    """Report what the program does without."""
+def warn_of(error: SynapticError, report: Reporter, what: str = "") -> None:
+    """Report what the program does without, and what it does about that."""
     hint = f" ({error.hint})" if error.hint else ""
-    report(BackendNotice("distributed", f"{error.message}{hint}", "warning"))
+    report(BackendNotice("distributed", f"{error.message}{what}{hint}", "warning"))

@@ -61,6 +61,10 @@ class RayWorkers:
         self._workers = [self._worker(number, node, engine) for number, node in enumerate(found, 1)]
         return await start_all(self._workers, self._report)
 
+    def reached(self) -> list[RpcBackendSettings]:
+        """Return the workers that are reached."""
+        return [worker.settings for worker in self._workers if worker.reached]
+
     async def aclose(self) -> None:
         """End the workers, and leave the cluster."""
         workers, self._workers = self._workers, []

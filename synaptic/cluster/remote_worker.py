@@ -88,6 +88,12 @@ class RemoteWorker:
         self._log_handler = PrivateLog(self.log_file, LOG_BYTES)
         self._keeper: asyncio.Task[None] | None = None
         self._up = False
+        self._reached = False
+
+    @property
+    def reached(self) -> bool:
+        """Whether it has been up, be it that it is lost now."""
+        return self._reached
 
     @property
     def settings(self) -> RpcBackendSettings:
@@ -101,11 +107,12 @@ class RemoteWorker:
             return self.machine.memory_gib
         return round(self.facts.free_bytes * _MOST_MEMORY / (1 << 30), 2)
 
-    async def start(self, say: Callable[[str], None] = lambda _: None) -> None:
+    async def start(self, say: Callable[[str], None] = lambda _: None, *, again: bool = False) -> None:
         """Bring the engine there if it is not, start the worker, and return once it is reached.
 
         Args:
             say: Told what takes long.
+            again: Whether a machine that is not reached is tried again, until `aclose`; that is told by the error, too.
 
         Raises:
             BackendUnavailable: If the machine is not reached, or the worker does not start.
@@ -113,11 +120,12 @@ class RemoteWorker:
             UsageError: If its key is not known, or another program of this machine uses it.
         """
         first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._keeper = asyncio.create_task(self._keep(first, say), name=f"machine {self.machine.name}")
+        self._keeper = asyncio.create_task(self._keep(first, say, again=again), name=f"machine {self.machine.name}")
         try:
             await first
-        except BaseException:
-            await self.aclose()
+        except BaseException as error:
+            if not (again and isinstance(error, SynapticError)):
+                await self.aclose()
             raise
 
     async def aclose(self) -> None:
@@ -129,7 +137,7 @@ class RemoteWorker:
                 await keeper
         self._log_handler.close()
 
-    async def _keep(self, first: asyncio.Future[None], say: Callable[[str], None]) -> None:
+    async def _keep(self, first: asyncio.Future[None], say: Callable[[str], None], *, again: bool) -> None:
         """Have the worker run, again and again."""
         attempt = 0
         while True:
@@ -138,12 +146,14 @@ class RemoteWorker:
                     with said(self.machine):  # what breaks where: the connection, in whatever waits for it
                         await self._serve(connection, first, say)
             except SynapticError as error:
+                final = not passes(error)
                 if not first.done():
                     first.set_exception(error)
-                    return
-                if attempt == 0:
-                    self._report(BackendNotice(BACKEND, f"{error.message}; it is tried again", "warning"))
-                if isinstance(error, EngineUnavailable | UsageError):
+                    final = final or not again
+                elif attempt == 0 or final:
+                    what = error.message if final else f"{error.message}; it is tried again"
+                    self._report(BackendNotice(BACKEND, what, "warning"))
+                if final:
                     return
             attempt = 0 if self._up else attempt + 1
             self._up = False
@@ -173,8 +183,10 @@ class RemoteWorker:
                     continue
                 async with await self._forward(connection, port):
                     self._up = True
+                    before, self._reached = self._reached, True
                     if first.done():
-                        self._report(BackendNotice(BACKEND, f"{self.machine.name} is back"))
+                        came = "is back" if before else "is reached now"
+                        self._report(BackendNotice(BACKEND, f"{self.machine.name} {came}"))
                     else:
                         first.set_result(None)
                     await ended
@@ -232,3 +244,8 @@ class RemoteWorker:
 
     def _failed(self, what: str) -> BackendUnavailable:
         return BackendUnavailable(f"{self.machine.name} {what}", backend=BACKEND, node=self.machine.name)
+
+
+def passes(error: SynapticError) -> bool:
+    """Return whether a machine may be reached later: what a person has to see to does not change by itself."""
+    return not isinstance(error, EngineUnavailable | UsageError)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +11,15 @@ import psutil
 import pytest
 from real_distributed import engine_in_home  # noqa: F401 - a fixture
 from rpc_support import free_port
-from ssh_server import NEEDS_SSHD, SshServer, near_server
+from ssh_server import NEEDS_SSHD, SshServer, near_server, running
 
 from synaptic import cluster
 from synaptic.backends.distributed import current_engine
+from synaptic.backends.distributed.workers import Fleet
+from synaptic.backends.distributed.workers.protocol import greetings
+from synaptic.errors import UsageError
 from synaptic.messages import BackendNotice
+from synaptic.settings import Settings
 
 pytestmark = [NEEDS_SSHD, pytest.mark.real_model, pytest.mark.usefixtures("engine_here")]
 
@@ -35,29 +40,95 @@ def end_connections() -> None:
                 process.kill()
 
 
-async def test_a_worker_whose_connection_breaks_comes_back(near: SshServer):
+async def known(near: SshServer) -> cluster.Machine:
+    """Return the machine, once its key is trusted."""
     machine = cluster.Machine(name="near", host=near.address, port=near.port, local_port=free_port(), threads=1)
     with pytest.raises(cluster.UnknownHostKey) as unknown:
         async with cluster.connected(machine):
             pass
     cluster.trust(unknown.value)
-    back = asyncio.Event()
-    said: list[str] = []
+    return machine
 
-    def report(news: object) -> None:
+
+async def answers(port: int) -> bool:
+    """Return whether a worker greets whoever greets it there."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    greeting = greetings()[0]
+    writer.write(greeting.frame())
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return bool(await reader.read(1))
+    finally:
+        writer.close()
+
+
+class Heard:
+    """What is reported, and whether the machine is back."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.back = asyncio.Event()
+
+    def __call__(self, news: object) -> None:
         assert isinstance(news, BackendNotice)
-        said.append(news.message)
-        if news.message == "near is back":
-            back.set()
+        self.said.append(news.message)
+        if news.message in {"near is back", "near is reached now"}:
+            self.back.set()
 
-    worker = cluster.RemoteWorker(machine, await current_engine(), report)
+
+async def test_a_worker_whose_connection_breaks_comes_back(near: SshServer):
+    machine, heard = await known(near), Heard()
+    worker = cluster.RemoteWorker(machine, await current_engine(), heard)
     await worker.start()
     try:
         await asyncio.to_thread(end_connections)
         async with asyncio.timeout(PATIENCE):
-            await back.wait()
-        _, writer = await asyncio.open_connection("127.0.0.1", machine.local_port)
-        writer.close()
+            await heard.back.wait()
+        assert await answers(machine.local_port)
     finally:
         await worker.aclose()
-    assert "it is tried again" in said[0]
+    assert "it is tried again" in heard.said[0]
+
+
+async def test_a_port_that_another_program_has_is_told(near: SshServer):
+    machine = await known(near)
+    with socket.create_server(("127.0.0.1", machine.local_port)):
+        worker = cluster.RemoteWorker(machine, await current_engine())
+        with pytest.raises(UsageError, match="another program here uses near"):
+            await worker.start()
+
+
+async def test_a_machine_that_is_off_at_the_start_is_used_once_it_is_on(tmp_path: Path, own_home: Path):
+    with near_server(tmp_path / "near") as server:
+        machine = await known(server)
+        cluster.keep(machine)
+    heard = Heard()
+    fleet = Fleet(Settings(local_workers=0), heard)
+    try:
+        assert await fleet.offers() == []
+        assert "it is tried again" in heard.said[0]
+        with running(server):
+            async with asyncio.timeout(PATIENCE):
+                await heard.back.wait()
+            (offer,) = await fleet.offers()
+            assert not offer.refusal
+            assert offer.endpoint == ("127.0.0.1", machine.local_port)
+    finally:
+        await fleet.aclose()
+    assert heard.said[1] == "near is reached now"
+
+
+async def test_what_a_person_has_to_see_to_is_not_tried_again(near: SshServer):
+    machine = await known(near)
+    (Path.home() / ".ssh" / "known_hosts").write_text("")
+    cluster.keep(machine)
+    heard = Heard()
+    lent = cluster.LentMachines(Settings(), heard)
+    try:
+        assert await lent.start(await current_engine()) == []
+        assert lent.reached() == []
+    finally:
+        await lent.aclose()
+    (said,) = heard.said
+    assert "is not known yet" in said
+    assert "again" not in said

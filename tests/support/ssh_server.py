@@ -117,10 +117,17 @@ def near_server(folder: Path, *, path: Path | None = None) -> Iterator[SshServer
         chosen.bind(("127.0.0.1", 0))
         port = chosen.getsockname()[1]
     server = SshServer(folder, "127.0.0.1", port, as_client(Path(os.environ["HOME"])), path=path)
+    with running(server):
+        yield server
+
+
+@contextmanager
+def running(server: SshServer) -> Iterator[None]:
+    """Run a server for the time of a block."""
     process = subprocess.Popen(server.command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        wait_until_it_listens(server.address, port)
-        yield server
+        wait_until_it_listens(server.address, server.port)
+        yield
     finally:
         process.terminate()
         process.wait()

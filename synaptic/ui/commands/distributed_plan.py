@@ -176,8 +176,8 @@ async def _offers(settings: Settings, report: Reporter, *, measure: bool) -> lis
             await own.stop()
     elsewhere = workers.Elsewhere(report)
     try:
-        settings = await elsewhere.start(settings, engine)
-        return await workers.gather_offers(settings, engine, measure=measure, planned_local=count)
+        await elsewhere.start(settings, engine)
+        return await workers.gather_offers(elsewhere.joined_to(settings), engine, measure=measure, planned_local=count)
     finally:
         await elsewhere.aclose()
 

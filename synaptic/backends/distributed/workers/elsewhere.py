@@ -26,8 +26,12 @@ class BringsWorkers(Protocol):
         """Return how many machines it would try to reach; none is contacted."""
         ...
 
-    async def start(self, engine: Engine) -> Sequence[RpcBackendSettings]:
-        """Return the workers that are reached, as the settings would name them."""
+    async def start(self, engine: Engine) -> object:
+        """Return once each was tried."""
+        ...
+
+    def reached(self) -> Sequence[RpcBackendSettings]:
+        """Return the workers that were reached up to now, as the settings would name them."""
         ...
 
     async def aclose(self) -> None:
@@ -46,13 +50,16 @@ class Elsewhere:
         self._report = report
         self._started: list[BringsWorkers] = []
 
-    async def start(self, settings: Settings, engine: Engine) -> Settings:
-        """Return the settings with the workers that are reached, as if they named them."""
-        found = list(settings.rpc_backends)
+    async def start(self, settings: Settings, engine: Engine) -> None:
+        """Return once each machine was tried."""
         for brings in _bringing(settings, self._report):
             self._started.append(brings)
-            found += await brings.start(engine)
-        return settings.model_copy(update={"rpc_backends": found})
+            await brings.start(engine)
+
+    def joined_to(self, settings: Settings) -> Settings:
+        """Return the settings with the workers that were reached up to now, as if they named them."""
+        found = [worker for brings in self._started for worker in brings.reached()]
+        return settings.model_copy(update={"rpc_backends": [*settings.rpc_backends, *found]})
 
     async def aclose(self) -> None:
         """End them."""

@@ -67,7 +67,7 @@ class Fleet:
                 await _stop(started)
                 raise
             self._managed = tuple(started)
-            self.settings = await self._others.start(self.settings, engine)
+            await self._others.start(self.settings, engine)
             self._engine = engine
             return engine
 
@@ -94,7 +94,7 @@ class Fleet:
             UsageError: If it cannot be told who holds which worker.
         """
         engine = await self.start()
-        return await gather_offers(self.settings, engine, self._managed, measure=True)
+        return await gather_offers(self._others.joined_to(self.settings), engine, self._managed, measure=True)
 
     async def aclose(self) -> None:
         """End the workers that were started here, and those that were brought from elsewhere."""
