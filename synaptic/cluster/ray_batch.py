@@ -17,9 +17,9 @@ from synaptic import runtime
 from synaptic.agents import discover_agents
 from synaptic.cluster.lent import warn_of
 from synaptic.cluster.ray_cluster import START_SECONDS, RayNode, end_actor, joined, nodes, start_actor, unavailable
-from synaptic.errors import BackendUnavailable, JournalError, SynapticError
+from synaptic.errors import AgentError, BackendUnavailable, JournalError, Problem, SynapticError
 from synaptic.messages import ignore_report
-from synaptic.pipeline import Pipeline, named_tools
+from synaptic.pipeline import Pipeline, agents_beside, named_tools
 from synaptic.waiting import steady_time
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class BatchOrder:
         source: What messages call it.
         path: Its file here: what it uses is looked for beside it, on the node.
         model: Goes before the pipeline's own default.
-        agents: By name.
+        agents: Those of this machine, by name.
+        beside: Those beside the pipeline's file, which go before them.
         tools: Modules or files of Python functions, which the node has to have.
         approved: Whether what a step asks a person is approved.
         at_once: Runs that are made at the same time, on all nodes together.
@@ -64,6 +65,7 @@ class BatchOrder:
     path: Path | None
     model: str | None
     agents: Mapping[str, Agent]
+    beside: Mapping[str, Agent]
     tools: tuple[str, ...]
     approved: bool
     at_once: int
@@ -82,14 +84,19 @@ class BatchOrder:
         """Return the order to run a pipeline with the agents that are found here.
 
         Raises:
-            AgentError: If one of them is wrong.
+            UsageError: If one of them is wrong.
         """
         book, document = discover_agents(), pipeline.document
         agents = {name: book[name] for name in book}
+        problems: list[Problem] = []
+        found = agents_beside(pipeline, agents, problems, [])
+        if problems:
+            raise AgentError.of(problems)
+        beside = {name: agent for name, agent in found.items() if agent is not None}
         # A session in an actor is no program of its own: it takes no further part in the cluster.
         settings = settings.model_copy(update={"ray_address": None})
         source, path = document.source, pipeline.path
-        return cls(settings, document.text, source, path, model, agents, tuple(tools), approved, at_once)
+        return cls(settings, document.text, source, path, model, agents, beside, tuple(tools), approved, at_once)
 
 
 class NodeRuns:
@@ -98,7 +105,8 @@ class NodeRuns:
     def __init__(self, order: BatchOrder) -> None:
         self._session = runtime.Session(
             order.settings,
-            agents=order.agents,
+            agents=order.beside,
+            steady=order.agents,
             tools=named_tools(order.tools),
             approver=runtime.approve_all if order.approved else None,
             priority="batch",

@@ -5,6 +5,7 @@ from .before_run import every_step as every_step
 from .before_run import named_models as named_models
 from .before_run import refuse_unattended as refuse_unattended
 from .compiler import CompileContext as CompileContext
+from .compiler import agents_beside as agents_beside
 from .compiler import compile_pipeline as compile_pipeline
 from .compiler import examine as examine
 from .documents import FromFile as FromFile

@@ -89,6 +89,8 @@ class Session:
         priority: Of the session's calls, among all that wait for a node: a person who waits goes before a run, and a
             run before a batch.
         runs_at_once: Runs that will be made at the same time; an engine that is started for them is as large as that.
+        steady: For many runs of one pipeline: the agents that there are, in the place of those in files, which are
+            then not read with every run; nor is the pipeline compiled again for other inputs.
         on_event: Gets every event of every run, and reports of the backend between runs.
 
     Raises:
@@ -105,9 +107,12 @@ class Session:
         approver: Approver | None = None,
         priority: PriorityClass = "run",
         runs_at_once: int = 1,
+        steady: Mapping[str, Agent] | None = None,
         on_event: EventHandler | None = None,
     ) -> None:
         self._left_out = ""
+        self._steady = steady
+        self._planned_before: tuple[Plan, CompileContext] | None = None
         if settings is None:
             loaded = load_settings()
             settings, self._left_out = loaded.settings, loaded.left_out
@@ -219,20 +224,39 @@ class Session:
         model: str | None,
     ) -> tuple[Plan, CompileContext]:
         """Return the plan of a run, as far as it does not hang on the length of its inputs."""
+        before = self._planned_before
+        if before is not None and before[0].pipeline is pipeline and before[1].model == model:
+            plan, context = before
+            attached, bound = self._bound(plan.pipeline, query, inputs, documents)
+            return replace(plan, inputs=bound, attached=attached), context
         context = self._context(model)
         chosen = read_pipeline(pipeline or self.settings.pipeline or await self.default_pipeline(), context)
-        given = with_query(query, inputs or {})
-        attached = attach(chosen.spec, given, read_documents(documents))
-        bound = bind_inputs(chosen, attached.inputs, self.settings.pipeline_inputs)
-        return await self._compiled(chosen, context, bound, attached, model), context
+        attached, bound = self._bound(chosen, query, inputs, documents)
+        plan = await self._compiled(chosen, context, bound, attached, model)
+        if self._steady is not None:
+            self._planned_before = plan, context
+        return plan, context
+
+    def _bound(
+        self,
+        pipeline: Pipeline,
+        query: str | None,
+        inputs: Mapping[str, Any] | None,
+        documents: Sequence[Mapping[str, str] | str],
+    ) -> tuple[Attached, dict[str, Any]]:
+        attached = attach(pipeline.spec, with_query(query, inputs or {}), read_documents(documents))
+        return attached, bind_inputs(pipeline, attached.inputs, self.settings.pipeline_inputs)
 
     def _context(self, model: str | None) -> CompileContext:
         """Return what a pipeline may name."""
-        book = discover_agents()
+        agents = self._steady
+        if agents is None:
+            book = discover_agents()
+            self._mention("agents", book.left_out)
+            agents = {name: book[name] for name in book}
         self._mention("settings", self._left_out)
-        self._mention("agents", book.left_out)
         return CompileContext(
-            agents={name: book[name] for name in book},
+            agents=agents,
             given_agents=self._extra_agents,
             agent_models=self.settings.agent_models,
             tools=discover_tools(given=self._extra_tools),

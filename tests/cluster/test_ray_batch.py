@@ -8,6 +8,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import pytest
 from cli_support import run_here
 from kill_trials import CountingNode
 from ray_nodes import kill_with_all, ray_nodes, raylet_of
+from trust_support import trust
 from warm_python import start_program
 
 from synaptic import paths, runtime
 from synaptic.cluster import BatchOrder, RayRuns
 from synaptic.cluster.ray_batch import NodeRuns
-from synaptic.errors import BackendUnavailable, SynapticError, UsageError
+from synaptic.errors import AgentError, BackendUnavailable, SynapticError, UsageError
 from synaptic.messages import BackendNotice
 from synaptic.pipeline import Pipeline
 from synaptic.settings import Settings
@@ -173,6 +175,22 @@ async def test_a_node_that_is_told_to_end_cuts_off_what_can_be_gone_on_with():
         row = await second.row_again(run_id)
         await second.close()
     assert row is not None and (row["run_id"], row["status"]) == (run_id, "succeeded"), row
+
+
+async def test_agents_beside_the_pipeline_are_brought_along(folder: Path):
+    (folder / "apart" / "agents").mkdir(parents=True)
+    (folder / "apart" / "agents" / "helper.md").write_text(CLERK.replace("clerk", "helper"))
+    (folder / "apart" / "two.yaml").write_text(TWO_STEPS.replace("agent: clerk", "agent: helper"))
+    trust(folder / "apart")
+    pipeline = Pipeline.load(folder / "apart" / "two.yaml")
+    runs = NodeRuns(replace(BatchOrder.of(pipeline, Settings(backend="scripted")), path=None))
+    row = await runs.row({"n": 1}, runtime.new_run_id())
+    await runs.close()
+
+    assert row["status"] == "succeeded"
+    (folder / "apart" / "agents" / "helper.md").write_text("---\nname: helper\ntemperature: hot\n---\nWrite.\n")
+    with pytest.raises(AgentError, match="temperature"):
+        BatchOrder.of(pipeline, Settings())
 
 
 async def test_what_a_node_lacks_is_an_error_as_it_is_here():

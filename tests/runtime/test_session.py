@@ -310,3 +310,29 @@ async def test_a_delta_without_anything_is_no_token():
 
     assert result.answer == "x"
     assert sum(isinstance(event, TokenDelta) for event in heard) == 1
+
+
+STEADY = """\
+version: 1
+name: steady
+inputs: {n: {}}
+steps: {s: {agent: mine, prompt: "{{ inputs.n }}"}}
+result: "{{ steps.s }}"
+"""
+
+
+async def test_a_steady_session_plans_once_for_many_inputs():
+    asked = Pipeline.parse(STEADY)
+    async with Session(Settings(backend="scripted"), steady={"mine": Agent(name="mine", prompt="Write.")}) as session:
+        first = await session.plan(pipeline=asked, inputs={"n": "one"}, model="m")
+        second = await session.plan(pipeline=asked, inputs={"n": "two"}, model="m")
+        other = await session.plan(pipeline=asked, inputs={"n": "two"}, model="o")
+        results = [await session.run(pipeline=asked, inputs={"n": word}, model="o") for word in ("x", "y")]
+        with pytest.raises(UsageError, match="input"):
+            await session.run(pipeline=asked, inputs={"m": "x"}, model="o")
+        with pytest.raises(PipelineError, match="writer"):
+            await session.plan(pipeline=Pipeline.parse(STEADY.replace("mine", "writer")))
+
+    assert first.compiled is second.compiled is not other.compiled
+    assert (first.inputs, second.inputs) == ({"n": "one"}, {"n": "two"})
+    assert [other.route.model, *(result.answer for result in results)] == ["o", "x", "y"]

@@ -9,6 +9,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from synaptic import cluster, paths, runtime
+from synaptic.agents import discover_agents
 from synaptic.errors import ExitCode
 from synaptic.messages import BackendNotice
 from synaptic.pipeline import Pipeline, named_tools
@@ -158,12 +159,14 @@ def batch(
 
 
 def _session(options: Options, settings: Settings, concurrency: int) -> runtime.Session:
+    book = discover_agents()
     return runtime.Session(
         settings,
         tools=named_tools(options.tools),
         approver=runtime.approve_all if options.yes else None,
         priority="batch",
         runs_at_once=concurrency,
+        steady={name: book[name] for name in book},
     )
 
 
