@@ -79,6 +79,10 @@ def test_the_same_command_does_nothing_twice_and_takes_up_what_was_added():
         ('{"quer": "x"}\n', "in.jsonl:1: pipeline 'answer' has no input 'quer'; did you mean 'query'?"),
         ("\n{}\n", "in.jsonl:2: pipeline 'answer' needs the input 'query'; a line is"),
         ('"a"\n{"query"\n', "in.jsonl:2:9: no JSON"),
+        ("[" * 100_000, "in.jsonl:1: it is nested too deep"),
+        ('{"query": "\\ud800"}\n', "in.jsonl:1: it has half a character in it"),
+        ('"a"\n{"query": NaN}\n', "in.jsonl:2: NaN is no number of JSON"),
+        ('{"query": ' + "9" * 5000 + "}\n", "in.jsonl:1: it has a number of 5000 digits in it"),
         ("[1]\n", "in.jsonl:1: [1] is neither an object nor a text"),
         ("\n \n", "in.jsonl holds nothing to run"),
     ],
@@ -101,6 +105,23 @@ def test_a_file_that_is_no_result_stays_as_it_is(text: str):
     assert ended.code == 2
     assert "out.jsonl:1 is no result of a batch" in ended.err
     assert Path("out.jsonl").read_text() == text
+    assert not Path(".out.jsonl.open").exists()
+
+
+def test_a_name_that_can_be_guessed_leads_to_no_other_file(tmp_path: Path):
+    """In a folder that others write to, ``.out.jsonl.open`` may be there already, and be a link of theirs."""
+    write("one")
+    theirs = tmp_path / "theirs"
+    theirs.write_text("before")
+    Path(".out.jsonl.open").symlink_to(theirs)
+    ended = batch("answer", "in.jsonl", "-o", "out.jsonl")
+    assert (ended.code, theirs.read_text()) == (2, "before")
+    assert "results cannot be written there" in ended.err
+    Path(".out.jsonl.open").unlink()
+    assert "no name of a file" in batch("answer", "in.jsonl", "-o", "").err
+    # Rows that something else wrote there say nothing of ours.
+    Path(".out.jsonl.open").write_text("[" * 100_000 + '\n{"made_by": 1}\n{"key": [], "run_id": 3}\n')
+    assert batch("answer", "in.jsonl", "-o", "out.jsonl").code == 0
 
 
 def test_results_of_another_text_of_the_pipeline_are_kept_apart():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from synaptic.errors import Problem, UsageError
 from synaptic.pipeline import bind_inputs
 from synaptic.runtime.batches.parquet import input_lines, is_table
-from synaptic.text import read_text
+from synaptic.text import is_unicode, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES: Final = 1 << 30
 _MOST_PROBLEMS: Final = 20
+_LONGEST_INT: Final = 300  # digits
 _EXAMPLE: Final = 'a line is {"query": "..."} with the inputs of the pipeline, or "..." for a question alone'
 
 
@@ -99,9 +100,24 @@ def _inputs(line: str) -> dict[str, Any]:
     Raises:
         ValueError: If it is neither an object nor a text; json.JSONDecodeError if it is no JSON.
     """
-    value = json.loads(line)
+    try:
+        value = json.loads(line, parse_constant=_no_number, parse_int=_int)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    if not is_unicode(line) or ("\\u" in line and not is_unicode(json.dumps(value, ensure_ascii=False))):
+        raise ValueError("it has half a character in it: \\ud800 to \\udfff come in pairs")
     if isinstance(value, str):
         return {"query": value}
     if not isinstance(value, dict):
         raise ValueError(f"{line.strip()[:40]} is neither an object nor a text")
     return value
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _int(digits: str) -> int:
+    if len(digits) > _LONGEST_INT:
+        raise ValueError(f"it has a number of {len(digits)} digits in it")
+    return int(digits)

@@ -57,16 +57,18 @@ class Results:
             UsageError: If the file holds something else, results of another pipeline, cannot be written, or another
                 program writes it; of a table also if pyarrow is not installed.
         """
+        if not file.name:
+            raise UsageError(f"{file}: this is no name of a file of results")
         if is_table(file):
             check_tables()
         results = cls(file)
         try:
             results._begin(made_by)
         except OSError as exc:
-            results.close()
+            results.close(begun=False)
             raise UsageError(f"{file}: results cannot be written there: {exc.strerror or exc}") from exc
         except BaseException:
-            results.close()
+            results.close(begun=False)
             raise
         return results
 
@@ -79,8 +81,10 @@ class Results:
         return self.file.with_name(f".{self.file.name}.rows") if is_table(self.file) else self.file
 
     def _begin(self, made_by: str) -> None:
-        self._open = self._open_file.open("a+", encoding="utf-8")
+        self._open = os.fdopen(_appended(self._open_file), "a+", encoding="utf-8")
         if not lock(self._open.fileno()):
+            self._open.close()
+            self._open = None  # it is the other one's
             raise UsageError(f"another program writes to {self.file}", hint="wait for it, or name another file with -o")
         kept = []
         source = self.file if self.file.exists() and not self._lines.exists() else self._lines
@@ -100,8 +104,14 @@ class Results:
             elif row.get("run_id"):
                 self.runs[row["key"]] = row["run_id"]
         for _, row in self._rows(self._open_file):
-            if row.get("made_by") == made_by and row["key"] not in self.done:
-                self.runs[row["key"]] = row["run_id"]
+            key, run_id = row.get("key"), row.get("run_id")
+            if (
+                row.get("made_by") == made_by
+                and isinstance(key, str)
+                and isinstance(run_id, str)
+                and key not in self.done
+            ):
+                self.runs[key] = run_id
         self._made_by = made_by
         replace_file(self._lines, "".join(map(_line, kept)).encode())
         self._out = self._lines.open("a", encoding="utf-8")
@@ -122,7 +132,7 @@ class Results:
         for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 row = {}
             yield number, row if isinstance(row, dict) else {}
 
@@ -156,8 +166,12 @@ class Results:
         rows = {row["key"]: row for _, row in self._rows(self._lines)}
         replace_file(self._lines, "".join(_line(rows[key]) for key in keys if key in rows).encode())
 
-    def close(self, *, complete: bool = False) -> None:
+    def close(self, *, complete: bool = False, begun: bool = True) -> None:
         """Close the files; what says which runs are open goes if there are none.
+
+        Args:
+            complete: Whether all results are there.
+            begun: Whether anything was begun.
 
         Raises:
             UsageError: If a table cannot be written: its rows stay where they are.
@@ -171,7 +185,7 @@ class Results:
                     self._make_table()
         finally:
             if self._open is not None:
-                if complete:
+                if complete or (not begun and not os.fstat(self._open.fileno()).st_size):
                     self._open_file.unlink(missing_ok=True)
                 self._open.close()
 
@@ -183,6 +197,12 @@ class Results:
         except OSError as exc:
             raise UsageError(f"{self.file}: the table cannot be written: {exc.strerror or exc}") from exc
         self._lines.unlink()
+
+
+def _appended(file: Path) -> int:
+    """Open a file whose name others can guess, to write at its end: no link of theirs leads to another one."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    return os.open(file, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o600)
 
 
 def _line(row: Mapping[str, Any]) -> str:
