@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from synaptic.runtime.ledger import Ledger
 from synaptic.waiting import steady_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from synaptic.messages import ChatRequest
     from synaptic.pipeline import CompileContext, Plan
     from synaptic.runtime.events import Descent, EventHandler
     from synaptic.runtime.runs_before import GoingOn
+
+_PATIENCE: Final = 1.0
+"""Seconds that a turn waits until it is recorded: a file that hangs delays its answer no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +70,14 @@ class AskedRun:
             else:
                 ledger.finish("failed", "", exc)
             raise
+
+    async def is_kept(self, settled: Callable[[], Awaitable[None]]) -> None:
+        """Wait until the turn of a conversation is recorded, before a model is asked for its answer.
+
+        Args:
+            settled: Returns once all that was said is recorded.
+        """
+        if self.descent.session is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE):
+                    await settled()

@@ -505,6 +505,7 @@ class Session:
             record, emit = self._recorded()
             with asked.recorded(record, emit):
                 made = await self._prepared(asked, conversation)
+                await asked.is_kept(self.recorded)
         return await made(emit=emit).run()
 
     async def _prepared(self, asked: AskedRun, conversation: Sequence[Message]) -> Callable[..., Executor]:

@@ -2,7 +2,10 @@
 
 import asyncio
 import signal
+import sqlite3
 import sys
+from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from warm_python import ROOT
 
 from synaptic import BackendUnavailable, ScriptedBackend, Session, Settings, paths
 from synaptic.backends.base import Capabilities
+from synaptic.messages import ChatRequest, Chunk
 from synaptic.runtime import Journal, RunFinished, RunStarted, find_session, turns_of
 from synaptic.runtime.events import Event
 from synaptic.runtime.journal import new_run_id
@@ -64,6 +68,41 @@ async def test_a_question_is_recorded_before_the_backend_is_ready():
     async with Session(SETTINGS, backend=ScriptedBackend(["because"])) as session:
         result = await session.resume(run.id)
     assert (result.answer, result.run_id) == ("because", run.id)
+
+
+class Looking(ScriptedBackend):
+    """A backend that looks, when it is called, at what is recorded by then.
+
+    Attributes:
+        recorded: The question of the last run that is.
+    """
+
+    recorded: str | None = None
+
+    async def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+        """Answer, after a look."""
+        with Journal() as journal:
+            self.recorded = next((run.query for run in journal.runs()), None)
+        async for chunk in super().stream(request):
+            yield chunk
+
+
+async def test_a_turn_is_in_the_file_before_a_model_is_asked():
+    backend = Looking()
+    async with Session(SETTINGS, backend=backend) as session:
+        assert (await session.run("Why?", session=new_run_id())).text
+    assert backend.recorded == "Why?"
+
+
+async def test_a_file_that_hangs_does_not_keep_a_turn_for_long(own_home: Path):
+    async with Session(SETTINGS, backend=ScriptedBackend()) as session:
+        await session.run("First?", session=new_run_id())
+        with closing(sqlite3.connect(paths.journal_file(), isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert (await session.run("Why?", session=new_run_id())).text
+            other.execute("ROLLBACK")
+    with Journal() as journal:
+        assert [run.query for run in journal.runs()] == ["Why?", "First?"]
 
 
 async def test_what_cannot_begin_has_failed_and_can_go_on():

@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 
 from cli_support import ECHO, SCRIPTED, run_here
+from repl_terminal import environment, open_terminal
+from warm_python import ROOT
 
-from synaptic.runtime import Journal, name_session
+from synaptic import RequestRejected, ScriptedBackend, Session, Settings
+from synaptic.runtime import Journal, name_session, new_run_id
 
 GREET = """\
 version: 1
@@ -43,6 +46,25 @@ def test_a_conversation_is_shown_and_exported():
     assert shown.startswith("# Conversation\n\n> What is iron?\n\nWhat is iron?\n\n> And then?\n")
     assert run_here("sessions", "export").out == shown
     assert [turn["question"] for turn in document["turns"]] == ["What is iron?", "And then?"]
+
+
+async def test_on_a_terminal_a_conversation_has_rendered_answers(tmp_path: Path, own_home: Path):
+    talk = new_run_id()
+    async with Session(Settings(pipeline="answer"), backend=ScriptedBackend(["# Tea\n\nIt is **hot**."])) as session:
+        run = await session.run("What is *tea*?", session=talk)
+    async with Session(
+        Settings(pipeline="answer", retries=0), backend=ScriptedBackend([RequestRejected("no")])
+    ) as session:
+        await session.run("And coffee?", session=talk, after=run.run_id)
+
+    with open_terminal(
+        [str(ROOT / "main.py"), "sessions", "show"], tmp_path, environment(own_home), rows=80
+    ) as terminal:
+        assert terminal.wait_for_end() == 0
+
+    lines = [line.strip() for line in terminal.text.splitlines()]
+    assert [line for line in lines if line][:4] == ["Conversation", "> What is *tea*?", "Tea", "It is hot."]
+    assert any(line.startswith("(failed: ") for line in lines)
 
 
 def test_a_turn_without_a_question_is_told_by_its_pipeline(tmp_path: Path):

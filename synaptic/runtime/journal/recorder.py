@@ -43,7 +43,7 @@ JournalMode: TypeAlias = Literal["off", "normal", "full"]
 GROUP_SECONDS: Final = 0.05
 SOON_SECONDS: Final = 0.002
 """How long events wait for others to be written with them: less where it would be dear to lose them."""
-_SOON: Final = frozenset({StepFinished, StepAsked, ApprovalAsked, ApprovalGiven, RunFinished})
+_SOON: Final = frozenset({RunStarted, StepFinished, StepAsked, ApprovalAsked, ApprovalGiven, RunFinished})
 ABOUT: Final = "journal"
 
 _TRIES: Final = 6

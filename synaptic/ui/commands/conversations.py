@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,8 +10,9 @@ import click
 
 from synaptic import runtime
 from synaptic.text import plural, when
-from synaptic.ui import shell_values
+from synaptic.ui import screen, shell_values
 from synaptic.ui.actions import markdown_of
+from synaptic.ui.commands.support import paged
 from synaptic.ui.options import json_option, with_options
 from synaptic.ui.screen import write_document, write_json, write_table, write_text
 
@@ -51,7 +53,10 @@ def list_sessions(options: Options) -> int:
 def show(session: str | None) -> int:
     """Show the turns of one, by its name or id; without, of the last one."""
     found, turns = _read(session)
-    write_text(_markdown(found, turns))
+    if sys.stdout.isatty():
+        paged(screen.talk_page(_told(turns), found.name or "Conversation", sys.stdout))
+    else:
+        write_text(_markdown(found, turns))
     return 0
 
 
@@ -107,7 +112,11 @@ def _about(session: KeptSession) -> str:
 
 
 def _markdown(session: KeptSession, turns: list[KeptTurn]) -> str:
-    return markdown_of(((turn.question, turn.answer, _ended(turn)) for turn in turns), session.name)
+    return markdown_of(_told(turns), session.name)
+
+
+def _told(turns: list[KeptTurn]) -> list[tuple[str, str, str]]:
+    return [(turn.question, turn.answer, _ended(turn)) for turn in turns]
 
 
 def _ended(turn: KeptTurn) -> str:

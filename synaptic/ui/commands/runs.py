@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Any, cast
@@ -15,7 +14,7 @@ from synaptic.text import plural, size, written_duration, written_size
 from synaptic.ui import screen, shell_values  # what renders a run loads when one is shown
 from synaptic.ui.actions import account_of, known_step, show_runs, told
 from synaptic.ui.commands.runs_again import AGAIN
-from synaptic.ui.commands.support import CliVoice, read_written
+from synaptic.ui.commands.support import CliVoice, paged, read_written
 from synaptic.ui.options import json_option, with_options
 from synaptic.ui.screen import (
     FOUND_HEADERS,
@@ -107,7 +106,7 @@ def show(options: Options, run: str | None, *, step: str | None) -> None:
         write_json(document if step is None else [each for each in document["steps"] if each["id"] == step])
         return
     if sys.stdout.isatty():
-        _paged(screen.account_page(account, known_step(account, step), sys.stdout))
+        paged(screen.account_page(account, known_step(account, step), sys.stdout))
     else:
         write_text(told(account, step))
 
@@ -201,11 +200,3 @@ def _agreed(going: Sequence[KeptRun]) -> bool:
     more = f"and {plural(older, 'older run')}; " if older else ""
     write_text(f"{more}about {size(sum(run.bytes for run in going))} in all", sys.stderr)
     return click.confirm(f"Remove {plural(len(going), 'run')}?", err=True)
-
-
-def _paged(page: str) -> None:
-    """Print what was made for this terminal; through the pager (``PAGER``, else ``less``) where it does not fit."""
-    if not sys.stdin.isatty() or page.count("\n") + 1 < shutil.get_terminal_size().lines:
-        sys.stdout.write(f"{page}\n")
-    else:
-        click.echo_via_pager(f"{page}\n")

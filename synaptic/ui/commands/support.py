@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+import click
 
 from synaptic import runtime
 from synaptic.errors import ConfigError, UsageError
@@ -123,3 +126,11 @@ def read_written(read: Callable[[str], float], option: str, text: str) -> float:
         return read(text)
     except ValueError as exc:
         raise UsageError(f"{option} {text!r} must be {exc}") from exc
+
+
+def paged(page: str) -> None:
+    """Print what was made for this terminal; through the pager (``PAGER``, else ``less``) where it does not fit."""
+    if not sys.stdin.isatty() or page.count("\n") + 1 < shutil.get_terminal_size().lines:
+        sys.stdout.write(f"{page}\n")
+    else:
+        click.echo_via_pager(f"{page}\n")

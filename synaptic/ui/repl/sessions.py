@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from synaptic import runtime
+from synaptic import agents, runtime
 from synaptic.errors import SynapticError
 from synaptic.ui import screen
 
@@ -75,9 +75,11 @@ def session_factory(
 
 
 def load_modules() -> None:
-    """Import what the first question needs, so that it need not wait for it."""
+    """Import what the first question needs, and read the agents once, so that it need not wait for it."""
     for name in _NEEDED_MODULES:
         importlib.import_module(name)
+    with contextlib.suppress(SynapticError):
+        agents.discover_agents()
 
 
 class SessionHolder:

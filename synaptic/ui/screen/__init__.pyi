@@ -48,6 +48,7 @@ from .resizable import ResizableLive as ResizableLive
 from .run_diff_view import diff_data as diff_data
 from .run_diff_view import diff_lines as diff_lines
 from .run_page import account_page as account_page
+from .run_page import talk_page as talk_page
 from .run_view import place as place
 from .runs_view import FOUND_HEADERS as FOUND_HEADERS
 from .runs_view import RUN_HEADERS as RUN_HEADERS

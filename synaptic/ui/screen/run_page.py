@@ -1,4 +1,4 @@
-"""A recorded run as a terminal shows it: its steps as a tree, then what each was asked and said, rendered."""
+"""Recorded runs and conversations as a terminal shows them: a run with its steps as a tree, answers rendered."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from synaptic.ui.screen.run_view import parent
 from synaptic.ui.screen.runs_view import head_lines, step_summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import TextIO
 
     from rich.console import RenderableType
@@ -32,11 +32,36 @@ _TRAILING: Final = re.compile(r"[ \t]+((?:\x1b\[[0-9;]*m)*)$", re.MULTILINE)
 def account_page(account: RunAccount, only: str | None, out: TextIO) -> str:
     """Return a run in full, or one step of it, with the colours of a terminal; ``NO_COLOR`` takes them off."""
     look = actual_look("auto")
+    return _page(_parts(account, only, look), look, out)
+
+
+def talk_page(turns: Iterable[tuple[str, str, str]], name: str, out: TextIO) -> str:
+    """Return a conversation, with the colours of a terminal; ``NO_COLOR`` takes them off.
+
+    A turn is its question, its answer, and how it ended where that was not well.
+    """
+    look = actual_look("auto")
+    return _page(_turns(turns, name, look), look, out)
+
+
+def _page(parts: Iterable[RenderableType], look: str, out: TextIO) -> str:
     console = answer_console(out, look)
     with console.capture() as captured:
-        for part in _parts(account, only, look):
+        for part in parts:
             console.print(part)
     return _TRAILING.sub(r"\1", captured.get()).strip("\n")
+
+
+def _turns(turns: Iterable[tuple[str, str, str]], name: str, look: str) -> Iterator[RenderableType]:
+    yield Text(printable(name), "bold")
+    for question, answer, remark in turns:
+        yield ""
+        yield Text(printable(f"> {question}"), "bold")
+        if answer:
+            yield ""
+            yield _said(answer.strip(), look)
+        if remark:
+            yield Text(printable(f"\n({remark})"), "yellow")
 
 
 def _parts(account: RunAccount, only: str | None, look: str) -> Iterator[RenderableType]:
