@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
-from cli_support import ECHO, node, ollama, run_process
+from cli_support import ECHO, SCRIPTED, node, ollama, run_process
 from fault_server import FaultServer, before_headers, hang, ollama_reply, respond
 from gateway_support import gateway
+from ollama_nodes import SERVING
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from otlp_receivers import decoding_server, real_collector
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from otlp_receivers import Receiver
 
 STEPS = "  a: {agent: writer, prompt: 'about {{ inputs.query }}'}\n  end: {agent: writer, prompt: '{{ steps.a }}'}\n"
+QUESTION = {"messages": [{"role": "user", "content": "why"}], "stream": False}
 CLIENT_TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CLIENT_SPAN = "00f067aa0ba902b7"
 CLIENT = f"00-{CLIENT_TRACE}-{CLIENT_SPAN}-01"
@@ -286,6 +290,39 @@ def test_the_command_line_tells(decoded: Receiver) -> None:
 
     assert ended.code == 0, ended.err
     assert decoded.told(lambda told: len(told.spans) == 3).span("invoke_workflow answer")
+
+
+def test_a_batch_tells_of_its_runs(decoded: Receiver, tmp_path: Path) -> None:
+    items = tmp_path / "items.jsonl"
+    items.write_text('{"query": "one"}\n{"query": "two"}\n')
+    switched = ("--set", "telemetry=otlp", "--set", f"telemetry_endpoint={decoded.url}")
+
+    ended = run_process("batch", "answer", str(items), "-o", str(tmp_path / "out.jsonl"), *SCRIPTED, *switched)
+
+    assert ended.code == 0, ended.err
+    told = decoded.told(lambda told: len(told.spans) == 6)
+    assert len({span.trace for span in told.spans}) == 2
+
+
+async def test_a_gateway_that_is_told_to_end_tells_what_is_left(decoded: Receiver) -> None:
+    """The queue is sent every 5 seconds, and metrics every minute: what comes before that comes from the end."""
+    arguments = ("serve", "--port", "0", "--backend", "scripted", "--no-pipelines")
+    switched = ("--set", "telemetry=otlp", "--set", f"telemetry_endpoint={decoded.url}")
+    program = (sys.executable, "-m", "synaptic", *arguments, *switched)
+    process = await asyncio.create_subprocess_exec(*program, stderr=subprocess.PIPE)
+    try:
+        assert process.stderr is not None
+        while SERVING not in (line := (await process.stderr.readline()).decode()):
+            assert line, "it has ended"
+        await asked(line.partition(SERVING)[2].split()[0], {"model": "scripted", **QUESTION})
+        process.terminate()
+        await process.stderr.read()
+        assert await process.wait() == 0
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+
+    assert decoded.told(lambda told: told.metrics).span("chat scripted").parent == CLIENT_SPAN
 
 
 async def test_what_is_wrong_with_telemetry_reaches_no_run(decoded: Receiver) -> None:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from synaptic.messages import ChatRequest
+    from synaptic.pipeline import Plan
     from synaptic.runtime.events import Event
 
 RUN: Final = ""
@@ -78,7 +79,8 @@ class RunSpans:
     def __init__(self, *, content: bool, clock: Callable[[], float] = steady_time) -> None:
         self._content = content
         self._clock = clock
-        self._tools: dict[str, str] = {}
+        self._plan: Plan | None = None
+        self._tools: dict[str, str] | None = None
         self._open: dict[str, _Call | None] = {}
         self._calls = 0
         self._readers: dict[type[Any], Callable[[Any], Iterable[SpanStep]]] = {
@@ -102,7 +104,7 @@ class RunSpans:
             return
         self._open[RUN] = None
         plan, name = event.plan, event.plan.pipeline.name
-        self._tools = {row.path: row.what for row in plan.rows() if row.work == "tool"}
+        self._plan = plan
         about = {
             of.OPERATION: of.INVOKE_WORKFLOW,
             of.WORKFLOW: name,
@@ -116,7 +118,7 @@ class RunSpans:
         yield SpanBegins(RUN, name, "internal", None, event.at, {**known(about), **content})
 
     def _started(self, event: StepStarted) -> Iterable[SpanStep]:
-        path, tool = event.path, self._tools.get(declared_path(event.path)) if event.kind == "tool" else None
+        path, tool = event.path, self._tool(event.path) if event.kind == "tool" else None
         calls = event.backend is not None
         about: dict[str, Value | None] = {of.STEP_PATH: path, of.STEP_KIND: event.kind, of.AGENT: event.agent}
         if calls:
@@ -237,6 +239,13 @@ class RunSpans:
         error = None if result.error is None else type(result.error).__name__
         message = str(result.error) if self._content and result.error is not None else ""
         yield SpanEnds(RUN, result.ended_at, {**about, **_usage(result.usage), **content}, error, message)
+
+    def _tool(self, path: str) -> str | None:
+        """Return the name of the tool that a step calls; the rows of a plan take time, and few pipelines have tools."""
+        if self._tools is None:
+            rows = () if self._plan is None else self._plan.rows()
+            self._tools = {row.path: row.what for row in rows if row.work == "tool"}
+        return self._tools.get(declared_path(path))
 
     def _around(self, path: str) -> str:
         """Return the key of what a step is in: of ``refine[1].critique``, ``refine[1]`` or ``refine``, as is open."""
