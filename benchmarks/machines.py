@@ -8,6 +8,7 @@ How it is measured. ``add`` is the whole command, from a machine that has nothin
 there. ``ports`` are the addresses beyond loopback that something listens at on either end meanwhile, without sshd.
 ``decode`` has SmolLM2-135M on two workers of one thread each on this host, reached through SSH and without it, asked in
 turns, another one first in each, the first turn not counted; rates are the server's count of tokens by its own clock.
+``trip`` has no model: the messages of a token to a worker and back, through each kind of tunnel, in turns.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import platformdirs
+from sides import token_trip
 from sides.bare_distributed import worker
 from sides.distributed_product import CONTEXT, GIB, ask, least_memory
 from sides.distributed_rows import in_turns
@@ -54,7 +56,10 @@ if TYPE_CHECKING:
 MOST_SECONDS: Final = {"engine here": 60.0, "engine there": 8.0}
 LEAST_DECODE: Final = 0.97
 WITHOUT: Final = "without a tunnel"
+BY_HAND: Final = "ssh -L by hand"
 POLL_SECONDS: Final = 0.1
+KINDS: Final = ("add", "decode", "trip")
+TRIPS: Final = 200
 
 
 def add(folder: Path) -> list[Row]:
@@ -148,6 +153,52 @@ async def decode(folder: Path, rounds: int, tokens: int) -> Row:
     return row
 
 
+async def trip(folder: Path, rounds: int, count: int) -> Row:
+    """Send the messages of a token through SSH and without it."""
+    row = Row(
+        "trip",
+        "microseconds of a token's messages, to a worker in the middle and to the last one; of the fastest tenth",
+        goal="none: what any tunnel of SSH costs, beside what ours does",
+        compare="last",
+    )
+    async with AsyncExitStack() as stack:
+        server = stack.enter_context(near_server(folder / "near"))
+        near = Machine(name="near", host=server.address, port=server.port, local_port=free_port())
+        await _trust(near)
+        script = [sys.executable, token_trip.__file__]
+        worker = await asyncio.create_subprocess_exec(*script, "serve", stdout=subprocess.PIPE)
+        stack.callback(worker.kill)
+        assert worker.stdout is not None
+        there = int(await worker.stdout.readline())
+        ports = {WITHOUT: there}
+        connection = await stack.enter_async_context(connected(near))
+        listener = await connection.forward_local_port("127.0.0.1", 0, "127.0.0.1", there)
+        ports[OURS] = listener.get_port()
+        ports[BY_HAND] = near.local_port
+        by_hand = await asyncio.create_subprocess_exec(
+            *("ssh", "-F", "none", "-p", str(near.port), "-i", str(Path.home() / ".ssh" / "id_ed25519")),
+            *("-o", f"UserKnownHostsFile={Path.home() / '.ssh' / 'known_hosts'}", "-o", "ExitOnForwardFailure=yes"),
+            *("-L", f"127.0.0.1:{near.local_port}:127.0.0.1:{there}", "-c", "aes128-gcm@openssh.com"),
+            *(near.host, "echo up; exec cat >/dev/null"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        stack.callback(by_hand.kill)
+        assert by_hand.stdout is not None
+        await by_hand.stdout.readline()
+        best: dict[tuple[str, int], int] = {}
+        for _ in range(rounds):
+            for name, port in ports.items():
+                for size in (token_trip.MIDDLE, token_trip.LAST):
+                    words = [*script, "ask", str(port), str(count), str(size)]
+                    asking = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE)
+                    said, _ = await asking.communicate()
+                    best[name, size] = min(int(said), best.get((name, size), int(said)))
+    for name in ports:
+        row.add(name, {"middle": best[name, token_trip.MIDDLE], "last": best[name, token_trip.LAST]})
+    return row
+
+
 async def _trust(machine: Machine) -> None:
     try:
         async with connected(machine):
@@ -166,19 +217,21 @@ def _rate(side: DistributedBackend, tokens: int) -> Callable[[], Awaitable[float
 def main() -> None:
     """Measure, and print one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", choices=("add", "decode"))
+    parser.add_argument("--only", choices=KINDS)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side that count")
     parser.add_argument("--tokens", type=int, default=64, help="of a call")
     arguments = parser.parse_args()
     busy, rows = os.getloadavg()[0], []
     os.environ["XDG_CACHE_HOME"] = str(Path(platformdirs.user_cache_dir("synapticllamas")).parent)
-    for name in (arguments.only,) if arguments.only else ("add", "decode"):
+    for name in (arguments.only,) if arguments.only else KINDS:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["HOME"] = folder
             os.environ["XDG_STATE_HOME"] = f"{folder}/state"
             os.environ["XDG_CONFIG_HOME"] = f"{folder}/config"
             if name == "add":
                 rows += add(Path(folder))
+            elif name == "trip":
+                rows.append(asyncio.run(trip(Path(folder), arguments.rounds, TRIPS)))
             else:
                 rows.append(asyncio.run(decode(Path(folder), arguments.rounds, arguments.tokens)))
     for row in rows:
