@@ -39,8 +39,9 @@ FAULTS = 0.25
 TRIES = 8
 """Further nodes for a call: with three nodes that break one call in ten, some calls break three times in a row."""
 PROMPT_BYTES = 20_000
-PROMPTS = 200
-"""Different ones: what the pool remembers of each has its bound, and is whole before anything is measured."""
+PROMPTS = 20
+"""Different ones: what the pool remembers of each at each node has its bound, and must be whole before anything is
+measured. A prompt stays where it was read, so it is long until every node has had each of many."""
 TOKENS = 8
 WARM = 0.2
 """Of the time; until then what is made once is made: connections, caches of templates, what is learned of nodes."""
@@ -57,6 +58,8 @@ class Still(NamedTuple):
     objects: int
     types: Counter[str]
     resident: int
+    descriptors: int
+    tasks: int
 
 
 @dataclass
@@ -73,7 +76,8 @@ def still() -> Still:
         gc.collect()
     types = Counter(type(thing).__qualname__ for thing in gc.get_objects())
     heap, _ = tracemalloc.get_traced_memory()
-    return Still(heap, types.total(), types, psutil.Process().memory_info().rss)
+    process = psutil.Process()
+    return Still(heap, types.total(), types, process.memory_info().rss, process.num_fds(), len(asyncio.all_tasks()))
 
 
 async def ask(pool: synaptic.Pool, nodes: Sequence[ChildNode], rng: random.Random, tally: Tally) -> None:
@@ -139,6 +143,8 @@ async def soak(minutes: float, seed: int) -> dict[str, Any]:
         "objects": [before.objects, after.objects],
         "objects_a_broken_call": round((after.objects - before.objects) / max(1, breaks), 4),
         "types_that_grew": dict((after.types - before.types).most_common(SHOWN_TYPES)),
+        "descriptors": [before.descriptors, after.descriptors],
+        "tasks": [before.tasks, after.tasks],
         "resident_mb": [round(before.resident / 1e6, 1), round(after.resident / 1e6, 1)],
         "goals": {"kept_kb_a_broken_call": kept / 1000 <= GOAL_KB, "calls_lost": not tally.lost, "broke": breaks > 0},
     }
