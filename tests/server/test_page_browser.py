@@ -250,3 +250,22 @@ async def test_a_key_is_asked_for_and_kept_for_the_tab(tmp_path: Path, browser: 
         await seen.shows("No run is recorded yet.")
         await seen.shows("live")
         seen.faults.clear()  # the browser tells of every 401
+
+
+async def test_a_graph_with_countless_ways_through_it_is_drawn_and_a_broken_address_shown(
+    tmp_path: Path, browser: Browser
+) -> None:
+    """Forty stages of two steps, each behind both of the stage before: a million millions of ways."""
+    rows = [
+        {"id": f"{name}{stage}", "needs": [f"{one}{stage - 1}" for one in "ab" if stage], "stage": stage, "times": "1"}
+        for stage in range(40)
+        for name in "ab"
+    ]
+    async with looking(tmp_path, browser) as seen:
+        await seen.open("%")
+        await seen.shows("tokens a second")
+        async with asyncio.timeout(WAIT / 1000):
+            drawn = "rows => new Graph({plan: rows}, false, () => 0).edges.length"
+            assert await seen.page.evaluate(drawn, rows) == 39 * 4
+        skip = [{**rows[0], "needs": []}, {**rows[2], "needs": ["a0"]}, {**rows[4], "needs": ["a0", "a1"]}]
+        assert await seen.page.evaluate(drawn, skip) == 2  # the third is implied

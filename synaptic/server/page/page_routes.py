@@ -236,7 +236,7 @@ def _number(request: web.Request, name: str, default: int | None) -> int | None:
     text = request.query.get(name)
     if not text:
         return default
-    if not text.isascii() or not text.isdecimal() or len(text) > len(str(2**62)):
+    if not text.isascii() or not text.isdecimal() or len(text) >= len(str(2**62)):
         raise Refusal(BAD_REQUEST, f"{name} must be a whole number", field=name)
     return int(text)
 
