@@ -19,6 +19,8 @@ import platformdirs
 SOURCE: Final = Path(__file__).with_name("collector")
 CACHE: Final = Path(platformdirs.user_cache_dir("synapticllamas")) / "test-collector"
 """Of the person, as this module is imported before a test moves home."""
+MOST_SECONDS: Final = 1200.0
+"""For the build, with its downloads; six minutes on two busy cores."""
 
 
 def collector() -> Path:
@@ -39,9 +41,11 @@ def build() -> str:
     made.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=made.parent) as name:
         unfinished = Path(name) / "collector"
-        done = subprocess.run(
-            ["go", "build", "-o", unfinished, "."], cwd=SOURCE, capture_output=True, text=True, check=False
-        )
+        order = ["go", "build", "-o", unfinished, "."]
+        try:
+            done = subprocess.run(order, cwd=SOURCE, capture_output=True, text=True, check=False, timeout=MOST_SECONDS)
+        except subprocess.TimeoutExpired:
+            return f"go build has not ended within {MOST_SECONDS / 60:.0f} min"
         if done.returncode:
             return f"go build fails: {done.stderr.strip()[-300:]}"
         os.replace(unfinished, made)  # noqa: PTH105 - whole or not at all
