@@ -62,9 +62,13 @@ def test_a_key_is_kept_as_a_hash_that_only_its_user_may_read(keys: KeyFile) -> N
     assert keys.find(key) is None
     assert keys.add("phone") != key
     assert [entry.revoked is None for entry in keys.all()] == [False, True]
-    keys.path.write_text("[1")
-    with pytest.raises(UsageError, match="whose keys"):
-        keys.find(key)
+    for name in ("", " ", "\x1b[2J", "x" * 101):
+        with pytest.raises(UsageError, match="no name of a key"):
+            keys.add(name)
+    for text in ("[1", "[]", "null", '{"keys": [1]}', '{"keys": 1}', '{"keys": [{}]}'):
+        keys.path.write_text(text)
+        with pytest.raises(UsageError, match="whose keys"):
+            keys.find(key)
 
 
 def test_an_address_of_other_machines_needs_keys() -> None:

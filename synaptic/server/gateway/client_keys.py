@@ -14,7 +14,7 @@ from synaptic import paths
 from synaptic.errors import UsageError
 from synaptic.models import name_spellings
 from synaptic.processes import only_one, private_folder, read_json, replace_json, told
-from synaptic.text import did_you_mean
+from synaptic.text import did_you_mean, excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PREFIX: Final = "syn-"
+LONGEST_NAME: Final = 100
 SHOWN: Final = 8  # characters of a key by which a person tells it from others
 Scope: TypeAlias = Literal["models", "pipelines", "admin", "metrics"]
 """What a key is for: asking models, asking pipelines, seeing and changing what serves, reading ``/metrics``."""
@@ -131,8 +132,10 @@ class KeyFile:
         """Make a key, and return it: it is not kept. Without scopes it is for models and pipelines.
 
         Raises:
-            UsageError: If the name is taken, or the file cannot be written.
+            UsageError: If the name is taken or none, or the file cannot be written.
         """
+        if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
+            raise UsageError(f"{excerpt(name)!r} is no name of a key", hint=f"write up to {LONGEST_NAME} characters")
         key = PREFIX + secrets.token_urlsafe(32)
         made = ClientKey(
             name=name,
@@ -188,6 +191,8 @@ def _digest(key: str) -> str:
 
 
 def _keys(document: Any) -> Iterator[ClientKey]:
+    if not isinstance(document, dict) or not all(isinstance(entry, dict) for entry in document.get("keys", [])):
+        raise TypeError("it is no object with a list of keys")
     for entry in document.get("keys", []):
         scopes = tuple(entry.get("scopes", USUAL_SCOPES))  # keys that an older version made have none
         yield ClientKey(**{**entry, "models": tuple(entry["models"]), "scopes": scopes})
