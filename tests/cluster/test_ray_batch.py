@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 from cli_support import run_here
 from kill_trials import CountingNode
-from ray_nodes import kill_with_all, ray_nodes, raylet_of
+from ray_nodes import NODE, kill_with_all, ray_nodes, raylet_of
 from trust_support import trust
 from warm_python import start_program
 
 from synaptic import paths, runtime
 from synaptic.cluster import BatchOrder, RayRuns
 from synaptic.cluster.ray_batch import NodeRuns
+from synaptic.cluster.ray_cluster import end_actor
 from synaptic.errors import AgentError, BackendUnavailable, SynapticError, UsageError
 from synaptic.messages import BackendNotice
 from synaptic.pipeline import Pipeline
@@ -38,6 +39,7 @@ result: "{{ steps.second }}"
 """
 CLERK = "---\nname: clerk\n---\nWrite.\n"
 NODES = ("one", "two")
+HOMES = ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME")
 
 pytestmark = pytest.mark.filterwarnings("default")  # Ray has its own
 
@@ -57,10 +59,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Two nodes, each with a home of its own, which share a token with the program."""
     pytest.importorskip("ray")
     homes = {name: tmp_path_factory.mktemp(name) for name in NODES}
-    names = ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        with ray_nodes({name: dict.fromkeys(names, str(home)) for name, home in homes.items()}) as made:
+        with ray_nodes({name: dict.fromkeys(HOMES, str(home)) for name, home in homes.items()}) as made:
             made.homes = homes
             yield made
 
@@ -114,8 +115,9 @@ async def test_after_a_kill_the_same_command_does_nothing_twice(cluster: Any, fo
 
 @pytest.mark.real_model
 @pytest.mark.timeout(600)
-async def test_the_loss_of_a_node_costs_no_item(cluster: Any):
+async def test_the_loss_of_a_node_costs_no_item(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write(60)
+    third = cluster.add_node(**NODE, node_name="three", env_vars=dict.fromkeys(HOMES, str(tmp_path / "three")))
     items = runtime.read_items(Path("in.jsonl"), Pipeline.load("two.yaml"), {})
     results = runtime.Results.open(Path("out.jsonl"), "test")
     heard: list[str] = []
@@ -127,21 +129,37 @@ async def test_the_loss_of_a_node_costs_no_item(cluster: Any):
 
         def told_of(count: runtime.BatchCount) -> None:
             if count.ended == 20:
-                kill_with_all(raylet_of(cluster.list_all_nodes()[1]))
+                kill_with_all(raylet_of(third))
 
         async with RayRuns(cluster.address, order_of(server.url, 12), report) as runs:
             batch = runtime.Batch(runs, items, results, told=told_of)
             await batch.check()
             count = await batch.run(12)
+            again = await runs.row_again(rows()[-1]["run_id"])
+            unknown = await runs.row_again(runtime.new_run_id())
+
+            monkeypatch.setattr("synaptic.cluster.ray_batch.START_SECONDS", 0.1)
+            for place in runs._places:
+                end_actor(place.actor)
+            with pytest.raises(BackendUnavailable, match="was lost before the batch began"):
+                while runs._places:  # Ray ends an actor a little later
+                    await runs.check({"n": 1})
+            while runs._places:
+                await runs.row({"n": 1}, runtime.new_run_id())
+            failed = await runs.row({"n": 1}, runtime.new_run_id())
         asked = told(server)
     results.close(complete=True)
 
+    assert (again or {})["answer"] == rows()[-1]["answer"]
+    assert unknown is None
+    assert (failed or {})["error"]["message"] == "all nodes of the Ray cluster are lost"
     assert count.succeeded == 60, rows()
     assert sorted(row["line"] for row in rows()) == list(range(1, 61))
     assert {row["status"] for row in rows()} == {"succeeded"}
-    assert "Ray's node two is lost: its runs go on elsewhere" in heard
+    assert "Ray's node three is lost: its runs go on elsewhere" in heard
     assert asked.total() <= 120 + 12 * 2  # of what was under way at the kill, at most all again
     assert not paths.journal_file().exists()
+    assert (tmp_path / "three" / "synapticllamas" / "journal.sqlite3").exists()
     assert all((home / "synapticllamas" / "journal.sqlite3").exists() for home in cluster.homes.values())
 
 
@@ -174,6 +192,26 @@ async def test_a_node_that_is_told_to_end_cuts_off_what_can_be_gone_on_with():
         second = NodeRuns(order_of(server.url))
         row = await second.row_again(run_id)
         await second.close()
+    assert row is not None and (row["run_id"], row["status"]) == (run_id, "succeeded"), row
+
+
+async def test_a_node_waits_for_the_process_of_a_program_that_was_killed(folder: Path):
+    write(1)
+    arguments = ["batch", "two.yaml", "in.jsonl", "-o", "out.jsonl", "-m", "m"]
+    async with CountingNode(seconds_per_token=0.1, tokens=3000) as server, CountingNode(tokens=3) as quick:
+        arguments += ["--set", f"nodes={server.url}", "--set", "task_distribution_enabled=true"]
+        program = await asyncio.to_thread(start_program, arguments, folder / "said", cwd=folder, env=dict(os.environ))
+        await asyncio.wait_for(server.first.wait(), 60)
+        run_id = json.loads(Path(".out.jsonl.open").read_text())["run_id"]
+        runs = NodeRuns(order_of(quick.url))
+        waiting = asyncio.create_task(runs.row_again(run_id))
+        await asyncio.wait([waiting], timeout=1)
+        assert not waiting.done()
+        os.kill(program.pid, signal.SIGKILL)
+        await asyncio.to_thread(program.wait)
+        row = await waiting
+        await runs.close()
+
     assert row is not None and (row["run_id"], row["status"]) == (run_id, "succeeded"), row
 
 
