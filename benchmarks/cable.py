@@ -7,7 +7,7 @@ over SSH (``machines add``). In each cycle a new program is asked; the cable of 
 for so many seconds: while the model is loaded, just before a call, while its prompt is read or in mid-answer, with its
 coordinator alive or killed meanwhile, and with room for the layers on the other machine or without. ``complete``: the
 call was answered. ``same``: with the text of a call that nothing disturbed. ``usable``: a second call, with the cable
-back, was answered with its text, too. ``orphans``: workers and servers that are there after the program has ended.
+back, was answered, too. ``orphans``: workers and servers that are there after the program has ended.
 Prints JSON. Linux, root, iproute2, sshd, an engine (``synaptic engine install``).
 """
 
@@ -20,6 +20,7 @@ import itertools
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -97,7 +98,7 @@ def run(site: Site, cycle: Cycle, model: Path, texts: dict[str, str]) -> dict[st
         outcome["same"] = ended.get("answer") == texts[prompt]
         outcome["said"] = ended.get("failed", "")
         _ask(talk, PROMPT)
-        outcome["usable"] = talk.answer().get("answer") == texts[PROMPT]
+        outcome["usable"] = "answer" in talk.answer()
     except (AssertionError, pytest.fail.Exception) as error:
         outcome["said"] = str(error)[-600:]
     finally:
@@ -179,6 +180,7 @@ def main() -> None:
     parser.add_argument("--seconds", default="2,20,90", help="that the cable is out")
     parser.add_argument("--cycles", type=int, default=12, help="at most, in an order that is always the same")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the hosts, and what runs on them, go with us
     os.environ["XDG_CACHE_HOME"] = str(Path(platformdirs.user_cache_dir("synapticllamas")).parent)
     split_model_talk.PATIENCE = PATIENCE  # type: ignore[misc]
     model = asyncio.run(ModelStore().ensure(ignore_report))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import asyncssh
 
 from synaptic.cluster.delivery import deliver
+from synaptic.cluster.forwarding import forwarded
 from synaptic.cluster.looking import look_at_machine
 from synaptic.cluster.ssh import BACKEND, SILENCE, beat, connected, said, shell_words
 from synaptic.errors import BackendUnavailable, EngineUnavailable, SynapticError, UsageError
@@ -181,7 +182,7 @@ class RemoteWorker:
                     if attempt == _PORTS_TRIED:
                         raise self._failed(f"does not start a worker; its log is {self.log_file}")
                     continue
-                async with await self._forward(connection, port):
+                async with self._forward(connection, port):
                     self._up = True
                     before, self._reached = self._reached, True
                     if first.done():
@@ -230,17 +231,19 @@ class RemoteWorker:
     def _note(self, line: str) -> None:
         self._log_handler.handle(logging.LogRecord("machine", logging.INFO, "", 0, line.rstrip("\n"), None, None))
 
-    async def _forward(self, connection: asyncssh.SSHClientConnection, port: int) -> asyncssh.SSHListener:
-        try:
-            listener = await connection.forward_local_port("127.0.0.1", self._local_port, "127.0.0.1", port)
-        except OSError as error:
-            name, taken = self.machine.name, self._local_port
-            raise UsageError(
-                f"another program here uses {name}: port {taken} of this machine is taken",
-                hint=f"end it, or take another port: synaptic machines add {self.machine.shown} --name {name}",
-            ) from error
-        self._local_port = listener.get_port()
-        return listener
+    @contextlib.asynccontextmanager
+    async def _forward(self, connection: asyncssh.SSHClientConnection, port: int) -> AsyncIterator[None]:
+        """Have our port lead there for the time of a block."""
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                self._local_port = await stack.enter_async_context(forwarded(connection, self._local_port, port))
+            except OSError as error:
+                name, taken = self.machine.name, self._local_port
+                raise UsageError(
+                    f"another program here uses {name}: port {taken} of this machine is taken",
+                    hint=f"end it, or take another port: synaptic machines add {self.machine.shown} --name {name}",
+                ) from error
+            yield
 
     def _failed(self, what: str) -> BackendUnavailable:
         return BackendUnavailable(f"{self.machine.name} {what}", backend=BACKEND, node=self.machine.name)

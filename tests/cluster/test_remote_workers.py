@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from synaptic import cluster
 from synaptic.backends.distributed import current_engine
 from synaptic.backends.distributed.workers import Fleet
 from synaptic.backends.distributed.workers.protocol import greetings
+from synaptic.cluster.forwarding import forwarded
 from synaptic.errors import UsageError
 from synaptic.messages import BackendNotice
 from synaptic.settings import Settings
@@ -88,6 +90,51 @@ async def test_a_worker_whose_connection_breaks_comes_back(near: SshServer):
     finally:
         await worker.aclose()
     assert "it is tried again" in heard.said[0]
+
+
+async def test_who_connects_and_leaves_before_the_worker_is_reached_does_not_keep_it(near: SshServer):
+    machine = await known(near)
+    worker = cluster.RemoteWorker(machine, await current_engine())
+    await worker.start()
+    try:
+        for _ in range(3):  # closed before the event loop has even seen it
+            with socket.create_connection(("127.0.0.1", machine.local_port)) as given_up:
+                given_up.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # as a kill does it
+        assert await answers(machine.local_port)
+    finally:
+        await worker.aclose()
+
+
+async def test_a_port_that_nothing_listens_at_there_closes_at_once(near: SshServer):
+    machine = await known(near)
+    async with cluster.connected(machine) as connection, forwarded(connection, 0, free_port()) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(PATIENCE):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        writer.close()
+
+
+async def test_what_is_sent_through_a_slow_reader_arrives_whole_and_in_order(near: SshServer):
+    sent = os.urandom(8 << 20)
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while some := await reader.read(1 << 16):
+            writer.write(some)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    machine = await known(near)
+    there = server.sockets[0].getsockname()[1]
+    async with server, cluster.connected(machine) as connection, forwarded(connection, 0, there) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        writer.write_eof()
+        async with asyncio.timeout(PATIENCE):
+            await writer.drain()  # nothing is read meanwhile: all buffers on the way fill, and hold the other end
+            assert await reader.read() == sent
+        writer.close()
 
 
 async def test_a_port_that_another_program_has_is_told(near: SshServer):
