@@ -108,7 +108,8 @@ async def test_without_a_cluster_the_workers_of_the_settings_do(engine_here: Any
     settings = Settings(ray_address="127.0.0.1:9", rpc_backends=["127.0.0.1:50052"])
     found = Elsewhere(report)
     try:
-        assert (await found.start(settings, await current_engine())).rpc_backends == settings.rpc_backends
+        await found.start(settings, await current_engine())
+        assert found.joined_to(settings).rpc_backends == settings.rpc_backends
     finally:
         await found.aclose()
     assert "the Ray cluster 127.0.0.1:9 is not reached" in notices[0].message

@@ -204,6 +204,8 @@ async def test_a_node_waits_for_the_process_of_a_program_that_was_killed(folder:
         await asyncio.wait_for(server.first.wait(), 60)
         run_id = json.loads(Path(".out.jsonl.open").read_text())["run_id"]
         runs = NodeRuns(order_of(quick.url))
+        while not await runs.knows(run_id):  # it is recorded by a thread, beside its first call
+            await asyncio.sleep(0.05)
         waiting = asyncio.create_task(runs.row_again(run_id))
         await asyncio.wait([waiting], timeout=1)
         assert not waiting.done()
