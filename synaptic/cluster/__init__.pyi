@@ -3,6 +3,7 @@ from .door import new_token as new_token
 from .door import reverse_command as reverse_command
 from .door import reverse_words as reverse_words
 from .door import through_door as through_door
+from .forwarding import forwarded as forwarded
 from .lent import LentMachines as LentMachines
 from .looking import MachineFacts as MachineFacts
 from .looking import look_at_machine as look_at_machine

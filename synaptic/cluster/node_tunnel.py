@@ -90,14 +90,13 @@ class NodeTunnels:
             connecting = cluster.connected(machine)
         except ModuleNotFoundError as error:
             raise UsageError(f"{error.name} is not installed", hint="pip install 'synapticllamas[cluster]'") from error
-        async with connecting as connection:
+        async with connecting as connection, contextlib.AsyncExitStack() as stack:
             try:
-                listener = await connection.forward_local_port("127.0.0.1", port, "127.0.0.1", there)
+                await stack.enter_async_context(cluster.forwarded(connection, port, there))
             except OSError:  # another program of this machine has the same tunnel
                 return
-            async with listener:
-                if back:
-                    self._report(BackendNotice(BACKEND, f"{machine.name} is back"))
-                tried.set()
-                await connection.wait_closed()
+            if back:
+                self._report(BackendNotice(BACKEND, f"{machine.name} is back"))
+            tried.set()
+            await connection.wait_closed()
         raise BackendUnavailable(f"{machine.name} is gone", backend=BACKEND, node=machine.name)
