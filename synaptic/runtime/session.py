@@ -11,12 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 from synaptic import paths
 from synaptic.agents import discover_agents
 from synaptic.backends import (
-    BackendContext,
     BackendNames,
-    Routed,
     capabilities_of,
-    create_backend,
-    open_backend,
     pool,
 )
 from synaptic.errors import UsageError
@@ -56,7 +52,7 @@ from synaptic.runtime.executor import Executor
 from synaptic.runtime.given import read_documents, read_pipeline, with_query
 from synaptic.runtime.listeners import Listeners
 from synaptic.runtime.long_input import Reading, divisions
-from synaptic.runtime.policies import Stacks, Timed
+from synaptic.runtime.opened_backend import OpenedBackend
 from synaptic.runtime.recorded import FRESH
 from synaptic.runtime.rehearsal import rehearse
 from synaptic.runtime.runs_before import Changes, GoingOn, RunBefore, claimed, read_run_before
@@ -117,7 +113,6 @@ class Session:
             loaded = load_settings()
             settings, self._left_out = loaded.settings, loaded.left_out
         self.settings = settings
-        self._given = backend
         self._extra_agents = dict(agents or {})
         self._extra_tools = dict(tools or {})
         self._approver = approver
@@ -125,11 +120,8 @@ class Session:
         self._runs_at_once = runs_at_once
         self._listeners = Listeners(on_event)
         self.telemetry = telemetry.open_telemetry(settings, self._listeners)
-        self._routed: Routed | None = None
-        self._capacity: int | None = None
-        self._stacks: Stacks | None = None
+        self._opened = OpenedBackend(settings, backend, self._report)
         self._recorder: journal.Recorder | None = None
-        self._routing = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         return self
@@ -148,12 +140,12 @@ class Session:
             BackendUnavailable: If nothing can serve the calls.
             ModelNotFound: If what answers lacks the model.
         """
-        return (await self._open()).route
+        return (await self._opened.open()).route
 
     @property
     def routed_backend(self) -> Backend | None:
         """The backend that calls go to; ``None`` before ``route`` or a run has chosen it."""
-        return None if self._routed is None else self._routed.backend
+        return self._opened.backend
 
     async def direct(self) -> Backend:
         """Return the backend for calls that are no part of a run, with bounds on their time and ``model_parallel``.
@@ -162,14 +154,11 @@ class Session:
             BackendUnavailable: If nothing can serve the calls.
             ModelNotFound: If what answers lacks the model.
         """
-        routed = await self._open()
-        if self.settings.model_parallel:
-            return self._backends(routed).direct()
-        return routed.backend if capabilities_of(routed.backend).keeps_deadlines else Timed(routed.backend)
+        return await self._opened.direct()
 
     async def models(self) -> list[ModelInfo]:
         """Return the models that the backend can serve."""
-        return await (await self._open()).backend.models()
+        return await (await self._opened.open()).backend.models()
 
     async def recorded(self) -> None:
         """Wait until the record of runs has all that was said so far."""
@@ -178,8 +167,8 @@ class Session:
 
     async def context_length(self) -> int | None:
         """Return how many tokens the model takes, prompt and reply together; ``None`` where that is not known."""
-        routed = await self._open()
-        return await self._backends(routed).sizes(CallPolicy()).contexts.of(self._defaults(routed.route))
+        sizes = (await self._opened.stacks()).sizes(CallPolicy())
+        return await sizes.contexts.of(self._defaults(await self.route()))
 
     async def plan(
         self,
@@ -290,14 +279,14 @@ class Session:
             BackendUnavailable: If nothing can serve the calls.
             ModelNotFound: If what answers lacks the model.
         """
-        can = capabilities_of((await self._open()).backend)
+        can = capabilities_of((await self._opened.open()).backend)
         return TRY_OUT_PIPELINE if can.for_trying else DEFAULT_PIPELINE
 
     async def _earlier(self, plan: Plan, conversation: Sequence[Message], *, count: bool) -> EarlierTurns:
         """Return what of the conversation the prompts have room for."""
         if not conversation:
             return NO_TURNS
-        stacks = self._backends(await self._open())
+        stacks = await self._opened.stacks()
         room = await room_for_turns(plan, self._defaults(plan.route), stacks.sizes, count=count)
         return earlier_turns(conversation, MOST_TOKENS if room is None else room, heard=room is not None)
 
@@ -307,7 +296,7 @@ class Session:
         Raises:
             ContextOverflow: If a prompt cannot fit; nothing was called.
         """
-        stacks = self._backends(await self._open())
+        stacks = await self._opened.stacks()
         run = {"id": "", "pipeline": plan.pipeline.name, "conversation": conversation}
         found = await divisions(plan, self._defaults(plan.route), run, stacks.sizes, count=count)
         return Reading.of(found, context) if found else None
@@ -360,7 +349,7 @@ class Session:
             plan, context = await self._planned(query, pipeline, inputs, documents, model)
             if self._approver is None or self._approver is approve_all:
                 refuse_unattended(plan.compiled.graph, accepted=self._approver is approve_all)
-            await self._size(plan)
+            await self._opened.size(width(plan.compiled) * self._runs_at_once)
             earlier = await self._earlier(plan, conversation, count=False)
             turn = Descent(session=session, after=after, instead=instead, title=title, files=tuple(files), last=last)
             descent = replace(turn, conversation=earlier.text, model=model)
@@ -485,16 +474,10 @@ class Session:
         inputs, attached = going.inputs(chosen)
         plan = await self._compiled(chosen, context, inputs, attached, model or going.route_model)
         defaults = going.defaults(self._defaults(plan.route))
-        await self._size(plan)
+        await self._opened.size(width(plan.compiled) * self._runs_at_once)
         return await self._execute(
             AskedRun(going.run_id or journal.new_run_id(), plan, context, defaults, going.descent, going)
         )
-
-    async def _size(self, plan: Plan) -> None:
-        """Have the backend become as large as the plan can use it, once it starts."""
-        can = capabilities_of((await self._open()).backend)
-        if self._stacks is None and can.resize is not None:
-            self._capacity = can.resize(width(plan.compiled) * self._runs_at_once)
 
     async def _execute(self, asked: AskedRun, conversation: Sequence[Message] = ()) -> RunResult:
         """Record what is asked, make the backend ready, and carry it out."""
@@ -511,8 +494,7 @@ class Session:
     async def _prepared(self, asked: AskedRun, conversation: Sequence[Message]) -> Callable[..., Executor]:
         """Start the backend and return what makes the executor, once it is told who hears of the run."""
         plan, descent, going = asked.plan, asked.descent, asked.going
-        routed = await self._open()
-        can = capabilities_of(routed.backend)
+        can = capabilities_of((await self._opened.open()).backend)
         if can.start is not None and calls_models(plan.compiled.graph):
             await can.start()
         earlier = await self._earlier(plan, conversation, count=True)
@@ -522,7 +504,7 @@ class Session:
         made = partial(
             Executor,
             plan if reading is None else reading.planned(plan),
-            self._backends(routed),
+            await self._opened.stacks(),
             asked.defaults,
             run_id=asked.run_id,
             descent=descent,
@@ -563,50 +545,14 @@ class Session:
 
     async def aclose(self) -> None:
         """Close the backends that the session opened; their child processes end."""
-        routed, self._routed = self._routed, None
-        stacks, self._stacks = self._stacks, None
         recorder, self._recorder = self._recorder, None
         try:
-            if stacks is not None:
-                await stacks.aclose()
-            if routed is not None and self._given is None:
-                await routed.backend.aclose()
+            await self._opened.aclose()
         finally:
             if recorder is not None:
                 await recorder.aclose()
             if self.telemetry is not None:
                 await self.telemetry.aclose()
-
-    async def _open(self) -> Routed:
-        async with self._routing:
-            if self._routed is None:
-                self._routed = await self._choose()
-            return self._routed
-
-    async def _choose(self) -> Routed:
-        if self._given is None:
-            return await open_backend(self.settings, self._report)
-        models = await self._given.models()
-        model = self.settings.model or (models[0].name if models else None)
-        route = Route(self._given.name, None, model, "given by the caller")
-        return Routed(self._given, route)
-
-    def _backends(self, routed: Routed) -> Stacks:
-        """Return the backends with their policies; the same ones for every run, so that limits hold over all."""
-        if self._stacks is None:
-            self._stacks = Stacks(
-                routed.backend,
-                self.settings,
-                capacity=self._capacity,
-                node=routed.route.node,
-                open_backend=self._open_named,
-                report=self._report,
-            )
-        return self._stacks
-
-    def _open_named(self, name: str) -> Backend:
-        """Return the backend that a step names, opened beside the one of the route."""
-        return create_backend(name, BackendContext(self.settings, None, self._report))
 
     def _defaults(self, route: Route) -> ChatRequest:
         settings = self.settings

@@ -32,7 +32,7 @@ async def go(node: FaultyNode, past: object, more: str = "", *, pool: bool = Tru
     settings = Settings(nodes=[node.url], model="m", retries=0, task_distribution_enabled=pool, journal="off")
     async with Session(settings, agents=AGENTS) as session:
         plan = await session.plan("why", pipeline=Pipeline.parse(TEXT % more))
-        stacks = session._backends(await session._open())
+        stacks = await session._opened.stacks()
         defaults = session._defaults(plan.route)
         executor = Executor(plan, stacks, defaults, run_id="r", emit=events.append, past=past)
         return await executor.run(), events

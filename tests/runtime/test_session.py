@@ -96,7 +96,7 @@ result: "{{ steps.poem.title }}"
 async def test_the_backend_is_opened_once_and_closed_with_the_session():
     async with Session(SCRIPTED) as session:
         first, second = await asyncio.gather(session.route(), session.route())
-        backend = (await session._open()).backend
+        backend = (await session._opened.open()).backend
         assert first is second
         assert [model.name for model in await session.models()] == ["scripted"]
 
@@ -182,7 +182,7 @@ async def test_a_backend_that_must_start_is_started_before_the_first_call():
     heard = []
     session = Session(SCRIPTED, on_event=heard.append)
     backend = Slow(session._report)
-    session._given = backend
+    session._opened.given = backend
 
     await session.run("why")
 

@@ -53,7 +53,7 @@ class Goes:
             plan = await session.plan(query, pipeline=self.pipeline)
             executor = Executor(
                 plan,
-                session._backends(await session._open()),
+                await session._opened.stacks(),
                 session._defaults(plan.route),
                 run_id="r",
                 emit=self.events.append,
@@ -70,7 +70,7 @@ class Goes:
         backend = Digested(self.script, self.digest, context=self.context)
         async with Session(SETTINGS, backend=backend, agents=AGENTS, tools=self.tools) as session:
             plan = await session.plan(query, pipeline=self.pipeline)
-            stacks, defaults = session._backends(await session._open()), session._defaults(plan.route)
+            stacks, defaults = await session._opened.stacks(), session._defaults(plan.route)
             try:
                 await rehearse(lambda hear: Executor(plan, stacks, defaults, run_id="r", emit=hear), Recorded(events))
             except UsageError as exc:
