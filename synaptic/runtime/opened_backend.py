@@ -26,7 +26,7 @@ class OpenedBackend:
 
     def __init__(self, settings: Settings, given: Backend | None, report: Reporter) -> None:
         self.given = given
-        self._settings = settings
+        self.settings = settings
         self._report = report
         self._routed: Routed | None = None
         self._capacity: int | None = None
@@ -70,7 +70,7 @@ class OpenedBackend:
         if self._stacks is None:
             self._stacks = Stacks(
                 routed.backend,
-                self._settings,
+                self.settings,
                 capacity=self._capacity,
                 node=routed.route.node,
                 open_backend=self._open_named,
@@ -84,7 +84,7 @@ class OpenedBackend:
         Raises:
             SynapticError: What ``open`` raises.
         """
-        if self._settings.model_parallel:
+        if self.settings.model_parallel:
             return (await self.stacks()).direct()
         backend = (await self.open()).backend
         return backend if capabilities_of(backend).keeps_deadlines else Timed(backend)
@@ -100,11 +100,11 @@ class OpenedBackend:
 
     async def _choose(self) -> Routed:
         if self.given is None:
-            return await open_backend(self._settings, self._report)
+            return await open_backend(self.settings, self._report)
         models = await self.given.models()
-        model = self._settings.model or (models[0].name if models else None)
+        model = self.settings.model or (models[0].name if models else None)
         return Routed(self.given, Route(self.given.name, None, model, "given by the caller"))
 
     def _open_named(self, name: str) -> Backend:
         """Return the backend that a step names, opened beside the one of the route."""
-        return create_backend(name, BackendContext(self._settings, None, self._report))
+        return create_backend(name, BackendContext(self.settings, None, self._report))

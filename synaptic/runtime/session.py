@@ -112,7 +112,7 @@ class Session:
         if settings is None:
             loaded = load_settings()
             settings, self._left_out = loaded.settings, loaded.left_out
-        self.settings = settings
+        self._opened = OpenedBackend(settings, backend, self._report)
         self._extra_agents = dict(agents or {})
         self._extra_tools = dict(tools or {})
         self._approver = approver
@@ -120,8 +120,16 @@ class Session:
         self._runs_at_once = runs_at_once
         self._listeners = Listeners(on_event)
         self.telemetry = telemetry.open_telemetry(settings, self._listeners)
-        self._opened = OpenedBackend(settings, backend, self._report)
         self._recorder: journal.Recorder | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """What it goes by; what is changed counts from then on, but for backends that are open."""
+        return self._opened.settings
+
+    @settings.setter
+    def settings(self, settings: Settings) -> None:
+        self._opened.settings = settings
 
     async def __aenter__(self) -> Self:
         return self
@@ -238,12 +246,12 @@ class Session:
 
     def _context(self, model: str | None) -> CompileContext:
         """Return what a pipeline may name."""
+        self._mention("settings", self._left_out)
         agents = self._steady
         if agents is None:
             book = discover_agents()
             self._mention("agents", book.left_out)
             agents = {name: book[name] for name in book}
-        self._mention("settings", self._left_out)
         return CompileContext(
             agents=agents,
             given_agents=self._extra_agents,
