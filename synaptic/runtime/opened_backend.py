@@ -10,6 +10,8 @@ from synaptic.messages import Route
 from synaptic.runtime.policies import Stacks, Timed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from synaptic.backends import Backend
     from synaptic.messages import Reporter
     from synaptic.settings import Settings
@@ -50,15 +52,18 @@ class OpenedBackend:
                 self._routed = await self._choose()
             return self._routed
 
-    async def size(self, calls: int) -> None:
+    async def size(self, calls: Callable[[], int]) -> None:
         """Have the backend become as large as so many calls at once can use; that is settled with the first run.
+
+        Args:
+            calls: Returns how many; not asked where the backend has one size.
 
         Raises:
             SynapticError: What ``open`` raises.
         """
         can = capabilities_of((await self.open()).backend)
         if self._stacks is None and can.resize is not None:
-            self._capacity = can.resize(calls)
+            self._capacity = can.resize(calls())
 
     async def stacks(self) -> Stacks:
         """Return the backends with their policies; the same ones for every run, so that limits hold over all.

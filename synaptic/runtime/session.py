@@ -357,7 +357,7 @@ class Session:
             plan, context = await self._planned(query, pipeline, inputs, documents, model)
             if self._approver is None or self._approver is approve_all:
                 refuse_unattended(plan.compiled.graph, accepted=self._approver is approve_all)
-            await self._opened.size(width(plan.compiled) * self._runs_at_once)
+            await self._opened.size(lambda: width(plan.compiled) * self._runs_at_once)
             earlier = await self._earlier(plan, conversation, count=False)
             turn = Descent(session=session, after=after, instead=instead, title=title, files=tuple(files), last=last)
             descent = replace(turn, conversation=earlier.text, model=model)
@@ -482,7 +482,7 @@ class Session:
         inputs, attached = going.inputs(chosen)
         plan = await self._compiled(chosen, context, inputs, attached, model or going.route_model)
         defaults = going.defaults(self._defaults(plan.route))
-        await self._opened.size(width(plan.compiled) * self._runs_at_once)
+        await self._opened.size(lambda: width(plan.compiled) * self._runs_at_once)
         return await self._execute(
             AskedRun(going.run_id or journal.new_run_id(), plan, context, defaults, going.descent, going)
         )
