@@ -40,27 +40,27 @@ class LentMachines:
         """
         return len(_lending())
 
-    async def start(self, engine: Engine) -> list[RpcBackendSettings]:
-        """Start a worker on each machine, all at once; return those that are reached. The others are tried again.
+    async def start(self, engine: Engine) -> None:
+        """Start a worker on each machine, all at once; those that are not reached are tried again.
 
         Raises:
             UsageError: If the file that names the machines cannot be read.
         """
         known = _lending()
         if not known:
-            return []
+            return
         try:
             workers = [cluster.RemoteWorker(machine, engine, self._report) for machine in known]
         except ModuleNotFoundError as error:
             said = f"machines are not used: {error.name} is not installed (pip install 'synapticllamas[cluster]')"
             self._report(BackendNotice("distributed", said, "warning"))
-            return []
+            return
         self._workers = workers
-        return await start_all(workers, self._report, again=True)
+        await start_all(workers, self._report, again=True)
 
     def reached(self) -> list[RpcBackendSettings]:
         """Return the workers that are reached by now."""
-        return [worker.settings for worker in self._workers if worker.reached]
+        return reached_of(self._workers)
 
     async def aclose(self) -> None:
         """End the workers, and the connections to their machines."""
@@ -72,20 +72,19 @@ def _lending() -> list[Machine]:
     return [one for one in machines() if one.worker]
 
 
-async def start_all(
-    workers: Sequence[RemoteWorker], report: Reporter, *, again: bool = False
-) -> list[RpcBackendSettings]:
-    """Start workers, all at once; return those that are reached, and report why the others are not."""
+async def start_all(workers: Sequence[RemoteWorker], report: Reporter, *, again: bool = False) -> None:
+    """Start workers, all at once, and report why some are not reached."""
     outcomes = await asyncio.gather(*(worker.start(again=again) for worker in workers), return_exceptions=True)
-    reached = []
-    for worker, outcome in zip(workers, outcomes, strict=True):
-        if outcome is None:
-            reached.append(worker.settings)
-        elif isinstance(outcome, SynapticError):
+    for outcome in outcomes:
+        if isinstance(outcome, SynapticError):
             warn_of(outcome, report, what="; it is tried again" if again and cluster.passes(outcome) else "")
-        else:
+        elif outcome is not None:
             raise outcome
-    return reached
+
+
+def reached_of(workers: Sequence[RemoteWorker]) -> list[RpcBackendSettings]:
+    """Return the workers that were reached up to now, as the settings would name them."""
+    return [worker.settings for worker in workers if worker.reached]
 
 
 def warn_of(error: SynapticError, report: Reporter, what: str = "") -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from synaptic import cluster
-from synaptic.cluster.lent import start_all, warn_of
+from synaptic.cluster.lent import reached_of, start_all, warn_of
 from synaptic.cluster.machine_list import Machine
 from synaptic.cluster.ray_cluster import RayNode, joined, nodes, unavailable
 from synaptic.errors import SynapticError
@@ -47,23 +47,23 @@ class RayWorkers:
         """Return 1 where a cluster is named: how many nodes it has, only the cluster knows."""
         return int(self._settings.ray_address is not None)
 
-    async def start(self, engine: Engine) -> list[RpcBackendSettings]:
-        """Start a worker on each node, all at once; return those that are reached."""
+    async def start(self, engine: Engine) -> None:
+        """Start a worker on each node, all at once."""
         if self._settings.ray_address is None:
-            return []
+            return
         try:
             await self._until_closed.enter_async_context(joined(self._settings.ray_address))
         except SynapticError as error:
             warn_of(error, self._report)
-            return []
+            return
         found = await nodes()
         self._known = {node.id for node in found}
         self._workers = [self._worker(number, node, engine) for number, node in enumerate(found, 1)]
-        return await start_all(self._workers, self._report)
+        await start_all(self._workers, self._report)
 
     def reached(self) -> list[RpcBackendSettings]:
         """Return the workers that are reached."""
-        return [worker.settings for worker in self._workers if worker.reached]
+        return reached_of(self._workers)
 
     async def aclose(self) -> None:
         """End the workers, and leave the cluster."""

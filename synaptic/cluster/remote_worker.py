@@ -70,6 +70,9 @@ class RemoteWorker:
         engine: Of which it is.
         report: Told when the machine is lost, and when it is back.
         connect: Gives a connection to it for the time of a block.
+
+    Attributes:
+        reached: Whether it has been up, be it that it is lost now.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class RemoteWorker:
     ) -> None:
         self.machine = machine
         self.facts: MachineFacts | None = None
+        self.reached = False
         self._local_port = machine.local_port
         self.log_file = machine.log_file
         self._engine = engine
@@ -89,12 +93,6 @@ class RemoteWorker:
         self._log_handler = PrivateLog(self.log_file, LOG_BYTES)
         self._keeper: asyncio.Task[None] | None = None
         self._up = False
-        self._reached = False
-
-    @property
-    def reached(self) -> bool:
-        """Whether it has been up, be it that it is lost now."""
-        return self._reached
 
     @property
     def settings(self) -> RpcBackendSettings:
@@ -184,7 +182,7 @@ class RemoteWorker:
                     continue
                 async with self._forward(connection, port):
                     self._up = True
-                    before, self._reached = self._reached, True
+                    before, self.reached = self.reached, True
                     if first.done():
                         came = "is back" if before else "is reached now"
                         self._report(BackendNotice(BACKEND, f"{self.machine.name} {came}"))

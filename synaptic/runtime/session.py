@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from synaptic import paths
 from synaptic.agents import discover_agents
-from synaptic.backends import (
-    BackendNames,
-    capabilities_of,
-    pool,
-)
+from synaptic.backends import BackendNames, capabilities_of, pool
 from synaptic.errors import UsageError
 from synaptic.messages import (
     PRIORITIES,
@@ -357,7 +353,7 @@ class Session:
             plan, context = await self._planned(query, pipeline, inputs, documents, model)
             if self._approver is None or self._approver is approve_all:
                 refuse_unattended(plan.compiled.graph, accepted=self._approver is approve_all)
-            await self._opened.size(lambda: width(plan.compiled) * self._runs_at_once)
+            await self._size(plan)
             earlier = await self._earlier(plan, conversation, count=False)
             turn = Descent(session=session, after=after, instead=instead, title=title, files=tuple(files), last=last)
             descent = replace(turn, conversation=earlier.text, model=model)
@@ -482,10 +478,14 @@ class Session:
         inputs, attached = going.inputs(chosen)
         plan = await self._compiled(chosen, context, inputs, attached, model or going.route_model)
         defaults = going.defaults(self._defaults(plan.route))
-        await self._opened.size(lambda: width(plan.compiled) * self._runs_at_once)
+        await self._size(plan)
         return await self._execute(
             AskedRun(going.run_id or journal.new_run_id(), plan, context, defaults, going.descent, going)
         )
+
+    async def _size(self, plan: Plan) -> None:
+        """Have the backend become as large as the plan can use it; how wide that is takes networkx to find out."""
+        await self._opened.size(lambda: width(plan.compiled) * self._runs_at_once)
 
     async def _execute(self, asked: AskedRun, conversation: Sequence[Message] = ()) -> RunResult:
         """Record what is asked, make the backend ready, and carry it out."""

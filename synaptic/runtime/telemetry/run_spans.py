@@ -178,7 +178,7 @@ class RunSpans:
     def _failed(
         self, call: _Call, at: float, said: str, used: Usage, error: str = of.OTHER_ERROR
     ) -> Iterable[SpanStep]:
-        """SpanEnds a call after which there is another one."""
+        """End a call after which there is another one."""
         yield SpanEnds(call.key, at, _usage(used), error, said if self._content else "")
         yield from _measured(call, at, used, {of.ERROR_TYPE: error})
 
@@ -292,7 +292,6 @@ def _parameters(request: ChatRequest) -> dict[str, Value]:
 
 
 def _question(text: str) -> dict[str, Value]:
-
     return prompt_content((Message("user", text),))
 
 

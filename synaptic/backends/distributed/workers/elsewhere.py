@@ -26,7 +26,7 @@ class BringsWorkers(Protocol):
         """Return how many machines it would try to reach; none is contacted."""
         ...
 
-    async def start(self, engine: Engine) -> object:
+    async def start(self, engine: Engine) -> None:
         """Return once each was tried."""
         ...
 
