@@ -13,7 +13,7 @@ import signal
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import asyncssh
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from synaptic.cluster.machine_list import Machine
     from synaptic.cluster.ray_cluster import RayNode
+
+_PIECE: Final = 1 << 16
+"""Bytes that are passed on at a time."""
 
 
 @asynccontextmanager
@@ -70,18 +73,23 @@ class SshDoor:
         """Listen at the node's address, and return that, the port, and the public key of the server."""
         key = asyncssh.generate_private_key(KEY)
         address: str = import_module("ray").util.get_node_ip_address()
-        self._server = await asyncssh.listen(
-            address,
-            0,
-            server_factory=_Guarded,
-            server_host_keys=[key],
-            authorized_client_keys=asyncssh.import_authorized_keys(self._guest),
-            process_factory=_carry_out,
-            encoding=None,
-            keepalive_interval=ALIVE_EVERY,
-            keepalive_count_max=ALIVE_MISSED,
-        )
+        self._server = await open_door(address, key, self._guest)
         return address, self._server.get_port(), key.export_public_key().decode()
+
+
+async def open_door(address: str, key: asyncssh.SSHKey, guest: str) -> asyncssh.SSHAcceptor:
+    """Listen at an address, with a key, for one guest, who may run commands and reach the loopback."""
+    return await asyncssh.listen(
+        address,
+        0,
+        server_factory=_Guarded,
+        server_host_keys=[key],
+        authorized_client_keys=asyncssh.import_authorized_keys(guest),
+        process_factory=_carry_out,
+        encoding=None,
+        keepalive_interval=ALIVE_EVERY,
+        keepalive_count_max=ALIVE_MISSED,
+    )
 
 
 class _Guarded(asyncssh.SSHServer):
@@ -93,16 +101,33 @@ class _Guarded(asyncssh.SSHServer):
 
 
 async def _carry_out(process: asyncssh.SSHServerProcess[bytes]) -> None:
-    """Run what was ordered; all of it ends with its channel."""
+    """Run what was ordered; all of it ends with its channel.
+
+    An error in what `redirect` does by itself would break the connection, with all that goes on over it: hence all
+    that is written is waited for before the exit, and what comes for a program that has ended is left out.
+    """
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec(
         "sh", "-c", process.command or "exit 0", stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
     )
+    feeding = asyncio.create_task(_feed(process.stdin, child.stdin))
     try:
-        await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
+        await process.redirect(stdout=child.stdout, stderr=child.stderr)
         code = await child.wait()
-        await process.stdout.drain()
-        process.exit(code)
     finally:
+        feeding.cancel()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
+    await process.stdout.drain()
+    await process.stderr.drain()
+    process.exit(code)
+
+
+async def _feed(coming: asyncssh.SSHReader[bytes], stdin: asyncio.StreamWriter | None) -> None:
+    """Give a program what comes for it, as long as it takes that."""
+    assert stdin is not None  # it is a pipe
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        while piece := await coming.read(_PIECE):
+            stdin.write(piece)
+            await stdin.drain()
+        stdin.close()

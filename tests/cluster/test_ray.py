@@ -1,6 +1,7 @@
 """The nodes of a real Ray cluster as workers: two nodes on the loopback hold a model, and one of them is killed."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,9 +43,15 @@ def cluster(own_home: Any) -> Iterator[Any]:
 
 
 def heard() -> tuple[list[BackendNotice], Any]:
-    """Return a reporter, and the notices that it hears."""
+    """Return a reporter, and the notices that it hears; a failed test shows them."""
     notices: list[BackendNotice] = []
-    return notices, lambda news: notices.append(news) if isinstance(news, BackendNotice) else None
+
+    def report(news: Any) -> None:
+        if isinstance(news, BackendNotice):
+            logging.getLogger(__name__).warning(news.message)
+            notices.append(news)
+
+    return notices, report
 
 
 def workers(cluster: Any) -> dict[int, list[psutil.Process]]:
