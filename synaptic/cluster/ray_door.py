@@ -106,21 +106,34 @@ async def _carry_out(process: asyncssh.SSHServerProcess[bytes]) -> None:
     An error in what `redirect` does by itself would break the connection, with all that goes on over it: hence all
     that is written is waited for before the exit, and what comes for a program that has ended is left out.
     """
-    pipe = asyncio.subprocess.PIPE
-    child = await asyncio.create_subprocess_exec(
-        "sh", "-c", process.command or "exit 0", stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+    loop = asyncio.get_running_loop()
+    running, child = await loop.subprocess_exec(
+        lambda: _Child(_PIECE, loop), "sh", "-c", process.command or "exit 0", start_new_session=True
     )
     feeding = asyncio.create_task(_feed(process.stdin, child.stdin))
     try:
         await process.redirect(stdout=child.stdout, stderr=child.stderr)
-        code = await child.wait()
+        await child.exited.wait()
     finally:
         feeding.cancel()
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
+            os.killpg(running.get_pid(), signal.SIGKILL)
     await process.stdout.drain()
     await process.stderr.drain()
-    process.exit(code)
+    process.exit(running.get_returncode() or 0)
+
+
+class _Child(asyncio.subprocess.SubprocessStreamProtocol):
+    """Tells the end of a process itself: `wait` waits for its pipes, too, which what goes on behind it may hold."""
+
+    def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(limit, loop)
+        self.exited = asyncio.Event()
+
+    def process_exited(self) -> None:
+        """Be told so by the event loop."""
+        super().process_exited()
+        self.exited.set()
 
 
 async def _feed(coming: asyncssh.SSHReader[bytes], stdin: asyncio.StreamWriter | None) -> None:

@@ -35,7 +35,7 @@ async def test_all_that_a_command_writes_comes_before_its_exit(guest: asyncssh.S
 
 async def test_what_a_command_leaves_behind_does_not_keep_its_channel_open(guest: asyncssh.SSHClientConnection) -> None:
     async with asyncio.timeout(20):
-        done = await guest.run("sleep 1000 & echo started")
+        done = await guest.run("sleep 1000 & sleep 0.3; echo started")
     assert done.stdout == b"started\n"
 
 
