@@ -126,6 +126,7 @@ class ChatRequest:
         rank: Calls on the longest way from this one to the end of its run; decides between equal priorities.
         begun: The beginning of the reply, as an earlier process got it. A backend that can go on with it yields a
             `Continued` first, and then what comes behind it; any other answers from the start.
+        begun_pieces: In how many pieces that came, about one a token; 0 where nobody knows.
         tools: What the model may ask to have called.
         tool_choice: "auto", "none", "required", or the name of the one tool to be asked for; ``None`` is "auto".
         parallel_tools: Whether one reply may ask for several calls; ``None`` leaves it to the server.
@@ -158,6 +159,7 @@ class ChatRequest:
     priority: int = 0
     rank: int = 0
     begun: str = ""
+    begun_pieces: int = 0
     tools: tuple[OfferedTool, ...] = ()
     tool_choice: str | None = None
     parallel_tools: bool | None = None

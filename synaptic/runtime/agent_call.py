@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, assert_never
 
 from synaptic.agents import is_complete_json
@@ -38,7 +39,7 @@ from synaptic.runtime.policies import as_generator
 from synaptic.text import plural
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
     from synaptic.agents import Shape
     from synaptic.backends import Backend
@@ -337,10 +338,18 @@ def _continue(record: CallRecord, chunk: Continued, request: ChatRequest, emit: 
     """Note that another server goes on with the text so far, or this one with what an earlier process got."""
     emit(StepContinued(request.tag, chunk.reason, chunk.node))
     if request.begun and not record.text:
-        emit(TokenDelta(request.tag, request.begun))
+        for piece in _pieces(request.begun, request.begun_pieces):  # should it break off again, they are counted
+            emit(TokenDelta(request.tag, piece))
         record.say(request.begun)
     else:
         record.attempts += 1
+
+
+def _pieces(text: str, pieces: int) -> Iterator[str]:
+    """Cut a text into so many pieces of about one size."""
+    most = max(1, min(pieces, len(text)))
+    ends = [len(text) * number // most for number in range(most + 1)]
+    return (text[start:end] for start, end in pairwise(ends))
 
 
 async def _beginning_anew(

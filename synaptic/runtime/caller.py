@@ -133,7 +133,9 @@ class Caller:
                 record.reuse(done)
                 return done.output
             record.before = begun.said
-            request, known = replace(request, begun=begun.said) if begun.said else request, begun.unusable
+            known = begun.unusable
+            if begun.said:
+                request = replace(request, begun=begun.said, begun_pieces=begun.pieces)
         repairs = REPAIRS if call.repairs is None else call.repairs
         return await call_agent(backend, request, call.shape, record, self.ledger.emit, repairs=repairs, known=known)
 

@@ -53,11 +53,13 @@ class Begun:
     Attributes:
         unusable: The replies that had come, and that the model was asked again because of.
         said: The beginning of the one after them.
+        pieces: In how many that came, about one a token; 0 where nobody knows.
 
     """
 
     unusable: Sequence[UnusableReply] = ()
     said: str = ""
+    pieces: int = 0
 
 
 NOTHING: Final = Begun()

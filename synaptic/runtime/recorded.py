@@ -69,14 +69,21 @@ class Recorded:
     Args:
         events: What was said, in order; of several goes at one run, one after the other.
         open_texts: What leaves had said, by their paths, that have not ended.
+        pieces: In how many pieces the latest text of each path came, where that is known.
 
     Attributes:
         leaves: In the order in which they were begun.
 
     """
 
-    def __init__(self, events: Iterable[Event] = (), open_texts: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        events: Iterable[Event] = (),
+        open_texts: Mapping[str, str] | None = None,
+        pieces: Mapping[str, int] | None = None,
+    ) -> None:
         self._open_texts = open_texts or {}
+        self._pieces = pieces or {}
         self.leaves: list[Leaf] = []
         self._at: dict[tuple[str, str], list[Leaf]] = defaultdict(list)
         self._asked: dict[str, StepAsked] = {}
@@ -125,7 +132,7 @@ class Recorded:
         if not self.was_open(path, key) or self._open[path].is_of_another_model(digest):
             return NOTHING
         leaf = self._open[path]
-        return Begun(leaf.unusable, self._open_texts.get(path) or leaf.said)
+        return Begun(leaf.unusable, self._open_texts.get(path) or leaf.said, self._pieces.get(path, 0))
 
     def summary(self, path: str, key: str) -> StepSummarised | None:
         """Return the summary that was asked for with a key."""

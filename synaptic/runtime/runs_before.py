@@ -22,7 +22,7 @@ from synaptic.pipeline import (
     compile_pipeline,
     discover_tools,
 )
-from synaptic.runtime.events import StepStarted, TokenDelta
+from synaptic.runtime.events import StepAsked, StepRepaired, StepRetried, StepStarted, StepThought, TokenDelta
 from synaptic.runtime.journal import Journal
 from synaptic.runtime.recorded import Chain, Forked, Inherited, Recorded
 from synaptic.text import did_you_mean, read_text
@@ -49,6 +49,7 @@ class RunBefore:
         events: All that it said, in order, but for its beginning and the pieces of its texts.
         parent: The run that it goes back to, where that is still recorded.
         open_texts: What the calls had said that were open when its process ended, by the path of their step.
+        pieces: In how many pieces the latest text of each step came.
     """
 
     run: KeptRun
@@ -56,6 +57,7 @@ class RunBefore:
     events: Sequence[Event]
     parent: RunBefore | None = None
     open_texts: Mapping[str, str] = field(default_factory=dict)
+    pieces: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def read(cls, run_id: str, journal: Journal, *, to_go_on: bool = False) -> RunBefore:
@@ -87,8 +89,19 @@ class RunBefore:
             before = None if parent is None else cls.read(parent, journal)
         except JournalError:
             before = None  # it was pruned; what was taken of it is recorded here, too
-        said = (event for event in journal.events(run) if not isinstance(event, TokenDelta))
-        return cls(run, beginning, tuple(said), before, journal.open_texts(run))
+        said: list[Event] = []
+        pieces: dict[str, int] = {}
+        ended = set[str]()
+        for event in journal.events(run):
+            if isinstance(event, TokenDelta):
+                pieces[event.path] = 1 if event.path in ended else pieces.get(event.path, 0) + 1
+                ended.discard(event.path)
+            else:
+                said.append(event)
+                if isinstance(event, StepAsked | StepThought | StepRetried | StepRepaired):
+                    ended.add(event.path)  # what is said next is another text
+        pieces |= journal.open_pieces(run)
+        return cls(run, beginning, tuple(said), before, journal.open_texts(run), pieces)
 
     @cached_property
     def pipeline(self) -> Pipeline:
@@ -158,7 +171,7 @@ class RunBefore:
         if self.run.status == "succeeded":
             hint = f"'synaptic runs show {self.run.id}' shows it; 'runs fork' and 'runs rerun' begin another with it"
             raise JournalError(f"the run {self.run.id} has succeeded: there is nothing left to do", hint=hint)
-        own = Recorded(self.events, self.open_texts)
+        own = Recorded(self.events, self.open_texts, self.pieces)
         descent = self.beginning.descent
         past = own if self.parent is None else Chain(own, self.parent.inherited(descent.forked_at))
         return GoingOn(self, past, descent, run_id=self.run.id, keeps=keeps)

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Final
 from synaptic.messages import Delta, Message, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from synaptic.messages import ChatRequest
 
 REPLAY_SECONDS: Final = 5.0
@@ -60,7 +62,7 @@ class Continuation:
         echoes: Whether the server that goes on may repeat the prefilled text at the beginning of its reply, however
             short that is. May be set before each :meth:`request`.
         way: How the present attempt produces the text.
-        before: Tokens of the text that the present attempt continues; a chunk counts as one.
+        before: Tokens of the text that the present attempt continues; a chunk counts as one where no server counted.
         chunks: Deltas that the present attempt has generated.
     """
 
@@ -107,14 +109,21 @@ class Continuation:
         limit = self._request.max_tokens
         return self.way is Way.PREFILL and limit is not None and self.before >= limit
 
-    def go_on_with(self, text: str, tokens: int | None = None) -> Way:
+    def go_on_with(self, text: str, pieces: int = 0) -> Way:
         """Begin with a text that an earlier process got; return how the call goes on, as :meth:`break_off` does.
 
-        ``tokens`` is how many the text has, where they were counted.
+        Args:
+            text: What came.
+            pieces: In how many pieces that came; 0 where nobody knows.
         """
         self.text = text
-        self._tokens = max(1, len(text) // CHARACTERS_A_TOKEN) if tokens is None else tokens
+        self._tokens = pieces or max(1, len(text) // CHARACTERS_A_TOKEN)
         return self.break_off()
+
+    async def count(self, count_tokens: Callable[[str], Awaitable[int]]) -> None:
+        """Let a server count what it is to go on with; it is asked only where there is a limit."""
+        if self._request.max_tokens is not None:
+            self._tokens = self.before = await count_tokens(self.text)
 
     def break_off(self, token_seconds: float | None = None) -> Way:
         """Note that the attempt failed; return how the call goes on. With ``BEGIN``, what was delivered is void.

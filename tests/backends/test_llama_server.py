@@ -45,6 +45,7 @@ from synaptic.errors import (
     StreamTruncated,
 )
 from synaptic.messages import ChatRequest, Chunk, Delta, Finished, Message, Timings, Usage
+from synaptic.runtime.policies.taking_up import TakingUp
 from synaptic.settings import Settings
 
 if TYPE_CHECKING:
@@ -328,6 +329,17 @@ async def test_a_text_is_continued_where_the_prompt_ends_in_it(behaviour: Behavi
         assert sent["messages"][-1] == {"role": "assistant", "content": "Once upon"}
         assert sent["chat_template_kwargs"] == {"enable_thinking": False, "thinking": False}
         await backend.aclose()
+
+
+async def test_a_server_that_cannot_count_tokens_answers_a_call_that_was_cut_off_from_the_start() -> None:
+    paths = {"/apply-template": error_reply(404), "/tokenize": error_reply(404), "*": sse_reply(REPLY)}
+    async with FaultServer(paths) as server:
+        backend = LlamaServerBackend(server.url)
+        whole = [chunk async for chunk in backend.stream(ASK)]
+        cut_off = replace(ASK, begun="Once upon a time. " * 9, max_tokens=99)
+        said = [chunk async for chunk in TakingUp(backend).stream(cut_off)]
+        await backend.aclose()
+    assert [chunk for chunk in said if isinstance(chunk, Delta)] == [one for one in whole if isinstance(one, Delta)]
 
 
 async def test_vectors_come_in_the_order_of_the_texts_and_are_counted() -> None:

@@ -1,18 +1,26 @@
 """A call that was open when a run was cut off goes on with its text where that is known to work."""
 
+import asyncio
+import contextlib
+import sqlite3
 from dataclasses import replace
 
 import pytest
 from faulty_node import FaultyNode
+from faulty_node_script import split_tokens
 from past_support import Goes
-from run_support import AGENTS
+from run_support import AGENTS, Run
 
+from synaptic import paths
+from synaptic.backends.scripted import Failure
 from synaptic.messages import CUT_OFF
 from synaptic.pipeline.loader import Pipeline
 from synaptic.runtime.events import StepAsked, StepContinued, StepFinished, StepRetried, TokenDelta
 from synaptic.runtime.executor import Executor
+from synaptic.runtime.journal import Journal
 from synaptic.runtime.past import NOTHING
 from synaptic.runtime.recorded import FRESH, Recorded
+from synaptic.runtime.runs_before import RunBefore
 from synaptic.runtime.session import Session
 from synaptic.settings import Settings
 
@@ -42,7 +50,7 @@ def cut(events: list, pieces: int) -> Recorded:
     """Return the past of a run that was killed after so many pieces of its reply."""
     said = [event.text for event in events if isinstance(event, TokenDelta)][:pieces]
     asked = [event for event in events if isinstance(event, StepAsked)]
-    return Recorded(asked, {"end": "".join(said)})
+    return Recorded(asked, {"end": "".join(said)}, {"end": len(said)})
 
 
 @pytest.mark.parametrize("pool", [True, False])
@@ -67,11 +75,49 @@ async def test_a_call_goes_on_where_the_model_is_known_to(turn, more, goes_on, p
     spoken = [event.text for event in said if isinstance(event, TokenDelta)]
     if goes_on:
         assert "".join(spoken) == first.answer
-        assert len(spoken) == 9, "what was said comes in one piece, and 8 more are generated"
+        assert len(spoken) == 20, "what was said comes in as many pieces as it came in, and 8 more are generated"
         assert (ended.attempts, whole.attempts) == (1, 1)
     else:
         retried = [event for event in said if isinstance(event, StepRetried)]
         assert "not known to go on with" in retried[0].error
+
+
+@pytest.mark.parametrize("pool", [True, False])
+async def test_what_goes_on_twice_has_as_many_tokens_as_it_may(pool):
+    more = ", max_tokens: 20"
+    words = " ".join(f"incomprehensibility{number}" for number in range(40))  # far from four characters a token
+    async with FaultyNode(models=["m"], text=words, turn="open") as node:
+        first, events = await go(node, FRESH, more, pool=pool)
+        _, events = await go(node, cut(events, 12), more, pool=pool)
+        again, _ = await go(node, cut(events, 17), more, pool=pool)
+    assert len(first.answer.split()) == 20
+    assert again.answer == first.answer
+
+
+@pytest.mark.parametrize("way", ["killed", "cancelled"])
+async def test_the_record_tells_in_how_many_pieces_a_text_came(way, tmp_path):
+    run = Run("  end: {agent: writer, prompt: x}", {"end": Failure("stall", after_tokens=100, text="so on " * 100)})
+    task = asyncio.create_task(run())
+    file, copy = paths.journal_file(), tmp_path / "copy.sqlite3"
+    kept, said = 0, 0
+    while not kept or said < 100:
+        await asyncio.sleep(0.02)
+        said = sum(isinstance(event, TokenDelta) for event in run.events)
+        if not file.exists():
+            continue
+        copy.unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(file)) as connection:
+            connection.execute("VACUUM INTO ?", (str(copy),))
+        with Journal(copy) as journal:
+            kept = sum(journal.open_pieces(journal.runs()[0]).values()) if journal.runs() else 0
+    task.cancel()
+    await asyncio.wait([task])
+    with Journal(copy if way == "killed" else file) as journal:
+        (run_id,) = [run.id for run in journal.runs()]
+        before = RunBefore.read(run_id, journal)
+        (asked,) = [event for event in before.events if isinstance(event, StepAsked)]
+        begun = Recorded(before.events, before.open_texts, before.pieces).begun("end", asked.key)
+    assert begun.pieces == len(split_tokens(begun.said)) > 60
 
 
 async def test_a_call_that_was_cancelled_goes_on_too():

@@ -237,6 +237,16 @@ class Journal:
         with self._reading() as reader:
             return reader.open_texts(run)
 
+    def open_pieces(self, run: KeptRun) -> dict[str, int]:
+        """Return in how many pieces each of the :meth:`open_texts` came, where that is known.
+
+        Raises:
+            JournalError: If the file cannot be read.
+
+        """
+        with self._reading() as reader:
+            return reader.open_pieces(run)
+
     def account(self, run: KeptRun) -> RunAccount:
         """Return a whole run, step by step.
 

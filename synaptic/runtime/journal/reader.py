@@ -277,6 +277,11 @@ class Reader:
             found.setdefault(row[1], []).append(row[3])
         return {path: to_text(b"".join(parts)) for path, parts in found.items()}
 
+    def open_pieces(self, run: KeptRun) -> dict[str, int]:
+        """Return in how many pieces each of those texts came; not where an older version wrote them: it began at 0."""
+        query = "SELECT path, max(part) FROM open_text WHERE run = ? GROUP BY path HAVING min(part) > 0"
+        return dict(self._connection.execute(query, (run.number,)))
+
 
 def _numbers(told: list[int] | str) -> list[int]:
     return told if isinstance(told, list) else lengths_read(b85decode(told))

@@ -62,7 +62,12 @@ class EventRow(NamedTuple):
 
 @dataclass(slots=True)
 class _Spoken:
-    """The text of an open call: its pieces, their numbers among the events, and how much of it is in the file."""
+    """The text of an open call: its pieces, their numbers among the events, and how much of it is in the file.
+
+    Attributes:
+        parts: The number of the last part that is in the file: about how many pieces are in it up to there.
+
+    """
 
     pieces: list[str] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
@@ -216,8 +221,8 @@ class RunRows:
             if end > spoken.written:
                 if self._goes_on and not spoken.parts:
                     self._rows.closed.append(path)  # what an earlier process had of it
+                spoken.parts = max(spoken.parts + 1, round(len(spoken.pieces) * end / len(text)))
                 self._rows.opened.append((path, spoken.parts, to_bytes(text[spoken.written : end])))
-                spoken.parts += 1
                 spoken.written = end
             spoken.pieces_written = len(spoken.pieces)
             spoken.since = now

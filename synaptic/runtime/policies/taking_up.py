@@ -53,8 +53,8 @@ class TakingUp(BackendWrapper):
     async def _taken_up(
         self, request: ChatRequest, send: Callable[[ChatRequest], AsyncIterator[Chunk]]
     ) -> AsyncGenerator[Chunk]:
-        text = Continuation(replace(request, begun=""))
-        goes_on = await self._goes_on(text, request.begun)
+        text = Continuation(replace(request, begun="", begun_pieces=0))
+        goes_on = await self._goes_on(text, request)
         waits = goes_on  # what goes on is said with the first chunk: from then on a server's silence counts
         if goes_on and text.is_exhausted:
             yield self._continued()
@@ -68,14 +68,18 @@ class TakingUp(BackendWrapper):
                 for piece in _pieces(text, chunk) if goes_on else (chunk,):
                     yield piece
 
-    async def _goes_on(self, text: Continuation, begun: str) -> bool:
+    async def _goes_on(self, text: Continuation, request: ChatRequest) -> bool:
         """Return whether the call goes on with what was begun, and have it begin so."""
         can = capabilities_of(self.inner)
         assert can.goes_on_with is not None, "only such backends are wrapped"
-        if len(begun.strip()) >= SHORTEST:
-            tokens = None if can.count_tokens is None else await can.count_tokens(begun)
-            if text.go_on_with(begun, tokens) is Way.PREFILL and await can.goes_on_with(text.request()):
-                return True
+        if (
+            len(request.begun.strip()) >= SHORTEST
+            and text.go_on_with(request.begun, request.begun_pieces) is Way.PREFILL
+            and await can.goes_on_with(text.request())
+        ):
+            if can.count_tokens is not None:
+                await text.count(can.count_tokens)
+            return True
         text.forget()
         return False
 

@@ -13,7 +13,7 @@ import pytest
 
 from synaptic.backends.distributed.coordinator import DistributedCall
 from synaptic.backends.llama_server import LlamaServerBackend
-from synaptic.messages import CUT_OFF, ChatRequest, Continued, Delta, Message, Restarted
+from synaptic.messages import CUT_OFF, ChatRequest, Continued, Delta, Finished, Message, Restarted
 from synaptic.models import ModelStore
 from synaptic.waiting import Deadline, Deadlines
 
@@ -60,6 +60,9 @@ class OneServer:
 
     async def goes_on_with(self, serving: LlamaServerBackend, request: ChatRequest) -> bool:
         return await serving.goes_on_with(request)
+
+    async def count_tokens(self, serving: LlamaServerBackend, text: str) -> int:
+        return await serving.count_tokens(text)
 
     async def lost(self, serving: LlamaServerBackend) -> str | None:
         assert self.process is not None
@@ -123,12 +126,15 @@ async def test_a_text_whose_server_is_killed_is_never_garbled(kind: str, continu
 @pytest.mark.parametrize(("kind", "continued"), [("open", True), ("closed", False)])
 async def test_a_text_of_an_earlier_process_is_gone_on_with(kind: str, continued: bool) -> None:  # noqa: FBT001 - a row
     async with server_of(kind) as server:
-        whole = text_of(await told(server))
-        begun = whole[: len(whole) // 2]
+        chunks = await told(server)
+        whole, begun = text_of(chunks), text_of(chunks[:18])
         first, *chunks = await told(server, ask=replace(ASK, begun=begun))
     if continued:
         assert first == Continued(CUT_OFF, "distributed")
         assert begun + text_of(chunks) == whole
+        assert isinstance(last := chunks[-1], Finished)
+        assert last.usage is not None
+        assert last.usage.completion_tokens == ASK.max_tokens
     else:
         assert isinstance(first, Restarted)
         assert "template" in first.reason

@@ -190,6 +190,10 @@ class Coordinator:
         """Return whether what serves goes on with the last message of a request, which is the assistant's."""
         return await serving.process.client.goes_on_with(request)
 
+    async def count_tokens(self, serving: RunningServer, text: str) -> int:
+        """Return how many tokens of what serves a text is."""
+        return await serving.process.client.count_tokens(text)
+
     async def lost(self, serving: RunningServer) -> str | None:
         """Return why a broken call is to be continued: what served it is gone; ``None`` if it still serves."""
         if self._serving is serving and await serving.process.ended_within(NOTICE) is None and self._serving is serving:

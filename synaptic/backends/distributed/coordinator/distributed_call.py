@@ -67,6 +67,10 @@ class Serves(Protocol):
         """Return whether what serves goes on with the last message of a request, which is the assistant's."""
         ...
 
+    async def count_tokens(self, serving: Any, text: str) -> int:
+        """Return how many tokens of what serves a text is."""
+        ...
+
     async def lost(self, serving: Any) -> str | None:
         """Return why a broken call is to be continued, ``None`` if what served it still does."""
         ...
@@ -84,10 +88,12 @@ class DistributedCall:
         self._coordinator = coordinator
         # With a seed of ours it can be repeated exactly, should it break.
         seed = secrets.randbelow(SEEDS) if request.seed is None and request.temperature != 0 else request.seed
-        self._request = replace(request, model=None, seed=seed, begun="")
+        self._request = replace(request, model=None, seed=seed, begun="", begun_pieces=0)
         self._continuation = Continuation(self._request, echoes=True)
         self._breaks = 0
-        self._taken_up = bool(request.begun) and self._continuation.go_on_with(request.begun) is Way.PREFILL
+        self._taken_up = bool(request.begun) and (
+            self._continuation.go_on_with(request.begun, request.begun_pieces) is Way.PREFILL
+        )
 
     async def stream(self) -> AsyncGenerator[Chunk, None]:
         """Yield the reply.
@@ -164,7 +170,12 @@ class DistributedCall:
             return True
         request = self._continuation.request()
         with self._deadline(self._request.timeouts, end) as deadline:
-            return await deadline.wait(lambda: self._coordinator.goes_on_with(serving, request))
+            if not await deadline.wait(lambda: self._coordinator.goes_on_with(serving, request)):
+                return False
+            if self._taken_up:
+                count = partial(self._coordinator.count_tokens, serving)
+                await deadline.wait(lambda: self._continuation.count(count))
+            return True
 
     async def _attempt(self, serving: Any, end: float | None) -> AsyncGenerator[Chunk, None]:
         """Yield what is new of what serves now, and the last chunk of the whole call."""

@@ -94,6 +94,10 @@ class AdoptedCoordinator:
         """Return whether what serves goes on with the last message of a request, which is the assistant's."""
         return await serving.client.goes_on_with(request)
 
+    async def count_tokens(self, serving: _Service, text: str) -> int:
+        """Return how many tokens of what serves a text is."""
+        return await serving.client.count_tokens(text)
+
     async def lost(self, serving: _Service) -> str | None:
         """Return why a broken call is to be continued, ``None`` if what served it still does."""
         for _ in range(int(NOTICE / _POLL)):

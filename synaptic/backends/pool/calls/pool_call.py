@@ -83,9 +83,9 @@ class PoolCall:
         self._model = model
         self._chain = chain
         self._beginnings = beginnings(request.messages)
-        self._begun, self._request = request.begun, request
+        self._begun, self._begun_pieces, self._request = request.begun, request.begun_pieces, request
         if length != request.num_ctx or request.begun:
-            self._request = replace(request, num_ctx=length, begun="")
+            self._request = replace(request, num_ctx=length, begun="", begun_pieces=0)
         self._continuation = Continuation(self._request)
         self._shape = CallShape(
             model,
@@ -142,7 +142,7 @@ class PoolCall:
 
     def _cut_off(self) -> BackendError | None:
         """Return what broke the call off before it came here; ``None`` where it is new, or cannot go on."""
-        if self._begun and self._continuation.go_on_with(self._begun) is Way.PREFILL:
+        if self._begun and self._continuation.go_on_with(self._begun, self._begun_pieces) is Way.PREFILL:
             return StreamTruncated(CUT_OFF)
         return None
 
