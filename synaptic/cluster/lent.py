@@ -11,7 +11,7 @@ from synaptic.errors import SynapticError
 from synaptic.messages import BackendNotice
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from synaptic.backends.distributed import Engine
     from synaptic.cluster.machine_list import Machine
@@ -62,6 +62,10 @@ class LentMachines:
         """Return the workers that are reached by now."""
         return reached_of(self._workers)
 
+    def unreached(self) -> list[str]:
+        """Return why the others are not."""
+        return unreached_of(self._workers)
+
     async def aclose(self) -> None:
         """End the workers, and the connections to their machines."""
         workers, self._workers = self._workers, []
@@ -82,12 +86,22 @@ async def start_all(workers: Sequence[RemoteWorker], report: Reporter, *, again:
             raise outcome
 
 
-def reached_of(workers: Sequence[RemoteWorker]) -> list[RpcBackendSettings]:
+def reached_of(workers: Iterable[RemoteWorker]) -> list[RpcBackendSettings]:
     """Return the workers that were reached up to now, as the settings would name them."""
     return [worker.settings for worker in workers if worker.reached]
 
 
+def unreached_of(workers: Iterable[RemoteWorker]) -> list[str]:
+    """Return why workers were not reached up to now."""
+    return [told(worker.failure) for worker in workers if worker.failure is not None and not worker.reached]
+
+
 def warn_of(error: SynapticError, report: Reporter, what: str = "") -> None:
     """Report what the program does without, and what it does about that."""
+    report(BackendNotice("distributed", told(error, what), "warning"))
+
+
+def told(error: SynapticError, what: str = "") -> str:
+    """Return an error, what the program does about it, and what a person can do, in one line."""
     hint = f" ({error.hint})" if error.hint else ""
-    report(BackendNotice("distributed", f"{error.message}{what}{hint}", "warning"))
+    return f"{error.message}{what}{hint}"

@@ -20,7 +20,7 @@ from synaptic.cluster.ray_cluster import START_SECONDS, RayNode, end_actor, join
 from synaptic.errors import AgentError, BackendUnavailable, JournalError, Problem, SynapticError
 from synaptic.messages import ignore_report
 from synaptic.pipeline import Pipeline, agents_beside, named_tools
-from synaptic.waiting import steady_time
+from synaptic.waiting import Rules, steady_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from synaptic.runtime import Row
     from synaptic.settings import Settings
 
-_LOOK_SECONDS: Final = 2.0
-"""Between two looks at which nodes are there."""
 _AGAIN_SECONDS: Final = 30.0
 """Until a node is tried again on which nothing starts, or whose actor was lost."""
 _END_SECONDS: Final = 15.0
@@ -315,11 +313,14 @@ class RayRuns:
 
     async def _look(self) -> None:
         """Start an actor wherever there is none, now and then."""
+        there: list[RayNode] = []
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(Rules.NEW_NODES.delay(1))
             used = {place.node.id for place in self._places}
             now = steady_time()
-            new = [one for one in await nodes() if one.id not in used and self._not_before.get(one.id, now) <= now]
+            with suppress(BackendUnavailable):  # the cluster is away for a moment
+                there = await nodes()
+            new = [one for one in there if one.id not in used and self._not_before.get(one.id, now) <= now]
             await asyncio.gather(*(self._start(node) for node in new))
 
     async def _end(self) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from synaptic.errors import BackendUnavailable, UsageError
+from synaptic.errors import BackendUnavailable, EngineUnavailable, UsageError
 from synaptic.text import one_line
 
 if TYPE_CHECKING:
@@ -69,8 +69,18 @@ async def joined(address: str) -> AsyncIterator[None]:
 
 
 async def nodes() -> list[RayNode]:
-    """Return the machines of the cluster that are up, by name."""
-    found = await asyncio.to_thread(import_module("ray").nodes)
+    """Return the machines of the cluster that are up, by name.
+
+    Raises:
+        BackendUnavailable: If the cluster does not tell.
+    """
+    ray = import_module("ray")
+    try:
+        found = await asyncio.to_thread(ray.nodes)
+    except ray.exceptions.RayError as error:
+        raise BackendUnavailable(
+            f"the Ray cluster does not tell its nodes: {one_line(_last_line(error))}", hint=_HINT, backend="ray"
+        ) from error
     return sorted(
         (
             RayNode(node["NodeID"], node["NodeName"], int(node["Resources"].get("CPU", 0)))
@@ -91,7 +101,8 @@ async def start_actor(kind: type, node: RayNode, *arguments: object, memory_gib:
         memory_gib: What is reserved for it there.
 
     Raises:
-        BackendUnavailable: If the node is gone, has not that much memory left, or cannot import the class.
+        BackendUnavailable: If the node is gone, or has not that much memory left.
+        EngineUnavailable: If it cannot import the class.
     """
     ray = import_module("ray")
     strategy = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy(node.id, soft=False)
@@ -106,9 +117,11 @@ async def start_actor(kind: type, node: RayNode, *arguments: object, memory_gib:
             node, f"has started nothing within {START_SECONDS:.0f} s", "see what Ray has left there: ray status"
         ) from error
     except ray.exceptions.RayError as error:
-        missing = "No module named 'synaptic" in str(error)
-        hint = "pip install 'synapticllamas[ray]' there, in Ray's environment" if missing else None
-        raise unavailable(node, f"starts nothing: {one_line(_last_line(error))}", hint) from error
+        what = f"starts nothing: {one_line(_last_line(error))}"
+        if "No module named 'synaptic" in str(error):
+            hint = "pip install 'synapticllamas[ray]' there, in Ray's environment"
+            raise EngineUnavailable(_said(node, what), hint=hint, backend="ray", node=node.name) from error
+        raise unavailable(node, what) from error
     except BaseException:
         end_actor(actor)
         raise
@@ -124,7 +137,11 @@ def end_actor(actor: Any) -> None:
 
 def unavailable(node: RayNode, what: str, hint: str | None = None) -> BackendUnavailable:
     """Return the error that a node of the cluster is of no use."""
-    return BackendUnavailable(f"Ray's node {node.name} {what}", hint=hint, backend="ray", node=node.name)
+    return BackendUnavailable(_said(node, what), hint=hint, backend="ray", node=node.name)
+
+
+def _said(node: RayNode, what: str) -> str:
+    return f"Ray's node {node.name} {what}"
 
 
 def _check(address: str) -> None:

@@ -1,18 +1,19 @@
-"""The nodes of a Ray cluster as workers: one on each, started with the first call, ended with the program."""
+"""The nodes of a Ray cluster as workers: one on each, from the first call, or its joining, to the program's end."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from synaptic import cluster
-from synaptic.cluster.lent import reached_of, start_all, warn_of
+from synaptic.cluster.lent import reached_of, start_all, told, unreached_of, warn_of
 from synaptic.cluster.machine_list import Machine
 from synaptic.cluster.ray_cluster import RayNode, joined, nodes, unavailable
-from synaptic.errors import SynapticError
+from synaptic.errors import BackendUnavailable, SynapticError
+from synaptic.messages import BackendNotice
+from synaptic.waiting import Rules
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,72 +34,134 @@ class RayWorkers:
 
     Args:
         settings: `ray_address`, `ray_worker_memory_gib`.
-        report: Told which node is not used, is lost, and is back.
+        report: Told which node is not used, is lost, is back, and is new.
     """
 
     def __init__(self, settings: Settings, report: Reporter) -> None:
         self._settings = settings
         self._report = report
         self._workers: list[RemoteWorker] = []
+        self._nodes: dict[str, RayNode] = {}
         self._known: set[str] = set()
-        self._until_closed = AsyncExitStack()
+        self._not_joined = ""
+        self._keeper: asyncio.Task[None] | None = None
 
     def count(self) -> int:
         """Return 1 where a cluster is named: how many nodes it has, only the cluster knows."""
         return int(self._settings.ray_address is not None)
 
     async def start(self, engine: Engine) -> None:
-        """Start a worker on each node, all at once."""
-        if self._settings.ray_address is None:
+        """Start a worker on each node, all at once; then on those that join later, until `aclose`."""
+        address = self._settings.ray_address
+        if address is None:
             return
+        tried = asyncio.Event()
+        self._keeper = asyncio.create_task(self._keep(address, engine, tried), name="Ray's nodes")
+        waiting = asyncio.create_task(tried.wait())
         try:
-            await self._until_closed.enter_async_context(joined(self._settings.ray_address))
-        except SynapticError as error:
-            warn_of(error, self._report)
-            return
-        found = await nodes()
-        self._known = {node.id for node in found}
-        self._workers = [self._worker(number, node, engine) for number, node in enumerate(found, 1)]
-        await start_all(self._workers, self._report)
+            done, _ = await asyncio.wait((waiting, self._keeper), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        for task in done:
+            task.result()
 
     def reached(self) -> list[RpcBackendSettings]:
         """Return the workers that are reached."""
         return reached_of(self._workers)
 
+    def unreached(self) -> list[str]:
+        """Return why the others are not."""
+        not_joined = [self._not_joined] if self._not_joined else []
+        return not_joined + unreached_of(self._workers)
+
     async def aclose(self) -> None:
         """End the workers, and leave the cluster."""
-        workers, self._workers = self._workers, []
-        await asyncio.gather(*(worker.aclose() for worker in workers))
-        await self._until_closed.aclose()
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeper
 
-    def _worker(self, number: int, node: RayNode, engine: Engine) -> RemoteWorker:
+    async def _keep(self, address: str, engine: Engine, tried: asyncio.Event) -> None:
+        """Be part of the cluster; one that is not reached is tried again, as a machine is."""
+        attempt = 0
+        while True:
+            try:
+                async with joined(address):
+                    self._not_joined = ""
+                    if attempt:
+                        self._tell(f"the Ray cluster {address} is reached now")
+                    await self._use(engine, tried)
+            except SynapticError as error:
+                self._not_joined = told(error)
+                passes = cluster.passes(error)
+                if not (attempt and passes):
+                    warn_of(error, self._report, what="; it is tried again" if passes else "")
+                tried.set()
+                if not passes:
+                    return
+            attempt += 1
+            await asyncio.sleep(Rules.MACHINE.delay(attempt))
+
+    async def _use(self, engine: Engine, tried: asyncio.Event) -> None:
+        """Have a worker on each node that is there, or comes, until this is cancelled."""
+        try:
+            await start_all(await self._look(engine), self._report, again=True)
+            tried.set()
+            async with asyncio.TaskGroup() as starting:
+                while True:
+                    await asyncio.sleep(Rules.NEW_NODES.delay(1))
+                    with suppress(BackendUnavailable):  # the cluster is away for a moment
+                        for worker in await self._look(engine):
+                            starting.create_task(self._start_late(worker))
+        finally:
+            workers, self._workers = self._workers, []
+            self._known.clear()
+            await asyncio.gather(*(worker.aclose() for worker in workers))
+
+    async def _look(self, engine: Engine) -> list[RemoteWorker]:
+        """Look which nodes are there, and return the workers that are to be started."""
+        up = await nodes()
+        ids = {node.id for node in up}
+        begin: list[RemoteWorker] = []
+        for node in up:
+            if node.id in self._known:
+                continue
+            self._known.add(node.id)
+            gone = (one for one in self._workers if self._nodes[one.machine.name].id not in ids)
+            before = (one for one in gone if one.machine.host == node.name)  # it was started again
+            worker = next(before, None) or self._worker(node, engine)
+            self._nodes[worker.machine.name] = node
+            if not worker.trying:
+                begin.append(worker)
+        return begin
+
+    async def _start_late(self, worker: RemoteWorker) -> None:
+        await start_all([worker], self._report, again=True)
+        if worker.reached:
+            self._tell(f"{worker.machine.name} is reached now")
+
+    def _worker(self, node: RayNode, engine: Engine) -> RemoteWorker:
         memory = self._settings.ray_worker_memory_gib
+        number = len(self._workers) + 1
         name = f"ray-{number}-{_NO_NAME.sub('-', node.name)[:40]}"  # it is in the name of a file: the node's log
         threads = node.processors or None
         machine = Machine(name=name, host=node.name, memory_gib=memory, threads=threads, local_port=0)
-        return cluster.RemoteWorker(machine, engine, self._report, connect=partial(self._connected, node))
+        self._workers.append(cluster.RemoteWorker(machine, engine, self._report, connect=self._connected))
+        return self._workers[-1]
 
     @asynccontextmanager
-    async def _connected(self, node: RayNode, machine: Machine) -> AsyncIterator[asyncssh.SSHClientConnection]:
+    async def _connected(self, machine: Machine) -> AsyncIterator[asyncssh.SSHClientConnection]:
         """Give a connection to a node for the time of a block.
 
         Raises:
             BackendUnavailable: If the node is gone, has too little memory left, or is not reached.
         """
-        async with cluster.connected_by_ray(await self._now(node), machine) as connection:
+        node = self._nodes[machine.name]
+        if all(one.id != node.id for one in await nodes()):
+            raise unavailable(node, "is gone")
+        async with cluster.connected_by_ray(node, machine) as connection:
             yield connection
 
-    async def _now(self, node: RayNode) -> RayNode:
-        """Return a node as it is now: one that was started again has another id.
-
-        Raises:
-            BackendUnavailable: If it is gone.
-        """
-        up = await nodes()
-        if any(one.id == node.id for one in up):
-            return node
-        for one in up:
-            if one.name == node.name and one.id not in self._known:
-                self._known.add(one.id)
-                return one
-        raise unavailable(node, "is gone")
+    def _tell(self, what: str) -> None:
+        self._report(BackendNotice("distributed", what))

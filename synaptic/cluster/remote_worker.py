@@ -73,6 +73,7 @@ class RemoteWorker:
 
     Attributes:
         reached: Whether it has been up, be it that it is lost now.
+        failure: Why it was not reached, or lost, at the last try.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class RemoteWorker:
         self.machine = machine
         self.facts: MachineFacts | None = None
         self.reached = False
+        self.failure: SynapticError | None = None
         self._local_port = machine.local_port
         self.log_file = machine.log_file
         self._engine = engine
@@ -105,6 +107,11 @@ class RemoteWorker:
         if self.machine.memory_gib is not None or self.facts is None or not self.facts.free_bytes:
             return self.machine.memory_gib
         return round(self.facts.free_bytes * _MOST_MEMORY / (1 << 30), 2)
+
+    @property
+    def trying(self) -> bool:
+        """Whether it is up, or will be tried again."""
+        return self._keeper is not None and not self._keeper.done()
 
     async def start(self, say: Callable[[str], None] = lambda _: None, *, again: bool = False) -> None:
         """Bring the engine there if it is not, start the worker, and return once it is reached.
@@ -145,6 +152,7 @@ class RemoteWorker:
                     with said(self.machine):  # what breaks where: the connection, in whatever waits for it
                         await self._serve(connection, first, say)
             except SynapticError as error:
+                self.failure = error
                 final = not passes(error)
                 if not first.done():
                     first.set_exception(error)

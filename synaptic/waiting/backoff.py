@@ -70,6 +70,7 @@ class Rules:
         LISTING: A node that did not tell its models is asked for them again.
         REFUSED_MODEL: A model that a node lacks or cannot load is not asked for there for so long.
         MACHINE: A machine that was not reached, or is lost, is tried again.
+        NEW_NODES: A cluster is looked at for nodes that have joined it.
         LOAD_AHEAD: A model that could not be loaded ahead is not loaded ahead there for so long.
         SERVICE: A coordinator that could not be started in the background is started again.
         COORDINATOR: A coordinator that was lost, or did not start. Most losses pass with a restart; one that has
@@ -87,6 +88,7 @@ class Rules:
     LISTING: Final = Backoff((5.0,))
     REFUSED_MODEL: Final = Backoff((60.0,))
     MACHINE: Final = Backoff((0.5, 1.0, 2.0, 4.0, 5.0))
+    NEW_NODES: Final = Backoff((2.0,))
     LOAD_AHEAD: Final = Backoff((60.0,))
     SERVICE: Final = Backoff((60.0,))
 

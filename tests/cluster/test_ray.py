@@ -7,8 +7,9 @@ from typing import Any
 
 import psutil
 import pytest
-from ray_nodes import kill_with_all, ray_nodes, raylet_of
+from ray_nodes import add_node, kill_with_all, ray_nodes, raylet_of
 from real_distributed import (  # noqa: F401 - two are fixtures
+    MODEL,
     Local,
     Watched,
     engine_in_home,
@@ -22,6 +23,9 @@ from real_distributed import (  # noqa: F401 - two are fixtures
 from synaptic.backends.distributed.backend import DistributedBackend
 from synaptic.backends.distributed.engine import current_engine
 from synaptic.backends.distributed.workers import Elsewhere, machines_elsewhere
+from synaptic.cluster import RayWorkers
+from synaptic.cluster.ray_cluster import joined
+from synaptic.errors import NoPlacement
 from synaptic.messages import BackendNotice
 from synaptic.settings import Settings
 
@@ -108,6 +112,59 @@ async def test_nodes_hold_a_model_and_the_loss_of_one_is_the_loss_of_a_worker(
     finally:
         await backend.aclose()
     await until(lambda: not any(workers(cluster).values()))
+
+
+@pytest.mark.timeout(600)
+async def test_a_node_that_joins_later_holds_layers_after_the_next_placement(
+    own_home: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("real_distributed.PATIENCE", 200.0)  # processes of Ray load this package first
+    gib = memory_for(await real_shape(), 2)
+    notices, report = heard()
+    with ray_nodes({"one": {}}) as cluster:
+        settings = settings_of(local_workers=0, rpc_backends=[], ray_address=cluster.address, ray_worker_memory_gib=gib)
+        backend = DistributedBackend(settings, report)
+        watched = Watched(backend, notices)
+        try:
+            with pytest.raises(NoPlacement, match="does not fit"):
+                await watched.answer(PROMPT)
+            add_node(cluster, "two")
+            await until(lambda: "ray-2-two is reached now" in watched.said, 200.0)
+            await watched.answer(PROMPT)
+
+            assert len(watched.status.workers) == 2
+            assert len([its for its in workers(cluster).values() if its]) == 2
+        finally:
+            await backend.aclose()
+        await until(lambda: not any(workers(cluster).values()))
+
+
+async def test_what_is_not_reached_is_the_reason_why_a_model_has_no_place(engine_here: Any):
+    settings = settings_of(local_workers=0, rpc_backends=[], ray_address="127.0.0.1:9")
+    backend = DistributedBackend(settings)
+    try:
+        with pytest.raises(NoPlacement, match=r"the Ray cluster 127\.0\.0\.1:9 is not reached.*ray status"):
+            await backend.load(MODEL)
+    finally:
+        await backend.aclose()
+
+
+@pytest.mark.timeout(300)
+async def test_a_cluster_that_comes_up_after_the_start_is_used(engine_here: Any, monkeypatch: pytest.MonkeyPatch):
+    said: list[str] = []
+    found = RayWorkers(Settings(ray_address="127.0.0.1:9"), lambda news: said.append(news.message))
+    try:
+        await found.start(await current_engine())
+        assert found.reached() == []
+        with ray_nodes({"one": {}}) as cluster:
+            monkeypatch.setattr("synaptic.cluster.ray_workers.joined", lambda _: joined(cluster.address))
+            await until(lambda: bool(found.reached()), 200.0)
+            assert found.unreached() == []
+            await found.aclose()
+    finally:
+        await found.aclose()
+    assert "is not reached" in said[0] and "it is tried again" in said[0]
+    assert said[1:] == ["the Ray cluster 127.0.0.1:9 is reached now"]
 
 
 async def test_without_a_cluster_the_workers_of_the_settings_do(engine_here: Any):

@@ -154,12 +154,15 @@ async def test_a_machine_that_is_off_at_the_start_is_used_once_it_is_on(tmp_path
     try:
         assert await fleet.offers() == []
         assert "it is tried again" in heard.said[0]
+        (why,) = fleet.unreached()
+        assert why in heard.said[0].replace("; it is tried again", "")
         with running(server):
             async with asyncio.timeout(PATIENCE):
                 await heard.back.wait()
             (offer,) = await fleet.offers()
             assert not offer.refusal
             assert offer.endpoint == ("127.0.0.1", machine.local_port)
+            assert fleet.unreached() == []
     finally:
         await fleet.aclose()
     assert heard.said[1] == "near is reached now"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -26,10 +27,15 @@ def ray_nodes(nodes: Mapping[str, Mapping[str, str]]) -> Iterator[Any]:
     made = Cluster(initialize_head=True, head_node_args={**NODE, "node_name": head, "env_vars": dict(first)})
     try:
         for name, environment in others:
-            made.add_node(**NODE, node_name=name, env_vars=dict(environment))
+            add_node(made, name, environment)
         yield made
     finally:
         made.shutdown()
+
+
+def add_node(cluster: Any, name: str, environment: Mapping[str, str] = MappingProxyType({})) -> Any:
+    """Have one more node join a cluster."""
+    return cluster.add_node(**NODE, node_name=name, env_vars=dict(environment))
 
 
 def raylet_of(node: Any) -> psutil.Process:

@@ -99,8 +99,8 @@ def plan(
         shape = await unblocked(settings, open_model(name))
         wanted = serving_needs(shape, settings, context=tokens, slots=slots)
         with progress(options) as report:
-            offers = with_orders(await _offers(settings, report, measure=measure), ordered)
-        return await asyncio.to_thread(place, shape, offers, wanted)
+            offers, unreached = await _offers(settings, report, measure=measure)
+        return await asyncio.to_thread(place, shape, with_orders(offers, ordered), wanted, unreached=unreached)
 
     placement = asyncio.run(run())
     if options.json:
@@ -162,8 +162,11 @@ def with_orders(offers: Sequence[Offer], orders: Mapping[WorkerName, int]) -> li
     ]
 
 
-async def _offers(settings: Settings, report: Reporter, *, measure: bool) -> list[Offer]:
-    """Return what there is to place layers on: the workers of the settings and of machines, and those to be started."""
+async def _offers(settings: Settings, report: Reporter, *, measure: bool) -> tuple[list[Offer], list[str]]:
+    """Return what there is to place layers on: the workers of the settings and of machines, and those to be started.
+
+    The second list says why further machines are not reached.
+    """
     engine = await current_engine()
     count = workers.local_worker_count(settings)
     if measure and count:
@@ -177,7 +180,9 @@ async def _offers(settings: Settings, report: Reporter, *, measure: bool) -> lis
     elsewhere = workers.Elsewhere(report)
     try:
         await elsewhere.start(settings, engine)
-        return await workers.gather_offers(elsewhere.joined_to(settings), engine, measure=measure, planned_local=count)
+        joined = elsewhere.joined_to(settings)
+        offers = await workers.gather_offers(joined, engine, measure=measure, planned_local=count)
+        return offers, elsewhere.unreached()
     finally:
         await elsewhere.aclose()
 

@@ -329,7 +329,7 @@ class BringUp:
         """Place the layers; the numbers that the settings order are wishes while a worker is away."""
         needs = serving_needs(self._shape, self._coordinators.settings, width=self._coordinators.width)
         try:
-            return place(self._shape, offers, needs)
+            return place(self._shape, offers, needs, unreached=self._coordinators.fleet.unreached())
         except (NoPlacement, UsageError):
             if not missing or all(offer.layers is None for offer in offers):
                 raise

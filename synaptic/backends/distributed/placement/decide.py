@@ -27,7 +27,9 @@ WORTH_IT: Final = 0.95
 """The output is kept at the coordinator if that makes a token cheaper than this part of what it costs else."""
 
 
-def place(shape: ModelShape, offers: Sequence[Offer], needs: ServingNeeds) -> Placement:
+def place(
+    shape: ModelShape, offers: Sequence[Offer], needs: ServingNeeds, *, unreached: Sequence[str] = ()
+) -> Placement:
     """Return which devices hold which layers.
 
     A person's orders (``Offer.layers``) are obeyed exactly; those of workers that cannot be used count for nothing.
@@ -38,18 +40,24 @@ def place(shape: ModelShape, offers: Sequence[Offer], needs: ServingNeeds) -> Pl
     coordinator holds nothing of the model; shared ones stay with the coordinator (two graphs of one device would
     displace each other, and each token would send both again).
 
+    Args:
+        shape: The model.
+        offers: What each device of a worker has.
+        needs: What the model is to be served with.
+        unreached: Why workers are not among the offers; errors tell it.
+
     Raises:
         NoPlacement: If it does not fit; it says what is missing.
         UsageError: If the orders contradict themselves: too many layers, or too few and no worker for the others.
     """
     usable = usable_offers(offers)
     if not usable:
-        raise no_workers(shape, offers)
+        raise no_workers(shape, offers, unreached)
     _refuse_orders(shape, usable)
     away = shape.input_bytes if _embeddings_must_go(shape, needs) else 0
     placement = _with_output(shape, usable, needs, away)
     if placement is None:
-        raise no_room(shape, offers, needs, away)
+        raise no_room(shape, offers, needs, away, unreached)
     return replace(placement, verdicts=verdicts(placement, offers))
 
 

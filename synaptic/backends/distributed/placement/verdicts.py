@@ -45,17 +45,16 @@ def usable_offers(offers: Sequence[Offer]) -> list[Offer]:
     return sorted(usable, key=lambda offer: (isinstance(offer.endpoint, PlannedWorker), offer.endpoint, offer.device))
 
 
-def no_workers(shape: ModelShape, offers: Sequence[Offer]) -> NoPlacement:
+def no_workers(shape: ModelShape, offers: Sequence[Offer], unreached: Sequence[str] = ()) -> NoPlacement:
     """Return the error of a placement for which there is no worker."""
-    if not offers:
+    if not offers and not unreached:
         return NoPlacement(
             f"there is no worker that could hold {shape.name}",
             hint="name one: synaptic config set rpc_backends '[\"10.0.0.4:50052\"]', or start some here: "
             "synaptic config set local_workers 2",
         )
-    reasons = dict.fromkeys(
-        offer.refusal or f"{device_name(offer.endpoint, 0)} was given no layers" for offer in offers
-    )
+    refusals = (offer.refusal or f"{device_name(offer.endpoint, 0)} was given no layers" for offer in offers)
+    reasons = dict.fromkeys((*refusals, *unreached))
     return NoPlacement(
         f"no worker can be used for {shape.name}: {'; '.join(reasons)}",
         hint="see to one of them, or name another: synaptic workers check",
@@ -70,7 +69,9 @@ class _Need(NamedTuple):
     compute: int
 
 
-def no_room(shape: ModelShape, offers: Sequence[Offer], needs: ServingNeeds, away: int) -> NoPlacement:
+def no_room(
+    shape: ModelShape, offers: Sequence[Offer], needs: ServingNeeds, away: int, unreached: Sequence[str] = ()
+) -> NoPlacement:
     """Return the error of a model that does not fit its workers: what it needs, what there is, what is missing.
 
     Args:
@@ -78,6 +79,7 @@ def no_room(shape: ModelShape, offers: Sequence[Offer], needs: ServingNeeds, awa
         offers: The devices, of which at least one may be used.
         needs: What it is to be served with.
         away: What of it the workers have to hold besides layers and output, in bytes.
+        unreached: Why workers are not among the offers.
     """
     usable = usable_offers(offers)
     too_much = _order_too_large(shape, usable, needs)
@@ -105,7 +107,7 @@ def no_room(shape: ModelShape, offers: Sequence[Offer], needs: ServingNeeds, awa
         + (f" for {offer.layers} of its layers, as ordered" if offer.layers is not None else "")
         for offer in usable
     )
-    refusals = dict.fromkeys(offer.refusal for offer in offers if offer.refusal)
+    refusals = dict.fromkeys((*(offer.refusal for offer in offers if offer.refusal), *unreached))
     offered += f"; others cannot be used: {'; '.join(refusals)}" if refusals else ""
     return NoPlacement(
         f"{shape.name} does not fit: about {gib(missing)} are missing. It needs {gib(sum(need))}: "

@@ -34,6 +34,10 @@ class BringsWorkers(Protocol):
         """Return the workers that were reached up to now, as the settings would name them."""
         ...
 
+    def unreached(self) -> Sequence[str]:
+        """Return why others were not, in words."""
+        ...
+
     async def aclose(self) -> None:
         """End them."""
         ...
@@ -60,6 +64,10 @@ class Elsewhere:
         """Return the settings with the workers that were reached up to now, as if they named them."""
         found = [worker for brings in self._started for worker in brings.reached()]
         return settings.model_copy(update={"rpc_backends": [*settings.rpc_backends, *found]})
+
+    def unreached(self) -> list[str]:
+        """Return why further ones were not reached up to now, in words."""
+        return [why for brings in self._started for why in brings.unreached()]
 
     async def aclose(self) -> None:
         """End them."""

@@ -96,6 +96,10 @@ class Fleet:
         engine = await self.start()
         return await gather_offers(self._others.joined_to(self.settings), engine, self._managed, measure=True)
 
+    def unreached(self) -> list[str]:
+        """Return why workers of other machines are not among the offers, in words."""
+        return self._others.unreached()
+
     async def aclose(self) -> None:
         """End the workers that were started here, and those that were brought from elsewhere."""
         managed, self._managed = self._managed, ()

@@ -271,6 +271,12 @@ def test_without_a_worker():
         place(make_shape(), [gone, make_offer(2, 8, layers=0)], WANTED)
 
 
+@pytest.mark.parametrize("offers", [[], [make_offer(1, 0.1)]])
+def test_why_a_machine_is_not_reached_is_part_of_why_there_is_no_placement(offers: list[Offer]):
+    with pytest.raises(NoPlacement, match=r"used.*: near: no route to host"):
+        place(make_shape(), offers, WANTED, unreached=["near: no route to host"])
+
+
 def test_the_margin_is_a_gib_but_never_more_than_a_tenth():
     assert predict.margin_bytes(2 * GIB) == 2 * GIB // 10
     assert predict.margin_bytes(64 * GIB) == GIB
