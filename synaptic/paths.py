@@ -22,6 +22,22 @@ def resolved(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def is_file(path: str | Path) -> bool:
+    """Return whether a file is there; ``Path.is_file`` fails where a person gave a text that no path can be."""
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False
+
+
+def is_dir(path: str | Path) -> bool:
+    """Return whether a folder is there; ``Path.is_dir`` fails where a person gave a text that no path can be."""
+    try:
+        return Path(path).is_dir()
+    except OSError:
+        return False
+
+
 def names_pipeline_file(name: str) -> bool:
     """Return whether the name of a pipeline is meant as a file, and not as that of a built-in one."""
     return "/" in name or "\\" in name or name.endswith((".yaml", ".yml"))

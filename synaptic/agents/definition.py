@@ -13,7 +13,7 @@ from synaptic.agents.shape import Shape
 from synaptic.errors import AgentError, Problem
 from synaptic.settings import is_trusted, left_out_line
 from synaptic.shared_bounds import LONGEST_REPLY
-from synaptic.text import did_you_mean, legible, parse_yaml, read_text
+from synaptic.text import cut, did_you_mean, legible, parse_yaml, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +33,7 @@ BESIDE = "pipeline"
 _OF_OTHERS = frozenset({PROJECT, BESIDE})
 """Directories of that name exist in other projects, for other things."""
 _MOST_NAMED = 3
+_SHOWN = 80
 _NO_MATTER = "there is no front matter"
 _MATTER = "begin with a line '---', then for example 'description: Checks facts', then a line '---'"
 _FENCE = "---"
@@ -225,9 +226,9 @@ class AgentBook:
         if found is None:
             meant = next((path for path in self.strangers if path.stem == name), None)
             hint = did_you_mean(name, self._entries) if meant is None else f"{meant}: {_NO_MATTER}; {_MATTER}"
-            if meant is None and (paths.builtin_pipelines_dir() / f"{name}.yaml").is_file():
+            if meant is None and paths.is_file(paths.builtin_pipelines_dir() / f"{name}.yaml"):
                 hint = f"{name} is a pipeline: synaptic pipelines show {name}"
-            raise AgentError(f"there is no agent {name!r}", hint=hint)
+            raise AgentError(f"there is no agent {cut(name, _SHOWN)!r}", hint=hint)
         return found
 
     def entries(self) -> tuple[AgentEntry, ...]:

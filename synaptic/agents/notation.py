@@ -25,6 +25,14 @@ ENUM_VALUE_LIMIT = 100
 FIELD_LIMIT = 64
 DEPTH_LIMIT = 8
 
+_JSON_SCHEMA = {
+    "string": ("string", "minLength", "maxLength"),
+    "integer": ("integer", "minimum", "maximum"),
+    "number": ("number", "minimum", "maximum"),
+    "array": ("list[string]", "minItems", "maxItems"),
+}
+"""Types of JSON Schema -> ours, and the keys of their bounds."""
+
 FieldPath: TypeAlias = tuple[str, ...]
 
 
@@ -139,7 +147,8 @@ def parse_notation(notation: object) -> tuple[ObjectType, list[Mistake]]:
     if isinstance(notation, Mapping):
         return _parse_mapping(notation, (), mistakes), mistakes
     if isinstance(notation, str):
-        suggestion = f"give it a field, such as 'result: {notation.strip() or 'string'}'"
+        kind = notation.strip().partition("(")[0].partition("[")[0]
+        suggestion = f"give it a field, such as 'result: {notation.strip() if kind in _TYPE_NAMES else 'string'}'"
     else:
         suggestion = "write for example 'title: string'"
     mistakes.append(Mistake((), None, "an output is a mapping of field names to types", suggestion))
@@ -174,12 +183,29 @@ def _parse_value(value: object, path: FieldPath, mistakes: list[Mistake]) -> Fie
         return _Parser(value, path, mistakes).whole()
     if not isinstance(value, Mapping):
         suggestion = "write for example 'string', or 'list[string]' for a list"
+        if isinstance(value, (list, tuple)) and value and all(isinstance(each, str) for each in value):
+            is_type = value[0].partition("(")[0] in _TYPE_NAMES
+            suggestion = f"write 'list[{value[0]}]'" if is_type else f"write 'enum({', '.join(value)})'"
         mistakes.append(Mistake(path, None, f"a type is text or a mapping, not {_kind(value)}", suggestion))
+    elif (notation := _of_json_schema(value)) is not None:
+        mistakes.append(Mistake(path, None, "this is JSON Schema", f"write '{notation}'"))
     elif len(path) >= DEPTH_LIMIT:
         mistakes.append(Mistake(path, None, f"more than {DEPTH_LIMIT} levels of nesting", "flatten the output"))
     else:
         return _parse_mapping(value, path, mistakes)
     return StringType()
+
+
+def _of_json_schema(value: Mapping[Any, Any]) -> str | None:
+    """Return the notation of a type that is written as JSON Schema; ``None`` where the keys may be fields."""
+    values = value.get("enum")
+    if isinstance(values, (list, tuple)) and values:
+        return f"enum({', '.join(map(str, values))})"
+    name, lowest, highest = _JSON_SCHEMA.get(str(value.get("type")), ("", "", ""))
+    least, most = value.get(lowest), value.get(highest)
+    if not name or not any(isinstance(bound, (int, float)) for bound in (least, most)):
+        return None
+    return f"{name}({'' if least is None else least}..{'' if most is None else most})"
 
 
 def _kind(value: object) -> str:

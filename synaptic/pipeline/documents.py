@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from synaptic import paths
 from synaptic.pipeline.file_texts import is_binary, text_of
-from synaptic.text import NotRegularFile, broken_link, cut, did_you_mean, read_regular
+from synaptic.text import NotRegularFile, broken_link, cut, did_you_mean, one_line, read_regular
 
 MAX_FILE_BYTES: Final = 8 << 20
 MAX_FILES: Final = 1000
@@ -30,6 +30,7 @@ Text: TypeAlias = dict[str, str]
 """``name``, ``path`` and ``text`` of one document; unnamed text has no name and no path."""
 
 _SHOWN: Final = 60
+_LONGEST_PATH: Final = 4095  # bytes, on Linux
 _FIRST_BYTES: Final = 4096
 _PATTERN: Final = frozenset("*?[")
 
@@ -143,6 +144,9 @@ class _Reader:
             return []
         if os.path.lexists(self._place(value)):
             return self._matches(value)
+        if "\n" in value or len(os.fsencode(value)) > _LONGEST_PATH:
+            self.mistakes.append(f"takes paths, and this is a text: {one_line(value, _SHOWN)}; pipe it in, or ask it")
+            return []
         parts = [part.strip() for part in value.split(",") if part.strip()]
         return [path for part in parts or [value] for path in self._matches(part)]
 
@@ -176,7 +180,7 @@ class _Reader:
             raise ValueError(*self.mistakes)
 
     def _matches(self, pattern: str) -> list[str]:
-        if self.folder is None and self._place(pattern).is_dir():
+        if self.folder is None and paths.is_dir(self._place(pattern)):
             return self._inside(pattern)
         if not _PATTERN.intersection(pattern) or os.path.lexists(self._place(pattern)):
             return [pattern]
@@ -188,7 +192,7 @@ class _Reader:
                 return []
         given = pattern if self.folder is not None else os.path.expanduser(pattern)  # noqa: PTH111
         names = glob.glob(given, root_dir=self.folder, recursive=True)  # noqa: PTH207  (keeps the path as it is written)
-        files = sorted(name for name in names if not self._place(name).is_dir())
+        files = sorted(name for name in names if not paths.is_dir(self._place(name)))
         if not files:
             self.mistakes.append(f"names {pattern}, which matches no file")
         return files
@@ -201,7 +205,7 @@ class _Reader:
             folders[:] = sorted(name for name in folders if name not in LEFT_OUT and not name.startswith("."))
             for name in sorted(names):
                 file = Path(here) / name
-                if not name.startswith(".") and file.is_file() and not _is_binary(file):
+                if not name.startswith(".") and paths.is_file(file) and not _is_binary(file):
                     found.append(str(Path(folder) / file.relative_to(start)))
                 if len(found) > MAX_IN_FOLDER:
                     what = f"names the folder {folder}, in which there are more than {MAX_IN_FOLDER} files"
@@ -254,7 +258,7 @@ def _near(place: Path) -> str:
     """Return what may have been meant by a file that is not there."""
     if link := broken_link(place):
         return link
-    if not place.parent.is_dir():
+    if not paths.is_dir(place.parent):
         return f"there is no folder {place.parent}"
     try:
         names = [entry.name for entry in place.parent.iterdir() if not entry.name.startswith(".")]

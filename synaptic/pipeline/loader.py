@@ -14,12 +14,13 @@ from synaptic.agents import discover_agents
 from synaptic.errors import AgentError, PipelineError, Problem
 from synaptic.pipeline.spec import PipelineSpec, put_right, translate
 from synaptic.pipeline.spec import known_keys as known_keys  # noqa: PLC0414  (the loader's public face)
-from synaptic.text import YamlDocument, did_you_mean, read_text, read_yaml
+from synaptic.text import YamlDocument, cut, did_you_mean, read_text, read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_PIPELINE_BYTES = 1 << 20
+_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +122,16 @@ def find_file(name: str | Path) -> Path:
 def _builtin_file(name: str) -> Path:
     path = builtin_pipelines().get(name)
     if path is None:
-        here = [file for file in (f"{name}.yaml", f"{name}.yml") if Path(file).is_file()]
+        here = [file for file in (f"{name}.yaml", f"{name}.yml") if paths.is_file(file)]
         hint = f"to use the file that is here, write {here[0]}" if here else did_you_mean(name, builtin_pipelines())
         if not here and _is_agent(name):
             hint = f"{name} is an agent: a pipeline's step names it, as in ask: {{agent: {name}, prompt: ...}}; {hint}"
-        raise PipelineError(f"there is no pipeline {name!r}", hint=hint)
+        if not here and (paths.is_file(name) or paths.is_dir(name)):
+            what = "folder" if paths.is_dir(name) else "file"
+            raise PipelineError(
+                f"{name!r} is a {what}, and no pipeline", hint=f"a pipeline's file ends in .yaml; {hint}"
+            )
+        raise PipelineError(f"there is no pipeline {cut(name, _SHOWN)!r}", hint=hint)
     return path
 
 

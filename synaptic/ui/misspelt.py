@@ -92,6 +92,8 @@ def meant_command(
     if not words or len(words) > _MOST_WORDS or not words[0].isalpha():
         return None
     first, *rest = words
+    if first.lower() == "help" and rest and rest[0] in commands and (rest[1:] == [] or rest[1] in actions_of(rest[0])):
+        return " ".join([*rest[:2], "--help"])
     if first.lower() in ELSEWHERE and (not rest or ELSEWHERE[first.lower()].endswith(f" {first.lower()}")):
         return ELSEWHERE[first.lower()]
     if (alone := _without_its_group(first.lower(), rest)) is not None:

@@ -319,7 +319,8 @@ def _plain_words(message: str) -> str:
 
 def _near_option(error: click.NoSuchOption) -> str | None:
     """Return the option that was most likely meant; the dashes that all have do not make two alike."""
-    options = {name.lstrip("-"): name for name in error.possibilities or ()}
+    root = ["--version"] if error.ctx is not None and error.ctx.info_name == QUESTION_COMMAND else []
+    options = {name.lstrip("-"): name for name in [*(error.possibilities or ()), *root]}
     meant = near(error.option_name.lstrip("-"), options)
     return options[meant] if meant is not None else None
 

@@ -173,7 +173,12 @@ def test_a_mistake_in_a_type_says_where_and_what_to_write(text: str, message: st
         ({}, "output: it has no fields; write for example 'title: string'"),
         ({"a": {}}, "output.a: it has no fields; write for example 'title: string'"),
         ({"a": None}, "output.a: a type is text or a mapping, not nothing; write for example 'string', or 'list[string]' for a list"),  # noqa: E501
-        ({"a": ["string"]}, "output.a: a type is text or a mapping, not a list; write for example 'string', or 'list[string]' for a list"),  # noqa: E501
+        ({"a": ["string"]}, "output.a: a type is text or a mapping, not a list; write 'list[string]'"),
+        ({"a": ["good", "bad"]}, "output.a: a type is text or a mapping, not a list; write 'enum(good, bad)'"),
+        ({"a": {"type": "string", "maxLength": 9}}, "output.a: this is JSON Schema; write 'string(..9)'"),
+        ({"a": {"type": "integer", "minimum": 1}}, "output.a: this is JSON Schema; write 'integer(1..)'"),
+        ({"a": {"type": "string", "enum": ["x", "y"]}}, "output.a: this is JSON Schema; write 'enum(x, y)'"),
+        ("json", "output: an output is a mapping of field names to types; give it a field, such as 'result: string'"),
         ({"a": 5}, "output.a: a type is text or a mapping, not int 5; write for example 'string', or 'list[string]' for a list"),  # noqa: E501
         ({5: "string"}, "output.5: the field name 5 is not text; put it in quotes"),
         ({"_a": "string"}, "output._a: '_a' is not a field name; use letters, digits and underscores, first a letter, at most 64"),  # noqa: E501

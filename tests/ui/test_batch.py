@@ -96,6 +96,28 @@ def test_wrong_inputs_are_refused_before_anything_runs(text: str, said: str, fol
     assert sorted(path.name for path in folder.iterdir()) == ["in.jsonl"]
 
 
+def test_a_text_with_a_question_a_line_is_told_how_it_becomes_lines_of_json():
+    Path("in.txt").write_text("What is iron?\nWhat is rust?\n")
+    ended = batch("answer", "in.txt", "-o", "out.jsonl")
+
+    assert ended.code == 2
+    assert ended.err.startswith("error: in.txt:1: there are no lines of JSON in this file\n")
+    assert "json.dumps(line.strip())" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output"), [("-", "out.jsonl"), ("in.jsonl", "-"), ("in.jsonl", "out.csv"), ("in.csv", "out.jsonl")]
+)
+def test_streams_and_other_tables_are_refused_before_anything_is_written(inputs: str, output: str, folder: Path):
+    write("one")
+    ended = batch("answer", inputs, "-o", output)
+
+    assert ended.code == 2
+    assert "use lines of JSON (.jsonl) or a table (.parquet)" in ended.err
+    assert ("csv.DictReader" in ended.err) is (inputs == "in.csv")
+    assert sorted(path.name for path in folder.iterdir()) == ["in.jsonl"]
+
+
 @pytest.mark.parametrize("text", ["hello\n", "hello", '{"key": 1}\n', '{"key": "a"}\n', "{}"])
 def test_a_file_that_is_no_result_stays_as_it_is(text: str):
     write("one")

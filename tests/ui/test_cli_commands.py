@@ -147,7 +147,9 @@ def test_a_question_that_is_given_twice_is_refused(run):
     assert run("-q", *ECHO, "-i", "query=a", "a").out == "a\n"
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("--bogus", None), ("--verbos", "--verbose"), ("--jsn", "--json")])
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("--bogus", None), ("--verbos", "--verbose"), ("--jsn", "--json"), ("--verison", "--version")]
+)
 def test_an_unknown_option_is_compared_without_its_dashes(run, typed: str, meant: str | None):
     (line, *_) = run(*ECHO, typed, "hello").err.splitlines()
 
@@ -578,6 +580,62 @@ def test_a_pipeline_that_is_named_without_the_ending_of_its_file(run, tmp_path: 
         assert outcome.code == 2
         assert outcome.err.startswith("error: there is no pipeline 'weekend'\n")
         assert outcome.err.endswith(f"hint: to use the file that is here, write {file}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("notes.md", "'notes.md' is a file, and no pipeline\nhint: a pipeline's file ends in .yaml"),
+        ("folder", "'folder' is a folder, and no pipeline"),
+        ("word " * 1000, f"there is no pipeline '{('word ' * 1000)[:79]}…'"),
+    ],
+)
+def test_what_is_no_pipeline_is_called_what_it_is(run, tmp_path: Path, name: str, said: str):
+    (tmp_path / "notes.md").write_text("text")
+    (tmp_path / "folder").mkdir()
+
+    for words in (("-p", name, *SCRIPTED, "hello"), ("batch", name, "in.jsonl", "-o", "out.jsonl", *SCRIPTED)):
+        outcome = run(*words)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert outcome.err.startswith(f"error: {said}")
+
+
+LONG = "what was decided? " * 300
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-f", LONG, "hello", *SCRIPTED),
+        ("-f", "one\ntwo", "hello", *SCRIPTED),
+        ("-i", f"query=@{LONG}", *SCRIPTED),
+        ("--tools", LONG, "hello", *SCRIPTED),
+        ("agents", "show", LONG),
+        ("pipelines", "validate", LONG),
+        ("pipelines", "test", LONG),
+        ("trust", LONG),
+        ("runs", "show", LONG),
+        ("--config", LONG, "config", "show"),
+        ("batch", "answer", LONG, "-o", "out.jsonl", *SCRIPTED),
+        ("batch", "answer", "in.jsonl", "-o", LONG, *SCRIPTED),
+    ],
+)
+def test_a_text_in_the_place_of_a_name_is_no_bug(run, tmp_path: Path, words: tuple[str, ...]):
+    (tmp_path / "in.jsonl").write_text('"hello"\n')
+    outcome = run(*words)
+
+    assert outcome.code in {1, 2}
+    assert "this is a bug" not in outcome.err
+
+
+@pytest.mark.parametrize(("words", "said"), [("keep_alive -1", ""), ("max_tokens -5", "max_tokens must be at least 1")])
+def test_a_value_below_zero_is_no_option(run, own_home: Path, words: str, said: str):
+    outcome = run("config", "set", *words.split())
+
+    assert outcome.code == (2 if said else 0), outcome.err
+    assert said in outcome.err
+    if not said:
+        assert json.loads((own_home / ".synapticllamas.json").read_text()) == {"keep_alive": "-1"}
 
 
 @pytest.mark.parametrize(

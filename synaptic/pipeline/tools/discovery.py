@@ -178,7 +178,7 @@ def functions_of(module: ModuleType, name: str) -> list[Callable[..., Any]]:
 
 def _from_file(name: str) -> ModuleType:
     path = paths.expanded(name)
-    if path.suffix != ".py" and path.is_file():
+    if path.suffix != ".py" and paths.is_file(path):
         raise UsageError(
             f"{name} is no Python file", hint="name a file that ends with .py, or a module as in pkg.tools"
         )
@@ -255,7 +255,7 @@ def _is_machinery(filename: str) -> bool:
 def _how_to_write(name: str) -> str:
     """Return what may have been meant by a module that is not there."""
     file = Path(f"{name.replace('.', os.sep)}.py")
-    if file.is_file():
+    if paths.is_file(file):
         return f"to use the file, write --tools ./{file}"
     match = nearest(name, [path.stem for path in Path().glob("*.py")])
     if match is not None:
@@ -264,9 +264,9 @@ def _how_to_write(name: str) -> str:
 
 
 def _near_file(path: Path) -> str:
-    if path.is_dir():
+    if paths.is_dir(path):
         return "name one file in it, as in ./tools.py"
-    if not path.parent.is_dir():
+    if not paths.is_dir(path.parent):
         return f"there is no folder {path.parent}"
     if link := broken_link(path):
         return link

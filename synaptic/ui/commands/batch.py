@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -10,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from synaptic import cluster, paths, runtime
 from synaptic.agents import discover_agents
-from synaptic.errors import ExitCode
+from synaptic.errors import ExitCode, UsageError
 from synaptic.messages import BackendNotice
 from synaptic.pipeline import Pipeline, named_tools
 from synaptic.processes import told_to_end
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 AT_ONCE: Final = 16
 NEWS_SECONDS: Final = 30.0
 """Between two lines where standard error is no terminal."""
+_WHOLE: Final = 100
+"""Runs a minute from which on a tenth of one says nothing."""
+_OTHER_TABLES: Final = frozenset({".csv", ".tsv", ".xls", ".xlsx"})
+_FORMS: Final = "use lines of JSON (.jsonl) or a table (.parquet)"
 
 _EPILOG = """\b
 A line of FILE.jsonl is JSON: {"query": "..."} with the inputs of the pipeline, or
@@ -103,7 +108,8 @@ class _View:
     def _news(self, count: BatchCount) -> str:
         minutes = max(steady_time() - self._began, 0.1) / 60
         failed = f"{count.failed} failed, " if count.failed else ""
-        return f"{failed}{(count.succeeded + count.failed) / minutes:.3g} a minute, {count.tokens} tokens"
+        rate = (count.succeeded + count.failed) / minutes
+        return f"{failed}{rate:{',.0f' if rate >= _WHOLE else '.3g'}} a minute, {count.tokens} tokens"
 
 
 @click.command("batch", epilog=_EPILOG)
@@ -133,6 +139,7 @@ def batch(
     address: str | None,
 ) -> int:
     """Run a pipeline over a file of inputs, and write a file of results."""
+    _refuse_other_places(inputs, output)
     loaded = load(options)
     chosen = Pipeline.find(pipeline)
     items = runtime.read_items(paths.expanded(inputs), chosen, loaded.settings.pipeline_inputs)
@@ -156,6 +163,22 @@ def batch(
         results.close(complete=complete)
     view.end(work.count, output)
     return code
+
+
+def _refuse_other_places(inputs: str, output: str) -> None:
+    """Refuse what other programs take for inputs and results, where lines of JSON would be read and written.
+
+    Raises:
+        UsageError: For a standard stream, and for the name of another kind of table.
+    """
+    for what, path in (("the inputs", inputs), ("-o", output)):
+        if path == "-":
+            message = f"{what}: a batch reads and writes files, with which it goes on after a kill, and no stream"
+            raise UsageError(message, hint=f"name a file; {_FORMS}")
+        if (kind := Path(path).suffix.lower()) in _OTHER_TABLES:
+            python = "python3 -c 'import csv, json, sys; [print(json.dumps(row)) for row in csv.DictReader(sys.stdin)]'"
+            cure = f"; {python} < {path} > FILE.jsonl converts it" if path == inputs and kind == ".csv" else ""
+            raise UsageError(f"{what}: {path} is a kind of table that a batch does not know", hint=f"{_FORMS}{cure}")
 
 
 def _session(options: Options, settings: Settings, concurrency: int) -> runtime.Session:

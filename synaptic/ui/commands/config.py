@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -18,6 +19,8 @@ from synaptic.ui.screen import write_json, write_table, write_text
 
 if TYPE_CHECKING:
     from synaptic.ui.options import Options
+
+_NEGATIVE: Final = re.compile(r"-[0-9][0-9.]*[a-z]*")
 
 
 @click.group()
@@ -57,7 +60,18 @@ def path(options: Options) -> None:
     write_text(str(settings_path(options.config_path)))
 
 
-@config.command("set", epilog="As in: synaptic config set model llama3.1:8b")
+class _TakesNegative(click.Command):
+    """A command whose value may be a number below zero, which click takes for an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Move such a number behind ``--``."""
+        number = next((word for word in args if _NEGATIVE.fullmatch(word)), None)
+        if number is not None and "--" not in args:
+            args = [*(word for word in args if word != number), "--", number]
+        return super().parse_args(ctx, args)
+
+
+@config.command("set", cls=_TakesNegative, epilog="As in: synaptic config set model llama3.1:8b")
 @click.argument("key", metavar="KEY")
 @click.argument("value", metavar="VALUE", required=False)
 @config_option

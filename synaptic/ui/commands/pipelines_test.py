@@ -109,7 +109,7 @@ def _files(names: Iterable[str]) -> Iterator[str]:
     """Yield the names, and for a folder each pipeline in it that has tests."""
     for name in dict.fromkeys(names):
         folder = paths.expanded(name)
-        if not folder.is_dir():
+        if not paths.is_dir(folder):
             yield name
             continue
         files = sorted(path for path in folder.iterdir() if path.suffix in {".yaml", ".yml"} and path.is_file())

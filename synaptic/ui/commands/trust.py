@@ -15,6 +15,7 @@ from synaptic.agents import agents_of
 from synaptic.errors import ExitCode, UsageError
 from synaptic.pipeline import calling_pipelines
 from synaptic.settings import dotted, folder_settings, forget_folder, is_trusted, trust_folder, trusted_folders
+from synaptic.text import cut
 from synaptic.ui.commands.support import note
 from synaptic.ui.options import with_options
 from synaptic.ui.screen import write_table, write_text
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from synaptic.agents import AgentEntry
     from synaptic.ui.options import Options
 
+_SHOWN = 200
 _EPILOG = """\b
 As in:
   synaptic trust                 the folder that you are in
@@ -63,8 +65,8 @@ def trust(options: Options, folder: str, *, yes: bool, remove: bool, wants_list:
 
 
 def _trust(options: Options, folder: Path, *, yes: bool) -> int:
-    if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}", hint="name the folder, not a file in it")
+    if not paths.is_dir(folder):
+        raise UsageError(f"there is no folder {cut(str(folder), _SHOWN)}", hint="name the folder, not a file in it")
     texts, claims = examined(folder)
     shown = _plain(str(folder))
     if not texts:
