@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from synaptic import paths
 from synaptic.errors import JournalError, RunOwned
 from synaptic.processes import SqliteFile, is_damage, transaction
+from synaptic.runtime.journal.notes import read_note, write_note
 from synaptic.runtime.journal.owner import Owner
 from synaptic.runtime.journal.reader import UNENDED, Reader, all_runs
 from synaptic.runtime.journal.retention import Pruned, last_pruned, prune, remove_runs, to_prune
@@ -19,7 +20,7 @@ from synaptic.runtime.journal.run_account import account_of
 from synaptic.runtime.journal.run_ids import LENGTH, matching_ids
 from synaptic.runtime.journal.searching import search
 from synaptic.runtime.journal.tables import migrate
-from synaptic.runtime.journal.usage_rows import sum_calls
+from synaptic.runtime.journal.usage_rows import damaged_calls, sum_calls
 from synaptic.text import nearest, reason_of
 
 if TYPE_CHECKING:
@@ -297,6 +298,8 @@ class Journal:
     def usage(self, *by: UsageColumn, after: float = 0.0, key: str | None = None) -> list[UsageSum]:
         """Return the calls of a gateway's clients, added up by columns; those with most tokens first.
 
+        Rows that are damaged are left out: see `damaged_calls`.
+
         Args:
             by: What the calls of a sum have in common; without any, there is one sum of all, or none.
             after: Only calls that began then or later, in seconds since the epoch.
@@ -308,6 +311,19 @@ class Journal:
         """
         with self._opened() as connection:
             return [] if connection is None else sum_calls(connection, by, after, key)
+
+    def damaged_calls(self, *, after: float = 0.0) -> int:
+        """Return how many calls of a gateway's clients are recorded, and cannot be read any more.
+
+        Args:
+            after: Only calls that began then or later, in seconds since the epoch.
+
+        Raises:
+            JournalError: If the file cannot be read.
+
+        """
+        with self._opened() as connection:
+            return 0 if connection is None else damaged_calls(connection, after)
 
     def prune(self, *, keep: int | None = None, before: float | None = None, max_bytes: int | None = None) -> Pruned:
         """Remove runs, the oldest first; those that are pinned or at work stay.
@@ -367,18 +383,16 @@ class Journal:
         """
         with self._opened() as connection:
             if connection is not None:
-                connection.execute("INSERT OR REPLACE INTO notes (name, value) VALUES (?, ?)", (name, text))
+                write_note(connection, name, text)
 
     def noted(self, name: str) -> str | None:
-        """Return what `note` has kept under a name.
+        """Return what `note` has kept under a name; ``None`` where it has kept nothing, or that is damaged.
 
         Raises:
             JournalError: If the file cannot be read.
         """
         with self._opened() as connection:
-            query = "SELECT value FROM notes WHERE name = ?"
-            row = None if connection is None else connection.execute(query, (name,)).fetchone()
-            return None if row is None else str(row[0])
+            return None if connection is None else read_note(connection, name)
 
     def remove(self, runs: Sequence[KeptRun]) -> None:
         """Remove runs with all that only they have.

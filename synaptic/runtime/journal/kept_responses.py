@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.errors import JournalError, RequestRejected
 from synaptic.processes import SqliteFile, transaction
+from synaptic.runtime.journal.row_seal import RESPONSE, is_whole, seal_of
 from synaptic.runtime.journal.tables import migrate
 from synaptic.text import reason_of, size, spelled, without_secrets
 
@@ -80,9 +81,8 @@ class KeptResponses:
         now = time.time()
         with self._opened() as connection, transaction(connection):
             row = (response.id, client, response.previous, now, body)
-            added = connection.execute(
-                "INSERT INTO responses (id, client, previous, at, body) VALUES (?, ?, ?, ?, ?)", row
-            )
+            insert = f"INSERT INTO responses ({RESPONSE}, seal) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608  (names)
+            added = connection.execute(insert, (*row, seal_of(row)))
             connection.execute("DELETE FROM responses WHERE at < ?", (now - KEPT_SECONDS,))
             beyond = "SELECT n FROM responses ORDER BY n DESC LIMIT -1 OFFSET ?"
             connection.execute(f"DELETE FROM responses WHERE n IN ({beyond})", (MOST_KEPT,))  # noqa: S608  (a constant)
@@ -178,9 +178,12 @@ class KeptResponses:
 
 
 def _row(connection: sqlite3.Connection, response_id: str, client: str) -> tuple[str | None, bytes] | None:
-    wanted = "SELECT previous, body FROM responses WHERE id = ? AND client = ?"
-    found: tuple[str | None, bytes] | None = connection.execute(wanted, (response_id, client)).fetchone()
-    return found
+    wanted = f"SELECT {RESPONSE}, seal FROM responses WHERE id = ? AND client = ?"  # noqa: S608  (names)
+    found = connection.execute(wanted, (response_id, client)).fetchone()
+    if found is None or not is_whole(found[:-1], found[-1]):
+        return None
+    *_, previous, _, body, _ = found
+    return previous, body
 
 
 def _unpacked(packed: bytes, most: int) -> bytes | None:

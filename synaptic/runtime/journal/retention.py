@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from synaptic.errors import JournalError
 from synaptic.processes import bytes_in_use, shrink, transaction
+from synaptic.runtime.journal.notes import read_note, write_note
 from synaptic.runtime.journal.reader import Reader, all_runs
 from synaptic.runtime.journal.tables import has_words
 from synaptic.runtime.journal.writing import indexed
@@ -129,14 +130,13 @@ def make_room(connection: sqlite3.Connection, max_bytes: int) -> None:
         return
     pruned = prune(connection, max_bytes=int(max_bytes * ROOM))
     if pruned.runs:
-        note = (_LAST, json.dumps(asdict(pruned)))
-        connection.execute("INSERT OR REPLACE INTO notes (name, value) VALUES (?, ?)", note)
+        write_note(connection, _LAST, json.dumps(asdict(pruned)))
 
 
 def last_pruned(connection: sqlite3.Connection) -> Pruned | None:
     """Return what was removed the last time that the record made room by itself."""
-    row = connection.execute("SELECT value FROM notes WHERE name = ?", (_LAST,)).fetchone()
-    return None if row is None else Pruned(**json.loads(row[0]))
+    text = read_note(connection, _LAST)
+    return None if text is None else Pruned(**json.loads(text))
 
 
 def _remove(connection: sqlite3.Connection, run: KeptRun) -> None:

@@ -23,6 +23,11 @@ COLUMNS: Final = (
 OPEN_TEXT: Final = "SELECT run, path, part, text, seal FROM open_text"
 """The text of an open call, with its seal, which is over all before it."""
 
+CALL: Final = "at, client, dialect, model, node, status, prompt, completion, estimated, seconds"
+RESPONSE: Final = "id, client, previous, at, body"
+NOTE: Final = "name, value"
+"""Of a row of the usage ledger, of responses, of notes; its seal is over these."""
+
 _DIGITS: Final = 8
 _END_OF_JSON: Final = "}"
 """What the body of a row ends with that an older version wrote, without a digest; no digest does."""
@@ -76,6 +81,18 @@ def seal_all(connection: sqlite3.Connection) -> None:
     for *row, _ in connection.execute(OPEN_TEXT).fetchall():
         seal = "UPDATE open_text SET seal = ? WHERE run = ? AND path = ? AND part = ?"
         connection.execute(seal, (seal_of(row), *row[:3]))
+
+
+def seal_others(connection: sqlite3.Connection) -> None:
+    """Seal the rows of the usage ledger, of responses and of notes that a version wrote that had no seals for them."""
+    teach_seals(connection)
+    for table, columns in (("calls", CALL), ("responses", RESPONSE), ("notes", NOTE)):
+        connection.execute(f"UPDATE {table} SET seal = seal_of({columns})")  # noqa: S608  (names)
+
+
+def teach_seals(connection: sqlite3.Connection) -> None:
+    """Let queries of this connection use ``seal_of(COLUMN, ...)``."""
+    connection.create_function("seal_of", -1, lambda *values: seal_of(values), deterministic=True)
 
 
 def seal_of(values: Sequence[Any]) -> str:

@@ -6,7 +6,7 @@ import sqlite3
 from typing import Final
 
 from synaptic.errors import JournalTooNew
-from synaptic.runtime.journal.row_seal import seal_all
+from synaptic.runtime.journal.row_seal import seal_all, seal_others
 
 _RUNS: Final = """
 CREATE TABLE runs (
@@ -113,12 +113,16 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     ("ALTER TABLE runs ADD COLUMN seal TEXT", "ALTER TABLE open_text ADD COLUMN seal TEXT"),
     (_CALLS, "CREATE INDEX calls_by_time ON calls (at)"),
     (_RESPONSES, "CREATE INDEX responses_by_time ON responses (at)"),
+    tuple(f"ALTER TABLE {table} ADD COLUMN seal TEXT" for table in ("calls", "responses", "notes")),
 )
 """From each version to the next, the first from an empty file."""
 
 VERSION: Final = len(MIGRATIONS)
 _SEALED: Final = 2
 """From this version on, each row of runs and of open texts has a seal."""
+
+_ALL_SEALED: Final = 5
+"""From this version on, each row of the usage ledger, of responses and of notes has one, too."""
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -141,6 +145,8 @@ def migrate(connection: sqlite3.Connection) -> None:
             _execute(connection, step)
     if version < _SEALED:
         seal_all(connection)
+    if version < _ALL_SEALED:
+        seal_others(connection)
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 

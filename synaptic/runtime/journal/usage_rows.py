@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from synaptic.processes import transaction
+from synaptic.runtime.journal.row_seal import CALL, seal_of, teach_seals
 
 if TYPE_CHECKING:
     import sqlite3
@@ -24,6 +25,8 @@ _IN_SQL: Final[dict[UsageColumn, str]] = {
     "status": "status",
     "day": "date(at, 'unixepoch')",
 }
+
+_WHOLE: Final = f"seal IS seal_of({CALL})"
 
 KEPT_SECONDS: Final = 400 * 86400.0
 """How long a row is kept: a year, and what a person needs to look at it."""
@@ -93,12 +96,9 @@ def insert_calls(connection: sqlite3.Connection, calls: Sequence[UsedCall]) -> N
     Raises:
         sqlite3.Error: If that cannot be done; none was written.
     """
-    insert = (
-        "INSERT INTO calls (at, client, dialect, model, node, status, prompt, completion, estimated, seconds)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    )
+    insert = f"INSERT INTO calls ({CALL}, seal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608  (names)
     with transaction(connection):
-        connection.executemany(insert, [_row(call) for call in calls])
+        connection.executemany(insert, [(*row, seal_of(row)) for row in map(_row, calls)])
 
 
 def forget_old_calls(connection: sqlite3.Connection, now: float) -> None:
@@ -109,18 +109,31 @@ def forget_old_calls(connection: sqlite3.Connection, now: float) -> None:
 def sum_calls(
     connection: sqlite3.Connection, by: Sequence[UsageColumn], after: float, key: str | None
 ) -> list[UsageSum]:
-    """Return the calls since ``after``, of one key or of all, added up by columns; those with most tokens first."""
+    """Return the calls since ``after``, of one key or of all, added up by columns; those with most tokens first.
+
+    Rows that are damaged are left out: :func:`damaged_calls` counts them.
+    """
+    teach_seals(connection)
     columns = "".join(f"{_IN_SQL[column]}, " for column in by)
     groups = ", ".join(str(place + 1) for place in range(len(by)))
+    of_key = "" if key is None else " AND client = ?"
     query = (
         f"SELECT {columns}count(*), sum(prompt), sum(completion), sum(estimated), sum(seconds) FROM calls"  # noqa: S608
-        f" WHERE at >= ?{'' if key is None else ' AND client = ?'} {f'GROUP BY {groups}' if by else 'HAVING count(*)'}"
+        f" WHERE at >= ? AND {_WHOLE}{of_key} {f'GROUP BY {groups}' if by else 'HAVING count(*)'}"
         " ORDER BY sum(prompt + completion + estimated) DESC"
     )
     rows = connection.execute(query, (after,) if key is None else (after, key))
     return [UsageSum(dict(zip(by, row, strict=False)), *row[len(by) :]) for row in rows]
 
 
+def damaged_calls(connection: sqlite3.Connection, after: float) -> int:
+    """Return how many rows since ``after`` are not what was written."""
+    teach_seals(connection)
+    query = f"SELECT count(*) FROM calls WHERE at >= ? AND NOT ({_WHOLE})"  # noqa: S608  (a constant)
+    return int(connection.execute(query, (after,)).fetchone()[0])
+
+
 def _row(call: UsedCall) -> tuple[float | str | int | None, ...]:
     counts = (call.prompt_tokens, call.completion_tokens, call.estimated_tokens)
-    return (call.at, call.key, call.dialect, call.model, call.node, call.status, *counts, call.seconds)
+    what = (call.key, call.dialect, call.model, call.node, call.status)
+    return (float(call.at), *what, *counts, float(call.seconds))  # as they come back, for the seal

@@ -11,6 +11,7 @@ from synaptic.errors import JournalError
 from synaptic.messages import BackendNotice
 from synaptic.runtime import Journal, UsageLedger
 from synaptic.server.gateway import CallMeter
+from synaptic.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,7 +34,11 @@ async def metered(settings: Settings, report: Reporter) -> AsyncIterator[CallMet
     ledger = UsageLedger(path, report=report)
     meter = CallMeter(ledger.add)
     try:
-        meter.used_before(await asyncio.to_thread(_used_since, path, meter.day))
+        used, damaged = await asyncio.to_thread(_used_since, path, meter.day)
+        meter.used_before(used)
+        if damaged:
+            said = f"damaged in the record, and not counted today: {plural(damaged, 'call')}"
+            report(BackendNotice("usage", said, "warning"))
     except JournalError as error:
         report(BackendNotice("usage", f"what keys have used today is not known: {error.message}", "warning"))
     try:
@@ -42,6 +47,8 @@ async def metered(settings: Settings, report: Reporter) -> AsyncIterator[CallMet
         await ledger.aclose()
 
 
-def _used_since(path: Path, day: float) -> dict[str, int]:
+def _used_since(path: Path, day: float) -> tuple[dict[str, int], int]:
+    """Return what each key has used since then, and how many calls of that time are damaged."""
     with Journal(path) as journal:
-        return {name: used.tokens for used in journal.usage("key", after=day) if (name := used.group["key"])}
+        used = {name: used.tokens for used in journal.usage("key", after=day) if (name := used.group["key"])}
+        return used, journal.damaged_calls(after=day)

@@ -9,8 +9,8 @@ import click
 
 from synaptic.runtime import USAGE_COLUMNS, Journal, timestamp
 from synaptic.server.gateway import SCOPES, KeyFile
-from synaptic.text import when, written_duration
-from synaptic.ui.commands.support import read_written
+from synaptic.text import plural, when, written_duration
+from synaptic.ui.commands.support import CliVoice, read_written
 from synaptic.ui.options import json_option, with_options
 from synaptic.ui.screen import write_json, write_table, write_text
 
@@ -106,7 +106,9 @@ def usage(options: Options, since: str | None, by: tuple[UsageColumn, ...]) -> i
     after = 0.0 if since is None else time.time() - read_written(written_duration, "--since", since)
     columns = tuple(dict.fromkeys(by)) or ("key", "model")
     with Journal() as journal:
-        found = journal.usage(*columns, after=after)
+        found, damaged = journal.usage(*columns, after=after), journal.damaged_calls(after=after)
+    if damaged:
+        CliVoice(options).warn(f"damaged in the record, and not counted: {plural(damaged, 'call')}")
     if options.json:
         write_json([{**used.group, **_counts(used)} for used in found])
     elif found:

@@ -30,6 +30,7 @@ IN_THE_WAY = {
     1: "ALTER TABLE open_text ADD COLUMN seal TEXT",
     2: "CREATE TABLE calls (n INTEGER)",
     3: "CREATE TABLE responses (n INTEGER)",
+    4: "ALTER TABLE notes ADD COLUMN seal TEXT",
 }
 """What the migration from a version is about to make itself."""
 

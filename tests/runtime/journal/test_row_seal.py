@@ -92,7 +92,7 @@ def test_a_pin_is_sealed_as_well(file: Path):
 
 def test_a_record_of_an_older_version_has_no_seals_and_is_read(file: Path):
     with sqlite3.connect(file) as connection:
-        for table in ("runs", "open_text"):
+        for table in ("runs", "open_text", "notes"):
             connection.execute(f"ALTER TABLE {table} DROP COLUMN seal")
         for table in ("calls", "responses"):  # those of later versions
             connection.execute(f"DROP TABLE {table}")
