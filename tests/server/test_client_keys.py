@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from synaptic.models import name_key
 from synaptic.processes import read_json, replace_json
 from synaptic.server.gateway import KeyFile
 from synaptic.server.ollama_api import ServeSettings, check_host
+from synaptic.server.page import page_routes
 from synaptic.settings.load import Settings
 from synaptic.settings.model import NodeSettings
 
@@ -243,3 +245,71 @@ def test_keys_of_an_older_version_are_for_models_and_pipelines(keys: KeyFile) ->
     found = keys.find(key)
     assert found is not None
     assert found.scopes == ("models", "pipelines")
+
+
+WRONG: dict[str, list[Any]] = {
+    "name": [1, None, ["a"], "", "a\n", "a\x1b[31m"],
+    "digest": [1, None, ["a"]],
+    "shown": [None],
+    "created": ["now", None],
+    "revoked": ["yes", False, []],
+    "scopes": ["models", [1], ["root"], None],
+    "models": ["*a", [1], [None], {"*": 1}, None],
+    "per_minute": ["60", -1, 0, 1.5, True, []],
+    "at_once": ["2", {}],
+    "tokens_a_day": ["9", -5],
+    "other": [1],
+}
+"""Values in keys.json that none of ours writes, but a person may."""
+
+
+def test_a_value_of_another_kind_is_never_guessed_at(keys: KeyFile) -> None:
+    key = keys.add("phone")
+    document = read_json(keys.path, missing={})
+    for name, values in WRONG.items():
+        for value in values:
+            replace_json(keys.path, {"keys": [{**document["keys"][0], name: value}]})
+            with pytest.raises(UsageError, match="does not say whose keys"):
+                keys.find(key)
+    replace_json(keys.path, document)
+    assert keys.find(key) is not None
+
+
+async def test_where_keys_cannot_be_read_nobody_is_let_in_and_the_log_says_why(
+    keys: KeyFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = keys.add("phone")
+    whole = keys.path.read_bytes()
+    async with gateway(backend=ScriptedBackend(), serve=serve(keys)) as url, aiohttp.ClientSession(url) as session:
+
+        async def answered(key: str = key) -> tuple[int, str]:
+            async with session.post("/v1/chat/completions", json=CHAT, headers=bearing(key)) as reply:
+                return reply.status, await reply.text()
+
+        assert (await answered())[0] == 200
+        for broken in (whole[:-20], b"", b"{}x", b"\xff", b"[]"):
+            keys.path.write_bytes(broken)
+            for _ in range(3):
+                status, told = await answered()
+                assert (status, str(keys.path) in told) == (503, False)
+            assert (await answered("syn-unknown"))[0] == 503
+        assert len([line for line in caplog.messages if str(keys.path) in line]) == 5  # each once
+        keys.path.write_bytes(whole)
+        assert (await answered())[0] == 200
+
+
+async def test_a_page_that_listens_is_cut_when_its_key_is_revoked(
+    keys: KeyFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_routes, "EVERY", 0.05)
+    admin = keys.add("desk", scopes=["admin"])
+    async with (
+        gateway(backend=ScriptedBackend(), serve=serve(keys)) as url,
+        aiohttp.ClientSession(url) as session,
+        session.get("/ui/events", headers=bearing(admin)) as reply,
+    ):
+        assert reply.status == 200
+        await reply.content.readline()
+        keys.revoke("desk")
+        async with asyncio.timeout(10):
+            await reply.read()  # it has an end

@@ -19,7 +19,7 @@ from tool_node import MODEL, ToolNode, tool_node
 from synaptic import paths
 from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
 from synaptic.errors import JournalError
-from synaptic.messages import Usage
+from synaptic.messages import ChatRequest, Message, Usage
 from synaptic.models import MODEL_NAME, ModelStore
 from synaptic.runtime import Journal
 from synaptic.server.gateway import CallMeter, KeyFile, Refusal
@@ -231,6 +231,26 @@ async def test_a_key_has_so_many_tokens_a_day(tmp_path: Path) -> None:
             with pytest.raises(anthropic.RateLimitError):
                 await claude.messages.create(model=MODEL, max_tokens=9, messages=QUESTION)
         assert [used.key for used in calls] == ["phone", "phone"]
+
+
+def test_what_calls_under_way_have_come_to_counts_for_the_next_ones(tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path / "keys.json")
+    ring, meter = KeyRing(keys), CallMeter()
+    for name, asked, pieces in (("reply", "x", 10), ("prompt", "x" * 400, 0)):
+        own = {"x-api-key": keys.add(name, tokens_a_day=10)}
+        other = {"x-api-key": keys.add(f"other {name}", tokens_a_day=10)}
+        with ring.let_in(own), meter.begin("m") as call:
+            meter.begin("m")
+            call.asks(ChatRequest(messages=(Message("user", asked),)))
+            for _ in range(pieces):
+                call.piece()
+            with pytest.raises(Refusal, match="10 tokens"):
+                meter.begin("m")
+            with ring.let_in(other):
+                meter.begin("m")
+            call.whole(Usage(2, 4), "a")
+        with ring.let_in(own):
+            meter.begin("m")  # it was less than was thought
 
 
 def test_a_day_begins_at_midnight_of_utc(tmp_path: Path) -> None:

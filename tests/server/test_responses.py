@@ -351,6 +351,12 @@ async def test_each_client_sees_its_own(tmp_path: Path) -> None:
             await theirs.responses.retrieve(kept.id)
         with pytest.raises(openai.BadRequestError):
             await theirs.responses.create(model="scripted", input="y", previous_response_id=kept.id)
+        keys.revoke("one")
+        async with client_of(url, keys.add("one")) as later:  # somebody else, maybe, with the same name
+            with pytest.raises(openai.NotFoundError):
+                await later.responses.retrieve(kept.id)
+            with pytest.raises(openai.NotFoundError):
+                await later.responses.delete(kept.id)
 
 
 def test_what_is_kept_is_bounded_and_damage_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,13 @@ from .health_routes import add_health as add_health
 from .http_failures import HttpFailure as HttpFailure
 from .http_failures import http_failure as http_failure
 from .key_ring import KeyRing as KeyRing
-from .key_ring import asking as asking
+from .key_ring import asking_id as asking_id
 from .key_ring import check_managed as check_managed
 from .key_ring import check_model as check_model
 from .key_ring import check_scope as check_scope
 from .key_ring import key_in as key_in
 from .key_ring import may_see as may_see
+from .key_ring import still_let_in as still_let_in
 from .live_reply import CallsSoFar as CallsSoFar
 from .live_reply import WholeReply as WholeReply
 from .live_reply import gathered as gathered

@@ -29,6 +29,7 @@ Scope: TypeAlias = Literal["models", "pipelines", "admin", "metrics"]
 
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 USUAL_SCOPES: Final[tuple[Scope, ...]] = ("models", "pipelines")
+_TIME: Final = (int, float)
 _ABOUT: Final = "which says whose keys the gateway knows"
 
 
@@ -81,7 +82,7 @@ class KeyFile:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: tuple[int, int, int] | None = None
         self._known: dict[str, ClientKey] = {}
 
     @property
@@ -104,15 +105,26 @@ class KeyFile:
         Raises:
             UsageError: If the file cannot be read.
         """
+        return self._known_now().get(_digest(key))
+
+    def knows(self, key: ClientKey) -> bool:
+        """Return whether a key that was found is still known, and not revoked.
+
+        Raises:
+            UsageError: If the file cannot be read.
+        """
+        return key.digest in self._known_now()
+
+    def _known_now(self) -> dict[str, ClientKey]:
         try:
             now = self.path.stat()
-            stamp = (now.st_mtime_ns, now.st_size)
+            stamp = (now.st_mtime_ns, now.st_size, now.st_ino)
         except OSError:
             stamp = None
         if stamp is None or stamp != self._stamp:
             self._known = {known.digest: known for known in self.all() if known.revoked is None}
             self._stamp = stamp
-        return self._known.get(_digest(key))
+        return self._known
 
     @property
     def has_any(self) -> bool:
@@ -134,7 +146,7 @@ class KeyFile:
         Raises:
             UsageError: If the name is taken or none, or the file cannot be written.
         """
-        if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
+        if not _is_name(name):
             raise UsageError(f"{excerpt(name)!r} is no name of a key", hint=f"write up to {LONGEST_NAME} characters")
         key = PREFIX + secrets.token_urlsafe(32)
         made = ClientKey(
@@ -190,9 +202,37 @@ def _digest(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
 
 
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and bool(name.strip()) and name.isprintable() and len(name) <= LONGEST_NAME
+
+
 def _keys(document: Any) -> Iterator[ClientKey]:
-    if not isinstance(document, dict) or not all(isinstance(entry, dict) for entry in document.get("keys", [])):
+    """Yield the keys of a file, which a person may have changed: a value of another kind is never guessed at."""
+    entries = document.get("keys", []) if isinstance(document, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise TypeError("it is no object with a list of keys")
-    for entry in document.get("keys", []):
-        scopes = tuple(entry.get("scopes", USUAL_SCOPES))  # keys that an older version made have none
-        yield ClientKey(**{**entry, "models": tuple(entry["models"]), "scopes": scopes})
+    for entry in entries:
+        scopes = entry.get("scopes", list(USUAL_SCOPES))  # keys that an older version made have none
+        key = ClientKey(**{**entry, "models": tuple(_texts(entry["models"])), "scopes": tuple(_texts(scopes))})
+        for what, is_right in (
+            ("name", _is_name(key.name)),
+            ("digest", isinstance(key.digest, str)),
+            ("shown", isinstance(key.shown, str)),
+            ("created", type(key.created) in _TIME),
+            ("revoked", key.revoked is None or type(key.revoked) in _TIME),
+            ("scopes", set(key.scopes) <= set(SCOPES)),
+            *((bound, _is_bound(getattr(key, bound))) for bound in ("per_minute", "at_once", "tokens_a_day")),
+        ):
+            if not is_right:
+                raise TypeError(f"the {what} of a key is not one: {excerpt(repr(getattr(key, what)))}")
+        yield key
+
+
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise TypeError(f"{excerpt(repr(value))} is no list of texts")
+    return value
+
+
+def _is_bound(value: Any) -> bool:
+    return value is None or (type(value) is int and value > 0)

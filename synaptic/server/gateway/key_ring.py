@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter, deque
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
+from synaptic.errors import UsageError
 from synaptic.server.gateway.pipeline_models import PipelineModels
-from synaptic.server.gateway.refusal import BUSY, FORBIDDEN, UNAUTHORISED, Refusal
+from synaptic.server.gateway.refusal import BUSY, FORBIDDEN, UNAUTHORISED, UNAVAILABLE, Refusal
 from synaptic.text import excerpt
 
 if TYPE_CHECKING:
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
 MINUTE: Final = 60.0
 _ASKING: ContextVar[ClientKey | None] = ContextVar("asking", default=None)
 """The key of the request that this task answers; ``None`` where none is demanded."""
+
+_KNOWN_BY: ContextVar[KeyFile | None] = ContextVar("known by", default=None)
+"""The file that has it."""
+
+log = logging.getLogger(__name__)
 
 
 class KeyRing:
@@ -33,15 +40,25 @@ class KeyRing:
         self._file = file
         self._times: dict[str, deque[float]] = {}
         self._under_way: Counter[str] = Counter()
+        self._said = ""
 
     @contextmanager
     def let_in(self, headers: Mapping[str, str]) -> Iterator[None]:
         """Let a request in for the time of the block.
 
         Raises:
-            Refusal: If it brings no key, an unknown one, or one that has asked too much.
+            Refusal: If it brings no key, an unknown one, or one that has asked too much; or if keys cannot be told.
         """
-        key = self._file.find(key_in(headers))
+        try:
+            key = self._file.find(key_in(headers))
+        except UsageError as error:  # its words are for who runs the gateway: anybody may ask without a key
+            if error.message != self._said:
+                log.warning("%s; nobody is let in until then; %s", error.message, error.hint)
+            self._said = error.message
+            raise Refusal(
+                UNAVAILABLE, "the keys cannot be read here now: the gateway's log says why", retry_after=5
+            ) from error
+        self._said = ""
         if key is None:
             said = "this key is not known here" if key_in(headers) else "a key is needed"
             raise Refusal(
@@ -51,10 +68,11 @@ class KeyRing:
         if key.at_once is not None and self._under_way[key.digest] >= key.at_once:
             raise Refusal(BUSY, f"the key {key.name!r} has {key.at_once} requests under way", retry_after=1)
         self._under_way[key.digest] += 1
-        token = _ASKING.set(key)
+        token, known_by = _ASKING.set(key), _KNOWN_BY.set(self._file)
         try:
             yield
         finally:
+            _KNOWN_BY.reset(known_by)
             _ASKING.reset(token)
             self._under_way[key.digest] -= 1
 
@@ -81,10 +99,19 @@ def key_asking() -> ClientKey | None:
     return _ASKING.get()
 
 
-def asking() -> str | None:
-    """Return the name of the key of this request; ``None`` where none is demanded."""
+def asking_id() -> str:
+    """Return what tells the key of this request from all others, later ones of its name included; "" without one."""
     key = _ASKING.get()
-    return None if key is None else key.name
+    return "" if key is None else key.digest
+
+
+def still_let_in() -> bool:
+    """Return whether a request that goes on for long would be let in again: its key may have been revoked."""
+    key, file = _ASKING.get(), _KNOWN_BY.get()
+    try:
+        return key is None or file is None or file.knows(key)
+    except UsageError:
+        return False
 
 
 def check_scope(scope: Scope) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Final, Self
 
 from synaptic.errors import SynapticError
@@ -72,6 +73,7 @@ class CallMeter:
         self._clock = clock
         self._day = 0.0
         self._used: Counter[str] = Counter()
+        self._under_way: set[MeteredCall] = set()
 
     @property
     def day(self) -> float:
@@ -87,14 +89,21 @@ class CallMeter:
         """Begin a call of the client whose request this task answers: a chat, or one that ``embeds``.
 
         Raises:
-            Refusal: If its key has used up its tokens of today.
+            Refusal: If its key has used up its tokens of today, those of calls under way included.
         """
         key = key_asking()
-        if key is not None and key.tokens_a_day is not None and self._of_today()[key.name] >= key.tokens_a_day:
+        if key is not None and key.tokens_a_day is not None and self._so_far(key.name) >= key.tokens_a_day:
             tomorrow = datetime.fromtimestamp(self._day, UTC) + timedelta(days=1)
             said = f"the key {key.name!r} has used its {key.tokens_a_day} tokens of today; it has new ones at 00:00 UTC"
             raise Refusal(BUSY, said, retry_after=max(1, round(tomorrow.timestamp() - self._clock())))
         return MeteredCall(self, None if key is None else key.name, _DIALECT.get(), model, self._clock(), embeds=embeds)
+
+    def under_way(self, call: MeteredCall, *, goes_on: bool) -> None:
+        """Take that a call is under way, or is no longer."""
+        if goes_on:
+            self._under_way.add(call)
+        else:
+            self._under_way.discard(call)
 
     def ended(self, call: UsedCall, first_seconds: float | None) -> None:
         """Take a call that has ended, and in how many seconds its first piece came."""
@@ -109,6 +118,10 @@ class CallMeter:
         """Return the time, in seconds since the epoch."""
         return self._clock()
 
+    def _so_far(self, key: str) -> int:
+        """Return what a key has used today, with what its calls under way have come to."""
+        return self._of_today()[key] + sum(call.tokens for call in self._under_way if call.key == key)
+
     def _of_today(self) -> Counter[str]:
         if (day := self.day) != self._day:
             self._day, self._used = day, Counter()
@@ -117,6 +130,9 @@ class CallMeter:
 
 class MeteredCall:
     """One call, counted: use it as a context, in which it ends.
+
+    Attributes:
+        key: The name of the client's key.
 
     Until the node has said how many tokens a reply is, each piece that came counts as one: Ollama and ``llama-server``
     send a piece for each token.
@@ -128,7 +144,7 @@ class MeteredCall:
         self._meter = meter
         self._embeds = embeds
         self._teller: RequestTeller | None = None
-        self._key, self._dialect, self._model, self._began = key, dialect, (model or "")[:LONGEST_NAME], began
+        self.key, self._dialect, self._model, self._began = key, dialect, (model or "")[:LONGEST_NAME], began
         self._usage: Usage | None = None
         self._pieces = 0
         self._first_seconds: float | None = None
@@ -137,11 +153,19 @@ class MeteredCall:
         self._prompt_estimate: Callable[[], int] | None = None
 
     @property
+    def tokens(self) -> int:
+        """What it has come to so far: of a prompt that its node has not counted yet, an estimate."""
+        if self._usage is not None:
+            return self._usage.prompt_tokens + self._usage.completion_tokens
+        return self._pieces + (0 if self._prompt_estimate is None else self._prompt_estimate())
+
+    @property
     def model(self) -> str:
         """What was asked; "" where the call names none."""
         return self._model
 
     def __enter__(self) -> Self:
+        self._meter.under_way(self, goes_on=True)
         if (metrics := self._meter.metrics) is not None:
             metrics.began(self._dialect, self._model)
         if (telemetry := self._meter.telemetry) is not None:
@@ -149,12 +173,14 @@ class MeteredCall:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+        self._meter.under_way(self, goes_on=False)
         failed: CallStatus = "failed" if isinstance(error, SynapticError) else "cancelled"
         self._end("succeeded" if self._whole else failed, None if kind is None else kind.__name__)
 
     def asks(self, request: ChatRequest, tokens_a_character: float | None = None) -> None:
         """Note what was asked, for an estimate where the node does not count it to the end."""
 
+        @cache  # other calls of the key ask for it, too
         def estimated() -> int:
             characters = sum(len(message.content) for message in request.messages)
             return max(1, round(characters * (tokens_a_character or 1 / CHARACTERS_A_TOKEN)))
@@ -206,7 +232,7 @@ class MeteredCall:
         self._meter.ended(
             UsedCall(
                 at=self._began,
-                key=self._key,
+                key=self.key,
                 dialect=self._dialect,
                 model=self._model,
                 node=self._node,

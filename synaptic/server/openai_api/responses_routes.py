@@ -16,7 +16,7 @@ from synaptic.server.gateway import (
     NOT_FOUND,
     UNAVAILABLE,
     Refusal,
-    asking,
+    asking_id,
     json_response,
     live,
     reader_of,
@@ -112,7 +112,7 @@ class ResponsesRoutes:
         response_id = (await self._found(request)).id
         kept = self._front.responses
         assert kept is not None, "it was found there"
-        await _from_file(kept.forget, response_id, asking() or "")
+        await _from_file(kept.forget, response_id, asking_id())
         return json_response({"id": response_id, "object": "response", "deleted": True})
 
     async def _items(self, request: web.Request) -> web.Response:
@@ -139,7 +139,7 @@ class ResponsesRoutes:
         if body.previous_response_id is None:
             return []
         kept = self._front.responses
-        wanted = (body.previous_response_id, asking() or "", partial(hold, request))
+        wanted = (body.previous_response_id, asking_id(), partial(hold, request))
         chain = None if kept is None else await _from_file(kept.chain, *wanted)
         if chain is None:
             said = f"previous response {excerpt(body.previous_response_id)!r} not found, or one before it"
@@ -148,7 +148,7 @@ class ResponsesRoutes:
 
     async def _found(self, request: web.Request) -> KeptResponse:
         wanted, kept = request.match_info["response"], self._front.responses
-        asked = (wanted, asking() or "", partial(hold, request))
+        asked = (wanted, asking_id(), partial(hold, request))
         found = None if kept is None else await _from_file(kept.find, *asked)
         if found is None:
             raise Refusal(NOT_FOUND, f"response {excerpt(wanted)!r} not found")
@@ -160,7 +160,7 @@ class ResponsesRoutes:
             return
         told = form.told
         response = KeptResponse(id=told["id"], previous=body.previous_response_id, given=given_items(body), told=told)
-        await _from_file(stores.keep, response, asking() or "")
+        await _from_file(stores.keep, response, asking_id())
 
 
 async def _from_file(do: Callable[..., Made], *arguments: object) -> Made:

@@ -27,6 +27,7 @@ from synaptic.server.gateway import (
     http_failure,
     json_response,
     reader_of,
+    still_let_in,
 )
 from synaptic.server.limits import read_request
 from synaptic.server.page.kept_runs import MOST_RUNS, STATUSES, compared_runs, list_runs, search_runs, whole_run
@@ -188,7 +189,7 @@ class PageRoutes:
         place = feed.read_name(request.headers.get("last-event-id", ""))
         known, said_at = b"", 0.0
         clock = asyncio.get_running_loop().time
-        while not feed.closed:
+        while not feed.closed and still_let_in():
             news = feed.news
             messages = None if place is None else feed.since(place)
             if messages is None:
