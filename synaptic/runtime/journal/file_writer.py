@@ -31,7 +31,7 @@ class FileWriter(ABC):
     Args:
         path: The journal's file; nothing is opened before the thread begins.
         about: What the thread is called, and its notices are about.
-        report: Hears once of each thing that went wrong.
+        report: Hears once of each thing that went wrong; again once that has gone well in between.
     """
 
     def __init__(self, path: Path, about: str, report: Reporter) -> None:
@@ -80,6 +80,10 @@ class FileWriter(ABC):
         if text not in self._said:
             self._said.add(text)
             self._complaints.append(text)
+
+    def _went_well(self) -> None:
+        """Note that the file was written: what goes wrong from now on is said again."""
+        self._said.clear()
 
     def _move_aside(self, damage: sqlite3.DatabaseError) -> None:
         """Put the damaged file beside, so that an empty one is begun."""

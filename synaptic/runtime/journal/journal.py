@@ -455,8 +455,12 @@ def _conditions(**wanted: str | float | None) -> tuple[str, list[str | float]]:
 def _refuse_if_owned(run: KeptRun) -> None:
     """Raise ``RunOwned`` if another process works on a run."""
     if run.at_work and not run.owner.is_here:
-        where = "" if run.owner.alive else f" on {run.owner.host}"
-        raise RunOwned(f"the run {run.id} is at work in process {run.owner.pid}{where}")
+        at_work = f"the run {run.id} is at work in process {run.owner.pid}"
+        if run.owner.alive:
+            raise RunOwned(at_work)
+        there = run.owner.host
+        again = f"a run that begins with all that this one has done: synaptic runs rerun {run.id}"
+        raise RunOwned(f"{at_work} on {there}", hint=f"if {there} has ended without it: {again}")
 
 
 def _did_you_mean(wanted: str, known: list[str]) -> str:

@@ -204,6 +204,8 @@ class Recorder(FileWriter):
                 if error_code(exc) != sqlite3.SQLITE_BUSY or not left:
                     raise
             else:
+                if runs:
+                    self._went_well()
                 return
 
     def _begin_anew(self, taken: dict[RunRows, list[Event]], damage: sqlite3.DatabaseError) -> None:

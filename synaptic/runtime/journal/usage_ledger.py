@@ -116,6 +116,7 @@ class UsageLedger(FileWriter):
             self._file.close()
             self._complain(f"the usage of clients is not written: {self._reason(exc)}")
             return False
+        self._went_well()
         return True
 
 

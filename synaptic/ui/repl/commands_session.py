@@ -13,10 +13,12 @@ from synaptic.runtime import Journal, take_back
 from synaptic.text import one_line, plural, seconds
 from synaptic.ui.actions import account_of, show_runs, told
 from synaptic.ui.repl.conversation import Turn, as_json, as_markdown, numbered_turn
+from synaptic.ui.repl.other_programs import goes_on_from
 from synaptic.ui.repl.slash_commands import FORCE
 from synaptic.ui.repl.talks import show_answer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from synaptic.ui.repl.repl import Repl
@@ -97,8 +99,9 @@ async def undo_command(repl: Repl, call: Call) -> None:
     """Forget the last turn."""
     call.words(0)
     await repl.refuse_surprise()
-    turn = _taken_last(repl)
-    await _keep_the_end(repl)
+    turn = _last(repl)
+    await _keep_the_end(repl, repl.conversation[:-1])
+    repl.conversation.pop()
     repl.screen.note(f"forgotten: {one_line(turn.question, _LINE)} ({plural(len(repl.conversation), 'turn')} left)")
 
 
@@ -108,9 +111,10 @@ async def retry_command(repl: Repl, call: Call) -> None:
     if words and (words[0] not in _MODEL_FLAGS or len(words) == 1):
         raise call.wrong(f"{words[0]} needs a model" if words[0] in _MODEL_FLAGS else f"{words[0]!r} is no option")
     await repl.refuse_surprise()
-    turn = _taken_last(repl)
+    turn = _last(repl)
     assert turn.asked is not None, "a turn of this conversation was asked"
     asked = replace(turn.asked, model=words[1]) if words else turn.asked
+    repl.conversation.pop()
     there = len(repl.conversation)
     try:
         await repl.ask_here(asked, instead=turn.run_id if turn.answer else None)
@@ -122,18 +126,18 @@ async def retry_command(repl: Repl, call: Call) -> None:
                 repl.screen.note("the answer that was there stays")
 
 
-async def _keep_the_end(repl: Repl) -> None:
-    """Let the conversation, as it is kept, end with the turn that it ends with here."""
+async def _keep_the_end(repl: Repl, turns: Sequence[Turn]) -> None:
+    """Let the conversation, as it is kept, end with the last one of these turns."""
     if repl.kept_as is not None:
         await repl.sessions.recorded()
         with Journal() as journal:
-            take_back(journal, repl.kept_as, repl.conversation[-1].run_id if repl.conversation else None)
+            take_back(journal, repl.kept_as, goes_on_from(turns))
 
 
-def _taken_last(repl: Repl) -> Turn:
+def _last(repl: Repl) -> Turn:
     if not repl.conversation:
         raise UsageError("nothing was asked yet")
-    return repl.conversation.pop()
+    return repl.conversation[-1]
 
 
 async def clear_command(repl: Repl, call: Call) -> None:

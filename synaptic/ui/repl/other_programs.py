@@ -55,8 +55,23 @@ def looked_up(kept_as: str, turns: Sequence[Turn]) -> TalkNow:
         return TalkNow(kept_as, None, turns)  # the question is asked all the same; its run says what is wrong
 
 
+def goes_on_from(turns: Sequence[Turn]) -> str | None:
+    """Return the run of the last turn that is recorded: behind one that is not, the earlier ones would not be found."""
+    try:
+        with runtime.Journal() as journal:
+            last = _last_recorded(journal, turns)
+    except JournalError:
+        last = None
+    return (last or turns[-1]).run_id if turns else None
+
+
+def _last_recorded(journal: Journal, turns: Sequence[Turn]) -> Turn | None:
+    return next((turn for turn in reversed(turns) if runtime.run_if_kept(journal, turn.run_id) is not None), None)
+
+
 def _looked_up(journal: Journal, kept_as: str, turns: Sequence[Turn]) -> TalkNow:
-    last = runtime.run_if_kept(journal, turns[-1].run_id) if turns else None
+    ended = _last_recorded(journal, turns)
+    last = runtime.run_if_kept(journal, ended.run_id) if ended else None
     if last is not None and runtime.begins_its_own(journal, last, kept_as):
         return _looked_up(journal, last.id, turns)._replace(note=actions.AT_ONCE)
     session = runtime.session_with_id(journal, kept_as)
@@ -67,7 +82,6 @@ def _looked_up(journal: Journal, kept_as: str, turns: Sequence[Turn]) -> TalkNow
     if (tip and tip.id) == (last and last.id) and not any(_has_gone_on(journal, turn) for turn in turns):
         return found
     here = [turn for turn in turns if runtime.run_if_kept(journal, turn.run_id) is not None]
-    made_room = list(turns[: len(turns) - len(here)])  # the oldest, whose record is gone
     there = [turn_of(kept) for kept in runtime.turns_of(journal, session)]
     same = 0
     while same < min(len(here), len(there)) and here[same].run_id == there[same].run_id:
@@ -76,8 +90,8 @@ def _looked_up(journal: Journal, kept_as: str, turns: Sequence[Turn]) -> TalkNow
     if gone and new and not _is_instead(journal, new[0], gone):
         note = f"another program went on from an earlier turn, with: {_short(new[-1])}; "
         return TalkNow(None, None, turns, f"{note}what is asked here goes on in a conversation of its own")
-    both = [own if own.status in _WHOLE else now for own, now in zip(here[:same], there[:same], strict=True)]
-    now = [*made_room, *both, *new]
+    later = {now.run_id: now for own, now in zip(here, there[:same], strict=False) if own.status not in _WHOLE}
+    now = [*(later.get(turn.run_id, turn) for turn in turns if turn not in gone), *new]
     return found._replace(turns=now, note=_what_happened(gone, new, now), ends_anew=bool(gone or new))
 
 

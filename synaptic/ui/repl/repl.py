@@ -16,7 +16,7 @@ from synaptic.ui import actions, screen
 from synaptic.ui.question import read_again, read_documents
 from synaptic.ui.repl.conversation import Asked, Conversation, Turn
 from synaptic.ui.repl.mentions import mentions
-from synaptic.ui.repl.other_programs import looked_up
+from synaptic.ui.repl.other_programs import goes_on_from, looked_up
 from synaptic.ui.repl.sessions import serves
 from synaptic.ui.repl.slash_commands import Call
 
@@ -219,7 +219,7 @@ class Repl:
                     model=asked.model or self.named_model,
                     conversation=self.conversation.messages(),
                     session=self.kept(),
-                    after=self.conversation[-1].run_id if self.conversation else None,
+                    after=goes_on_from(self.conversation),
                     title=asked.title,
                     instead=instead,
                     last=self.last_seen,

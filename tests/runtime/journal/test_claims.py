@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,8 @@ def dead_run() -> str:
     return result.run_id
 
 
-def leave(run_id: str, status: str = "running") -> None:
-    dead = Owner(Owner.here().host, Owner.here().pid, "another process of this number").written()
+def leave(run_id: str, status: str = "running", owner: Owner | None = None) -> None:
+    dead = (owner or replace(Owner.here(), mark="another process of this number")).written()
     with sqlite3.connect(paths.journal_file()) as connection:
         update = "UPDATE runs SET status = ?, owner = ?, ended = NULL WHERE id = ? RETURNING n"
         (number,) = connection.execute(update, (status, dead, run_id)).fetchone()
@@ -83,6 +84,27 @@ def test_a_run_that_could_not_be_begun_is_as_it_was(status: str, tmp_path: Path)
         asyncio.run(resume())
     with Journal() as journal:
         assert journal.run(run_id) == before
+
+
+def test_a_machine_is_known_whatever_it_is_called_by_now():
+    here = Owner.here()
+    renamed = replace(here, host="elsewhere")
+    assert Owner.read(renamed.written()) == renamed
+    assert (renamed.alive, renamed.is_here) == (True, False)
+    assert replace(renamed, mark="another process of this number").alive is False
+    assert replace(renamed, numbers="another container").alive is None
+    assert replace(renamed, numbers="").alive is None  # as it was written before
+    assert replace(here, numbers="").alive is True
+
+
+def test_a_run_of_a_machine_that_is_gone_says_how_to_go_on():
+    run_id = dead_run()
+    leave(run_id, owner=replace(Owner.here(), host="gone", numbers=""))
+    with Journal() as journal, pytest.raises(RunOwned, match="on gone") as refused:
+        journal.claim(run_id)
+    assert refused.value.hint == (
+        f"if gone has ended without it: a run that begins with all that this one has done: synaptic runs rerun {run_id}"
+    )
 
 
 def test_a_claim_is_seen_by_others_at_once():

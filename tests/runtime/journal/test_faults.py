@@ -1,6 +1,7 @@
 """What goes wrong with the journal's file fails no run, is said once, and destroys nothing."""
 
 import asyncio
+import errno
 import os
 import resource
 import sqlite3
@@ -135,6 +136,27 @@ def test_a_full_disk_ends_the_recording_and_not_the_run():
     assert done.stderr == ""
     with Journal() as journal:
         assert all(run.status == "interrupted" for run in journal.runs())
+
+
+async def test_what_goes_wrong_again_is_said_again(monkeypatch: pytest.MonkeyPatch):
+    said: list[str] = []
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+    def listen(event: object) -> None:
+        if isinstance(event, BackendReported) and isinstance(event.report, BackendNotice):
+            said.append(event.report.message)
+
+    async with Session(SETTINGS, backend=ScriptedBackend(), agents=AGENTS, on_event=listen) as session:
+        for fails, told in ((True, 1), (True, 1), (False, 1), (True, 2)):
+            with monkeypatch.context() as patched:
+                if fails:
+                    patched.setattr("synaptic.runtime.journal.recorder.write", full)
+                await session.run("why", pipeline=PIPELINE)
+                await session.recorded()
+            assert len(said) == told
+    assert all("not recorded" in each for each in said)
 
 
 async def test_a_damaged_text_is_said_and_other_runs_are_read():

@@ -11,6 +11,7 @@ from fault_server import json_reply, ollama_reply
 from repl_talk import Talk, make_talk
 
 from synaptic.backends.scripted import Failure, ScriptedBackend
+from synaptic.errors import JournalError
 from synaptic.runtime.journal import Journal, new_run_id
 from synaptic.runtime.kept_sessions import find_session, kept_sessions, turns_of
 from synaptic.runtime.session import Session
@@ -216,6 +217,41 @@ async def test_what_is_gone_from_the_record_stays_here(open_talk: Open) -> None:
         journal.remove(journal.runs())
     assert (await one.say("Four?"))[1].count("another program") == 0
     assert here(one)[-1] == "Four?"
+
+
+async def test_behind_a_turn_that_could_not_be_recorded_the_earlier_ones_are_still_found(open_talk: Open) -> None:
+    one = await open_talk(fresh=True)
+    for question in ("One?", "Two?", "Lost?"):
+        await one.say(question)
+    await settled(one)
+    with Journal() as journal:
+        journal.remove(journal.runs()[:1])  # as if the disk had been full
+
+    await one.say("Three?")
+    await settled(one)
+    assert kept() == ["One?", "Two?", "Three?"]
+    two = await open_talk()
+    await two.say("Four?")
+    await settled(two)
+    await one.say("/history")
+    assert here(one) == ["One?", "Two?", "Lost?", "Three?", "Four?"]
+    await one.say("/undo")
+    await one.say("/undo")
+    await one.say("/undo")
+    assert here(one) == kept() == ["One?", "Two?"]
+
+
+async def test_a_turn_that_cannot_be_taken_back_stays(open_talk: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = await open_talk(fresh=True)
+    await one.say("One?")
+
+    def full(*_: object) -> None:
+        raise JournalError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "note", full)
+        assert "the disk is full" in (await one.say("/undo"))[1]
+    assert here(one) == kept() == ["One?"]
 
 
 def test_one_question_from_the_command_line_goes_behind_the_last_turn() -> None:
