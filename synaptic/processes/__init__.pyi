@@ -25,10 +25,10 @@ from .own_thread import Raised as Raised
 from .own_thread import in_thread as in_thread
 from .ports import free_port as free_port
 from .ports import is_free as is_free
-from .private_files import PrivateLog as PrivateLog
 from .private_files import open_private as open_private
 from .private_files import own_folder as own_folder
 from .private_files import private_folder as private_folder
+from .private_log import PrivateLog as PrivateLog
 from .sqlite_file import SqliteFile as SqliteFile
 from .sqlite_file import bytes_in_use as bytes_in_use
 from .sqlite_file import error_code as error_code

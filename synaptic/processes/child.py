@@ -22,7 +22,7 @@ from synaptic.errors import BackendUnavailable
 from synaptic.paths import PACKAGE
 from synaptic.processes import lifeline
 from synaptic.processes.environment import child_environment
-from synaptic.processes.private_files import PrivateLog
+from synaptic.processes.private_log import PrivateLog
 from synaptic.processes.watch import session_of, stopped_at
 
 if TYPE_CHECKING:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging.handlers
 import os
 import stat
-from typing import IO, TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from synaptic import paths
 
@@ -52,18 +51,3 @@ def own_folder(path: Path, mode: int = 0o755) -> Path:
 def open_private(path: str, flags: int) -> int:
     """Open a file that only its user may read: an ``opener`` of :func:`open`."""
     return os.open(path, flags, 0o600)
-
-
-class PrivateLog(logging.handlers.RotatingFileHandler):
-    """A log in UTF-8 that only its user may read, and that is turned over at its bound, once; its folder is made.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
-
-    def __init__(self, path: Path, most_bytes: int) -> None:
-        private_folder(path.parent)
-        super().__init__(path, maxBytes=most_bytes, backupCount=1, encoding="utf-8")
-
-    def _open(self) -> IO[str]:  # type: ignore[override]
-        return cast("IO[str]", open(self.baseFilename, self.mode, encoding=self.encoding, opener=open_private))

@@ -1,6 +1,7 @@
 """The command line as people run it: real processes, and a real terminal."""
 
 import asyncio
+import gc
 import json
 import os
 import shlex
@@ -18,6 +19,8 @@ import pytest
 from cli_support import ECHO, MAIN, NOTHING_THERE, PATIENCE, Outcome, node, ollama, run_here, run_process, wait_until
 from fault_server import Request, finish, hang, ollama_lines, ollama_reply, respond, stream
 from repl_terminal import CTRL_C, CTRL_D, CTRL_Z, ENTER, ROOT, Terminal, environment, open_terminal
+
+from synaptic.ui import cli
 
 # -- a question, as a process ------------------------------------------------------------------------------------
 
@@ -423,3 +426,12 @@ def test_ctrl_c_ends_the_engine(own_home: Path):
 
     assert children
     assert not alive
+
+
+def test_garbage_is_collected_as_usual_once_the_program_has_started():
+    usual, callbacks = gc.get_threshold(), list(gc.callbacks)
+    cli._collect_no_garbage_yet()
+    assert gc.get_threshold()[0] == cli.MADE_BY_A_START
+    made = [[] for _ in range(cli.MADE_BY_A_START + usual[0])]
+    assert made
+    assert (gc.get_threshold(), gc.callbacks) == (usual, callbacks)
