@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from synaptic import paths
 from synaptic.agents.shape import Shape
+from synaptic.agents.strangers import FENCE, MATTER, NO_MATTER, Stranger, stranger_of, strangers_line
 from synaptic.errors import AgentError, Problem
 from synaptic.settings import is_trusted, left_out_line
 from synaptic.shared_bounds import LONGEST_REPLY
-from synaptic.text import cut, did_you_mean, legible, parse_yaml, read_text
+from synaptic.text import cut, did_you_mean, parse_yaml, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,11 +33,7 @@ PROJECT = "project"
 BESIDE = "pipeline"
 _OF_OTHERS = frozenset({PROJECT, BESIDE})
 """Directories of that name exist in other projects, for other things."""
-_MOST_NAMED = 3
 _SHOWN = 80
-_NO_MATTER = "there is no front matter"
-_MATTER = "begin with a line '---', then for example 'description: Checks facts', then a line '---'"
-_FENCE = "---"
 _BELOW = "the prompt is the text below the front matter"
 _OTHER_WORDS = {
     **dict.fromkeys(("prompt", "system", "system_prompt", "system_message", "instructions", "instruction"), _BELOW),
@@ -179,12 +176,12 @@ class AgentBook:
 
     Attributes:
         left_out: One line that says which files of the project are no agents here, because its folder is not trusted,
-            or because they have no front matter; "" where all are.
-        strangers: The files without front matter, which others wrote for something else.
+            or because others wrote them for something else; "" where all are.
+        strangers: The latter.
     """
 
     def __init__(
-        self, entries: Iterable[AgentEntry] = (), *, left_out: str = "", strangers: Sequence[Path] = ()
+        self, entries: Iterable[AgentEntry] = (), *, left_out: str = "", strangers: Sequence[Stranger] = ()
     ) -> None:
         self.left_out = left_out
         self.strangers = tuple(strangers)
@@ -224,8 +221,8 @@ class AgentBook:
         """
         found = self._entries.get(name)
         if found is None:
-            meant = next((path for path in self.strangers if path.stem == name), None)
-            hint = did_you_mean(name, self._entries) if meant is None else f"{meant}: {_NO_MATTER}; {_MATTER}"
+            meant = next((each for each in self.strangers if each.path.stem == name), None)
+            hint = did_you_mean(name, self._entries) if meant is None else f"{meant.path}: {meant.why}; {meant.cure}"
             if meant is None and paths.is_file(paths.builtin_pipelines_dir() / f"{name}.yaml"):
                 hint = f"{name} is a pipeline: synaptic pipelines show {name}"
             raise AgentError(f"there is no agent {cut(name, _SHOWN)!r}", hint=hint)
@@ -246,9 +243,9 @@ def discover_agents(directories: Sequence[tuple[str, Path]] | None = None) -> Ag
 
     Raises:
         AgentError: With every mistake in every file: an agent that is silently left out is worse. A file of a project
-            without front matter is none, and mentioned.
+            that was written for another program is none, and mentioned.
     """
-    strangers: list[Path] = []
+    strangers: list[Stranger] = []
     if directories is not None:
         return AgentBook(_read(directories, strangers), strangers=strangers)
     folder = Path()
@@ -259,14 +256,8 @@ def discover_agents(directories: Sequence[tuple[str, Path]] | None = None) -> Ag
         if not agent_counts(entry, folder, takes_a_name=bool(entry.overrides))
     }
     kept = [entry for entry in found if entry.path not in left_out]
-    lines = [left_out_line(folder, [*left_out.values()]), _strangers_line(strangers)]
+    lines = [left_out_line(folder, [*left_out.values()]), strangers_line(strangers)]
     return AgentBook(kept, left_out="; ".join(filter(None, lines)), strangers=strangers)
-
-
-def _strangers_line(strangers: Sequence[Path]) -> str:
-    named = ", ".join(legible(str(path)) for path in strangers[:_MOST_NAMED])
-    more = f" and {len(strangers) - _MOST_NAMED} more" if len(strangers) > _MOST_NAMED else ""
-    return f"{_NO_MATTER} in {named}{more}: left out, as no agents" if strangers else ""
 
 
 def agent_counts(entry: AgentEntry, folder: Path, *, takes_a_name: bool) -> bool:
@@ -309,7 +300,7 @@ def _directories(folder: Path) -> tuple[tuple[str, Path], ...]:
     )
 
 
-def _read(directories: Sequence[tuple[str, Path]], strangers: list[Path]) -> list[AgentEntry]:
+def _read(directories: Sequence[tuple[str, Path]], strangers: list[Stranger]) -> list[AgentEntry]:
     entries: list[AgentEntry] = []
     problems: list[Problem] = []
     read: set[Path] = set()
@@ -324,7 +315,9 @@ def _read(directories: Sequence[tuple[str, Path]], strangers: list[Path]) -> lis
     return entries
 
 
-def _read_directory(origin: str, directory: Path, problems: list[Problem], strangers: list[Path]) -> list[AgentEntry]:
+def _read_directory(
+    origin: str, directory: Path, problems: list[Problem], strangers: list[Stranger]
+) -> list[AgentEntry]:
     entries: dict[str, AgentEntry] = {}
     try:
         files = sorted(path for path in directory.iterdir() if _is_agent_file(path.name))
@@ -334,8 +327,8 @@ def _read_directory(origin: str, directory: Path, problems: list[Problem], stran
     for path in files:
         try:
             text = _text(path)
-            if origin in _OF_OTHERS and text.split("\n", 1)[0].rstrip() != _FENCE:
-                strangers.append(path)
+            if origin in _OF_OTHERS and (stranger := stranger_of(path, text)) is not None:
+                strangers.append(stranger)
                 continue
             agent = Agent.parse(text, source=path)
         except AgentError as error:
@@ -370,9 +363,9 @@ class _Matter:
 def _split(text: str, source: str) -> _Matter:
     """Return what stands between the fences and what stands below them."""
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    if lines[0].rstrip() != _FENCE:
-        raise AgentError.of([Problem(_NO_MATTER, source, 1, 1, _MATTER)])
-    end = next((at for at, line in enumerate(lines) if at and line.rstrip() == _FENCE), None)
+    if lines[0].rstrip() != FENCE:
+        raise AgentError.of([Problem(NO_MATTER, source, 1, 1, MATTER)])
+    end = next((at for at, line in enumerate(lines) if at and line.rstrip() == FENCE), None)
     if end is None:
         raise AgentError.of([Problem("the front matter has no end", source, 1, 1, "close it with a line '---'")])
     return _Matter("\n".join(lines[1:end]), "\n".join(lines[end + 1 :]).strip(), end + 2)

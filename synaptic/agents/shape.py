@@ -34,6 +34,7 @@ from synaptic.agents.notation import (
     parse_notation,
     write_notation,
 )
+from synaptic.agents.type_words import in_words
 from synaptic.errors import AgentError, OutputInvalid, Problem
 from synaptic.text import did_you_mean
 
@@ -163,10 +164,8 @@ class Shape:
             return f"{where} is not a field; {did_you_mean(str(loc[-1]), names)}"
         expected = self.lookup([str(part) for part in loc])
         if kind == "missing":
-            return f"{where} is missing; expected {expected}"
-        got = _shorten(_compact(value))
-        counts = ", which counts characters" if isinstance(expected, StringType) and isinstance(value, str) else ""
-        return f"{where or 'the whole'}: expected {expected}{counts}, got {got}"
+            return f"{where} is missing; expected {in_words(expected)}"
+        return f"{where or 'the whole'}: expected {in_words(expected)}, got {_shorten(_compact(value))}"
 
 
 def is_complete_json(text: str) -> bool:

@@ -247,10 +247,40 @@ def test_a_document_of_a_project_that_is_no_agent_stops_nothing(
     write(tmp_path / "agents", "poet.md", text)
     book = discover_agents()
     assert "poet" not in book and "editor" in book
-    assert book.left_out == "there is no front matter in agents/poet.md: left out, as no agents"
+    assert book.left_out == "there is no front matter, in agents/poet.md: left out, as no agents"
     with pytest.raises(AgentError, match="there is no agent 'poet'") as caught:
         book.get("poet")
     assert "agents/poet.md: there is no front matter; begin with a line '---'" in str(caught.value.hint)
+
+
+OF_ANOTHER_PROGRAM = """\
+---
+name: {name}
+description: Use this agent when: the user asks for a review. Examples: <example>
+tools: Read, Grep
+model: sonnet
+---
+You review code.
+"""
+
+
+def test_an_agent_of_another_program_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("critic", "reviewer"):
+        write(tmp_path / "agents", f"{name}.md", OF_ANOTHER_PROGRAM.format(name=name))
+    write(tmp_path / "agents", "own.md")
+    write(tmp_path / "beside", "reviewer.md", OF_ANOTHER_PROGRAM.format(name="reviewer"))
+    book = discover_agents()
+
+    why = "'tools' is a key of other programs' agents"
+    assert book.left_out == f"{why}, in agents/critic.md, agents/reviewer.md: left out, as no agents"
+    assert "own" in book and book.entry("critic").origin == "shipped"
+    with pytest.raises(AgentError, match="there is no agent 'reviewer'") as caught:
+        book.get("reviewer")
+    assert f"agents/reviewer.md: {why}; remove 'tools'" in str(caught.value.hint)
+    assert not discover_agents([("pipeline", tmp_path / "beside")])
+    with pytest.raises(AgentError, match="a ':' stands inside a value"):
+        discover_agents([("user", tmp_path / "beside")])
 
 
 def test_every_broken_file_is_reported(tmp_path: Path) -> None:

@@ -297,21 +297,27 @@ def test_a_validated_value_is_valid_again() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"key_facts": []}, "key_facts: expected list[string(1..160)](1..5), got []"),
+        ({"key_facts": []}, "key_facts: expected a list of 1 to 5 items, each a text of 1 to 160 characters, got []"),
         (
             {"key_facts": ["a", "b" * 161]},
-            f'key_facts[1]: expected string(1..160), which counts characters, got "{"b" * 59}… (163 characters)',
+            f'key_facts[1]: expected a text of 1 to 160 characters, got "{"b" * 59}… (163 characters)',
         ),
-        ({"score": True}, "score: expected number(0..1), got true"),
-        ({"score": 1.01}, "score: expected number(0..1), got 1.01"),
-        ({"score": "1"}, 'score: expected number(0..1), got "1"'),
-        ({"ok": 1}, "ok: expected boolean, got 1"),
-        ({"verdict": "acept"}, 'verdict: expected enum(accept, revise), got "acept"'),
-        ({"verdict": None}, "verdict: expected enum(accept, revise), got null"),
-        ({"source": {"title": "t", "year": "2000"}}, 'source.year: expected integer(1900..2100), got "2000"'),
-        ({"source": {"title": "t"}}, "source.year is missing; expected integer(1900..2100)"),
+        ({"score": True}, "score: expected a number from 0 to 1, got true"),
+        ({"score": 1.01}, "score: expected a number from 0 to 1, got 1.01"),
+        ({"score": "1"}, 'score: expected a number from 0 to 1, got "1"'),
+        ({"ok": 1}, "ok: expected true or false, got 1"),
+        ({"verdict": "acept"}, 'verdict: expected one of "accept", "revise", got "acept"'),
+        ({"verdict": None}, 'verdict: expected one of "accept", "revise", got null'),
+        (
+            {"source": {"title": "t", "year": "2000"}},
+            'source.year: expected a whole number from 1900 to 2100, got "2000"',
+        ),
+        ({"source": {"title": "t"}}, "source.year is missing; expected a whole number from 1900 to 2100"),
         ({"people": [{"name": "Ada", "rol": "x"}]}, "people[0].rol is not a field; did you mean 'role'?"),
-        ({"people": {}}, "people: expected list[{name: string, role?: string}], got {}"),
+        (
+            {"people": {}},
+            'people: expected a list of at most 8 items, each an object with "name", "role" (may be missing), got {}',
+        ),
     ],
 )  # fmt: skip
 def test_an_invalid_value_is_refused_with_the_field_and_what_was_expected(change: dict[str, Any], message: str) -> None:
@@ -323,6 +329,23 @@ def test_an_invalid_value_is_refused_with_the_field_and_what_was_expected(change
 
 
 @pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("string(5)", "a text of 5 characters"),
+        ("string(..1)", "a text of at most 1 character"),
+        ("integer", "a whole number"),
+        ("number(..1000000)", "a number of at most 1000000"),
+        ("integer(..7)", "a whole number of at most 7"),
+        ("number(0.5..)", "a number of at least 0.5"),
+        ("list[boolean](2)", "a list of 2 items, each true or false"),
+    ],
+)
+def test_a_model_that_is_asked_again_is_told_the_bounds_in_words(text: str, words: str) -> None:
+    with pytest.raises(OutputInvalid, match=f"a: expected {words}, got null"):
+        Shape.parse({"a": text}).validate({"a": None})
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "the reply is empty; JSON was asked for"),
@@ -331,9 +354,9 @@ def test_an_invalid_value_is_refused_with_the_field_and_what_was_expected(change
         ('{"a": NaN}', "the reply is not valid: NaN, Infinity and integers of thousands of digits are not accepted"),
         ("9" * 5000, "the reply is not valid: NaN, Infinity and integers of thousands of digits are not accepted"),
         ("[" * 100_000, "the reply is not valid: it is nested too deeply"),
-        ("[1]", "the reply does not have the right shape: the whole: expected {a: number}, got [1]"),
-        ('{"a": 1e999}', "the reply does not have the right shape: a: expected number, got Infinity"),
-        ('{"a": "\\ud800"}', 'the reply does not have the right shape: a: expected number, got "?"'),
+        ("[1]", 'the reply does not have the right shape: the whole: expected an object with "a", got [1]'),
+        ('{"a": 1e999}', "the reply does not have the right shape: a: expected a number, got Infinity"),
+        ('{"a": "\\ud800"}', 'the reply does not have the right shape: a: expected a number, got "?"'),
     ],
 )
 def test_text_that_is_no_value_is_refused(text: str, message: str) -> None:
@@ -345,7 +368,7 @@ def test_text_that_is_no_value_is_refused(text: str, message: str) -> None:
 
 def test_many_invalid_fields_are_summed_up() -> None:
     shape = Shape.parse({f"f{n}": "boolean" for n in range(8)})
-    with pytest.raises(OutputInvalid, match=r"f4 is missing; expected boolean; and 3 more$"):
+    with pytest.raises(OutputInvalid, match=r"f4 is missing; expected true or false; and 3 more$"):
         shape.validate({})
 
 

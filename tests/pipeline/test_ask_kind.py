@@ -91,7 +91,9 @@ def test_a_default_that_does_not_fit_its_shape_is_located():
         compiled("ask: Which?, output: {n: integer(1..3)}, default: {n: 9}")
 
     (problem,) = raised.value.problems
-    expected = "the default is not an answer: it does not have the right shape: n: expected integer(1..3), got 9"
+    expected = (
+        "the default is not an answer: it does not have the right shape: n: expected a whole number from 1 to 3, got 9"
+    )
     assert (problem.message, problem.suggestion, problem.column) == (expected, "write one that fits", 57)
 
 

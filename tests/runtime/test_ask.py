@@ -135,8 +135,11 @@ async def test_a_map_asks_for_each_item():
 @pytest.mark.parametrize(
     ("more", "wrong"),
     [
-        (SHAPED + ', default: "{{ inputs.query }}"', "the whole: expected {city: string(2..20), people?: integer}"),
-        (SHAPED + ', default: {city: "{{ inputs.query }}"}', "city: expected string(2..20)"),
+        (
+            SHAPED + ', default: "{{ inputs.query }}"',
+            'the whole: expected an object with "city", "people" (may be missing), got "B"',
+        ),
+        (SHAPED + ', default: {city: "{{ inputs.query }}"}', "city: expected a text of 2 to 20 characters"),
         (", default: \"{{ 'x' | replace('x', '') }}\"", "it is empty"),
     ],
 )

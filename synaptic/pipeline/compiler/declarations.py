@@ -144,7 +144,7 @@ def agents_beside(
         return {file.stem: None for file in folder.glob("*.md")}
     # Those of the working directory are mentioned where all agents are read.
     elsewhere = [] if paths.resolved(folder) == paths.resolved(paths.project_agents_dir()) else book.strangers
-    warnings += [Problem("it has no front matter, so that it is no agent", str(path)) for path in elsewhere]
+    warnings += [Problem(f"{each.why}, so that it is no agent", str(each.path)) for each in elsewhere]
     found: dict[str, Agent | None] = {}
     for entry in book.entries():
         if agent_counts(entry, folder.parent, takes_a_name=_another(entry.agent, known)):
