@@ -61,13 +61,13 @@ class _Near(asyncio.Protocol):
             near.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        if self.channel is not None:
+        if self.channel is not None and not self.channel.is_closing():
             self.channel.write(data)
 
     def eof_received(self) -> bool:
         """Return whether something may still come from there."""
         self.at_end = True
-        if self.channel is not None:
+        if self.channel is not None and not self.channel.is_closing():
             self.channel.write_eof()
         return self.channel is not None
 
@@ -95,7 +95,8 @@ class _Far(asyncssh.SSHTCPSession[bytes]):
         self._near.channel = chan
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:  # noqa: ARG002 - asyncssh's signature
-        self._transport.write(data)
+        if not self._transport.is_closing():  # asyncio warns of each further piece
+            self._transport.write(data)
 
     def eof_received(self) -> bool:
         """Return whether something may still go there."""

@@ -137,6 +137,33 @@ async def test_what_is_sent_through_a_slow_reader_arrives_whole_and_in_order(nea
         writer.close()
 
 
+async def test_an_end_that_is_killed_in_mid_stream_costs_no_word_on_the_terminal(
+    near: SshServer, caplog: pytest.LogCaptureFixture
+):
+    gone = asyncio.Event()
+
+    async def stream(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(bytes(1 << 16))
+                await writer.drain()
+        gone.set()
+
+    server = await asyncio.start_server(stream, "127.0.0.1", 0)
+    machine = await known(near)
+    there = server.sockets[0].getsockname()[1]
+    async with server, cluster.connected(machine) as connection, forwarded(connection, 0, there) as port:
+        for _ in range(5):
+            gone.clear()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            await reader.readexactly(1 << 20)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+            async with asyncio.timeout(PATIENCE):
+                await gone.wait()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
 async def test_a_port_that_another_program_has_is_told(near: SshServer):
     machine = await known(near)
     with socket.create_server(("127.0.0.1", machine.local_port)):
