@@ -69,6 +69,11 @@ def _full_name(model: str) -> str:
 
 def name_key(model: str) -> str:
     """Return what all names of one model have in common."""
+    return _name_key(model) if len(model) <= _REMEMBERED else _name_key.__wrapped__(model)
+
+
+@lru_cache(maxsize=1024)
+def _name_key(model: str) -> str:
     return model if paths.names_model_file(model) else full_name(model).lower()
 
 

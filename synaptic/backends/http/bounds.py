@@ -75,6 +75,8 @@ _FRAMING: Final = frozenset({b"", b"event", b"id", b"retry", b"data"})
 
 def without_framing(line: bytes) -> bytes:
     """Return the JSON of a line, also where it is framed as an event; "" for a line that holds none."""
+    if line.startswith(b"{"):  # nearly every one
+        return line
     field, colon, value = line.partition(b":")
     if not colon or field not in _FRAMING:
         return line.strip()

@@ -27,7 +27,7 @@ from .live_reply import live as live
 from .live_reply import merged as merged
 from .metering import CallMeter as CallMeter
 from .metering import MeteredCall as MeteredCall
-from .metering import speaking as speaking
+from .metering import speaks as speaks
 from .metrics import GatewayMetrics as GatewayMetrics
 from .pipeline_models import PipelineModels as PipelineModels
 from .refusal import BAD_GATEWAY as BAD_GATEWAY

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @dataclass(slots=True, eq=False)
@@ -33,16 +28,16 @@ class CallsUnderWay:
         self._calls: set[CallUnderWay] = set()
         self._ended_pieces = 0
 
-    @contextmanager
-    def begin(self, model: str | None, *, own_pieces: bool = True) -> Iterator[CallUnderWay]:
-        """Count a call for the time of the block; ``own_pieces`` is false where others count the tokens of it."""
+    def begin(self, model: str | None, *, own_pieces: bool = True) -> CallUnderWay:
+        """Count a call until it has :meth:`ended`; ``own_pieces`` is false where others count the tokens of it."""
         call = CallUnderWay(model or "", own_pieces)
         self._calls.add(call)
-        try:
-            yield call
-        finally:
-            self._calls.discard(call)
-            self._ended_pieces += call.pieces * call.own_pieces
+        return call
+
+    def ended(self, call: CallUnderWay) -> None:
+        """Note that a call has ended."""
+        self._calls.discard(call)
+        self._ended_pieces += call.pieces * call.own_pieces
 
     def all(self) -> list[CallUnderWay]:
         """Return the calls, the oldest first."""

@@ -201,28 +201,41 @@ class ModelFront:
         self, session: Session, call: MeteredCall, chunks: AsyncIterator[Chunk]
     ) -> AsyncGenerator[Chunk, None]:
         """Yield chunks, counted."""
-        own_pieces = not PipelineModels.has(call.model)
-        with self._held(session), call, self.calls.begin(call.model, own_pieces=own_pieces) as shown:
-            async with aclosing(cast("AsyncGenerator[Chunk, None]", chunks)) as coming:
-                async for chunk in coming:
-                    call.take(chunk)
-                    shown.pieces += 1
-                    yield chunk
+        self._hold(session)
+        shown = self.calls.begin(call.model, own_pieces=not PipelineModels.has(call.model))
+        try:
+            with call:  # outside: what is closed first still counts
+                async with aclosing(cast("AsyncGenerator[Chunk, None]", chunks)) as coming:
+                    async for chunk in coming:
+                        call.take(chunk)
+                        shown.pieces += 1
+                        yield chunk
+        finally:
+            self.calls.ended(shown)
+            self._let_go(session)
 
     @contextmanager
     def _held(self, session: Session) -> Iterator[None]:
-        """Keep a session open for the block; one that serves no more calls and was renewed is closed behind it."""
-        self._under_way[session] += 1
+        """Keep a session open for the block."""
+        self._hold(session)
         try:
             yield
         finally:
-            self._under_way[session] -= 1
-            if not self._under_way[session]:
-                del self._under_way[session]
-                if session is not self._session:
-                    task = asyncio.get_running_loop().create_task(session.aclose())
-                    self._closing.add(task)
-                    task.add_done_callback(self._closing.discard)
+            self._let_go(session)
+
+    def _hold(self, session: Session) -> None:
+        """Keep a session open until it is let go as often."""
+        self._under_way[session] += 1
+
+    def _let_go(self, session: Session) -> None:
+        """Let a session go; one that serves no more calls and was renewed is closed behind it."""
+        self._under_way[session] -= 1
+        if not self._under_way[session]:
+            del self._under_way[session]
+            if session is not self._session:
+                task = asyncio.get_running_loop().create_task(session.aclose())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
 
     @asynccontextmanager
     async def servers(self) -> AsyncIterator[Sequence[ModelServer]]:

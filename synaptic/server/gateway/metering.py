@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -19,7 +18,7 @@ from synaptic.trace_context import TRACEPARENT
 from synaptic.waiting import CHARACTERS_A_TOKEN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from synaptic.messages import ChatRequest, Chunk
     from synaptic.runtime import CallStatus, RequestTeller, Teller
@@ -32,9 +31,8 @@ RUNS: Final = "pipeline"
 _DIALECT: ContextVar[str] = ContextVar("dialect", default="none")
 
 
-@contextmanager
-def speaking(path: str, traceparent: str = "") -> Iterator[None]:
-    """Note for the time of the block which API is spoken, which the path of the request says.
+def speaks(path: str, traceparent: str = "") -> None:
+    """Note which API the request speaks that this task answers: its path says it.
 
     Args:
         path: Of the request.
@@ -46,12 +44,8 @@ def speaking(path: str, traceparent: str = "") -> Iterator[None]:
         dialect = "openai"
     else:
         dialect = "ollama" if path.startswith("/api/") else "page"
-    token, traced = _DIALECT.set(dialect), TRACEPARENT.set(traceparent)
-    try:
-        yield
-    finally:
-        TRACEPARENT.reset(traced)
-        _DIALECT.reset(token)
+    _DIALECT.set(dialect)
+    TRACEPARENT.set(traceparent)
 
 
 class CallMeter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -116,35 +117,36 @@ class GatewayMetrics:
         self._node_names, self._key_names = BoundedNames(), BoundedNames()
         build = Gauge("synaptic_build_info", "This program; always 1.", ["version"], registry=registry)
         build.labels(__version__).set(1)
-        self._running = Gauge(
-            "synaptic_requests_running", "Calls of clients under way.", ["dialect"], registry=registry
-        )
-        self._seconds = Histogram(
+        running = Gauge("synaptic_requests_running", "Calls of clients under way.", ["dialect"], registry=registry)
+        seconds = Histogram(
             "synaptic_request_seconds",
             "From the beginning of a call to its end.",
             ["model", "node", "outcome"],
             buckets=_SECONDS,
             registry=registry,
         )
-        self._first = Histogram(
+        first = Histogram(
             "synaptic_time_to_first_token_seconds",
             "From the beginning of a call to the first piece of its reply.",
             ["model"],
             buckets=_SECONDS,
             registry=registry,
         )
-        self._tokens = Counter(
+        tokens = Counter(
             "synaptic_tokens", "Tokens, as nodes count them.", ["direction", "model", "node", "key"], registry=registry
         )
         self._continued = Counter("synaptic_continuations", "Replies that went on at another node.", registry=registry)
         self._restarted = Counter("synaptic_restarts", "Calls that were sent again.", registry=registry)
-        self._responses = Counter(
+        responses = Counter(
             "synaptic_http_responses", "Answers to requests.", ["method", "route", "status"], registry=registry
         )
+        # The library's own way from the values of labels to what counts for them costs more than the counting.
+        self._running, self._seconds, self._first = cache(running.labels), cache(seconds.labels), cache(first.labels)
+        self._tokens, self._responses = cache(tokens.labels), cache(responses.labels)
 
     def began(self, dialect: str, model: str) -> None:
         """Note that a call has begun."""
-        self._running.labels(dialect).inc()
+        self._running(dialect).inc()
         self.models.look(model)
 
     def continued(self) -> None:
@@ -157,19 +159,19 @@ class GatewayMetrics:
 
     def ended(self, call: UsedCall, first_seconds: float | None) -> None:
         """Note a call that has ended, and in how many seconds its first piece came."""
-        self._running.labels(call.dialect).dec()
+        self._running(call.dialect).dec()
         model, node = self.models.of(call.model), self._node_names.of(call.node)
-        self._seconds.labels(model, node, call.status).observe(call.seconds)
+        self._seconds(model, node, call.status).observe(call.seconds)
         if first_seconds is not None:
-            self._first.labels(model).observe(first_seconds)
+            self._first(model).observe(first_seconds)
         key = self._key_names.of(call.key)
         for direction, count in (("prompt", call.prompt_tokens), ("completion", call.completion_tokens)):
             if count:
-                self._tokens.labels(direction, model, node, key).inc(count)
+                self._tokens(direction, model, node, key).inc(count)
 
     def answered(self, method: str, route: str, status: int) -> None:
         """Note an answer; ``route`` is one of the application's own."""
-        self._responses.labels(method, route, str(status)).inc()
+        self._responses(method, route, str(status)).inc()
 
     def rendered(self, accept: str) -> tuple[bytes, str]:
         """Return all that there is, and its content type, in the form that a scraper accepts."""

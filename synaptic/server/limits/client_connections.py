@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from synaptic.server.limits.admission import Admission, Phase, Place, admit, allowed, client_of, enter, instead, is_over
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection
 
     from synaptic.server.limits.server_limits import ServerLimits
 
@@ -67,6 +66,24 @@ class ClientConnection(asyncio.Protocol):
             self.transport.abort()
         elif self.agreeing is not None:
             self.agreeing.cancel()
+
+
+class InPhase:
+    """A block during which a connection is in one phase; a class, since every request enters it."""
+
+    __slots__ = ("_after", "_connections", "_during", "_place")
+
+    def __init__(self, connections: ClientConnections, place: Place | None, during: Phase, after: Phase) -> None:
+        self._connections, self._place, self._during, self._after = connections, place, during, after
+
+    def __enter__(self) -> Place | None:
+        if self._place is not None:
+            self._connections.enter(self._place, self._during)
+        return self._place
+
+    def __exit__(self, *_: object) -> None:
+        if self._place is not None:
+            self._connections.enter(self._place, self._after)
 
 
 class ClientConnections:
@@ -127,18 +144,10 @@ class ClientConnections:
             if is_over(place, self._limits, now):
                 connection.end()
 
-    @contextmanager
-    def phase(self, http: asyncio.BaseProtocol | None, during: Phase, after: Phase) -> Iterator[Place | None]:
+    def phase(self, http: asyncio.BaseProtocol | None, during: Phase, after: Phase) -> InPhase:
         """Let a connection be in one phase during a block, and in another after it; none that is unknown to us."""
         connection = self._connections.get(http) if http is not None else None
-        if connection is None:
-            yield None
-            return
-        self.enter(connection.place, during)
-        try:
-            yield connection.place
-        finally:
-            self.enter(connection.place, after)
+        return InPhase(self, None if connection is None else connection.place, during, after)
 
     def _look(self) -> tuple[float, dict[Place, ClientConnection]]:
         now = asyncio.get_running_loop().time()

@@ -42,8 +42,11 @@ async def read_request(request: web.Request, read: Callable[[bytes], Read]) -> R
 
     """
     room = request.app[ROOM]
-    with room.connections.phase(request.protocol, Phase.BODY, Phase.ANSWERING) as place:
-        raw = await _receive(request, place, room)
+    if request.content.is_eof():  # all of it came with the headers, and its client owes us nothing
+        raw = await _receive(request, None, room)
+    else:
+        with room.connections.phase(request.protocol, Phase.BODY, Phase.ANSWERING) as place:
+            raw = await _receive(request, place, room)
     if len(raw) <= ON_LOOP:
         return _decode(raw, read, room.held(request))
     return await asyncio.get_running_loop().run_in_executor(room.decoder, _decode, raw, read, room.held(request))
@@ -97,10 +100,7 @@ async def _receive(request: web.Request, place: Place | None, room: ServerRoom) 
         raise _too_large(limits)
     try:
         packed = PackedBody(request.headers.get("content-encoding", ""))
-        while True:
-            data = await _more(request, until)
-            if not data:
-                break
+        while data := await _more(request, until):
             received += len(data)
             until = brought(until, len(data), limits, clock())
             if place is not None:

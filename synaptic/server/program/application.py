@@ -19,7 +19,7 @@ from synaptic.server.gateway import (
     check_scope,
     is_loopback,
     key_in,
-    speaking,
+    speaks,
 )
 from synaptic.server.limits import ServerLimits, limited
 from synaptic.server.ollama_api import BackendHost, OllamaRoutes, SplitHost, ollama_error
@@ -82,7 +82,7 @@ def _guarded_by(guard: Guard) -> Middleware:
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer only those who may ask, and browsers that ask whether a page may (a preflight request)."""
         headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in request.raw_headers]
-        guard.check((request.version.major, request.version.minor), request.raw_path, headers)
+        guard.check(request.version, request.raw_path, headers)
         if request.method == "OPTIONS" and guard.may_read(request.headers.get("origin")):
             return web.Response(status=204, headers=PREFLIGHT)
         return await handler(request)
@@ -145,8 +145,8 @@ def _spoken_by(front: ModelFront) -> Middleware:
     async def spoken(request: web.Request, handler: Handler) -> web.StreamResponse:
         """Note which API is spoken; and in which trace of the client's, if that will be told."""
         tells = front.meter.telemetry is not None
-        with speaking(request.path, request.headers.get(HEADER, "") if tells else ""):
-            return await handler(request)
+        speaks(request.path, request.headers.get(HEADER, "") if tells else "")
+        return await handler(request)
 
     return spoken
 
