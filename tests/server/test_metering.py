@@ -21,8 +21,8 @@ from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
 from synaptic.errors import JournalError
 from synaptic.messages import ChatRequest, Message, Usage
 from synaptic.models import MODEL_NAME, ModelStore
-from synaptic.runtime import Journal
-from synaptic.server.gateway import CallMeter, KeyFile, Refusal
+from synaptic.runtime import Journal, Session
+from synaptic.server.gateway import CallMeter, KeyFile, ModelFront, Refusal
 from synaptic.server.gateway.key_ring import KeyRing
 from synaptic.server.limits import listening
 from synaptic.server.ollama_api import ServeSettings
@@ -290,6 +290,17 @@ async def test_the_tokens_of_the_day_outlive_the_program() -> None:
         assert "not known" in said[0].message
     with Journal() as journal, pytest.raises(JournalError):
         journal.usage()
+
+
+async def test_settings_that_want_no_journal_any_more_have_no_call_noted() -> None:
+    noted: list[UsedCall] = []
+    front = ModelFront(Session(Settings(), backend=ScriptedBackend()), {}, meter=CallMeter(noted.append))
+    for journal, count in (("off", 0), ("normal", 1)):
+        await front.renew(Session(Settings(journal=journal), backend=ScriptedBackend()))
+        with front.meter.begin("m") as call:
+            call.whole(Usage(1, 1))
+        assert len(noted) == count
+    await front.aclose()
 
 
 async def test_the_command_shows_what_was_used(tmp_path: Path) -> None:

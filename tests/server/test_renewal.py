@@ -17,6 +17,8 @@ from synaptic.server.ollama_api import ServeSettings
 from synaptic.server.program import serve
 from synaptic.server.program.renewal import Renewal, renewed
 from synaptic.settings.load import Settings
+from synaptic.ui.commands.serve import settings_again
+from synaptic.ui.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +61,40 @@ async def test_each_thing_is_renewed_and_what_is_wrong_is_said() -> None:
     assert heard.said == ["it stays: wrong", "it stays: worse; mend it", "renewed it"]
     with renewed([], heard):
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+
+async def test_what_was_read_last_serves_however_many_signals_come() -> None:
+    heard, may_go_on = Heard(), asyncio.Event()
+    content, serves, reads = "old", "", 0
+
+    async def renew() -> str:
+        nonlocal serves, reads
+        reads += 1
+        read = content
+        await may_go_on.wait()  # the first one is slow
+        serves = read
+        return f"read {read}"
+
+    with renewed([Renewal("", renew)], heard):
+        signal.raise_signal(signal.SIGHUP)
+        await asyncio.sleep(0.01)
+        content = "new"
+        for _ in range(5):
+            signal.raise_signal(signal.SIGHUP)
+            await asyncio.sleep(0.001)
+        may_go_on.set()
+        await heard.until("read new")
+    assert (serves, reads, heard.said) == ("new", 2, ["read old", "read new"])
+
+
+def test_a_settings_file_that_is_gone_is_not_one_that_says_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    options = Options(config=str(file))
+    file.write_text('{"model": "m"}')
+    assert settings_again(options, None, file).model == "m"
+    file.unlink()
+    with pytest.raises(UsageError, match="is gone"):
+        settings_again(options, None, file)
 
 
 @needs_openssl

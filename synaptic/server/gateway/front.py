@@ -70,6 +70,7 @@ class ModelFront:
             session.watch(begin)
         before, self._session = self._session, session
         self.meter.telemetry = session.telemetry
+        self.meter.records = session.settings.journal != "off"
         self.pipelines = PipelineModels(session, self._named)
         if not self._under_way[before]:
             await before.aclose()

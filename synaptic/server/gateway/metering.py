@@ -53,6 +53,7 @@ class CallMeter:
 
     Attributes:
         metrics: Are told of each call, once they are set.
+        records: Whether calls are noted: the settings may have changed since the program was started.
         telemetry: Is told, too, where the session that serves has one.
 
     Args:
@@ -62,6 +63,7 @@ class CallMeter:
 
     def __init__(self, note: Callable[[UsedCall], None] | None = None, clock: Callable[[], float] = time.time) -> None:
         self._note = note
+        self.records = True
         self.metrics: GatewayMetrics | None = None
         self.telemetry: Teller | None = None
         self._clock = clock
@@ -105,7 +107,7 @@ class CallMeter:
             self.metrics.ended(call, first_seconds)
         if call.key is not None:
             self._of_today()[call.key] += call.tokens
-        if self._note is not None:
+        if self._note is not None and self.records:
             self._note(call)
 
     def now(self) -> float:

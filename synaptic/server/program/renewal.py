@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from synaptic.errors import SynapticError
 from synaptic.messages import BackendNotice
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
     from synaptic.messages import Reporter
     from synaptic.server.ollama_api import ServeSettings
+
+
+_AT_WORK_AND_NEXT: Final = 2
+"""Renewals at a time: the next one reads what is there when the one at work has ended, for all signals until then."""
 
 
 class Renewal(NamedTuple):
@@ -34,6 +38,8 @@ class Renewal(NamedTuple):
 def renewed(renewals: Sequence[Renewal], report: Reporter) -> Iterator[None]:
     """Renew at each SIGHUP during the block; what is wrong is told, and changes nothing.
 
+    A signal that comes meanwhile renews once more behind that: what was read last is what serves.
+
     Args:
         renewals: Without any, the signal is left alone.
         report: Hears of it.
@@ -43,19 +49,22 @@ def renewed(renewals: Sequence[Renewal], report: Reporter) -> Iterator[None]:
         return
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
+    turn = asyncio.Lock()
 
     async def renew() -> None:
-        for each in renewals:
-            try:
-                report(BackendNotice("gateway", await each.renew()))
-            except SynapticError as error:
-                said = f"{error.message}; {error.hint}" if error.hint else error.message
-                report(BackendNotice("gateway", f"{each.failed}: {said}", "warning"))
+        async with turn:
+            for each in renewals:
+                try:
+                    report(BackendNotice("gateway", await each.renew()))
+                except SynapticError as error:
+                    said = f"{error.message}; {error.hint}" if error.hint else error.message
+                    report(BackendNotice("gateway", f"{each.failed}: {said}", "warning"))
 
     def told() -> None:
-        task = loop.create_task(renew())
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        if len(tasks) < _AT_WORK_AND_NEXT:
+            task = loop.create_task(renew())
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
     loop.add_signal_handler(signal.SIGHUP, told)
     try:

@@ -113,7 +113,11 @@ def _renewals(
 
         async def renew_settings() -> str:
             session = Session(again(), priority="interactive", on_event=heard)
-            name = await _what_serves(session, report)
+            try:
+                name = await _what_serves(session, report)
+            except BaseException:
+                await session.aclose()
+                raise
             await front.renew(session)
             return f"read the settings again: {name} serves"
 

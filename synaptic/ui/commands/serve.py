@@ -20,7 +20,7 @@ from synaptic.pipeline import Pipeline, builtin_pipelines
 from synaptic.server.gateway import KeyFile, TlsFiles, check_allowed_host, check_allowed_origin
 from synaptic.server.ollama_api import ServeSettings, check_alias, check_host, check_keep_alive, from_environment
 from synaptic.server.program import serve as run_server
-from synaptic.settings import MOST_THREADS
+from synaptic.settings import MOST_THREADS, settings_path
 from synaptic.shared_bounds import LONGEST_CONTEXT
 from synaptic.text import did_you_mean
 from synaptic.ui.commands.support import load, note
@@ -105,7 +105,7 @@ def serve(options: Options, **values: Any) -> None:
             show_notices(stderr_console(), [told.message])
 
     at_terminal = sys.stdin is not None and sys.stdin.isatty()  # whose end ends it: it sends SIGHUP, too
-    again = None if at_terminal else partial(_chosen, options, values["backend"])
+    again = None if at_terminal else partial(settings_again, options, values["backend"], _file_of(options))
     asyncio.run(run_server(settings, chosen, store, ready, report, again=again))
 
 
@@ -116,6 +116,24 @@ def _chosen(options: Options, backend: str | None) -> Settings:
     if backend not in BackendNames():
         raise UsageError(f"--backend {backend}: there is no such backend", hint=did_you_mean(backend, BackendNames()))
     return settings.model_copy(update={"backend": backend})
+
+
+def _file_of(options: Options) -> Path | None:
+    """Return the file of the user's settings; ``None`` where there is none."""
+    file = settings_path(options.config_path)
+    return file if file.exists() else None
+
+
+def settings_again(options: Options, backend: str | None, file: Path | None) -> Settings:
+    """Return the settings as they are now; a file that was there is not taken for one that says nothing.
+
+    Raises:
+        UsageError: If it is gone.
+        ConfigError: If anything in the settings is wrong.
+    """
+    if file is not None and _file_of(options) is None:
+        raise UsageError(f"{file} is gone", hint="put it back; or start again without it")
+    return _chosen(options, backend)
 
 
 def served_pipelines(files: Sequence[str], *, builtin: bool) -> dict[str, str | Path]:
