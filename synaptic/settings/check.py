@@ -200,7 +200,8 @@ def _field(where: KeyPath) -> FieldInfo | None:
     return None
 
 
-def _example(where: KeyPath) -> Any:
+def example_of(where: KeyPath) -> Any:
+    """Return a value that the setting at ``where`` may have, or an entry of that table."""
     field = _field(where)
     if field is None:
         table = Settings.model_fields[str(where[0])]
@@ -212,7 +213,7 @@ def _example(where: KeyPath) -> Any:
 def _explain(given: Given, error: ErrorDetails, where: KeyPath) -> tuple[str, str | None]:
     """Return what is wrong (``must be ...``) and what to write instead."""
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
-    instead = write_as(given.form, given.source, where, _example(where))
+    instead = write_as(given.form, given.source, where, example_of(where))
     if kind == PLAIN_ERROR:
         return context["message"], context["suggestion"]
     if kind == "missing":
@@ -229,7 +230,7 @@ def _explain(given: Given, error: ErrorDetails, where: KeyPath) -> tuple[str, st
 
 def _demanded(given: Given, error: ErrorDetails, where: KeyPath, demand: str) -> tuple[str, str | None]:
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
-    instead = write_as(given.form, given.source, where, _example(where))
+    instead = write_as(given.form, given.source, where, example_of(where))
     message = demand if kind in {"finite_number", "too_short"} else f"{demand}, not {shown(value)}"
     if kind == "literal_error":
         return message, _nearest_choice(given, where, str(context["expected"]), value) or instead

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import ConfigError, Problem
-from synaptic.settings.check import BOOLEANS, ENV_PREFIX, Form, Given, problem_at, problems_of
+from synaptic.settings.check import BOOLEANS, ENV_PREFIX, Form, Given, example_of, problem_at, problems_of, write_as
 from synaptic.settings.legacy import ALIASES, IGNORED, LegacyValues, legacy_values, successor_name
 from synaptic.settings.model import WHERE_LISTED, FieldKind, Settings, field_kind, table_fields
 from synaptic.settings.trusted import VARIABLE
@@ -144,6 +144,13 @@ def _take(given: Given, givens: list[Given], problems: list[Problem]) -> None:
         entry = len(given.path) > 1
         value = decode_entry(name, given.value) if entry else decode_setting(name, given.value)
     except ConfigError as exc:
+        if '"' not in given.value and _WORDS.search(given.value):
+            instead = write_as(given.form, given.source, given.path, example_of(given.path))
+            cure = f"put the whole value into single quotes, or {instead}"
+            problems.append(
+                problem_at(given, f"the JSON of {name} has no double quotes, which a shell takes away", cure)
+            )
+            return
         problems.extend(
             Problem(
                 f"{name}: {problem.message} (line {problem.line}, column {problem.column} of the value)",
@@ -191,6 +198,7 @@ def _contradictions(givens: list[Given]) -> list[Problem]:
 
 
 _NOTHING = {"", "none", "null"}
+_WORDS = re.compile(r"[A-Za-z:]")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(?:[eE][+-]?[0-9]{1,3})?")
 

@@ -7,6 +7,7 @@ import re
 from typing import Final
 
 _WITH_UNIT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(%|[A-Za-z]+)")
+_BARE: Final = re.compile(r"[0-9]{1,15}\.[0-9]{1,15}")
 _PARTS: Final = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?\s*[A-Za-z]+\s*)+")
 _OF_TIME: Final = re.compile(r"(?:^|_)(?:timeout|wait|idle|seconds|total|first_token)$")
 _SECONDS: Final = {
@@ -63,12 +64,15 @@ def _written(text: str, scales: dict[str, float], form: str) -> float:
 
 
 def amount_meant(text: str, key: str) -> int | float | None:
-    """Return the number that belongs under ``key``; ``None`` where the text is no number with a unit.
+    """Return the number that belongs under ``key``; ``None`` where the text is none, and none with a unit.
 
     Args:
-        text: What was written, such as ``5m``, ``1h30m``, ``8k``, ``16 GB`` or ``50%``.
+        text: What was written, such as ``5m``, ``1h30m``, ``8k``, ``16 GB``, ``50%`` or ``0,5``.
         key: The name that it was written for, which says in what it is counted.
     """
+    if _BARE.fullmatch(plain := text.strip().replace(",", ".")):
+        number = float(plain)
+        return int(number) if number.is_integer() else number
     scales = _scales(key)
     parts = _WITH_UNIT.findall(text) if _PARTS.fullmatch(text.strip()) or _WITH_UNIT.fullmatch(text.strip()) else []
     if not parts or (len(parts) > 1 and scales is not _SECONDS):

@@ -495,6 +495,12 @@ def test_calculating_with_a_skipped_step_says_which_was_skipped(source: str):
         evaluate(source, steps={"s": SKIPPED})
 
 
+@pytest.mark.parametrize("source", ["{{ inputs.doc.text }}", "{{ inputs.doc | length }}", "{{ inputs.doc + 1 }}"])
+def test_what_fails_because_an_input_was_not_given_names_the_input(source: str):
+    with pytest.raises(PipelineError, match=r"here: 'inputs\.doc' is nothing here, .* inputs\.doc and …"):
+        Template.compile(source).render({"inputs": {"doc": None, "other": None}, "steps": {}}, where="here")
+
+
 def test_loops_and_conditions_take_a_skipped_step_for_nothing():
     source = "{% for a in s.b %}{{ a }}{% else %}none{% endfor %}{% if s %}x{% else %} at all{% endif %}{{ s.c }}"
 

@@ -252,6 +252,16 @@ def test_text_is_read_by_the_type_of_its_setting(home: Path, override: str, expe
         ("nodes=localhost:11434", 'nodes[0].url has no scheme; write "http://localhost:11434"'),
         ("nodes=foo:bar:baz", 'nodes[0].url has no scheme; write "http://127.0.0.1:11434"'),
         ('nodes={"url": "http://a"}', "nodes must be a list, not an object; write nodes=http://127.0.0.1:11434"),
+        ("num_ctx=4096.0", "write num_ctx=4096"),
+        ("temperature=0,5", "write temperature=0.5"),
+        (
+            "rpc_backends=[10.0.0.4:50052]",
+            (
+                "the JSON of rpc_backends has no double quotes, which a shell takes away; "
+                "put the whole value into single quotes, or write rpc_backends=10.0.0.4:50052"
+            ),
+        ),
+        ("agent_models={editor: llama3.2}", "single quotes, or write agent_models.editor=llama3.1:70b"),
         ("nodes=[1,]", "nodes: broken JSON: a comma before the closing ']' (line 1, column 3 of the value)"),
         ("nodes=[{}]", "nodes[0].url is missing; write http://127.0.0.1:11434 there"),
         ("rpc_backends=[3]", "rpc_backends[0] must be an object, not 3; write"),

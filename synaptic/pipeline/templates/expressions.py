@@ -311,4 +311,18 @@ def _fail(exc: Exception, where: str, references: Iterable[Reference], variables
                 f"{name!r} was skipped and has no output to calculate or compare with; "
                 f"ask first whether it ran: {name} and …"
             )
+    elif "None" in message and (missing := _nothing(references, variables)):
+        message = (
+            f"{missing!r} is nothing here, so that this cannot be done with it; "
+            f"ask first whether it is there: {missing} and …, or {{% if {missing} %}}"
+        )
     raise PipelineError(f"{where}: {message}") from exc
+
+
+def _nothing(references: Iterable[Reference], variables: Mapping[str, Any]) -> str | None:
+    """Return the first name in the references that is there and holds nothing."""
+    for parts in (str(reference).split(".") for reference in references):
+        for end in range(2, len(parts) + 1):
+            if look_up(variables, tuple(parts[:end])) is None:
+                return ".".join(parts[:end])
+    return None
