@@ -9,6 +9,7 @@
     │   ├── PipelineError          a pipeline, its inputs or its templates
     │   └── JournalError           the record of runs cannot be read, or does not know the run
     │       ├── JournalTooNew      a newer version of this program wrote it
+    │       ├── RunDamaged         what is recorded of a run changed on the disk
     │       └── RunOwned           another program that still lives works on the run
     ├── BackendError               exit 1: one call failed
     │   ├── BackendUnavailable     exit 3: nothing answers there, or it cannot be started
@@ -213,6 +214,10 @@ class JournalError(UsageError):
 
 class JournalTooNew(JournalError):
     """A newer version of this program wrote the record of runs; it is left as it is."""
+
+
+class RunDamaged(JournalError):
+    """What is recorded of a run changed on the disk, or is gone from there; other runs can be read."""
 
 
 class RunOwned(JournalError):

@@ -6,13 +6,13 @@ path does not go through, and a fork goes on from any turn of another conversati
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from synaptic import paths
-from synaptic.errors import JournalError, UsageError
+from synaptic.errors import JournalError, RunDamaged, UsageError
 from synaptic.messages import Message
 from synaptic.pipeline import builtin_pipelines, present
 from synaptic.processes import only_one, read_json, replace_json, told
@@ -21,7 +21,7 @@ from synaptic.text import nearest, one_line, plural
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from synaptic.runtime.journal import Journal, KeptRun, KeptStatus, PipelineText
+    from synaptic.runtime.journal import Beginning, Journal, KeptRun, KeptStatus, PipelineText
 
 INTERRUPTED_MARK: Final = "[the answer was interrupted here]"
 
@@ -165,10 +165,33 @@ def turns_of(journal: Journal, session: KeptSession) -> list[KeptTurn]:
     turns: list[KeptTurn] = []
     run = tip_of(journal, session)
     while run is not None:
-        turn, before = _turn(journal, run)
+        turn, after = _turn(journal, run)
         turns.append(turn)
-        run = run_if_kept(journal, before)
+        run = _before(journal, run, after)
     return turns[::-1]
+
+
+def _before(journal: Journal, run: KeptRun, after: str | None) -> KeptRun | None:
+    """Return the run of the turn before.
+
+    Where that was removed, as a prune does that meets a pinned turn first, or is not known any more: the nearest
+    earlier run of the conversation that did not go on from it, which a turn that was taken back may have done.
+    """
+    found = run_if_kept(journal, after)
+    if after is None or found is not None or run.session is None:
+        return found
+    earlier = (one for one in journal.runs(session=run.session) if one.number < run.number)
+    return next((one for one in earlier if after not in _chain(journal, one)), None)
+
+
+def _chain(journal: Journal, run: KeptRun | None) -> set[str]:
+    """Return the ids of the runs that one goes on from, as far as they are known."""
+    found: set[str] = set()
+    with suppress(RunDamaged):
+        while run is not None and (after := journal.beginning(run).descent.after):
+            found.add(after)
+            run = run_if_kept(journal, after)
+    return found
 
 
 def take_back(journal: Journal, session: str, tip: str | None) -> None:
@@ -198,7 +221,10 @@ def tip_of(journal: Journal, session: KeptSession) -> KeptRun | None:
     taken_back, _, tip = (journal.noted(_TAKEN_BACK.format(session.id)) or "").partition(" ")
     run = run_if_kept(journal, tip) if taken_back == session.last.id else session.last
     while run is not None and run.status not in _ANSWERED:
-        before = run_if_kept(journal, journal.beginning(run).descent.instead)
+        try:
+            before = run_if_kept(journal, journal.beginning(run).descent.instead)
+        except RunDamaged:
+            break
         if before is None:
             break
         run = before
@@ -252,15 +278,24 @@ def run_if_kept(journal: Journal, run_id: str | None) -> KeptRun | None:
 
 
 def _turn(journal: Journal, run: KeptRun) -> tuple[KeptTurn, str | None]:
-    """Return the turn of a run, and the run of the turn before it."""
-    beginning = journal.beginning(run)
+    """Return the turn of a run, and the run of the turn before it; "" where that cannot be read any more."""
+    after: str | None = ""
+    try:
+        beginning = journal.beginning(run)
+        after = beginning.descent.after
+        return _whole_turn(journal, run, beginning), after
+    except RunDamaged as exc:
+        return _damaged(run, exc), after
+
+
+def _whole_turn(journal: Journal, run: KeptRun, beginning: Beginning) -> KeptTurn:
     inputs = dict(beginning.inputs)
     query = str(inputs.pop("query", "") or "")
     query, pipeline = beginning.question or query, _asked_for(beginning.pipeline)
     answer = journal.answer(run)
     if answer is None and beginning.answer_step is not None:  # its process ended before it did
         answer = journal.open_texts(run).get(beginning.answer_step) or journal.answer(run, earlier=True)
-    turn = KeptTurn(
+    return KeptTurn(
         run_id=run.id,
         question=beginning.descent.title or query or f"/run {pipeline}",
         query=query,
@@ -273,7 +308,21 @@ def _turn(journal: Journal, run: KeptRun) -> tuple[KeptTurn, str | None]:
         files=beginning.descent.files,
         at=run.started,
     )
-    return turn, beginning.descent.after
+
+
+def _damaged(run: KeptRun, why: RunDamaged) -> KeptTurn:
+    """Return the turn of a run of which no more than its row can be read."""
+    return KeptTurn(
+        run_id=run.id,
+        question=run.query or f"/run {run.pipeline}",
+        answer="",
+        status="damaged",
+        error=why.message,
+        pipeline=run.pipeline,
+        inputs={},
+        documents=(),
+        at=run.started,
+    )
 
 
 def _asked_for(pipeline: PipelineText) -> str:

@@ -91,6 +91,45 @@ async def test_turns_that_were_taken_back_stay_so_until_something_is_asked_again
     assert questions() == ["One?", "Three?"]
 
 
+async def test_turns_before_one_that_was_removed_stay_but_those_that_were_taken_back():
+    talk = Talk()
+    first = await talk.ask("One?")
+    second = await talk.ask("Two?")
+    await talk.ask("Wrong?")
+    await talk.ask("So wrong?")
+    await talk.ask("Three?", after=second)
+    with Journal() as journal:
+        assert journal.pin(first)
+        journal.remove([journal.run(second)])
+
+    assert questions() == ["One?", "Three?"]
+
+
+@pytest.mark.parametrize("kind", ["RunStarted", "RunFinished"])
+async def test_a_turn_that_is_damaged_is_told_as_that_among_the_others(kind: str):
+    talk = Talk()
+    for question in ("One?", "Two?", "Three?"):
+        await talk.ask(question)
+    damage_event(talk.runs[1], kind)
+
+    with Journal() as journal:
+        turns = turns_of(journal, find_session(journal))
+    assert [(turn.question, turn.status) for turn in turns] == [
+        ("One?", "succeeded"),
+        ("Two?", "damaged"),
+        ("Three?", "succeeded"),
+    ]
+    assert "is damaged" in turns[1].error
+    assert [message.content for message in conversation_of(turns)][::2] == ["One?", "Three?"]
+
+
+def damage_event(run_id: str, kind: str) -> None:
+    with sqlite3.connect(paths.journal_file()) as connection:
+        told = "UPDATE events SET body = 'x' || body WHERE kind = ? AND run = (SELECT n FROM runs WHERE id = ?)"
+        assert connection.execute(told, (kind, run_id)).rowcount == 1
+    connection.close()
+
+
 async def half_said() -> str:
     """Have a conversation whose second turn was killed in the middle of its answer; return the run of that."""
     talk = Talk()
@@ -209,12 +248,7 @@ async def test_a_conversation_is_removed_beside_a_run_that_is_damaged():
     talk, other = Talk(), Talk()
     await talk.ask("One?")
     run_id = await other.ask("Elsewhere?")
-    with sqlite3.connect(paths.journal_file()) as connection:
-        told = (
-            "UPDATE events SET body = 'x' || body WHERE kind = 'RunStarted' AND run = (SELECT n FROM runs WHERE id = ?)"
-        )
-        connection.execute(told, (run_id,))
-    connection.close()
+    damage_event(run_id, "RunStarted")
     with Journal() as journal:
         assert remove_session(journal, find_session(journal, talk.id)) == {}
         assert [run.id for run in journal.runs()] == [run_id]

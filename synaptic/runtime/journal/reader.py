@@ -8,7 +8,7 @@ from base64 import b85decode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from synaptic.errors import JournalError
+from synaptic.errors import RunDamaged
 from synaptic.runtime.events import StepFinished, StepResult, TokenDelta
 from synaptic.runtime.journal.bookends import read_beginning, read_end
 from synaptic.runtime.journal.encoding import Decoder
@@ -161,7 +161,7 @@ class Reader:
         """Return a kept text.
 
         Raises:
-            JournalError: If it is damaged, or not there.
+            RunDamaged: If it is damaged, or not there.
 
         """
         return to_text(self._bytes(name))
@@ -170,40 +170,40 @@ class Reader:
         asked = "SELECT base, packed, size, body FROM blobs WHERE hash = ?"
         row = self._connection.execute(asked, (name,)).fetchone()
         if row is None:
-            raise JournalError(f"the record of runs lacks a text ({name.hex()})")
+            raise RunDamaged(f"the record of runs lacks a text ({name.hex()})")
         base, packed, size, body = row
         try:
             data = unpack(packed, size, body, lambda: self._base(base, of=name))
         except ValueError as exc:
-            raise JournalError(f"a text in the record of runs is damaged ({name.hex()})") from exc
+            raise RunDamaged(f"a text in the record of runs is damaged ({name.hex()})") from exc
         if hash_of(data) != name:
-            raise JournalError(f"a text in the record of runs is damaged ({name.hex()})")
+            raise RunDamaged(f"a text in the record of runs is damaged ({name.hex()})")
         return data
 
     def _base(self, name: Hash, *, of: Hash) -> bytes:
         """Return what a text is packed against, which is itself packed against nothing."""
         row = self._connection.execute("SELECT base FROM blobs WHERE hash = ?", (name,)).fetchone()
         if row is None or row[0] is not None:
-            raise JournalError(f"a text in the record of runs is damaged ({of.hex()})")
+            raise RunDamaged(f"a text in the record of runs is damaged ({of.hex()})")
         return self._bytes(name)
 
     def beginning(self, run: KeptRun) -> Beginning:
         """Return what a run was begun with.
 
         Raises:
-            JournalError: If that is damaged, or not there.
+            RunDamaged: If that is damaged, or not there.
 
         """
         told = self._last(run, "RunStarted")
         if told is None:
-            raise JournalError(f"the record of {run.id} lacks its beginning")
+            raise RunDamaged(f"the record of {run.id} lacks its beginning")
         return read_beginning(told, self.decoder)
 
     def answer(self, run: KeptRun, *, earlier: bool = False) -> Answer | None:
         """Return the answer of a run; ``None`` of one that has not ended, or, with ``earlier``, that never had.
 
         Raises:
-            JournalError: If it is damaged.
+            RunDamaged: If it is damaged.
 
         """
         told = None if run.ended is None and not earlier else self._last(run, "RunFinished")
@@ -221,7 +221,7 @@ class Reader:
         """Yield the events of a run in their order, but for those that say that it begins.
 
         Raises:
-            JournalError: If one is damaged.
+            RunDamaged: If one is damaged.
 
         """
         steps: list[StepResult] = []
@@ -266,14 +266,14 @@ class Reader:
         """Return what each call had said that was open when the run's process ended, by its path.
 
         Raises:
-            JournalError: If it is damaged.
+            RunDamaged: If it is damaged.
 
         """
         query = f"{OPEN_TEXT} WHERE run = ? ORDER BY path, part"
         found: dict[str, list[bytes]] = {}
         for *row, seal in self._connection.execute(query, (run.number,)):
             if not is_whole(row, seal):
-                raise JournalError(f"the text of an open call in the record of runs is damaged ({row[1]})")
+                raise RunDamaged(f"the text of an open call in the record of runs is damaged ({row[1]})")
             found.setdefault(row[1], []).append(row[3])
         return {path: to_text(b"".join(parts)) for path, parts in found.items()}
 

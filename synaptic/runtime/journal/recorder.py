@@ -29,7 +29,7 @@ from synaptic.runtime.events import (
 from synaptic.runtime.journal.file_writer import FileWriter
 from synaptic.runtime.journal.retention import make_room
 from synaptic.runtime.journal.run_rows import OPEN_SECONDS, RunRows
-from synaptic.runtime.journal.writing import give_back, write
+from synaptic.runtime.journal.writing import give_back, leave, write
 from synaptic.text import spelled, without_secrets
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ class Recorder(FileWriter):
         self._max_bytes = max_bytes
         self._secrets = spelled(secrets)
         self._recordings: list[Recording] = []
+        self._left: list[str] = []
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._urgent = threading.Event()
         self._at_once = threading.Event()
@@ -156,6 +157,9 @@ class Recorder(FileWriter):
                 elif item is not None:
                     waiting.append(item)
             self._record(taken)
+            for run, events in taken.items():
+                if run.lost:
+                    self._left += [event.result.run_id for event in events if isinstance(event, RunFinished)]
             for settled in waiting:
                 settled.tell()
             if None in items:
@@ -193,6 +197,16 @@ class Recorder(FileWriter):
             self._begin_anew(taken, exc)
         except (OSError, JournalError) as exc:
             self._give_up(runs, exc)
+        else:
+            if runs:
+                self._wrote()
+
+    def _wrote(self) -> None:
+        """Have runs be interrupted of which the end could not be written, now that the file can be."""
+        self._went_well()
+        with contextlib.suppress(sqlite3.Error, OSError, JournalError):
+            leave(self._file, self._left)
+            self._left.clear()
 
     def _write(self, runs: list[RunRows]) -> None:
         for left in reversed(range(_TRIES)):
@@ -204,8 +218,6 @@ class Recorder(FileWriter):
                 if error_code(exc) != sqlite3.SQLITE_BUSY or not left:
                     raise
             else:
-                if runs:
-                    self._went_well()
                 return
 
     def _begin_anew(self, taken: dict[RunRows, list[Event]], damage: sqlite3.DatabaseError) -> None:

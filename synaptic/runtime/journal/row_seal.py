@@ -6,7 +6,7 @@ import hashlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from synaptic.errors import JournalError
+from synaptic.errors import RunDamaged
 
 if TYPE_CHECKING:
     import sqlite3
@@ -42,14 +42,14 @@ def unsealed(run: int, row: EventRow) -> EventRow:
     """Return a row as it was before its body was :func:`sealed`.
 
     Raises:
-        JournalError: If it has changed since.
+        RunDamaged: If it has changed since.
 
     """
     if row.body.endswith(_END_OF_JSON):
         return row
     whole = row._replace(body=row.body[:-_DIGITS])
     if row.body[-_DIGITS:] != _digest(run, whole):
-        raise JournalError(f"an event in the record of runs is damaged ({row.kind}, number {row.seq})")
+        raise RunDamaged(f"an event in the record of runs is damaged ({row.kind}, number {row.seq})")
     return whole
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from synaptic.processes import shrink, transaction
@@ -168,6 +169,21 @@ def _put_texts(connection: sqlite3.Connection, fresh: list[Packed], number: int)
 def give_back(file: SqliteFile) -> None:
     """Give pages back that hold nothing any more, as many as take a moment."""
     shrink(file.open(), _PAGES_GIVEN_BACK)
+
+
+def leave(file: SqliteFile, run_ids: Sequence[str]) -> None:
+    """Have runs be interrupted that have ended here without having been recorded to their end."""
+    if not run_ids:
+        return
+    here = Owner.here()
+    gone = replace(here, mark=f"{here.mark} gave it up")
+    still_here = "SELECT n FROM runs WHERE id = ? AND status IN ('running', 'waiting') AND owner = ?"
+    connection = file.open()
+    for run_id in run_ids:
+        with transaction(connection):
+            for (number,) in connection.execute(still_here, (run_id, here.written())).fetchall():
+                with resealed(connection, number):
+                    connection.execute("UPDATE runs SET owner = ? WHERE n = ?", (gone.written(), number))
 
 
 def indexed(text: str) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from run_support import AGENTS, SETTINGS, Run, pipeline
@@ -19,7 +20,7 @@ from synaptic.errors import JournalError, JournalTooNew
 from synaptic.messages import BackendNotice
 from synaptic.pipeline.tools import Tool
 from synaptic.processes import SqliteFile
-from synaptic.runtime import BackendReported, Session, StepFinished
+from synaptic.runtime import BackendReported, Session, StepAsked, StepFinished
 from synaptic.runtime.journal import Journal
 from synaptic.runtime.journal import run_ids as run_ids_module
 from synaptic.runtime.journal.kept_texts import unpack
@@ -138,11 +139,35 @@ def test_a_full_disk_ends_the_recording_and_not_the_run():
         assert all(run.status == "interrupted" for run in journal.runs())
 
 
+async def test_a_run_whose_end_could_not_be_written_is_interrupted_once_there_is_room(monkeypatch: pytest.MonkeyPatch):
+    asked, full = asyncio.Event(), OSError(errno.ENOSPC, "the disk is full")
+
+    def listen(event: object) -> None:
+        if isinstance(event, StepAsked):
+            asked.set()
+
+    backend = ScriptedBackend(first_token_delay=0.2)
+    async with Session(SETTINGS, backend=backend, agents=AGENTS, on_event=listen) as session:
+        running = asyncio.create_task(session.run("why", pipeline=PIPELINE))
+        await asked.wait()
+        await session.recorded()
+        with monkeypatch.context() as patched:
+            patched.setattr("synaptic.runtime.journal.recorder.write", Mock(side_effect=full))
+            first = await running
+            await session.recorded()
+        with Journal() as journal:
+            assert journal.run(first.run_id).status == "running"
+        await session.run("why", pipeline=PIPELINE)
+        await session.recorded()
+        with Journal() as journal:
+            assert [run.status for run in journal.runs()] == ["succeeded", "interrupted"]
+        assert (await session.resume(first.run_id)).status == "succeeded"
+
+
 async def test_what_goes_wrong_again_is_said_again(monkeypatch: pytest.MonkeyPatch):
     said: list[str] = []
 
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "the disk is full")
+    full = Mock(side_effect=OSError(errno.ENOSPC, "the disk is full"))
 
     def listen(event: object) -> None:
         if isinstance(event, BackendReported) and isinstance(event.report, BackendNotice):
