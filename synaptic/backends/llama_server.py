@@ -337,7 +337,7 @@ class LlamaServerBackend:
             read_error=read_error,
         )
 
-    async def context_length(self, request: ChatRequest) -> int | None:  # noqa: ARG002  (the server's, for all alike)
+    async def context_length(self, _: ChatRequest) -> int | None:
         """Return the context of one slot, as the server was started; ``None`` if it does not say.
 
         Raises:

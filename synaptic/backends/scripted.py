@@ -248,7 +248,7 @@ class ScriptedBackend:
         """Return the one model there is."""
         return self.model
 
-    async def context_length(self, request: ChatRequest) -> int | None:  # noqa: ARG002  (the same for every request)
+    async def context_length(self, _: ChatRequest) -> int | None:
         """Return the context that was chosen."""
         return self._context
 

@@ -8,6 +8,7 @@ from .lent import LentMachines as LentMachines
 from .looking import MachineFacts as MachineFacts
 from .looking import look_at_machine as look_at_machine
 from .looking import look_for_ollama as look_for_ollama
+from .machine_list import SSH_EXTRA as SSH_EXTRA
 from .machine_list import Machine as Machine
 from .machine_list import check_name as check_name
 from .machine_list import forget as forget

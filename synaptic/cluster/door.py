@@ -149,7 +149,7 @@ class _Guard(asyncssh.SSHServer):
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncssh's signature
+    def connection_lost(self, _exc: Exception | None) -> None:
         assert self._connection is not None
         self._door.left(self._connection)
 

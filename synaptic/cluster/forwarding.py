@@ -79,7 +79,7 @@ class _Near(asyncio.Protocol):
         if self.channel is not None:
             self.channel.resume_reading()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+    def connection_lost(self, _exc: Exception | None) -> None:
         if self.channel is not None:
             self.channel.close()
 
@@ -94,7 +94,7 @@ class _Far(asyncssh.SSHTCPSession[bytes]):
     def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:
         self._near.channel = chan
 
-    def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:  # noqa: ARG002 - asyncssh's signature
+    def data_received(self, data: bytes, _datatype: asyncssh.DataType) -> None:
         if not self._transport.is_closing():  # asyncio warns of each further piece
             self._transport.write(data)
 
@@ -110,6 +110,6 @@ class _Far(asyncssh.SSHTCPSession[bytes]):
     def resume_writing(self) -> None:
         self._transport.resume_reading()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncssh's signature
+    def connection_lost(self, _exc: Exception | None) -> None:
         self._near.channel = None
         self._transport.close()

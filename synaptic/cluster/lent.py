@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from synaptic import cluster
-from synaptic.cluster.machine_list import machines
+from synaptic.cluster.machine_list import SSH_EXTRA, machines
 from synaptic.errors import SynapticError
 from synaptic.messages import BackendNotice
 
@@ -24,11 +24,11 @@ class LentMachines:
     """What the entry-point group ``synaptic.workers`` offers under the name ``ssh``.
 
     Args:
-        settings: Not asked: the machines have a file of their own.
+        _settings: Not asked: the machines have a file of their own.
         report: Told which machine is not reached, is lost, and is back.
     """
 
-    def __init__(self, settings: Settings, report: Reporter) -> None:  # noqa: ARG002 - as all that bring workers
+    def __init__(self, _settings: Settings, report: Reporter) -> None:
         self._report = report
         self._workers: list[RemoteWorker] = []
 
@@ -52,7 +52,7 @@ class LentMachines:
         try:
             workers = [cluster.RemoteWorker(machine, engine, self._report) for machine in known]
         except ModuleNotFoundError as error:
-            said = f"machines are not used: {error.name} is not installed (pip install 'synapticllamas[cluster]')"
+            said = f"machines are not used: {error.name} is not installed ({SSH_EXTRA})"
             self._report(BackendNotice("distributed", said, "warning"))
             return
         self._workers = workers

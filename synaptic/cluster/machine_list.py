@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SSH_PORT: Final = 22
+SSH_EXTRA: Final = "pip install 'synapticllamas[cluster]'"
+"""What installs asyncssh, with which they are reached."""
+
 _ADDRESS: Final = re.compile(r"(?:(?P<user>[^@\s:]+)@)?(?P<host>\[[^\]\s]+\]|[^@\s:]+)(?::(?P<port>\d{1,5}))?")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 

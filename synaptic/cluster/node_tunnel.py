@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Final
 
 from synaptic import cluster
-from synaptic.cluster.machine_list import machines
+from synaptic.cluster.machine_list import SSH_EXTRA, machines
 from synaptic.errors import BackendUnavailable, SynapticError, UsageError
 from synaptic.messages import BackendNotice
 from synaptic.waiting import Rules
@@ -89,7 +89,7 @@ class NodeTunnels:
         try:
             connecting = cluster.connected(machine)
         except ModuleNotFoundError as error:
-            raise UsageError(f"{error.name} is not installed", hint="pip install 'synapticllamas[cluster]'") from error
+            raise UsageError(f"{error.name} is not installed", hint=SSH_EXTRA) from error
         async with connecting as connection, contextlib.AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(cluster.forwarded(connection, port, there))

@@ -166,7 +166,7 @@ class Work:
         """The values under ``with`` that it cannot do without: the output of a skipped step will not do."""
         return {}
 
-    def inputs_inside(self, variables: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002  (most have none)
+    def inputs_inside(self, _variables: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the inputs that the steps inside get, as far as the variables of the step decide them."""
         return {}
 
@@ -200,7 +200,7 @@ class Work:
         """What ends its rounds and which of them is kept, a line each; () where it is no loop."""
         return ()
 
-    def times(self, inputs: Mapping[str, Any]) -> str:  # noqa: ARG002  (a loop's bound depends on them)
+    def times(self, _inputs: Mapping[str, Any]) -> str:
         """Return how often it is done, as ``≤ 3``; "" where that is once."""
         return ""
 

@@ -266,7 +266,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
         for line in lines:
             self._take(fd, line)
 
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 - the loop names them
+    def pipe_connection_lost(self, fd: int, _exc: Exception | None) -> None:
         """Take the last line, which may lack its end."""
         if rest := self._partial.pop(fd, b""):
             self._take(fd, rest)
@@ -286,7 +286,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
         if self._on_exit is not None:
             self._on_exit(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop names it
+    def connection_lost(self, _exc: Exception | None) -> None:
         """Note that nothing more will come through the pipes."""
         self._drained.set()
 

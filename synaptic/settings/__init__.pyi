@@ -1,3 +1,4 @@
+from .alias_names import PIPELINES as PIPELINES
 from .alias_names import models_of as models_of
 from .anchored import begun_at as begun_at
 from .authorities import authorities_file as authorities_file

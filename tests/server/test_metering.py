@@ -7,6 +7,7 @@ import json
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import aiohttp
 import anthropic
@@ -156,6 +157,16 @@ async def test_a_pipeline_is_one_call_with_the_usage_of_all_its_own() -> None:
     assert (used.prompt_tokens, used.completion_tokens) == (told["prompt_tokens"], told["completion_tokens"])
     assert (used.model, used.status, used.node) == ("pipeline/answer", "succeeded", "pipeline")
     assert used.completion_tokens > 0
+
+
+@pytest.mark.parametrize(("model", "runs"), [("pipeline/answer", True), ("pipelines-7b", False)])
+def test_only_a_pipeline_is_told_of_as_a_run(model: str, *, runs: bool) -> None:
+    told, meter = Mock(), CallMeter()
+    meter.telemetry = told
+    with meter.begin(model):
+        pass
+    (end,) = told.request.return_value.ended.call_args.args
+    assert end.makes_run is runs
 
 
 async def test_a_pipeline_whose_client_leaves_is_counted_by_its_steps_so_far(tmp_path: Path) -> None:

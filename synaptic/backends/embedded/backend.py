@@ -235,7 +235,7 @@ class EmbeddedBackend:
             )
         ]
 
-    async def context_length(self, request: ChatRequest) -> int | None:  # noqa: ARG002  (the same for every request)
+    async def context_length(self, _: ChatRequest) -> int | None:
         """Return the context of one call, as the child is started; the child is not started for that."""
         return await self._context_of_a_call()
 

@@ -140,7 +140,7 @@ class Kind:
         """Return whether the step's work is of this kind."""
         return getattr(spec, self.key) is not None
 
-    def problems(self, spec: Any) -> Iterator[KeyProblem]:  # noqa: ARG002  (what follows from the keys' rules is all)
+    def problems(self, _spec: Any) -> Iterator[KeyProblem]:
         """Return what is wrong with the keys of a step of this kind, beyond keys that it does not take."""
         return iter(())
 

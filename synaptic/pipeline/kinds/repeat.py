@@ -100,7 +100,7 @@ class RepeatKind(Kind):
         """Return whether the loop has steps of its own."""
         return spec.repeat is not None and not spec.repeat.itself
 
-    def outline(self, file: SourceFile, outline: Outline) -> None:  # noqa: ARG002
+    def outline(self, _file: SourceFile, outline: Outline) -> None:
         """Note that the output has the outputs of the steps."""
         types = {name: step.output for name, step in outline.body.items()}
         outline.single = Record(types | LOOP_FIELDS, f"the output of {outline.name!r} has no {{name}}")
@@ -109,7 +109,7 @@ class RepeatKind(Kind):
         """Return what the steps of a round answer."""
         return {f"[].{path}": part for path, part in answers_of(outline.body).items()}
 
-    def compile(self, file: SourceFile, outline: Outline, view: View) -> Built:  # noqa: ARG002
+    def compile(self, _file: SourceFile, _outline: Outline, _view: View) -> Built:
         """Return nothing: the compiler makes the loop once it knows the graph of its steps."""
         return Built(None)
 

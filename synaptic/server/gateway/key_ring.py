@@ -133,9 +133,7 @@ def check_model(model: str | None) -> None:
         Refusal: If it may not.
     """
     check_scope(_scope_of(model))
-    key = _ASKING.get()
-    if key is not None and not key.may_ask(model or ""):
-        raise Refusal(FORBIDDEN, f"the key {key.name!r} may not ask {excerpt(model or 'a model')!r}")
+    _check_patterns("ask", model or "")
 
 
 def check_managed(*models: str) -> None:
@@ -144,10 +142,14 @@ def check_managed(*models: str) -> None:
     Raises:
         Refusal: If one of them is.
     """
+    _check_patterns("change", *models)
+
+
+def _check_patterns(verb: str, *models: str) -> None:
     key = _ASKING.get()
     for model in models:
         if key is not None and not key.may_ask(model):
-            raise Refusal(FORBIDDEN, f"the key {key.name!r} may not change {excerpt(model)!r}")
+            raise Refusal(FORBIDDEN, f"the key {key.name!r} may not {verb} {excerpt(model or 'a model')!r}")
 
 
 def may_see(model: str) -> bool:

@@ -14,6 +14,7 @@ from synaptic.messages import Continued, Delta, Finished, Restarted, Usage
 from synaptic.runtime import RequestEnd, UsedCall
 from synaptic.server.gateway.key_ring import key_asking
 from synaptic.server.gateway.refusal import BUSY, Refusal
+from synaptic.settings import PIPELINES
 from synaptic.trace_context import TRACEPARENT
 from synaptic.waiting import CHARACTERS_A_TOKEN
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from synaptic.server.gateway.metrics import GatewayMetrics
 
 LONGEST_NAME: Final = 200  # characters of a model's name that are noted: clients may write anything
-RUNS: Final = "pipeline"
-"""What the models begin with that are runs: these tell of their own calls."""
 
 _DIALECT: ContextVar[str] = ContextVar("dialect", default="none")
 
@@ -222,7 +221,7 @@ class MeteredCall:
         estimate = self._prompt_estimate if self._usage is None and self._pieces else None
         seconds = max(0.0, self._meter.now() - self._began)
         if self._teller is not None:
-            makes_run = self._model.startswith(RUNS)
+            makes_run = self._model.startswith(PIPELINES)  # it tells of its own calls
             end = RequestEnd(status, usage, self._node, seconds, self._first_seconds, error, makes_run)
             self._teller.ended(end)
         self._meter.ended(

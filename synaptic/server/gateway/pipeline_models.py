@@ -20,6 +20,7 @@ from synaptic.runtime import (
     TokenDelta,
 )
 from synaptic.server.gateway.run_usage import RunUsage
+from synaptic.settings import PIPELINES
 from synaptic.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from synaptic.messages import ChatRequest, Chunk, Usage
     from synaptic.runtime import Event, RunResult, Session
 
-PREFIX: Final = "pipeline/"
 _NAME: Final = "pipeline"
 
 
@@ -48,16 +48,16 @@ class PipelineModels:
     @staticmethod
     def has(model: str | None) -> bool:
         """Return whether a model's name is that of a pipeline, served or not."""
-        return model is not None and model.startswith(PREFIX)
+        return model is not None and model.startswith(PIPELINES)
 
     @staticmethod
     def named(pipeline: str) -> str:
         """Return the name of a pipeline as a model's."""
-        return PREFIX + pipeline.removeprefix(PREFIX)
+        return PIPELINES + pipeline.removeprefix(PIPELINES)
 
     def models(self) -> list[ModelInfo]:
         """Return them as models."""
-        return [ModelInfo(name=f"{PREFIX}{name}") for name in self._pipelines]
+        return [ModelInfo(name=f"{PIPELINES}{name}") for name in self._pipelines]
 
     async def stream(
         self, request: ChatRequest, count: Callable[[Usage], None] = lambda _: None
@@ -101,7 +101,7 @@ class PipelineModels:
         Raises:
             ModelNotFound: If no such pipeline is served.
         """
-        name = model.removeprefix(PREFIX).removesuffix(":latest")
+        name = model.removeprefix(PIPELINES).removesuffix(":latest")
         found = self._pipelines.get(name)
         if found is None:
             hint = did_you_mean(name, self._pipelines)

@@ -68,13 +68,13 @@ class OllamaRoutes:
             return page_response(request)
         return web.Response(text="Ollama is running", headers={"vary": "accept"})
 
-    async def _version(self, request: web.Request) -> web.Response:  # noqa: ARG002 - a handler's signature
+    async def _version(self, _: web.Request) -> web.Response:
         return json_response({"version": API_VERSION})
 
-    async def _tags(self, request: web.Request) -> web.Response:  # noqa: ARG002
+    async def _tags(self, _: web.Request) -> web.Response:
         return json_response({"models": _seen(await self._host.tags())})
 
-    async def _ps(self, request: web.Request) -> web.Response:  # noqa: ARG002
+    async def _ps(self, _: web.Request) -> web.Response:
         return json_response({"models": _seen(await self._host.running())})
 
     async def _show(self, request: web.Request) -> web.Response:

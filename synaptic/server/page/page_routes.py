@@ -106,7 +106,7 @@ class PageRoutes:
 
         return answered
 
-    async def _now(self, request: web.Request) -> web.Response:  # noqa: ARG002 - a handler's signature
+    async def _now(self, _: web.Request) -> web.Response:
         return json_response(await asyncio.shield(self._keeper.look()))
 
     async def _runs(self, request: web.Request) -> web.Response:

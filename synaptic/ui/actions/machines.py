@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from synaptic import cluster
 from synaptic.backends import Finding
@@ -14,8 +14,6 @@ from synaptic.text import plural, size
 
 if TYPE_CHECKING:
     from synaptic.backends.distributed import Engine
-
-_EXTRA: Final = "pip install 'synapticllamas[cluster]'"
 
 
 def machine_endpoints() -> dict[str, Endpoint]:
@@ -46,7 +44,8 @@ async def machine_findings() -> list[Finding]:
     except UsageError as error:
         return [Finding("machines", "problem", error.message, error.hint)]
     if known and find_spec("asyncssh") is None:
-        return [Finding("machines", "missing", "asyncssh, with which they are reached, is not installed", _EXTRA)]
+        said = "asyncssh, with which they are reached, is not installed"
+        return [Finding("machines", "missing", said, cluster.SSH_EXTRA)]
     try:
         engine: Engine | None = await current_engine()
     except EngineUnavailable:

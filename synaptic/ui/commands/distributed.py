@@ -87,7 +87,7 @@ keeps its log there."""
 class _Group(click.Group):
     """A group that lists its commands in the order in which one needs them."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+    def list_commands(self, _ctx: click.Context) -> list[str]:
         """Return the names as they were added."""
         return list(self.commands)
 

@@ -301,7 +301,7 @@ async def _proved(options: Options, machine: Machine, fingerprint: str | None) -
 
 def _require_ssh() -> None:
     if find_spec("asyncssh") is None:
-        raise UsageError("machines are reached with asyncssh, which is not installed", hint="pip install asyncssh")
+        raise UsageError("machines are reached with asyncssh, which is not installed", hint=cluster.SSH_EXTRA)
 
 
 async def _prove_worker(options: Options, machine: Machine) -> None:
