@@ -194,20 +194,23 @@ def _chain(journal: Journal, run: KeptRun | None) -> set[str]:
     return found
 
 
-def take_back(journal: Journal, session: str, tip: str | None) -> None:
+def take_back(journal: Journal, session: str, last: str, tip: str | None) -> bool:
     """Let a conversation end with an earlier turn than its last one, until something is asked in it again.
 
     Args:
         journal: The record of runs.
         session: Its id.
+        last: The run that was begun last in it, as far as the person has seen.
         tip: The run of that turn; ``None`` where none is left.
+
+    Returns:
+        Whether it does; not where another run has been begun in it: of that nothing is taken back.
 
     Raises:
         JournalError: If the record of runs cannot be written.
     """
-    last = journal.runs(session=session, limit=1)
-    if last:
-        journal.note(_TAKEN_BACK.format(session), f"{last[0].id} {tip or ''}")
+    journal.note(_TAKEN_BACK.format(session), f"{last} {tip or ''}")
+    return [run.id for run in journal.runs(session=session, limit=1)] == [last]
 
 
 def tip_of(journal: Journal, session: KeptSession) -> KeptRun | None:

@@ -80,12 +80,14 @@ async def test_a_turn_that_was_taken_back_is_no_part_of_it():
 async def test_turns_that_were_taken_back_stay_so_until_something_is_asked_again():
     talk = Talk()
     first = await talk.ask("One?")
-    await talk.ask("Two?")
+    second = await talk.ask("Two?")
     with Journal() as journal:
-        take_back(journal, talk.id, first)
+        assert take_back(journal, talk.id, second, first)
         assert questions() == ["One?"]
-        take_back(journal, talk.id, None)
+        assert take_back(journal, talk.id, second, None)
         assert questions() == []
+        assert not take_back(journal, talk.id, first, None)  # the last one was not seen
+        assert questions() == ["One?", "Two?"]
     await talk.ask("Three?", after=first)
 
     assert questions() == ["One?", "Three?"]

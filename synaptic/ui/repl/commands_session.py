@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _LINE: Final = 100
 _RUNS: Final = 20
 _ANSWERED: Final = ("answered", "stopped")
+_SEE: Final = "/history shows the turns"
 _MODEL_FLAGS: Final = ("-m", "--model")
 
 
@@ -127,16 +128,24 @@ async def retry_command(repl: Repl, call: Call) -> None:
 
 
 async def _keep_the_end(repl: Repl, turns: Sequence[Turn]) -> None:
-    """Let the conversation, as it is kept, end with the last one of these turns."""
-    if repl.kept_as is not None:
+    """Let the conversation, as it is kept, end with the last one of these turns.
+
+    Raises:
+        UsageError: If another program has asked something in it since it was looked at.
+        JournalError: If the record of runs cannot be written.
+    """
+    if repl.kept_as is not None and repl.last_seen is not None:
         await repl.sessions.recorded()
         with Journal() as journal:
-            take_back(journal, repl.kept_as, goes_on_from(turns))
+            if not take_back(journal, repl.kept_as, repl.last_seen, goes_on_from(turns)):
+                raise UsageError("nothing was done: another program has just asked something", hint=_SEE)
 
 
 def _last(repl: Repl) -> Turn:
     if not repl.conversation:
         raise UsageError("nothing was asked yet")
+    if repl.at_work:
+        raise UsageError("nothing was done: another program waits for the answer to the last turn", hint=_SEE)
     return repl.conversation[-1]
 
 

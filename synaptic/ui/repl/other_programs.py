@@ -29,6 +29,7 @@ class TalkNow(NamedTuple):
         turns: Those of it.
         note: What another program did, for the person; "" where it did nothing.
         ends_anew: Whether another turn is the last one.
+        at_work: Whether another program is being answered in it.
     """
 
     kept_as: str | None
@@ -36,6 +37,7 @@ class TalkNow(NamedTuple):
     turns: Sequence[Turn]
     note: str = ""
     ends_anew: bool = False
+    at_work: bool = False
 
 
 def looked_up(kept_as: str, turns: Sequence[Turn]) -> TalkNow:
@@ -78,7 +80,8 @@ def _looked_up(journal: Journal, kept_as: str, turns: Sequence[Turn]) -> TalkNow
     if session is None or (turns and last is None):
         return TalkNow(kept_as, None, turns)  # what is not recorded, or not any more, cannot be compared
     tip = runtime.tip_of(journal, session)
-    found = TalkNow(kept_as, session.last.id, turns)
+    at_work = session.last.at_work and not session.last.owner.is_here
+    found = TalkNow(kept_as, session.last.id, turns, at_work=at_work)
     if (tip and tip.id) == (last and last.id) and not any(_has_gone_on(journal, turn) for turn in turns):
         return found
     here = [turn for turn in turns if runtime.run_if_kept(journal, turn.run_id) is not None]

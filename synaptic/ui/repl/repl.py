@@ -85,6 +85,7 @@ class Repl:
         files: Where these are: absolute paths and patterns.
         kept_as: The conversation that turns are kept in; ``None`` before its first turn.
         last_seen: The run that was begun last in it, as it was looked at before the last question.
+        at_work: Whether another program was being answered in it then.
         context: How many tokens the model takes; ``None`` where that is not known.
         last_exit: How the last line ended.
         leaving: Whether ``/exit`` was said.
@@ -105,6 +106,7 @@ class Repl:
         self.last_run: RunResult | None = None
         self.kept_as: str | None = None
         self.last_seen: str | None = None
+        self.at_work = False
         self.context: int | None = None
         self.last_exit = ExitCode.ANSWERED
         self.leaving = False
@@ -237,12 +239,12 @@ class Repl:
 
     async def catch_up(self) -> bool:
         """Let the conversation be what other programs made of it; say that, and return whether it ends anew."""
-        self.last_seen = None
+        self.last_seen, self.at_work = None, False
         if self.kept_as is None or self.settings.journal == "off":
             return False
         await self.sessions.recorded()
         found = looked_up(self.kept_as, self.conversation)
-        self.kept_as, self.last_seen = found.kept_as, found.last
+        self.kept_as, self.last_seen, self.at_work = found.kept_as, found.last, found.at_work
         self.conversation[:] = found.turns
         if found.note:
             self.screen.note(found.note)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sqlite3
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import AsyncMock
 
 import pytest
 from cli_support import ECHO, node, ollama, run_here
 from fault_server import json_reply, ollama_reply
 from repl_talk import Talk, make_talk
 
+from synaptic import paths
 from synaptic.backends.scripted import Failure, ScriptedBackend
 from synaptic.errors import JournalError
-from synaptic.runtime.journal import Journal, new_run_id
+from synaptic.processes import process_mark
+from synaptic.runtime.journal import Journal, Owner, new_run_id
+from synaptic.runtime.journal.row_seal import seal_all
 from synaptic.runtime.kept_sessions import find_session, kept_sessions, turns_of
 from synaptic.runtime.session import Session
 from synaptic.settings import Settings
@@ -239,6 +246,42 @@ async def test_behind_a_turn_that_could_not_be_recorded_the_earlier_ones_are_sti
     await one.say("/undo")
     await one.say("/undo")
     assert here(one) == kept() == ["One?", "Two?"]
+
+
+@pytest.mark.parametrize("line", ["/undo", "/retry"])
+async def test_a_turn_that_another_program_asks_again_is_left_to_it(open_talk: Open, line: str) -> None:
+    one = await open_talk(fresh=True)
+    await one.say("One?")
+    await settled(one)
+    parent = os.getppid()
+    other = replace(Owner.here(), pid=parent, mark=process_mark(parent) or "")
+    with sqlite3.connect(paths.journal_file()) as connection:
+        connection.execute("UPDATE runs SET status = 'running', owner = ?", (other.written(),))
+        seal_all(connection)
+    connection.close()
+
+    assert "another program waits for the answer to the last turn" in (await one.say(line))[1]
+    assert here(one) == ["One?"]
+    assert len(one.backend.requests) == 1
+
+
+async def test_what_was_asked_since_the_last_look_is_not_taken_back(
+    open_talk: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await open_talk(fresh=True)
+    await one.say("One?")
+    two = await open_talk()
+    await one.repl.catch_up()
+    await two.say("Two?")
+    await settled(two)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(one.repl, "refuse_surprise", AsyncMock())  # as if the other one came between the two
+        assert "another program has just asked something" in (await one.say("/undo"))[1]
+    assert here(one) == ["One?"]
+    assert kept() == ["One?", "Two?"]
+    await one.say("/history")
+    assert here(one) == ["One?", "Two?"]
 
 
 async def test_a_turn_that_cannot_be_taken_back_stays(open_talk: Open, monkeypatch: pytest.MonkeyPatch) -> None:
