@@ -732,6 +732,29 @@ def test_models_pull_has_ollama_fetch_a_model(run):
     assert outcome.err.splitlines() == [f"pulling llama3.2 (0123456789ab): {share} % of 2 MB" for share in (0, 75, 100)]
 
 
+def test_models_pull_is_done_on_every_node_or_on_the_one_that_is_named(run):
+    done, full = pull_reply({"status": "success"}), pull_reply({"error": "no space left"})
+    with (
+        ollama(respond(500), pull=done) as desk,
+        ollama(respond(500), pull=full) as attic,
+        ollama(respond(500), pull=done) as den,
+    ):
+        nodes = [{"url": server.url, "name": name} for server, name in ((desk, "desk"), (attic, "attic"), (den, "den"))]
+        at = ("--set", f"nodes={json.dumps(nodes)}")
+        everywhere = run("models", "pull", *at, "m")
+        on_den = run("models", "pull", *at, "--node", "den", "m")
+        first = run("models", "pull", *at, "--set", "task_distribution_enabled=false", "m")
+        unknown = run("models", "pull", *at, "--node", "dem", "m")
+        asked = [len(server.requests) for server in (desk, attic, den)]
+
+    assert (everywhere.code, everywhere.out) == (1, f"m is on {desk.url}\nm is on {den.url}\n")
+    assert "no space left" in everywhere.err
+    assert (on_den.code, on_den.out) == (0, f"m is on {den.url}\n")
+    assert (first.code, first.out) == (0, f"m is on {desk.url}\n")
+    assert (unknown.code, unknown.err.splitlines()[-1]) == (2, "hint: did you mean den?")
+    assert asked == [2, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("lines", "code", "message"),
     [

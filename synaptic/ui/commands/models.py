@@ -11,15 +11,18 @@ import click
 
 from synaptic.backends.ollama import default_url, pull_model
 from synaptic.backends.pool import certificates, node_headers
-from synaptic.errors import ExitCode, ModelNotFound
+from synaptic.errors import BackendError, ExitCode, ModelNotFound, UsageError
 from synaptic.models import MODEL_NAME, ModelStore, did_you_mean_model, name_key, verify_models
 from synaptic.runtime import Session
+from synaptic.settings import NodeSettings, find_node
 from synaptic.ui.actions import doubts_about, show_model, show_models
 from synaptic.ui.commands.support import CliVoice, load, progress
 from synaptic.ui.options import json_option, settings_options, with_options
-from synaptic.ui.screen import place, show_hint, stderr_console, write_json, write_text
+from synaptic.ui.screen import place, show_error, show_hint, stderr_console, write_json, write_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from synaptic.messages import ModelInfo, Reporter, Route
     from synaptic.models import Verified
     from synaptic.settings import Settings
@@ -84,18 +87,23 @@ def show(options: Options, name: str) -> None:
 
 @models.command(epilog="As in: synaptic models pull llama3.1:8b")
 @click.argument("name", required=False)
+@click.option("--node", metavar="NODE", help="Fetch it on this node alone: its name or its address.")
 @settings_options
 @with_options
-def pull(options: Options, name: str | None) -> None:
-    """Fetch a model into Ollama; without NAME, the small embedded one into the cache.
+def pull(options: Options, name: str | None, node: str | None) -> None:
+    """Fetch a model into Ollama, on every node that calls go to; without NAME, the small embedded one into the cache.
 
     Where the embedded one is damaged, it is fetched again, and the damaged file gets another name.
     """
     settings = load(options).settings
     embedded = name is None or name_key(name) in {name_key(MODEL_NAME), name_key(MODEL_NAME.partition(":")[0])}
+    if embedded and node is not None:
+        raise UsageError(f"the embedded model is not fetched on a node ({node})", hint="name another model")
     with progress(options) as report:
-        done = asyncio.run(_fetch_embedded(report) if embedded else _fetch_ollama(name or "", settings, report))
-    write_text(done)
+        if embedded:
+            write_text(f"{asyncio.run(ModelStore().pull(report))}")
+        else:
+            asyncio.run(_fetch_ollama(name or "", _nodes_meant(settings, node), report))
 
 
 @models.command(epilog=_VERIFY_EPILOG, short_help="Read the files of models, and compare their content.")
@@ -134,17 +142,30 @@ async def _ask(settings: Settings) -> tuple[Route, list[ModelInfo]]:
         return await session.route(), await session.models()
 
 
-async def _fetch_embedded(report: Reporter) -> str:
-    return f"{await ModelStore().pull(report)}"
+def _nodes_meant(settings: Settings, which: str | None) -> list[NodeSettings]:
+    """Return the node of that name or address, else all that calls go to."""
+    nodes = settings.nodes or [NodeSettings(url=default_url(os.environ))]
+    if which is not None:
+        return [nodes[find_node(nodes, which, "in the settings")]]
+    return nodes if settings.task_distribution_enabled else nodes[:1]
 
 
-async def _fetch_ollama(name: str, settings: Settings, report: Reporter) -> str:
-    if not settings.nodes:
-        url = default_url(os.environ)
-        await pull_model(url, name, report)
-        return f"{name} is on {url}"
+async def _fetch_ollama(name: str, nodes: Sequence[NodeSettings], report: Reporter) -> None:
+    """Have a model fetched on some nodes, one after the other; one that fails does not keep the others from it.
 
-    node = settings.nodes[0]
-    url = node.url
-    await pull_model(url, name, report, headers=node_headers(node, os.environ), ca_file=certificates(node))
-    return f"{name} is on {url}"
+    Raises:
+        BackendError: That of the last one that failed; those before it have been shown.
+    """
+    failed: BackendError | None = None
+    for node in nodes:
+        try:
+            headers = node_headers(node, os.environ)
+            await pull_model(node.url, name, report, headers=headers, ca_file=certificates(node))
+        except BackendError as error:
+            if failed is not None:
+                show_error(stderr_console(), failed)
+            failed = error
+        else:
+            write_text(f"{name} is on {node.url}")
+    if failed is not None:
+        raise failed
