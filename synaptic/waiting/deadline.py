@@ -51,9 +51,9 @@ class Deadline:
     __slots__ = (
         "_cancelling",
         "_error",
+        "_loop",
         "_rang",
         "_task",
-        "_time",
         "_timers",
         "backend",
         "begun",
@@ -75,8 +75,8 @@ class Deadline:
         end: float | None = None,
         timers: Deadlines[Any] | None = None,
     ) -> None:
-        self._time = asyncio.get_running_loop().time
-        now = self._time()
+        self._loop = asyncio.get_running_loop()
+        now = self._loop.time()
         self.limits = limits
         self.backend = backend
         self.node = node
@@ -135,11 +135,11 @@ class Deadline:
         """
         if self._error is not None:
             raise self._error
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None, "runs in a task"
         self._task = task
         self._cancelling = task.cancelling()
-        self.since = now = self._time()
+        self.since = now = self._loop.time()
         self.waiting = True
         if not self.begun or now >= self.end or self._timers.timer is None:
             self._timers.ring_by(self.due(now))

@@ -16,7 +16,17 @@ from tool_node import MODEL, ToolNode, tool_node
 from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
 from synaptic.errors import StreamFailed, StreamTruncated
-from synaptic.messages import Chunk, Delta, Finished, Restarted, ThoughtSoFar, ToolCall, ToolCallDelta
+from synaptic.messages import (
+    ChatRequest,
+    Chunk,
+    Delta,
+    Finished,
+    Restarted,
+    ThoughtSoFar,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
 from synaptic.server.gateway.live_reply import gathered, live, merged
 from synaptic.settings.load import Settings
 from synaptic.settings.model import NodeSettings
@@ -227,6 +237,24 @@ async def test_a_gathered_reply_that_begins_anew_is_the_later_one() -> None:
     assert (whole.text, whole.thinking, whole.tool_calls) == ("new", "", ())
     thought = await gathered(told_by(Delta("so"), ThoughtSoFar(), Delta("yes"), Finished("stop")))
     assert (thought.text, thought.thinking) == ("yes", "so")
+
+
+class BeginsAnew(ScriptedBackend):
+    """A server of which one node goes in mid-reply."""
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Any, None]:
+        del request
+        for chunk in (Delta("old"), Restarted(2, "node gone"), Delta("new"), Finished("stop", Usage(3, 1))):
+            yield chunk
+
+
+async def test_a_whole_reply_begins_anew_where_a_stream_cannot() -> None:
+    async with gateway(backend=BeginsAnew()) as url, ollama.AsyncClient(url) as client:
+        whole = await client.chat("scripted", USER)
+        assert (whole.message.content, whole.done, whole.done_reason, whole.eval_count) == ("new", True, "stop", 1)
+        assert (await client.generate("scripted", "hi")).response == "new"
+        with pytest.raises(ollama.ResponseError, match="broke off"):
+            [_ async for _ in await client.chat("scripted", USER, stream=True)]
 
 
 async def test_a_reply_without_an_end_is_truncated() -> None:

@@ -47,8 +47,9 @@ def event(value: Mapping[str, Any], name: str = "") -> bytes:
 async def send_stream(
     request: web.Request,
     kind: str,
-    pieces: AsyncGenerator[bytes, None],
+    pieces: AsyncGenerator[Any, None],
     said: Callable[[HttpFailure], bytes],
+    written: Callable[[Any], bytes] = bytes,
 ) -> web.StreamResponse:
     """Send pieces as they come. Until the first is there, an error has its status; later it is a piece itself.
 
@@ -57,6 +58,7 @@ async def send_stream(
         kind: The content type.
         pieces: What to send; at least one.
         said: How an error is told in mid-stream.
+        written: How a piece is written that is not yet bytes.
 
     """
     response: web.StreamResponse | None = None
@@ -66,7 +68,7 @@ async def send_stream(
                 if response is None:
                     response = web.StreamResponse(headers={"content-type": kind, "cache-control": "no-cache"})
                     await response.prepare(request)
-                await response.write(piece)
+                await response.write(written(piece))
     except SynapticError as error:
         if response is None:
             raise

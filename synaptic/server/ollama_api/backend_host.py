@@ -122,6 +122,9 @@ class BackendHost:
         if not request.messages:
             yield await self._loaded(request, body, voice)
             return
+        if not body.switch("stream", default=True):
+            yield await self._whole(request, voice)
+            return
         lines = self._lines(request, voice)
         async with aclosing(lines):
             yield lines
@@ -210,6 +213,21 @@ class BackendHost:
             prepare(request)
         return voice.ended("", "load")
 
+    async def _whole(self, request: ChatRequest, voice: ReplyForm) -> Json:
+        """Return the answer that is not streamed; of it nothing was given, and so it may begin anew at another node."""
+        started = time.perf_counter_ns()
+        try:
+            reply = await self._front.whole(request)
+        except SynapticError as error:
+            raise _refusal(error, voice.model) from error
+        said = replace(voice, model=reply.model).said(
+            reply.text,
+            thinking=reply.thinking,
+            tool_calls=[_called(call.name, call.arguments) for call in reply.tool_calls],
+            logprobs=_logprobs(reply.logprobs),
+        )
+        return said | _end(reply.end, started)
+
     async def _lines(self, request: ChatRequest, voice: ReplyForm) -> AsyncGenerator[Json, None]:
         started = time.perf_counter_ns()
         calls = CallsSoFar()
@@ -222,14 +240,13 @@ class BackendHost:
                     if not isinstance(chunk, Delta):
                         if called := [_called(call.name, call.arguments) for call in calls.calls()]:
                             yield voice.said("", tool_calls=called)
-                        total = time.perf_counter_ns() - started
-                        reason = "length" if chunk.finish_reason == "length" else "stop"
-                        yield voice.ended("", reason, _metrics(chunk, total))
+                        yield voice.said("") | _end(chunk, started)
                         return
                     for delta in chunk.tool_calls:
                         calls.add(delta)
                     if chunk.text or chunk.thinking:
-                        yield voice.said(chunk.text, thinking=chunk.thinking, logprobs=_logprobs(chunk.logprobs))
+                        logprobs = _logprobs(chunk.logprobs) if chunk.logprobs else None
+                        yield voice.said(chunk.text, thinking=chunk.thinking, logprobs=logprobs)
         except SynapticError as error:
             raise _refusal(error, voice.model) from error
 
@@ -268,6 +285,12 @@ def _refusal(error: SynapticError, model: str) -> Refusal:
     failure = http_failure(error)
     status = errors.UNAVAILABLE if failure.status == errors.BUSY else failure.status  # what Ollama says of a full queue
     return Refusal(status, failure.message, retry_after=failure.retry_after)
+
+
+def _end(end: Finished, started: int) -> Json:
+    """Return what the last line has beyond others, for a call that began at that time."""
+    reason = "length" if end.finish_reason == "length" else "stop"
+    return {"done": True, "done_reason": reason, **_metrics(end, time.perf_counter_ns() - started).to_json()}
 
 
 def _metrics(end: Finished, total: int) -> Metrics:

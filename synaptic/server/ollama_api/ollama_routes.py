@@ -174,7 +174,7 @@ async def _body(request: web.Request) -> Body:
 
 
 async def _stream(request: web.Request, lines: AsyncGenerator[Json, None]) -> web.StreamResponse:
-    return await send_stream(request, NDJSON, replies.encoded(lines), _error_line)
+    return await send_stream(request, NDJSON, lines, _error_line, replies.line)
 
 
 def _error_line(failure: HttpFailure) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from synaptic.server.gateway import encode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import Mapping
 
 Json: TypeAlias = dict[str, Any]
 
@@ -22,13 +21,6 @@ NANOSECONDS = 1_000_000_000
 def line(value: Mapping[str, Any]) -> bytes:
     """Return ``value`` as one line of NDJSON."""
     return encode(value) + b"\n"
-
-
-async def encoded(lines: AsyncGenerator[Json, None]) -> AsyncGenerator[bytes, None]:
-    """Yield lines as they are sent; they are closed with this."""
-    async with aclosing(lines):
-        async for value in lines:
-            yield line(value)
 
 
 def whole(lines: list[Json], *, chat: bool) -> Json:
