@@ -240,7 +240,7 @@ class Repl:
     async def catch_up(self) -> bool:
         """Let the conversation be what other programs made of it; say that, and return whether it ends anew."""
         self.last_seen, self.at_work = None, False
-        if self.kept_as is None or self.settings.journal == "off":
+        if self.kept_as is None:
             return False
         await self.sessions.recorded()
         found = looked_up(self.kept_as, self.conversation)

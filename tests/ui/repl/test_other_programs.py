@@ -284,6 +284,27 @@ async def test_what_was_asked_since_the_last_look_is_not_taken_back(
     assert here(one) == ["One?", "Two?"]
 
 
+async def test_with_the_journal_off_nothing_of_another_program_is_taken_back(open_talk: Open) -> None:
+    one = await open_talk(fresh=True)
+    await one.say("One?")
+    await one.say("Two?")
+    two = await open_talk()
+    await one.say("/set journal off")
+    await one.say("Off?")
+    await two.say("Three?")
+    await settled(two)
+
+    assert "nothing was done" in (await one.say("/undo"))[1]
+    assert kept() == ["One?", "Two?", "Three?"]
+    await two.say("/undo")
+    assert "took 1 turn of this conversation back" in (await one.say("/undo"))[1]
+    assert here(one) == ["One?", "Two?", "Off?"]
+    await one.say("/undo")
+    assert kept() == here(one) == ["One?", "Two?"]
+    await one.say("/undo")
+    assert kept() == here(one) == ["One?"]
+
+
 async def test_a_turn_that_cannot_be_taken_back_stays(open_talk: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     one = await open_talk(fresh=True)
     await one.say("One?")
