@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from synaptic import runtime
+from synaptic import cluster, runtime
 from synaptic.agents import discover_agents
 from synaptic.cluster.lent import warn_of
 from synaptic.cluster.ray_cluster import START_SECONDS, RayNode, end_actor, joined, nodes, start_actor, unavailable
@@ -305,7 +305,7 @@ class RayRuns:
         try:
             actor = await start_actor(NodeRuns, node, self._order)
         except SynapticError as error:
-            self._not_before[node.id] = steady_time() + _AGAIN_SECONDS
+            self._not_before[node.id] = steady_time() + _AGAIN_SECONDS if cluster.passes(error) else math.inf
             warn_of(error, self._report)
         else:
             self._places.append(_Place(node, actor))

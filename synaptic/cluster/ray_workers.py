@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from synaptic import cluster
@@ -13,10 +14,11 @@ from synaptic.cluster.machine_list import Machine
 from synaptic.cluster.ray_cluster import RayNode, joined, nodes, unavailable
 from synaptic.errors import BackendUnavailable, SynapticError
 from synaptic.messages import BackendNotice
-from synaptic.waiting import Rules
+from synaptic.waiting import Rules, steady_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from collections.abc import Set as AbstractSet
 
     import asyncssh
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from synaptic.settings import RpcBackendSettings, Settings
 
 
+FORGOTTEN_SECONDS: Final = 3600.0
+"""After which a node that is gone is not expected back: a cluster that grows and shrinks has ever new ones."""
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -42,6 +46,8 @@ class RayWorkers:
         self._report = report
         self._workers: list[RemoteWorker] = []
         self._nodes: dict[str, RayNode] = {}
+        self._gone_since: dict[str, float] = {}
+        self._numbers = count(1)
         self._known: set[str] = set()
         self._not_joined = ""
         self._keeper: asyncio.Task[None] | None = None
@@ -123,6 +129,7 @@ class RayWorkers:
         """Look which nodes are there, and return the workers that are to be started."""
         up = await nodes()
         ids = {node.id for node in up}
+        await self._forget(ids)
         begin: list[RemoteWorker] = []
         for node in up:
             if node.id in self._known:
@@ -136,6 +143,16 @@ class RayWorkers:
                 begin.append(worker)
         return begin
 
+    async def _forget(self, up: AbstractSet[str]) -> None:
+        """End the workers of nodes that are gone for long."""
+        now = steady_time()
+        gone = [worker.machine.name for worker in self._workers if self._nodes[worker.machine.name].id not in up]
+        self._gone_since = {name: self._gone_since.get(name, now) for name in gone}
+        long = {name for name, since in self._gone_since.items() if now - since > FORGOTTEN_SECONDS}
+        for worker in [worker for worker in self._workers if worker.machine.name in long]:
+            self._workers.remove(worker)
+            await worker.aclose()
+
     async def _start_late(self, worker: RemoteWorker) -> None:
         await start_all([worker], self._report, again=True)
         if worker.reached:
@@ -143,8 +160,8 @@ class RayWorkers:
 
     def _worker(self, node: RayNode, engine: Engine) -> RemoteWorker:
         memory = self._settings.ray_worker_memory_gib
-        number = len(self._workers) + 1
-        name = f"ray-{number}-{_NO_NAME.sub('-', node.name)[:40]}"  # it is in the name of a file: the node's log
+        called = _NO_NAME.sub("-", node.name)[:40]  # it is in the name of a file: the node's log
+        name = f"ray-{next(self._numbers)}-{called}"
         threads = node.processors or None
         machine = Machine(name=name, host=node.name, memory_gib=memory, threads=threads, local_port=0)
         self._workers.append(cluster.RemoteWorker(machine, engine, self._report, connect=self._connected))

@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+import sys
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import psutil
@@ -23,9 +25,9 @@ from real_distributed import (  # noqa: F401 - two are fixtures
 from synaptic.backends.distributed.backend import DistributedBackend
 from synaptic.backends.distributed.engine import current_engine
 from synaptic.backends.distributed.workers import Elsewhere, machines_elsewhere
-from synaptic.cluster import RayWorkers
-from synaptic.cluster.ray_cluster import joined
-from synaptic.errors import NoPlacement
+from synaptic.cluster import RayWorkers, passes
+from synaptic.cluster.ray_cluster import joined, nodes, start_actor
+from synaptic.errors import EngineUnavailable, NoPlacement
 from synaptic.messages import BackendNotice
 from synaptic.settings import Settings
 
@@ -150,7 +152,9 @@ async def test_what_is_not_reached_is_the_reason_why_a_model_has_no_place(engine
 
 
 @pytest.mark.timeout(300)
-async def test_a_cluster_that_comes_up_after_the_start_is_used(engine_here: Any, monkeypatch: pytest.MonkeyPatch):
+async def test_a_cluster_that_comes_up_after_the_start_is_used_and_a_node_that_is_gone_for_long_forgotten(
+    engine_here: Any, monkeypatch: pytest.MonkeyPatch
+):
     said: list[str] = []
     found = RayWorkers(Settings(ray_address="127.0.0.1:9"), lambda news: said.append(news.message))
     try:
@@ -160,11 +164,36 @@ async def test_a_cluster_that_comes_up_after_the_start_is_used(engine_here: Any,
             monkeypatch.setattr("synaptic.cluster.ray_workers.joined", lambda _: joined(cluster.address))
             await until(lambda: bool(found.reached()), 200.0)
             assert found.unreached() == []
+
+            other = add_node(cluster, "two")
+            await until(lambda: len(found.reached()) == 2, 200.0)
+            monkeypatch.setattr("synaptic.cluster.ray_workers.FORGOTTEN_SECONDS", 0.0)
+            kill_with_all(raylet_of(other))
+            await until(lambda: len(found.reached()) == 1, 200.0)
             await found.aclose()
     finally:
         await found.aclose()
     assert "is not reached" in said[0] and "it is tried again" in said[0]
-    assert said[1:] == ["the Ray cluster 127.0.0.1:9 is reached now"]
+    assert said[1:3] == ["the Ray cluster 127.0.0.1:9 is reached now", "ray-2-two is reached now"]
+
+
+async def test_a_node_without_this_package_is_for_a_person_to_see_to(own_home: Any, monkeypatch: pytest.MonkeyPatch):
+    class Unknown:
+        """What only this process can import."""
+
+    Unknown.__module__, Unknown.__qualname__ = "synaptic.nowhere", "Unknown"
+    nowhere = ModuleType("synaptic.nowhere")
+    nowhere.Unknown = Unknown  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "synaptic.nowhere", nowhere)
+    with ray_nodes({"one": {}}) as cluster:
+        async with joined(cluster.address):
+            (node,) = await nodes()
+            with pytest.raises(
+                EngineUnavailable, match=r"node one starts nothing: .*No module named 'synaptic"
+            ) as error:
+                await start_actor(Unknown, node)
+    assert "pip install" in str(error.value.hint)
+    assert not passes(error.value)
 
 
 async def test_without_a_cluster_the_workers_of_the_settings_do(engine_here: Any):
