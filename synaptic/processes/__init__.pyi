@@ -33,6 +33,7 @@ from .sqlite_file import SqliteFile as SqliteFile
 from .sqlite_file import bytes_in_use as bytes_in_use
 from .sqlite_file import error_code as error_code
 from .sqlite_file import is_damage as is_damage
+from .sqlite_file import is_out_of_room as is_out_of_room
 from .sqlite_file import shrink as shrink
 from .sqlite_file import transaction as transaction
 from .state_file import only_one as only_one

@@ -19,6 +19,7 @@ BUSY_SECONDS: Final = 5.0
 
 _PRIMARY_CODE: Final = 0xFF  # of SQLite's extended error codes
 _DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_NO_ROOM: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 _BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _BESIDE: Final = ("-wal", "-shm")
 
@@ -176,3 +177,8 @@ def error_code(error: sqlite3.Error) -> int:
 def is_damage(error: sqlite3.Error) -> bool:
     """Return whether the file is damaged, or no database at all."""
     return error_code(error) in _DAMAGED
+
+
+def is_out_of_room(error: sqlite3.Error) -> bool:
+    """Return whether the disk may be full: of a file beside the database that does not fit, SQLite says no more."""
+    return error_code(error) in _NO_ROOM

@@ -13,6 +13,7 @@ import pytest
 from gateway_support import gateway
 from tool_node import MODEL, tool_node
 
+from synaptic import paths
 from synaptic.backends.scripted import Failure, ScriptedBackend
 from synaptic.runtime import Journal
 from synaptic.server.gateway import KeyFile
@@ -359,3 +360,10 @@ async def test_browsers_get_the_page_under_a_strict_policy_and_programs_what_oll
         for accept in ("*/*", "application/json"):
             async with client.get("/", headers={"accept": accept}) as reply:
                 assert await reply.text() == "Ollama is running"
+
+
+async def test_a_record_that_cannot_be_read_is_no_fault_of_who_asks(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        paths.journal_file().mkdir(parents=True)
+        assert "cannot be read" in (await got(client, "/ui/runs", 503))["error"]
+        assert "cannot be read" in (await got(client, "/ui/runs?q=heat", 503))["error"]

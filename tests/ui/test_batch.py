@@ -16,6 +16,8 @@ from fault_server import json_reply, ollama_reply
 from kill_trials import CountingNode
 from warm_python import start_program
 
+from synaptic import paths
+
 TWO_STEPS = """\
 version: 1
 name: two
@@ -231,3 +233,13 @@ async def test_kills_have_no_call_made_twice_and_no_result_lost(folder: Path):
     assert {row["status"] for row in rows()} == {"succeeded"}
     assert len({row["key"] for row in rows()}) == 30
     assert asked.total() <= 60 + 5 * 4  # of each kill, at most the calls that were open or had just ended
+
+
+def test_runs_that_cannot_be_recorded_are_said_once(own_home: Path):
+    paths.state_dir().parent.mkdir(parents=True, exist_ok=True)
+    paths.state_dir().write_text("a file where a folder should be: no user, root included, can write there")
+    write("one", "two", "three")
+    ended = batch("answer", "in.jsonl", "-o", "out.jsonl")
+
+    assert (ended.code, len(rows())) == (0, 3)
+    assert ended.err.count("not recorded") == 1

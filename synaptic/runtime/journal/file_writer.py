@@ -63,6 +63,8 @@ class FileWriter(ABC):
             atexit.unregister(self.close)
             self._tell_end()
             thread.join(CLOSING_SECONDS)
+            if thread.is_alive():
+                self._complain(f"not all is written: another process keeps {self._file.path}, or its disk is slow")
 
     def _begin_thread(self) -> None:
         """Start the thread, if it does not run."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from synaptic import paths
 from synaptic.errors import JournalError, RunOwned
-from synaptic.processes import SqliteFile, is_damage, transaction
+from synaptic.processes import SqliteFile, is_damage, is_out_of_room, transaction
 from synaptic.runtime.journal.notes import read_note, write_note
 from synaptic.runtime.journal.owner import Owner
 from synaptic.runtime.journal.reader import UNENDED, Reader, all_runs
@@ -289,7 +289,8 @@ class Journal:
             below: Only those whose number is less, as in `runs`.
 
         Raises:
-            JournalError: If the text is empty, or the file cannot be read.
+            UsageError: If the text is empty.
+            JournalError: If the file cannot be read.
 
         """
         with self._opened() as connection:
@@ -438,7 +439,8 @@ class Journal:
             if is_damage(exc):
                 hint = "the next run moves it aside and begins a new one"
                 raise JournalError(f"the record of runs is damaged: {self.path}: {exc}", hint=hint) from exc
-            raise JournalError(f"the record of runs cannot be read: {self.path}: {exc}") from exc
+            room = "is there room on the disk?" if is_out_of_room(exc) else None
+            raise JournalError(f"the record of runs cannot be read: {self.path}: {exc}", hint=room) from exc
         except OSError as exc:
             raise JournalError(f"the record of runs cannot be read: {self.path}: {reason_of(exc)}") from exc
         except _NO_ROW_OF_OURS as exc:

@@ -7,7 +7,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from synaptic.errors import JournalError
+from synaptic.errors import JournalError, UsageError
 from synaptic.runtime.journal.kept_texts import name_spelled, spelled_name
 from synaptic.runtime.journal.reader import Reader, all_runs
 from synaptic.runtime.journal.tables import has_words
@@ -57,12 +57,12 @@ def search(connection: sqlite3.Connection, wanted: str, below: int | None = None
     Case, accents and the kind of white space do not count. The text begins with the beginning of a word.
 
     Raises:
-        JournalError: If there is nothing to look for.
+        UsageError: If there is nothing to look for.
 
     """
     needle = _plain(wanted)
     if not needle.strip():
-        raise JournalError("the text to look for is empty", hint="as in: synaptic runs grep 'heat pump'")
+        raise UsageError("the text to look for is empty", hint="as in: synaptic runs grep 'heat pump'")
     reader = Reader(connection)
     verdicts: dict[int, str | None] = {}
     found: set[int] = set()

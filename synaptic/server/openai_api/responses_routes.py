@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 DEFAULT_PAGE: Final = 20
 LARGEST_PAGE: Final = 100
 Made = TypeVar("Made")
+
+log = logging.getLogger(__name__)
 
 _read_response = reader_of(ResponsesBody)
 _read_counted = reader_of(CountedInput)
@@ -172,7 +175,8 @@ async def _from_file(do: Callable[..., Made], *arguments: object) -> Made:
     try:
         return await asyncio.to_thread(do, *arguments)
     except JournalError as error:
-        said = f"{error.message}; send store: false, or come again"
+        log.warning("%s", error.message)  # where it lies is not for clients
+        said = "responses cannot be kept or read here now; send store: false, or come again"
         raise Refusal(UNAVAILABLE, said, retry_after=5) from error
 
 

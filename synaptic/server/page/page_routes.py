@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aiohttp import web
@@ -17,6 +18,7 @@ from synaptic.server.gateway import (
     BAD_REQUEST,
     EVENTS,
     NOT_FOUND,
+    UNAVAILABLE,
     PipelineModels,
     Refusal,
     WireBody,
@@ -115,13 +117,16 @@ class PageRoutes:
         text = asked.get("q", "").strip()
         limit = max(1, min(limit or 1, MOST_RUNS))
         await self._recorded()
-        if text:
-            return json_response(await asyncio.to_thread(search_runs, text, limit=limit, below=below))
         status, pipeline = asked.get("status") or None, asked.get("pipeline") or None
         if status is not None and status not in STATUSES:
             raise Refusal(BAD_REQUEST, f"status must be one of {', '.join(STATUSES)}", field="status")
-        found = await asyncio.to_thread(list_runs, limit=limit, below=below, status=status, pipeline=pipeline)
-        return json_response(found)
+        find = partial(list_runs, status=status, pipeline=pipeline)
+        if text:
+            find = partial(search_runs, text)
+        try:
+            return json_response(await asyncio.to_thread(find, limit=limit, below=below))
+        except JournalError as error:  # no fault of who asks
+            raise Refusal(UNAVAILABLE, error.message, retry_after=5) from error
 
     async def _run(self, request: web.Request) -> web.Response:
         run_id = request.match_info["id"]

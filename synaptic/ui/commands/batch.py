@@ -60,6 +60,7 @@ class _View:
         self._console = stderr_console()
         self._quiet = options.quiet
         self._bar: Progress | None = None
+        self._warned: set[str] = set()
         self._began = self._said = steady_time()
 
     def begin(self, count: BatchCount) -> None:
@@ -88,9 +89,15 @@ class _View:
             self._console.print(said, style="dim", highlight=False)
 
     def tell(self, report: BackendReport) -> None:
-        """Show what is said of a node of a cluster."""
+        """Show what is said of a node."""
         if not self._quiet and isinstance(report, BackendNotice):
             self._console.print(report.message, style="yellow", highlight=False, markup=False)
+
+    def warn(self, report: BackendReport) -> None:
+        """Show what goes wrong beside the runs, once: that they are not recorded, say, and so cannot go on."""
+        if isinstance(report, BackendNotice) and report.level == "warning" and report.message not in self._warned:
+            self._warned.add(report.message)
+            self.tell(report)
 
     def end(self, count: BatchCount, output: str) -> None:
         """Say how it ended, and how it goes on."""
@@ -149,7 +156,7 @@ def batch(
     try:
         owner: AbstractAsyncContextManager[object]
         if address is None:
-            owner = session = _session(options, loaded.settings, concurrency)
+            owner = session = _session(options, loaded.settings, concurrency, view)
             runs: runtime.ItemRuns = runtime.SessionRuns(session, chosen, options.model)
         else:
             order = _order(options, loaded.settings, chosen, concurrency)
@@ -181,8 +188,13 @@ def _refuse_other_places(inputs: str, output: str) -> None:
             raise UsageError(f"{what}: {path} is a kind of table that a batch does not know", hint=f"{_FORMS}{cure}")
 
 
-def _session(options: Options, settings: Settings, concurrency: int) -> runtime.Session:
+def _session(options: Options, settings: Settings, concurrency: int, view: _View) -> runtime.Session:
     book = discover_agents()
+
+    def heard(event: runtime.Event) -> None:
+        if isinstance(event, runtime.BackendReported):
+            view.warn(event.report)
+
     return runtime.Session(
         settings,
         tools=named_tools(options.tools),
@@ -190,6 +202,7 @@ def _session(options: Options, settings: Settings, concurrency: int) -> runtime.
         priority="batch",
         runs_at_once=concurrency,
         steady={name: book[name] for name in book},
+        on_event=heard,
     )
 
 

@@ -21,7 +21,7 @@ from synaptic.messages import BackendNotice
 from synaptic.pipeline.tools import Tool
 from synaptic.processes import SqliteFile
 from synaptic.runtime import BackendReported, Session, StepAsked, StepFinished
-from synaptic.runtime.journal import Journal
+from synaptic.runtime.journal import Journal, file_writer
 from synaptic.runtime.journal import run_ids as run_ids_module
 from synaptic.runtime.journal.kept_texts import unpack
 from synaptic.runtime.journal.row_seal import seal_all, sealed
@@ -103,6 +103,19 @@ async def test_where_nothing_can_be_written_runs_are_not_recorded(own_home: Path
 
     assert [result.status for result in results] == ["succeeded"] * 2
     assert len(said) == 1 and "not recorded" in said[0] and said[0].endswith(": Not a directory")
+
+
+async def test_what_another_process_keeps_from_being_written_is_said(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(file_writer, "CLOSING_SECONDS", 0.2)
+    await Run(ONE)()
+    with sqlite3.connect(paths.journal_file(), isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        results, said = await two_runs()
+        other.execute("ROLLBACK")
+    other.close()
+
+    assert [result.status for result in results] == ["succeeded"] * 2
+    assert len(said) == 1 and "another process" in said[0] and str(paths.journal_file()) in said[0]
 
 
 FULL_DISK = f"""
