@@ -255,8 +255,9 @@ def test_what_calls_under_way_have_come_to_counts_for_the_next_ones(tmp_path: Pa
             call.asks(ChatRequest(messages=(Message("user", asked),)))
             for _ in range(pieces):
                 call.piece()
-            with pytest.raises(Refusal, match="10 tokens"):
+            with pytest.raises(Refusal, match=r"under way .* 10 tokens") as refused:
                 meter.begin("m")
+            assert refused.value.retry_after == 1
             with ring.let_in(other):
                 meter.begin("m")
             call.whole(Usage(2, 4), "a")

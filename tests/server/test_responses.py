@@ -324,6 +324,14 @@ async def test_where_nothing_is_recorded_nothing_is_kept() -> None:
             await client.responses.create(model="scripted", input="x", previous_response_id=told.id)
 
 
+async def test_of_several_that_remove_a_response_one_does() -> None:
+    async with scripted() as (_, client):
+        kept = await client.responses.create(model="scripted", input="x")
+        ends = await asyncio.gather(*(client.responses.delete(kept.id) for _ in range(8)), return_exceptions=True)
+    gone = [end for end in ends if isinstance(end, openai.NotFoundError)]
+    assert (len(gone), len(ends)) == (7, 8)
+
+
 async def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     async with scripted() as (_, client):
         paths.journal_file().parent.mkdir(parents=True, exist_ok=True)

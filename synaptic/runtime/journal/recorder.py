@@ -188,6 +188,10 @@ class Recorder(FileWriter):
         for run, events in taken.items():
             run.take_all(events)
         runs = [run for run in taken if not run.lost]
+        begun = [run for run in runs if run.number is not None]
+        if begun and self._file.is_replaced():
+            self._give_up(begun, JournalError(f"{self._file.path} was removed, or another file put in its place"))
+            runs = [run for run in runs if not run.lost]
         try:
             self._write(runs)
         except sqlite3.DatabaseError as exc:

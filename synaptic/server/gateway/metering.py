@@ -87,10 +87,8 @@ class CallMeter:
             Refusal: If its key has used up its tokens of today, those of calls under way included.
         """
         key = key_asking()
-        if key is not None and key.tokens_a_day is not None and self._so_far(key.name) >= key.tokens_a_day:
-            tomorrow = datetime.fromtimestamp(self._day, UTC) + timedelta(days=1)
-            said = f"the key {key.name!r} has used its {key.tokens_a_day} tokens of today; it has new ones at 00:00 UTC"
-            raise Refusal(BUSY, said, retry_after=max(1, round(tomorrow.timestamp() - self._clock())))
+        if key is not None and key.tokens_a_day is not None:
+            self._check(key.name, key.tokens_a_day)
         return MeteredCall(self, None if key is None else key.name, _DIALECT.get(), model, self._clock(), embeds=embeds)
 
     def under_way(self, call: MeteredCall, *, goes_on: bool) -> None:
@@ -113,9 +111,20 @@ class CallMeter:
         """Return the time, in seconds since the epoch."""
         return self._clock()
 
-    def _so_far(self, key: str) -> int:
-        """Return what a key has used today, with what its calls under way have come to."""
-        return self._of_today()[key] + sum(call.tokens for call in self._under_way if call.key == key)
+    def _check(self, key: str, most: int) -> None:
+        """Refuse a call of a key that has used up its tokens of today, or whose calls under way may have.
+
+        Raises:
+            Refusal: If it has.
+        """
+        used = self._of_today()[key]
+        if used >= most:
+            tomorrow = datetime.fromtimestamp(self._day, UTC) + timedelta(days=1)
+            said = f"the key {key!r} has used its {most} tokens of today; it has new ones at 00:00 UTC"
+            raise Refusal(BUSY, said, retry_after=max(1, round(tomorrow.timestamp() - self._clock())))
+        if used + sum(call.tokens for call in self._under_way if call.key == key) >= most:
+            said = f"the key {key!r} has calls under way that come to the rest of its {most} tokens of today"
+            raise Refusal(BUSY, said, retry_after=1)
 
     def _of_today(self) -> Counter[str]:
         if (day := self.day) != self._day:

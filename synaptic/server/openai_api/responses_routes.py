@@ -115,7 +115,8 @@ class ResponsesRoutes:
         response_id = (await self._found(request)).id
         kept = self._front.responses
         assert kept is not None, "it was found there"
-        await _from_file(kept.forget, response_id, asking_id())
+        if not await _from_file(kept.forget, response_id, asking_id()):  # another request has, meanwhile
+            raise Refusal(NOT_FOUND, f"response {excerpt(response_id)!r} not found")
         return json_response({"id": response_id, "object": "response", "deleted": True})
 
     async def _items(self, request: web.Request) -> web.Response:

@@ -15,12 +15,12 @@ import pytest
 from run_support import AGENTS, SETTINGS, Run, pipeline
 
 from synaptic import paths
-from synaptic.backends.scripted import Failure, ScriptedBackend
+from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
 from synaptic.errors import JournalError, JournalTooNew
 from synaptic.messages import BackendNotice
 from synaptic.pipeline.tools import Tool
 from synaptic.processes import SqliteFile
-from synaptic.runtime import BackendReported, Session, StepAsked, StepFinished
+from synaptic.runtime import BackendReported, Session, StepAsked, StepFinished, TokenDelta
 from synaptic.runtime.journal import Journal, file_writer
 from synaptic.runtime.journal import run_ids as run_ids_module
 from synaptic.runtime.journal.kept_texts import unpack
@@ -242,6 +242,23 @@ async def test_a_file_that_is_taken_away_meanwhile_is_begun_anew():
 
     with Journal() as journal:
         assert [run.id for run in journal.runs()] == [result.run_id]
+
+
+async def test_a_run_whose_file_is_taken_away_is_said_not_to_be_recorded():
+    said: list[str] = []
+    script = {"end": Reply(text="a b c d", token_delay=0.2)}
+
+    def listen(event: object) -> None:
+        if isinstance(event, TokenDelta):
+            for file in paths.journal_file().parent.glob("journal.sqlite3*"):
+                file.unlink()
+        if isinstance(event, BackendReported):
+            said.append(event.report.message)
+
+    async with Session(SETTINGS, backend=ScriptedBackend(script), agents=AGENTS, on_event=listen) as session:
+        result = await session.run("why", pipeline=PIPELINE)
+    assert result.status == "succeeded"
+    assert len(said) == 1 and "was removed" in said[0]
 
 
 @pytest.mark.parametrize("work", ["migrate", "prune"])
