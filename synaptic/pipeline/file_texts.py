@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from io import BytesIO
 from typing import Any, Final
@@ -12,6 +13,8 @@ MAX_PAGES: Final = 2000
 MAX_PDF_TEXT: Final = 8 << 20
 """Characters; a small PDF may unpack to any length."""
 
+_SAYS: Final = logging.getLogger("pypdf")
+_UNHEARD: Final = logging.NullHandler()
 _PDF: Final = b"%PDF-"
 _PICTURES: Final = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -60,6 +63,7 @@ def text_of(data: bytes, path: str) -> str:
 def _of_pdf(data: bytes, path: str) -> str:
     """Return the text of a PDF, page by page; pypdf is loaded for the first one."""
     library: Any = import_module("pypdf")
+    _SAYS.addHandler(_UNHEARD)  # it writes to standard error where nobody handles what it logs
     try:
         document = library.PdfReader(BytesIO(data))
         locked = document.is_encrypted and not document.decrypt("")

@@ -349,6 +349,12 @@ class _Reader:
             self.unreadable = True
             self.problems.append(Problem(f"{key!r} has no value", self._source, *place, f"write '{key}: …'"))
             return
+        if self._text[span.start : span.end + 1 + len(key)] == f"{here.items[before]},{key}" and key.isdecimal():
+            where = self.values[(*here.path, before)]
+            number = f"{here.items[before]}.{key}"
+            self.problems.append(Problem("a number has a point and no comma", self._source, *where, f"write {number}"))
+            here.items[before] = float(number)
+            return
         if here.continued is None:
             ended = one_line(self._text[span.start : span.end], _SHOWN)
             message = f"the comma ends the value {ended!r}, and {one_line(key, _SHOWN)!r} is no key"

@@ -1,6 +1,8 @@
 """Documents from files: paths, patterns, and everything that a file can be instead of text."""
 
 import os
+import subprocess
+import sys
 from io import BytesIO
 from pathlib import Path
 
@@ -292,3 +294,12 @@ def test_a_text_that_begins_like_a_picture_is_text(folder: Path):
     (folder / "new.txt").write_text("BMW builds engines.")
 
     assert read_file("new.txt")["text"] == "BMW builds engines."
+
+
+def test_what_the_reader_of_pdf_logs_is_not_shown():
+    Path("broken.pdf").write_bytes(b"%PDF-1.4\nnothing")
+    code = (
+        "from synaptic.pipeline.documents import read_files\ntry: read_files(['broken.pdf'])\nexcept ValueError: pass"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == ""

@@ -106,6 +106,7 @@ def test_scalars_follow_the_core_schema(text: str, value: object):
         ("? [1, {b: 2}]\n: {c: [2]}\nd: 1\n", "x.yaml:1:3: a key must be plain text"),
         ("a: 1\n---\nb: 1\n", "x.yaml:2:1: a second document begins here; keep one"),
         ("a: 1\na: {b: {c: 1, c: 2}}\n", "x.yaml:2:1: the key 'a' stands twice; it is first on line 1; keep one"),
+        ("a: {t: 0,7, m: 5}\n", "x.yaml:1:8: a number has a point and no comma; write 0.7"),
         ("a: \x07\n", "x.yaml:1:4: broken YAML: the character U+0007 is not allowed; remove it"),
         ("é: 1\nb: é\x00\n", "x.yaml:2:5: broken YAML: the character U+0000 is not allowed; remove it"),
         ("a:\n- \ud800\n", "x.yaml:2:3: broken YAML: the character U+D800 is not allowed; remove it"),

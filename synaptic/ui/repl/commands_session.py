@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _LINE: Final = 100
 _RUNS: Final = 20
+_OTHER_FORMS: Final = frozenset({".doc", ".docx", ".htm", ".html", ".odt", ".pdf", ".rtf"})
 _ANSWERED: Final = ("answered", "stopped")
 _SEE: Final = "/history shows the turns"
 _MODEL_FLAGS: Final = ("-m", "--model")
@@ -91,6 +92,10 @@ async def save_command(repl: Repl, call: Call) -> None:
     if not repl.conversation:
         raise UsageError("there is nothing to save yet")
     path = paths.expanded(names[0])
+    if path.suffix.lower() in _OTHER_FORMS:
+        raise UsageError(
+            f"/save writes Markdown or JSON, and {path} is called otherwise", hint="name a .md or .json file"
+        )
     form = as_json if path.suffix.lower() == ".json" else as_markdown
     save(path, form(repl.conversation), force=FORCE in words)
     repl.screen.note(f"saved {plural(len(repl.conversation), 'turn')} to {path}")

@@ -589,6 +589,12 @@ async def test_save_writes_markdown_and_json(talk: Talk) -> None:
     assert saved["turns"][0]["status"] == "answered"
 
 
+async def test_save_writes_no_markdown_into_what_is_called_otherwise(talk: Talk, tmp_path: Path) -> None:
+    await talk.say("Hello")
+    assert "/save writes Markdown or JSON, and a.pdf is called otherwise" in (await talk.say("/save a.pdf"))[1]
+    assert "a.pdf" not in files(tmp_path)
+
+
 async def test_save_expands_the_home_directory(talk: Talk, own_home: Path) -> None:
     await talk.say("Hello")
     await talk.say("/save ~/a.md")
