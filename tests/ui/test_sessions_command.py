@@ -37,6 +37,15 @@ def test_a_question_goes_on_with_the_conversation_before_it():
     assert listed[1].split()[1:3] == ["metals", "2"]
 
 
+def test_a_long_question_takes_one_line_of_the_list():
+    run_here(*ECHO, "What was decided?\n" * 100)
+
+    (_, line) = run_here("sessions", "list").out.splitlines()
+    (kept,) = json.loads(run_here("sessions", "list", "--json").out)
+    assert line.endswith("…") and line.count("decided") < 5
+    assert kept["begins_with"].count("decided") > 50
+
+
 def test_a_conversation_is_shown_and_exported():
     run_here(*ECHO, "What is iron?")
     run_here(*ECHO, "-c", "And then?")

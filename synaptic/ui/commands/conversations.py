@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from synaptic import runtime
-from synaptic.text import plural, when
+from synaptic.text import one_line, plural, when
 from synaptic.ui import screen, shell_values
 from synaptic.ui.actions import markdown_of
 from synaptic.ui.commands.support import paged
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from synaptic.ui.options import Options
 
 _AT_WORK: Final = {"running": "still being answered", "waiting": "waits for an answer", "cancelled": "interrupted"}
+_SHOWN: Final = 70
 
 
 @click.group("sessions")
@@ -39,7 +40,13 @@ def list_sessions(options: Options) -> int:
         write_json([_facts(session) for session in found])
     elif found:
         rows = [
-            (session.id, session.name, str(len(session.runs)), when(session.last.started), _about(session))
+            (
+                session.id,
+                session.name,
+                str(len(session.runs)),
+                when(session.last.started),
+                one_line(_about(session), _SHOWN),
+            )
             for session in found
         ]
         write_table(("id", "name", "runs", "last", "begins with"), rows)
