@@ -87,9 +87,10 @@ def _is_close(word: str, other: str) -> bool:
 
 
 def _abbreviates(word: str, other: str) -> bool:
-    """Return whether a word is the other with letters left out: ``idx``, ``msg``."""
+    """Return whether a word is the other with letters left out, two of three at most: ``idx``, ``msg``."""
     letters = iter(other)
-    return len(word) >= _SHORTEST_PART and word[0] == other[:1] and all(letter in letters for letter in word)
+    long_enough = len(word) >= max(_SHORTEST_PART, len(other) / 3)
+    return long_enough and word[0] == other[:1] and all(letter in letters for letter in word)
 
 
 def _likeness(word: str, other: str) -> float:

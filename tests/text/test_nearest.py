@@ -52,6 +52,11 @@ def test_words_that_share_letters_are_not_near(typed: str):
     assert nearest(typed, COMMANDS) is None
 
 
+@pytest.mark.parametrize(("typed", "other"), [("foo", "first_token_timeout"), ("port", "pool_recovery_wait")])
+def test_a_few_letters_of_a_long_word_are_no_abbreviation(typed: str, other: str):
+    assert nearest(typed, [other]) is None
+
+
 @pytest.mark.parametrize("typed", ["bad", "last", "on", "house", "poem", "import", "write", "x", "", "的"])
 def test_short_words_are_not_near_to_everything(typed: str):
     assert nearest(typed, [key for key in KEYS if key != "choose"]) is None

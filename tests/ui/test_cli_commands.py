@@ -170,6 +170,7 @@ def test_a_setting_that_names_something_may_be_set_to_nothing(run, tmp_path: Pat
     [
         ("pipeline", "reserch", "did you mean 'research'?"),
         ("backend", "olama", "did you mean 'ollama'?"),
+        ("embedded_model", "nosuch.gguf", "embedded_model: cannot read nosuch.gguf: No such file or directory"),
         ("agent_models.criticc", "tiny", "did you mean 'critic'?"),
         ("zzz", "1", "'synaptic config show' lists all that there are"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from synaptic import models
 from synaptic.agents import discover_agents
 from synaptic.backends import backend_kind
 from synaptic.errors import Problem, SynapticError
@@ -17,11 +18,20 @@ if TYPE_CHECKING:
     from synaptic.settings import LoadedSettings
     from synaptic.ui.actions.voice import Voice
 
-_FINDERS: Final[Mapping[str, Callable[[str], Any]]] = {"pipeline": Pipeline.find, "backend": backend_kind}
+
+def _model_file(path: str) -> Path:
+    return models.check_model_file(path)  # models are loaded by the few who name one
+
+
+_FINDERS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "pipeline": Pipeline.find,
+    "backend": backend_kind,
+    "embedded_model": _model_file,
+}
 
 
 def refuse_unknown(key: str, raw: str) -> None:
-    """Refuse a value that names a pipeline, a backend or an agent that there is none of.
+    """Refuse a value that names a pipeline, a backend, a model's file or an agent that there is none of.
 
     Args:
         key: A setting, or ``table.entry``.
@@ -30,6 +40,7 @@ def refuse_unknown(key: str, raw: str) -> None:
     Raises:
         PipelineError: If there is no such pipeline, or it has mistakes.
         UsageError: If there is no such backend.
+        ConfigError: If there is no such file, or it is no model.
         AgentError: If there is no such agent.
     """
     name, _, entry = key.partition(".")
