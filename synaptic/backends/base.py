@@ -205,18 +205,27 @@ def capabilities_of(backend: Backend) -> Capabilities:
 
 def features_of(request: ChatRequest) -> frozenset[Feature]:
     """Return what a request asks for beyond text for text. Tools that may not be called are not asked for."""
-    asked: dict[Feature, bool] = {
-        "tools": bool(request.tools)
-        or any(message.tool_calls or message.role == "tool" for message in request.messages),
-        "tool_choice": request.tool_choice not in {None, "auto", "none"},
-        "parallel_tools": request.parallel_tools is not None,
-        "images": any(message.images for message in request.messages),
-        "logprobs": request.logprobs is not None,
-        "stop": bool(request.stop),
-        "sampling": request.sampling != NO_SAMPLING,
-        "options": bool(request.options),
-    }
-    return frozenset(feature for feature, is_asked in asked.items() if is_asked)
+    asked: set[Feature] = set()
+    for message in request.messages:
+        if message.tool_calls or message.role == "tool":
+            asked.add("tools")
+        if message.images:
+            asked.add("images")
+    if request.tools:
+        asked.add("tools")
+    if request.tool_choice not in {None, "auto", "none"}:
+        asked.add("tool_choice")
+    if request.parallel_tools is not None:
+        asked.add("parallel_tools")
+    if request.logprobs is not None:
+        asked.add("logprobs")
+    if request.stop:
+        asked.add("stop")
+    if request.sampling is not NO_SAMPLING and request.sampling != NO_SAMPLING:
+        asked.add("sampling")
+    if request.options:
+        asked.add("options")
+    return frozenset(asked)
 
 
 def check_features(request: ChatRequest, can: frozenset[Feature], *, backend: str) -> None:

@@ -169,6 +169,9 @@ def chat_payload(request: ChatRequest, model: str, defaults: Defaults = Defaults
 
 def message_payload(message: Message) -> JsonObject:
     """Return a message as Ollama reads it: arguments of calls are objects there, and pictures have no kind."""
+    said: JsonObject = {"role": message.role, "content": message.content}
+    if not (message.thinking or message.images or message.tool_calls or message.tool_name or message.tool_call_id):
+        return said  # nearly every one
     parts = {
         "thinking": message.thinking,
         "images": [image.data for image in message.images],
@@ -179,7 +182,7 @@ def message_payload(message: Message) -> JsonObject:
         "tool_name": message.tool_name,
         "tool_call_id": message.tool_call_id,
     }
-    return {"role": message.role, "content": message.content, **{name: part for name, part in parts.items() if part}}
+    return said | {name: part for name, part in parts.items() if part}
 
 
 def _arguments(call: ToolCall) -> JsonObject:

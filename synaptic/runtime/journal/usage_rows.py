@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from synaptic.processes import transaction
+from synaptic.quick_init import quick_init
 from synaptic.runtime.journal.row_seal import CALL, seal_of, teach_seals
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class _CountsTokens:
         return self.prompt_tokens + self.completion_tokens + self.estimated_tokens
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsedCall(_CountsTokens):
     """One call of a gateway's client.

@@ -64,7 +64,7 @@ class Guard:
         hosts = named["host"]
         if len(hosts) > 1 or (not hosts and version >= (1, 1)):
             raise Refusal(BAD_REQUEST, f"a request has one Host header, and this has {len(hosts) or 'none'}")
-        absolute = _TARGET.match(target)
+        absolute = None if target.startswith("/") else _TARGET.match(target)
         if absolute and hosts and absolute[1].lower() != hosts[0].lower():
             raise Refusal(BAD_REQUEST, "the target of the request names another host than its Host header")
         forwarded = [part.strip() for value in named["x-forwarded-host"] for part in value.split(",")]
@@ -89,8 +89,15 @@ class Guard:
         return origin in self.origins
 
     def _may_be_called(self, host: str) -> bool:
-        found = _HOST.fullmatch(host.lower())
-        return found is not None and (is_loopback(found[1].strip("[]")) or found[1] in self.hosts)
+        name = _name_of(host)
+        return name is not None and (is_loopback(name.strip("[]")) or name in self.hosts)
+
+
+@lru_cache(maxsize=64)
+def _name_of(host: str) -> str | None:
+    """Return the name or the address in a Host header, without its port; ``None`` where there is none."""
+    found = _HOST.fullmatch(host.lower())
+    return None if found is None else found[1]
 
 
 def _looked_at(headers: Sequence[tuple[str, str]]) -> dict[str, list[str]]:

@@ -6,7 +6,7 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from synaptic.messages import ChatRequest, Image, Message, OfferedTool, Sampling, ToolCall
+from synaptic.messages import NO_SAMPLING, ChatRequest, Image, Message, OfferedTool, Sampling, ToolCall
 from synaptic.server.gateway import BAD_REQUEST, Refusal
 from synaptic.server.ollama_api.option_bounds import BOUNDS, read_option
 from synaptic.server.ollama_api.requests import ROLES, Body
@@ -79,7 +79,7 @@ def _request(body: Body, messages: tuple[Message, ...], tools: tuple[OfferedTool
         think=_think(body),
         tools=tools,
         stop=tuple(known.get("stop", ())),
-        sampling=Sampling(**{name: known.get(name) for name in _SAMPLING}),
+        sampling=Sampling(**{name: known.get(name) for name in _SAMPLING}) if known else NO_SAMPLING,
         logprobs=_logprobs(body),
         truncate=body.switch("truncate", default=True),
         options=tuple(others.items()),
