@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _MOST: Final = 20
 _LONGEST_NAME: Final = 60
+_KEPT_FROM: Final = " from its first question on"
 
 
 async def sessions_command(repl: Repl, call: Call) -> None:
@@ -52,6 +53,7 @@ async def fork_command(repl: Repl, call: Call) -> None:
     repl.kept_as = None
     about = f"goes on from: {one_line(repl.conversation[-1].question, _LONGEST_NAME)}"
     repl.screen.note(f"a new conversation of {plural(len(repl.conversation), 'turn')}, which {about}")
+    repl.screen.note(f"it is kept{_KEPT_FROM}")
 
 
 async def name_command(repl: Repl, call: Call) -> None:
@@ -66,4 +68,6 @@ async def name_command(repl: Repl, call: Call) -> None:
     await repl.catch_up()
     with runtime.Journal() as journal:
         runtime.name_session(journal, repl.kept(), name, take=take)
-    repl.screen.note(f"this conversation is called {name}; 'synaptic chat --session' and /resume take that")
+        begun = runtime.session_with_id(journal, repl.kept()) is not None
+    then = "" if begun else _KEPT_FROM
+    repl.screen.note(f"this conversation is called {name}; 'synaptic chat --session' and /resume take that{then}")

@@ -14,6 +14,7 @@ from synaptic.ui.screen import suspendable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
+    from contextlib import AbstractContextManager
 
     from synaptic.ui.repl.repl import Repl
 
@@ -51,12 +52,17 @@ def not_pressed() -> bool:
     return False
 
 
-async def interruptible(work: Coroutine[Any, Any, T], early: Callable[[], bool] = not_pressed) -> T:
+async def interruptible(
+    work: Coroutine[Any, Any, T],
+    early: Callable[[], bool] = not_pressed,
+    away: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> T:
     """Return what ``work`` returns; Ctrl-C cancels it, and it alone.
 
     Args:
         work: What to do.
         early: Asked once, when a Ctrl-C is heard here: whether one came before, that meant this work.
+        away: Entered for as long as Ctrl-Z gives the terminal to the shell.
 
     Raises:
         Interrupted: If it was cancelled by Ctrl-C.
@@ -77,7 +83,7 @@ async def interruptible(work: Coroutine[Any, Any, T], early: Callable[[], bool] 
     try:
         if early():
             pressed()
-        with suspendable():
+        with suspendable(away):
             return await task
     except asyncio.CancelledError:
         current = asyncio.current_task()
@@ -144,7 +150,7 @@ async def carry_out(repl: Repl, line: str, early: Callable[[], bool] = not_press
     turns = len(repl.conversation)
     try:
         with without_echo(sys.stdin):
-            await interruptible(repl.handle(line), early)
+            await interruptible(repl.handle(line), early, repl.screen.away)
     except Interrupted:
         if len(repl.conversation) == turns:
             repl.screen.note("interrupted")

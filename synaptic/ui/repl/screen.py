@@ -23,6 +23,8 @@ _DIM: Final = "2"
 _RED: Final = "31"
 _YELLOW: Final = "33"
 _CLEAR: Final = "\x1b[H\x1b[2J\x1b[3J"
+_MARKS_PASTES: Final = "\x1b[?2004h"
+_MARKS_NOTHING: Final = "\x1b[?2004l"
 
 
 class Screen:
@@ -42,6 +44,7 @@ class Screen:
         self.verbose = verbose
         self._console: Console | None = None
         self._view: Renderer | None = None
+        self._marks_pastes = False
 
     def say(self, text: str = "", *, bold: bool = False) -> None:
         """Print what was asked for."""
@@ -92,14 +95,41 @@ class Screen:
             console=self._console, out=self.out, verbose=self.verbose, look=look
         )
         try:
-            yield renderer
+            with self._pastes_marked(marked=True):
+                yield renderer
         finally:
             self._view = None
             renderer.close()
 
-    def paused(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
         """Give a context in which the run that is drawn, if any, keeps off the terminal."""
-        return contextlib.nullcontext() if self._view is None else self._view.paused()
+        with contextlib.nullcontext() if self._view is None else self._view.paused(), self.away():
+            yield
+
+    def away(self) -> contextlib.AbstractContextManager[None]:
+        """Give a context in which another one reads the keys, who takes what is pasted as typed."""
+        return self._pastes_marked(marked=False)
+
+    @contextlib.contextmanager
+    def _pastes_marked(self, *, marked: bool) -> Iterator[None]:
+        """Have the terminal mark where pasted text begins and ends, or not: for the prompt that reads it after a run.
+
+        Without the marks each line that is pasted during a run would be a question of its own.
+        """
+        before = self._marks_pastes
+        self._mark_pastes(marked=marked)
+        try:
+            yield
+        finally:
+            self._mark_pastes(marked=before)
+
+    def _mark_pastes(self, *, marked: bool) -> None:
+        if self.live and self.out.isatty() and marked != self._marks_pastes:
+            self._marks_pastes = marked
+            with contextlib.suppress(OSError):  # the terminal may be gone by now
+                self.out.write(_MARKS_PASTES if marked else _MARKS_NOTHING)
+                self.out.flush()
 
     @staticmethod
     def _painted(text: str, code: str, stream: TextIO, *, of: str = "") -> str:

@@ -7,18 +7,22 @@ import os
 import signal
 import sys
 import termios
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 
 @contextmanager
-def suspendable() -> Iterator[None]:
+def suspendable(away: Callable[[], AbstractContextManager[None]] = nullcontext) -> Iterator[None]:
     """Let Ctrl-Z inside the ``with`` leave a terminal as the shell wants it, with a cursor and without half a picture.
 
     Where the signal is ignored, it stays so.
+
+    Args:
+        away: Entered for as long as the shell has the terminal.
     """
     loop = asyncio.get_running_loop()
     if signal.getsignal(signal.SIGTSTP) is not signal.SIG_DFL:
@@ -27,7 +31,7 @@ def suspendable() -> Iterator[None]:
 
     def suspend() -> None:
         loop.remove_signal_handler(signal.SIGTSTP)
-        with _pictures_away(), _terminal_kept():
+        with _pictures_away(), away(), _terminal_kept():
             # Not SIGSTOP: where no shell could wake us, the system leaves this signal out.
             os.kill(os.getpid(), signal.SIGTSTP)
         loop.add_signal_handler(signal.SIGTSTP, suspend)

@@ -30,6 +30,7 @@ from prompt_toolkit.output import DummyOutput
 from repl_driver import ENDLESS, OVERRIDES, scripted_session
 from repl_terminal import (
     ALT_ENTER,
+    BRACKETED_PASTE_ON,
     CTRL_C,
     CTRL_D,
     CTRL_R,
@@ -279,6 +280,36 @@ def test_what_is_typed_during_a_run_is_not_lost_and_not_drawn_into_it(terminal: 
     terminal.type("typed ahead")
     terminal.wait(lambda terminal: terminal.line == "> typed ahead")
     assert "tick typed" not in terminal.text
+
+
+def test_lines_that_are_pasted_during_a_run_are_one_question(terminal: Terminal) -> None:
+    marks = BRACKETED_PASTE_ON, b"\x1b[?2004l"
+    terminal.type("take a while", ENTER)
+    terminal.wait("tick tick")
+    assert terminal.raw.rindex(marks[0]) > terminal.raw.rindex(marks[1])  # as a terminal looks at it for a paste
+    terminal.type(PASTE_BEGIN, "one\ntwo", PASTE_END)
+    terminal.wait("> one\n  two", "1 turn")
+    terminal.type(ENTER)
+    terminal.wait("\none\ntwo\n", "2 turns")
+
+
+class TerminalText(io.StringIO):
+    """What was written to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_whoever_reads_the_keys_during_a_run_has_no_marks_of_pasted_text() -> None:
+    out = TerminalText()
+    screen = Screen(out, io.StringIO(), live=True)
+    with screen.run_view():
+        with screen.away():
+            assert out.getvalue().endswith("\x1b[?2004l")
+        assert out.getvalue().endswith("\x1b[?2004h")
+        with screen.paused():
+            assert out.getvalue().endswith("\x1b[?2004l")
+    assert out.getvalue().endswith("\x1b[?2004l")
 
 
 def test_history_lasts_and_is_for_its_owner_alone(home: Path) -> None:

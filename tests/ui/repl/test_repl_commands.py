@@ -838,6 +838,20 @@ async def test_a_fork_leaves_the_conversation_as_it_is(talk: Talk) -> None:
     assert asked(talk) == ["One?", "Other?"]
 
 
+async def test_a_fork_is_found_by_its_name_once_something_was_asked_in_it(talk: Talk) -> None:
+    await talk.say("One?")
+    _, err = await talk.say("/fork")
+    assert "it is kept from its first question on" in err
+    _, err = await talk.say("/name aside")
+    assert "/resume take that from its first question on" in err
+    await talk.say("Two?")
+    _, err = await talk.say("/name aside")
+    assert err.endswith("/resume take that\n")
+    later = make_talk()
+    await later.say("/resume aside")
+    assert asked(later) == ["One?", "Two?"]
+
+
 async def test_a_turn_of_an_earlier_program_is_asked_again_with_its_inputs(talk: Talk) -> None:
     write("greet.yaml", PIPELINE)
     await talk.say("/run ./greet.yaml -i who=Ada")
