@@ -110,7 +110,8 @@ def test_failures_are_rows_of_the_table_and_are_tried_again(folder: Path):
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"quer": ["x"]}, "in.parquet:1: pipeline 'answer' has no input 'quer'; did you mean 'query'?"),
+        ({"quer": ["x"]}, "error: in.parquet: the column 'quer' is no input; did you mean 'query'?\n"),
+        ({"query": ["x", "y"], "id": [1, 2]}, "in.parquet: the column 'id' is no input; leave it out"),
         ({"query": ["x", None]}, "in.parquet:2: pipeline 'answer' needs the input 'query'"),
         ({"query": [b"x"]}, "in.parquet:1: JSON has nothing for bytes"),
         ({"query": pa.array([], pa.string())}, "in.parquet holds nothing to run"),
@@ -122,6 +123,11 @@ def test_wrong_inputs_are_refused_before_anything_runs(columns: dict[str, list[A
     assert ended.code == 2
     assert said in ended.err
     assert left(folder) == ["in.parquet"]
+
+
+def test_the_index_of_pandas_is_no_input():
+    assert batch("answer", write({"query": ["x"], "__index_level_0__": [7]})).code == 0
+    assert [row["answer"] for row in rows()] == ["x"]
 
 
 def test_durations_are_seconds():

@@ -55,7 +55,7 @@ def read_items(file: Path, pipeline: Pipeline, defaults: Mapping[str, Any]) -> l
     items: list[BatchItem] = []
     problems: list[Problem] = []
     seen: Counter[str] = Counter()
-    for number, line in enumerate(_lines(file), 1):
+    for number, line in enumerate(_lines(file, pipeline), 1):
         if not line.strip():
             continue
         try:
@@ -87,9 +87,9 @@ def read_items(file: Path, pipeline: Pipeline, defaults: Mapping[str, Any]) -> l
     return items
 
 
-def _lines(file: Path) -> list[str]:
+def _lines(file: Path, pipeline: Pipeline) -> list[str]:
     if is_table(file):
-        return input_lines(file, limit=MOST_BYTES)
+        return input_lines(file, pipeline.spec.inputs, limit=MOST_BYTES)
     return read_text(file, "batch", UsageError, limit=MOST_BYTES).split("\n")
 
 

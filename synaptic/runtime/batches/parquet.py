@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from datetime import date, time, timedelta
 from decimal import Decimal
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from synaptic.errors import UsageError
-from synaptic.text import one_line, read_data
+from synaptic.errors import Problem, UsageError
+from synaptic.text import nearest, one_line, read_data
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
 SUFFIX: Final = ".parquet"
 _TEXT: Final = "string"
+_INDEX: Final = re.compile(r"__index_level_[0-9]+__")
 _COLUMNS: Final[Mapping[str, Any]] = {
     "key": _TEXT,
     "line": "int64",
@@ -50,20 +52,30 @@ def check_tables() -> None:
         raise UsageError("Parquet needs pyarrow", hint="pip install 'synapticllamas[parquet]'") from error
 
 
-def input_lines(file: Path, *, limit: int) -> list[str]:
+def input_lines(file: Path, inputs: Collection[str], *, limit: int) -> list[str]:
     """Return the rows of a table of inputs as lines of JSON: an object of what is not null each.
 
     Args:
-        file: A column is an input; dates and times become ISO 8601, decimals numbers.
+        file: A column is an input; dates and times become ISO 8601, decimals numbers. pandas' index is none.
+        inputs: The names of those that there are.
         limit: Bytes of the file.
 
     Raises:
-        UsageError: If it cannot be read, is no table, or has what is no JSON.
+        UsageError: If it cannot be read, is no table, has what is no JSON, or a column that is no input.
     """
     lines = []
-    for number, row in enumerate(_rows(file, "batch", limit), 1):
+    rows = [
+        {name: value for name, value in row.items() if value is not None and not _INDEX.fullmatch(name)}
+        for row in _rows(file, "batch", limit)
+    ]
+    if others := [name for name in dict.fromkeys(name for row in rows for name in row) if name not in inputs]:
+        hint = f"leave it out; the inputs are: {', '.join(inputs) or 'none'}"
+        raise UsageError.of([
+            Problem(f"the column {name!r} is no input", str(file), suggestion=_near(name, inputs, hint))
+            for name in others
+        ])  # fmt: skip
+    for number, given in enumerate(rows, 1):
         try:
-            given = {name: value for name, value in row.items() if value is not None}
             lines.append(json.dumps(given, ensure_ascii=False, default=_plain))
         except TypeError as error:
             raise UsageError(f"{file}:{number}: {error}", hint="write such a column as text") from error
@@ -87,6 +99,11 @@ def result_table(rows: Iterable[Mapping[str, Any]]) -> bytes:
     file = io.BytesIO()
     import_module("pyarrow.parquet").write_table(arrow.Table.from_pylist(plain, schema), file, compression="zstd")
     return file.getvalue()
+
+
+def _near(name: str, inputs: Collection[str], otherwise: str) -> str:
+    near = nearest(name, inputs)
+    return otherwise if near is None else f"did you mean {near!r}?"
 
 
 def _rows(file: Path, what: str, limit: int) -> list[dict[str, Any]]:
