@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.errors import PipelineError, Problem, UsageError
@@ -9,7 +10,7 @@ from synaptic.pipeline import Pipeline, document_of, examine
 from synaptic.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from synaptic.pipeline import CompileContext
@@ -54,8 +55,11 @@ def read_documents(given: Sequence[Mapping[str, str] | str]) -> list[dict[str, s
     """Return documents that are given as data.
 
     Raises:
-        UsageError: With every one that is none.
+        UsageError: With every one that is none; for one alone, whose letters or keys would be the documents.
     """
+    if isinstance(given, (str, bytes, Mapping)):
+        hint = "write documents=[text]; the text of a file is Path('notes.txt').read_text()"
+        raise UsageError("documents is a list of texts, not one alone", hint=hint)
     found, problems = [], []
     for number, document in enumerate(given, 1):
         try:

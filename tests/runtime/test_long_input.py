@@ -24,10 +24,12 @@ from synaptic import (
     StepStarted,
 )
 from synaptic.backends.scripted import default_answer
+from synaptic.errors import UsageError
 from synaptic.messages import ChatRequest
 from synaptic.pipeline import LongInput
 from synaptic.pipeline.loader import builtin_pipelines
 from synaptic.pipeline.templates.chunks import split_text
+from synaptic.runtime.given import read_documents
 from synaptic.runtime.long_input.division import Division, shares, wanted_parts
 from synaptic.runtime.long_input.reading import grouped
 from synaptic.runtime.long_input.text_parts import TextPart, joined, parts_of, split_question
@@ -422,3 +424,9 @@ async def test_the_small_embedded_model_answers_with_one_call(
 async def test_every_other_model_answers_with_research_and_a_setting_goes_before():
     assert (await Asked().plan("Why?", None)).pipeline.name == "research"
     assert (await Asked(pipeline="vote").plan("Why?", None)).pipeline.name == "vote"
+
+
+@pytest.mark.parametrize("alone", ["notes.txt", {"text": "The pump is loud."}])
+def test_one_document_alone_is_no_list_of_its_letters(alone: Any):
+    with pytest.raises(UsageError, match="documents is a list of texts, not one alone"):
+        read_documents(alone)
