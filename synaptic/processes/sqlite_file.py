@@ -64,6 +64,9 @@ class SqliteFile:
                 self._write_ahead(connection)
                 with transaction(connection):
                     self._prepare(connection)
+            except UnicodeDecodeError as exc:  # SQLite quotes the damaged words of a schema, which are none then
+                connection.close()
+                raise _damage("its schema is damaged") from exc
             except BaseException:
                 connection.close()
                 raise
@@ -133,9 +136,13 @@ def _refuse_programs(connection: sqlite3.Connection) -> None:
     """
     found = connection.execute("SELECT name FROM sqlite_master WHERE type IN ('view', 'trigger')").fetchone()
     if found is not None:
-        damage = sqlite3.DatabaseError(f"it has a view or a trigger, {found[0]!r}, which is not ours")
-        damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-        raise damage
+        raise _damage(f"it has a view or a trigger, {found[0]!r}, which is not ours")
+
+
+def _damage(what: str) -> sqlite3.DatabaseError:
+    damage = sqlite3.DatabaseError(what)
+    damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return damage
 
 
 @contextlib.contextmanager

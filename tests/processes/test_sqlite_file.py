@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from synaptic.processes import SqliteFile
+import pytest
+
+from synaptic.processes import SqliteFile, is_damage
 
 WRITES = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('INSERT INTO t VALUES (0)'); c.commit()"
 READS = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('SELECT n FROM t'))"
@@ -40,3 +42,14 @@ def test_only_its_owner_may_read_it_also_through_a_link(tmp_path: Path):
     file.open()
     file.close()
     assert (tmp_path / "real").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_schema_whose_words_are_no_text_is_damage(tmp_path: Path):
+    path = tmp_path / "some.sqlite3"
+    file = SqliteFile(path, prepare)
+    file.open()
+    file.close()
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE t", b"CREATE TA\xddLE t"))
+    with pytest.raises(sqlite3.DatabaseError, match="schema") as damage:
+        SqliteFile(path, prepare).open()
+    assert is_damage(damage.value)

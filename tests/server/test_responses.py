@@ -332,7 +332,7 @@ async def test_of_several_that_remove_a_response_one_does() -> None:
     assert (len(gone), len(ends)) == (7, 8)
 
 
-async def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+async def test_a_file_that_cannot_be_written_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with scripted() as (_, client):
         paths.journal_file().parent.mkdir(parents=True, exist_ok=True)
         paths.journal_file().mkdir()
@@ -340,6 +340,10 @@ async def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
             await client.responses.create(model="scripted", input="x")
         assert failed.value.status_code == 503
         assert str(paths.journal_file()) not in str(failed.value)
+        for _ in range(20):
+            with pytest.raises(openai.InternalServerError):
+                await client.responses.retrieve("resp_x")
+        assert 0 < len([line for line in caplog.messages if str(paths.journal_file()) in line]) <= 10
         assert (await client.responses.create(model="scripted", input="x", store=False)).output_text == "x"
     with pytest.raises(JournalError):
         KeptResponses(tmp_path).find("x", "")

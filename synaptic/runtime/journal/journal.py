@@ -437,7 +437,7 @@ class Journal:
             yield self._file.open() if self.path.exists() else None
         except sqlite3.DatabaseError as exc:
             if is_damage(exc):
-                hint = "the next run moves it aside and begins a new one"
+                hint = "move it away, and the next run begins a new one; a run that meets the damage does so itself"
                 raise JournalError(f"the record of runs is damaged: {self.path}: {exc}", hint=hint) from exc
             room = "is there room on the disk?" if is_out_of_room(exc) else None
             raise JournalError(f"the record of runs cannot be read: {self.path}: {exc}", hint=room) from exc

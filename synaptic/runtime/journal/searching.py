@@ -73,9 +73,9 @@ def search(connection: sqlite3.Connection, wanted: str, below: int | None = None
             text = _holding(reader, name, needle)
             verdicts[number] = None if text is None or _is_beside(reader, connection, run, name) else text
         text = verdicts[number]
-        if text is not None:
+        if text is not None and (told := _found(connection, run, name, text, needle)) is not None:
             found.add(run)
-            yield _found(connection, run, name, text, needle)
+            yield told
 
 
 def _candidates(connection: sqlite3.Connection, wanted: str) -> Iterable[tuple[int, int, bytes]]:
@@ -116,8 +116,11 @@ def _is_beside(reader: Reader, connection: sqlite3.Connection, run: int, name: b
         return False  # it is damaged
 
 
-def _found(connection: sqlite3.Connection, number: int, name: bytes, text: str, needle: str) -> FoundText:
-    run = next(all_runs(connection, "n = ?", (number,)))
+def _found(connection: sqlite3.Connection, number: int, name: bytes, text: str, needle: str) -> FoundText | None:
+    """Return what is told of a run that has a text; ``None`` where another process has removed it meanwhile."""
+    run = next(all_runs(connection, "n = ?", (number,)), None)
+    if run is None:
+        return None
     query = "SELECT path FROM events WHERE run = ? AND path IS NOT NULL AND instr(body, ?) ORDER BY seq LIMIT 1"
     row = connection.execute(query, (number, spelled_name(name))).fetchone()
     flat = " ".join(text.split())

@@ -1,4 +1,5 @@
 from .listening import listening as listening
+from .log_rate import LogRate as LogRate
 from .request_bodies import body_pieces as body_pieces
 from .request_bodies import hold as hold
 from .request_bodies import read_request as read_request

@@ -23,7 +23,7 @@ from synaptic.server.gateway import (
     reader_of,
     send_stream,
 )
-from synaptic.server.limits import hold, read_request
+from synaptic.server.limits import LogRate, hold, read_request
 from synaptic.server.openai_api.responses_bodies import CountedInput, ResponsesBody
 from synaptic.server.openai_api.responses_form import ResponseForm
 from synaptic.server.openai_api.responses_reading import conversation_of, given_items, response_request
@@ -43,6 +43,7 @@ LARGEST_PAGE: Final = 100
 Made = TypeVar("Made")
 
 log = logging.getLogger(__name__)
+log.addFilter(LogRate())  # as many lines as clients ask for otherwise
 
 _read_response = reader_of(ResponsesBody)
 _read_counted = reader_of(CountedInput)

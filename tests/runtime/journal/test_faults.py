@@ -261,6 +261,16 @@ async def test_a_run_whose_file_is_taken_away_is_said_not_to_be_recorded():
     assert len(said) == 1 and "was removed" in said[0]
 
 
+async def test_a_run_that_is_removed_while_texts_are_looked_for_is_not_found():
+    await Run(ONE)("cold")
+    gone = await Run(ONE)("cold")
+    with sqlite3.connect(paths.journal_file()) as connection:
+        connection.execute("DELETE FROM runs WHERE id = ?", (gone.run_id,))  # between two of its queries
+    connection.close()
+    with Journal() as journal:
+        assert [found.run.id for found in journal.grep("cold")] == [journal.runs()[0].id]
+
+
 @pytest.mark.parametrize("work", ["migrate", "prune"])
 async def test_a_kill_in_the_middle_leaves_the_file_whole(work: str, tmp_path: Path):
     for word in ("cold", "warm", "cold"):
