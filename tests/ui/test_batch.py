@@ -1,6 +1,7 @@
 """A batch: its inputs are looked at first, its results are whole, and no kill has a run made twice."""
 
 import asyncio
+import errno
 import json
 import os
 import random
@@ -17,6 +18,8 @@ from kill_trials import CountingNode
 from warm_python import start_program
 
 from synaptic import paths
+from synaptic.errors import UsageError
+from synaptic.runtime.batches import results
 
 TWO_STEPS = """\
 version: 1
@@ -243,3 +246,32 @@ def test_runs_that_cannot_be_recorded_are_said_once(own_home: Path):
 
     assert (ended.code, len(rows())) == (0, 3)
     assert ended.err.count("not recorded") == 1
+
+
+def test_where_there_is_no_room_to_put_rows_in_order_they_stay_and_the_next_call_does(monkeypatch: pytest.MonkeyPatch):
+    write("one", "two", "three")
+    whole = results.replace_file
+
+    def no_room(path: Path, data: bytes) -> None:
+        if data:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        whole(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(results, "replace_file", no_room)
+        ended = batch("answer", "in.jsonl", "-o", "out.jsonl")
+    assert (ended.code, len(rows())) == (2, 3)
+    assert "cannot be put in order: No space left" in ended.err
+    assert batch("answer", "in.jsonl", "-o", "out.jsonl").code == 0
+    assert [row["line"] for row in rows()] == [1, 2, 3]
+
+
+def test_a_disk_that_fills_up_meanwhile_is_said_once(tmp_path: Path):
+    begun = results.Results.open(tmp_path / "out.jsonl", "p")
+    begun.close()
+    begun._open, begun._out = (os.fdopen(os.open("/dev/full", os.O_WRONLY), "w") for _ in range(2))
+    with pytest.raises(UsageError, match="No space left"):
+        begun.begin("a", "run")
+    with pytest.raises(UsageError, match="No space left"):
+        begun.add("a", {})
+    begun.close()

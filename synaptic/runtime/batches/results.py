@@ -161,10 +161,18 @@ class Results:
             raise UsageError(f"{self.file}: no result can be written any more: {exc.strerror or exc}") from exc
 
     def put_in_order(self, keys: Iterable[str]) -> None:
-        """Put the rows in the order of their items."""
+        """Put the rows in the order of their items.
+
+        Raises:
+            UsageError: If the file cannot be written anew: the rows stay as they were.
+        """
         assert self._out is not None
         rows = {row["key"]: row for _, row in self._rows(self._lines)}
-        replace_file(self._lines, "".join(_line(rows[key]) for key in keys if key in rows).encode())
+        try:
+            replace_file(self._lines, "".join(_line(rows[key]) for key in keys if key in rows).encode())
+        except OSError as exc:
+            what = f"{self.file}: all results are there, but cannot be put in order: {exc.strerror or exc}"
+            raise UsageError(what, hint="make room, and the same command does so; or give --as-they-end") from exc
 
     def close(self, *, complete: bool = False, begun: bool = True) -> None:
         """Close the files; what says which runs are open goes if there are none.
@@ -180,6 +188,7 @@ class Results:
             if self._out is not None:
                 with contextlib.suppress(OSError):
                     os.fsync(self._out.fileno())
+                with contextlib.suppress(OSError):
                     self._out.close()
                 if is_table(self.file):
                     self._make_table()
@@ -187,7 +196,8 @@ class Results:
             if self._open is not None:
                 if complete or (not begun and not os.fstat(self._open.fileno()).st_size):
                     self._open_file.unlink(missing_ok=True)
-                self._open.close()
+                with contextlib.suppress(OSError):  # it holds what could not be written, and that was said
+                    self._open.close()
 
     def _make_table(self) -> None:
         rows = [row for _, row in self._rows(self._lines)]
