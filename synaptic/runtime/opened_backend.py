@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from synaptic.backends import BackendContext, Routed, capabilities_of, create_backend, open_backend
@@ -51,6 +52,19 @@ class OpenedBackend:
             if self._routed is None:
                 self._routed = await self._choose()
             return self._routed
+
+    async def route(self) -> Route:
+        """Return where calls go, with the model of those that name none: the backend's own may have been deleted.
+
+        Raises:
+            SynapticError: What ``open`` raises.
+        """
+        routed = await self.open()
+        choose = capabilities_of(routed.backend).default_model
+        if self.given is not None or self.settings.model is not None or choose is None:
+            return routed.route
+        model = await choose()
+        return routed.route if model == routed.route.model else replace(routed.route, model=model)
 
     async def size(self, calls: Callable[[], int]) -> None:
         """Have the backend become as large as so many calls at once can use; that is settled with the first run.

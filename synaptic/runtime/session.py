@@ -144,7 +144,7 @@ class Session:
             BackendUnavailable: If nothing can serve the calls.
             ModelNotFound: If what answers lacks the model.
         """
-        return (await self._opened.open()).route
+        return await self._opened.route()
 
     @property
     def routed_backend(self) -> Backend | None:

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from faulty_node import FaultyNode
 
 import synaptic
 from synaptic import (
@@ -336,3 +337,19 @@ async def test_a_steady_session_plans_once_for_many_inputs():
     assert first.compiled is second.compiled is not other.compiled
     assert (first.inputs, second.inputs) == ({"n": "one"}, {"n": "two"})
     assert [other.route.model, *(result.answer for result in results)] == ["o", "x", "y"]
+
+
+@pytest.mark.parametrize("pool", [True, False])
+async def test_a_default_model_that_is_gone_is_not_named_any_more(pool):
+    async with FaultyNode(models=["big", "tiny"]) as node:
+        settings = Settings(nodes=[node.url], pipeline="answer", task_distribution_enabled=pool, journal="off")
+        async with Session(settings) as session:
+            gone = (await session.route()).model
+            assert gone is not None
+            del node.config.models[gone.removesuffix(":latest")]
+            await session.run("why?")
+            (left,) = node.config.models
+            async with asyncio.timeout(30):
+                while (await session.route()).model != f"{left}:latest":
+                    await asyncio.sleep(0.02)  # a pool asks the node again in its own time
+            assert (await session.run("why?")).status == "succeeded"

@@ -251,7 +251,8 @@ class PoolBackend:
             ModelNotFound: If no node has a model that can chat.
             BackendUnavailable: If no node answers.
         """
-        if self._default_model is None:
+        known = self.model_names()
+        if self._default_model is None or (known and self._default_model not in known):
             places = ", ".join(member.state.name for member in self.members.values())
             self._default_model = choose_model(await self._installed(), None, node=places)
         return self._default_model
