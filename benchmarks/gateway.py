@@ -40,7 +40,7 @@ from tool_node import MODEL, tool_node
 from synaptic import Agent, ChatRequest, Chunk, Delta, Finished, ModelInfo, Pipeline, Session, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from synaptic import Event
 
@@ -150,21 +150,32 @@ def gateway(nodes: Sequence[str], places: int) -> Iterator[Side]:
             process.wait(30)
 
 
-async def one_at_a_time(url: str, path: str = "/api/chat", **more: Any) -> dict[str, float]:
-    """Return milliseconds: of whole answers, and to the first chunk of streams."""
-    whole, first = [], []
-    async with aiohttp.ClientSession(url) as session:
+async def one_at_a_time(asked: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    """Return milliseconds of each address: of whole answers, and to the first chunk of streams.
+
+    They are asked in turns: what else the machine does meanwhile, it does to all of them.
+    """
+    whole: dict[str, list[float]] = {name: [] for name in asked}
+    first: dict[str, list[float]] = {name: [] for name in asked}
+    async with aiohttp.ClientSession() as session:
         for _ in range(ONE_AT_A_TIME):
-            began = time.perf_counter()
-            async with session.post(path, json={**BODY, "stream": False, **more}) as reply:
-                await reply.read()
-            whole.append(time.perf_counter() - began)
-            began = time.perf_counter()
-            async with session.post(path, json={**BODY, "stream": True, **more}) as reply:
-                await reply.content.readany()
-                first.append(time.perf_counter() - began)
-                await reply.read()
-    return {"whole_ms": statistics.median(whole) * 1e3, "first_chunk_ms": statistics.median(first) * 1e3}
+            for name, url in asked.items():
+                began = time.perf_counter()
+                async with session.post(url, json={**BODY, "stream": False}) as reply:
+                    await reply.read()
+                whole[name].append(time.perf_counter() - began)
+                began = time.perf_counter()
+                async with session.post(url, json={**BODY, "stream": True}) as reply:
+                    await reply.content.readany()
+                    first[name].append(time.perf_counter() - began)
+                    await reply.read()
+    return {
+        name: {
+            "whole_ms": statistics.median(whole[name]) * 1e3,
+            "first_chunk_ms": statistics.median(first[name]) * 1e3,
+        }
+        for name in asked
+    }
 
 
 async def many(url: str, calls: int) -> float:
@@ -287,11 +298,14 @@ async def main() -> None:
     """Measure all, and print it."""
     told: dict[str, Any] = {"load_before": os.getloadavg()[0]}
     with side("node", "0") as node, side("proxy", node.url) as proxy, gateway([node.url], AT_ONCE) as ours:
+        asked = {
+            "direct": f"{node.url}/api/chat",
+            "aiohttp proxy": f"{proxy.url}/api/chat",
+            "gateway, Ollama": f"{ours.url}/api/chat",
+            "gateway, OpenAI": f"{ours.url}/v1/chat/completions",
+        }
         for _ in range(2):  # the first time warms up
-            told["direct"] = await one_at_a_time(node.url)
-            told["aiohttp proxy"] = await one_at_a_time(proxy.url)
-            told["gateway, Ollama"] = await one_at_a_time(ours.url)
-            told["gateway, OpenAI"] = await one_at_a_time(ours.url, "/v1/chat/completions")
+            told |= await one_at_a_time(asked)
         told["calls_a_second"] = {
             "direct": await many(node.url, CALLS),
             "aiohttp proxy": await many(proxy.url, CALLS),
