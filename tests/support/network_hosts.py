@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import psutil
 import pytest
 
 if TYPE_CHECKING:
@@ -31,6 +33,19 @@ def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
 
+def _remove_left_behind() -> None:
+    """Remove the hosts of programs that were killed, and end what they ran there."""
+    told = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    for name, maker in re.findall(r"^(synaptic-(\d+)-\w+)", told, re.MULTILINE):
+        if psutil.pid_exists(int(maker)):
+            continue
+        there = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False).stdout
+        for pid in map(int, there.split()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+
+
 NEEDS_HOSTS: Final = pytest.mark.skipif(
     not _may_make_hosts(), reason="network namespaces need Linux, root and iproute2 (CAP_SYS_ADMIN in a container)"
 )
@@ -50,6 +65,7 @@ class Hosts:
         self._started: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> Self:
+        _remove_left_behind()
         try:
             self._make()
         except BaseException:
