@@ -66,7 +66,7 @@ def told(file: Path, about: str, done: str, *, if_damaged: str = "") -> Iterator
             f"{file}, {about}, cannot be {done}: {error.strerror or error}",
             hint="mend that, or set XDG_STATE_HOME to a directory that can be written",
         ) from error
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         if not if_damaged:
             raise
         raise UsageError(
@@ -81,7 +81,7 @@ def read_json(file: Path, *, missing: Any) -> Any:
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is not JSON, not as it was written, or far larger than it may be.
+        ValueError: If it is no JSON object, not as it was written, or far larger than it may be.
     """
     try:
         data = read_regular(file, MAX_BYTES)
@@ -93,10 +93,12 @@ def read_json(file: Path, *, missing: Any) -> Any:
         document = json.loads(data)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    checksum = document.pop(CHECKSUM, None) if isinstance(document, dict) else None
-    if checksum is not None and checksum != _checksum(document):
-        raise ValueError("its checksum is wrong: it was changed, or has decayed, since it was written")
-    return document
+    if isinstance(document, dict):
+        checksum = document.pop(CHECKSUM, None)
+        if checksum is not None and checksum != _checksum(document):
+            raise ValueError("its checksum is wrong: it was changed, or has decayed, since it was written")
+        return document
+    raise ValueError("it is no object")
 
 
 def replace_json(file: Path, document: dict[str, Any]) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from flipped_bytes import flip_byte
 
-from synaptic.processes import read_json, replace_json
+from synaptic.errors import UsageError
+from synaptic.processes import read_json, replace_json, told
 
 DOCUMENT = {"workers": [{"host": "10.0.0.4", "port": 50052, "seconds": 0.25}], "größe": None, "wide": [1e300, True]}
 
@@ -46,3 +47,21 @@ def test_what_is_no_document_is_an_error(file: Path, text: str):
     file.write_text(text)
     with pytest.raises(ValueError):
         read_json(file, missing=None)
+
+
+@pytest.mark.parametrize("written", ["[]", "null", "5", '"text"', "true"])
+def test_what_is_no_object_is_damage_to_all_who_read(tmp_path: Path, written: str) -> None:
+    file = tmp_path / "state.json"
+    file.write_text(written)
+    with pytest.raises(ValueError, match="no object"):
+        read_json(file, missing={})
+    with (
+        pytest.raises(UsageError, match="does not say who"),
+        told(file, "which says who", "read", if_damaged="move it"),
+    ):
+        read_json(file, missing={})
+    with (
+        pytest.raises(UsageError, match="does not say who"),
+        told(file, "which says who", "read", if_damaged="move it"),
+    ):
+        json.loads('{"a": 5}')["a"].items()
