@@ -66,6 +66,7 @@ from .kept_sessions import kept_sessions as kept_sessions
 from .kept_sessions import name_session as name_session
 from .kept_sessions import remove_session as remove_session
 from .kept_sessions import run_if_kept as run_if_kept
+from .kept_sessions import seen_last as seen_last
 from .kept_sessions import session_with_id as session_with_id
 from .kept_sessions import take_back as take_back
 from .kept_sessions import tip_of as tip_of

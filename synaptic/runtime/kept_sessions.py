@@ -234,6 +234,20 @@ def tip_of(journal: Journal, session: KeptSession) -> KeptRun | None:
     return run
 
 
+def seen_last(journal: Journal, session: KeptSession, tip: KeptRun | None) -> str:
+    """Return the run that a question in a conversation names as the one that was begun last there.
+
+    Where another program is asking the last turn again, that is the one whose answer stands there still: the question
+    is behind that answer, and counts as asked at the same moment. Else the other program's answer would be nowhere.
+
+    Raises:
+        JournalError: If the record of runs cannot be read.
+    """
+    last = session.last
+    again = tip is not None and tip.id != last.id and last.at_work and not last.owner.is_here
+    return tip.id if tip and again and journal.beginning(last).descent.instead else last.id
+
+
 def remove_session(journal: Journal, session: KeptSession) -> dict[str, list[KeptRun]]:
     """Remove a conversation with its runs and its name.
 

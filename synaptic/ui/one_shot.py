@@ -25,6 +25,8 @@ from synaptic.runtime import (
     find_session,
     new_run_id,
     run_document,
+    seen_last,
+    tip_of,
     turns_of,
 )
 from synaptic.ui.actions import AT_ONCE, how_to_go_on
@@ -88,10 +90,10 @@ def _place(options: Options) -> TurnPlace:
         return TurnPlace(new_run_id())
     with Journal() as journal:
         found = find_session(journal, options.session)
-        turns = turns_of(journal, found)
+        turns, last = turns_of(journal, found), seen_last(journal, found, tip_of(journal, found))
     if not turns:
-        return TurnPlace(found.id, last=found.last.id)
-    return TurnPlace(found.id, turns[-1].run_id, conversation_of(turns), turns[-1].files, found.last.id)
+        return TurnPlace(found.id, last=last)
+    return TurnPlace(found.id, turns[-1].run_id, conversation_of(turns), turns[-1].files, last)
 
 
 def _begins_its_own(run_id: str, session: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import AsyncMock
@@ -26,7 +27,7 @@ from synaptic.settings import Settings
 from synaptic.ui.repl.conversation import Asked
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 Open = "Callable[..., Awaitable[Talk]]"
@@ -345,3 +346,52 @@ def test_a_question_from_the_command_line_that_was_overtaken_says_so() -> None:
     assert (outcome.code, outcome.out) == (0, "fine\n")
     assert "another program asked in this conversation at the same moment" in outcome.err
     assert all_kept() == [["One?", "Other?"], ["One?", "Two?"]]
+
+
+async def test_a_question_while_another_program_asks_the_last_turn_again_leaves_that_its_answer(
+    open_talk: Open,
+) -> None:
+    one = await open_talk(["first"] * 2, fresh=True)
+    await one.say("One?")
+    two = await open_talk(["second"])
+    await two.say("/retry")
+    await settled(two)
+    with asked_again_elsewhere():
+        _, err = await one.say("Two?")
+        await settled(one)
+
+    assert "at the same moment" in err
+    assert here(one) == ["One?", "Two?"]
+    assert all_kept() == [["One?"], ["One?", "Two?"]]
+    with Journal() as journal:
+        assert [turn.answer for turn in turns_of(journal, kept_sessions(journal)[-1])] == ["second"]
+
+
+def test_one_question_while_another_program_asks_the_last_turn_again_leaves_that_its_answer() -> None:
+    run_here(*ECHO, "One?")
+    run_here("chat", *ECHO, "-c", stdin="/retry\n")
+    with asked_again_elsewhere():
+        asked = run_here(*ECHO, "-c", "Two?")
+
+    assert "at the same moment" in " ".join(asked.err.split())
+    assert all_kept() == [["One?"], ["One?", "Two?"]]
+
+
+@contextmanager
+def asked_again_elsewhere() -> Iterator[None]:
+    """Have the run that was begun last be one that another program is still at work on, inside the ``with``."""
+    parent = os.getppid()
+    other = replace(Owner.here(), pid=parent, mark=process_mark(parent) or "")
+    with Journal() as journal:
+        (last,) = journal.runs(limit=1)
+    change_run(last.id, "running", other)
+    yield
+    change_run(last.id, "succeeded", other)
+
+
+def change_run(run_id: str, status: str, owner: Owner) -> None:
+    """Have a run stand so, as one of another program."""
+    with sqlite3.connect(paths.journal_file()) as connection:
+        connection.execute("UPDATE runs SET status = ?, owner = ? WHERE id = ?", (status, owner.written(), run_id))
+        seal_all(connection)
+    connection.close()
