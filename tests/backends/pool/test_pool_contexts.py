@@ -74,6 +74,24 @@ async def test_each_node_is_asked_for_what_it_has():
         assert not large.memory.loads and not small.memory.loads
 
 
+async def test_a_call_that_ended_shows_what_is_in_memory_while_others_of_the_model_go_on():
+    async with FaultyNode(loaded=[MODEL]) as node, pool_over([node]) as trial:
+        await ask(trial.pool, question("One"))
+        member = trial.pool.members[0]
+        member.memory_at = 0.0  # it was looked at a while ago
+        model = member.state.models[LOADED]
+        assert not trial.pool._watch.knows_memory(member, model)
+        for _ in range(2):
+            member.state.claim(LOADED, 1.0)
+        try:
+            assert trial.pool._watch.knows_memory(member, model)
+            model.seen_at -= 1.0
+            assert not trial.pool._watch.knows_memory(member, model)
+        finally:
+            for _ in range(2):
+                member.state.release(LOADED, 1.0)
+
+
 async def test_a_model_that_was_loaded_otherwise_meanwhile_is_left_so():
     async with FaultyNode(loaded=[MODEL]) as node, pool_over([node]) as trial:
         await ask(trial.pool, question("One"))

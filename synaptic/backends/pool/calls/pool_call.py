@@ -224,7 +224,8 @@ class PoolCall:
         deadline = self._deadline(member, lease)
         state = lease.node.models.get(self._model)
         warm = state is not None and state.resident and not state.reloads(self._shape.num_ctx)
-        look = None if warm and pool.watch.knows_memory(member) else pool.watch.look_at_memory
+        known = warm and state is not None and pool.watch.knows_memory(member, state)
+        look = None if known else pool.watch.look_at_memory
         pool.prefixes.note(lease.node.key, self._model, self._chain, kept=lease.node.limit)
         read = pool.sent.note(lease.node.key, self._model, self._beginnings)
         pool.bound()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from synaptic.backends.pool.node.facts import NodeFacts
     from synaptic.backends.pool.node.node import PoolNode
     from synaptic.backends.pool.node.reload import Remedy
+    from synaptic.backends.pool.node.state import ModelState
     from synaptic.messages import Reporter
 
 CHECK_SECONDS = 2.0
@@ -161,9 +162,14 @@ class Watch:
             record.probe = self._spawn(self._probe(member))
         return await asyncio.shield(record.probe)
 
-    def knows_memory(self, member: PoolNode) -> bool:
-        """Return whether a node has told just now what it has in memory."""
-        return self._now() - member.memory_at < MEMORY_HOLDS_SECONDS
+    def knows_memory(self, member: PoolNode, model: ModelState) -> bool:
+        """Return whether a node has told just now what it has in memory, or calls of the model show it.
+
+        One that has ended just now, while others go on, shows it to the one that waited for its place.
+        """
+        others = member.state.busy_models.get(model.name, 0) > 1
+        known_at = max(member.memory_at, model.seen_at) if others else member.memory_at
+        return self._now() - known_at < MEMORY_HOLDS_SECONDS
 
     async def look_at_memory(self, member: PoolNode) -> None:
         """Ask a node what it has in memory, for a second at most; those who ask at the same time share the answer."""
