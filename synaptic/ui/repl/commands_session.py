@@ -123,13 +123,15 @@ async def retry_command(repl: Repl, call: Call) -> None:
     repl.conversation.pop()
     there = len(repl.conversation)
     try:
-        await repl.ask_here(asked, instead=turn.run_id if turn.answer else None)
+        await repl.ask_here(asked, instead=goes_on_from([turn]) if turn.answer else None)
     finally:
         came = repl.conversation[there:]
         if not came or (turn.answer and came[-1].status not in _ANSWERED):
             repl.conversation[there:] = [turn]
             if turn.answer:
                 repl.screen.note("the answer that was there stays")
+        else:
+            repl.conversation[there:] = [replace(came[-1], stands_for=(turn.run_id, *turn.stands_for))]
 
 
 async def _keep_the_end(repl: Repl, turns: Sequence[Turn]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from synaptic import runtime
@@ -37,7 +38,7 @@ async def sessions_command(repl: Repl, call: Call) -> None:
 async def resume_command(repl: Repl, call: Call) -> None:
     """Go on with a conversation."""
     await repl.sessions.recorded()
-    take_up(repl, find_talk(repl, call.rest.strip() or None))
+    take_up(repl, find_talk(repl, call.text or None))
 
 
 async def fork_command(repl: Repl, call: Call) -> None:
@@ -58,9 +59,9 @@ async def fork_command(repl: Repl, call: Call) -> None:
 
 async def name_command(repl: Repl, call: Call) -> None:
     """Give this conversation a name; that of another one only where the person insists."""
-    asked = call.rest.strip()
-    take = asked.split(maxsplit=1)[:1] == [FORCE]
-    name = one_line(asked.removeprefix(FORCE).strip() if take else asked, _LONGEST_NAME)
+    take = call.rest.split(maxsplit=1)[:1] == [FORCE]
+    asked = replace(call, rest=call.rest.strip().removeprefix(FORCE)) if take else call
+    name = one_line(asked.text, _LONGEST_NAME)
     if not name:
         raise call.wrong("it needs a name")
     if not repl.conversation or repl.settings.journal == "off":

@@ -72,6 +72,7 @@ class Turn:
         answer: Complete, or what there was when the run was interrupted or failed; maybe "".
         at: When it was asked, in seconds since the epoch.
         asked: What was asked, so that it can be asked again.
+        stands_for: The runs whose answers it replaced, the last one first: the record has those where it lacks this.
     """
 
     question: str
@@ -82,6 +83,7 @@ class Turn:
     at: float
     error: str | None = None
     asked: Asked | None = None
+    stands_for: tuple[str, ...] = ()
 
     @property
     def remark(self) -> str:

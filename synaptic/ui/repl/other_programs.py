@@ -13,7 +13,7 @@ from synaptic.ui.repl.conversation import status_of, turn_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synaptic.runtime import Journal
+    from synaptic.runtime import Journal, KeptRun
     from synaptic.ui.repl.conversation import Turn
 
 _SHOWN: Final = 60
@@ -63,17 +63,22 @@ def goes_on_from(turns: Sequence[Turn]) -> str | None:
         with runtime.Journal() as journal:
             last = _last_recorded(journal, turns)
     except JournalError:
-        last = None
-    return (last or turns[-1]).run_id if turns else None
+        return turns[-1].run_id if turns else None
+    return None if last is None else last.id
 
 
-def _last_recorded(journal: Journal, turns: Sequence[Turn]) -> Turn | None:
-    return next((turn for turn in reversed(turns) if runtime.run_if_kept(journal, turn.run_id) is not None), None)
+def _last_recorded(journal: Journal, turns: Sequence[Turn]) -> KeptRun | None:
+    return next((run for turn in reversed(turns) if (run := _recorded_as(journal, turn)) is not None), None)
+
+
+def _recorded_as(journal: Journal, turn: Turn) -> KeptRun | None:
+    """Return the run of a turn, or, where that is not recorded, the last one that is of those that it replaced."""
+    runs = (runtime.run_if_kept(journal, run_id) for run_id in (turn.run_id, *turn.stands_for))
+    return next((run for run in runs if run is not None), None)
 
 
 def _looked_up(journal: Journal, kept_as: str, turns: Sequence[Turn]) -> TalkNow:
-    ended = _last_recorded(journal, turns)
-    last = runtime.run_if_kept(journal, ended.run_id) if ended else None
+    last = _last_recorded(journal, turns)
     if last is not None and runtime.begins_its_own(journal, last, kept_as):
         return _looked_up(journal, last.id, turns)._replace(note=actions.AT_ONCE)
     session = runtime.session_with_id(journal, kept_as)
@@ -84,16 +89,16 @@ def _looked_up(journal: Journal, kept_as: str, turns: Sequence[Turn]) -> TalkNow
     found = TalkNow(kept_as, runtime.seen_last(journal, session, tip), turns, at_work=at_work)
     if (tip and tip.id) == (last and last.id) and not any(_has_gone_on(journal, turn) for turn in turns):
         return found
-    here = [turn for turn in turns if runtime.run_if_kept(journal, turn.run_id) is not None]
+    here = [(turn, run.id) for turn in turns if (run := _recorded_as(journal, turn)) is not None]
     there = [turn_of(kept) for kept in runtime.turns_of(journal, session)]
     same = 0
-    while same < min(len(here), len(there)) and here[same].run_id == there[same].run_id:
+    while same < min(len(here), len(there)) and here[same][1] == there[same].run_id:
         same += 1
-    gone, new = here[same:], there[same:]
+    gone, new = [turn for turn, _ in here[same:]], there[same:]
     if gone and new and not _is_instead(journal, new[0], gone):
         note = f"another program went on from an earlier turn, with: {_short(new[-1])}; "
         return TalkNow(None, None, turns, f"{note}what is asked here goes on in a conversation of its own")
-    later = {now.run_id: now for own, now in zip(here, there[:same], strict=False) if own.status not in _WHOLE}
+    later = {own.run_id: now for (own, _), now in zip(here, there[:same], strict=False) if own.status not in _WHOLE}
     now = [*(later.get(turn.run_id, turn) for turn in turns if turn not in gone), *new]
     return found._replace(turns=now, note=_what_happened(gone, new, now), ends_anew=bool(gone or new))
 
@@ -111,7 +116,9 @@ def _is_instead(journal: Journal, new: Turn, gone: Sequence[Turn]) -> bool:
     if not any(turn.answer for turn in gone):
         return True
     run = runtime.run_if_kept(journal, new.run_id)
-    return run is not None and len(gone) == 1 and journal.beginning(run).descent.instead == gone[0].run_id
+    if run is None or len(gone) != 1:
+        return False
+    return journal.beginning(run).descent.instead in {gone[0].run_id, *gone[0].stands_for}
 
 
 def _what_happened(gone: Sequence[Turn], new: Sequence[Turn], turns: Sequence[Turn]) -> str:

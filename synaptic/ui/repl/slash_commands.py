@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from synaptic.errors import UsageError
 from synaptic.text import nearest
-from synaptic.ui.repl.arguments import split_words
+from synaptic.ui.repl.arguments import split_words, take_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -79,6 +79,12 @@ class Call:
         if len(words) > at_most:
             raise self.wrong(f"{words[at_most]!r} is one argument too many" if at_most else "it takes no argument")
         return words
+
+    @property
+    def text(self) -> str:
+        """All arguments as one text, which may be in quotes."""
+        word, rest = take_word(self.rest)
+        return self.rest.strip() if rest else word
 
     def wrong(self, message: str) -> UsageError:
         """Return the error that says what is wrong and how the command is used."""

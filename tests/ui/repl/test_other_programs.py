@@ -306,6 +306,46 @@ async def test_with_the_journal_off_nothing_of_another_program_is_taken_back(ope
     assert kept() == here(one) == ["One?"]
 
 
+async def test_an_answer_that_is_not_recorded_stands_for_the_one_that_it_replaced(open_talk: Open) -> None:
+    one = await open_talk(["a", "first", "second", "third", "b"], fresh=True)
+    for line in ("One?", "Two?", "/set journal off", "/retry", "/retry", "/set journal normal"):
+        assert "another program" not in (await one.say(line))[1]
+
+    assert "another program" not in (await one.say("Three?"))[1]
+    await settled(one)
+    assert [turn.answer for turn in one.repl.conversation] == ["a", "third", "b"]
+    with Journal() as journal:
+        turns = turns_of(journal, find_session(journal))
+    assert [turn.answer for turn in turns] == ["a", "first", "b"]
+
+
+async def test_what_was_taken_back_stays_so_behind_a_turn_that_is_not_recorded(open_talk: Open) -> None:
+    one = await open_talk(fresh=True)
+    for line in ("Wrong?", "/undo", "/set journal off", "Off?", "/set journal normal", "One?"):
+        await one.say(line)
+    await settled(one)
+
+    assert kept() == ["One?"]
+    assert here(one) == ["Off?", "One?"]
+
+
+async def test_a_name_may_be_in_quotes(open_talk: Open) -> None:
+    one = await open_talk(fresh=True)
+    await one.say("One?")
+    await settled(one)
+    await one.say('/name "Two Words"')
+    assert kept("Two Words") == ["One?"]
+    two = await open_talk(fresh=True)
+    await two.say("/resume 'two words'")
+    assert here(two) == ["One?"]
+    await two.say("Other?")
+    await two.say("/clear")
+    await two.say("Else?")
+    await settled(two)
+    await two.say('/name --force "Two Words"')
+    assert kept("Two Words") == ["Else?"]
+
+
 async def test_a_turn_that_cannot_be_taken_back_stays(open_talk: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     one = await open_talk(fresh=True)
     await one.say("One?")
