@@ -142,7 +142,7 @@ async def test_a_server_that_never_shows_its_key_is_given_up(monkeypatch: pytest
 async def test_no_name_of_a_ray_node_leads_out_of_the_folder_of_logs(name: str) -> None:
     """Whoever starts a node names it, and what its worker says is written into a file of that name."""
     workers = ray_workers.RayWorkers(Settings(), ignore_report)
-    worker = workers._worker(1, RayNode("id", name, 1), None)  # type: ignore[arg-type]
+    worker = workers._worker(RayNode("id", name, 1), None)  # type: ignore[arg-type]
     await worker.aclose()
     logs = Machine(name="a", host="a", local_port=1).log_file.parent
     assert worker.log_file.resolve().parent == logs.resolve()

@@ -59,5 +59,5 @@ def test_a_killed_program_goes_on_in_the_middle_of_its_answer():
         events = list(journal.events(journal.run(run_id)))
         assert [event.node for event in events if isinstance(event, StepContinued)] == ["embedded"]
         spoken = [event.text for event in events if isinstance(event, TokenDelta)]
-    assert spoken[0] == kept, "what it had comes in one piece"
+    assert "".join(spoken).startswith(kept)
     assert document["steps"][0]["attempts"] == 1

@@ -397,7 +397,7 @@ def test_ctrl_z_and_fg_leave_the_shell_its_lines_and_show_the_answer_once(own_ho
         terminal.type("fg", ENTER)
         terminal.wait("The first half")
         go_on.set()
-        terminal.wait("answer: 0.", lambda terminal: terminal.line == "$")
+        terminal.wait("s · 1 call", lambda terminal: terminal.line == "$")
         lines = terminal.text.splitlines()
 
     assert sum("The first half" in line for line in lines) == 1

@@ -239,7 +239,7 @@ class Journal:
             return reader.open_texts(run)
 
     def open_pieces(self, run: KeptRun) -> dict[str, int]:
-        """Return in how many pieces each of the :meth:`open_texts` came, where that is known.
+        """Return in how many pieces each of the `open_texts` came, where that is known.
 
         Raises:
             JournalError: If the file cannot be read.
