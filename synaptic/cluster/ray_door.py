@@ -103,8 +103,9 @@ class _Guarded(asyncssh.SSHServer):
 async def _carry_out(process: asyncssh.SSHServerProcess[bytes]) -> None:
     """Run what was ordered; all of it ends with its channel.
 
-    An error in what `redirect` does by itself would break the connection, with all that goes on over it: hence all
-    that is written is waited for before the exit, and what comes for a program that has ended is left out.
+    An error in what `redirect` does by itself would break the connection, with all that goes on over it: hence neither
+    stream closes the channel to the other, all that is written is waited for before the exit, and what comes for a
+    program that has ended is left out.
     """
     loop = asyncio.get_running_loop()
     running, child = await loop.subprocess_exec(
@@ -112,7 +113,7 @@ async def _carry_out(process: asyncssh.SSHServerProcess[bytes]) -> None:
     )
     feeding = asyncio.create_task(_feed(process.stdin, child.stdin))
     try:
-        await process.redirect(stdout=child.stdout, stderr=child.stderr)
+        await process.redirect(stdout=child.stdout, stderr=child.stderr, send_eof=False)
         await child.exited.wait()
     finally:
         feeding.cancel()

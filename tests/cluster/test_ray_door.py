@@ -33,6 +33,16 @@ async def test_all_that_a_command_writes_comes_before_its_exit(guest: asyncssh.S
         assert (len(written or b""), done.exit_status) == (300_000, 3)
 
 
+@pytest.mark.parametrize(("first", "other"), [("1", "2"), ("2", "1")])
+async def test_a_stream_that_ends_before_the_other_does_not_end_that(
+    guest: asyncssh.SSHClientConnection, first: str, other: str
+) -> None:
+    for _ in range(3):
+        done = await guest.run(f"exec {first}>&-; sleep 0.2; head -c 300000 /dev/zero >&{other}")
+        written = done.stdout if other == "1" else done.stderr
+        assert len(written or b"") == 300_000
+
+
 async def test_what_a_command_leaves_behind_does_not_keep_its_channel_open(guest: asyncssh.SSHClientConnection) -> None:
     async with asyncio.timeout(20):
         done = await guest.run("sleep 1000 & sleep 0.3; echo started")
