@@ -135,8 +135,7 @@ class RayWorkers:
             if node.id in self._known:
                 continue
             self._known.add(node.id)
-            gone = (one for one in self._workers if self._nodes[one.machine.name].id not in ids)
-            before = (one for one in gone if one.machine.host == node.name)  # it was started again
+            before = (one for one in self._gone(ids) if one.machine.host == node.name)  # it was started again
             worker = next(before, None) or self._worker(node, engine)
             self._nodes[worker.machine.name] = node
             if not worker.trying:
@@ -146,12 +145,16 @@ class RayWorkers:
     async def _forget(self, up: AbstractSet[str]) -> None:
         """End the workers of nodes that are gone for long."""
         now = steady_time()
-        gone = [worker.machine.name for worker in self._workers if self._nodes[worker.machine.name].id not in up]
+        gone = [worker.machine.name for worker in self._gone(up)]
         self._gone_since = {name: self._gone_since.get(name, now) for name in gone}
         long = {name for name, since in self._gone_since.items() if now - since > FORGOTTEN_SECONDS}
         for worker in [worker for worker in self._workers if worker.machine.name in long]:
             self._workers.remove(worker)
             await worker.aclose()
+
+    def _gone(self, up: AbstractSet[str]) -> list[RemoteWorker]:
+        """Return the workers whose nodes are not there, by the ids of those that are."""
+        return [worker for worker in self._workers if self._nodes[worker.machine.name].id not in up]
 
     async def _start_late(self, worker: RemoteWorker) -> None:
         await start_all([worker], self._report, again=True)

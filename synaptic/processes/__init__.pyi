@@ -20,6 +20,7 @@ from .files import write_whole as write_whole
 from .lifeline import die_with_parent as die_with_parent
 from .lifeline import exit_at_end_of_input as exit_at_end_of_input
 from .mark import MarkedProcess as MarkedProcess
+from .mark import number_space as number_space
 from .mark import process_mark as process_mark
 from .own_thread import Raised as Raised
 from .own_thread import in_thread as in_thread

@@ -14,6 +14,7 @@ import psutil
 _STATE: Final = 0  # of the fields behind the name in /proc/PID/stat
 _START: Final = 19
 _DEAD: Final = frozenset("ZXx")
+_UNKNOWN_BOOT: Final = "boot"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,15 @@ def process_mark(pid: int) -> str | None:
     return _linux_mark(pid) if sys.platform == "linux" else _other_mark(pid)
 
 
+def number_space() -> str:
+    """Return where the numbers of processes count: the running system and its namespace; "" where that is not known."""
+    try:
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return ""  # no Linux
+    return "" if _boot() == _UNKNOWN_BOOT else f"{_boot()}/{namespace}"
+
+
 def _linux_mark(pid: int) -> str | None:
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
@@ -70,7 +80,7 @@ def _boot() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
-        return "boot"
+        return _UNKNOWN_BOOT
 
 
 def _other_mark(pid: int) -> str | None:

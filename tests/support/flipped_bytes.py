@@ -2,8 +2,11 @@
 
 import os
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+from synaptic.errors import JournalError
 from synaptic.processes import Stamp
 
 
@@ -15,6 +18,22 @@ def flip_byte(file: Path, place: int, bits: int = 0x01) -> None:
         old = stream.read(1)
         stream.seek(-1, os.SEEK_CUR)
         stream.write(bytes([old[0] ^ bits]))
+
+
+def flip_through(file: Path, places: Iterable[int], told: Callable[[Path], set[Any]]) -> tuple[int, list[Any]]:
+    """Flip a bit at each place in turn; return how many were found, and what was told then that is not told else."""
+    right, content, found, wrong = told(file), file.read_bytes(), 0, []
+    for place in places:
+        flip_byte(file, place, 1 << place * 5 % 8)
+        try:
+            now = told(file)
+        except JournalError:
+            found += 1
+        else:
+            found += now != right
+            wrong += [(place, fact) for fact in now - right]
+        file.write_bytes(content)
+    return found, wrong
 
 
 def settle(*files: Path) -> None:

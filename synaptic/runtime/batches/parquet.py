@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.errors import Problem, UsageError
-from synaptic.text import nearest, one_line, read_data
+from synaptic.text import did_you_mean, one_line, read_data
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -71,7 +71,7 @@ def input_lines(file: Path, inputs: Collection[str], *, limit: int) -> list[str]
     if others := [name for name in dict.fromkeys(name for row in rows for name in row) if name not in inputs]:
         hint = f"leave it out; the inputs are: {', '.join(inputs) or 'none'}"
         raise UsageError.of([
-            Problem(f"the column {name!r} is no input", str(file), suggestion=_near(name, inputs, hint))
+            Problem(f"the column {name!r} is no input", str(file), suggestion=did_you_mean(name, inputs, listing=hint))
             for name in others
         ])  # fmt: skip
     for number, given in enumerate(rows, 1):
@@ -99,11 +99,6 @@ def result_table(rows: Iterable[Mapping[str, Any]]) -> bytes:
     file = io.BytesIO()
     import_module("pyarrow.parquet").write_table(arrow.Table.from_pylist(plain, schema), file, compression="zstd")
     return file.getvalue()
-
-
-def _near(name: str, inputs: Collection[str], otherwise: str) -> str:
-    near = nearest(name, inputs)
-    return otherwise if near is None else f"did you mean {near!r}?"
 
 
 def _rows(file: Path, what: str, limit: int) -> list[dict[str, Any]]:

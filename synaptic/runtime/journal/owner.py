@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Self
 
-from synaptic.processes import process_mark
+from synaptic.processes import number_space, process_mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class Owner:
     def here(cls) -> Self:
         """Return this process."""
         pid = os.getpid()
-        return cls(os.uname().nodename, pid, process_mark(pid) or "", _numbers())
+        return cls(os.uname().nodename, pid, process_mark(pid) or "", number_space())
 
     @classmethod
     def read(cls, text: str) -> Self:
@@ -57,11 +56,3 @@ class Owner:
     def is_here(self) -> bool:
         """Whether it is this process."""
         return self == Owner.here()
-
-
-def _numbers() -> str:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
-    except OSError:
-        return ""  # no Linux

@@ -17,7 +17,7 @@ from synaptic.server.ollama_api import refusals as errors
 from synaptic.server.ollama_api import tagged_names as names
 from synaptic.server.ollama_api.at_nodes import change_at, meant, refused
 from synaptic.server.ollama_api.chat_reading import read_chat, read_generate
-from synaptic.server.ollama_api.replies import Json, Metrics, ReplyForm, local_time
+from synaptic.server.ollama_api.replies import Json, Metrics, ReplyForm, ending, local_time
 from synaptic.text import excerpt
 
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ def _refusal(error: SynapticError, model: str) -> Refusal:
 def _end(end: Finished, started: int) -> Json:
     """Return what the last line has beyond others, for a call that began at that time."""
     reason = "length" if end.finish_reason == "length" else "stop"
-    return {"done": True, "done_reason": reason, **_metrics(end, time.perf_counter_ns() - started).to_json()}
+    return ending(reason, _metrics(end, time.perf_counter_ns() - started))
 
 
 def _metrics(end: Finished, total: int) -> Metrics:

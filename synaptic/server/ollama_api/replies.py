@@ -120,14 +120,19 @@ class ReplyForm:
 
     def ended(self, text: str, reason: str, metrics: Metrics | None = None, context: list[int] | None = None) -> Json:
         """Return the last line, or the only one; ``context`` are the tokens of the whole exchange."""
-        tail: Json = {"done": True, "done_reason": reason}
-        if context:
-            tail["context"] = context
-        return {**self._head(text), **tail, **(metrics.to_json() if metrics else {})}
+        return {**self._head(text), **ending(reason, metrics, context)}
 
     def _head(self, text: str) -> Json:
         body: Json = {"message": {"role": "assistant", "content": text}} if self.chat else {"response": text}
         return {"model": self.model, "created_at": now(), **body}
+
+
+def ending(reason: str, metrics: Metrics | None = None, context: list[int] | None = None) -> Json:
+    """Return what the last line has beyond others; ``context`` are the tokens of the whole exchange."""
+    tail: Json = {"done": True, "done_reason": reason}
+    if context:
+        tail["context"] = context
+    return {**tail, **(metrics.to_json() if metrics else {})}
 
 
 def human_number(count: int) -> str:
