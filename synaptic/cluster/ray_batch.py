@@ -161,7 +161,7 @@ def _at_work(run_id: str) -> bool | None:
             run = journal.run(run_id)
     except JournalError:
         return None
-    return run.at_work and not run.owner.is_here
+    return run.at_work and not run.owner.is_this
 
 
 class _LostError(Exception):

@@ -17,33 +17,35 @@ _DEAD: Final = frozenset("ZXx")
 _UNKNOWN_BOOT: Final = "boot"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class MarkedProcess:
-    """A process as a file names it that several processes read.
+    """A process as a file names it that several processes read, on several machines perhaps.
 
     Attributes:
-        machine: Where it runs; several machines may share the file.
+        machine: What its machine was called then; a laptop is called otherwise in another network.
         mark: What tells it from a later one of the same number.
+        numbers: Where its number counts, see ``number_space``; "" where that is not known, or was not written yet.
     """
 
     machine: str
     pid: int
     mark: str
+    numbers: str = ""
 
     @classmethod
     def of(cls, pid: int, **more: Any) -> Self:
         """Return a process of this machine; ``more`` is what else is to be said of it."""
-        return cls(machine=platform.node(), pid=pid, mark=process_mark(pid) or "", **more)
+        return cls(platform.node(), pid, process_mark(pid) or "", number_space(), **more)
 
     @property
     def here(self) -> bool:
         """Whether it runs, or ran, on this machine."""
-        return self.machine == platform.node()
+        return self.machine == platform.node() or (bool(self.numbers) and self.numbers == number_space())
 
     @property
-    def alive(self) -> bool:
-        """Whether it still exists; to be asked on its machine."""
-        return process_mark(self.pid) == self.mark
+    def alive(self) -> bool | None:
+        """Whether it still exists; ``None`` for one of another machine, of which nothing is known."""
+        return process_mark(self.pid) == self.mark if self.here else None
 
 
 def process_mark(pid: int) -> str | None:
@@ -55,6 +57,7 @@ def process_mark(pid: int) -> str | None:
     return _linux_mark(pid) if sys.platform == "linux" else _other_mark(pid)
 
 
+@cache
 def number_space() -> str:
     """Return where the numbers of processes count: the running system and its namespace; "" where that is not known."""
     try:

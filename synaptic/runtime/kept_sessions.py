@@ -244,7 +244,7 @@ def seen_last(journal: Journal, session: KeptSession, tip: KeptRun | None) -> st
         JournalError: If the record of runs cannot be read.
     """
     last = session.last
-    again = tip is not None and tip.id != last.id and last.at_work and not last.owner.is_here
+    again = tip is not None and tip.id != last.id and last.at_work and not last.owner.is_this
     return tip.id if tip and again and journal.beginning(last).descent.instead else last.id
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import platform
 import re
 import signal
 import socket
@@ -274,7 +275,7 @@ def test_one_that_does_not_end_by_itself_is_killed(monkeypatch: pytest.MonkeyPat
         assert process.stdout is not None
         process.stdout.readline()
         mark = process_mark(process.pid) or ""
-        served = Served(host="127.0.0.1", port=1, machine="x", pid=process.pid, mark=mark, since=0.0)
+        served = Served(host="127.0.0.1", port=1, machine=platform.node(), pid=process.pid, mark=mark, since=0.0)
         assert end([served]) == [served]
         assert process.wait(PATIENCE) == -signal.SIGKILL
         assert end([served]) == []
@@ -288,7 +289,7 @@ def test_a_process_of_somebody_else_is_not_ended(monkeypatch: pytest.MonkeyPatch
     own = Served(
         host="127.0.0.1",
         port=1,
-        machine="x",
+        machine=platform.node(),
         pid=os.getpid(),
         mark=process_mark(os.getpid()) or "",
         since=0.0,
@@ -315,7 +316,7 @@ def test_an_entry_of_a_process_that_has_ended_counts_for_nothing():
         assert own.endpoint == Endpoint("127.0.0.1", 5)
         document = read_json(paths.served_workers_file(), missing=None)
         document["workers"].append({**document["workers"][0], "mark": "another time"})
-        document["workers"].append({**document["workers"][0], "machine": "elsewhere", "mark": "x"})
+        document["workers"].append({**document["workers"][0], "machine": "elsewhere", "numbers": "another", "mark": "x"})
         replace_json(paths.served_workers_file(), document)
         assert served_workers.served_workers() == [own]
         with recorded(Endpoint("127.0.0.1", 6)):

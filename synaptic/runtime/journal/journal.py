@@ -190,7 +190,7 @@ class Journal:
                 _refuse_if_owned(found)
                 claim = "UPDATE runs SET status = 'running', owner = ? WHERE n = ?"
                 if found.status != "damaged":
-                    connection.execute(claim, (Owner.here().written(), run.number))
+                    connection.execute(claim, (Owner.this().written(), run.number))
         return found
 
     def give_back(self, run: KeptRun) -> None:
@@ -204,7 +204,7 @@ class Journal:
             if connection is not None and run.status != "damaged":
                 status = "running" if run.status == "interrupted" else run.status
                 before = "UPDATE runs SET status = ?, owner = ? WHERE n = ? AND status = 'running' AND owner = ?"
-                values = (status, run.owner.written(), run.number, Owner.here().written())
+                values = (status, run.owner.written(), run.number, Owner.this().written())
                 with transaction(connection), resealed(connection, run.number):
                     connection.execute(before, values)
 
@@ -456,11 +456,11 @@ def _conditions(**wanted: str | float | None) -> tuple[str, list[str | float]]:
 
 def _refuse_if_owned(run: KeptRun) -> None:
     """Raise ``RunOwned`` if another process works on a run."""
-    if run.at_work and not run.owner.is_here:
+    if run.at_work and not run.owner.is_this:
         at_work = f"the run {run.id} is at work in process {run.owner.pid}"
         if run.owner.alive:
             raise RunOwned(at_work)
-        there = run.owner.host
+        there = run.owner.machine
         again = f"a run that begins with all that this one has done: synaptic runs rerun {run.id}"
         raise RunOwned(f"{at_work} on {there}", hint=f"if {there} has ended without it: {again}")
 

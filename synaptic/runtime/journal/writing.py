@@ -99,7 +99,7 @@ def _update(connection: sqlite3.Connection, number: int, rows: Rows, size: int) 
 
 def _begin(connection: sqlite3.Connection, rows: Rows, event: RunStarted) -> tuple[int, int]:
     """Return the number of a run and of its first event: one that is known goes on."""
-    owner = Owner.here().written()
+    owner = Owner.this().written()
     known = connection.execute("SELECT n FROM runs WHERE id = ?", (event.run_id,)).fetchone()
     if known is not None:
         anew = "UPDATE runs SET status = 'running', ended = NULL, error = NULL, owner = ? WHERE n = ?"
@@ -175,7 +175,7 @@ def leave(file: SqliteFile, run_ids: Sequence[str]) -> None:
     """Have runs be interrupted that have ended here without having been recorded to their end."""
     if not run_ids:
         return
-    here = Owner.here()
+    here = Owner.this()
     gone = replace(here, mark=f"{here.mark} gave it up")
     still_here = "SELECT n FROM runs WHERE id = ? AND status IN ('running', 'waiting') AND owner = ?"
     connection = file.open()

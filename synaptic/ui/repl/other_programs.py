@@ -85,7 +85,7 @@ def _looked_up(journal: Journal, kept_as: str, turns: Sequence[Turn]) -> TalkNow
     if session is None or (turns and last is None):
         return TalkNow(kept_as, None, turns)  # what is not recorded, or not any more, cannot be compared
     tip = runtime.tip_of(journal, session)
-    at_work = session.last.at_work and not session.last.owner.is_here
+    at_work = session.last.at_work and not session.last.owner.is_this
     found = TalkNow(kept_as, runtime.seen_last(journal, session, tip), turns, at_work=at_work)
     if (tip and tip.id) == (last and last.id) and not any(_has_gone_on(journal, turn) for turn in turns):
         return found

@@ -31,7 +31,7 @@ def dead_run() -> str:
 
 
 def leave(run_id: str, status: str = "running", owner: Owner | None = None) -> None:
-    dead = (owner or replace(Owner.here(), mark="another process of this number")).written()
+    dead = (owner or replace(Owner.this(), mark="another process of this number")).written()
     with sqlite3.connect(paths.journal_file()) as connection:
         update = "UPDATE runs SET status = ?, owner = ?, ended = NULL WHERE id = ? RETURNING n"
         (number,) = connection.execute(update, (status, dead, run_id)).fetchone()
@@ -87,10 +87,10 @@ def test_a_run_that_could_not_be_begun_is_as_it_was(status: str, tmp_path: Path)
 
 
 def test_a_machine_is_known_whatever_it_is_called_by_now():
-    here = Owner.here()
-    renamed = replace(here, host="elsewhere")
+    here = Owner.this()
+    renamed = replace(here, machine="elsewhere")
     assert Owner.read(renamed.written()) == renamed
-    assert (renamed.alive, renamed.is_here) == (True, False)
+    assert (renamed.alive, renamed.is_this) == (True, False)
     assert replace(renamed, mark="another process of this number").alive is False
     assert replace(renamed, numbers="another container").alive is None
     assert replace(renamed, numbers="").alive is None  # as it was written before
@@ -99,7 +99,7 @@ def test_a_machine_is_known_whatever_it_is_called_by_now():
 
 def test_a_run_of_a_machine_that_is_gone_says_how_to_go_on():
     run_id = dead_run()
-    leave(run_id, owner=replace(Owner.here(), host="gone", numbers=""))
+    leave(run_id, owner=replace(Owner.this(), machine="gone", numbers=""))
     with Journal() as journal, pytest.raises(RunOwned, match="on gone") as refused:
         journal.claim(run_id)
     assert refused.value.hint == (
@@ -114,7 +114,7 @@ def test_a_claim_is_seen_by_others_at_once():
         was = journal.claim(run_id)
         assert was.status == "interrupted"
         refused = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=False)
-        assert f"at work in process {Owner.here().pid}" in refused.stderr
+        assert f"at work in process {Owner.this().pid}" in refused.stderr
         assert RunOwned.__name__ in refused.stderr
         journal.give_back(was)
         subprocess.run([sys.executable, "-c", ask], check=True)

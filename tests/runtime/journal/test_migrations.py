@@ -45,10 +45,10 @@ def older(request: pytest.FixtureRequest) -> Path:
     file = paths.journal_file()
     file.parent.mkdir(parents=True)
     file.write_bytes(gzip.decompress(OLDER[request.param].read_bytes()))
-    here = Owner.here()
+    here = Owner.this()
     with sqlite3.connect(file) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (request.param,)
-        connection.execute("UPDATE runs SET owner = ?", (Owner(here.host, here.pid, "gone").written(),))
+        connection.execute("UPDATE runs SET owner = ?", (Owner(here.machine, here.pid, "gone").written(),))
         if request.param >= SEALED:
             seal_all(connection)
     connection.close()

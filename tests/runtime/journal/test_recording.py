@@ -108,7 +108,7 @@ async def test_what_a_run_was_begun_with_is_kept():
     assert beginning.pipeline.text == run.pipeline.document.text
     assert beginning.inputs == {"query": "why is it " + "very " * 100 + "cold"}
     assert beginning.route.backend == "scripted"
-    assert kept.owner.is_here
+    assert kept.owner.is_this
 
 
 @pytest.mark.parametrize("part", [slice(0, 20), slice(-8, None), slice(None)], ids=["beginning", "end", "whole"])

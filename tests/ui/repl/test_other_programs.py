@@ -255,7 +255,7 @@ async def test_a_turn_that_another_program_asks_again_is_left_to_it(open_talk: O
     await one.say("One?")
     await settled(one)
     parent = os.getppid()
-    other = replace(Owner.here(), pid=parent, mark=process_mark(parent) or "")
+    other = replace(Owner.this(), pid=parent, mark=process_mark(parent) or "")
     with sqlite3.connect(paths.journal_file()) as connection:
         connection.execute("UPDATE runs SET status = 'running', owner = ?", (other.written(),))
         seal_all(connection)
@@ -421,7 +421,7 @@ def test_one_question_while_another_program_asks_the_last_turn_again_leaves_that
 def asked_again_elsewhere() -> Iterator[None]:
     """Have the run that was begun last be one that another program is still at work on, inside the ``with``."""
     parent = os.getppid()
-    other = replace(Owner.here(), pid=parent, mark=process_mark(parent) or "")
+    other = replace(Owner.this(), pid=parent, mark=process_mark(parent) or "")
     with Journal() as journal:
         (last,) = journal.runs(limit=1)
     change_run(last.id, "running", other)

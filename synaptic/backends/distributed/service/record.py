@@ -103,7 +103,7 @@ class ServiceRecord(MarkedProcess):
     @property
     def file(self) -> Path:
         """Where it is written."""
-        return record_file(self.model)
+        return services_dir() / f"{slug(self.model, self.machine)}.json"
 
 
 def model_key(model: str) -> str:
@@ -117,11 +117,6 @@ def is_called(record: ServiceRecord, model: str) -> bool:
     return same or (record.model.startswith("/") and Path(record.model).name == model)
 
 
-def record_file(model: str) -> Path:
-    """Return where the record of a model's service is, whether there is one or not."""
-    return services_dir() / f"{slug(model)}.json"
-
-
 def service_log(model: str) -> Path:
     """Return where a model's service writes what it does; it stays after the service's end."""
     return paths.state_dir() / "logs" / f"service-{slug(model)}.log"
@@ -132,13 +127,16 @@ def services_dir() -> Path:
     return paths.state_dir() / "distributed"
 
 
-def slug(model: str) -> str:
-    """Return a file name for a model on this machine: readable, and different for different models."""
+def slug(model: str, machine: str = "") -> str:
+    """Return a file name for a model on a machine, else this one: readable, and different for different models."""
     key = name_key(model_key(model))
-    readable = re.sub(r"[^a-z0-9.]+", "-", Path(key).name.lower()).strip("-.")[:_LONGEST_SLUG] or "model"
     # The machine, too: several may share a home, and each has its own processes.
-    digest = hashlib.sha256(f"{platform.node()}\0{key}".encode()).hexdigest()
-    return f"{readable}-{digest[:_DIGEST_CHARACTERS]}"
+    digest = hashlib.sha256(f"{machine or platform.node()}\0{key}".encode()).hexdigest()
+    return f"{_readable(key)}-{digest[:_DIGEST_CHARACTERS]}"
+
+
+def _readable(key: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", Path(key).name.lower()).strip("-.")[:_LONGEST_SLUG] or "model"
 
 
 def read_records() -> list[ServiceRecord]:
@@ -148,8 +146,7 @@ def read_records() -> list[ServiceRecord]:
         UsageError: If the records cannot be read.
     """
     with _mapped("read"):
-        found = [_read(file) for file in sorted(services_dir().glob("*.json"))]
-        here = [record for record in found if record is not None and record.here]
+        here = _records_here("*.json")
         for record in here:
             if not record.alive:
                 remove(record)
@@ -166,12 +163,10 @@ def record_of(model: str | None) -> ServiceRecord | None:
         records = read_records()
         return records[0] if len(records) == 1 else None
     record = last_words(model)
-    if record is None or not record.here:
-        return None
-    if not record.alive:
-        remove(record)
-        return None
-    return record
+    if record is None or record.alive:
+        return record
+    remove(record)
+    return None
 
 
 def last_words(model: str) -> ServiceRecord | None:
@@ -181,7 +176,7 @@ def last_words(model: str) -> ServiceRecord | None:
         UsageError: If that cannot be read.
     """
     with _mapped("read"):
-        return _read(record_file(model))
+        return _last(model)
 
 
 @contextmanager
@@ -195,7 +190,7 @@ def starting(model: str) -> Iterator[ServiceRecord | None]:
         with _mapped("written"):
             own_folder(services_dir(), 0o700)
             stack.enter_context(only_one(_lock_file()))
-            record = _read(record_file(model))
+            record = _last(model)
         yield record if record is not None and record.alive else None
 
 
@@ -301,6 +296,18 @@ def _adapter() -> TypeAdapter[ServiceRecord]:
     types = (DraftStanding, Endpoint, LayerShape, ModelShape, Path, Placement, PlannedWorker)
     adapter.rebuild(_types_namespace={one.__name__: one for one in types} | {"WorkerName": WorkerName})
     return adapter
+
+
+def _last(model: str) -> ServiceRecord | None:
+    key = name_key(model_key(model))
+    records = [one for one in _records_here(f"{_readable(key)}-*.json") if name_key(one.model) == key]
+    return max(records, key=lambda record: record.started_at, default=None)
+
+
+def _records_here(pattern: str) -> list[ServiceRecord]:
+    """Return those of this machine, whatever it was called when they were written."""
+    found = [_read(file) for file in sorted(services_dir().glob(pattern))]
+    return [record for record in found if record is not None and record.here]
 
 
 def _read(file: Path) -> ServiceRecord | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synaptic import paths
 from synaptic.errors import BackendBusy
-from synaptic.processes import MarkedProcess, only_one, process_mark, read_json, replace_json, told
+from synaptic.processes import MarkedProcess, only_one, read_json, replace_json, told
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -50,11 +50,6 @@ class Holder(MarkedProcess):
     by: str
     since: float
     claim: str
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process still exists; of another machine's that cannot be known, and it is believed."""
-        return not self.here or process_mark(self.pid) == self.mark
 
     @property
     def shown(self) -> str:
@@ -189,7 +184,7 @@ class WorkerRegistry:
 
     def _read(self) -> list[Holder]:
         entries = read_json(self._file, missing={"holders": []})["holders"]
-        return [holder for holder in map(_holder, entries) if holder.alive]
+        return [holder for holder in map(_holder, entries) if holder.alive is not False]  # another machine's: believed
 
     def _write(self, entries: Sequence[Holder]) -> None:
         replace_json(self._file, {"holders": [asdict(entry) for entry in entries]})

@@ -48,7 +48,7 @@ def served_workers() -> list[Served]:
         UsageError: If the file that says so cannot be read.
     """
     with _mapped("read"):
-        return [one for one in _read() if one.here and one.alive]
+        return [one for one in _read() if one.alive]
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def _read() -> list[Served]:
 def _change(*, add: Served | None = None, remove: Served | None = None) -> None:
     file = paths.served_workers_file()
     with _mapped("written"), only_one(file):
-        others = [one for one in _read() if (not one.here or one.alive) and one != remove]
+        others = [one for one in _read() if one.alive is not False and one != remove]
         replace_json(file, {"workers": [asdict(one) for one in (*others, *filter(None, [add]))]})
 
 

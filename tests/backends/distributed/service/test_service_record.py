@@ -26,7 +26,6 @@ from synaptic.backends.distributed.service.record import (
     model_key,
     new_record,
     read_records,
-    record_file,
     record_of,
     remove,
     services_dir,
@@ -38,6 +37,7 @@ from synaptic.backends.distributed.service.record import (
 )
 from synaptic.errors import BackendUnavailable, ModelNotFound, SynapticError, UsageError
 from synaptic.models import name_key
+from synaptic.processes import read_json, replace_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,7 +114,7 @@ def test_slugs_are_file_names_and_differ(one: str, other: str):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '"x"', '{"model": 1}', "\x00\xff"])
 def test_what_is_not_understood_is_like_none(text: str):
-    file = record_file(MODEL)
+    file = new_record(MODEL, os.getpid()).file
     file.parent.mkdir(parents=True)
     file.write_text(text, encoding="utf-8")
     assert record_of(MODEL) is None
@@ -124,7 +124,7 @@ def test_what_is_not_understood_is_like_none(text: str):
 
 
 def test_what_cannot_be_read_is_said():
-    record_file(MODEL).mkdir(parents=True)
+    new_record(MODEL, os.getpid()).file.mkdir(parents=True)
     with pytest.raises(UsageError, match="cannot be read"):
         read_records()
     with pytest.raises(UsageError, match="cannot be written"):
@@ -160,10 +160,29 @@ def test_a_number_that_was_given_to_another_process_is_not_the_service():
 
 
 def test_records_of_another_machine_are_not_ours():
-    record = written(machine=f"not {platform.node()}", pid=1)
+    record = written(machine=f"not {platform.node()}", pid=1, numbers="another")
     assert read_records() == []
     assert record_of(MODEL) is None
     assert record.file.exists()
+
+
+def test_a_service_is_found_whatever_its_machine_was_called_when_it_started():
+    record = written(machine="the name in another network")
+    assert record_of(MODEL) == record
+    assert read_records() == [record]
+    with starting(MODEL) as running:
+        assert running == record
+    remove(record)
+    assert not record.file.exists()
+
+
+def test_a_record_of_before_is_read():
+    """It does not say where numbers count."""
+    record = written()
+    document = read_json(record.file, missing=None)
+    del document["numbers"]
+    replace_json(record.file, document)
+    assert record_of(MODEL) == replace(record, numbers="")
 
 
 def test_a_record_that_was_replaced_is_not_removed(sleeper: subprocess.Popen[bytes]):

@@ -121,11 +121,36 @@ def test_a_holder_on_another_machine_is_believed(registry: WorkerRegistry):
     registry.claim([A], COORDINATOR)
     file = paths.worker_registry_file()
     document = read_json(file, missing=None)
-    document["holders"][0].update(machine="elsewhere", pid=1)
+    document["holders"][0].update(machine="elsewhere", pid=1, numbers="another")
     replace_json(file, document)
     with pytest.raises(WorkerHeld, match=r"process 1 on elsewhere") as refused:
         registry.claim([A], "mine")
     assert f"remove {file}" in (refused.value.hint or "")
+
+
+def test_a_holder_is_known_whatever_its_machine_is_called_by_now(registry: WorkerRegistry):
+    registry.claim([A], COORDINATOR)
+    file = paths.worker_registry_file()
+    document = read_json(file, missing=None)
+    document["holders"][0]["machine"] = "the name in another network"
+    replace_json(file, document)
+    assert registry.holders()[0].here
+    document["holders"][0]["mark"] += "1"
+    replace_json(file, document)
+    assert registry.holders() == [], "its process has ended, and that can be known"
+
+
+def test_an_entry_that_does_not_say_where_numbers_count_goes_by_the_name_of_its_machine(registry: WorkerRegistry):
+    """As every entry was written before."""
+    registry.claim([A, B], COORDINATOR)
+    file = paths.worker_registry_file()
+    document = read_json(file, missing=None)
+    for entry in document["holders"]:
+        del entry["numbers"]
+    document["holders"][1]["mark"] += "1"
+    replace_json(file, document)
+    (holder,) = registry.holders()
+    assert (holder.here, holder.alive, holder.port) == (True, True, A.endpoint.port)
 
 
 def test_marks():
