@@ -45,7 +45,6 @@ _OTHER_WORDS = {
     **dict.fromkeys(("tools", "top_p", "top_k", "stop", "seed"), "an agent has none: remove it"),
 }
 """What other tools call these keys, or have beside them -> what to write."""
-_YAML_LINE = 2
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _NAME_RULE = "use small letters, digits, '-' and '_', first a letter"
 
@@ -143,7 +142,7 @@ class Agent:
         problems = _body_problems(matter, label)
         document: YamlDocument | None = None
         try:
-            document = parse_yaml(matter.yaml, label, AgentError, first_line=_YAML_LINE)
+            document = parse_yaml(matter.yaml, label, AgentError, first_line=matter.yaml_line)
             problems = _head_problems(document, matter, Path(source).stem) + problems
         except AgentError as error:
             problems = [*error.problems, *problems]
@@ -353,9 +352,10 @@ def _is_agent_file(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Matter:
-    """The two parts of an agent's file; the YAML always begins on line 2."""
+    """The two parts of an agent's file, and the lines on which they begin."""
 
     yaml: str
+    yaml_line: int
     body: str
     body_line: int
 
@@ -363,12 +363,14 @@ class _Matter:
 def _split(text: str, source: str) -> _Matter:
     """Return what stands between the fences and what stands below them."""
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    if lines[0].rstrip() != FENCE:
-        raise AgentError.of([Problem(NO_MATTER, source, 1, 1, MATTER)])
-    end = next((at for at, line in enumerate(lines) if at and line.rstrip() == FENCE), None)
+    first = next((at for at, line in enumerate(lines) if line.strip()), 0)
+    if lines[first].rstrip() != FENCE:
+        raise AgentError.of([Problem(NO_MATTER, source, first + 1, 1, MATTER)])
+    end = next((at for at, line in enumerate(lines) if at > first and line.rstrip() == FENCE), None)
     if end is None:
-        raise AgentError.of([Problem("the front matter has no end", source, 1, 1, "close it with a line '---'")])
-    return _Matter("\n".join(lines[1:end]), "\n".join(lines[end + 1 :]).strip(), end + 2)
+        missing = Problem("the front matter has no end", source, first + 1, 1, "close it with a line '---'")
+        raise AgentError.of([missing])
+    return _Matter("\n".join(lines[first + 1 : end]), first + 2, "\n".join(lines[end + 1 :]).strip(), end + 2)
 
 
 def _head_problems(document: YamlDocument, matter: _Matter, stem: str) -> list[Problem]:
@@ -384,7 +386,7 @@ def _head_problems(document: YamlDocument, matter: _Matter, stem: str) -> list[P
         elif value is None:
             continue
         elif key == "output":
-            _shape(value, _locate(document, matter.yaml.split("\n")), problems)
+            _shape(value, _locate(document, matter), problems)
         else:
             problems += [
                 document.problem(message, (key,), at_key=False, suggestion=suggestion)
@@ -411,8 +413,9 @@ def _shape(notation: object, locate: Callable[[Mistake], Problem] | None, proble
         return None
 
 
-def _locate(document: YamlDocument, lines: Sequence[str]) -> Callable[[Mistake], Problem]:
-    """Return what says where in the front matter, whose lines are given, a mistake in the output stands."""
+def _locate(document: YamlDocument, matter: _Matter) -> Callable[[Mistake], Problem]:
+    """Return what says where in the front matter a mistake in the output stands."""
+    lines = matter.yaml.split("\n")
 
     def locate(mistake: Mistake) -> Problem:
         path = ("output", *mistake.path)
@@ -420,7 +423,7 @@ def _locate(document: YamlDocument, lines: Sequence[str]) -> Callable[[Mistake],
         problem = document.problem(mistake.message, path, at_key=whole_field, suggestion=mistake.suggestion)
         if mistake.offset is None or problem.line is None or problem.column is None:
             return problem
-        written = lines[problem.line - _YAML_LINE][problem.column - 1 :]
+        written = lines[problem.line - matter.yaml_line][problem.column - 1 :]
         column = problem.column + mistake.offset + written.startswith(("'", '"'))
         # In a block scalar or over several lines the text stands elsewhere: then only its beginning is known.
         fits = path not in document.blocks and mistake.offset <= len(written)

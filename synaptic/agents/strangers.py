@@ -41,7 +41,7 @@ class Stranger:
 
 def stranger_of(path: Path, text: str) -> Stranger | None:
     """Return what a file of a project is if it is no agent; ``None`` for one, also for one with mistakes."""
-    first, *lines = text.removeprefix("\ufeff").splitlines() or [""]
+    first, *lines = text.removeprefix("\ufeff").lstrip().splitlines() or [""]
     if first.rstrip() != FENCE:
         return Stranger(path, NO_MATTER, MATTER)
     for line in lines:

@@ -31,6 +31,7 @@ from .known_prompts import KnownPrompt as KnownPrompt
 from .known_prompts import known_prompts as known_prompts
 from .loader import Pipeline as Pipeline
 from .loader import builtin_pipelines as builtin_pipelines
+from .loader import misspelt_defaults as misspelt_defaults
 from .plan import LongInput as LongInput
 from .plan import Plan as Plan
 from .plan import PlannedStep as PlannedStep

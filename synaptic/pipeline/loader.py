@@ -14,10 +14,10 @@ from synaptic.agents import discover_agents
 from synaptic.errors import AgentError, PipelineError, Problem
 from synaptic.pipeline.spec import PipelineSpec, put_right, translate
 from synaptic.pipeline.spec import known_keys as known_keys  # noqa: PLC0414  (the loader's public face)
-from synaptic.text import YamlDocument, cut, did_you_mean, read_text, read_yaml
+from synaptic.text import YamlDocument, cut, did_you_mean, misspelt, nearest, read_text, read_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 MAX_PIPELINE_BYTES = 1 << 20
 _SHOWN = 80
@@ -108,6 +108,22 @@ def read_leniently(text: str, source: str) -> tuple[YamlDocument, list[Problem]]
 def builtin_pipelines() -> Mapping[str, Path]:
     """Return name -> file of the pipelines that come with the package."""
     return {path.stem: path for path in sorted(paths.builtin_pipelines_dir().glob("*.yaml"))}
+
+
+def misspelt_defaults(pipeline: Pipeline, defaults: Iterable[str]) -> Iterator[str]:
+    """Yield a line for each name in ``pipeline_inputs`` that is nearly an input of the pipeline.
+
+    One that a built-in pipeline has was meant for that: the setting serves all.
+    """
+    declared = pipeline.spec.inputs
+    near = {name: [each for each in declared if misspelt(name, each)] for name in defaults if name not in declared}
+    if not any(near.values()):
+        return
+    known = {name for file in builtin_pipelines().values() for name in Pipeline.load(file).spec.inputs}
+    for name, meant in near.items():
+        if meant and name not in known:
+            what = f"pipeline_inputs.{name} has no effect: pipeline {pipeline.name!r} has no such input"
+            yield f"{what}; did you mean {nearest(name, meant)!r}?"
 
 
 def find_file(name: str | Path) -> Path:

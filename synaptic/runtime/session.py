@@ -34,6 +34,7 @@ from synaptic.pipeline import (
     calls_models,
     compile_pipeline,
     discover_tools,
+    misspelt_defaults,
     named_models,
     refuse_unattended,
     width,
@@ -238,7 +239,10 @@ class Session:
         documents: Sequence[Mapping[str, str] | str],
     ) -> tuple[Attached, dict[str, Any]]:
         attached = attach(pipeline.spec, with_query(query, inputs or {}), read_documents(documents))
-        return attached, bind_inputs(pipeline, attached.inputs, self.settings.pipeline_inputs)
+        defaults = self.settings.pipeline_inputs
+        for line in misspelt_defaults(pipeline, defaults):
+            self._mention("settings", line)
+        return attached, bind_inputs(pipeline, attached.inputs, defaults)
 
     def _context(self, model: str | None) -> CompileContext:
         """Return what a pipeline may name."""

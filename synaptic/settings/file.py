@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import ConfigError, Problem
+from synaptic.paths import APP
 from synaptic.processes import lock, replace_file, write_whole
 from synaptic.settings.trusted import follow_change
-from synaptic.text import JsonDocument, NotTextError, decoded, parse_json, read_regular
+from synaptic.text import JsonDocument, NotTextError, decoded, edits, parse_json, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 1024 * 1024
 NEW_FILE_MODE = 0o600
 LOCK_SECONDS = 5.0
+_MOST_SLIPS = 2
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -116,6 +119,26 @@ def back_up(path: Path) -> Path:
             number += 1
     except OSError as exc:
         raise _cannot("backed up", str(path), exc) from exc
+
+
+def misnamed(right: Path) -> str:
+    """Return the name of a file beside where a settings file belongs that is nearly called like it, "" if none is.
+
+    Args:
+        right: The settings file; where it is there, its neighbours do not matter.
+    """
+    with contextlib.suppress(OSError):
+        if not os.path.lexists(right):
+            return min(filter(_nearly_named, os.listdir(right.parent)), default="")  # noqa: PTH208 - a name is enough
+    return ""
+
+
+def _nearly_named(name: str) -> bool:
+    stem, dot, ending = name.casefold().removesuffix(".txt").rpartition(".")
+    letters = re.sub("[._ -]", "", stem)
+    if not dot or not ending.startswith("json"):
+        return False
+    return letters == "synaptic" or (abs(len(letters) - len(APP)) <= _MOST_SLIPS >= edits(letters, APP))
 
 
 def _read(path: Path, source: str) -> bytes | None:

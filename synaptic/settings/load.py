@@ -19,7 +19,7 @@ from synaptic.settings.alias_names import LOOP_HINT, alias_key, alias_loop, loop
 from synaptic.settings.anchored import anchored
 from synaptic.settings.authorities import authorities_file
 from synaptic.settings.check import problem_at
-from synaptic.settings.file import read_settings_file
+from synaptic.settings.file import misnamed, read_settings_file
 from synaptic.settings.legacy import ALIASES, nodes_file_values
 from synaptic.settings.model import Settings
 from synaptic.settings.sources import (
@@ -31,6 +31,7 @@ from synaptic.settings.sources import (
     legacy_layer,
 )
 from synaptic.settings.untrusted import folder_layer
+from synaptic.text import legible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -50,8 +51,8 @@ class LoadedSettings:
         origins: Every setting -> where its value came from: ``default``, ``FILE:LINE``, ``FILE:LINE (OLD KEY)``,
             ``SYNAPTIC_MODEL``, ``--set``, ``-m``. A table with entries of several sources names each with its entries.
         notices: What a person should know, one line each: an alias in use, keys that were ignored.
-        left_out: One line that says what of the working directory's file does not count, because it is not trusted;
-            "" where all does.
+        left_out: One line that says what of the working directory's file does not count, because it is not trusted,
+            and which file is not read, because its name is not that of settings; "" where all counts.
     """
 
     settings: Settings
@@ -108,7 +109,8 @@ def load_settings(
     ]
     if problems:
         raise ConfigError.of(problems)
-    return replace(_merge(layers), left_out=left_out)
+    unread = [] if chosen is not None else _misnamed(cwd or Path(), own_file)
+    return replace(_merge(layers), left_out="; ".join(filter(None, [*unread, left_out])))
 
 
 def describe(loaded: LoadedSettings) -> list[tuple[str, Any, str]]:
@@ -134,6 +136,16 @@ def _at_home(path_of: Any) -> Path | None:
     except RuntimeError:
         return None
     return path
+
+
+def _misnamed(folder: Path, own_file: Path | None) -> Iterator[str]:
+    """Yield what to say of files that were meant as settings, but are called otherwise."""
+    project = folder / paths.project_settings_file()
+    at_home = own_file is not None and paths.resolved(folder) == paths.resolved(own_file.parent)
+    if not at_home and (name := misnamed(project)):
+        yield f"./{legible(name)} is not read: settings of a folder are called ./{project.name}"
+    if own_file is not None and not os.path.lexists(project if at_home else own_file) and (name := misnamed(own_file)):
+        yield f"~/{legible(name)} is not read: your settings are called ~/{own_file.name}"
 
 
 def _file_layer(path: Path | None, *, must_exist: bool) -> Layer:

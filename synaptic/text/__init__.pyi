@@ -11,6 +11,7 @@ from .json_positions import legible as legible
 from .json_positions import parse_json as parse_json
 from .problems import KeyPath as KeyPath
 from .problems import did_you_mean as did_you_mean
+from .problems import edits as edits
 from .problems import explain as explain
 from .problems import misspelt as misspelt
 from .problems import nearest as nearest

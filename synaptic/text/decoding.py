@@ -24,6 +24,39 @@ _PROGRAMS_FILES: Final = (
     (b"BZh", "compressed with bzip2", "bunzip2 it"),
     (b"\x7fELF", "a program", "give text"),
     (b"SQLite format 3\x00", "a database of SQLite", "give text, as sqlite3 FILE .dump writes it"),
+    (b"7z\xbc\xaf\x27\x1c", "an archive of 7-Zip", "unpack it"),
+    (b"Rar!\x1a\x07", "a RAR archive", "unpack it"),
+    (b"GGUF", "a model (GGUF)", "give it as the model: -m FILE"),
+    (b"MZ", "a program", "give text"),
+    (b"\x00\x01\x00\x00", "a font", "give text"),
+    (b"OTTO", "a font", "give text"),
+    (b"wOF", "a font", "give text"),
+)
+_SOUNDS: Final = (
+    (0, b"ID3", "MP3"),
+    (0, b"\xff\xfb", "MP3"),
+    (0, b"\xff\xf3", "MP3"),
+    (0, b"\xff\xf2", "MP3"),
+    (0, b"\xff\xf1", "AAC"),
+    (0, b"\xff\xf9", "AAC"),
+    (4, b"ftypM4A", "M4A"),
+    (8, b"WAVE", "WAV"),
+    (8, b"AIFF", "AIFF"),
+    (0, b"fLaC", "FLAC"),
+    (0, b"OggS", "Ogg"),
+    (0, b"#!AMR", "AMR"),
+    (0, b"MThd", "MIDI"),
+)
+_FILMS: Final = (
+    (4, b"ftyp", "MP4 or QuickTime"),
+    (4, b"moov", "QuickTime"),
+    (4, b"mdat", "QuickTime"),
+    (8, b"AVI ", "AVI"),
+    (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
+    (0, b"FLV\x01", "Flash"),
+    (0, b"\x30\x26\xb2\x75", "Windows Media"),
+    (0, b"\x00\x00\x01\xba", "MPEG"),
+    (0, b"\x00\x00\x01\xb3", "MPEG"),
 )
 _SAMPLE: Final = 4096
 
@@ -66,15 +99,16 @@ def decoded(data: bytes) -> str:
     at = text.find("\0")
     if at < 0:
         return text
+    if (known := _known_file(data)) is not None:
+        raise known
     if (unmarked := _unmarked_utf16(data)) is not None:
         raise _other_encoding("UTF-16 without a byte order mark", unmarked)
     raise NotTextError("is no text: it holds NUL characters", "give text", _place(text[:at]))
 
 
 def _undecodable(data: bytes, exc: UnicodeDecodeError, name: str) -> NotTextError:
-    for sign, what, hint in _PROGRAMS_FILES:
-        if data.startswith(sign):
-            return NotTextError(f"is not UTF-8 text but {what}", hint)
+    if (known := _known_file(data)) is not None:
+        return known
     if name != "UTF-8":
         return NotTextError(f"begins with the mark of {name} but is no {name} text", "save it as UTF-8")
     if (unmarked := _unmarked_utf16(data)) is not None:
@@ -83,6 +117,21 @@ def _undecodable(data: bytes, exc: UnicodeDecodeError, name: str) -> NotTextErro
     if _is_windows_text(data[exc.start :]):
         hint += "; if it is from Windows, iconv -f WINDOWS-1252 -t UTF-8 FILE converts it"
     return NotTextError("is not UTF-8 text", hint, _place(data[: exc.start].decode("utf-8-sig")))
+
+
+def _known_file(data: bytes) -> NotTextError | None:
+    """Return what is wrong with bytes that begin as a file of a known kind that is no text; ``None`` for others."""
+    if _is_windows_text(data):
+        return None  # "OTTO" begins a font, and letters to a person of that name
+    for sign, what, hint in _PROGRAMS_FILES:
+        if data.startswith(sign):
+            return NotTextError(f"is not UTF-8 text but {what}", hint)
+    for what, kinds in (("sound", _SOUNDS), ("a film", _FILMS)):
+        for at, sign, kind in kinds:
+            if data.startswith(sign, at):
+                hint = "sound and films cannot be read; give what is said in it as text"
+                return NotTextError(f"is not text but {what} ({kind})", hint)
+    return None
 
 
 def _other_encoding(name: str, codec: str) -> NotTextError:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from synaptic import pipeline
-from synaptic.errors import ExitCode, PipelineError, SynapticError
+from synaptic.errors import ExitCode, PipelineError, SynapticError, UsageError
 from synaptic.ui import file_words, screen
 from synaptic.ui.misspelt import meant_action, meant_command, near
 from synaptic.ui.options import ASKED_IN, Options, question_options
@@ -55,6 +55,9 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "completion": ("synaptic.ui.commands.shell_completion:completion", "Write what makes Tab complete in a shell."),
     "doctor": ("synaptic.ui.commands.doctor:doctor", "Check what this machine has, and say what to fix."),
 }
+
+_LONE_WORD = re.compile(r"[A-Za-z][A-Za-z_-]*")
+_MOST_MEANT = 3
 
 _EPILOG = """\b
 Examples:
@@ -178,9 +181,11 @@ def rewrite(root: click.Group, arguments: Sequence[str], *, interactive: bool | 
 
     Raises:
         click.UsageError: If the words are nearly a command.
-        UsageError: If they are the names of files.
+        UsageError: If they are the names of files, or one word that a person at a terminal writes without a question.
     """
     words = list(arguments)
+    if interactive is None:
+        interactive = sys.stdin.isatty()
     index = first_word(words, _valued(root))
     if index is not None and words[index] in SUBCOMMANDS:
         if words[index] == QUESTION_COMMAND:
@@ -189,11 +194,11 @@ def rewrite(root: click.Group, arguments: Sequence[str], *, interactive: bool | 
     _refuse_files(root, words)
     if index is not None:
         _refuse_misspelt(root, words[index:])
+        if interactive and len(words) == 1:
+            _refuse_lone_word(root, words[0])
         return [QUESTION_COMMAND, *words]
     if any(word in {"-h", "--help", "--version"} for word in words):
         return words
-    if interactive is None:
-        interactive = sys.stdin.isatty()
     asking = ("-i", "-f", "--input=", "--file=")
     asks = any(word in {"--plan", "--json", "--input", "--file"} or word.startswith(asking) for word in words)
     return [CHAT_COMMAND if interactive and not asks and _talks(root, words) else QUESTION_COMMAND, *words]
@@ -246,15 +251,30 @@ def _refuse_misspelt(root: click.Group, words: Sequence[str]) -> None:
         plain.append(words[index])
         words = words[index + 1 :]
 
-    def actions_of(name: str) -> list[str]:
-        command = root.get_command(context, name)
-        return command.list_commands(context) if isinstance(command, click.Group) else []
-
-    command = meant_command(plain, SUBCOMMANDS, actions_of)
+    command = meant_command(plain, SUBCOMMANDS, lambda name: _actions_of(root, context, name))
     if command is not None:
         typed = " ".join(plain)
         message = f"{typed!r} is not a command; did you mean {context.command_path} {command}?"
         raise NearlyACommand(message, context, typed)
+
+
+def _actions_of(root: click.Group, context: click.Context, name: str) -> list[str]:
+    command = root.get_command(context, name)
+    return command.list_commands(context) if isinstance(command, click.Group) else []
+
+
+def _refuse_lone_word(root: click.Group, word: str) -> None:
+    """Refuse one word that looks like a command, or is a file, and has nothing around it that asks something."""
+    context = click.Context(root, info_name=program_name(sys.argv[0]))
+    if file_words.is_file(word):
+        message = f"{word} is a file, and no question"
+        raise UsageError(message, hint=f'to ask about it: {context.command_path} -f {word} "…"')
+    if not _LONE_WORD.fullmatch(word):
+        return
+    groups = [name for name in SUBCOMMANDS if word.lower() in _actions_of(root, context, name)]
+    meant = " or ".join(f"{context.command_path} {name} {word.lower()}" for name in groups[:_MOST_MEANT])
+    message = f"{word!r} is one word, and no command" + (f"; did you mean {meant}?" if meant else "")
+    raise NearlyACommand(message, context, word)
 
 
 class NearlyACommand(click.UsageError):

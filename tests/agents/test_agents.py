@@ -128,7 +128,10 @@ def test_a_mistake_says_where_it_stands_and_what_to_write(head: str, mistakes: l
     ("text", "place", "words"),
     [
         ("", "critic.md:1:1: ", "there is no front matter; begin with a line '---'"),
-        ("\n---\n---\nDo it.", "critic.md:1:1: ", "there is no front matter"),
+        ("\n\nname: x\n---\nDo it.", "critic.md:3:1: ", "there is no front matter"),
+        (" \n\n---\nmodel: a\n", "critic.md:3:1: ", "the front matter has no end"),
+        ("\n\n---\nmodel: a\n---\n \n", "critic.md:6:1: ", "the prompt is empty"),
+        ("\n---\noutput:\n  a: strng\n---\nDo it.", "critic.md:4:6: ", "strng"),
         ("---\nmodel: a\n", "critic.md:1:1: ", "the front matter has no end; close it with a line '---'"),
         ("---\n---\n \n", "critic.md:3:1: ", "the prompt is empty; write what the agent should do"),
         ("---\noutput:\n\ta: string\n---\nDo it.", "critic.md:3:1: ", "indent with spaces, not tabs"),
@@ -145,6 +148,13 @@ def test_a_broken_file_says_so(text: str, place: str, words: str) -> None:
     first = mistakes_of(text)[0]
     assert first.startswith(place)
     assert words in first
+
+
+def test_blank_lines_before_the_front_matter_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "agents", "poet.md", "\r\n \n---\ntemperature: 0.9\n---\nYou write verse.\n")
+    poet = discover_agents().get("poet")
+    assert (poet.temperature, poet.prompt) == (0.9, "You write verse.")
 
 
 def test_every_mistake_of_a_file_is_reported_once_and_in_order() -> None:

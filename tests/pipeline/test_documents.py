@@ -112,6 +112,19 @@ def test_every_file_is_looked_at_before_anything_is_said():
         (b"a\nb\0c", "names new.txt, which is no text: it holds NUL characters (line 2)"),
         (b"PK\x03\x04\x14\x00\xff", "a ZIP archive, as documents of office programs are; save it as text, or as PDF"),
         (b"\x1f\x8b\x08\xff", "compressed with gzip; gunzip it"),
+        (
+            b"ID3\x03\0\0\0\0\x0f\xff",
+            "names new.txt, which is not text but sound (MP3); sound and films cannot be read; ",
+        ),
+        (b"\xff\xfb\x90\0\0", "not text but sound (MP3)"),
+        (b"RIFF\x24\x08\0\0WAVEfmt ", "not text but sound (WAV)"),  # UTF-8 as well, with NUL characters
+        (b"OggS\0\x02\0", "not text but sound (Ogg)"),
+        (b"\0\0\0\x20ftypM4A \0", "not text but sound (M4A)"),
+        (b"\0\0\0\x20ftypisom\0\0", "not text but a film (MP4 or QuickTime)"),
+        (b"\x1a\x45\xdf\xa3\x01\0", "not text but a film (Matroska or WebM)"),
+        (b"MZ\x90\0\x03", "not UTF-8 text but a program; give text"),
+        (b"GGUF\x03\0\0\0", "a model (GGUF); give it as the model: -m FILE"),
+        (b"OTTO M\xfcller\n", "is not UTF-8 text (line 1); save it as UTF-8; if it is from Windows"),
     ],
 )
 def test_what_is_no_text_is_refused(data: bytes, message: str, folder: Path):

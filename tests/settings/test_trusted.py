@@ -123,6 +123,44 @@ def test_a_damaged_record_trusts_nothing_and_is_not_replaced(folder: Path, conte
     assert paths.trusted_folders_file().read_text() == content
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (".synapticllamas.json", True),
+        ("synapticllama.json", True),
+        ("Synaptic-Lamas.JSON", True),
+        ("synapticllamas.json.txt", True),
+        ("synaptic.json", True),
+        ("synapticllamas.example.json", False),
+        ("synapticllamas.json.bak", False),
+        ("synaptic.yaml", False),
+        ("package.json", False),
+    ],
+)
+def test_a_file_that_is_nearly_called_like_settings_is_said_to_be_none(folder: Path, name: str, *, told: bool) -> None:
+    (folder / name).write_text('{"model": "other"}')
+    home = Path.home() / ".synapticllamas.json"
+    home.write_text("{}")
+    said = f"./{name} is not read: settings of a folder are called ./synapticllamas.json" if told else ""
+    assert load_settings().left_out == said
+    assert load_settings(config_path=home).left_out == ""
+
+    write(folder, retries=1)
+    assert load_settings().left_out == ""
+
+
+def test_settings_at_home_without_the_dot_are_said_to_be_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(Path.home(), retries=1)
+    told = "~/synapticllamas.json is not read: your settings are called ~/.synapticllamas.json"
+    assert load_settings().left_out == told
+
+    monkeypatch.chdir(Path.home())  # where it is that of the folder
+    assert (load_settings().left_out, load_settings().settings.retries) == ("", 1)
+    monkeypatch.chdir(folder)
+    (Path.home() / ".synapticllamas.json").write_text("{}")
+    assert load_settings().left_out == ""
+
+
 def test_a_folder_that_changes_is_asked_about_again(folder: Path) -> None:
     write(folder, nodes=["http://a"])
     trust()

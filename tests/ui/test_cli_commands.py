@@ -18,7 +18,7 @@ from synaptic.errors import UsageError
 from synaptic.models import ModelStore
 from synaptic.ui import cli
 from synaptic.ui.question import MAX_PIPED_BYTES, decode
-from synaptic.ui.root import SUBCOMMANDS, build_root, program_name, rewrite
+from synaptic.ui.root import SUBCOMMANDS, NearlyACommand, build_root, program_name, rewrite
 from synaptic.ui.screen.console import show_bug
 from synaptic.ui.screen.output import table_lines
 
@@ -306,7 +306,13 @@ def test_a_setting_that_another_source_goes_before_is_said_to_have_no_effect(run
 @pytest.mark.parametrize(
     ("arguments", "interactive", "expected"),
     [
-        (["hello"], True, ["run", "hello"]),
+        (["hello"], False, ["run", "hello"]),
+        (["--", "hello"], True, ["run", "--", "hello"]),
+        (["-q", "hello"], True, ["run", "-q", "hello"]),
+        (["hello", "there"], True, ["run", "hello", "there"]),
+        (["hello there"], True, ["run", "hello there"]),
+        (["why?"], True, ["run", "why?"]),
+        (["爱是什么"], True, ["run", "爱是什么"]),
         (["agents list"], True, ["run", "agents list"]),
         (["agents", "list"], True, ["agents", "list"]),
         (["-m", "agents", "hello"], True, ["run", "-m", "agents", "hello"]),
@@ -328,6 +334,31 @@ def test_a_setting_that_another_source_goes_before_is_said_to_have_no_effect(run
 )
 def test_which_words_are_a_question(arguments: list[str], interactive: bool, expected: list[str]):  # noqa: FBT001
     assert rewrite(build_root(), arguments, interactive=interactive) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("test", "'test' is one word, and no command; did you mean pytest pipelines test?"),
+        ("Export", "'Export' is one word, and no command; did you mean pytest runs export or pytest sessions export?"),
+        ("dry-run", "'dry-run' is one word, and no command"),
+        ("photosynthesis", "'photosynthesis' is one word, and no command"),
+        ("notes.txt", "notes.txt is a file, and no question"),
+        ("minutes", "minutes is a file, and no question"),
+    ],
+)
+def test_one_word_that_a_person_types_is_not_asked(tmp_path: Path, monkeypatch, word: str, told: str):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    for name in ("notes.txt", "minutes"):
+        (tmp_path / name).touch()
+    with pytest.raises((NearlyACommand, UsageError)) as caught:
+        rewrite(build_root(), [word], interactive=True)
+    assert caught.value.message == told
+    file = (tmp_path / word).exists()
+    assert caught.value.hint == (
+        f'to ask about it: pytest -f {word} "…"' if file else f"to ask it as a question: pytest -- {word}"
+    )
 
 
 def test_the_name_of_the_program():
@@ -871,6 +902,38 @@ def test_settings_that_lead_nowhere_are_found_before_a_question_is_asked(run, ow
     for line, words in ((1, "did you mean 'research'"), (2, "did you mean 'ollama'"), (3, "did you mean 'editor'")):
         assert any(f"{file}:{line}" in said and words in said for said in checked.err.splitlines())
         assert words in examined.out
+
+
+def test_files_and_secrets_that_settings_name_are_looked_for(run, own_home: Path, monkeypatch):
+    monkeypatch.delenv("LAB_TOKEN", raising=False)
+    model = own_home / "small.gguf"
+    nodes = [{"url": NOTHING_THERE, "token_env": "LAB_TOKEN"}]
+    file = own_home / ".synapticllamas.json"
+    file.write_text(json.dumps({"embedded_model": str(model), "nodes": nodes}))
+    missing = run("config", "validate")
+    model.write_text("no model")
+    wrong = run("config", "validate")
+    model.write_bytes(b"GGUF")
+    monkeypatch.setenv("LAB_TOKEN", "x")
+    right = run("config", "validate")
+
+    token = f"{file}:1: nodes: node {NOTHING_THERE}: the environment variable LAB_TOKEN is not set; export LAB_TOKEN"
+    assert missing.code == wrong.code == 2
+    assert f"{file}:1: embedded_model: cannot read {model}: No such file" in missing.err and token in missing.err
+    assert f"{file}:1: embedded_model: {model} is not a GGUF file" in wrong.err and token in wrong.err
+    assert (right.code, right.err) == (0, "")
+
+
+def test_a_misspelt_input_of_the_settings_is_said(run, own_home: Path):
+    file = own_home / ".synapticllamas.json"
+    file.write_text('{"pipeline_inputs": {"threshhold": 0.8, "rounds": 1, "colour": "red"}}')
+    told = "pipeline_inputs.threshhold has no effect: pipeline 'research' has no such input; did you mean 'threshold'?"
+
+    planned, checked = run("-p", "research", "--plan", "Why so?"), run("config", "validate")
+    assert planned.code == checked.code == 0
+    assert told in " ".join(planned.err.split()) and told in " ".join(checked.err.split())
+    assert planned.err.count("pipeline_inputs") == checked.err.count("pipeline_inputs") == 1
+    assert "pipeline_inputs" not in run("-p", "answer", "--plan", "Why so?").err
 
 
 def test_the_doctor_checks_nodes_and_the_users_model(run, tmp_path: Path):

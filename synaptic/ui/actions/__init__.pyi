@@ -26,6 +26,7 @@ from .runs import told as told
 from .serve_worker import Serving as Serving
 from .serve_worker import check_listens_in_private as check_listens_in_private
 from .serve_worker import serve_worker as serve_worker
+from .setting_changes import doubtful_inputs as doubtful_inputs
 from .setting_changes import leading_nowhere as leading_nowhere
 from .setting_changes import mention_origin as mention_origin
 from .setting_changes import refuse_unknown as refuse_unknown

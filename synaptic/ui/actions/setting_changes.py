@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 from synaptic import models
 from synaptic.agents import discover_agents
-from synaptic.backends import backend_kind
-from synaptic.errors import Problem, SynapticError
-from synaptic.pipeline import Pipeline
+from synaptic.backends import backend_kind, pool
+from synaptic.errors import ConfigError, Problem, SynapticError
+from synaptic.pipeline import Pipeline, builtin_pipelines, misspelt_defaults
 from synaptic.settings import decode_setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from synaptic.settings import LoadedSettings
+    from synaptic.settings import LoadedSettings, Settings
     from synaptic.ui.actions.voice import Voice
 
 
@@ -53,9 +54,9 @@ def refuse_unknown(key: str, raw: str) -> None:
 
 
 def leading_nowhere(loaded: LoadedSettings) -> list[Problem]:
-    """Return a problem for each setting that names a pipeline, a backend or an agent that there is none of."""
+    """Return a problem for each setting that names what is not there: a pipeline, a model's file, a node's secret."""
     settings = loaded.settings
-    named = {"pipeline": settings.pipeline, "backend": settings.backend}
+    named = {key: getattr(settings, key) for key in _FINDERS}
     entries = {key: value for key, value in named.items() if value is not None}
     problems = []
     for key in (*entries, *(f"agent_models.{agent}" for agent in settings.agent_models)):
@@ -63,8 +64,23 @@ def leading_nowhere(loaded: LoadedSettings) -> list[Problem]:
             refuse_unknown(key, entries.get(key, ""))
         except SynapticError as exc:
             source = loaded.origins.get(key.partition(".")[0], "")
-            problems.append(Problem(f"{key}: {exc.message}", source, suggestion=exc.hint))
+            problems.append(Problem(f"{key}: {exc.message.removeprefix(f'{key}: ')}", source, suggestion=exc.hint))
+    for node in settings.nodes:
+        try:
+            pool.node_headers(node, os.environ)
+        except ConfigError as exc:
+            problems.append(Problem(f"nodes: {exc.message}", loaded.origins["nodes"], suggestion=exc.hint))
     return problems
+
+
+def doubtful_inputs(settings: Settings) -> list[str]:
+    """Return a line for each of ``pipeline_inputs`` that is nearly an input of the pipeline that is set, or of ours."""
+    names = builtin_pipelines() if settings.pipeline is None else [settings.pipeline]
+    lines: dict[str, str] = {}
+    for name in names if settings.pipeline_inputs else ():
+        for line in misspelt_defaults(Pipeline.find(name), settings.pipeline_inputs):
+            lines.setdefault(line.partition(" ")[0], line)
+    return [*lines.values()]
 
 
 def mention_origin(voice: Voice, path: Path, loaded: LoadedSettings, name: str = "nodes") -> None:

@@ -12,8 +12,8 @@ from synaptic.errors import UsageError
 from synaptic.settings import WHERE_LISTED, describe, set_value, settings_path, unset_value
 from synaptic.settings import migrate as migrate_file
 from synaptic.text import did_you_mean
-from synaptic.ui.actions import leading_nowhere, refuse_unknown
-from synaptic.ui.commands.support import load_with_notices, mention_origin, note
+from synaptic.ui.actions import doubtful_inputs, leading_nowhere, refuse_unknown
+from synaptic.ui.commands.support import CliVoice, load_with_notices, mention_origin, note
 from synaptic.ui.options import config_option, json_option, settings_options, with_options
 from synaptic.ui.screen import write_json, write_table, write_text
 
@@ -109,6 +109,8 @@ def validate(options: Options) -> None:
     loaded = load_with_notices(options)
     if problems := leading_nowhere(loaded):
         raise UsageError.of(problems)
+    for line in doubtful_inputs(loaded.settings):
+        CliVoice(options).warn(line)
     count = sum(origin != "default" for origin in loaded.origins.values())
     differ = "1 setting differs" if count == 1 else f"{count} settings differ"
     write_text(f"ok ({differ} from the default)" if count else "ok (all defaults)")

@@ -123,7 +123,7 @@ def _settings(options: Options) -> Generator[Finding, None, Settings]:
         yield Finding("settings", "note", notice, "synaptic config migrate")
     yield from _folder(loaded.left_out)
     for problem in leading_nowhere(loaded):
-        if not problem.message.startswith("backend:"):  # that is looked at below
+        if not problem.message.startswith(("backend:", "embedded_model:", "nodes:")):  # they are looked at below
             yield Finding("settings", "problem", f"{problem.location}: {problem.message}", problem.suggestion)
     return loaded.settings
 
@@ -141,7 +141,8 @@ def _agents() -> Iterator[Finding]:
 def _folder(left_out: str) -> Iterator[Finding]:
     """Yield what of the folder does not count, if anything does not."""
     if left_out:
-        yield Finding("folder", "note", left_out.removesuffix(f"; {ADVICE}"), "synaptic trust")
+        told = left_out.removesuffix(f"; {ADVICE}")
+        yield Finding("folder", "note", told, "synaptic trust" if told != left_out else "rename or remove it")
 
 
 def _backend(name: str, context: BackendContext) -> Iterator[Finding]:
