@@ -195,6 +195,15 @@ class UsageError(SynapticError):
         """Return one error whose text is one line a problem."""
         return cls("\n".join(str(problem) for problem in problems), problems=problems)
 
+    @classmethod
+    def of_kind(cls, name: str, value: object, wanted: str) -> Self:
+        """Return what is wrong with an argument of the library that is of another kind than it takes."""
+        kind = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        if isinstance(value, (list, tuple, dict)):
+            inside = value.values() if isinstance(value, dict) else value
+            kind += f" of {', '.join(sorted({type(each).__name__ for each in inside})) or 'nothing'}"
+        return cls.of([Problem(f"{name} must be {wanted}; it is {kind}")])
+
 
 class ConfigError(UsageError):
     """A settings file, an environment variable or a ``--set`` is wrong."""

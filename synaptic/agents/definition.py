@@ -132,6 +132,8 @@ class Agent:
         Raises:
             AgentError: With every mistake in the text, each with its line and column.
         """
+        if not isinstance(text, str):
+            raise AgentError.of_kind("text", text, "the Markdown of an agent as a str")
         return cls._parsed(text, source)
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,8 @@ class Pipeline:
         Raises:
             PipelineError: With every mistake of form, each located.
         """
+        if not isinstance(text, str):
+            raise PipelineError.of_kind("text", text, "the YAML of a pipeline as a str")
         document, problems = read_leniently(text, source)
         data, misplaced = put_right(document)
         problems += misplaced
@@ -66,7 +69,7 @@ class Pipeline:
         Raises:
             PipelineError: If the file cannot be read or is not a pipeline.
         """
-        path = Path(path)
+        path = _a_path(path)
         text = read_text(path, "pipeline", PipelineError, limit=MAX_PIPELINE_BYTES)
         return cls.parse(text, str(path), path=path)
 
@@ -87,6 +90,12 @@ class Pipeline:
             PipelineError: If it is neither, or the file is wrong.
         """
         return cls.load(find_file(name))
+
+
+def _a_path(path: str | Path) -> Path:
+    if not isinstance(path, (str, os.PathLike)):
+        raise PipelineError.of_kind("pipeline", path, "a built-in name, or the path of a file")
+    return Path(path)
 
 
 def read_leniently(text: str, source: str) -> tuple[YamlDocument, list[Problem]]:
@@ -132,6 +141,7 @@ def find_file(name: str | Path) -> Path:
     Raises:
         PipelineError: If it is not a path, and no built-in pipeline has that name.
     """
+    _a_path(name)
     return paths.expanded(name) if looks_like_path(name) else _builtin_file(str(name))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from synaptic.messages import BackendNotice
 from synaptic.runtime.events import BackendReported
+from synaptic.runtime.given import refuse_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ class Listeners:
     """
 
     def __init__(self, always: EventHandler | None) -> None:
-        self._always: list[EventHandler] = [always] if always else []
+        self._always = _handlers(always)
         self._of_runs: list[EventHandler] = []
         self._watchers: list[Callable[[], EventHandler]] = []
         self._mentioned: set[str] = set()
@@ -39,7 +40,7 @@ class Listeners:
     @contextmanager
     def heard_by(self, handler: EventHandler | None) -> Iterator[None]:
         """Have one more listen to the run inside the ``with``, and those that the watchers make for it."""
-        own = [*([handler] if handler else []), *(begin() for begin in self._watchers)]
+        own = [*_handlers(handler), *(begin() for begin in self._watchers)]
         token = _RUN.set((self, own))
         self._of_runs += own
         try:
@@ -68,3 +69,8 @@ class Listeners:
             return None
         self._mentioned.add(left_out)
         return BackendNotice(about, left_out, "warning")
+
+
+def _handlers(given: EventHandler | None) -> list[EventHandler]:
+    refuse_others(on_event=given)
+    return [] if given is None else [given]

@@ -46,7 +46,7 @@ from synaptic.runtime.asked_run import AskedRun
 from synaptic.runtime.earlier_turns import MOST_TOKENS, NO_TURNS, earlier_turns, room_for_turns
 from synaptic.runtime.events import Descent, Event, EventHandler, RunResult, ignore_event
 from synaptic.runtime.executor import Executor
-from synaptic.runtime.given import read_documents, read_pipeline, with_query
+from synaptic.runtime.given import read_documents, read_pipeline, refuse_others, with_query
 from synaptic.runtime.listeners import Listeners
 from synaptic.runtime.long_input import Reading, divisions
 from synaptic.runtime.opened_backend import OpenedBackend
@@ -103,6 +103,8 @@ class Session:
         steady: Mapping[str, Agent] | None = None,
         on_event: EventHandler | None = None,
     ) -> None:
+        refuse_others(settings=settings, backend=backend, agents=agents, tools=tools, approver=approver)
+        refuse_others(priority=priority, runs_at_once=runs_at_once, steady=steady)
         self._left_out = ""
         self._steady = steady
         self._planned_before: tuple[Plan, CompileContext] | None = None
@@ -204,6 +206,7 @@ class Session:
         Raises:
             PipelineError: With every mistake.
         """
+        refuse_others(pipeline=pipeline)
         context = self._context(None)
         chosen = read_pipeline(pipeline, context)
         compile_pipeline(chosen, context)
@@ -218,6 +221,7 @@ class Session:
         model: str | None,
     ) -> tuple[Plan, CompileContext]:
         """Return the plan of a run, as far as it does not hang on the length of its inputs."""
+        refuse_others(pipeline=pipeline, inputs=inputs, model=model)
         before = self._planned_before
         if before is not None and before[0].pipeline is pipeline and before[1].model == model:
             plan, context = before
@@ -353,13 +357,17 @@ class Session:
             BackendError: If nothing can serve the calls, or a prompt that is known already does not fit the model's
                 context; nothing was called.
         """
+        refuse_others(conversation=conversation, session=session, after=after, title=title, instead=instead, last=last)
+        refuse_others(files=files, run_id=run_id)
         with self._listeners.heard_by(on_event):
             plan, context = await self._planned(query, pipeline, inputs, documents, model)
             if self._approver is None or self._approver is approve_all:
                 refuse_unattended(plan.compiled.graph, accepted=self._approver is approve_all)
             await self._size(plan)
             earlier = await self._earlier(plan, conversation, count=False)
-            turn = Descent(session=session, after=after, instead=instead, title=title, files=tuple(files), last=last)
+            turn = Descent(
+                session=session, after=after, instead=instead, title=title, files=tuple(files or ()), last=last
+            )
             descent = replace(turn, conversation=earlier.text, model=model)
             asked = AskedRun(run_id or journal.new_run_id(), plan, context, self._defaults(plan.route), descent)
             return await self._execute(asked, conversation)
@@ -386,6 +394,7 @@ class Session:
             UsageError: What ``run`` raises; with ``force`` also if something would be done again.
             BackendError: What ``run`` raises.
         """
+        refuse_others(pipeline=pipeline)
         with self._listeners.heard_by(on_event):
             async with claimed(run_id, self.recorded) as before:
                 now = before.file_now() if force else pipeline
@@ -416,6 +425,7 @@ class Session:
             UsageError: If the run has no such step; and what ``run`` raises.
             BackendError: What ``run`` raises.
         """
+        refuse_others(at=at, inputs=inputs, model=model, changed=settings)
         with self._listeners.heard_by(on_event):
             before = await self._run_before(run_id)
             return await self._go_on(before.forked(at, Changes(inputs or {}, model, frozenset(settings))))
@@ -439,6 +449,7 @@ class Session:
             UsageError: What ``run`` raises.
             BackendError: What ``run`` raises.
         """
+        refuse_others(pipeline=pipeline, inputs=inputs, model=model, changed=settings)
         with self._listeners.heard_by(on_event):
             before = await self._run_before(run_id)
             return await self._go_on(before.again(Changes(inputs or {}, model, frozenset(settings))), pipeline)

@@ -8,9 +8,10 @@ Every source is checked in full before anything is used, so one error lists all 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import TYPE_CHECKING, Any
 
 from synaptic import paths
@@ -34,7 +35,7 @@ from synaptic.settings.untrusted import folder_layer
 from synaptic.text import legible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from synaptic.settings.check import Given
 
@@ -89,6 +90,7 @@ def load_settings(
     Raises:
         ConfigError: If anything is wrong anywhere; ``problems`` has every mistake with its place.
     """
+    _refuse_others(config_path, overrides, flags)
     variables = os.environ if environ is None else environ
     chosen = _chosen_path(config_path, variables)
     own_file = chosen or _at_home(paths.user_settings_file)
@@ -111,6 +113,17 @@ def load_settings(
         raise ConfigError.of(problems)
     unread = [] if chosen is not None else _misnamed(cwd or Path(), own_file)
     return replace(_merge(layers), left_out="; ".join(filter(None, [*unread, left_out])))
+
+
+def _refuse_others(config_path: object, overrides: object, flags: object) -> None:
+    """Refuse what a program gives that is of another kind."""
+    if not isinstance(config_path, (str, os.PathLike, NoneType)):
+        raise ConfigError.of_kind("config_path", config_path, "the path of a file")
+    texts = isinstance(overrides, (list, tuple)) and all(isinstance(each, str) for each in overrides)
+    if not texts:
+        raise ConfigError.of_kind("overrides", overrides, "a list of texts, as in ['retries=1']")
+    if not isinstance(flags, Mapping):
+        raise ConfigError.of_kind("flags", flags, "a mapping, as in {'model': ('-m', 'llama3.2')}")
 
 
 def describe(loaded: LoadedSettings) -> list[tuple[str, Any, str]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -13,7 +15,7 @@ from synaptic.messages import BackendNotice, ignore_report
 from synaptic.settings import NodeSettings, Settings, load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from synaptic.messages import Reporter
 
@@ -31,6 +33,10 @@ def pool_settings(
     Raises:
         ConfigError: If something that was named is not what the settings take.
     """
+    if not isinstance(nodes, (str, Iterable, NoneType)):
+        raise ConfigError.of_kind("nodes", nodes, "a list of addresses, as in ['http://desk:11434']")
+    if not isinstance(settings, (Settings, NoneType)):
+        raise ConfigError.of_kind("settings", settings, "of synaptic.Settings; single ones are options: hedge=True")
     if settings is None:
         loaded = load_settings()
         settings = loaded.settings

@@ -165,6 +165,8 @@ class Pool:
         """
         if isinstance(prompts, str):
             raise UsageError("chat_many takes several prompts, not one text", hint="use chat, or write [text]")
+        if not isinstance(prompts, Iterable):
+            raise UsageError.of_kind("prompts", prompts, "a list of texts or conversations")
         requests = [self.request(prompt, **options) for prompt in prompts]
         tasks: list[asyncio.Task[PoolReply]] = []
         try:

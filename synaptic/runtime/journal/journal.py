@@ -145,7 +145,7 @@ class Journal:
             JournalError: If there is none, or more than one; or if the file cannot be read.
 
         """
-        wanted = run_id.strip()
+        wanted = str(run_id).strip()
         if not wanted.isalnum():
             raise JournalError(f"{run_id!r} is no id of a run", hint="'synaptic runs list' shows them")
         with self._opened() as connection:
