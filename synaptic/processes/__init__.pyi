@@ -32,6 +32,7 @@ from .private_files import private_folder as private_folder
 from .private_log import PrivateLog as PrivateLog
 from .sqlite_file import SqliteFile as SqliteFile
 from .sqlite_file import bytes_in_use as bytes_in_use
+from .sqlite_file import despite_full_disk as despite_full_disk
 from .sqlite_file import error_code as error_code
 from .sqlite_file import is_damage as is_damage
 from .sqlite_file import is_out_of_room as is_out_of_room

@@ -31,14 +31,22 @@ class SqliteFile:
         path: The file; made, with its folder, if it is not there. Only its owner may read it.
         prepare: Makes the tables of a file that was opened, inside a transaction.
         busy_seconds: How long to wait for another process that writes.
+        brief: Whether it is open for a moment only: where the disk has no room for what SQLite keeps beside the file
+            for several processes to share, this one keeps all others out meanwhile.
     """
 
     def __init__(
-        self, path: Path, prepare: Callable[[sqlite3.Connection], None], *, busy_seconds: float = BUSY_SECONDS
+        self,
+        path: Path,
+        prepare: Callable[[sqlite3.Connection], None],
+        *,
+        busy_seconds: float = BUSY_SECONDS,
+        brief: bool = False,
     ) -> None:
         self.path = path
         self._prepare = prepare
         self._busy_seconds = busy_seconds
+        self._brief = brief
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
 
@@ -53,25 +61,72 @@ class SqliteFile:
             own_folder(self.path.parent, 0o700)
             self._make()
             self._inode = self.path.stat().st_ino
-            connection = sqlite3.connect(
-                self.path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
-            )
             try:
-                if connection.execute("PRAGMA page_count").fetchone() == (0,):
-                    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # so that it can be made smaller later
-                connection.execute("PRAGMA trusted_schema = OFF")
-                _refuse_programs(connection)
-                self._write_ahead(connection)
+                self._connection = self._opened()
+            except sqlite3.Error as exc:
+                if self._brief and is_out_of_room(exc):
+                    self._connection = self._opened(alone=True)
+                elif self._brief and self._cannot_change():
+                    self._connection = self._opened_to_read()
+                else:
+                    raise
+        return self._connection
+
+    def _cannot_change(self) -> bool:
+        """Return whether all of the file is in its place, on a disk that may only be read."""
+        log = self.path.with_name(self.path.name + "-wal")
+        read_only = hasattr(os, "ST_RDONLY") and bool(os.statvfs(self.path).f_flag & os.ST_RDONLY)
+        return read_only and not (log.exists() and log.stat().st_size)
+
+    def _opened_to_read(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA trusted_schema = OFF")
+            _refuse_programs(connection)
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _opened(self, *, alone: bool = False) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
+        )
+        try:
+            if alone:
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            if connection.execute("PRAGMA page_count").fetchone() == (0,):
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # so that it can be made smaller later
+            connection.execute("PRAGMA trusted_schema = OFF")
+            _refuse_programs(connection)
+            self._write_ahead(connection)
+            if not self._is_prepared(connection):
                 with transaction(connection):
                     self._prepare(connection)
-            except UnicodeDecodeError as exc:  # SQLite quotes the damaged words of a schema, which are none then
-                connection.close()
-                raise _damage("its schema is damaged") from exc
-            except BaseException:
-                connection.close()
+        except UnicodeDecodeError as exc:  # SQLite quotes the damaged words of a schema, which are none then
+            connection.close()
+            raise _damage("its schema is damaged") from exc
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _is_prepared(self, connection: sqlite3.Connection) -> bool:
+        """Return whether there is nothing to prepare: then nobody waits for a process that writes."""
+        connection.execute("PRAGMA query_only = ON")
+        try:
+            self._prepare(connection)
+        except sqlite3.OperationalError as exc:
+            if error_code(exc) != sqlite3.SQLITE_READONLY:
                 raise
-            self._connection = connection
-        return self._connection
+            return False
+        else:
+            return True
+        finally:
+            connection.execute("PRAGMA query_only = OFF")
 
     def close(self) -> None:
         """Close the connection; the next use opens it again."""
@@ -160,6 +215,52 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         raise
+
+
+@contextlib.contextmanager
+def despite_full_disk(
+    connection: sqlite3.Connection, *, may: bool = True
+) -> Iterator[Callable[[Callable[[], object]], None]]:
+    """Give what does things that make the file smaller, also where the disk has no room for what SQLite writes before.
+
+    Then, where that ``may`` be, the file is changed in place: it is damaged if the system fails at that very moment, or
+    the process is killed; no other process may have it open, nor can one open it before the connection is closed.
+
+    Raises:
+        sqlite3.Error: If it cannot be done.
+    """
+    in_place = False
+
+    def do(change: Callable[[], object]) -> None:
+        nonlocal in_place
+        if not in_place:
+            try:
+                change()
+            except sqlite3.Error as exc:
+                if not may or not is_out_of_room(exc):
+                    raise
+                _keep_others_out(connection, exc)
+                in_place = True
+            else:
+                return
+        change()
+        shrink(connection)
+
+    try:
+        yield do
+    finally:
+        if in_place:
+            connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            connection.execute("PRAGMA locking_mode = NORMAL").fetchone()
+
+
+def _keep_others_out(connection: sqlite3.Connection, full: sqlite3.Error) -> None:
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
+        connection.execute("PRAGMA journal_mode = MEMORY").fetchone()
+    except sqlite3.Error as exc:
+        connection.execute("PRAGMA locking_mode = NORMAL").fetchone()
+        raise (full if error_code(exc) in _BUSY else exc) from exc  # another process has it open
 
 
 def bytes_in_use(connection: sqlite3.Connection) -> int:

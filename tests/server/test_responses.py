@@ -467,3 +467,19 @@ async def test_the_embedded_model_answers() -> None:
         assert counted.input_tokens == 3
         async with aiohttp.ClientSession(addresses[0]) as session, session.post("/v1/responses", data=b"[") as reply:
             assert reply.status == 400
+
+
+async def test_while_another_program_locks_the_record_all_who_wait_hear_it_together() -> None:
+    async with scripted(lambda _: "ok") as (_, client):
+        kept = await client.responses.create(model="m", input="before")
+        with sqlite3.connect(paths.journal_file(), isolation_level=None) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with asyncio.timeout(30):  # one after the other, they would wait for a minute
+                asked = (client.responses.create(model="m", input=str(number)) for number in range(60))
+                replies = await asyncio.gather(*asked, return_exceptions=True)
+                found = await client.responses.retrieve(kept.id)  # it can be read meanwhile
+            other.execute("ROLLBACK")
+        other.close()
+        assert [getattr(reply, "status_code", 200) for reply in replies] == [503] * 60
+        assert found == kept
+        assert (await client.responses.create(model="m", input="after")).output_text == "ok"

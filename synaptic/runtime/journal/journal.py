@@ -53,7 +53,7 @@ class Journal:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or paths.journal_file()
-        self._file = SqliteFile(self.path, migrate)
+        self._file = SqliteFile(self.path, migrate, brief=True)
 
     def __enter__(self) -> Self:
         return self

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from synaptic.errors import JournalError
-from synaptic.processes import bytes_in_use, shrink, transaction
+from synaptic.processes import bytes_in_use, despite_full_disk, shrink, transaction
 from synaptic.runtime.journal.notes import read_note, write_note
 from synaptic.runtime.journal.reader import Reader, all_runs
 from synaptic.runtime.journal.tables import has_words
@@ -48,6 +49,7 @@ def prune(
     keep: int | None = None,
     before: float | None = None,
     max_bytes: int | None = None,
+    in_place: bool = True,
 ) -> Pruned:
     """Remove runs, the oldest first; pinned ones and those that are at work stay.
 
@@ -56,6 +58,8 @@ def prune(
         keep: The latest so many stay, whatever else is asked; asked alone, all others go.
         before: Those that were begun before this time go, in seconds since the epoch.
         max_bytes: The oldest go until so much of the file is in use.
+        in_place: Whether the file may be changed in place where the disk is full; then it is this connection's alone
+            until that is closed.
 
     Raises:
         sqlite3.Error: If the file cannot be written; each run is removed as a whole, or not at all.
@@ -63,12 +67,14 @@ def prune(
     """
     began = bytes_in_use(connection)
 
-    def without(run: KeptRun, _: int) -> int:
-        _remove(connection, run)
-        return bytes_in_use(connection)
+    with despite_full_disk(connection, may=in_place) as do:
 
-    count = len(_go(connection, keep, before, max_bytes, without))
-    shrink(connection)
+        def without(run: KeptRun, _: int) -> int:
+            do(lambda: _remove(connection, run))
+            return bytes_in_use(connection)
+
+        count = len(_go(connection, keep, before, max_bytes, without))
+        do(lambda: shrink(connection))
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return Pruned(count, began - bytes_in_use(connection), time.time())
 
@@ -119,16 +125,17 @@ def remove_runs(connection: sqlite3.Connection, runs: Iterable[KeptRun]) -> None
         sqlite3.Error: If the file cannot be written; each run is removed as a whole, or not at all.
 
     """
-    for run in runs:
-        _remove(connection, run)
-    connection.execute("PRAGMA incremental_vacuum").fetchall()
+    with despite_full_disk(connection) as do:
+        for run in runs:
+            do(partial(_remove, connection, run))
+        do(lambda: shrink(connection))
 
 
 def make_room(connection: sqlite3.Connection, max_bytes: int) -> None:
     """Remove the oldest runs of a record that has outgrown its bound, and note it."""
     if bytes_in_use(connection) <= max_bytes:
         return
-    pruned = prune(connection, max_bytes=int(max_bytes * ROOM))
+    pruned = prune(connection, max_bytes=int(max_bytes * ROOM), in_place=False)
     if pruned.runs:
         write_note(connection, _LAST, json.dumps(asdict(pruned)))
 

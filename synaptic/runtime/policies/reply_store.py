@@ -185,4 +185,5 @@ def _prepare(connection: sqlite3.Connection) -> None:
         connection.execute("DROP TABLE IF EXISTS replies")
     connection.execute(_TABLE)
     connection.execute(_INDEX)
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    if version != SCHEMA_VERSION:
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -58,6 +60,8 @@ class ResponsesRoutes:
 
     def __init__(self, front: ModelFront) -> None:
         self._front = front
+        self._writing = asyncio.Lock()
+        self._refused = -math.inf  # when the file was last found not to be written to
 
     def add(self, app: web.Application) -> None:
         """Add the routes."""
@@ -116,7 +120,7 @@ class ResponsesRoutes:
         response_id = (await self._found(request)).id
         kept = self._front.responses
         assert kept is not None, "it was found there"
-        if not await _from_file(kept.forget, response_id, asking_id()):  # another request has, meanwhile
+        if not await self._written(kept.forget, response_id, asking_id()):  # another request has, meanwhile
             raise Refusal(NOT_FOUND, f"response {excerpt(response_id)!r} not found")
         return json_response({"id": response_id, "object": "response", "deleted": True})
 
@@ -159,13 +163,24 @@ class ResponsesRoutes:
             raise Refusal(NOT_FOUND, f"response {excerpt(wanted)!r} not found")
         return found
 
-    @staticmethod
-    async def _keep(body: ResponsesBody, form: ResponseForm, stores: KeptResponses | None) -> None:
+    async def _keep(self, body: ResponsesBody, form: ResponseForm, stores: KeptResponses | None) -> None:
         if stores is None:
             return
         told = form.told
         response = KeptResponse(id=told["id"], previous=body.previous_response_id, given=given_items(body), told=told)
-        await _from_file(stores.keep, response, asking_id())
+        await self._written(stores.keep, response, asking_id())
+
+    async def _written(self, do: Callable[..., Made], *arguments: object) -> Made:
+        """Do as :func:`_from_file` does with what writes: one request waits for a locked file, not each in its turn."""
+        asked = time.monotonic()
+        async with self._writing:
+            if self._refused > asked:
+                raise _not_now()
+            try:
+                return await _from_file(do, *arguments)
+            except Refusal:
+                self._refused = time.monotonic()
+                raise
 
 
 async def _from_file(do: Callable[..., Made], *arguments: object) -> Made:
@@ -178,8 +193,12 @@ async def _from_file(do: Callable[..., Made], *arguments: object) -> Made:
         return await asyncio.to_thread(do, *arguments)
     except JournalError as error:
         log.warning("%s", error.message)  # where it lies is not for clients
-        said = "responses cannot be kept or read here now; send store: false, or come again"
-        raise Refusal(UNAVAILABLE, said, retry_after=5) from error
+        raise _not_now() from error
+
+
+def _not_now() -> Refusal:
+    said = "responses cannot be kept or read here now; send store: false, or come again"
+    return Refusal(UNAVAILABLE, said, retry_after=5)
 
 
 def _deltas(reply: WholeReply) -> Iterator[Delta]:
