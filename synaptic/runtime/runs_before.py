@@ -41,6 +41,11 @@ SAMPLING: Final = ("temperature", "max_tokens", "seed", "num_ctx", "think", "rep
 """What of a call's defaults decides its output; the model is the route's."""
 
 
+GENERATIONS: Final = 100
+"""Runs that are looked into behind one, each with what it has itself taken of those before: a run's beginning takes
+the time of all of them."""
+
+
 @dataclass(frozen=True)
 class RunBefore:
     """A run that is recorded.
@@ -73,20 +78,20 @@ class RunBefore:
             RunOwned: If another process works on it.
         """
         if not to_go_on:
-            return cls._of(journal.run(run_id), journal)
+            return cls._of(journal.run(run_id), journal, GENERATIONS)
         run = journal.claim(run_id)
         try:
-            return cls._of(run, journal)
+            return cls._of(run, journal, GENERATIONS)
         except BaseException:
             journal.give_back(run)
             raise
 
     @classmethod
-    def _of(cls, run: KeptRun, journal: Journal) -> RunBefore:
+    def _of(cls, run: KeptRun, journal: Journal, generations: int) -> RunBefore:
         beginning = journal.beginning(run)
-        parent = beginning.descent.parent
+        parent = beginning.descent.parent if generations else None
         try:
-            before = None if parent is None else cls.read(parent, journal)
+            before = None if parent is None else cls._of(journal.run(parent), journal, generations - 1)
         except JournalError:
             before = None  # it was pruned; what was taken of it is recorded here, too
         said: list[Event] = []

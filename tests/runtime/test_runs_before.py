@@ -16,9 +16,11 @@ from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
 from synaptic.errors import JournalError, RunOwned, UsageError
 from synaptic.pipeline.loader import Pipeline
 from synaptic.processes import process_mark
+from synaptic.runtime import runs_before
 from synaptic.runtime.events import BackendReported, Event, RunResult, StepAsked
 from synaptic.runtime.journal import Journal, Owner
 from synaptic.runtime.journal.row_seal import seal_all
+from synaptic.runtime.runs_before import read_run_before
 from synaptic.runtime.session import Session
 from synaptic.settings.load import Settings
 
@@ -262,3 +264,18 @@ async def test_documents_behind_the_question_stay_there_when_it_changes():
     again = await desk(lambda session: session.rerun(first.run_id, inputs={"query": "how"}))
     assert again.answer == first.answer.replace("why", "how")
     assert "tea" in again.answer
+
+
+async def test_a_long_chain_of_runs_is_read_back_to_a_bound_and_nothing_is_asked_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(runs_before, "GENERATIONS", 2)
+    desk = Desk()
+    last = await desk.run()
+    for _ in range(4):
+        run_id = last.run_id
+        last = await desk(lambda session, run_id=run_id: session.rerun(run_id))
+        assert desk.asked == []
+
+    before = read_run_before(last.run_id, to_go_on=False)
+
+    assert before.parent is not None and before.parent.parent is not None
+    assert before.parent.parent.parent is None

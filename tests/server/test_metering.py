@@ -304,6 +304,30 @@ async def test_the_tokens_of_the_day_outlive_the_program() -> None:
         journal.usage()
 
 
+async def test_the_tokens_of_a_day_are_those_of_all_gateways_with_the_record() -> None:
+    keys = KeyFile()
+    key = keys.add("phone", tokens_a_day=10)
+    async with metered(Settings(), lambda _: None) as one, metered(Settings(), lambda _: None) as other:
+        for meter in (one, other):
+            with KeyRing(keys).let_in({"x-api-key": key}), meter.begin("m") as call:
+                call.whole(Usage(completion_tokens=6))
+        async with asyncio.timeout(60):
+            for meter in (one, other):
+                with KeyRing(keys).let_in({"x-api-key": key}):
+                    while not is_used_up(meter):
+                        await asyncio.sleep(0.05)
+    with Journal() as journal:
+        assert journal.usage()[0].tokens == 12
+
+
+def is_used_up(meter: CallMeter) -> bool:
+    try:
+        meter.begin("m")
+    except Refusal as refused:
+        return "has used its 10 tokens" in refused.message
+    return False
+
+
 async def test_settings_that_want_no_journal_any_more_have_no_call_noted() -> None:
     noted: list[UsedCall] = []
     front = ModelFront(Session(Settings(), backend=ScriptedBackend()), {}, meter=CallMeter(noted.append))

@@ -20,7 +20,7 @@ from synaptic.runtime.journal.run_account import account_of
 from synaptic.runtime.journal.run_ids import LENGTH, matching_ids
 from synaptic.runtime.journal.searching import search
 from synaptic.runtime.journal.tables import migrate
-from synaptic.runtime.journal.usage_rows import damaged_calls, sum_calls
+from synaptic.runtime.journal.usage_rows import damaged_calls, sum_calls, tokens_by_key
 from synaptic.text import nearest, reason_of
 
 if TYPE_CHECKING:
@@ -312,6 +312,20 @@ class Journal:
         """
         with self._opened() as connection:
             return [] if connection is None else sum_calls(connection, by, after, key)
+
+    def tokens_by_key(self, *, after: float, beyond: int = 0) -> tuple[int, dict[str, int]]:
+        """Return the tokens of each key in calls of a gateway's clients, and the number of the last call of all.
+
+        Args:
+            after: Only calls that began then or later, in seconds since the epoch.
+            beyond: Only calls whose number is greater: those that came since this returned that number.
+
+        Raises:
+            JournalError: If the file cannot be read.
+
+        """
+        with self._opened() as connection:
+            return (0, {}) if connection is None else tokens_by_key(connection, after, beyond)
 
     def damaged_calls(self, *, after: float = 0.0) -> int:
         """Return how many calls of a gateway's clients are recorded, and cannot be read any more.

@@ -128,6 +128,19 @@ def sum_calls(
     return [UsageSum(dict(zip(by, row, strict=False)), *row[len(by) :]) for row in rows]
 
 
+def tokens_by_key(connection: sqlite3.Connection, after: float, beyond: int) -> tuple[int, dict[str, int]]:
+    """Return the tokens of each key in the calls since ``after`` whose number is greater, and the last number."""
+    teach_seals(connection)
+    (last,) = connection.execute("SELECT coalesce(max(n), 0) FROM calls").fetchone()
+    if last <= beyond:
+        return last, {}
+    # A sign in front of a column keeps its index out: few calls are new, and of many that are old, few are of the day.
+    where = "n > ? AND +at >= ?" if beyond else "+n > ? AND at >= ?"
+    query = f"SELECT client, sum(prompt + completion + estimated) FROM calls WHERE {where} AND n <= ? AND {_WHOLE}"  # noqa: S608  (constants)
+    rows = connection.execute(f"{query} AND client IS NOT NULL GROUP BY client", (beyond, after, last))
+    return last, dict(rows.fetchall())
+
+
 def damaged_calls(connection: sqlite3.Connection, after: float) -> int:
     """Return how many rows since ``after`` are not what was written."""
     teach_seals(connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from contextvars import ContextVar
@@ -54,6 +55,7 @@ class CallMeter:
         metrics: Are told of each call, once they are set.
         records: Whether calls are noted: the settings may have changed since the program was started.
         telemetry: Is told, too, where the session that serves has one.
+        bounded: Is set by a call of a key that has a bound for the day.
 
     Args:
         note: Takes each call when it has ended.
@@ -66,6 +68,7 @@ class CallMeter:
         self.metrics: GatewayMetrics | None = None
         self.telemetry: Teller | None = None
         self._clock = clock
+        self.bounded = asyncio.Event()
         self._day = 0.0
         self._used: Counter[str] = Counter()
         self._under_way: set[MeteredCall] = set()
@@ -77,8 +80,10 @@ class CallMeter:
         return now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
 
     def used_before(self, tokens: Mapping[str, int]) -> None:
-        """Take what keys, by name, have used today already: before this program was started, say."""
-        self._of_today().update(tokens)
+        """Take what keys, by name, are known to have used today: also before this program was started, or in others."""
+        today = self._of_today()
+        for name, used in tokens.items():
+            today[name] = max(today[name], used)
 
     def begin(self, model: str | None, *, embeds: bool = False) -> MeteredCall:
         """Begin a call of the client whose request this task answers: a chat, or one that ``embeds``.
@@ -88,6 +93,7 @@ class CallMeter:
         """
         key = key_asking()
         if key is not None and key.tokens_a_day is not None:
+            self.bounded.set()
             self._check(key.name, key.tokens_a_day)
         return MeteredCall(self, None if key is None else key.name, _DIALECT.get(), model, self._clock(), embeds=embeds)
 
