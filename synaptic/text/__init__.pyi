@@ -4,6 +4,8 @@ from .decoding import is_marked as is_marked
 from .hidden_secrets import quoted_without_secrets as quoted_without_secrets
 from .hidden_secrets import spelled as spelled
 from .hidden_secrets import without_secrets as without_secrets
+from .json_bytes import encode_json as encode_json
+from .json_bytes import whole_characters as whole_characters
 from .json_positions import JsonDocument as JsonDocument
 from .json_positions import excerpt as excerpt
 from .json_positions import is_unicode as is_unicode

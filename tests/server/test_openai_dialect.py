@@ -203,6 +203,16 @@ async def test_failures_have_their_status_or_end_the_stream() -> None:
                 assert status == 200 or set(await reply.json()) == {"error"}
 
 
+async def test_half_a_character_is_told_as_the_replacement_character() -> None:
+    """Small models produce it; ``?`` would stand for a question."""
+    backend = ScriptedBackend([Reply(text="a\ud83d"), Reply(text="a\ud83d")])
+    async with gateway(backend=backend) as url, client_of(url) as client:
+        whole = await client.chat.completions.create(model="scripted", messages=USER)
+        stream = await client.chat.completions.create(model="scripted", messages=USER, stream=True)
+        parts = [chunk.choices[0].delta.content or "" async for chunk in stream]
+    assert whole.choices[0].message.content == "".join(parts) == "a\ufffd"
+
+
 async def test_a_backend_that_can_is_asked_for_the_choice_of_a_tool() -> None:
     backend = ScriptedBackend([Reply(text="", tool_calls=(ToolCall("c1", "weather", '{"city": "Rome"}'),))])
     async with gateway(backend=backend) as url, client_of(url) as client:

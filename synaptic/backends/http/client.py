@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from synaptic.backends.http.access import authorization, checked_headers, sends_secrets, sent_secrets, tls_context
 from synaptic.backends.http.bounds import MAX_BODY_BYTES, MAX_STREAM_BYTES, Event, Lines, too_long, without_framing
@@ -32,7 +32,7 @@ from synaptic.backends.http.error_map import (
 from synaptic.backends.http.origin import Origin
 from synaptic.backends.http.reply import HttpReply, HttpxReply
 from synaptic.errors import BackendError, ProtocolError, StreamTruncated, Trouble
-from synaptic.text import quoted_without_secrets
+from synaptic.text import encode_json, quoted_without_secrets, whole_characters
 from synaptic.trace_context import HEADER, TRACEPARENT
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ __all__ = [
     "MappedErrors",
     "authorization",
     "drain",
-    "encode_json",
     "get_json",
     "json_body",
     "ndjson",
@@ -73,7 +72,6 @@ OK = 200
 CREATED = 201
 
 JsonObject: TypeAlias = dict[str, Any]
-_ENCODER = jsonlib.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def new_client(
@@ -102,7 +100,6 @@ def new_client(
     Raises:
         BackendUnavailable: If ``base_url`` is not the address of a server.
         ConfigError: If ``headers`` cannot be sent, or ``ca_file`` cannot be used.
-
     """
     import httpx  # noqa: PLC0415 - heavy, and most commands never send anything
 
@@ -149,7 +146,6 @@ async def stream_request(
 
     Raises:
         BackendError: The one that fits, see :mod:`synaptic.errors`.
-
     """
     origin = _origin(client, path, backend, node)
     with MappedErrors(origin, answered=False, secrets=sent_secrets(client)) as mapping:
@@ -177,7 +173,6 @@ async def get_json(
 
     Raises:
         BackendError: The one that fits, see :mod:`synaptic.errors`.
-
     """
     request = stream_request(client, "GET", path, backend=backend, node=node, read_error=read_error)
     return await _exchange(request, within, Origin(backend, node))
@@ -196,7 +191,6 @@ async def get_json_objects(
 
     Raises:
         BackendError: The one that fits, see :mod:`synaptic.errors`.
-
     """
     origin = Origin(backend, node)
     request = stream_request(client, "GET", path, backend=backend, node=node, read_error=read_error)
@@ -221,7 +215,6 @@ async def post_json(
 
     Raises:
         BackendError: The one that fits, see :mod:`synaptic.errors`.
-
     """
     request = stream_request(client, "POST", path, json=payload, backend=backend, node=node, read_error=read_error)
     return await _exchange(request, within, Origin(backend, node))
@@ -248,7 +241,6 @@ async def upload(
 
     Raises:
         BackendError: The one that fits, see :mod:`synaptic.errors`.
-
     """
     origin = _origin(client, path, backend, node)
     with MappedErrors(origin, answered=False, secrets=sent_secrets(client)):
@@ -281,7 +273,6 @@ async def ndjson(
         ProtocolError: If a line is not a JSON object.
         ReplyTooLong: If the body has more than ``most`` bytes, or a line is too long.
         StreamTruncated: If the body ends within a line, or the connection is cut.
-
     """
     origin = Origin(backend, node)
     lines, begun = Lines(origin, most), False
@@ -329,7 +320,6 @@ async def sse(
         ReplyTooLong: If the body has more than ``most`` bytes, or an event is too long.
         StreamFailed: If the server sends an error, as llama-server does in mid-stream.
         StreamTruncated: If the body ends without ``[DONE]``.
-
     """
     origin = Origin(backend, node)
     lines, event, begun = Lines(origin, most), Event(origin), False
@@ -389,7 +379,6 @@ async def json_body(reply: HttpReply, *, backend: str, node: str) -> JsonObject:
         ProtocolError: If it is anything else.
         ReplyTooLong: If it is too long.
         StreamTruncated: If the connection is cut.
-
     """
     origin = Origin(backend, node)
     return parse_object(await _read_all(reply, origin), origin)
@@ -417,7 +406,6 @@ class MappedErrors:
         origin: Who was asked.
         answered: Whether the headers of a reply had come; may be set within the block.
         secrets: What no error may say, as :func:`~synaptic.text.spelled` has it.
-
     """
 
     __slots__ = ("answered", "origin", "secrets")
@@ -444,14 +432,6 @@ class MappedErrors:
 
     def _cleared(self, text: str) -> str:
         return quoted_without_secrets(text, self.secrets) if self.secrets else text
-
-
-def encode_json(payload: Mapping[str, Any]) -> bytes:
-    """Return ``payload`` as UTF-8; halves of surrogate pairs, which small models produce, become U+FFFD."""
-    try:
-        return to_json(payload)  # in a sixth of the time that Python's own takes
-    except ValueError:  # halves of surrogate pairs
-        return _without_lone_surrogates(_ENCODER.encode(payload)).encode()
 
 
 def _reply(
@@ -539,7 +519,6 @@ def parse_object(text: bytes, origin: Origin) -> JsonObject:
 
     Raises:
         ProtocolError: If it is anything else.
-
     """
     value = _parse(text, origin)
     if not isinstance(value, dict):
@@ -559,7 +538,7 @@ def _parse_leniently(text: bytes, origin: Origin) -> Any:
     try:
         value = jsonlib.loads(text.decode())
         if b"\\ud" in text or b"\\uD" in text:
-            value = jsonlib.loads(_without_lone_surrogates(jsonlib.dumps(value, ensure_ascii=False)))
+            value = jsonlib.loads(whole_characters(jsonlib.dumps(value, ensure_ascii=False)))
     except (ValueError, RecursionError) as error:
         raise not_json(text, origin) from error
     return value
@@ -575,7 +554,3 @@ def _last_line(text: bytes, origin: Origin, *, begun: bool) -> JsonObject:
         raise StreamTruncated(
             f"{origin.node} ended the stream in the middle of a line", backend=origin.backend, node=origin.node
         ) from error
-
-
-def _without_lone_surrogates(text: str) -> str:
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 MOST_BYTES: Final = 1 << 30
 _MOST_PROBLEMS: Final = 20
-_NO_JSON: Final = "no JSON"
 _LONGEST_INT: Final = 300  # digits
 _EXAMPLE: Final = 'a line is {"query": "..."} with the inputs of the pipeline, or "..." for a question alone'
 
@@ -54,6 +53,7 @@ def read_items(file: Path, pipeline: Pipeline, defaults: Mapping[str, Any]) -> l
     """
     items: list[BatchItem] = []
     problems: list[Problem] = []
+    without_json = 0
     seen: Counter[str] = Counter()
     for number, line in enumerate(_lines(file, pipeline), 1):
         if not line.strip():
@@ -62,7 +62,8 @@ def read_items(file: Path, pipeline: Pipeline, defaults: Mapping[str, Any]) -> l
             inputs = _inputs(line)
             bind_inputs(pipeline, inputs, defaults)
         except json.JSONDecodeError as exc:
-            problems.append(Problem(f"{_NO_JSON}: {exc.msg}", str(file), number, exc.colno, _EXAMPLE))
+            without_json += 1
+            problems.append(Problem(f"no JSON: {exc.msg}", str(file), number, exc.colno, _EXAMPLE))
         except ValueError as exc:
             problems.append(Problem(str(exc), str(file), number, None, _EXAMPLE))
         except UsageError as exc:
@@ -76,7 +77,7 @@ def read_items(file: Path, pipeline: Pipeline, defaults: Mapping[str, Any]) -> l
             items.append(BatchItem(number, content if seen[content] == 1 else f"{content}-{seen[content]}", inputs))
         if len(problems) >= _MOST_PROBLEMS:
             break
-    if problems and not items and all(problem.message.startswith(_NO_JSON) for problem in problems):
+    if not items and without_json and without_json == len(problems):
         python = "python3 -c 'import json, sys; [print(json.dumps(line.strip())) for line in sys.stdin]'"
         hint = f"{_EXAMPLE}; of a text with a question a line: {python} < {file} > FILE.jsonl"
         raise UsageError(f"{problems[0].source}:{problems[0].line}: there are no lines of JSON in this file", hint=hint)

@@ -44,7 +44,6 @@ from .refusal import quoted as quoted
 from .service_manager import tell_service_manager as tell_service_manager
 from .streaming import EVENTS as EVENTS
 from .streaming import NDJSON as NDJSON
-from .streaming import encode as encode
 from .streaming import event as event
 from .streaming import json_response as json_response
 from .streaming import send_stream as send_stream

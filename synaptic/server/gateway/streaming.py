@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
-from pydantic_core import to_json
 
 from synaptic.errors import SynapticError
 from synaptic.server.gateway.http_failures import HttpFailure, http_failure
+from synaptic.text import encode_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -20,28 +19,17 @@ EVENTS: Final = "text/event-stream"
 JSON: Final = "application/json; charset=utf-8"
 
 
-_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-
-
-def encode(value: Mapping[str, Any]) -> bytes:
-    """Return ``value`` as compact JSON in UTF-8."""
-    try:
-        return to_json(value)  # in a sixth of the time that Python's own takes
-    except ValueError:  # half of a surrogate pair, which small models produce
-        return _ENCODER.encode(value).encode("utf-8", "replace")
-
-
 def json_response(
     value: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
     """Return a JSON answer."""
-    return web.Response(body=encode(value), status=status, headers={"content-type": JSON, **(headers or {})})
+    return web.Response(body=encode_json(value), status=status, headers={"content-type": JSON, **(headers or {})})
 
 
 def event(value: Mapping[str, Any], name: str = "") -> bytes:
     """Return one server-sent event."""
     head = f"event: {name}\n" if name else ""
-    return head.encode() + b"data: " + encode(value) + b"\n\n"
+    return head.encode() + b"data: " + encode_json(value) + b"\n\n"
 
 
 async def send_stream(

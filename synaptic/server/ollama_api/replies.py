@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from synaptic.server.gateway import encode
+from synaptic.text import encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,7 @@ NANOSECONDS = 1_000_000_000
 
 def line(value: Mapping[str, Any]) -> bytes:
     """Return ``value`` as one line of NDJSON."""
-    return encode(value) + b"\n"
+    return encode_json(value) + b"\n"
 
 
 def whole(lines: list[Json], *, chat: bool) -> Json:
@@ -94,7 +94,6 @@ class ReplyForm:
     Attributes:
         model: The name that the request used; Ollama echoes it.
         chat: Whether text is a message (``/api/chat``) or a ``response`` (``/api/generate``).
-
     """
 
     model: str

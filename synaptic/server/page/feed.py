@@ -7,7 +7,7 @@ import secrets
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from synaptic.server.gateway import encode
+from synaptic.text import encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +51,7 @@ class NewsFeed:
 
     def say(self, message: Mapping[str, Any]) -> None:
         """Add a message."""
-        data = encode(message)
+        data = encode_json(message)
         self._last += 1
         self._kept.append((self._last, data))
         self._bytes += len(data)

@@ -25,7 +25,6 @@ from synaptic.server.gateway import (
     check_model,
     check_owner,
     check_scope,
-    encode,
     http_failure,
     json_response,
     reader_of,
@@ -38,6 +37,7 @@ from synaptic.server.page.now_keeper import EVERY, NowKeeper
 from synaptic.server.page.page_bodies import AskBody, NoBody, RerunBody
 from synaptic.server.page.page_file import page_file
 from synaptic.server.page.started_runs import StartedRuns
+from synaptic.text import encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -199,14 +199,14 @@ class PageRoutes:
             messages = None if place is None else feed.since(place)
             if messages is None:
                 runs = self._live.all()
-                messages, news = [(feed.place, encode({"type": "snapshot", "runs": runs}))], feed.news
+                messages, news = [(feed.place, encode_json({"type": "snapshot", "runs": runs}))], feed.news
             told = [b"id: %s\ndata: %s\n\n" % (feed.name(number).encode(), data) for number, data in messages]
             place = messages[-1][0] if messages else place
             looking = self._keeper.look()
             await asyncio.wait({looking}, timeout=LOOKED)
             if looking.done() and (kept := _without_clocks(looking.result())) != known:
                 known = kept
-                told.append(b"data: %s\n\n" % encode({"type": "now", "now": looking.result()}))
+                told.append(b"data: %s\n\n" % encode_json({"type": "now", "now": looking.result()}))
             if not told and clock() - said_at >= QUIET:
                 told.append(b": here\n\n")
             if told:
@@ -218,7 +218,7 @@ class PageRoutes:
 
 def _without_clocks(now: dict[str, Any]) -> bytes:
     """Return what is compared with the look before: not the times that run on while nothing happens."""
-    return encode({**now, "at": 0, "nodes": [{**node, "probe_in": None} for node in now["nodes"]]})
+    return encode_json({**now, "at": 0, "nodes": [{**node, "probe_in": None} for node in now["nodes"]]})
 
 
 async def _posted(request: web.Request, shape: type[Body]) -> Body:

@@ -38,7 +38,6 @@ from synaptic.backends.http import client as http_module
 from synaptic.backends.http.bounds import MAX_STREAM_BYTES, most_of_stream
 from synaptic.backends.http.client import (
     MappedErrors,
-    encode_json,
     get_json,
     ndjson,
     new_client,
@@ -62,6 +61,7 @@ from synaptic.errors import (
     StreamTruncated,
     Trouble,
 )
+from synaptic.text import encode_json
 
 WHERE = {"backend": "test", "node": "http://node:1"}
 
