@@ -18,7 +18,7 @@ import pytest_asyncio
 from synaptic import paths
 from synaptic.backends.embedded.backend import EmbeddedBackend
 from synaptic.messages import ChatRequest, Chunk
-from synaptic.models import ensure_model
+from synaptic.models import ModelStore
 from synaptic.processes import lock
 from synaptic.settings import Settings
 
@@ -76,7 +76,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         REAL_MODELS.mkdir(parents=True, exist_ok=True)
         with (REAL_MODELS / ".fetching.lock").open("w") as turn:
             lock(turn.fileno(), patience=FETCH_SECONDS)
-            asyncio.run(ensure_model(print))
+            asyncio.run(ModelStore().ensure(print))
 
 
 @pytest.fixture

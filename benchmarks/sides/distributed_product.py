@@ -186,8 +186,7 @@ def least_memory(shape: ModelShape, count: int, wanted: ServingNeeds) -> int:
 
 def _fits(shape: ModelShape, count: int, memory: int, wanted: ServingNeeds) -> bool:
     offers = [
-        Offer(endpoint=Endpoint("127.0.0.1", number + 1), device=0, memory_bytes=memory, memory_source="settings")
-        for number in range(count)
+        Offer(endpoint=Endpoint("127.0.0.1", number + 1), device=0, memory_bytes=memory) for number in range(count)
     ]
     try:
         place(shape, offers, wanted)

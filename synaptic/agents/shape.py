@@ -46,10 +46,6 @@ Locate: TypeAlias = Callable[[Mistake], Problem]
 GRID_STEPS = 20
 DECODED_STRING_LIMIT = 1999
 """Characters; releases of llama.cpp before September 2026 refuse a grammar with exactly 2000 repetitions."""
-_INTEGER_CHARACTERS = 17
-"""A sign and 16 digits: what llama.cpp's grammar lets through where there are no bounds."""
-_NUMBER_CHARACTERS = 52
-"""The same for a number: two integers, a point, 16 decimals and ``e``."""
 _SHOWN_CHARACTERS = 60
 _SHOWN_ERRORS = 5
 
@@ -141,13 +137,6 @@ class Shape:
             here = _step(here, part, ".".join(walked))
             walked.append(part)
         return here
-
-    def max_characters(self) -> int:
-        """Return the size of the longest compact JSON that decoding lets through.
-
-        An escape counts as the one character that it stands for, and space between tokens is not counted.
-        """
-        return _characters(self.root)
 
     def _explain(self, error: ValidationError) -> str:
         details = error.errors(include_url=False, include_context=False)
@@ -282,25 +271,6 @@ def _grid(kind: NumberType) -> list[float]:
     if lower == upper:
         return [_short(float(lower))]
     return [_short(float(lower + (upper - lower) * step / GRID_STEPS)) for step in range(GRID_STEPS + 1)]
-
-
-def _characters(kind: FieldType) -> int:
-    match kind:
-        case StringType():
-            return kind.maximum + 2
-        case IntegerType():
-            bounded = kind.minimum is not None and kind.maximum is not None
-            return max(len(str(kind.minimum)), len(str(kind.maximum))) if bounded else _INTEGER_CHARACTERS
-        case NumberType():
-            bounded = kind.minimum is not None and kind.maximum is not None
-            return max(len(_compact(value)) for value in _grid(kind)) if bounded else _NUMBER_CHARACTERS
-        case BooleanType():
-            return len("false")
-        case EnumType():
-            return max(len(_compact(value)) for value in kind.values)
-        case ListType():
-            return kind.maximum * (_characters(kind.item) + 1) + 1
-    return sum(len(field.name) + 4 + _characters(field.type) for field in kind.fields) + 1
 
 
 def _whole(value: object) -> object:

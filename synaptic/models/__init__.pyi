@@ -5,7 +5,6 @@ from .download import MODEL_NAME as MODEL_NAME
 from .download import ModelStore as ModelStore
 from .download import bytes_under as bytes_under
 from .download import check_model_file as check_model_file
-from .download import ensure_model as ensure_model
 from .download import why_not_fetched as why_not_fetched
 from .gguf_file import large_tensors as large_tensors
 from .gguf_file import read_shape as read_shape

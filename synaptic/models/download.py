@@ -243,16 +243,6 @@ class ModelStore:
         )
 
 
-async def ensure_model(report: Reporter) -> Path:
-    """Return the path of the embedded model; fetch it first if it is not there.
-
-    Raises:
-        ModelFileError: If it is there, but damaged.
-        DownloadError: If it cannot be fetched, or is not what was expected.
-    """
-    return await ModelStore().ensure(report)
-
-
 def check_model_file(path: str) -> Path:
     """Return the path of a model that the user named.
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from shape_sizes import longest_decoded
 from trust_support import trust
 
 from synaptic import paths
@@ -404,7 +405,7 @@ def test_a_shipped_agent_is_described_and_bounded(name: str) -> None:
     assert agent.max_tokens is not None
     if agent.output is not None:
         # A model may spend a token on every character; the space between JSON's tokens comes on top.
-        assert agent.output.max_characters() * 1.15 <= agent.max_tokens
+        assert longest_decoded(agent.output.root) * 1.15 <= agent.max_tokens
         assert all(f'"{field}"' in agent.prompt for field in agent.output.field_names())
         assert agent.temperature is not None
         assert agent.temperature <= 0.4

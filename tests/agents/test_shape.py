@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from shape_sizes import longest_decoded
 
 from synaptic.agents.notation import (
     LIST_DEFAULT_MAXIMUM,
@@ -426,4 +427,4 @@ def test_a_path_that_leads_nowhere_is_refused(path: str, message: str) -> None:
     ],
 )
 def test_the_longest_output_is_known(text: str, characters: int) -> None:
-    assert Shape.parse({"x": text}).max_characters() == len('{"x":}') + characters
+    assert longest_decoded(Shape.parse({"x": text}).root) == len('{"x":}') + characters

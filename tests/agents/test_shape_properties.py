@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shape_sizes import longest_decoded
 
 from synaptic.agents.notation import (
     LIST_DEFAULT_MAXIMUM,
@@ -182,7 +183,7 @@ def test_what_decoding_lets_through_is_valid(shape: Shape, data: st.DataObject) 
             if schema_accepts(schema, candidate):
                 assert schema_accepts(shape.json_schema(), candidate)
     assert schema_accepts(schema, value)
-    assert len(json.dumps(value, ensure_ascii=False, separators=(",", ":"))) <= shape.max_characters()
+    assert len(json.dumps(value, ensure_ascii=False, separators=(",", ":"))) <= longest_decoded(shape.root)
 
 
 def decoded(kind: FieldType, draw: st.DrawFn) -> Any:

@@ -17,7 +17,7 @@ from synaptic.backends.distributed.engine.store import look_at
 from synaptic.backends.distributed.workers.managed import ManagedWorker
 from synaptic.backends.embedded import Parameters, launch
 from synaptic.messages import ignore_report
-from synaptic.models.download import ensure_model
+from synaptic.models.download import ModelStore
 from synaptic.processes.ports import free_port
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ async def check_http(url: str) -> None:
 
 async def test_the_coordinator_shows_no_page_anything_and_a_worker_speaks_no_http(tmp_path: Path) -> None:
     engine = await look_at(real_files(), "built")
-    model = await ensure_model(ignore_report)
+    model = await ModelStore().ensure(ignore_report)
     arguments = ["--model", str(model), "--ctx-size", "256", "--parallel", "1", "--threads", "1", "--no-webui"]
     worker = ManagedWorker(engine, threads=1, memory_bytes=None, cache_dir=None, name="w")
     process = await LlamaProcess.start(engine, arguments, port=free_port(), log_file=tmp_path / "log")
@@ -71,7 +71,7 @@ async def test_the_coordinator_shows_no_page_anything_and_a_worker_speaks_no_htt
 async def test_the_embedded_engine_shows_no_page_anything() -> None:
     parameters = Parameters(
         parent=os.getpid(),
-        model=str(await ensure_model(ignore_report)),
+        model=str(await ModelStore().ensure(ignore_report)),
         alias="smollm2:135m",
         api_key=secrets.token_urlsafe(24),
         slots=1,

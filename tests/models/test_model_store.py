@@ -24,7 +24,6 @@ from synaptic.models.download import (
     bytes_under,
     check_model_file,
     choose_command,
-    ensure_model,
     fetch_command,
     is_stale,
     staging_prefix,
@@ -331,7 +330,7 @@ def test_a_users_model_must_be_a_readable_gguf_file(tmp_path: Path, monkeypatch:
 
 @pytest.mark.real_model
 async def test_the_real_model_is_in_the_cache_and_whole() -> None:
-    path = await ensure_model(ignore_report)
+    path = await ModelStore().ensure(ignore_report)
     assert path.parent == paths.model_cache_dir()
     assert path.name == "SmolLM2-135M-Instruct.Q4_1-b179c952.gguf"
     assert hashlib.sha256(path.read_bytes()).hexdigest() == SMOLLM2.sha256

@@ -47,7 +47,6 @@ def make_offer(number: int, gib: float, *, reading: float = 20e9, device: int = 
         endpoint=Endpoint(f"10.0.0.{number}", 50052),
         device=device,
         memory_bytes=int(gib * GIB),
-        memory_source="settings",
         measurement=replace(MEASURED, weight_reading=(reading,) * (device + 1)),
         layers=layers,
     )

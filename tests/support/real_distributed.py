@@ -169,7 +169,7 @@ def memory_for(shape: ModelShape, count: int, *, slots: int = 1, context: int = 
 
     def fits(size: int, workers: int) -> bool:
         offers = [
-            Offer(endpoint=Endpoint("127.0.0.1", 50000 + number), device=0, memory_bytes=size, memory_source="settings")
+            Offer(endpoint=Endpoint("127.0.0.1", 50000 + number), device=0, memory_bytes=size)
             for number in range(workers)
         ]
         try:

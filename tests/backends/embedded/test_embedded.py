@@ -42,7 +42,7 @@ from synaptic.errors import (
     StreamTruncated,
 )
 from synaptic.messages import BackendNotice, BackendReport, ChatRequest, Finished, Message, ignore_report
-from synaptic.models.download import SMOLLM2, ensure_model
+from synaptic.models.download import SMOLLM2, ModelStore
 from synaptic.processes.child import ChildProcess, python_command
 from synaptic.settings import Settings
 from synaptic.waiting import Rules
@@ -590,7 +590,7 @@ def bare_child(parent: int, model: Path) -> Iterator[subprocess.Popen[bytes]]:
 @pytest.mark.real_model
 @pytest.mark.parametrize("ending", ["SIGTERM", "SIGINT", "end of input"])
 async def test_the_child_says_one_line_and_ends_as_told(ending: str) -> None:
-    model = await ensure_model(ignore_report)
+    model = await ModelStore().ensure(ignore_report)
     with bare_child(os.getpid(), model) as child:
         assert child.stdout is not None
         assert child.stdin is not None

@@ -31,7 +31,6 @@ class Offer:
         endpoint: The worker, by its address if it runs.
         device: Its number there.
         memory_bytes: What layers may take, before any margin.
-        memory_source: Who says so: ``settings``, ``worker``, ``system`` (a managed worker's real available memory).
         measurement: What it and the way to it can do; ``None`` where that was never measured.
         layers: How many layers a person wants it to have; ``None`` leaves that to the placement.
         refusal: Why it cannot be used (held, unreachable, another version); "" if it can.
@@ -40,7 +39,6 @@ class Offer:
     endpoint: WorkerName
     device: int
     memory_bytes: int
-    memory_source: str
     measurement: Measurement | None = None
     managed: bool = False
     layers: int | None = None

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 MEASURED_FOR_SECONDS: Final = 7 * 24 * 3600.0
 """A measurement older than that is taken again, if it may be."""
 
-FROM_SETTINGS, FROM_WORKER, FROM_SYSTEM = "settings", "worker", "system"
-
 
 async def gather_offers(
     settings: Settings,
@@ -91,7 +89,6 @@ def external_offers(backend: RpcBackendSettings, look: WorkerLook) -> list[Offer
                 endpoint=look.endpoint,
                 device=0,
                 memory_bytes=0 if backend.memory_gib is None else int(backend.memory_gib * GIB),
-                memory_source=FROM_WORKER if backend.memory_gib is None else FROM_SETTINGS,
                 layers=backend.layers,
                 refusal=refusal or f"{look.endpoint} has no devices",
             )
@@ -104,7 +101,6 @@ def external_offers(backend: RpcBackendSettings, look: WorkerLook) -> list[Offer
             memory_bytes=device.memory_free
             if backend.memory_gib is None
             else int(backend.memory_gib * GIB * (device.memory_total / together)),
-            memory_source=FROM_WORKER if backend.memory_gib is None else FROM_SETTINGS,
             measurement=None if known is None else known.measurement,
             # A number of layers is of the worker; the first of its devices takes them.
             layers=backend.layers if position == 0 or not backend.layers else None,
@@ -168,17 +164,10 @@ def managed_offers(
             endpoint=worker.endpoint,
             device=index,
             memory_bytes=room if bound is None else min(room, bound),
-            memory_source=_source(bound, room, system=not facts.devices),
             measurement=_measurement(known),
             managed=True,
             refusal=refusal,
         )
-
-
-def _source(bound: int | None, room: int, *, system: bool) -> str:
-    if bound is not None and bound < room:
-        return FROM_SETTINGS
-    return FROM_SYSTEM if system else FROM_WORKER
 
 
 def _managed_refusal(worker: ManagedWorker, registry: WorkerRegistry) -> str:
@@ -207,7 +196,6 @@ def _planned_offers(settings: Settings, engine: Engine, count: int, share: int) 
             endpoint=PlannedWorker(number),
             device=0,
             memory_bytes=share if bound is None else min(share, bound),
-            memory_source=_source(bound, share, system=True),
             measurement=_measurement(known),
             managed=True,
         )

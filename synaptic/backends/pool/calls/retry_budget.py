@@ -18,24 +18,20 @@ class RetryBudget:
 
     Attributes:
         active: Calls of the pool, waiting ones included.
+        retrying: Those that are being sent again and have no first token yet.
     """
 
     def __init__(self, share: float = SHARE, at_least: int = AT_LEAST) -> None:
         self.active = 0
         self._share = share
         self._at_least = at_least
-        self._retrying = 0
+        self.retrying = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-
-    @property
-    def retrying(self) -> int:
-        """Calls that are being sent again and have no first token yet."""
-        return self._retrying
 
     async def enter(self) -> None:
         """Wait until one more call may be sent again; :meth:`leave` counts it off."""
         if self._has_room():
-            self._retrying += 1
+            self.retrying += 1
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
@@ -50,12 +46,12 @@ class RetryBudget:
 
     def leave(self) -> None:
         """Count off what :meth:`enter` counted."""
-        self._retrying -= 1
+        self.retrying -= 1
         while self._waiting and self._has_room():
             turn = self._waiting.popleft()
             if not turn.done():
-                self._retrying += 1
+                self.retrying += 1
                 turn.set_result(None)
 
     def _has_room(self) -> bool:
-        return self._retrying < max(self._at_least, int(self._share * self.active))
+        return self.retrying < max(self._at_least, int(self._share * self.active))

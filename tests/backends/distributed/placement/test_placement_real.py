@@ -18,7 +18,7 @@ from synaptic.backends.distributed.placement.server_arguments import buffer_name
 from synaptic.backends.distributed.placement.types import Offer, Placement, ServingNeeds
 from synaptic.backends.distributed.workers.managed import ManagedWorker
 from synaptic.messages import ignore_report
-from synaptic.models.download import ensure_model
+from synaptic.models.download import ModelStore
 from synaptic.models.model_source import open_model
 from synaptic.processes.child import ChildProcess
 from synaptic.processes.ports import free_port
@@ -53,7 +53,6 @@ def offers_of(workers: list[ManagedWorker], layers: list[int | None]) -> list[Of
             endpoint=worker.endpoint,
             device=0,
             memory_bytes=GIB,
-            memory_source="system",
             measurement=MEASURED,
             managed=True,
             layers=count,
@@ -78,7 +77,7 @@ async def test_the_layers_are_where_the_placement_puts_them(
     workers: list[ManagedWorker],
     tmp_path: Path,
 ):
-    shape = await open_model(str(await ensure_model(ignore_report)))
+    shape = await open_model(str(await ModelStore().ensure(ignore_report)))
     placement = place(shape, offers_of(workers, [10, None]), WANTED)
     by_worker = {share.endpoint: share for share in placement.shares}
     assert (by_worker[workers[0].endpoint].layers, by_worker[workers[1].endpoint].layers) == (10, 20)
@@ -107,7 +106,7 @@ async def test_the_order_of_the_shares_is_the_order_of_the_devices(
     tmp_path: Path,
 ):
     """The head goes to the worker that sends fastest, whichever comes first by name."""
-    shape = await open_model(str(await ensure_model(ignore_report)))
+    shape = await open_model(str(await ModelStore().ensure(ignore_report)))
     for fast in range(2):
         offers = offers_of(workers, [None, None])
         offers[fast] = replace(offers[fast], layers=7, measurement=replace(MEASURED, download=5e9))
@@ -163,7 +162,7 @@ async def test_an_output_that_stays_is_with_the_coordinator(
     from synthetic_gguf import write_synthetic
 
     if tied:
-        shape = await open_model(str(await ensure_model(ignore_report)))
+        shape = await open_model(str(await ModelStore().ensure(ignore_report)))
     else:
         shape = await open_model(str(write_synthetic(tmp_path / "untied.gguf", gigabytes=0.4, layers=6)))
     assert shape.tied == tied

@@ -58,7 +58,7 @@ def look(known: KnownWorker | None, state: WorkerState = WorkerState.OK, **more:
 def test_a_worker_of_the_settings_offers_what_it_says_itself():
     (offer,) = external_offers(RpcBackendSettings(host="10.0.0.4"), look(known(8 * GIB, measured_at=5.0)))
     assert offer.endpoint == FAR
-    assert (offer.memory_bytes, offer.memory_source) == (4 * GIB, "worker")
+    assert offer.memory_bytes == 4 * GIB
     assert offer.measurement is MEASURED
     assert not offer.managed
     assert offer.refusal == ""
@@ -67,7 +67,7 @@ def test_a_worker_of_the_settings_offers_what_it_says_itself():
 def test_what_the_settings_say_of_its_memory_comes_first_and_is_shared_by_its_devices():
     backend = RpcBackendSettings(host="10.0.0.4", memory_gib=8.0, layers=7)
     one, two = external_offers(backend, look(known(6 * GIB, 2 * GIB)))
-    assert (one.memory_bytes, one.memory_source, one.layers, one.device) == (6 * GIB, "settings", 7, 0)
+    assert (one.memory_bytes, one.layers, one.device) == (6 * GIB, 7, 0)
     assert (two.memory_bytes, two.layers, two.device) == (2 * GIB, None, 1)
     left_out = external_offers(RpcBackendSettings(host="10.0.0.4", layers=0), look(known(6 * GIB, 2 * GIB)))
     assert [offer.layers for offer in left_out] == [0, 0]
@@ -119,7 +119,7 @@ async def test_own_workers_are_measured_once_for_all_with_the_same_engine_and_th
         assert after[0].measurement is not None
         assert [isinstance(offer.endpoint, PlannedWorker) for offer in after] == [False, False, True, True]
         assert len({offer.endpoint for offer in after}) == 4
-        assert all(offer.managed and offer.memory_source == "system" and not offer.refusal for offer in after)
+        assert all(offer.managed and not offer.refusal for offer in after)
         whole = psutil.virtual_memory().total
         assert 0 < sum(offer.memory_bytes for offer in after) < whole
         assert recall(one.endpoint) is not None
@@ -146,7 +146,7 @@ async def test_one_that_does_not_run_is_refused(engine: Engine):
     worker = ManagedWorker(engine, threads=1, memory_bytes=GIB, cache_dir=None, name="idle")
     (offer,) = await gather_offers(Settings(), engine, [worker], measure=True)
     assert offer.refusal == "the local worker idle does not run (stopped)"
-    assert (offer.memory_bytes, offer.memory_source) == (GIB, "settings")
+    assert offer.memory_bytes == GIB
 
 
 async def test_one_that_has_failed_is_refused_with_its_reason(engine: Engine, monkeypatch: pytest.MonkeyPatch):
@@ -167,12 +167,11 @@ async def test_devices_beside_the_processor_have_memory_of_their_own(engine: Eng
     async with managed(replace(engine, facts=facts)) as worker:
         assert worker.facts().device == "NVIDIA H200"
         (offer,) = managed_offers(worker, worker.facts(), GIB, None, "")
-        assert (offer.memory_bytes, offer.memory_source) == (142000 << 20, "worker")
+        assert offer.memory_bytes == 142000 << 20
         one, two = managed_offers(worker, worker.facts(), GIB, known(4 * GIB, 8 * GIB), "")
         assert (one.memory_bytes, two.memory_bytes, two.device) == (2 * GIB, 4 * GIB, 1)
         # Here the processor answers for it; what counts is that it is asked for what is free now.
         (asked,) = await gather_offers(Settings(), engine, [worker], measure=False)
-        assert asked.memory_source == "worker"
         assert asked.memory_bytes < 142000 << 20
 
 
