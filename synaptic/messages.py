@@ -62,7 +62,6 @@ class Message:
         tool_call_id: Which of these calls a turn of the role "tool" answers.
         tool_name: The name of the tool that answers.
         thinking: What the assistant thought before this turn.
-
     """
 
     role: Role
@@ -84,7 +83,6 @@ class Timeouts:
         first_token: From sending the request to the first chunk; covers loading a cold model.
         idle: Between two chunks.
         total: The whole call.
-
     """
 
     first_token: float | None = None
@@ -141,7 +139,6 @@ class ChatRequest:
             ``max_tokens`` bounds thinking, too.
         unread: Takes what a server had sent of a reply that is given up, beyond what was read: for those who count what
             was generated. It is no part of what is asked.
-
     """
 
     messages: tuple[Message, ...]
@@ -202,7 +199,6 @@ class Timings:
     Attributes:
         drafted_tokens: Tokens of the reply that were guessed before the model was asked (speculative decoding).
         accepted_tokens: Those of them that the model agreed with.
-
     """
 
     load_seconds: float | None = None
@@ -222,7 +218,6 @@ class ToolCallDelta:
         id: With the call's first delta; "" where the server gives none, and in later ones.
         name: The same.
         arguments: A piece of the text of a JSON object.
-
     """
 
     index: int
@@ -249,7 +244,6 @@ class Delta:
 
     Attributes:
         logprobs: Of the tokens of the text, where they were asked for.
-
     """
 
     text: str = ""
@@ -271,7 +265,6 @@ class Restarted:
         attempt: The attempt that now begins; the first one was 1.
         delay: Seconds until it begins.
         model: The model that is asked instead, where it is another one.
-
     """
 
     attempt: int
@@ -286,7 +279,6 @@ class Continued:
 
     Attributes:
         node: The server that goes on.
-
     """
 
     reason: str
@@ -322,7 +314,6 @@ class Finished:
         node: Where it was served: the name of the node, its address where it has none.
         cached: Whether the reply was kept from an earlier call, and no model was asked.
         tool: The name of a tool that the model called, although it was offered none; ``None`` where it did not.
-
     """
 
     finish_reason: FinishReason
@@ -349,7 +340,6 @@ class ModelInfo:
         size_bytes: Size of the weights.
         context_length: The longest context, in tokens, that it can be served with.
         loaded: Whether it is in memory now.
-
     """
 
     name: str
@@ -366,7 +356,6 @@ class Route:
 
     Attributes:
         model: The model that is used where nothing names another; ``None`` where only the backend knows.
-
     """
 
     backend: str

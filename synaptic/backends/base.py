@@ -139,7 +139,6 @@ class Capabilities:
             ``synaptic.errors.BackendError``.
         embed: Returns the vectors of texts, by the model that is named; raises ``synaptic.errors.BackendError``.
         servers: Returns the servers whose models can be changed.
-
     """
 
     capacity: int | None = None
@@ -233,7 +232,6 @@ def check_features(request: ChatRequest, can: frozenset[Feature], *, backend: st
 
     Raises:
         FeatureMissing: If it does; names what.
-
     """
     if missing := sorted(features_of(request) - can):
         raise FeatureMissing(
@@ -252,7 +250,6 @@ class BackendContext:
         url: Its server's address, where the caller names one.
         report: Hears of downloads, starts, losses.
         environ: Where secrets and addresses are that the settings do not have.
-
     """
 
     settings: Settings
@@ -272,7 +269,6 @@ class Finding:
         status: ``missing`` stands in the way of what the settings ask for, ``problem`` is a file that is wrong.
         fix: What to do where it is not as it should be.
         answers: Whether questions can be answered thanks to it.
-
     """
 
     name: str
@@ -291,7 +287,6 @@ class BackendKind:
         summary: What it is, in one line.
         open: Makes one; nothing is contacted or started.
         examine: Looks for what it needs, for ``synaptic doctor``; ``None`` needs nothing.
-
     """
 
     name: str
@@ -324,7 +319,6 @@ def backend_kind(name: str) -> BackendKind:
 
     Raises:
         UsageError: If there is no backend of that name.
-
     """
     target = BUILT_IN.get(name) or known_backends().get(name)
     if target is None:
@@ -341,6 +335,5 @@ def create_backend(name: str, context: BackendContext) -> Backend:
 
     Raises:
         UsageError: If there is no backend of that name.
-
     """
     return backend_kind(name).open(context)

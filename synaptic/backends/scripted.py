@@ -84,7 +84,6 @@ class Failure:
         kind: Which; ``stall`` sends nothing more until it is cancelled.
         after_tokens: How much of ``text`` is sent before.
         text: What the reply would have been.
-
     """
 
     kind: FailureKind
@@ -109,7 +108,6 @@ class Reply:
     Attributes:
         token_delay: Seconds before each token; ``None`` takes the backend's.
         tool_calls: What the model asks to have called, behind its text.
-
     """
 
     text: str
@@ -154,7 +152,6 @@ class ScriptedBackend:
         active: Calls being served now.
         max_active: The most calls that were served at once.
         closed: Whether ``aclose`` was called.
-
     """
 
     name = NAME
@@ -198,7 +195,6 @@ class ScriptedBackend:
 
         Raises:
             BackendError: If the script says so, or has no answer left.
-
         """
         if self.closed:
             raise BackendUnavailable("the scripted backend has been closed", backend=NAME)
@@ -342,7 +338,6 @@ def as_played(answer: Answer) -> tuple[Reply, list[str], Failure | None]:
 
     Raises:
         Exception: The answer itself, if it is one.
-
     """
     if isinstance(answer, str):
         return _PLAIN, tokens_of(answer), None

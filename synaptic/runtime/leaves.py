@@ -28,7 +28,6 @@ class Leaves:
         past: What may be taken.
         ledger: Takes the events.
         settled: Returns once all that was said is recorded; ``None`` where nothing is.
-
     """
 
     def __init__(self, past: Past, ledger: Ledger, settled: Callable[[], Awaitable[None]] | None = None) -> None:

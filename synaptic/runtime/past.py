@@ -34,7 +34,6 @@ class Done:
         order: Of the ends of the leaves: a race goes as it went.
         model: That was asked.
         stop_reason: Why the output ends where it ends.
-
     """
 
     output: Any
@@ -54,7 +53,6 @@ class Begun:
         unusable: The replies that had come, and that the model was asked again because of.
         said: The beginning of the one after them.
         pieces: In how many that came, about one a token; 0 where nobody knows.
-
     """
 
     unusable: Sequence[UnusableReply] = ()
@@ -75,7 +73,6 @@ class Past(Protocol):
             path: Of the step that asks.
             key: What decides the output.
             digest: What identifies the content of the model; ``None`` where that is not known.
-
         """
         ...
 
@@ -89,7 +86,6 @@ class Past(Protocol):
         Args:
             path: Of the step.
             decided: Whether that is a person's decision.
-
         """
         ...
 
@@ -109,7 +105,6 @@ class Past(Protocol):
             path: Of the step.
             key: What decides the output.
             digest: What identifies the content of the model; another model does not go on with it.
-
         """
         ...
 

@@ -34,7 +34,6 @@ class Leaf:
         unusable: Replies that had come, and that the model was asked again because of.
         said: What it had said when it was cancelled.
         in_doubt: Whether it is a tool that may have been called before, and was not called again.
-
     """
 
     __slots__ = ("asked", "done", "in_doubt", "key", "path", "said", "unusable", "used")
@@ -73,7 +72,6 @@ class Recorded:
 
     Attributes:
         leaves: In the order in which they were begun.
-
     """
 
     def __init__(
@@ -204,7 +202,6 @@ class Inherited(Recorded):
 
     Args:
         events: Of the other run.
-
     """
 
     def __init__(self, events: Iterable[Event]) -> None:
@@ -228,7 +225,6 @@ class Forked(Recorded):
     Args:
         events: Of the run before.
         at: The path of the step.
-
     """
 
     def __init__(self, events: Sequence[Event], at: str) -> None:
@@ -265,7 +261,6 @@ class Chain:
     Args:
         near: Of the run itself, say.
         far: Of the run that it goes back to.
-
     """
 
     def __init__(self, near: Past, far: Past) -> None:

@@ -115,7 +115,6 @@ class EmbeddedBackend:
         report: Hears of the download, the start and crashes.
         store: Where the model is kept; ``None`` for the user's cache.
         command: What to run as the child; ``None`` for the real one.
-
     """
 
     name = NAME
@@ -176,7 +175,6 @@ class EmbeddedBackend:
         Raises:
             BackendUnavailable: If there will be no engine; says why.
             ConfigError: If the user's model is not usable.
-
         """
         await self._running_engine()
 
@@ -186,7 +184,6 @@ class EmbeddedBackend:
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
             ConfigError: If the user's model is not usable.
-
         """
         return self.watched_stream(request)
 
@@ -198,7 +195,6 @@ class EmbeddedBackend:
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
             ConfigError: If the user's model is not usable.
-
         """
         self._check_model(request.model)
         engine = await self._running_engine(plain=request.logprobs is not None)
@@ -245,7 +241,6 @@ class EmbeddedBackend:
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
             ConfigError: If the user's model is not usable.
-
         """
         engine = await self._running_engine()
         with engine.call():
@@ -257,7 +252,6 @@ class EmbeddedBackend:
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
             ConfigError: If the user's model is not usable.
-
         """
         engine = await self._running_engine()
         with engine.call():
@@ -269,7 +263,6 @@ class EmbeddedBackend:
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
             ConfigError: If the user's model is not usable.
-
         """
         self._check_model(model)
         engine = await self._running_engine()
@@ -458,7 +451,6 @@ async def launch(
 
     Raises:
         BackendUnavailable: If it does not start; says why.
-
     """
     attempt = 1
     while True:
@@ -485,7 +477,6 @@ def require_engine(module: str = ENGINE_MODULE) -> None:
 
     Raises:
         EngineUnavailable: If it is not.
-
     """
     if importlib.util.find_spec(module) is None:
         raise EngineUnavailable(

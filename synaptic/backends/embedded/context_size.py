@@ -35,7 +35,6 @@ class OwnContext:
     Attributes:
         trained: The longest context, in tokens, that it was trained for; ``None`` where it does not say.
         bytes_per_token: Of keys and values in memory.
-
     """
 
     trained: int | None
@@ -65,7 +64,6 @@ def choose_context(wanted: int | None, own: OwnContext, slots: int, available: i
         own: What the model says.
         slots: Calls at once.
         available: Bytes of memory that are free.
-
     """
     if wanted is not None:
         most = wanted if own.trained is None else min(wanted, own.trained)

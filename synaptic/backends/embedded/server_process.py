@@ -41,7 +41,6 @@ class Parameters(NamedTuple):
         embeddings: Whether texts can be embedded too, by the state of their last token.
         context_shift: Whether a reply that fills the context goes on, the older half of it forgotten.
         drafts: Tokens that have to be the same for a draft, the fewest and the most of a draft; ``None`` for none.
-
     """
 
     parent: int

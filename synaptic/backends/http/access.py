@@ -36,7 +36,6 @@ def authorization(*, token: str | None = None, user: str | None = None, password
 
     Raises:
         ConfigError: If both kinds are given, or what is given cannot be sent. It never shows a secret.
-
     """
     if token is not None and (user is not None or password is not None):
         raise ConfigError("a node has a token and a password as well", hint="keep the one that the server asks for")
@@ -57,7 +56,6 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
     Raises:
         ConfigError: If a value cannot be sent; it names the header and does not show the value.
-
     """
     for name, value in headers.items():
         if not _SENDABLE.fullmatch(value):
@@ -102,7 +100,6 @@ def tls_context(ca_file: Path | None = None, *, verify: bool = True) -> ssl.SSLC
 
     Raises:
         ConfigError: If ``ca_file`` cannot be read or has no certificate.
-
     """
     if not verify:
         return _unverified()

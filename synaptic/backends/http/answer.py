@@ -30,7 +30,6 @@ class Answer:
     Attributes:
         headers: Names in any case, or in lower case where the mapping minds it.
         body: Its first bytes.
-
     """
 
     status: int

@@ -33,7 +33,6 @@ class Lines:
     Args:
         origin: Who sends them.
         most: Bytes of all of them.
-
     """
 
     origin: Origin
@@ -47,7 +46,6 @@ class Lines:
 
         Raises:
             ReplyTooLong: If a line grows too long, or all of them together.
-
         """
         self._total += len(data)
         if self._total > self.most:
@@ -99,7 +97,6 @@ class Event:
 
         Raises:
             ReplyTooLong: If the event grows too long.
-
         """
         if not line:
             data = b"\n".join(self._parts) if self._parts else None

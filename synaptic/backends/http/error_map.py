@@ -116,7 +116,6 @@ def error_in_stream(value: Mapping[str, object], origin: Origin, *, begun: bool)
         value: The object.
         origin: Who sent it.
         begun: Whether another came before it.
-
     """
     error = value.get("error")
     if not error:
@@ -170,7 +169,6 @@ def retry_after_seconds(value: str | None, date: str | None = None) -> float | N
     Args:
         value: The header.
         date: The reply's ``Date``: it is by the server's clock, as such a date is, and ours may be another.
-
     """
     if value is None:
         return None

@@ -97,7 +97,6 @@ class Meaning:
     Attributes:
         message: For people: who, and what; one line, without a full stop.
         hint: What to do.
-
     """
 
     trouble: Trouble

@@ -18,7 +18,6 @@ class Origin:
         path: Of the request; "" where there was none yet.
         secret: Whether credentials were sent.
         ca_file: Whether certificates of its own are believed instead of the system's.
-
     """
 
     backend: str

@@ -46,7 +46,6 @@ def seconds_in(value: object, *, a_second: float) -> float | None:
     Args:
         value: The duration in the server's own unit.
         a_second: How many of these units a second has.
-
     """
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < MOST_COUNTED:
         return None

@@ -64,7 +64,6 @@ class NodeClient(httpx.AsyncClient):
     Attributes:
         has_ca_file: Whether ``tls`` believes other certificates than the system's.
         sends_secrets: Whether the headers have credentials.
-
     """
 
     def __init__(
@@ -125,7 +124,6 @@ class NodeClient(httpx.AsyncClient):
 
         Raises:
             httpx.TransportError: If the server is not reached, or the connection is cut.
-
         """
         failed: list[Exception] = []
 
@@ -164,7 +162,6 @@ class RequestHead:
 
     Raises:
         httpx.TransportError: If something in it cannot be sent.
-
     """
 
     __slots__ = ("_lines", "address", "closes", "method")
@@ -215,7 +212,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
         Raises:
             RuntimeError: If it is in use in another event loop.
-
         """
         loop = asyncio.get_running_loop()
         if self._connector is not None and self._loop is not loop:
@@ -485,7 +481,6 @@ class _Connector(aiohttp.TCPConnector):
 
         Raises:
             aiohttp.ClientError: If there is none to be had.
-
         """
         while True:
             try:

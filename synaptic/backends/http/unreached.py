@@ -48,7 +48,6 @@ def of_failure(causes: Sequence[BaseException], origin: Origin, reason: str, *, 
         origin: Who was asked.
         reason: What the client says of it.
         connecting: Whether the connection itself failed; else it ended before an answer.
-
     """
     for cause in reversed(causes):  # clients wrap errors in classes that inherit from them and know less
         if isinstance(cause, socket.gaierror):

@@ -57,7 +57,6 @@ class Place:
         until: When its client must have done what we wait for.
         unsent: Bytes that its client has not taken yet, when it was last looked at.
         unsent_since: When that number last changed.
-
     """
 
     client: str

@@ -29,7 +29,6 @@ def count_items(raw: bytes | bytearray) -> int:
 
     Raises:
         ValueError: If it is wider or deeper than is allowed; its text says which.
-
     """
     items = sum(map(raw.count, (b"[", b"{", b",", b":")))  # those in texts as well
     if items <= MOST_ITEMS and raw.count(b"[") + raw.count(b"{") <= MOST_DEPTH:

@@ -56,7 +56,6 @@ async def listening(
 
     Raises:
         BackendUnavailable: If the port is taken.
-
     """
     room = app[ROOM]
     runner = web.AppRunner(

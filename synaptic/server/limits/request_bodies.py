@@ -39,7 +39,6 @@ async def read_request(request: web.Request, read: Callable[[bytes], Read]) -> R
 
     Raises:
         BodyRefused: If the body is broken, too long, too slow, too deep or too wide.
-
     """
     room = request.app[ROOM]
     if request.content.is_eof():  # all of it came with the headers, and its client owes us nothing
@@ -57,7 +56,6 @@ def hold(request: web.Request, raw: bytes) -> None:
 
     Raises:
         BodyRefused: If it is too deep or too wide, or all requests together hold too much.
-
     """
     room = request.app[ROOM]
     room.held(request).take(len(raw))
@@ -69,7 +67,6 @@ async def body_pieces(request: web.Request) -> AsyncGenerator[bytes, None]:
 
     Raises:
         BodyRefused: If it is broken, packed, or pauses for too long.
-
     """
     room = request.app[ROOM]
     if request.headers.get("content-encoding", "identity").lower() != "identity":

@@ -35,7 +35,6 @@ class ServerLimits:
         headers: How many.
         body_size: One body, after it was unpacked.
         bodies_size: All bodies of calls that are not finished, and what was read from them.
-
     """
 
     connections: int = MOST_CONNECTIONS

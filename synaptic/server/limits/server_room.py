@@ -43,7 +43,6 @@ class HeldBody:
 
         Raises:
             BodyRefused: If all requests together hold too many.
-
         """
         with self._room.lock:
             if self._ended:

@@ -20,7 +20,6 @@ class PackedBody:
 
     Raises:
         ValueError: If the encoding is not known; its text says so.
-
     """
 
     def __init__(self, encoding: str) -> None:
@@ -41,7 +40,6 @@ class PackedBody:
 
         Raises:
             ValueError: If it is not of that encoding, or goes on after its end.
-
         """
         if not self.is_packed:
             yield data
@@ -62,7 +60,6 @@ class PackedBody:
 
         Raises:
             ValueError: If something is missing.
-
         """
         if self.is_packed and (self._packer is None or not self._packer.eof):
             raise ValueError(f"the body ends before what was packed as {self._encoding} does")

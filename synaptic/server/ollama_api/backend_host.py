@@ -40,7 +40,6 @@ class BackendHost:
 
     Args:
         front: Whatever serves them.
-
     """
 
     def __init__(self, front: ModelFront) -> None:
@@ -115,7 +114,6 @@ class BackendHost:
 
         Raises:
             Refusal: If a field is wrong, or the call fails before anything came.
-
         """
         request = read_chat(body) if chat else read_generate(body)
         voice = ReplyForm(body.text("model"), chat)
@@ -156,7 +154,6 @@ class BackendHost:
 
         Raises:
             Refusal: If it is not done, or not everywhere.
-
         """
         for name in wanted.models:
             if self.serves(name):

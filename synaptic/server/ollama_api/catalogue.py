@@ -46,7 +46,6 @@ class Catalogue:
     Args:
         store: Where the model is, or will be.
         aliases: Other names for the same weights; each is a model of its own to clients.
-
     """
 
     def __init__(self, store: ModelStore, aliases: Sequence[str] = ()) -> None:
@@ -64,7 +63,6 @@ class Catalogue:
 
         Raises:
             Refusal: If no model can have that name.
-
         """
         return names.find(_checked(name), self.names)
 
@@ -73,7 +71,6 @@ class Catalogue:
 
         Raises:
             Refusal: If no model can have that name.
-
         """
         return names.find(_checked(name), self._names)
 
@@ -92,7 +89,6 @@ class Catalogue:
 
         Raises:
             ModelFileError: If it is not a GGUF file of a language model, or damaged.
-
         """
         if self._facts is None:
             path = self.store.path
@@ -174,7 +170,6 @@ def check_memory(options: LoadOptions, parallel: int, facts: Facts, available: i
 
     Raises:
         Refusal: If it does not; says which one would.
-
     """
     each, most = facts.cache_bytes(1) * parallel, available * MOST_OF_MEMORY
     if each * options.context <= most:

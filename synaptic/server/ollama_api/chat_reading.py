@@ -37,7 +37,6 @@ def read_chat(body: Body) -> ChatRequest:
 
     Raises:
         Refusal: If a field is wrong.
-
     """
     messages = tuple(_message(part, index) for index, part in enumerate(body.items("messages")))
     return _request(body, messages, tools=tuple(_tool(tool, index) for index, tool in enumerate(body.items("tools"))))
@@ -48,7 +47,6 @@ def read_generate(body: Body) -> ChatRequest:
 
     Raises:
         Refusal: If a field is wrong, or asks for what only the server of a model can do.
-
     """
     body.refuse("raw", "suffix", "template", "context")
     system, prompt = body.text("system"), body.text("prompt")
@@ -154,7 +152,6 @@ def read_image(data: Any, where: str) -> Image:
 
     Raises:
         Refusal: If it is none.
-
     """
     try:
         raw = base64.b64decode(data, validate=True) if isinstance(data, str) else b""

@@ -21,7 +21,6 @@ def parse(text: str) -> float:
 
     Raises:
         ValueError: If it is none; in Go's words.
-
     """
     shown = excerpt(text)
     if len(text) > LONGEST:
@@ -48,7 +47,6 @@ def keep_alive(value: Any) -> float | None:
 
     Raises:
         ValueError: If it is neither a number of seconds nor a Go duration; in Ollama's words.
-
     """
     if value is None:
         return None
@@ -63,7 +61,6 @@ def keep_alive_default(text: str) -> float:
 
     Raises:
         ValueError: If it is neither.
-
     """
     bare = re.fullmatch(r"[+-]?\d+", text.strip())
     seconds = float(text) if bare else parse(text.strip())

@@ -74,7 +74,6 @@ class EmbeddedEngine:
 
         Raises:
             BackendUnavailable: If the engine does not start; says why.
-
         """
         require_engine()
         key = secrets.token_urlsafe(24)
@@ -134,7 +133,6 @@ class EmbeddedEngine:
 
         Raises:
             Refusal: If it is too long, or the engine fails.
-
         """
         try:
             answer = await self._ask("/v1/embeddings", {"input": text})
@@ -147,7 +145,6 @@ class EmbeddedEngine:
 
         Raises:
             Refusal: If the engine refuses it, fails or dies.
-
         """
         answered = False
         try:

@@ -43,7 +43,6 @@ class EmbeddedHost:
         parallel: Calls at once for each model.
         context: Tokens of context, where a request does not say.
         meter: Counts what calls use.
-
     """
 
     def __init__(
@@ -86,7 +85,6 @@ class EmbeddedHost:
         Raises:
             Refusal: If a field is wrong, or is something that the model cannot do.
             BackendUnavailable: If the model cannot be loaded.
-
         """
         started = time.perf_counter_ns()
         name = self._known(body.text("model"))
@@ -148,7 +146,6 @@ class EmbeddedHost:
         Raises:
             Refusal: If something else is asked for, or a node.
             DownloadError: If it cannot be fetched.
-
         """
         if wanted.node is not None:
             raise errors.Refusal(errors.BAD_REQUEST, f"{NODE_HEADER}: the embedded model serves here, and no node")
@@ -169,7 +166,6 @@ class EmbeddedHost:
 
         Raises:
             Refusal: Always.
-
         """
         del blob, pieces
         raise errors.Refusal(errors.BAD_REQUEST, f"{_UNCHANGED}: no blobs here; {_NODES}")
@@ -215,7 +211,6 @@ async def embed_all(runner: Runner, texts: list[str], *, truncate: bool) -> list
 
     Raises:
         Refusal: If one is too long, or the engine fails.
-
     """
     found = []
     for text in texts:

@@ -40,7 +40,6 @@ class EngineBackend:
         catalogue: Which models there are.
         scheduler: Which are in memory.
         context: Tokens of context, where a request does not say.
-
     """
 
     name = NAME
@@ -64,7 +63,6 @@ class EngineBackend:
 
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
-
         """
         try:
             for schema in (request.schema, *(tool.parameters for tool in request.tools)):
@@ -100,7 +98,6 @@ class EngineBackend:
 
         Raises:
             ModelNotFound: If it is not here yet.
-
         """
         return self._named(None)
 
@@ -115,7 +112,6 @@ class EngineBackend:
 
         Raises:
             BackendError: If the model cannot be loaded.
-
         """
         try:
             async with self._claim(None) as runner:
@@ -128,7 +124,6 @@ class EngineBackend:
 
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
-
         """
         name = self._named(model)
         try:

@@ -44,7 +44,6 @@ def check_schema(schema: dict[str, Any]) -> None:
 
     Raises:
         Refusal: If it is too large in some way; says where, and how large it may be.
-
     """
     objects = values = characters = 0
     for path, one in _values(schema):

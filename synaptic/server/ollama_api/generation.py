@@ -66,7 +66,6 @@ async def generate(engine: EmbeddedEngine, body: Mapping[str, Any]) -> AsyncGene
 
     Raises:
         Refusal: If the engine refuses, fails, dies, or says one token over and over.
-
     """
     last, repeats = None, 0
     async with aclosing(engine.complete(body)) as events:

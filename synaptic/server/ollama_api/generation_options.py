@@ -50,7 +50,6 @@ def read_options(given: Mapping[str, Any]) -> GenerationOptions:
 
     Raises:
         Refusal: If one is not what it may be.
-
     """
     known = {name: value for name, value in given.items() if value is not None and name in _KNOWN}
     return replace(GenerationOptions(), **{name: read_option(name, value) for name, value in known.items()})

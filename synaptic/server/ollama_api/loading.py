@@ -35,7 +35,6 @@ class Runner:
         session: Seconds that it stays after its last use.
         expires_at: When that is over, in seconds since the epoch; ``None`` before its first use has ended.
         slots: Calls at once; the others wait in the order in which they came.
-
     """
 
     def __init__(self, name: str, options: LoadOptions, session: float, parallel: int) -> None:
@@ -77,7 +76,6 @@ class Scheduler:
         max_queue: Requests that may wait while another loads (``OLLAMA_MAX_QUEUE``).
         max_loaded: Models in memory at once (``OLLAMA_MAX_LOADED_MODELS``).
         keep_alive: Seconds that a model stays, where a request does not say (``OLLAMA_KEEP_ALIVE``).
-
     """
 
     def __init__(self, start: Start, *, parallel: int, max_queue: int, max_loaded: int, keep_alive: float) -> None:
@@ -103,7 +101,6 @@ class Scheduler:
         Raises:
             Refusal: If too many wait.
             BackendUnavailable: If it cannot be loaded.
-
         """
         runner = await self._next_in_turn(name, options, keep_alive)
         try:

@@ -42,7 +42,6 @@ class OllamaRoutes:
     Args:
         host: Has the models.
         keys: Whether clients must bring keys.
-
     """
 
     def __init__(self, host: OllamaHost, *, keys: bool = False) -> None:

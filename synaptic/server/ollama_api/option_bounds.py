@@ -33,7 +33,6 @@ class OptionRange:
 
         Raises:
             Refusal: If it is no number, or lies outside.
-
         """
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise wrong(name, f"be of type {'integer' if self.whole else 'float32'}: {self}", value)
@@ -69,7 +68,6 @@ def read_option(name: str, value: Any) -> Any:
 
     Raises:
         Refusal: If it is not one that the option may have.
-
     """
     if (bound := BOUNDS.get(name)) is not None:
         return bound.read(name, value)

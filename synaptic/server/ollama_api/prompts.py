@@ -73,7 +73,6 @@ async def cut_prompt(engine: EmbeddedEngine, prompt: str, context: int, *, keep:
 
     Raises:
         Refusal: If it is too long and may not be shifted.
-
     """
     if context <= 1 or len(prompt.encode()) < context:
         return prompt

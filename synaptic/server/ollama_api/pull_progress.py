@@ -28,7 +28,6 @@ async def pull_lines(store: ModelStore, name: str | None) -> AsyncGenerator[Json
     Raises:
         Refusal: If there is no such model.
         DownloadError: If it cannot be fetched.
-
     """
     yield {"status": "pulling manifest"}
     if name is None:

@@ -54,7 +54,6 @@ class Body:
 
         Raises:
             Refusal: If one has the wrong type.
-
         """
         return read_options(self._read("options", dict) or {})
 
@@ -63,7 +62,6 @@ class Body:
 
         Raises:
             Refusal: If it is not a duration.
-
         """
         try:
             return durations.keep_alive(self.fields.get("keep_alive"))
@@ -75,7 +73,6 @@ class Body:
 
         Raises:
             Refusal: If it is neither.
-
         """
         value = self.fields.get("think")
         if value is None or isinstance(value, bool):
@@ -89,7 +86,6 @@ class Body:
 
         Raises:
             Refusal: If it is neither "json" nor a schema, or one that the engine would not survive.
-
         """
         match self.fields.get("format"):
             case None | "":
@@ -107,7 +103,6 @@ class Body:
 
         Raises:
             Refusal: If one is not text of somebody.
-
         """
         found = []
         for index, message in enumerate(self.items("messages")):
@@ -130,7 +125,6 @@ class Body:
 
         Raises:
             Refusal: If one is none of the model's.
-
         """
         found = self.items(name)
         for index, token in enumerate(found):
@@ -144,7 +138,6 @@ class Body:
 
         Raises:
             Refusal: If it is something else, or one of several is empty.
-
         """
         given = self.fields.get(name)
         if given is None or given == "":
@@ -161,7 +154,6 @@ class Body:
 
         Raises:
             Refusal: If one of them is given.
-
         """
         for name in names:
             if self.fields.get(name) not in (None, False, ""):  # 0 is False to Python, and nothing to Go
@@ -179,7 +171,6 @@ def read_body(raw: bytes) -> Body:
 
     Raises:
         Refusal: If there is none, or something else.
-
     """
     if not raw.strip():
         raise Refusal(BAD_REQUEST, "missing request body")

@@ -68,7 +68,6 @@ def check_host(host: str, *, keys: bool = False) -> str:
 
     Raises:
         UsageError: If it is not on this machine alone, and no keys are demanded.
-
     """
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
@@ -87,7 +86,6 @@ def check_alias(alias: str) -> str:
 
     Raises:
         UsageError: If no model can have that name.
-
     """
     if not names.is_valid(alias):
         raise UsageError(f"--alias {alias!r} is no name of a model", hint="write it as in --alias writer:1b")
@@ -99,7 +97,6 @@ def check_keep_alive(text: str) -> float:
 
     Raises:
         UsageError: If it is not a duration.
-
     """
     try:
         return durations.keep_alive_default(text)
@@ -115,7 +112,6 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, int | float | froz
     Raises:
         ConfigError: If one of them is not what Ollama takes.
         UsageError: If one of the origins is none.
-
     """
     found: dict[str, Any] = {}
     for variable, (setting, least, most) in _COUNTS.items():

@@ -35,7 +35,6 @@ class Talk:
         constraint: What ``format`` asks of the engine.
         wants: Capabilities that the model lacks and that were asked for.
         renders_only: Whether the prompt is wanted instead of a reply (``_debug_render_only``).
-
     """
 
     chat: bool
@@ -58,7 +57,6 @@ class Talk:
 
         Raises:
             Refusal: If a field is wrong, or is something that this server cannot do.
-
         """
         _check_logprobs(body)
         wanted = {"tools": body.items("tools") if chat else None, "insert": None if chat else body.text("suffix")}
@@ -88,7 +86,6 @@ class Talk:
 
         Raises:
             Refusal: If something of that kind was asked for.
-
         """
         if self.thinks:
             raise errors.no_thinking(self.model)
@@ -100,7 +97,6 @@ class Talk:
 
         Raises:
             Refusal: If there is none.
-
         """
         return voice.rendered(await self._prompt(runner.engine, runner.options.context))
 
@@ -115,7 +111,6 @@ class Talk:
 
         Raises:
             Refusal: If it cannot be answered, or not to its end.
-
         """
         engine, context = runner.engine, runner.options.context
         prompt = await self._prompt(engine, context)

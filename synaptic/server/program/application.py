@@ -52,7 +52,6 @@ def gateway_application(settings: ServeSettings, front: ModelFront, host: Ollama
         settings: Who may ask.
         front: Has the models.
         host: Has them for Ollama's dialect, where that is another one: the embedded engine.
-
     """
     guard = Guard(settings.hosts, settings.origins, any_host=settings.keys is not None)
 

@@ -62,7 +62,6 @@ async def serve(
     Raises:
         BackendUnavailable: If the port is taken.
         UsageError: If the settings are wrong.
-
     """
 
     def heard(event: Event) -> None:
