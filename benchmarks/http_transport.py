@@ -113,14 +113,15 @@ def node() -> Iterator[str]:
 
 async def ours(stack: AsyncExitStack, urls: list[str]) -> Ask:
     """Our client, as the backends use it: one for each node."""
+    from synaptic.backends.http import Origin  # noqa: PLC0415  (a side imports its own)
     from synaptic.backends.http.client import ndjson, new_client, stream_request  # noqa: PLC0415  (a side imports its own)
 
     clients = {url: await stack.enter_async_context(new_client(url)) for url in urls}
 
     async def ask(url: str, path: str) -> int:
         count = 0
-        call = stream_request(clients[url], "POST", path, json=PROMPT, backend="ollama", node=url)
-        async with call as reply, aclosing(ndjson(reply, backend="ollama", node=url)) as values:
+        call = stream_request(clients[url], "POST", path, json=PROMPT, origin=Origin("ollama", url))
+        async with call as reply, aclosing(ndjson(reply, origin=Origin("ollama", url))) as values:
             async for _ in values:
                 count += 1
         return count

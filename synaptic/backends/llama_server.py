@@ -102,6 +102,7 @@ class LlamaServerBackend:
         self.name = name
         self.url = url
         self._node = node or url
+        self._origin = Origin(name, self._node)
         self._headers = headers(api_key)
         self._given_client = client
         self._own_client: httpx.AsyncClient | None = None
@@ -154,8 +155,7 @@ class LlamaServerBackend:
             "POST",
             "/v1/chat/completions",
             json=payload,
-            backend=self.name,
-            node=self._node,
+            origin=self._origin,
             read_error=read_error,
         )
         reply = CompletionReply(self.name, self._node, offered=bool(request.tools))
@@ -206,11 +206,11 @@ class LlamaServerBackend:
         if kind == "application/json":
             return self._whole(response)
         most = most_of_stream(request.max_tokens)
-        return sse(response, backend=self.name, node=self._node, most=most, unread=unread)
+        return sse(response, origin=self._origin, most=most, unread=unread)
 
     async def _whole(self, response: HttpReply) -> AsyncGenerator[JsonObject, None]:
         """Yield a reply that was not streamed, whatever was asked for, as the one event of a stream."""
-        value = await json_body(response, backend=self.name, node=self._node)
+        value = await json_body(response, origin=self._origin)
         choices = value.get("choices")
         if isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices):
             value = {**value, "choices": [{**choice, "delta": choice.get("message")} for choice in choices]}
@@ -222,9 +222,7 @@ class LlamaServerBackend:
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
         """
-        listing = await get_json(
-            self._client(), "/v1/models", backend=self.name, node=self._node, within=ASK_TIMEOUT, read_error=read_error
-        )
+        listing = await self._get("/v1/models")
         try:
             return [model_info(entry) for entry in listing["data"]]
         except (KeyError, TypeError, AttributeError) as error:
@@ -237,7 +235,7 @@ class LlamaServerBackend:
             BackendError: If nothing answers, or something else does.
         """
         try:
-            await get_json(self._client(), "/health", backend=self.name, node=self._node, within=ASK_TIMEOUT)
+            await self._get("/health")
         except BackendBusy:
             return False
         return True
@@ -248,15 +246,7 @@ class LlamaServerBackend:
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
         """
-        answer = await post_json(
-            self._client(),
-            "/tokenize",
-            {"content": text},
-            backend=self.name,
-            node=self._node,
-            within=ASK_TIMEOUT,
-            read_error=read_error,
-        )
+        answer = await self._post("/tokenize", {"content": text})
         tokens = answer.get("tokens")
         if not isinstance(tokens, list):
             raise self._nonsense("/tokenize", answer)
@@ -269,15 +259,7 @@ class LlamaServerBackend:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
         """
         body = {"input": list(texts), "encoding_format": "float", **({"model": model} if model else {})}
-        answer = await post_json(
-            self._client(),
-            "/v1/embeddings",
-            body,
-            backend=self.name,
-            node=self._node,
-            within=EMBED_TIMEOUT,
-            read_error=read_error,
-        )
+        answer = await self._post("/v1/embeddings", body, within=EMBED_TIMEOUT)
         rows, usage = answer.get("data"), answer.get("usage")
         told = [row.get("embedding") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else None
         found = vectors_in(told)
@@ -291,15 +273,7 @@ class LlamaServerBackend:
         Another program with the same chat API, a template that refuses such a chat, no answer: all that is a no.
         """
         try:
-            answer = await post_json(
-                self._client(),
-                "/apply-template",
-                chat_payload(request),
-                backend=self.name,
-                node=self._node,
-                within=ASK_TIMEOUT,
-                read_error=read_error,
-            )
+            answer = await self._post("/apply-template", chat_payload(request))
         except BackendError:
             return False
         prompt, said = answer.get("prompt"), request.messages[-1].content
@@ -315,7 +289,7 @@ class LlamaServerBackend:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
         """
         return await get_json_objects(
-            self._client(), "/slots", backend=self.name, node=self._node, within=within, read_error=read_error
+            self._client(), "/slots", origin=self._origin, within=within, read_error=read_error
         )
 
     async def generate_one_token(self, *, within: float) -> None:
@@ -327,14 +301,8 @@ class LlamaServerBackend:
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
         """
-        await post_json(
-            self._client(),
-            "/completion",
-            {"prompt": "Hello", "n_predict": 1, "temperature": 0.0, "cache_prompt": False},
-            backend=self.name,
-            node=self._node,
-            within=within,
-            read_error=read_error,
+        await self._post(
+            "/completion", {"prompt": "Hello", "n_predict": 1, "temperature": 0.0, "cache_prompt": False}, within=within
         )
 
     async def context_length(self, _: ChatRequest) -> int | None:
@@ -350,11 +318,15 @@ class LlamaServerBackend:
     async def _properties(self) -> JsonObject:
         """Return ``/props``; nothing of another program with the same chat API."""
         try:
-            return await get_json(
-                self._client(), "/props", backend=self.name, node=self._node, within=ASK_TIMEOUT, read_error=read_error
-            )
+            return await self._get("/props")
         except RequestRejected:
             return {}
+
+    async def _get(self, path: str) -> JsonObject:
+        return await get_json(self._client(), path, origin=self._origin, within=ASK_TIMEOUT, read_error=read_error)
+
+    async def _post(self, path: str, body: JsonObject, *, within: float = ASK_TIMEOUT) -> JsonObject:
+        return await post_json(self._client(), path, body, origin=self._origin, within=within, read_error=read_error)
 
     async def aclose(self) -> None:
         """Close the connections; a client that was handed in is left to its owner."""
@@ -365,7 +337,7 @@ class LlamaServerBackend:
 
     def _client(self) -> httpx.AsyncClient:
         if self._closed:
-            raise closed_client(Origin(self.name, self._node))
+            raise closed_client(self._origin)
         if self._given_client is not None:
             return self._given_client
         if self._own_client is None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from synaptic.backends.http.client import get_json, new_client
+from synaptic.backends.http.origin import Origin
 from synaptic.errors import BackendUnavailable, ConfigError
 from synaptic.settings import load_settings
 from synaptic.settings.authorities import MOST_BYTES, authorities_file
@@ -116,7 +117,7 @@ async def curl(url: str, ca_file: Path) -> int:
 async def ask(url: str, ca_file: Path) -> bool:
     async with new_client(url, ca_file=ca_file) as client:
         try:
-            return await get_json(client, "/x", backend="test", node=url) == {"ok": True}
+            return await get_json(client, "/x", origin=Origin("test", url)) == {"ok": True}
         except BackendUnavailable:
             return False
 

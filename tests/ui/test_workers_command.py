@@ -316,7 +316,9 @@ def test_an_entry_of_a_process_that_has_ended_counts_for_nothing():
         assert own.endpoint == Endpoint("127.0.0.1", 5)
         document = read_json(paths.served_workers_file(), missing=None)
         document["workers"].append({**document["workers"][0], "mark": "another time"})
-        document["workers"].append({**document["workers"][0], "machine": "elsewhere", "numbers": "another", "mark": "x"})
+        document["workers"].append(
+            {**document["workers"][0], "machine": "elsewhere", "numbers": "another", "mark": "x"}
+        )
         replace_json(paths.served_workers_file(), document)
         assert served_workers.served_workers() == [own]
         with recorded(Endpoint("127.0.0.1", 6)):

@@ -124,8 +124,7 @@ async def stream_request(
     method: str,
     path: str,
     *,
-    backend: str,
-    node: str,
+    origin: Origin,
     json: Mapping[str, Any] | None = None,
     read_error: ReadError | None = None,
 ) -> AsyncIterator[HttpReply]:
@@ -139,15 +138,14 @@ async def stream_request(
         client: From :func:`new_client`, or any other.
         method: ``GET`` or ``POST``.
         path: Below the client's base URL.
-        backend: Name of the backend, for the errors.
-        node: Address of the server, for the errors.
+        origin: Who is asked, for the errors.
         json: The body.
         read_error: Turns a status and body into the error that this API means by it; ``None`` from it means "as usual".
 
     Raises:
         BackendError: The one that fits, see :mod:`synaptic.errors`.
     """
-    origin = _origin(client, path, backend, node)
+    origin = _asked(client, path, origin)
     with MappedErrors(origin, answered=False, secrets=sent_secrets(client)) as mapping:
         reply = _reply(client, method, path, json, origin)
         try:
@@ -164,8 +162,7 @@ async def get_json(
     client: httpx.AsyncClient,
     path: str,
     *,
-    backend: str,
-    node: str,
+    origin: Origin,
     within: float | None = None,
     read_error: ReadError | None = None,
 ) -> JsonObject:
@@ -174,16 +171,15 @@ async def get_json(
     Raises:
         BackendError: The one that fits, see :mod:`synaptic.errors`.
     """
-    request = stream_request(client, "GET", path, backend=backend, node=node, read_error=read_error)
-    return await _exchange(request, within, Origin(backend, node))
+    request = stream_request(client, "GET", path, origin=origin, read_error=read_error)
+    return await _exchange(request, within, origin)
 
 
 async def get_json_objects(
     client: httpx.AsyncClient,
     path: str,
     *,
-    backend: str,
-    node: str,
+    origin: Origin,
     within: float | None = None,
     read_error: ReadError | None = None,
 ) -> list[JsonObject]:
@@ -192,8 +188,7 @@ async def get_json_objects(
     Raises:
         BackendError: The one that fits, see :mod:`synaptic.errors`.
     """
-    origin = Origin(backend, node)
-    request = stream_request(client, "GET", path, backend=backend, node=node, read_error=read_error)
+    request = stream_request(client, "GET", path, origin=origin, read_error=read_error)
     text = await _body(request, within, origin)
     value = _parse(text, origin)
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
@@ -206,8 +201,7 @@ async def post_json(
     path: str,
     payload: Mapping[str, Any],
     *,
-    backend: str,
-    node: str,
+    origin: Origin,
     within: float | None = None,
     read_error: ReadError | None = None,
 ) -> JsonObject:
@@ -216,8 +210,8 @@ async def post_json(
     Raises:
         BackendError: The one that fits, see :mod:`synaptic.errors`.
     """
-    request = stream_request(client, "POST", path, json=payload, backend=backend, node=node, read_error=read_error)
-    return await _exchange(request, within, Origin(backend, node))
+    request = stream_request(client, "POST", path, json=payload, origin=origin, read_error=read_error)
+    return await _exchange(request, within, origin)
 
 
 async def upload(
@@ -225,8 +219,7 @@ async def upload(
     path: str,
     pieces: AsyncIterator[bytes],
     *,
-    backend: str,
-    node: str,
+    origin: Origin,
     read_error: ReadError | None = None,
 ) -> int:
     """Send a body of any length as it comes, and return the status of the answer, 200 or 201.
@@ -235,14 +228,13 @@ async def upload(
         client: From :func:`new_client`.
         path: Below the client's base URL.
         pieces: Of the body; what it raises is raised.
-        backend: Name of the backend, for the errors.
-        node: Address of the server, for the errors.
+        origin: Who is asked, for the errors.
         read_error: As in :func:`stream_request`.
 
     Raises:
         BackendError: The one that fits, see :mod:`synaptic.errors`.
     """
-    origin = _origin(client, path, backend, node)
+    origin = _asked(client, path, origin)
     with MappedErrors(origin, answered=False, secrets=sent_secrets(client)):
         status, headers, body = await cast("NodeClient", client).upload(path, pieces, MAX_ERROR_BYTES)
         if status not in {OK, CREATED}:
@@ -253,8 +245,7 @@ async def upload(
 async def ndjson(
     reply: HttpReply,
     *,
-    backend: str,
-    node: str,
+    origin: Origin,
     most: int = MAX_STREAM_BYTES,
     unread: Callable[[JsonObject], None] | None = None,
 ) -> AsyncGenerator[JsonObject, None]:
@@ -264,8 +255,7 @@ async def ndjson(
 
     Args:
         reply: Whose body it is.
-        backend: For the errors.
-        node: The same.
+        origin: Who sends it, for the errors.
         most: Bytes of the body.
         unread: Takes what the server had sent when this is cancelled or closed.
 
@@ -274,7 +264,6 @@ async def ndjson(
         ReplyTooLong: If the body has more than ``most`` bytes, or a line is too long.
         StreamTruncated: If the body ends within a line, or the connection is cut.
     """
-    origin = Origin(backend, node)
     lines, begun = Lines(origin, most), False
     coming: Iterator[bytes] = iter(())
     try:
@@ -305,8 +294,7 @@ async def ndjson(
 async def sse(
     reply: HttpReply,
     *,
-    backend: str,
-    node: str,
+    origin: Origin,
     most: int = MAX_STREAM_BYTES,
     unread: Callable[[JsonObject], None] | None = None,
 ) -> AsyncGenerator[JsonObject, None]:
@@ -321,7 +309,6 @@ async def sse(
         StreamFailed: If the server sends an error, as llama-server does in mid-stream.
         StreamTruncated: If the body ends without ``[DONE]``.
     """
-    origin = Origin(backend, node)
     lines, event, begun = Lines(origin, most), Event(origin), False
     coming: Iterator[bytes] = iter(())
     try:
@@ -372,7 +359,7 @@ async def _leave(reply: HttpReply, coming: Iterator[bytes], lines: Lines, take: 
     await reply.leave(feed)
 
 
-async def json_body(reply: HttpReply, *, backend: str, node: str) -> JsonObject:
+async def json_body(reply: HttpReply, *, origin: Origin) -> JsonObject:
     """Return the body of a reply as the JSON object that it is.
 
     Raises:
@@ -380,7 +367,6 @@ async def json_body(reply: HttpReply, *, backend: str, node: str) -> JsonObject:
         ReplyTooLong: If it is too long.
         StreamTruncated: If the connection is cut.
     """
-    origin = Origin(backend, node)
     return parse_object(await _read_all(reply, origin), origin)
 
 
@@ -450,10 +436,10 @@ def _reply(
     return HttpxReply(client, client.build_request(method, path, content=body, headers=headers))
 
 
-def _origin(client: httpx.AsyncClient, path: str, backend: str, node: str) -> Origin:
+def _asked(client: httpx.AsyncClient, path: str, origin: Origin) -> Origin:
     """Return who is asked, and with what: errors say something else to those who have given credentials."""
     ca_file = getattr(client, "has_ca_file", False)
-    return Origin(backend, node, path, secret=sends_secrets(client), ca_file=ca_file)
+    return Origin(origin.backend, origin.node, path, secret=sends_secrets(client), ca_file=ca_file)
 
 
 def _is_web_page(reply: HttpReply) -> bool:

@@ -134,6 +134,7 @@ class OllamaBackend:
         self.url = default_url(os.environ) if url is None else url.rstrip("/") if "://" in url else host_url(url)
         self.node = without_password(self.url)
         self.shown = shown or self.node
+        self._origin = Origin(NAME, self.node)
         self._defaults = Defaults(num_ctx=num_ctx, keep_alive=keep_alive, think=think, temperature=temperature)
         self._headers = headers
         self._ca_file = ca_file
@@ -216,8 +217,7 @@ class OllamaBackend:
             "POST",
             "/api/chat",
             json=chat_payload(request, model, self._defaults),
-            backend=NAME,
-            node=self.node,
+            origin=self._origin,
             read_error=lambda status, body: status_error(status, body, model=model, node=self.node),
         )
         unread = None if request.unread is None else partial(self._unread, request, request.unread)
@@ -229,7 +229,7 @@ class OllamaBackend:
         try:
             async with (
                 call as reply,
-                aclosing(ndjson(reply, backend=NAME, node=self.node, most=most, unread=unread)) as lines,
+                aclosing(ndjson(reply, origin=self._origin, most=most, unread=unread)) as lines,
             ):
                 async for line in lines:
                     delta, finished = read_line(
@@ -369,8 +369,7 @@ class OllamaBackend:
         Raises:
             BackendError: If it does not answer, or something else does.
         """
-        answer = await get_json(self._http(), "/api/version", backend=NAME, node=self.node, within=within)
-        return server_version(answer, self.node)
+        return server_version(await self._list("/api/version", within), self.node)
 
     async def listings(self) -> tuple[JsonObject, JsonObject]:
         """Return ``/api/tags`` and ``/api/ps``; old servers have no ``/api/ps``, which is then empty.
@@ -502,7 +501,7 @@ class OllamaBackend:
         """
         path = f"/api/blobs/{digest}"
         try:
-            async with stream_request(self._http(), "HEAD", path, backend=NAME, node=self.node):
+            async with stream_request(self._http(), "HEAD", path, origin=self._origin):
                 return True
         except RequestRejected as error:
             if error.trouble is not Trouble.NO_API:
@@ -517,7 +516,7 @@ class OllamaBackend:
             BackendError: For everything else, see :mod:`synaptic.errors`.
         """
         path = f"/api/blobs/{digest}"
-        return await upload(self._http(), path, pieces, backend=NAME, node=self.node) == CREATED
+        return await upload(self._http(), path, pieces, origin=self._origin) == CREATED
 
     async def aclose(self) -> None:
         """Close the connections; a client that was handed in is left to its owner."""
@@ -528,21 +527,20 @@ class OllamaBackend:
 
     def _http(self) -> httpx.AsyncClient:
         if self._closed:
-            raise closed_client(Origin(NAME, self.node))
+            raise closed_client(self._origin)
         if self._client is None:
             self._client = new_client(self.url, headers=self._headers, ca_file=self._ca_file)
         return self._client
 
     async def _list(self, path: str, within: float = LISTING_SECONDS) -> JsonObject:
-        return await get_json(self._http(), path, backend=NAME, node=self.node, within=within)
+        return await get_json(self._http(), path, origin=self._origin, within=within)
 
     async def _ask(self, path: str, body: JsonObject, model: str, within: float) -> JsonObject:
         return await post_json(
             self._http(),
             path,
             body,
-            backend=NAME,
-            node=self.node,
+            origin=self._origin,
             within=within,
             read_error=lambda status, text: status_error(status, text, model=model, node=self.node),
         )

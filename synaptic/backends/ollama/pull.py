@@ -6,7 +6,7 @@ import json
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from synaptic.backends.http import error_text, ndjson, new_client, stream_request, without_password
+from synaptic.backends.http import Origin, error_text, ndjson, new_client, stream_request, without_password
 from synaptic.backends.ollama.api import NAME, status_error
 from synaptic.errors import BackendError, ModelNotFound, StreamFailed, StreamTruncated
 from synaptic.messages import BackendProgress
@@ -87,11 +87,10 @@ async def changing(
         method,
         path,
         json=body,
-        backend=NAME,
-        node=node,
+        origin=Origin(NAME, node),
         read_error=lambda status, text: status_error(status, text, model=model, node=node),
     )
-    async with call as reply, aclosing(ndjson(reply, backend=NAME, node=node, most=MAX_PROGRESS_BYTES)) as lines:
+    async with call as reply, aclosing(ndjson(reply, origin=Origin(NAME, node), most=MAX_PROGRESS_BYTES)) as lines:
         async for line in lines:
             if "error" in line:
                 text = error_text(json.dumps(line).encode())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from synaptic.backends import headers, llama_server_at
 from synaptic.backends.embedded import Parameters, launch, require_engine, usable_threads
-from synaptic.backends.http import new_client, post_json, sse, stream_request
+from synaptic.backends.http import Origin, new_client, post_json, sse, stream_request
 from synaptic.errors import (
     BackendError,
     BackendUnavailable,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from synaptic.processes import ChildProcess
 
 NAME = "embedded"
+_ORIGIN = Origin(NAME, NAME)
 MOST_SCHEMAS = 256  # that are known to be enforced; then it begins anew
 _FORCED = 1e6
 CRASH_NOTICE = 1.0  # seconds from a cut connection to the news that the child is dead
@@ -150,7 +151,7 @@ class EmbeddedEngine:
         try:
             async with (
                 self._post("/completion", body) as reply,
-                aclosing(sse(reply, backend=NAME, node=NAME)) as events,
+                aclosing(sse(reply, origin=_ORIGIN)) as events,
             ):
                 async for event in events:
                     answered = True
@@ -180,12 +181,12 @@ class EmbeddedEngine:
 
     async def _ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            return await post_json(self._client, path, body, backend=NAME, node=NAME, read_error=_raw_error)
+            return await post_json(self._client, path, body, origin=_ORIGIN, read_error=_raw_error)
         except BackendError as error:
             raise await self._refusal(error, answered=False) from error
 
     def _post(self, path: str, body: Mapping[str, Any]) -> AbstractAsyncContextManager[HttpReply]:
-        return stream_request(self._client, "POST", path, json=body, backend=NAME, node=NAME, read_error=_raw_error)
+        return stream_request(self._client, "POST", path, json=body, origin=_ORIGIN, read_error=_raw_error)
 
     async def _refusal(self, error: BackendError, *, answered: bool) -> Refusal:
         """Return what Ollama says when its runner fails in this way."""

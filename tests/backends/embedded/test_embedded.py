@@ -31,6 +31,7 @@ from synaptic.backends.embedded.backend import (
 )
 from synaptic.backends.embedded.server_process import Parameters
 from synaptic.backends.http.client import get_json, new_client
+from synaptic.backends.http.origin import Origin
 from synaptic.errors import (
     BackendUnavailable,
     ConfigError,
@@ -490,7 +491,7 @@ async def test_closing_leaves_no_process_and_nothing_listening(embedded: Embedde
     assert not psutil.pid_exists(pid)
     async with new_client(server.url) as client:
         with pytest.raises(BackendUnavailable):
-            await get_json(client, "/health", backend="x", node="x")
+            await get_json(client, "/health", origin=Origin("x", "x"))
 
 
 @pytest.mark.real_model

@@ -63,15 +63,15 @@ from synaptic.errors import (
 )
 from synaptic.text import encode_json
 
-WHERE = {"backend": "test", "node": "http://node:1"}
+WHERE = {"origin": Origin("test", "http://node:1")}
 
 
 async def read_ndjson(url: str, client: httpx.AsyncClient | None = None) -> list[dict[str, Any]]:
     own = client or new_client(url)
     try:
         async with (
-            stream_request(own, "POST", "/x", json={"a": 1}, backend="test", node=url) as reply,
-            aclosing(ndjson(reply, backend="test", node=url)) as lines,
+            stream_request(own, "POST", "/x", json={"a": 1}, origin=Origin("test", url)) as reply,
+            aclosing(ndjson(reply, origin=Origin("test", url))) as lines,
         ):
             return [line async for line in lines]
     finally:
@@ -82,15 +82,15 @@ async def read_ndjson(url: str, client: httpx.AsyncClient | None = None) -> list
 async def read_sse(url: str) -> list[dict[str, Any]]:
     async with (
         new_client(url) as client,
-        stream_request(client, "POST", "/x", json={}, backend="test", node=url) as reply,
-        aclosing(sse(reply, backend="test", node=url)) as events,
+        stream_request(client, "POST", "/x", json={}, origin=Origin("test", url)) as reply,
+        aclosing(sse(reply, origin=Origin("test", url))) as events,
     ):
         return [event async for event in events]
 
 
 async def get(url: str, *, within: float | None = None) -> dict[str, Any]:
     async with new_client(url) as client:
-        return await get_json(client, "/x", backend="test", node=url, within=within)
+        return await get_json(client, "/x", origin=Origin("test", url), within=within)
 
 
 def unused_port() -> int:
@@ -108,7 +108,7 @@ def lines(*values: object) -> list[bytes]:
 
 async def test_json_is_sent_and_received() -> None:
     async with FaultServer(json_reply({"ok": True})) as server, new_client(server.url) as client:
-        assert await post_json(client, "/x", {"q": "ä"}, backend="test", node=server.url) == {"ok": True}
+        assert await post_json(client, "/x", {"q": "ä"}, origin=Origin("test", server.url)) == {"ok": True}
     assert server.requests[0].json == {"q": "ä"}
     assert server.requests[0].headers["content-type"] == "application/json"
 
@@ -180,8 +180,8 @@ async def test_a_connection_is_used_again_after_a_complete_stream() -> None:
 async def test_a_connection_is_used_again_after_done() -> None:
     async with FaultServer(sse_reply([{"a": 1}])) as server, new_client(server.url) as client:
         for _ in range(2):
-            async with stream_request(client, "POST", "/x", backend="test", node=server.url) as reply:
-                assert [event async for event in sse(reply, backend="test", node=server.url)] == [{"a": 1}]
+            async with stream_request(client, "POST", "/x", origin=Origin("test", server.url)) as reply:
+                assert [event async for event in sse(reply, origin=Origin("test", server.url))] == [{"a": 1}]
         assert server.connections == 1
 
 
@@ -238,7 +238,7 @@ async def test_an_address_that_swallows_connections() -> None:
         try:
             async with new_client(url, connect_timeout=0.2) as client:
                 with pytest.raises(BackendUnavailable, match="nothing answers at"):
-                    await get_json(client, "/x", within=5, backend="test", node=url)
+                    await get_json(client, "/x", within=5, origin=Origin("test", url))
         finally:
             for filler in fillers:
                 filler.close()
@@ -361,10 +361,10 @@ async def test_a_backend_may_read_errors_in_its_own_way() -> None:
         new_client(server.url) as client,
     ):
         with pytest.raises(BackendBusy, match="own") as caught:
-            await get_json(client, "/x", backend="test", node=server.url, read_error=read)
+            await get_json(client, "/x", origin=Origin("test", server.url), read_error=read)
         assert (caught.value.retry_after, caught.value.node) == (3.0, server.url)
         with pytest.raises(RequestRejected, match="mud"):
-            await get_json(client, "/x", backend="test", node=server.url, read_error=read)
+            await get_json(client, "/x", origin=Origin("test", server.url), read_error=read)
 
 
 @pytest.mark.parametrize("body", [b"x" * 70_000, b'{"error":"boom"}'], ids=["long", "short"])
@@ -457,9 +457,9 @@ async def test_a_stream_that_is_cut_between_lines(ending: Ending, kind: type[Bac
     async def read(url: str) -> None:
         async with (
             new_client(url) as client,
-            stream_request(client, "POST", "/x", backend="test", node=url) as reply,
+            stream_request(client, "POST", "/x", origin=Origin("test", url)) as reply,
         ):
-            async for line in ndjson(reply, backend="test", node=url):
+            async for line in ndjson(reply, origin=Origin("test", url)):
                 got.append(line)
                 taken.set()
 
@@ -532,11 +532,11 @@ async def test_a_reply_without_end_is_bounded() -> None:
 async def test_a_stream_without_end_is_bounded(read: str, piece: bytes, what: str) -> None:
     async with FaultServer(stream(repeat(piece % (b"x" * 2**18)), then=hang)) as server:
         async with new_client(server.url) as client:
-            request = stream_request(client, "POST", "/x", json={}, backend="test", node=server.url)
+            request = stream_request(client, "POST", "/x", json={}, origin=Origin("test", server.url))
             with pytest.raises(ReplyTooLong, match=what) as caught:
                 async with request as reply:
                     items = ndjson if read == "ndjson" else sse
-                    async for _ in items(reply, backend="test", node=server.url):
+                    async for _ in items(reply, origin=Origin("test", server.url)):
                         pass
         assert caught.value.hint
         await server.wait_until_idle()

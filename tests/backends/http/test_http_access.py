@@ -11,6 +11,7 @@ from certificates import Certificate, https_server, needs_openssl, self_signed
 from fault_server import FaultServer, json_reply
 
 from synaptic.backends.http.client import authorization, get_json, new_client, post_json
+from synaptic.backends.http.origin import Origin
 from synaptic.errors import BackendUnavailable, ConfigError
 
 
@@ -24,7 +25,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 async def test_a_node_with_its_own_authority(certificate: Certificate) -> None:
     async with https_server(certificate) as url, new_client(url, ca_file=certificate[0]) as client:
         for _ in range(2):
-            assert await post_json(client, "/x", {}, backend="test", node=url) == {"ok": True}
+            assert await post_json(client, "/x", {}, origin=Origin("test", url)) == {"ok": True}
 
 
 @needs_openssl
@@ -32,9 +33,9 @@ async def test_a_certificate_that_nobody_vouches_for(certificate: Certificate) -
     async with https_server(certificate) as url:
         async with new_client(url) as client:
             with pytest.raises(BackendUnavailable, match=r"no secure connection to https://.*(?i:certificate)"):
-                await get_json(client, "/x", backend="test", node=url)
+                await get_json(client, "/x", origin=Origin("test", url))
         async with new_client(url, verify=False) as trusting:
-            assert await get_json(trusting, "/x", backend="test", node=url) == {"ok": True}
+            assert await get_json(trusting, "/x", origin=Origin("test", url)) == {"ok": True}
 
 
 @needs_openssl
@@ -43,7 +44,7 @@ async def test_a_certificate_for_another_name(certificate: Certificate) -> None:
         other = url.replace("127.0.0.1", "localhost")
         async with new_client(other, ca_file=certificate[0]) as client:
             with pytest.raises(BackendUnavailable, match="no secure connection"):
-                await get_json(client, "/x", backend="test", node=other)
+                await get_json(client, "/x", origin=Origin("test", other))
 
 
 @needs_openssl
@@ -51,12 +52,12 @@ async def test_cancelled_over_tls_at_any_step(certificate: Certificate) -> None:
     """An orderly end of TLS would wait for the server, which may have stopped."""
     async with https_server(certificate) as url:
         async with new_client(url, ca_file=certificate[0]) as client:
-            await get_json(client, "/x", backend="test", node=url)
+            await get_json(client, "/x", origin=Origin("test", url))
         await asyncio.sleep(0.05)
         before = psutil.Process().num_fds()
         for count in range(0, 120, 3):
             async with new_client(url, ca_file=certificate[0]) as client:
-                call = asyncio.ensure_future(get_json(client, "/hang", backend="test", node=url))
+                call = asyncio.ensure_future(get_json(client, "/hang", origin=Origin("test", url)))
                 for _ in range(count):
                     await asyncio.sleep(0.0001)
                 call.cancel()
@@ -71,7 +72,7 @@ async def test_credentials_are_sent() -> None:
     async with FaultServer(json_reply({})) as server:
         for headers in (authorization(token="geheim\n"), authorization(user="me", password="pä:ss"), {}):
             async with new_client(server.url, headers=headers) as client:
-                await get_json(client, "/x", backend="test", node=server.url)
+                await get_json(client, "/x", origin=Origin("test", server.url))
                 assert "geheim" not in repr(client)
         bearer, basic, none = (request.headers.get("authorization") for request in server.requests)
     assert bearer == "Bearer geheim"
@@ -82,7 +83,7 @@ async def test_credentials_are_sent() -> None:
 async def test_credentials_in_the_address_are_sent_and_not_shown() -> None:
     async with FaultServer(json_reply({})) as server:
         async with new_client(server.url.replace("//", "//me:geh%20eim@")) as client:
-            await get_json(client, "/x", backend="test", node=server.url)
+            await get_json(client, "/x", origin=Origin("test", server.url))
             await client.get("/y")
             assert "eim" not in repr(client)
         expected = "Basic " + base64.b64encode(b"me:geh eim").decode()

@@ -18,6 +18,7 @@ from fault_server import FaultServer, broken_chunk, cut, finish, hang, reset, st
 from http_support import connections_in_use, idle_connections
 
 from synaptic.backends.http.client import drain, ndjson, new_client, stream_request
+from synaptic.backends.http.origin import Origin
 from synaptic.errors import BackendError
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ clients = pytest.mark.parametrize("make", [new_client, plain_client])
 
 async def read_ndjson(url: str, client: httpx.AsyncClient, prompt: str = "") -> list[dict[str, Any]]:
     async with (
-        stream_request(client, "POST", "/x", json={"prompt": prompt}, backend="test", node=url) as reply,
-        aclosing(ndjson(reply, backend="test", node=url)) as values,
+        stream_request(client, "POST", "/x", json={"prompt": prompt}, origin=Origin("test", url)) as reply,
+        aclosing(ndjson(reply, origin=Origin("test", url))) as values,
     ):
         return [value async for value in values]
 
@@ -48,8 +49,8 @@ def lines(*values: object) -> list[bytes]:
 
 async def leave_early(url: str, client: httpx.AsyncClient) -> None:
     async with (
-        stream_request(client, "POST", "/x", json={}, backend="test", node=url) as reply,
-        aclosing(ndjson(reply, backend="test", node=url)) as values,
+        stream_request(client, "POST", "/x", json={}, origin=Origin("test", url)) as reply,
+        aclosing(ndjson(reply, origin=Origin("test", url))) as values,
     ):
         async for _ in values:
             return
@@ -132,9 +133,9 @@ async def test_a_server_that_floods_is_read_no_faster_than_its_reader(make: Call
     async with (
         FaultServer(stream(lines({"a": 1}), then=flood)) as server,
         make(server.url) as client,
-        stream_request(client, "POST", "/x", json={}, backend="test", node=server.url) as reply,
+        stream_request(client, "POST", "/x", json={}, origin=Origin("test", server.url)) as reply,
     ):
-        values = ndjson(reply, backend="test", node=server.url, most=2**26)
+        values = ndjson(reply, origin=Origin("test", server.url), most=2**26)
         await anext(values)
         before = -1
         async with asyncio.timeout(60):
@@ -153,7 +154,7 @@ async def test_draining_gives_up_and_forgives(make: Callable[[str], httpx.AsyncC
     async with (
         FaultServer(stream(lines({"a": 1}), then=ending)) as server,
         make(server.url) as client,
-        stream_request(client, "POST", "/x", json={}, backend="test", node=server.url) as reply,
+        stream_request(client, "POST", "/x", json={}, origin=Origin("test", server.url)) as reply,
     ):
         await drain(reply, 0.05)
         assert reply.has_ended or ending is not finish

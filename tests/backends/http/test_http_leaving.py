@@ -16,6 +16,7 @@ from http_support import connections_in_use, idle_connections
 
 from synaptic.backends.http import transport
 from synaptic.backends.http.client import ndjson, new_client, sse, stream_request
+from synaptic.backends.http.origin import Origin
 from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.backends.ollama import OllamaBackend
 from synaptic.messages import ChatRequest, Delta, Finished, Message, Usage
@@ -72,8 +73,8 @@ async def reading(
 ) -> None:
     """Read so many values of a stream, then leave it."""
     async with (
-        stream_request(client, "POST", "/x", json={}, backend="test", node="node") as reply,
-        aclosing(read(reply, backend="test", node="node", unread=unread)) as values,
+        stream_request(client, "POST", "/x", json={}, origin=Origin("test", "node")) as reply,
+        aclosing(read(reply, origin=Origin("test", "node"), unread=unread)) as values,
     ):
         async for _ in values:
             begun.set()
@@ -148,8 +149,8 @@ async def test_of_a_client_of_httpx_what_has_come_is_told() -> None:
 async def test_a_whole_reply_that_was_left_unread_costs_no_connection() -> None:
     left: list[Any] = []
     async with FaultServer(stream([b"".join(lines(1, 2, 3))])) as server, new_client(server.url) as client:
-        async with stream_request(client, "POST", "/x", json={}, backend="test", node="node") as reply:
-            values = ndjson(reply, backend="test", node="node", unread=left.append)
+        async with stream_request(client, "POST", "/x", json={}, origin=Origin("test", "node")) as reply:
+            values = ndjson(reply, origin=Origin("test", "node"), unread=left.append)
             assert await anext(values) == {"a": 1}
             async with asyncio.timeout(60):
                 while not reply.has_ended:

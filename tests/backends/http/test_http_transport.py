@@ -22,6 +22,7 @@ from fault_server import FaultServer, Request, cut, hang, json_reply, ollama_rep
 from http_support import connections_in_use, idle_connections
 
 from synaptic.backends.http.client import get_json, ndjson, new_client, post_json, stream_request
+from synaptic.backends.http.origin import Origin
 from synaptic.backends.http.transport import translated
 from synaptic.errors import BackendError, BackendUnavailable, ProtocolError, RequestRejected, StreamTruncated
 
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
 
 
 async def ask(client: httpx.AsyncClient, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    return await post_json(client, "/x", body or {}, backend="test", node=str(client.base_url).rstrip("/"))
+    return await post_json(client, "/x", body or {}, origin=Origin("test", str(client.base_url).rstrip("/")))
 
 
 async def read_all(client: httpx.AsyncClient) -> list[dict[str, Any]]:
     async with (
-        stream_request(client, "POST", "/x", json={}, backend="test", node="http://node") as reply,
-        aclosing(ndjson(reply, backend="test", node="http://node")) as values,
+        stream_request(client, "POST", "/x", json={}, origin=Origin("test", "http://node")) as reply,
+        aclosing(ndjson(reply, origin=Origin("test", "http://node"))) as values,
     ):
         return [value async for value in values]
 
@@ -195,10 +196,10 @@ async def test_what_came_before_the_cut_is_given_even_to_a_slow_reader() -> None
     async with FaultServer(stream([b'{"a":1}\n', b'{"a":2}\n'], then=cut)) as server, new_client(server.url) as client:
         got = []
         with pytest.raises(StreamTruncated):
-            async with stream_request(client, "POST", "/x", backend="test", node=server.url) as reply:
+            async with stream_request(client, "POST", "/x", origin=Origin("test", server.url)) as reply:
                 await server.wait_until_idle()
                 await asyncio.sleep(0.05)
-                async for value in ndjson(reply, backend="test", node=server.url):
+                async for value in ndjson(reply, origin=Origin("test", server.url)):
                     got.append(value)  # noqa: PERF401 - kept although the loop fails
     assert got == [{"a": 1}, {"a": 2}]
 
@@ -281,7 +282,7 @@ async def test_a_lookup_that_hangs_is_bounded() -> None:
 async def test_paths_lie_below_the_address(base: str) -> None:
     async with FaultServer(json_reply({})) as server, new_client(base.format(url=server.url)) as client:
         await ask(client)
-        await get_json(client, "/tags?x=1", backend="test", node=server.url)
+        await get_json(client, "/tags?x=1", origin=Origin("test", server.url))
         assert [request.path for request in server.requests] == ["/api/x", "/api/tags?x=1"]
 
 

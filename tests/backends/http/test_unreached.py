@@ -33,7 +33,7 @@ async def failure(url: str, *, ca_file: Path | None = None, backend: str = "olla
     """Return the error of a question to ``url``."""
     async with new_client(url, ca_file=ca_file) as client:
         with pytest.raises(BackendError) as caught:
-            await get_json(client, "/api/version", backend=backend, node=url, within=60.0)
+            await get_json(client, "/api/version", origin=Origin(backend, url), within=60.0)
     return caught.value
 
 
@@ -57,7 +57,7 @@ async def test_a_certificate_that_signs_itself(authority: Certificate) -> None:
 
 async def get_ok(url: str, ca_file: Path) -> object:
     async with new_client(url, ca_file=ca_file) as client:
-        return (await get_json(client, "/x", backend="ollama", node=url))["ok"]
+        return (await get_json(client, "/x", origin=Origin("ollama", url)))["ok"]
 
 
 @needs_openssl
@@ -85,7 +85,7 @@ async def test_a_server_that_waits_for_http_where_https_is_spoken() -> None:
         ):
             async with new_client(url, connect_timeout=connect) as client:
                 with pytest.raises(BackendError) as caught:
-                    await get_json(client, "/api/version", backend="ollama", node=url, within=within)
+                    await get_json(client, "/api/version", origin=Origin("ollama", url), within=within)
             check(caught.value, trouble, said, hint)
 
 

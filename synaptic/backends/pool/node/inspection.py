@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from synaptic.backends.http import get_json, new_client, post_json
+from synaptic.backends.http import Origin, get_json, new_client, post_json
 from synaptic.backends.ollama import (
     NAME,
     ContextReason,
@@ -216,12 +216,11 @@ async def _show(client: httpx.AsyncClient, node: NodeSettings, model: str) -> Js
         client,
         "/api/show",
         {"model": model},
-        backend=NAME,
-        node=node.url,
+        origin=Origin(NAME, node.url),
         within=ANSWER_SECONDS,
         read_error=lambda status, text: status_error(status, text, model=model, node=node.url),
     )
 
 
 async def _get(client: httpx.AsyncClient, node: NodeSettings, path: str) -> JsonObject:
-    return await get_json(client, path, backend=NAME, node=node.url, within=ANSWER_SECONDS)
+    return await get_json(client, path, origin=Origin(NAME, node.url), within=ANSWER_SECONDS)

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from synaptic.backends.http import get_json, new_client
+from synaptic.backends.http import Origin, get_json, new_client
 from synaptic.errors import BackendError, UsageError
 from synaptic.settings import OLLAMA_PORT
 
@@ -167,7 +167,7 @@ async def _ask(url: str, within: float) -> FoundNode | None:
     client: httpx.AsyncClient = new_client(url, connect_timeout=within)
     try:
         async with asyncio.timeout(within):
-            reply = await get_json(client, "/api/version", backend=_BACKEND, node=url, read_error=note_status)
+            reply = await get_json(client, "/api/version", origin=Origin(_BACKEND, url), read_error=note_status)
     except (BackendError, TimeoutError):
         locked = not _NOT_WITHOUT_CREDENTIALS.isdisjoint(refused)
         return FoundNode(url, None, "asks for credentials") if locked else None
