@@ -1,3 +1,4 @@
+from .all_of import all_of as all_of
 from .awake import AwakeClock as AwakeClock
 from .awake import SteadyClock as SteadyClock
 from .awake import awake_time as awake_time

@@ -34,6 +34,7 @@ from synaptic.messages import (
     Usage,
     ignore_report,
 )
+from synaptic.waiting import all_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
@@ -168,13 +169,7 @@ class Pool:
         if not isinstance(prompts, Iterable):
             raise UsageError.of_kind("prompts", prompts, "a list of texts or conversations")
         requests = [self.request(prompt, **options) for prompt in prompts]
-        tasks: list[asyncio.Task[PoolReply]] = []
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks += [group.create_task(self._complete(request)) for request in requests]
-        except BaseExceptionGroup as failed:
-            raise failed.exceptions[0] from failed
-        return [task.result() for task in tasks]
+        return await all_of(self._complete(request) for request in requests)
 
     async def models(self) -> list[ModelInfo]:
         """Return the models of all nodes."""

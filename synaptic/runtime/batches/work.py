@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from synaptic.errors import BackendUnavailable, UsageError
+from synaptic.errors import BackendUnavailable
 from synaptic.runtime.batches.item_runs import failed_row
 from synaptic.runtime.batches.results import DONE
 from synaptic.runtime.journal import new_run_id
+from synaptic.waiting import all_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -102,12 +102,7 @@ class Batch:
             UsageError: If the results cannot be written.
         """
         left = iter([item for item in self._items if item.key not in self._results.done])
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(at_once, self.count.total - self.count.before)):
-                    group.create_task(self._work(left))
-        except* UsageError as errors:
-            raise errors.exceptions[0] from None
+        await all_of(self._work(left) for _ in range(min(at_once, self.count.total - self.count.before)))
         return self.count
 
     async def _work(self, left: Iterator[BatchItem]) -> None:

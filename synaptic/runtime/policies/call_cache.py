@@ -8,6 +8,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, assert_never
 
+from synaptic.agents import is_complete_json
 from synaptic.backends import features_of
 from synaptic.messages import Continued, Delta, Finished, Restarted, Shortened, ThoughtSoFar, Usage
 from synaptic.runtime.policies.reply_store import ReplyStore, StoredReply
@@ -144,10 +145,4 @@ def _chunks(reply: StoredReply) -> Iterator[ReplyChunk]:
 
 
 def _is_usable(request: ChatRequest, end: Finished, text: str) -> bool:
-    if end.finish_reason != "stop" or request.schema is None:
-        return end.finish_reason == "stop"
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
+    return end.finish_reason == "stop" and (request.schema is None or is_complete_json(text))

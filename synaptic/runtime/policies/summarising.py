@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, assert_never
 
@@ -10,6 +9,7 @@ from synaptic.messages import Continued, Delta, Finished, Message, Restarted, Sh
 from synaptic.runtime.policies.prompt_size import divide, prompt_text, room_for_prompt
 from synaptic.runtime.policies.prompt_values import TakenApart, Value
 from synaptic.runtime.policies.wrapper import as_generator
+from synaptic.waiting import all_of
 
 if TYPE_CHECKING:
     from synaptic.backends import Backend
@@ -87,7 +87,7 @@ class Summariser:
         limit = max(LEAST_SUMMARY_TOKENS, min(target, MOST_SUMMARY_TOKENS))
         pieces = await divide(value.text, self._room_for_piece(limit), self.counter)
         limit = max(LEAST_SUMMARY_TOKENS, min(limit, target // max(1, len(pieces))))
-        summaries = await self._summaries(pieces, limit)
+        summaries = await all_of(self._reply(self._asking(piece, limit)) for piece in pieces)
         shorter = MARK.format(size) + "\n".join(summaries)
         if not all(summaries) or len(shorter) >= len(value.text):
             return False
@@ -104,14 +104,6 @@ class Summariser:
         asking = self._asking("", limit)
         # Bytes are more than tokens: the instructions are counted rather too long.
         return max(16, room_for_prompt(asking, self.context) - len(prompt_text(asking.messages)) // 2)
-
-    async def _summaries(self, pieces: list[str], limit: int) -> list[str]:
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                asked = [tasks.create_task(self._reply(self._asking(piece, limit))) for piece in pieces]
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return [task.result() for task in asked]
 
     async def _reply(self, request: ChatRequest) -> str:
         known = None if self.kept is None else self.kept.summary(request)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import struct
 import time
@@ -33,6 +32,7 @@ from synaptic.server.limits import read_request
 from synaptic.server.openai_api.openai_bodies import ChatBody, CompletionBody, EmbeddingBody
 from synaptic.server.openai_api.openai_reading import chat_request, completion_request
 from synaptic.server.openai_api.openai_replies import ChatForm, CompletionForm, call_json
+from synaptic.waiting import all_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -123,12 +123,7 @@ class OpenAiRoutes:
         """Return the replies to several calls, which are made at once."""
         if len(calls) == 1:
             return [await self._front.whole(calls[0])]
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                made = [tasks.create_task(self._front.whole(call)) for call in calls]
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return [task.result() for task in made]
+        return await all_of(self._front.whole(call) for call in calls)
 
     async def _events(self, calls: list[ChatRequest], form: Form, *, counts: bool) -> AsyncGenerator[bytes, None]:
         usage, begun = Usage(), [CallsSoFar() for _ in calls]

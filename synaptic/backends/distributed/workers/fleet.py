@@ -11,6 +11,7 @@ from synaptic.backends.distributed.workers.elsewhere import Elsewhere
 from synaptic.backends.distributed.workers.local import local_workers
 from synaptic.backends.distributed.workers.offers import gather_offers
 from synaptic.errors import BackendUnavailable
+from synaptic.waiting import all_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,12 +58,7 @@ class Fleet:
             engine = await current_engine()
             started = local_workers(self.settings, engine, report=self._report)
             try:
-                async with asyncio.TaskGroup() as group:
-                    for worker in started:
-                        group.create_task(worker.start())
-            except BaseExceptionGroup as errors:
-                await _stop(started)
-                raise errors.exceptions[0] from None
+                await all_of(worker.start() for worker in started)
             except BaseException:
                 await _stop(started)
                 raise

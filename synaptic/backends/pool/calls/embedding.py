@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 from synaptic.backends.pool.calls.waiter import Waiter
@@ -10,7 +9,7 @@ from synaptic.backends.pool.node import CallShape, judge
 from synaptic.errors import BackendError
 from synaptic.messages import Embeddings
 from synaptic.models import full_name, name_key
-from synaptic.waiting import CHARACTERS_A_TOKEN
+from synaptic.waiting import CHARACTERS_A_TOKEN, all_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,12 +27,7 @@ async def embed_texts(pool: PoolServices, texts: Sequence[str], model: str) -> E
         BackendError: What the last node did wrong, or why there is none.
     """
     pieces = [texts[start : start + TEXTS_A_CALL] for start in range(0, len(texts), TEXTS_A_CALL)]
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            asked = [tasks.create_task(_piece(pool, piece, model)) for piece in pieces]
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    found = [task.result() for task in asked]
+    found = await all_of(_piece(pool, piece, model) for piece in pieces)
     vectors = tuple(vector for piece in found for vector in piece.vectors)
     return Embeddings(vectors, sum(piece.prompt_tokens for piece in found), model)
 
