@@ -201,7 +201,6 @@ class LlamaServerBackend:
     def _events(
         self, response: HttpReply, request: ChatRequest, unread: Callable[[JsonObject], None] | None
     ) -> AsyncGenerator[JsonObject, None]:
-        """Return the events of a reply."""
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "application/json":
             return self._whole(response)

@@ -166,7 +166,6 @@ class ModelStore:
         return self.path
 
     async def _fetched(self, report: Reporter) -> None:
-        """Fetch the model."""
         try:
             own_folder(self.directory)
             remove_stale(self.directory)

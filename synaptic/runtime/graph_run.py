@@ -154,7 +154,6 @@ class GraphRun:
         return await self._runner.work(step, context)
 
     def _why_not(self, step: CompiledStep, scope: Scope, path: str) -> str | None:
-        """Return why the step is skipped, or ``None``."""
         outputs = scope.outputs
         if step.gates and not any(outputs.get(name) in labels for name, labels in step.gates.items()):
             return "not chosen"

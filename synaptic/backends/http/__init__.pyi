@@ -15,12 +15,12 @@ from .error_map import closed_client as closed_client
 from .error_map import error_in_words as error_in_words
 from .error_map import error_text as error_text
 from .error_map import stream_failed as stream_failed
-from .finish import ending as ending
-from .finish import gave_up as gave_up
 from .origin import Origin as Origin
 from .origin import without_password as without_password
 from .reply import HttpReply as HttpReply
 from .reply_values import count_in as count_in
+from .reply_values import ending as ending
+from .reply_values import gave_up as gave_up
 from .reply_values import is_name as is_name
 from .reply_values import name_in as name_in
 from .reply_values import seconds_in as seconds_in

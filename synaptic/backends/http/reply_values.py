@@ -1,9 +1,9 @@
-"""What one value in a server's JSON is, whatever it may be: a text, a count, a duration. Nothing here raises."""
+"""What one value in a server's JSON is, whatever it may be: a text, a count, the reason of an end. Nothing raises."""
 
 from __future__ import annotations
 
 import math
-from typing import Final, TypeGuard
+from typing import Final, Literal, TypeGuard
 
 from synaptic.backends.http.answer import server_text
 
@@ -11,6 +11,11 @@ LONGEST_NAME: Final = 200
 """Characters of what a server calls a model, a tool or itself."""
 MOST_COUNTED: Final = 2**63
 """Servers count in 64 bits; JSON has integers that no float can hold."""
+
+_CUT_SHORT: Final = frozenset({"length", "max_tokens", "max_length", "token_limit", "model_length"})
+_FAILED: Final = frozenset(
+    {"error", "abort", "aborted", "cancelled", "canceled", "timeout", "insufficient_system_resource", "content_filter"}
+)
 
 
 def text_in(value: object) -> str:
@@ -50,3 +55,15 @@ def seconds_in(value: object, *, a_second: float) -> float | None:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < MOST_COUNTED:
         return None
     return value / a_second if math.isfinite(value) else None
+
+
+def ending(reason: object) -> Literal["stop", "length", "failed"]:
+    """Return what the reason means that a server gives for the end of a reply; an unknown one is a whole reply's."""
+    if reason in _FAILED:
+        return "failed"
+    return "length" if reason in _CUT_SHORT else "stop"
+
+
+def gave_up(node: str, reason: object) -> str:
+    """Say that a server ended a reply for a reason that makes half an answer of it."""
+    return f"{node} failed in mid-stream: it ended the reply with {server_text(str(reason), 40)!r}"

@@ -258,7 +258,6 @@ def _present(draft: Draft) -> Value:
 
 
 def _follows(steps: LoopBody, draft: Draft, known: Scenario) -> Value:
-    """Return what follows for the output of a step."""
     gates, needs = steps.gates.get(draft.outline.name, {}), _needs(steps, draft)
     closed = [
         _is_skipped(value) or (isinstance(value, OneOf) and not set(value.values) & set(labels))

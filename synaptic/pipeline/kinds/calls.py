@@ -184,5 +184,4 @@ _T = TypeVar("_T")
 
 
 def _first(*values: _T | None) -> _T | None:
-    """Return the first value that was given."""
     return next((value for value in values if value is not None), None)

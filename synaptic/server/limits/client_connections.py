@@ -17,7 +17,6 @@ class ClientConnection(asyncio.Protocol):
     """One client's connection: hands everything on to the protocol that speaks HTTP, and knows what it waits for."""
 
     def __init__(self, http: asyncio.Protocol, connections: ClientConnections, client: str) -> None:
-        """Stand in front of ``http``."""
         self.http = http
         self._connections = connections
         self.place = connections.place(client)
@@ -90,7 +89,6 @@ class ClientConnections:
     """All of one server's, by the protocol that speaks HTTP on each."""
 
     def __init__(self, limits: ServerLimits) -> None:
-        """Begin with none."""
         self._limits = limits
         self._connections: dict[asyncio.BaseProtocol, ClientConnection] = {}
 

@@ -24,7 +24,6 @@ class LogRate(logging.Filter):
     """
 
     def __init__(self, lines: int = LINES, period: float = PERIOD, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin a period."""
         super().__init__()
         self._lines, self._period, self._clock = lines, period, clock
         self._began = clock()

@@ -23,7 +23,6 @@ class PackedBody:
     """
 
     def __init__(self, encoding: str) -> None:
-        """Begin."""
         self._encoding = encoding.strip().lower().removeprefix("x-")
         if self._encoding not in {"", "identity", *ENCODINGS}:
             raise ValueError(f"Content-Encoding {encoding!r} is not known here; send gzip, deflate or no such header")

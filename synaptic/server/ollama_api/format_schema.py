@@ -115,7 +115,6 @@ def _at(path: KeyPath) -> str:
 
 
 def _values(schema: Any) -> Iterator[tuple[KeyPath, Any]]:
-    """Yield the schema and everything in it."""
     rest: list[tuple[KeyPath, Any]] = [((), schema)]
     while rest:
         path, one = rest.pop()

@@ -9,12 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synaptic.backends.distributed.coordinator.diagnosis import Cause, diagnose
-from synaptic.backends.distributed.coordinator.life import Life, Transition
 from synaptic.backends.distributed.coordinator.llama_process import LoadStalled, ServerEnded, environment
 from synaptic.backends.distributed.coordinator.load_channel import LoadClock, read_channel
 from synaptic.backends.distributed.coordinator.lost_links import closed_by_peer
 from synaptic.backends.distributed.coordinator.start_failure import given_up, may_pass
-from synaptic.backends.distributed.coordinator.states import FOLLOWERS, CoordinatorState
+from synaptic.backends.distributed.coordinator.states import FOLLOWERS, CoordinatorState, Life, Transition
 from synaptic.backends.distributed.coordinator.watchdog import SHORTEST, TIMES_PREDICTED, SlotWatch, Watchdog
 from synaptic.backends.distributed.workers.protocol import Endpoint
 from synaptic.errors import BackendUnavailable, CoordinatorFailed, EngineUnavailable, UsageError

@@ -2,8 +2,8 @@ from .coordinator import Coordinator as Coordinator
 from .coordinators import Coordinators as Coordinators
 from .distributed_call import NAME as NAME
 from .distributed_call import DistributedCall as DistributedCall
-from .life import Transition as Transition
 from .states import CoordinatorState as CoordinatorState
 from .states import CoordinatorStatus as CoordinatorStatus
 from .states import LoadProgress as LoadProgress
+from .states import Transition as Transition
 from .states import WorkerStanding as WorkerStanding

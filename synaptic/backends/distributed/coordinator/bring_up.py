@@ -14,8 +14,8 @@ from synaptic.backends.distributed.coordinator.buffer_report import check_buffer
 from synaptic.backends.distributed.coordinator.llama_process import HOST, LlamaProcess
 from synaptic.backends.distributed.coordinator.load_channel import LoadClock
 from synaptic.backends.distributed.coordinator.one_core import CoreWatch
-from synaptic.backends.distributed.coordinator.running_server import RunningServer
 from synaptic.backends.distributed.coordinator.states import WorkerStanding
+from synaptic.backends.distributed.coordinator.supervision import RunningServer
 from synaptic.backends.distributed.coordinator.watchdog import Watchdog
 from synaptic.backends.distributed.engine import check_engine_knows, check_unchanged
 from synaptic.backends.distributed.placement import (

@@ -11,9 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from synaptic.backends.distributed.coordinator.bring_up import BringUp
 from synaptic.backends.distributed.coordinator.drafting import WANTS_LOGPROBS, Drafting
-from synaptic.backends.distributed.coordinator.life import Life, Transition
 from synaptic.backends.distributed.coordinator.start_failure import given_up, may_pass
-from synaptic.backends.distributed.coordinator.states import CoordinatorState, CoordinatorStatus, LoadProgress
+from synaptic.backends.distributed.coordinator.states import (
+    CoordinatorState,
+    CoordinatorStatus,
+    Life,
+    LoadProgress,
+    Transition,
+)
 from synaptic.backends.distributed.coordinator.supervision import ServiceEnd, supervise
 from synaptic.backends.distributed.placement import token_seconds
 from synaptic.errors import BackendUnavailable, CoordinatorFailed, SynapticError
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from synaptic.backends.distributed.coordinator.coordinators import Coordinators
-    from synaptic.backends.distributed.coordinator.running_server import RunningServer
+    from synaptic.backends.distributed.coordinator.supervision import RunningServer
     from synaptic.backends.distributed.coordinator.watchdog import Watchdog
     from synaptic.messages import ChatRequest, ReplyChunk
     from synaptic.models import ModelShape

@@ -12,7 +12,7 @@ from synaptic.waiting import ChangeSignal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from synaptic.backends.distributed.coordinator.life import Transition
+    from synaptic.backends.distributed.coordinator.states import Transition
     from synaptic.backends.distributed.placement import WorkerName
     from synaptic.backends.distributed.workers import Endpoint
     from synaptic.messages import Reporter

@@ -1,12 +1,16 @@
-"""The words of a coordinator's life: its states, what may follow what, how far a load is, how it stands now."""
+"""The life of a coordinator: its states, what may follow what, who is told, how far a load is, how it stands now."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from synaptic.waiting import ChangeSignal
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from synaptic.backends.distributed.placement import Placement
@@ -39,6 +43,50 @@ FOLLOWERS: Final[dict[CoordinatorState, frozenset[CoordinatorState]]] = {
     _S.FAILED: frozenset({_S.PREFLIGHT, _S.STOPPED}),
 }
 """What may come after each state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A change of state; ``reason`` is for people."""
+
+    model: str
+    before: CoordinatorState
+    after: CoordinatorState
+    reason: str
+
+
+class Life:
+    """The state of the coordinator of one model.
+
+    Args:
+        model: What it serves.
+        hear: Told of every transition, at once.
+    """
+
+    def __init__(self, model: str, hear: Callable[[Transition], None]) -> None:
+        self.model = model
+        self.state = CoordinatorState.STOPPED
+        self.reason = ""
+        self.since = time.time()
+        self._hear = hear
+        self._change = ChangeSignal()
+
+    def move(self, to: CoordinatorState, reason: str = "") -> None:
+        """Go on to another state.
+
+        Raises:
+            ValueError: If that may not follow; the coordinator is wrong about itself then.
+        """
+        if to not in FOLLOWERS[self.state]:
+            raise ValueError(f"a coordinator that is {self.state} cannot become {to}")
+        transition = Transition(self.model, self.state, to, reason)
+        self.state, self.reason, self.since = to, reason, time.time()
+        self._change.notify()
+        self._hear(transition)
+
+    async def change(self) -> None:
+        """Wait for the next transition."""
+        await self._change.wait()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

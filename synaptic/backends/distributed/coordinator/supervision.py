@@ -15,12 +15,32 @@ from synaptic.waiting import awake_time
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from synaptic.backends.distributed.coordinator.running_server import RunningServer
-    from synaptic.backends.distributed.workers import Fleet, ManagedWorker
+    from synaptic.backends.distributed.coordinator.llama_process import LlamaProcess
+    from synaptic.backends.distributed.coordinator.watchdog import Watchdog
+    from synaptic.backends.distributed.placement import Placement
+    from synaptic.backends.distributed.workers import Endpoint, Fleet, ManagedWorker
 
 HEARTBEAT: Final = 0.5  # seconds
 BLAME_SECONDS: Final = 0.2
 SLOTS_SECONDS: Final = 2.0  # between two looks at the slots, and for each
+
+
+@dataclass(slots=True, eq=False)
+class RunningServer:
+    """A ``llama-server`` that serves.
+
+    Attributes:
+        generations: Of the workers that we started: which start of each it is connected to.
+        addresses: Of all its workers, as the system shows them.
+        others: Calls of other programs that were running at the last look, while there was none of ours.
+    """
+
+    process: LlamaProcess
+    placement: Placement
+    watchdog: Watchdog
+    generations: dict[Endpoint, int]
+    addresses: dict[tuple[str, int], Endpoint]
+    others: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

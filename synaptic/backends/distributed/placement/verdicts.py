@@ -190,7 +190,6 @@ def _why(placement: Placement, share: Share) -> str:
 
 
 def _why_not(placement: Placement, offer: Offer) -> str:
-    """Return why a device is not used."""
     shape, needs = placement.shape, placement.needs
     if offer.refusal:
         ordered = f" (you asked for {offer.layers} layers there; others have them)" if offer.layers else ""
