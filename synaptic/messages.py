@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
@@ -37,6 +38,15 @@ class ToolCall:
     id: str
     name: str
     arguments: str
+
+    @property
+    def values(self) -> dict[str, Any] | None:
+        """The arguments, none of them where the text is empty; ``None`` where it is no JSON object."""
+        try:
+            found = json.loads(self.arguments or "{}")
+        except (ValueError, RecursionError):
+            return None
+        return found if isinstance(found, dict) else None
 
 
 @quick_init

@@ -32,10 +32,10 @@ from synaptic.runtime.telemetry.span_steps import (
     SpanEnds,
     SpanGains,
     SpanNotes,
+    address_of,
     span_name,
 )
 from synaptic.runtime.telemetry.told_content import LONGEST_TEXT, answer_content
-from synaptic.runtime.telemetry.where import address_of
 from synaptic.settings import Settings
 
 WRITER = "  end: {agent: writer, prompt: 'about {{ inputs.query }}'}\n"

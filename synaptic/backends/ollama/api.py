@@ -191,13 +191,9 @@ def _arguments(call: ToolCall) -> JsonObject:
     Raises:
         RequestRejected: If their text is none.
     """
-    try:
-        value = json.loads(call.arguments or "{}")
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
+    if (values := call.values) is None:
         raise RequestRejected(f"the arguments of the call of {call.name} are no JSON object", backend=NAME)
-    return value
+    return values
 
 
 def keep_alive_value(text: str | None) -> str | int | float | None:

@@ -151,7 +151,6 @@ class Telemetry:
         content: Whether prompts and answers are told.
         secrets: What is told nowhere.
         report: Hears, once, that the collector does not take what it is sent.
-        close_seconds: How long the end waits.
 
     Raises:
         ValueError: If a variable of OpenTelemetry cannot be used.
@@ -165,11 +164,9 @@ class Telemetry:
         content: bool,
         secrets: Collection[str],
         report: Reporter,
-        close_seconds: float = CLOSE_SECONDS,
     ) -> None:
         self._content = content
         self._report = report
-        self._close_seconds = close_seconds
         self._spellings = spelled(secrets)
         self._troubles: list[str] = []
         self._failed = self._closing = self._stopped = False
@@ -210,12 +207,12 @@ class Telemetry:
         return hear
 
     def request(self, api: str, model: str, *, embeds: bool) -> _Request:
-        """SpanBegins to tell of a client's call."""
+        """Begin to tell of a client's call."""
         self._tell()
         return _Request(_Performer(self), RequestSpans(api, model, embeds=embeds))
 
     def failed(self, said: str) -> None:
-        """SpanNotes, in whatever thread, that something could not be told. At the end, nothing is tried again."""
+        """Note, in whatever thread, that something could not be told. At the end, nothing is tried again."""
         if not self._failed:
             self._failed = True
             self._troubles.append(f"the collector gets no telemetry: {said}")
@@ -237,10 +234,10 @@ class Telemetry:
         # No thread of asyncio's: those are waited for when the loop ends.
         threading.Thread(target=close, name="telemetry-close", daemon=True).start()
         try:
-            async with asyncio.timeout(self._close_seconds):
+            async with asyncio.timeout(CLOSE_SECONDS):
                 await closed.wait()
         except TimeoutError:
-            self.failed(f"it did not take everything in {self._close_seconds:g} s")
+            self.failed(f"it did not take everything in {CLOSE_SECONDS:g} s")
         self._tell()
 
     def attributes(self, found: Attributes) -> dict[str, Value]:
@@ -268,7 +265,7 @@ class Telemetry:
     def _shut_down(self) -> None:
         with _TROUBLES.of(self):
             self._tracers.shutdown()
-            self._meters.shutdown(self._close_seconds * 1000)
+            self._meters.shutdown(CLOSE_SECONDS * 1000)
 
     def _stop(self) -> None:
         """Let the deliveries try nothing again, those that wait to do so as well."""

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from synaptic.runtime.telemetry import conventions as of
 from synaptic.runtime.telemetry.run_spans import token_measures
-from synaptic.runtime.telemetry.span_steps import Measured, SpanBegins, SpanEnds, SpanStep, known, span_name
-from synaptic.runtime.telemetry.where import address_of
+from synaptic.runtime.telemetry.span_steps import Measured, SpanBegins, SpanEnds, SpanStep, address_of, known, span_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

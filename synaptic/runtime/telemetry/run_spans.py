@@ -33,11 +33,11 @@ from synaptic.runtime.telemetry.span_steps import (
     SpanNotes,
     SpanStep,
     Value,
+    address_of,
     known,
     span_name,
 )
 from synaptic.runtime.telemetry.told_content import answer_content, prompt_content, tool_content
-from synaptic.runtime.telemetry.where import address_of
 from synaptic.waiting import steady_time
 
 if TYPE_CHECKING:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
+from urllib.parse import urlsplit
 
+from synaptic.runtime.telemetry import conventions as of
 from synaptic.text import cut
 
 if TYPE_CHECKING:
@@ -95,3 +97,18 @@ def span_name(operation: str, target: str | None) -> str:
 def known(values: Mapping[str, Value | None]) -> dict[str, Value]:
     """Return the attributes that have a value."""
     return {name: value for name, value in values.items() if value is not None and value not in ("", ())}
+
+
+def address_of(node: str | None) -> dict[str, Value]:
+    """Return what is known of a node by its name, which may be its address. Of a URL, only host and port are told."""
+    if not node:
+        return {}
+    if "://" not in node:
+        return {of.NODE: node}
+    try:
+        url = urlsplit(node)
+        host, port = url.hostname, url.port
+    except ValueError:
+        return {}
+    found: dict[str, Value] = {of.SERVER_ADDRESS: host} if host else {}
+    return {**found, of.SERVER_PORT: port} if port else found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -67,19 +66,10 @@ def whole_message(model: str, reply: WholeReply) -> Json:
     if reply.text or not reply.tool_calls:
         content.append({"type": "text", "text": reply.text})
     content += [
-        {"type": "tool_use", "id": call.id, "name": call.name, "input": _object(call.arguments)}
-        for call in reply.tool_calls
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": call.values or {}} for call in reply.tool_calls
     ]
     reason = REASONS[reply.end.finish_reason]
     return message_json(model, new_identity(), content, reason, reply.end.usage or Usage())
-
-
-def _object(text: str) -> Json:
-    try:
-        value = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 @dataclass(slots=True)

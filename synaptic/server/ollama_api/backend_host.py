@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable
 
     from synaptic.backends import ModelServer
-    from synaptic.messages import ChatRequest, Finished, ModelInfo, TokenLogprob
+    from synaptic.messages import ChatRequest, Finished, ModelInfo, TokenLogprob, ToolCall
     from synaptic.server.gateway import ModelFront
     from synaptic.server.ollama_api.model_changes import BlobRequest, ModelChange
     from synaptic.server.ollama_api.ollama_host import Talked
@@ -220,7 +219,7 @@ class BackendHost:
         said = replace(voice, model=reply.model).said(
             reply.text,
             thinking=reply.thinking,
-            tool_calls=[_called(call.name, call.arguments) for call in reply.tool_calls],
+            tool_calls=[_called(call) for call in reply.tool_calls],
             logprobs=_logprobs(reply.logprobs),
         )
         return said | _end(reply.end, started)
@@ -235,7 +234,7 @@ class BackendHost:
                     if answer.model not in {request.model, voice.model}:  # it was an alias
                         voice = replace(voice, model=answer.model)
                     if not isinstance(chunk, Delta):
-                        if called := [_called(call.name, call.arguments) for call in calls.calls()]:
+                        if called := [_called(call) for call in calls.calls()]:
                             yield voice.said("", tool_calls=called)
                         yield voice.said("") | _end(chunk, started)
                         return
@@ -306,12 +305,8 @@ def _metrics(end: Finished, total: int) -> Metrics:
     )
 
 
-def _called(name: str, arguments: str) -> Json:
-    try:
-        value = json.loads(arguments or "{}")
-    except (ValueError, RecursionError):
-        value = {}
-    return {"function": {"name": name, "arguments": value if isinstance(value, dict) else {}}}
+def _called(call: ToolCall) -> Json:
+    return {"function": {"name": call.name, "arguments": call.values or {}}}
 
 
 def _logprobs(entries: Iterable[TokenLogprob]) -> list[Json]:
