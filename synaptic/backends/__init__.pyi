@@ -26,3 +26,6 @@ from .router import serving as serving
 from .scripted import Failure as Failure
 from .scripted import Reply as Reply
 from .scripted import ScriptedBackend as ScriptedBackend
+from .whole_reply import CallsSoFar as CallsSoFar
+from .whole_reply import WholeReply as WholeReply
+from .whole_reply import gathered as gathered

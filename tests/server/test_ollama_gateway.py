@@ -13,6 +13,7 @@ from fault_server import FaultServer, json_reply
 from gateway_support import gateway
 from tool_node import MODEL, ToolNode, tool_node
 
+from synaptic.backends import gathered
 from synaptic.backends.llama_server import LlamaServerBackend
 from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
 from synaptic.errors import StreamFailed, StreamTruncated
@@ -27,7 +28,7 @@ from synaptic.messages import (
     ToolCallDelta,
     Usage,
 )
-from synaptic.server.gateway.live_reply import gathered, live, merged
+from synaptic.server.gateway.live_reply import live, merged
 from synaptic.settings.load import Settings
 from synaptic.settings.model import NodeSettings
 

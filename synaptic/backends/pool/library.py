@@ -14,21 +14,16 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import CancelledError
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 from synaptic.backends.pool.backend import PoolBackend
 from synaptic.backends.pool.from_program import pool_settings
-from synaptic.errors import BackendUnavailable, StreamTruncated, UsageError
+from synaptic.backends.whole_reply import gathered
+from synaptic.errors import BackendUnavailable, UsageError
 from synaptic.messages import (
     PRIORITIES,
     ChatRequest,
-    Continued,
-    Delta,
-    Finished,
     Message,
-    Restarted,
-    Shortened,
-    ThoughtSoFar,
     Timeouts,
     Timings,
     Usage,
@@ -247,11 +242,17 @@ class Pool:
         return ChatRequest(messages=tuple(turns), priority=PRIORITIES[priority], **given)
 
     async def _complete(self, request: ChatRequest) -> PoolReply:
-        collected = _Collected()
-        async with aclosing(self._at_home().stream(request)) as chunks:
-            async for chunk in chunks:
-                collected.take(chunk)
-        return collected.reply()
+        reply = await gathered(self._at_home().stream(request))
+        return PoolReply(
+            text=reply.text,
+            thinking=reply.thinking,
+            model=reply.end.model,
+            node=reply.end.node,
+            finish_reason=reply.end.finish_reason,
+            usage=reply.end.usage or Usage(),
+            timings=reply.end.timings or Timings(),
+            nodes=reply.nodes,
+        )
 
     def _at_home(self) -> PoolBackend:
         """Return the backend, to the event loop that it belongs to."""
@@ -369,52 +370,6 @@ def _runs_here() -> asyncio.AbstractEventLoop | None:
 
 def _closed() -> BackendUnavailable:
     return BackendUnavailable("the pool has been closed")
-
-
-class _Collected:
-    """What the chunks of one call add up to."""
-
-    def __init__(self) -> None:
-        self._text: list[str] = []
-        self._thinking: list[str] = []
-        self._nodes = 1
-        self._last: Finished | None = None
-
-    def take(self, chunk: Chunk) -> None:
-        match chunk:
-            case Delta():
-                self._text.append(chunk.text)
-                self._thinking.append(chunk.thinking)
-            case ThoughtSoFar():
-                self._thinking += self._text
-                self._text.clear()
-            case Restarted():
-                self._text.clear()
-                self._thinking.clear()
-                self._nodes += 1
-            case Continued():
-                self._nodes += 1
-            case Finished():
-                self._last = chunk
-            case Shortened():
-                pass
-            case _:
-                assert_never(chunk)
-
-    def reply(self) -> PoolReply:
-        last = self._last
-        if last is None:
-            raise StreamTruncated("the reply ended before its end was announced")
-        return PoolReply(
-            text="".join(self._text),
-            thinking="".join(self._thinking),
-            model=last.model,
-            node=last.node,
-            finish_reason=last.finish_reason,
-            usage=last.usage or Usage(),
-            timings=last.timings or Timings(),
-            nodes=self._nodes,
-        )
 
 
 def _turns(prompt: Prompt) -> list[Message]:

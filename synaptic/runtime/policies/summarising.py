@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, assert_never
+from typing import TYPE_CHECKING, Protocol
 
-from synaptic.messages import Continued, Delta, Finished, Message, Restarted, Shortened, ThoughtSoFar, Usage
+from synaptic.backends import gathered
+from synaptic.messages import Message, Usage
 from synaptic.runtime.policies.prompt_size import divide, prompt_text, room_for_prompt
 from synaptic.runtime.policies.prompt_values import TakenApart, Value
-from synaptic.runtime.policies.wrapper import as_generator
 from synaptic.waiting import all_of
 
 if TYPE_CHECKING:
@@ -116,23 +116,6 @@ class Summariser:
 
     async def _asked(self, request: ChatRequest) -> tuple[str, Usage]:
         """Return what the model replies, and what it took."""
-        parts: list[str] = []
-        usage = Usage()
-        chunks = as_generator(self.inner.stream(request))
-        try:
-            async for chunk in chunks:
-                match chunk:
-                    case Delta():
-                        parts.append(chunk.text)
-                    case Restarted() | ThoughtSoFar():
-                        parts.clear()
-                    case Finished():
-                        usage = chunk.usage or usage
-                        parts += [" …"] if chunk.finish_reason == "length" else []
-                    case Continued() | Shortened():
-                        pass
-                    case _:
-                        assert_never(chunk)
-        finally:
-            await chunks.aclose()
-        return "".join(parts).strip(), usage
+        reply = await gathered(self.inner.stream(request))
+        text = f"{reply.text} …" if reply.end.finish_reason == "length" else reply.text
+        return text.strip(), reply.end.usage or Usage()

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from synaptic.backends import CallsSoFar
 from synaptic.messages import Usage
-from synaptic.server.gateway import CallsSoFar, event
+from synaptic.server.gateway import event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from synaptic.backends import WholeReply
     from synaptic.messages import Delta, Finished, FinishReason, ModelInfo, ToolCallDelta
-    from synaptic.server.gateway import WholeReply
 
 Json: TypeAlias = dict[str, Any]
 

@@ -20,9 +20,6 @@ from .key_ring import check_scope as check_scope
 from .key_ring import key_in as key_in
 from .key_ring import may_see as may_see
 from .key_ring import still_let_in as still_let_in
-from .live_reply import CallsSoFar as CallsSoFar
-from .live_reply import WholeReply as WholeReply
-from .live_reply import gathered as gathered
 from .live_reply import live as live
 from .live_reply import merged as merged
 from .metering import CallMeter as CallMeter

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from synaptic import paths
-from synaptic.backends import capabilities_of, check_features, node_pool
+from synaptic.backends import capabilities_of, check_features, gathered, node_pool
 from synaptic.backends.pool import known_secrets
 from synaptic.errors import BackendUnavailable, FeatureMissing, ModelNotFound
 from synaptic.messages import PRIORITIES, ChatRequest, Message, Timeouts, Usage
@@ -21,7 +21,6 @@ from synaptic.runtime import KeptResponses
 from synaptic.server.gateway.alias_models import ReplyUnderWay, alias_infos, first_that_does, first_to_answer, present
 from synaptic.server.gateway.calls_under_way import CallsUnderWay
 from synaptic.server.gateway.key_ring import check_model, may_see
-from synaptic.server.gateway.live_reply import gathered
 from synaptic.server.gateway.metering import CallMeter
 from synaptic.server.gateway.pipeline_models import PipelineModels
 from synaptic.settings import models_of
@@ -31,10 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from synaptic.backends import Backend, Capabilities, ModelServer, ShowsNodes
+    from synaptic.backends import Backend, Capabilities, ModelServer, ShowsNodes, WholeReply
     from synaptic.messages import Chunk, Embeddings, ModelInfo
     from synaptic.runtime import EventHandler, Session
-    from synaptic.server.gateway.live_reply import WholeReply
     from synaptic.server.gateway.metering import MeteredCall
 
 Result = TypeVar("Result")

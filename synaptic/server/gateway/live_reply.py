@@ -1,14 +1,13 @@
-"""One call's chunks as a client gets them: as they come, or gathered."""
+"""One call's chunks as a client gets them as they come."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from synaptic.errors import StreamFailed, StreamTruncated
-from synaptic.messages import Delta, Finished, Restarted, ThoughtSoFar, TokenLogprob, ToolCall, ToolCallDelta
+from synaptic.messages import Delta, Finished, Restarted, ThoughtSoFar
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -41,72 +40,6 @@ async def live(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Delta | Finished,
             elif isinstance(chunk, Restarted | ThoughtSoFar) and given:
                 why = chunk.reason if isinstance(chunk, Restarted) else "what was said was thinking"
                 raise StreamFailed(f"the reply broke off and cannot go on: {why}", hint="ask again")
-    raise StreamTruncated("the reply ended before its end was announced")
-
-
-@dataclass(slots=True)
-class WholeReply:
-    """A reply, gathered; ``model`` is the one that gave it, where that is known."""
-
-    end: Finished
-    text: str = ""
-    thinking: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
-    logprobs: tuple[TokenLogprob, ...] = ()
-    model: str = ""
-
-
-@dataclass(slots=True)
-class CallsSoFar:
-    """Calls of tools, put together from their deltas."""
-
-    _parts: dict[int, list[str]] = field(default_factory=dict)
-
-    def add(self, delta: ToolCallDelta) -> bool:
-        """Take a delta; return whether a call begins with it."""
-        begins = delta.index not in self._parts
-        parts = self._parts.setdefault(delta.index, ["", "", ""])
-        for place, more in enumerate((delta.id, delta.name, delta.arguments)):
-            parts[place] += more
-        return begins
-
-    def calls(self) -> tuple[ToolCall, ...]:
-        """Return the calls so far; one that the server gave no id gets one by its place."""
-        return tuple(
-            ToolCall(identity or f"call_{index}", name, arguments or "{}")
-            for index, (identity, name, arguments) in sorted(self._parts.items())
-        )
-
-
-async def gathered(chunks: AsyncIterator[Chunk]) -> WholeReply:
-    """Return the whole reply. One that begins anew is the later one.
-
-    Raises:
-        StreamTruncated: If it has no end.
-
-    """
-    texts: list[str] = []
-    thoughts: list[str] = []
-    logprobs: list[TokenLogprob] = []
-    calls = CallsSoFar()
-    async with aclosing(cast("AsyncGenerator[Chunk, None]", chunks)) as coming:
-        async for chunk in coming:
-            if isinstance(chunk, Delta):
-                texts.append(chunk.text)
-                thoughts.append(chunk.thinking)
-                logprobs += chunk.logprobs
-                for delta in chunk.tool_calls:
-                    calls.add(delta)
-            elif isinstance(chunk, ThoughtSoFar):
-                thoughts += texts
-                texts.clear()
-            elif isinstance(chunk, Restarted):
-                texts.clear()
-                thoughts.clear()
-                logprobs.clear()
-                calls = CallsSoFar()
-            elif isinstance(chunk, Finished):
-                return WholeReply(chunk, "".join(texts), "".join(thoughts), calls.calls(), tuple(logprobs))
     raise StreamTruncated("the reply ended before its end was announced")
 
 

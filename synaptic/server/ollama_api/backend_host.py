@@ -8,10 +8,11 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from synaptic.backends import CallsSoFar
 from synaptic.errors import BackendError, ModelNotFound, SynapticError
 from synaptic.messages import Delta
 from synaptic.models import full_name
-from synaptic.server.gateway import BAD_REQUEST, CallsSoFar, PipelineModels, Refusal, http_failure, live, quoted
+from synaptic.server.gateway import BAD_REQUEST, PipelineModels, Refusal, http_failure, live, quoted
 from synaptic.server.ollama_api import refusals as errors
 from synaptic.server.ollama_api import tagged_names as names
 from synaptic.server.ollama_api.at_nodes import change_at, meant, refused

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from synaptic.backends import WholeReply
     from synaptic.messages import Delta, FinishReason, TokenLogprob, ToolCallDelta, Usage
-    from synaptic.server.gateway import WholeReply
 
 Json: TypeAlias = dict[str, Any]
 

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from synaptic.backends import CallsSoFar
 from synaptic.errors import ModelNotFound
 from synaptic.messages import Delta, Usage
 from synaptic.server.anthropic_api import anthropic_models
@@ -18,7 +19,6 @@ from synaptic.server.gateway import (
     FORBIDDEN,
     SERVER_ERROR,
     UNAUTHORISED,
-    CallsSoFar,
     HttpFailure,
     event,
     http_failure,
@@ -39,9 +39,10 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from synaptic.backends import WholeReply
     from synaptic.errors import SynapticError
     from synaptic.messages import ChatRequest, ModelInfo
-    from synaptic.server.gateway import ModelFront, WholeReply
+    from synaptic.server.gateway import ModelFront
     from synaptic.server.openai_api.openai_bodies import Sampled
     from synaptic.server.openai_api.openai_replies import Json
 

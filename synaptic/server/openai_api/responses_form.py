@@ -11,14 +11,16 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from synaptic.server.gateway import CallsSoFar, event
+from synaptic.backends import CallsSoFar
+from synaptic.server.gateway import event
 from synaptic.server.openai_api.openai_replies import logprob_entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from synaptic.backends import WholeReply
     from synaptic.messages import Delta, Finished, ToolCallDelta, Usage
-    from synaptic.server.gateway import HttpFailure, WholeReply
+    from synaptic.server.gateway import HttpFailure
     from synaptic.server.openai_api.openai_replies import Json
     from synaptic.server.openai_api.responses_bodies import ResponsesBody
 

@@ -36,9 +36,10 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from synaptic.backends import WholeReply
     from synaptic.messages import ChatRequest
     from synaptic.runtime import KeptResponses
-    from synaptic.server.gateway import ModelFront, WholeReply
+    from synaptic.server.gateway import ModelFront
 
 DEFAULT_PAGE: Final = 20
 LARGEST_PAGE: Final = 100
