@@ -130,6 +130,11 @@ def worker_registry_file() -> Path:
     return state_dir() / "workers.json"
 
 
+def in_flight_dir() -> Path:
+    """Where pools tell each other which calls the nodes have from them."""
+    return state_dir() / "in-flight"
+
+
 def served_workers_file() -> Path:
     """Which RPC workers ``workers start`` runs on this machine."""
     return state_dir() / "served-workers.json"

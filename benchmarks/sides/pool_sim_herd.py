@@ -1,4 +1,4 @@
-"""Several schedulers that know nothing of each other share the same machines."""
+"""Several schedulers share the same machines, and know nothing of each other, or tell each other their calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ MODELS = 2
 LOAD = 0.6
 POLL_SECONDS = 1.0
 WARM_UP = 0.25
-POLICIES = ("ours", "ours, first of equals", "round robin", "random", "least connections", "two choices")
+SHARED = "ours, shared"
+POLICIES = (SHARED, "ours", "ours, first of equals", "round robin", "random", "least connections", "two choices")
 
 
 class FirstOfEquals(random.Random):
@@ -68,11 +69,18 @@ class Herd:
         }
 
     def _scheduler(self, policy: str, seed: int) -> Ours | Simple:
+        if policy == SHARED:
+            return Ours(self._machines, self._clock, random.Random(seed), self._ended, tell=self._tell)
         if policy == "ours":
             return Ours(self._machines, self._clock, random.Random(seed), self._ended)
         if policy.startswith("ours"):
             return Ours(self._machines, self._clock, FirstOfEquals(), self._ended)
         return Simple(policy, self._machines, self._clock, random.Random(seed), self._ended)
+
+    def _tell(self, teller: Ours, key: int, more: int) -> None:
+        for scheduler in self._schedulers:
+            if isinstance(scheduler, Ours) and scheduler is not teller:
+                scheduler.told(key, more)
 
     def _arrive(self) -> None:
         call = self._source.call(self._clock.now)

@@ -55,6 +55,7 @@ class Ours:
         clock: Of the simulation.
         rng: Chooses among equals.
         done: Is told of each call that has ended.
+        tell: Is told when a machine has a call of ours more, or one less.
         reconsider: Seconds between two passes over all.
 
     """
@@ -66,6 +67,7 @@ class Ours:
         rng: Random,
         done: Callable[[SimCall], None],
         *,
+        tell: Callable[[Ours, int, int], None] = lambda _ours, _key, _more: None,
         reconsider: float = 1.0,
     ) -> None:
         self.machines = machines
@@ -79,6 +81,7 @@ class Ours:
         self._clock = clock
         self._rng = rng
         self._done = done
+        self._tell = tell
         self._shortlist = Shortlist(self.nodes) if len(self.nodes) > WORTHWHILE else None
         self._prefixes = Prefixes()
         self._peers: dict[str, tuple[float, Rates]] = {}
@@ -111,6 +114,11 @@ class Ours:
                     self._resident(machine.key, name, resident=resident)
             self._touch(node)
 
+    def told(self, key: int, more: int) -> None:
+        """Take note that another scheduler has a call more on a machine, or one less."""
+        self.nodes[key].elsewhere += more
+        self._touch(self.nodes[key])
+
     def _pick(self, shape: CallShape, ahead: Reservations) -> Pick:
         self.picks += 1
         measured = self.picks % MEASURED_EVERY == 0
@@ -133,11 +141,13 @@ class Ours:
             state.loading_until = state.loading_until or end - state.rates.seconds(call.prompt, call.expected)
         self._prefixes.note(node.key, call.model, call.chain)
         self._touch(node)
+        self._tell(self, node.key, 1)
         call.granted = now
         self.machines[node.key].take(call, lambda call, sample: self._ended(call, sample, node, end))
 
     def _ended(self, call: SimCall, sample: Sample, node: NodeState, end: float) -> None:
         node.release(call.model, end)
+        self._tell(self, node.key, -1)
         self.free += 1
         state = node.models[call.model]
         state.rates.learn(sample, self._clock.now)

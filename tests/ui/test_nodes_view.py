@@ -66,6 +66,11 @@ def test_a_node_that_is_well():
     }
 
 
+def test_calls_of_other_programs_stand_beside_ours():
+    (row,) = cells(node("desk", model(), elsewhere=3))
+    assert row["busy"] == "1/2 +3"
+
+
 def test_every_further_model_has_a_row_of_its_own_and_what_is_not_loaded_is_in_brackets():
     idle = model("b", loaded=False, vram_share=None)
     never = model("c", loaded=False, vram_share=None, samples=0, first_token=None, output_rate=None)

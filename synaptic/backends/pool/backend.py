@@ -29,6 +29,7 @@ from synaptic.backends.pool.node import (
     open_client,
 )
 from synaptic.backends.pool.policy import explain
+from synaptic.backends.pool.shared_counts import SharedCounts
 from synaptic.backends.pool.warm import Preloader, PreloadRequests
 from synaptic.backends.tunnels import Tunnels
 from synaptic.errors import BackendBusy, BackendError, BackendUnavailable, ModelNotFound
@@ -112,7 +113,9 @@ class PoolBackend:
         members = [_member(key, node, settings, environ) for key, node in enumerate(chosen)]
         self.members = {member.state.key: member for member in members}
         self._states = [member.state for member in members]
-        self.dispatcher = Dispatcher(self._states, options.limits, shortlist=_shortlist(self._states))
+        self._others = SharedCounts()
+        shortlist = _shortlist(self._states)
+        self.dispatcher = Dispatcher(self._states, options.limits, shortlist=shortlist, others=self._others)
         self._watch = Watch(self.members, changed=self._changed, gone=self._gone, merged=self._merged, report=report)
         self._preloader = Preloader(
             look=self._watch.look_at_memory, changed=self._changed, loaded=self._loaded_ahead, report=report
@@ -178,6 +181,7 @@ class PoolBackend:
     async def _begin(self) -> None:
         await self._tunnels.open()
         await self._watch.start()
+        await self._others.join({member.url: member.state for member in self.members.values()})
 
     def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Yield the reply of whichever node is best for the call.
@@ -329,6 +333,7 @@ class PoolBackend:
     def statuses(self) -> list[NodeStatus]:
         """Return how each node stands, in the order in which they were named."""
         now = asyncio.get_running_loop().time()
+        self.dispatcher.look_at_others()
         queued = {model: self.dispatcher.waiting.length(model) for model in self.dispatcher.waiting.lanes()}
         return [node_status(member, queued, now) for member in self.members.values()]
 
@@ -363,6 +368,7 @@ class PoolBackend:
         clients = [member.client for member in self.members.values()]
         parts: list[Any] = [self._watch, self._preloader, self._sentinel, *self._closing, *clients, self._tunnels]
         async with AsyncExitStack() as closing:  # closes each, also where another one fails or is cancelled
+            closing.callback(self._others.leave)
             for part in reversed(parts):
                 closing.push_async_callback(part.aclose)
         if started is not None:

@@ -20,6 +20,7 @@ from synaptic.backends.pool.calls import Lease, Waiter
 from synaptic.backends.pool.learned import Rates, median_rates
 from synaptic.backends.pool.node import WaitingCall
 from synaptic.backends.pool.policy import Pick, Reservations, Why, pick
+from synaptic.backends.pool.shared_counts import SharedCounts
 from synaptic.errors import BackendError, BackendUnavailable, ModelNotFound, PoolSaturated
 from synaptic.models import pull_hint
 from synaptic.waiting import PriorityQueue
@@ -75,6 +76,7 @@ class Dispatcher:
         nodes: All of them; the list may grow and shrink.
         limits: Bounds on waiting.
         shortlist: Of a large pool, who is worth looking at; ``None`` looks at all.
+        others: Tells other programs of the calls here, and knows of theirs.
         rng: Chooses among equals.
     """
 
@@ -84,6 +86,7 @@ class Dispatcher:
         limits: Limits,
         *,
         shortlist: Shortlist | None = None,
+        others: SharedCounts | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self.nodes = nodes
@@ -91,6 +94,7 @@ class Dispatcher:
         self.decisions: deque[PastPick] = deque(maxlen=KEPT_DECISIONS)
         self._limits = limits
         self._shortlist = shortlist
+        self._others = others or SharedCounts()
         self._rng = rng or random.Random()  # a choice among equals
         self._peers: dict[str, tuple[float, Rates]] = {}
         self._stranded_since: dict[str, float] = {}
@@ -306,6 +310,7 @@ class Dispatcher:
         end = now + chosen.seconds
         known = node.models.get(model)
         node.claim(model, end)
+        self._others.tell(node)
         if self._shortlist is not None:
             self._shortlist.touch(node)
         cold = known is not None and (not known.resident or known.reloads(waiter.shape.num_ctx))
@@ -314,9 +319,17 @@ class Dispatcher:
         return Lease(node, model, end, cold, chosen, self._returned)
 
     def _returned(self, lease: Lease) -> None:
+        self._others.tell(lease.node)
         self.touched(lease.node)
 
+    def look_at_others(self) -> None:
+        """Find out which calls of other programs the nodes have."""
+        for node in self._others.look(self._now()):
+            if self._shortlist is not None:
+                self._shortlist.touch(node)
+
     def _pick(self, shape: CallShape, ahead: Reservations) -> Pick:
+        self.look_at_others()
         nodes = self.nodes if self._shortlist is None else self._shortlist.candidates(shape, self._rng)
         return pick(shape, nodes, self._now(), ahead, self._rng, self._peer_rates(shape.model))
 

@@ -12,7 +12,7 @@ from itertools import islice
 from math import log
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
-from synaptic.backends.pool.policy import can_hold
+from synaptic.backends.pool.policy import can_hold, overfull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
@@ -310,6 +310,8 @@ def _place(node: NodeState, state: ModelState) -> _RawPlace:
     rates = state.rates
     if rates.samples:
         seconds = rates.seconds(TYPICAL_PROMPT, TYPICAL_OUTPUT) / node.trust
+        if node.elsewhere:
+            seconds *= 1.0 + overfull(node)
         if seconds > 0.0:
             bucket = int(log(seconds) // BUCKET_WIDTH)
     if node.in_flight < cap:

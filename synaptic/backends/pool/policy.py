@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from synaptic.backends.pool.learned import STALE_SECONDS
 from synaptic.backends.pool.node import Candidate
+from synaptic.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,8 +69,10 @@ class Verdict(NamedTuple):
     Attributes:
         score: What was compared: ``seconds``, more for a node that is not trusted yet; infinite if it was out of
             question.
-        seconds: Expected until the call is complete: ``wait + load + run``; ``None`` if the node was out of question.
+        seconds: Expected until the call is complete: ``wait + behind + load + run``; ``None`` if the node was out of
+            question.
         wait: Until it has a free place; 0 if it has one now.
+        behind: Until the calls of other programs leave it one there; it is not waited for, only counted.
         cached: Tokens of the prompt that its cache saves.
         note: What the node or the model is closed or refused for; "" if it is neither.
     """
@@ -83,9 +86,10 @@ class Verdict(NamedTuple):
     cached: int
     why: Why
     note: str
+    behind: float = 0.0
 
 
-_Raw: TypeAlias = "tuple[float, NodeState, float | None, float, float, float, int, Why, str]"
+_Raw: TypeAlias = "tuple[float, NodeState, float | None, float, float, float, int, Why, str, float]"
 """A verdict as the hot path makes it: a plain tuple takes a fifth of the time of a named one."""
 
 _SCORE: Final = 0
@@ -254,7 +258,7 @@ def _decide(  # noqa: PLR0917  (the hot path: keywords cost)
         if not state.resident or state.reloads(num_ctx):
             cold = _cold(node, state, num_ctx, now, wait, reserved, fallback)
             if cold is None:
-                append((inf, node, None, 0.0, 0.0, 0.0, 0, Why.DOES_NOT_FIT, ""))
+                append((inf, node, None, 0.0, 0.0, 0.0, 0, Why.DOES_NOT_FIT, "", 0.0))
                 continue
             wait, load = cold
         rates = state.rates
@@ -263,11 +267,12 @@ def _decide(  # noqa: PLR0917  (the hot path: keywords cost)
         if cached_at:
             cached = 0 if node.in_flight > crowded else min(cached_at.get(node.key, 0), prompt)
         run = rates.seconds(prompt - cached, output)
-        seconds = wait + load + run
+        behind = run * overfull(node) if node.elsewhere else 0.0
+        seconds = wait + behind + load + run
         score = seconds / node.trust
         if score < least:  # noqa: PLR1730  (a call of min() takes twice the time)
             least = score
-        append((score, node, seconds, wait, load, run, cached, slower, ""))
+        append((score, node, seconds, wait, load, run, cached, slower, "", behind))
     return (None if least == inf else _choose(raw, least, rng)), raw
 
 
@@ -288,7 +293,18 @@ def _choose(raw: list[_Raw], least: float, rng: Random) -> _Raw:
     second = int(rng.random() * (count - 1))
     one, other = free[first], free[second + (second >= first)]
     node, rival = one[_NODE], other[_NODE]
-    return other if rival.in_flight * node.cap < node.in_flight * rival.cap else one
+    calls, rivals = node.in_flight + node.elsewhere, rival.in_flight + rival.elsewhere
+    return other if rivals * node.cap < calls * rival.cap else one
+
+
+def overfull(node: NodeState) -> float:
+    """Return how many calls' time one more waits in the node's own queue, since other programs have calls there, too.
+
+    Their calls are taken to be like ours. A call of ours is never held back for them: whoever waits in this program has
+    no place in the node's queue, and others would pass it for ever.
+    """
+    calls = min(node.in_flight, node.cap - 1) + node.elsewhere
+    return max(0, calls + 1 - node.cap) / node.cap
 
 
 def _score(raw: _Raw) -> float:
@@ -313,7 +329,7 @@ def _out_of_question(
         why = Why.TRIED
     else:
         return None
-    return (inf, node, None, 0.0, 0.0, 0.0, 0, why, note)
+    return (inf, node, None, 0.0, 0.0, 0.0, 0, why, note, 0.0)
 
 
 def _cold(  # noqa: PLR0917  (the hot path: keywords cost)
@@ -400,7 +416,7 @@ def explain(decision: Pick) -> tuple[Candidate, ...]:
         Candidate(
             node=verdict.node.name,
             seconds=verdict.seconds,
-            wait=verdict.wait,
+            wait=verdict.wait + verdict.behind,
             load=verdict.load,
             run=verdict.run,
             cached_tokens=verdict.cached,
@@ -414,4 +430,6 @@ def _words(verdict: Verdict) -> str:
     why = f"{verdict.why.value}: {verdict.note}" if verdict.note else verdict.why.value
     if verdict.seconds and verdict.score > verdict.seconds:
         why += f" (counted as {verdict.score:.1f} s: it has just come back)"
+    if verdict.node.elsewhere:
+        why += f" (other programs have {plural(verdict.node.elsewhere, 'call')} there)"
     return why

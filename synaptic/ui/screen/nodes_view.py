@@ -29,7 +29,8 @@ NODE_HEADERS: Final = (
     "tok/s",
     "about",
 )
-"""``busy`` is calls in flight of the most there may be, ``ttft`` the learned time to the first token."""
+"""``busy`` is calls in flight of the most there may be, and those of other programs; ``ttft`` is the learned time to
+the first token."""
 
 _SACRIFICED: Final = ("version", "errors", "queue", "vram", "ttft", "tok/s")
 """What a narrow terminal does without, in this order."""
@@ -136,7 +137,8 @@ def _busy(status: NodeStatus) -> str:
     if status.condition == "down":
         return f"{status.in_flight}/{status.limit}"
     lowered = f" ({status.limit})" if status.cap != status.limit else ""
-    return f"{status.in_flight}/{status.cap}{lowered}"
+    others = f" +{status.elsewhere}" if status.elsewhere else ""
+    return f"{status.in_flight}/{status.cap}{lowered}{others}"
 
 
 def _about(status: NodeStatus) -> str:

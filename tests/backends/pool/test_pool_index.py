@@ -244,3 +244,14 @@ def test_kept_up_it_is_what_it_would_be_if_built_anew(start, steps, call, late, 
         and one.memory_bytes is None
     ]
     assert not free or set(free) & {one.key for one in found}
+
+
+def test_a_node_where_other_programs_have_calls_is_looked_at_behind_those_where_they_have_none():
+    pool = [node(key, speed=40) for key in range(100)]
+    shortlist = Shortlist(pool)
+    for one in pool[:96]:
+        one.elsewhere = 2
+        shortlist.touch(one)
+    for seed in range(20):
+        assert decide([pool[key] for key in keys(shortlist, seed=seed)], CALL).node in pool[96:]
+    assert shortlist.places("m") == Shortlist(pool).places("m"), "it is what it would be if it were built anew"

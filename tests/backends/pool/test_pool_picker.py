@@ -60,6 +60,25 @@ def test_a_slow_free_node_is_taken_where_waiting_takes_longer():
     assert decide(CALL, [slow, fast]).node is slow
 
 
+def test_calls_of_other_programs_cost_the_time_that_one_waits_behind_them():
+    crowded, slower = node(0, speed=40, limit=2), node(1, speed=30, limit=2)
+    crowded.elsewhere = 1
+    assert decide(CALL, [crowded, slower]).node is crowded, "it has a place left"
+    crowded.elsewhere = 2
+    assert decide(CALL, [crowded, slower]).node is slower
+    run = 100 / 400 + 100 / 40
+    (told,) = explain(alone := decide(CALL, [crowded]))
+    assert alone.node is crowded, "nobody is held back for the calls of others"
+    assert (told.seconds, told.wait) == (pytest.approx(1.5 * run), pytest.approx(0.5 * run))
+    assert told.why == "taken (other programs have 2 calls there)"
+
+
+def test_of_two_equals_the_one_with_fewer_calls_of_all_programs_is_taken():
+    mine, theirs = node(0, speed=40, limit=8, ends=[NOW + 5]), node(1, speed=40, limit=8)
+    theirs.elsewhere = 3
+    assert {decide(CALL, [mine, theirs], seed=seed).node for seed in range(20)} == {mine}
+
+
 def test_a_place_that_a_call_ahead_waits_for_counts_as_taken():
     slow, fast = node(0, speed=1), node(1, speed=40, ends=[NOW + 5])
     ahead = Reservations()

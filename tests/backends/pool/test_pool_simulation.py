@@ -44,8 +44,8 @@ def test_late_binding_comes_close_to_the_bound(document):
         assert found[policy]["mean"] < found["ours"]["worst"]
 
 
-def test_schedulers_that_do_not_know_of_each_other_do_not_run_to_one_node(document):
+def test_schedulers_do_not_run_to_one_node_and_less_so_where_they_know_of_each_other(document):
     for machines in ("speeds 1 to 8", "all alike"):
         found = document["herd"][machines]
         response = {policy: figures["response_seconds"]["mean"] for policy, figures in found.items()}
-        assert min(response, key=response.get) == "ours"
+        assert sorted(response, key=response.get)[:2] == ["ours, shared", "ours"]

@@ -3,6 +3,7 @@ from .credentials import open_client as open_client
 from .failures import CallFailure as CallFailure
 from .failures import judge as judge
 from .health import Health as Health
+from .identity import server_names as server_names
 from .node import PastError as PastError
 from .node import PoolNode as PoolNode
 from .node_models import NodeModels as NodeModels

@@ -97,6 +97,19 @@ async def one_server_twice(urls: Sequence[str]) -> dict[int, int]:
     return twins(dict(enumerate(await asyncio.gather(*(place_of(url, own) for url in urls)))))
 
 
+async def server_names(urls: Sequence[str]) -> list[str]:
+    """Return what each address leads to, in a form that is the same for other names of that server on this machine.
+
+    Where an address does not resolve, that is the address itself.
+    """
+    own = own_addresses()
+    places = await asyncio.gather(*(place_of(url, own) for url in urls))
+    return [
+        url if place is None else " ".join([*sorted(place.addresses), str(place.port), place.path, place.virtual_host])
+        for url, place in zip(urls, places, strict=True)
+    ]
+
+
 def once_notice(url: str, first_url: str, first_name: str) -> str:
     """Return what is said of a server that has two names among the nodes."""
     return f"{url} and {first_url} are one server: it is used once, as {first_name}"

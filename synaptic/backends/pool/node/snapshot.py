@@ -31,6 +31,7 @@ def node_status(member: PoolNode, queued: Mapping[str, int], now: float) -> Node
         limit=state.limit,
         cap=state.cap,
         in_flight=state.in_flight,
+        elsewhere=state.elsewhere,
         queued=sum(count for model, count in queued.items() if model in state.models),
         models=tuple(_model_status(model, now) for model in sorted(state.models.values(), key=_loaded_first)),
         served=member.served,

@@ -97,7 +97,8 @@ class NodeState:
         why_closed: Why ``cap`` is 0.
         paused_until: When it is asked again that said that it is busy or not ready; past for every other node.
         trust: Of a node that has just come back, below 1: its expected times are divided by it (slow start).
-        in_flight: Calls that it has now.
+        in_flight: Calls of this pool that it has now.
+        elsewhere: Calls of other programs that it has now, as far as they tell.
         ends: When they are expected to end, in order.
         busy_models: Model -> calls of it in flight.
         memory_bytes: What models may take there, where that is known.
@@ -112,6 +113,7 @@ class NodeState:
     paused_until: float = 0.0
     trust: float = 1.0
     in_flight: int = 0
+    elsewhere: int = 0
     ends: list[float] = field(default_factory=list)
     busy_models: dict[str, int] = field(default_factory=dict)
     memory_bytes: int | None = None

@@ -45,6 +45,8 @@ class NodeStatus:
 
     Attributes:
         url: Without password.
+        in_flight: Calls of this pool that it has now.
+        elsewhere: Calls of other programs that it has now, as far as they tell.
         queued: Calls that wait for a node and could run here.
         errors: How many calls it has failed since the start.
         last_error: The latest failure; "" if there was none.
@@ -68,6 +70,7 @@ class NodeStatus:
     reason: str
     probe_in: float | None = None
     hint: str = ""
+    elsewhere: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Candidate:
 
     Attributes:
         seconds: Expected until the call is complete: ``wait + load + run``; ``None`` if the node was out of question.
-        wait: Until it has a free place.
+        wait: Until it has a free place, that other programs leave one included.
         load: To load the model.
         run: To serve the call, what its cache saves already taken off.
         why: Why it was taken or not.
