@@ -226,6 +226,13 @@ class AgentBook:
             hint = did_you_mean(name, self._entries) if meant is None else f"{meant.path}: {meant.why}; {meant.cure}"
             if meant is None and paths.is_file(paths.builtin_pipelines_dir() / f"{name}.yaml"):
                 hint = f"{name} is a pipeline: synaptic pipelines show {name}"
+            stem = name.removesuffix(".md")
+            if (plain := stem.rpartition("/")[2]) in self._entries:
+                hint = f"did you mean {plain!r}?"
+            elif meant is None and (file := next(filter(paths.is_file, (f"{stem}.md", f"agent/{stem}.md")), None)):
+                hint = (
+                    f"{file} is here, but agents are read from the folder {paths.project_agents_dir()}: move it there"
+                )
             raise AgentError(f"there is no agent {cut(name, _SHOWN)!r}", hint=hint)
         return found
 

@@ -318,16 +318,31 @@ def usage_message(error: click.ClickException) -> tuple[str, str | None]:
     hint = f"see {path} --help"
     if isinstance(error, click.NoSuchOption):
         suggestion = f"; did you mean {near}?" if (near := _near_option(error)) else ""
-        hint += "; a question that begins with '-' goes after --"
+        if context is not None and context.info_name not in {None, QUESTION_COMMAND} and context.parent is not None:
+            hint = f"{_usage(context)}{hint}"
+        else:
+            hint += "; a question that begins with '-' goes after --"
         return f"unknown option {error.option_name}{suggestion}", hint
     unknown = getattr(error, "command_name", None)  # click 8.4 has a class for it
     if unknown is not None and context is not None and isinstance(context.command, click.Group):
         action = meant_action(unknown, context.command.list_commands(context))
         suggestion = f"; did you mean {path} {action}?" if action is not None else ""
         program, _, group = path.rpartition(" ")
+        if group == "pipelines" and action is None:
+            suggestion = f"; to run one: {program} -p NAME|FILE"
         return f"no such command {unknown!r}{suggestion}", f"{hint}; to ask it: {program} -- {group} {unknown} …"
+    if isinstance(error, click.MissingParameter) and context is not None:
+        hint = f"{_usage(context)}{hint}"
     message = _plain_words(error.format_message()).rstrip(".,")
     return message[:1].lower() + message[1:], hint
+
+
+def _usage(context: click.Context) -> str:
+    """Return how a command is written, with all that it cannot do without; "" where that is nothing."""
+    options = [each for each in context.command.params if isinstance(each, click.Option) and each.required]
+    needed = [f"{option.opts[0]} {option.make_metavar(context)}" for option in options]
+    pieces = [piece for piece in context.command.collect_usage_pieces(context) if piece != "[OPTIONS]"]
+    return " ".join(["write", context.command_path, *pieces, *needed]) + "; " if pieces or needed else ""
 
 
 def _plain_words(message: str) -> str:

@@ -264,6 +264,28 @@ def test_a_document_of_a_project_that_is_no_agent_stops_nothing(
     assert "agents/poet.md: there is no front matter; begin with a line '---'" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize(
+    ("asked", "hint"),
+    [
+        ("poet", "poet.md is here, but agents are read from the folder agents: move it there"),
+        ("./poet.md", "./poet.md is here, but agents are read from the folder agents: move it there"),
+        ("bard", "agent/bard.md is here, but agents are read from the folder agents: move it there"),
+        ("agents/guide.md", "did you mean 'guide'?"),
+        ("guide.md", "did you mean 'guide'?"),
+    ],
+)
+def test_the_file_of_an_agent_is_no_agent_s_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, hint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, name in ((".", "poet"), ("agent", "bard"), ("agents", "guide")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        write(tmp_path / folder, f"{name}.md", "---\ndescription: x\n---\nDo it.")
+    with pytest.raises(AgentError, match="there is no agent") as caught:
+        discover_agents().get(asked)
+    assert caught.value.hint == hint
+
+
 OF_ANOTHER_PROGRAM = """\
 ---
 name: {name}

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -108,6 +109,17 @@ def test_a_text_with_a_question_a_line_is_told_how_it_becomes_lines_of_json():
     assert ended.code == 2
     assert ended.err.startswith("error: in.txt:1: there are no lines of JSON in this file\n")
     assert "json.dumps(line.strip())" in ended.err
+
+
+def test_a_list_in_json_is_told_what_makes_lines_of_it_and_that_does_it():
+    given = [{"query": "Why?"}, {"query": "How?"}]
+    Path("in.json").write_text(json.dumps(given, indent=1))
+    ended = batch("answer", "in.json", "-o", "out.jsonl")
+    command = ended.err.partition("of a list in JSON: ")[2].partition(" > FILE.jsonl")[0]
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True, timeout=60)
+
+    assert ended.code == 2
+    assert [json.loads(line) for line in done.stdout.splitlines()] == given
 
 
 @pytest.mark.parametrize(

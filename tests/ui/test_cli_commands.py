@@ -278,6 +278,14 @@ def test_files_that_are_no_words_of_the_question(tmp_path: Path, monkeypatch, wo
     [
         ("nodes of the world", "no such command 'of'\nhint: see pytest nodes --help; to ask it: pytest -- nodes of …"),
         ("config get", "no such command 'get'; did you mean pytest config show?"),
+        (
+            "batch -p w.yaml q.jsonl",
+            "unknown option -p\nhint: write pytest batch NAME|FILE FILE.jsonl|FILE.parquet -o PATH; see ",
+        ),
+        ("batch w.yaml q.jsonl", "missing option '-o' / '--output'\nhint: write pytest batch NAME|FILE FILE.jsonl|"),
+        ("nodes add", "missing argument 'URL'\nhint: write pytest nodes add URL; see pytest nodes add --help"),
+        ("serve --prot 3", "unknown option --prot; did you mean --port?\nhint: see pytest serve --help"),
+        ("pipelines run w.yaml", "no such command 'run'; to run one: pytest -p NAME|FILE"),
         ("models fetch", "no such command 'fetch'; did you mean pytest models pull?"),
         ("agents lst", "no such command 'lst'; did you mean pytest agents list?"),
         ("config show temprature", "unknown setting 'temprature'\nhint: did you mean 'temperature'?"),

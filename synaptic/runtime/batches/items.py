@@ -78,14 +78,24 @@ def read_items(file: Path, pipeline: Pipeline, defaults: Mapping[str, Any]) -> l
         if len(problems) >= _MOST_PROBLEMS:
             break
     if not items and without_json and without_json == len(problems):
-        python = "python3 -c 'import json, sys; [print(json.dumps(line.strip())) for line in sys.stdin]'"
-        hint = f"{_EXAMPLE}; of a text with a question a line: {python} < {file} > FILE.jsonl"
-        raise UsageError(f"{problems[0].source}:{problems[0].line}: there are no lines of JSON in this file", hint=hint)
+        raise _no_lines_of_json(file, problems[0])
     if problems:
         raise UsageError.of(problems)
     if not items:
         raise UsageError(f"{file} holds nothing to run", hint=_EXAMPLE)
     return items
+
+
+def _no_lines_of_json(file: Path, first: Problem) -> UsageError:
+    """Return what is wrong with a file that holds something else, and what makes lines of JSON of it."""
+    what, given = "a text with a question a line", "line.strip())) for line in sys.stdin"
+    try:
+        if isinstance(json.loads(read_text(file, "batch", UsageError, limit=MOST_BYTES)), list):
+            what, given = "a list in JSON", "item)) for item in json.load(sys.stdin)"
+    except (ValueError, RecursionError):
+        pass
+    hint = f"{_EXAMPLE}; of {what}: python3 -c 'import json, sys; [print(json.dumps({given}]' < {file} > FILE.jsonl"
+    return UsageError(f"{first.source}:{first.line}: there are no lines of JSON in this file", hint=hint)
 
 
 def _lines(file: Path, pipeline: Pipeline) -> list[str]:

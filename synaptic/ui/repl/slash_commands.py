@@ -17,6 +17,8 @@ ESCAPED_PREFIX = "//"
 FORCE = "--force"
 """Does what would take something away from another file or conversation."""
 LEAVING = frozenset({"exit", "quit"})
+_LEAVES_OTHERS = frozenset({"exit()", "quit()", "exit;", "quit;", ":q", ":q!", ":wq", "\\q", ".exit", ".quit"})
+"""What leaves the prompts and editors that people have in their fingers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +132,8 @@ class Registry:
         """Return what a line means: a command, a question, or nothing.
 
         Only a slash at the start makes a command, and two of them make none: ``//x`` asks ``/x``. Blanks before it do
-        not count. The words ``exit`` and ``quit``, each alone, leave as they do at other prompts.
+        not count. The words ``exit`` and ``quit``, each alone, leave as they do at other prompts, and so does what
+        leaves those.
 
         Raises:
             UsageError: If it names a command that does not exist.
@@ -140,6 +143,8 @@ class Registry:
             return None
         if text.startswith(ESCAPED_PREFIX):
             return Question(text[len(PREFIX) :])
+        if text.lower() in _LEAVES_OTHERS:
+            text = min(LEAVING)
         if text.lower() in LEAVING and text.lower() in self._by_name:
             return Call(self.find(text), "")
         if not text.startswith(PREFIX):

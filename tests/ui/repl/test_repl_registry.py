@@ -112,7 +112,7 @@ def test_only_a_leading_slash_makes_a_command(line: str, question: str) -> None:
     assert REGISTRY.read(line) == Question(question)
 
 
-@pytest.mark.parametrize("line", ["exit", "quit", " Quit ", "/exit", "/quit"])
+@pytest.mark.parametrize("line", ["exit", "quit", " Quit ", "/exit", "/quit", "exit()", ":q", ":wq", "\\q"])
 def test_a_word_that_leaves_other_prompts_leaves(line: str) -> None:
     call = REGISTRY.read(line)
     assert isinstance(call, Call)
