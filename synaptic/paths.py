@@ -18,8 +18,14 @@ def expanded(name: str | Path) -> Path:
 
 
 def resolved(path: Path) -> Path:
-    """Return where a path leads; a link that leads back to itself stays (``Path.resolve`` fails on Python 3.12)."""
-    return Path(os.path.realpath(path))
+    """Return where a path leads; a link that leads back to itself stays (``Path.resolve`` fails on Python 3.12).
+
+    A relative one stays, too, where the working directory was removed.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except FileNotFoundError:
+        return path
 
 
 def is_file(path: str | Path) -> bool:

@@ -257,8 +257,9 @@ def _bracket(refused: _Refused) -> Fault | None:
     if "flow" not in refused.words or not refused.open_brackets:
         return None
     scalar = refused.scalar
-    touching = scalar is not None and scalar.end_mark.index == refused.index and not scalar.style
-    if refused.sign in {"[", "{"} and touching:
+    between = None if scalar is None or scalar.style else refused.text[scalar.end_mark.index : refused.index]
+    template = refused.text.startswith("{{", refused.index) and between is not None and not between.strip()
+    if refused.sign in {"[", "{"} and (between == "" or template):
         assert scalar is not None
         start = scalar.start_mark
         return Fault(start.line, start.column, "a value with brackets in it ends at them", "put it in quotes")

@@ -181,6 +181,13 @@ VALUES = [
         f"choose: {{prompt: x, options: §{{{', '.join(f'o{n}: x' for n in range(65))}}}}}",
         "'options' must have at most 64 entries",
     ),
+    whole(
+        "a template without quotes inside braces",
+        "version: 1\nname: w\ninputs: {query: {}}\nsteps:\n"
+        "  a: {agent: editor, prompt: §About {{ inputs.query }}, briefly}\n"
+        'result: "{{ steps.a }}"\n',
+        "a value with brackets in it ends at them; put it in quotes",
+    ),
     in_step("a template without quotes", "agent: editor\nprompt: {§{ inputs.query }}", "begins with '{{' in quotes"),
     in_step("braces around a part", EDITOR + "when: '§{{ inputs.n }} == 3'", "leave them out", more=OTHER),
     in_step("braces inside an expression", EDITOR + "when: 'inputs.n == §{{ inputs.n }}'", "leave them out"),

@@ -932,6 +932,18 @@ def test_files_and_secrets_that_settings_name_are_looked_for(run, own_home: Path
     assert (right.code, right.err) == (0, "")
 
 
+@pytest.mark.parametrize("words", [("-p", "answer", "--plan", "Why so?"), ("nodes", "list"), ("agents", "list")])
+def test_a_working_directory_that_was_removed_stops_nothing(run, tmp_path: Path, monkeypatch, words: tuple[str, ...]):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    outcome = run(*words)
+    monkeypatch.chdir(tmp_path)
+
+    assert outcome.code == 0, outcome.err
+
+
 def test_a_misspelt_input_of_the_settings_is_said(run, own_home: Path):
     file = own_home / ".synapticllamas.json"
     file.write_text('{"pipeline_inputs": {"threshhold": 0.8, "rounds": 1, "colour": "red"}}')
