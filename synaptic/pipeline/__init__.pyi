@@ -8,6 +8,7 @@ from .compiler import CompileContext as CompileContext
 from .compiler import agents_beside as agents_beside
 from .compiler import compile_pipeline as compile_pipeline
 from .compiler import examine as examine
+from .documents import ClientText as ClientText
 from .documents import FromFile as FromFile
 from .documents import Repeated as Repeated
 from .documents import document_of as document_of

@@ -47,6 +47,12 @@ class FromFile(str):
     __slots__ = ()
 
 
+class ClientText(str):
+    """What a client of the gateway wrote, who may not name files of this machine: it is a document, and no path."""
+
+    __slots__ = ()
+
+
 def read_files(value: Any, *, folder: Path | None = None) -> list[Text]:
     """Return the documents that ``value`` names.
 

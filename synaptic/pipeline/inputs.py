@@ -6,7 +6,16 @@ import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synaptic.errors import PipelineError, Problem
-from synaptic.pipeline.documents import FromFile, Repeated, confined, document_of, read_file, read_files, refuse_blank
+from synaptic.pipeline.documents import (
+    ClientText,
+    FromFile,
+    Repeated,
+    confined,
+    document_of,
+    read_file,
+    read_files,
+    refuse_blank,
+)
 from synaptic.pipeline.templates import SKIPPED
 from synaptic.settings import ADVICE, FolderText
 from synaptic.text import did_you_mean, nearest, written_number
@@ -215,6 +224,8 @@ def convert_given(value: Any, declared: InputSpec) -> Any:
     Raises:
         ValueError: Saying what was expected; one message in ``args`` for each mistake.
     """
+    if isinstance(value, ClientText):
+        return convert(str(value), declared)
     if isinstance(value, FromFile) and declared.type in _FILES:
         value = str(value)  # a path that needs no mark
     if declared.type in _FILES and (folder := _confining(value)) is not None:

@@ -344,6 +344,16 @@ async def test_where_keys_are_demanded_the_page_is_open_and_its_data_need_the_sc
             (narrow, "/ui/runs/run-1/rerun", {"model": "scripted"}),
         ):
             await posted(client, path, body, 403, headers={"x-api-key": key})
+        all_of_it = keys.add("all", scopes=("pipelines", "admin"))
+        asked = await posted(client, "/ui/ask", {"pipeline": TWO, "query": "x"}, headers={"x-api-key": all_of_it})
+        run_id = asked["run_id"]
+        for path, body in (
+            ("rerun", {}),
+            ("rerun", {"at": "dig"}),
+            ("resume", {}),
+        ):  # a pipeline that narrow may not ask
+            told = await posted(client, f"/ui/runs/{run_id}/{path}", body, 403, headers={"x-api-key": narrow})
+            assert "may not ask" in told["error"]
 
 
 async def test_browsers_get_the_page_under_a_strict_policy_and_programs_what_ollama_says(tmp_path: Path) -> None:

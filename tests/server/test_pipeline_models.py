@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import anthropic
 import ollama
 import openai
@@ -137,3 +138,26 @@ async def test_a_client_that_goes_away_cancels_the_run(tmp_path: Path) -> None:
             while backend.active:
                 await asyncio.sleep(0.01)
     assert len(backend.requests) == 1
+
+
+@pytest.mark.parametrize("kind", ["file", "files"])
+async def test_what_a_client_writes_names_no_file_of_this_machine(tmp_path: Path, kind: str) -> None:
+    (secret := tmp_path / "secret.txt").write_text("the treasure is in the garden")
+    backend = ScriptedBackend(lambda _: "read")
+    source = PIPELINE.replace("type: string", f"type: {kind}")
+    async with (
+        serving(tmp_path, backend, source) as url,
+        ollama.AsyncClient(url) as client,
+        aiohttp.ClientSession() as page,
+    ):
+        for path in (secret, tmp_path / "no such file"):
+            asked: Any = [{"role": "user", "content": str(path)}]
+            assert (await client.chat(MODEL, asked)).message.content == "read"
+            async with page.post(f"{url}/ui/ask", json={"pipeline": "two", "query": str(path)}) as begun:
+                assert begun.status == 202
+        async with asyncio.timeout(30):
+            while len(backend.requests) < 8:
+                await asyncio.sleep(0.01)
+    prompts = [message.content for request in backend.requests for message in request.messages]
+    assert sum(str(secret) in prompt for prompt in prompts) == 2  # as the text that it is
+    assert not any("garden" in prompt for prompt in prompts)

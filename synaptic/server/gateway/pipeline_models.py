@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from synaptic.backends import features_of
 from synaptic.errors import FeatureMissing, ModelNotFound, RequestRejected
 from synaptic.messages import Delta, Finished, Message, ModelInfo, Restarted
-from synaptic.pipeline import answer_path
+from synaptic.pipeline import ClientText, answer_path
 from synaptic.runtime import (
     RunStarted,
     StepFinished,
@@ -76,7 +76,9 @@ class PipelineModels:
         query, conversation = _question(request)
         events: asyncio.Queue[Event | None] = asyncio.Queue()
         task = asyncio.create_task(
-            self._session.run(query, pipeline=pipeline, conversation=conversation, on_event=events.put_nowait)
+            self._session.run(
+                ClientText(query), pipeline=pipeline, conversation=conversation, on_event=events.put_nowait
+            )
         )
         task.add_done_callback(lambda _: events.put_nowait(None))
         told, used = _Told(), RunUsage()

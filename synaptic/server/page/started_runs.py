@@ -6,13 +6,14 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import SynapticError
+from synaptic.pipeline import ClientText
 from synaptic.runtime import RunStarted, read_run_before
-from synaptic.server.gateway import NOT_FOUND, Refusal
+from synaptic.server.gateway import NOT_FOUND, PipelineModels, Refusal, check_model
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from synaptic.runtime import Event, EventHandler, RunResult, Session
+    from synaptic.runtime import Event, EventHandler, RunBefore, RunResult, Session
     from synaptic.server.gateway import ModelFront
     from synaptic.server.page.page_bodies import AskBody, RerunBody
 
@@ -35,7 +36,7 @@ class StartedRuns:
         pipeline = self._front.pipelines.find(body.pipeline)
 
         async def begin(session: Session, hear: EventHandler) -> RunResult:
-            return await session.run(body.query, pipeline=pipeline, model=body.model, on_event=hear)
+            return await session.run(ClientText(body.query), pipeline=pipeline, model=body.model, on_event=hear)
 
         return await self._started(begin, body.pipeline)
 
@@ -47,14 +48,13 @@ class StartedRuns:
         """
 
         async def begin(session: Session, hear: EventHandler) -> RunResult:
-            await session.recorded()
+            before = await _before(session, run_id)
             if body.at is not None:
                 return await session.fork(run_id, at=body.at, model=body.model, on_event=hear)
-            before = await asyncio.to_thread(read_run_before, run_id, to_go_on=False)
             told = before.beginning
             inputs = {name: value for name, value in told.inputs.items() if not told.documents or name != "query"}
             return await session.run(
-                told.question if told.documents else None,
+                ClientText(told.question) if told.documents else None,
                 pipeline=before.pipeline,
                 inputs=inputs,
                 documents=told.documents,
@@ -72,6 +72,7 @@ class StartedRuns:
         """
 
         async def begin(session: Session, hear: EventHandler) -> RunResult:
+            await _before(session, run_id)
             return await session.resume(run_id, on_event=hear)
 
         return await self._started(begin)
@@ -130,3 +131,16 @@ class StartedRuns:
             del self._tasks[run_id]
         if not task.cancelled():
             task.exception()  # a run that fails says so in its last event
+
+
+async def _before(session: Session, run_id: str) -> RunBefore:
+    """Return a recorded run, if the key of this request may ask its pipeline.
+
+    Raises:
+        JournalError: If there is none.
+        Refusal: If the key may not.
+    """
+    await session.recorded()
+    before = await asyncio.to_thread(read_run_before, run_id, to_go_on=False)
+    check_model(PipelineModels.named(before.run.pipeline))
+    return before
