@@ -6,7 +6,6 @@ any program reads them; paths that a pipeline file gives are relative to its fol
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from synaptic import paths
+from synaptic.pipeline.file_patterns import has_pattern, matching
 from synaptic.pipeline.file_texts import is_binary, text_of
 from synaptic.text import NotRegularFile, broken_link, cut, did_you_mean, one_line, read_regular
 
@@ -32,7 +32,6 @@ Text: TypeAlias = dict[str, str]
 _SHOWN: Final = 60
 _LONGEST_PATH: Final = 4095  # bytes, on Linux
 _FIRST_BYTES: Final = 4096
-_PATTERN: Final = frozenset("*?[")
 
 
 class Repeated(tuple[str, ...]):
@@ -188,7 +187,7 @@ class _Reader:
     def _matches(self, pattern: str) -> list[str]:
         if self.folder is None and paths.is_dir(self._place(pattern)):
             return self._inside(pattern)
-        if not _PATTERN.intersection(pattern) or os.path.lexists(self._place(pattern)):
+        if not has_pattern(pattern) or os.path.lexists(self._place(pattern)):
             return [pattern]
         if self.folder is not None:
             try:
@@ -197,8 +196,11 @@ class _Reader:
                 self.mistakes.append(str(exc))
                 return []
         given = pattern if self.folder is not None else os.path.expanduser(pattern)  # noqa: PTH111
-        names = glob.glob(given, root_dir=self.folder, recursive=True)  # noqa: PTH207  (keeps the path as it is written)
-        files = sorted(name for name in names if not paths.is_dir(self._place(name)))
+        try:
+            files = sorted({name for name in matching(given, self.folder) if not paths.is_dir(self._place(name))})
+        except ValueError as exc:
+            self.mistakes.append(str(exc))
+            return []
         if not files:
             self.mistakes.append(f"names {pattern}, which matches no file")
         return files
@@ -207,11 +209,14 @@ class _Reader:
         """Return the files in a folder and in those inside it, but what no person reads: pictures, programs, caches."""
         found: list[str] = []
         start = self._place(folder)
+        inside = paths.resolved(start)
         for here, folders, names in os.walk(start):
             folders[:] = sorted(name for name in folders if name not in LEFT_OUT and not name.startswith("."))
             for name in sorted(names):
                 file = Path(here) / name
-                if not name.startswith(".") and paths.is_file(file) and not _is_binary(file):
+                if name.startswith(".") or not paths.is_file(file) or _is_binary(file):
+                    continue
+                if paths.resolved(file).is_relative_to(inside):  # who names a folder knows not where its links lead
                     found.append(str(Path(folder) / file.relative_to(start)))
                 if len(found) > MAX_IN_FOLDER:
                     what = f"names the folder {folder}, in which there are more than {MAX_IN_FOLDER} files"
