@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 ENV_PREFIX = "SYNAPTIC_"
 
 _ITEMS: dict[str, type[BaseModel]] = {"nodes": NodeSettings, "rpc_backends": RpcBackendSettings}
-_USERINFO = re.compile(r"[^\s\"']*@")
+_USERINFO = re.compile(r"(?<![^\s\"'])[^\s\"']*@")  # from where it begins on, not from each character
 
 
 class Form(Enum):

@@ -17,7 +17,7 @@ from synaptic.models import name_key
 if TYPE_CHECKING:
     from synaptic.backends.http import JsonObject
 
-_OWN = re.compile(r"^\s*num_ctx\s+(\d{1,18})\s*$", re.MULTILINE)
+_OWN = re.compile(r"^[ \t]*num_ctx[ \t]+([0-9]{1,18})[ \t\r]*$", re.MULTILINE)  # within a line: a node may send many
 
 
 class ContextReason(Enum):

@@ -81,7 +81,7 @@ def not_kept() -> Refusal:
 def begins_json(text: str, *, whole: bool) -> bool:
     """Tell whether ``text`` is JSON or, unless it should be ``whole``, a beginning of it."""
     try:
-        json.loads(text)
+        json.loads(text, parse_int=str)  # also a number with more digits than Python reads
     except RecursionError:
         return not whole
     except json.JSONDecodeError as error:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from synaptic.backends.distributed.placement import Placement
 
 _MIB: Final = 1024 * 1024
-_LINE: Final = re.compile(r"(\S+) +(model|KV|compute|output|RS) buffer size *= *(\d+(?:\.\d+)?) MiB")
+_LINE: Final = re.compile(r"(?<!\S)(\S+) +(model|KV|compute|output|RS) buffer size *= *(\d+(?:\.\d+)?) MiB")
 _TOLERATED_SHARE: Final = 0.02
 _TOLERATED: Final = 2 * _MIB
 """Tensors are aligned, and sizes are said with two digits."""
