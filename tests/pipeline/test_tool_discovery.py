@@ -1,5 +1,7 @@
 """Where tools come from: files and modules that are named, and what packages offer when they are installed."""
 
+import importlib.util
+import py_compile
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -203,3 +205,16 @@ def test_two_installed_tools_of_one_name_are_an_error(folder: Path, monkeypatch:
 
     with pytest.raises(UsageError, match="two tools are called 'shout'"):
         list(discover_tools())
+
+
+def test_what_lies_compiled_beside_a_file_of_tools_does_not_run(tmp_path: Path):
+    own, other = tmp_path / "mine.py", tmp_path / "other.py"
+    text = "from synaptic import tool\n@tool\ndef add(a: int, b: int) -> int:\n    return a + b\n"
+    own.write_text(text)
+    other.write_text(text.replace("a + b", "666"))
+    compiled = importlib.util.cache_from_source(str(own))
+    py_compile.compile(str(other), compiled, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+
+    tools = discover_tools([str(own)])
+
+    assert tools["add"].function(1, 2) == 3

@@ -24,7 +24,7 @@ from synaptic.text import broken_link, did_you_mean, nearest, read_regular
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from importlib.metadata import EntryPoint
-    from types import ModuleType
+    from types import CodeType, ModuleType
 
 GROUP: Final = "synaptic.tools"
 MAX_FILE_BYTES: Final = 8 << 20
@@ -196,7 +196,7 @@ def _from_file(name: str) -> ModuleType:
     if private in sys.modules:
         return sys.modules[private]
     # A loader is named, since what a link leads to may have another ending.
-    loader = importlib.machinery.SourceFileLoader(private, str(resolved))
+    loader = _AsRead(private, str(resolved), source)
     spec = importlib.util.spec_from_file_location(private, resolved, loader=loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
@@ -209,6 +209,17 @@ def _from_file(name: str) -> ModuleType:
             raise _broken(name, exc, str(resolved)) from exc
         raise
     return module
+
+
+class _AsRead(importlib.machinery.SourceFileLoader):
+    """Runs what was read of a file, and nothing that lies compiled beside it: nobody can see what that is."""
+
+    def __init__(self, name: str, path: str, source: bytes) -> None:
+        super().__init__(name, path)
+        self._source = source
+
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002  (the one module that it has)
+        return self.source_to_code(self._source, self.path)
 
 
 def _installed(point: EntryPoint) -> Tool:
