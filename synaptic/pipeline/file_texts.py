@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from importlib import import_module
 from io import BytesIO
 from typing import Any, Final
@@ -12,6 +13,12 @@ from synaptic.text import NotTextError, decoded, is_marked
 MAX_PAGES: Final = 2000
 MAX_PDF_TEXT: Final = 8 << 20
 """Characters; a small PDF may unpack to any length."""
+
+MAX_PDF_PAGE: Final = 8 << 20
+"""Bytes of what draws one page, unpacked."""
+
+MAX_PDF_SECONDS: Final = 60
+"""Of work: a page may draw one form many times, which draws others many times."""
 
 _SAYS: Final = logging.getLogger("pypdf")
 _UNHEARD: Final = logging.NullHandler()
@@ -84,8 +91,18 @@ def _of_pdf(data: bytes, path: str) -> str:
 def _page_texts(document: Any) -> list[str]:
     texts: list[str] = []
     length = 0
+    until = time.thread_time() + MAX_PDF_SECONDS
+
+    def look_at_clock(*_: object) -> None:
+        if time.thread_time() > until:
+            raise ValueError(f"it is not read after {MAX_PDF_SECONDS} seconds of work")
+
     for page in document.pages:
-        texts.append(page.extract_text())
+        look_at_clock()
+        drawn = page.get_contents()
+        if drawn is not None and len(drawn.get_data()) > MAX_PDF_PAGE:
+            raise ValueError(f"one of its pages is longer than {MAX_PDF_PAGE >> 20} MiB, unpacked")
+        texts.append(page.extract_text(visitor_operand_before=look_at_clock))
         length += len(texts[-1])
         if length > MAX_PDF_TEXT:
             raise ValueError(f"its text is longer than {MAX_PDF_TEXT >> 20} MiB")
