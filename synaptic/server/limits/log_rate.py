@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 LINES = 10
 PERIOD = 10.0  # seconds
+_QUOTES = re.compile(r"\n|:|\sb?['\"]")
+"""Where a message begins to quote the request, in which a key may stand."""
 
 
 class LogRate(logging.Filter):
@@ -43,7 +46,7 @@ class LogRate(logging.Filter):
         self._passed += 1
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, HttpProcessingError):
-            record.msg, record.args = f"{record.getMessage()}: {one_line(error.message)}", ()
+            record.msg, record.args = f"{record.getMessage()}: {one_line(_QUOTES.split(error.message)[0])}", ()
             record.exc_info = record.exc_text = None
         if before:
             record.msg, record.args = f"{record.getMessage()} (and {before} lines before it, left out)", ()

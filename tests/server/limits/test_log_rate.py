@@ -2,7 +2,8 @@
 
 import logging
 
-from aiohttp.http_exceptions import BadStatusLine
+import pytest
+from aiohttp.http_exceptions import BadHttpMessage, BadStatusLine, HttpProcessingError, InvalidHeader
 
 from synaptic.server.limits.log_rate import LogRate
 
@@ -32,6 +33,22 @@ def test_a_request_that_is_no_http_gets_one_line():
     assert bad.exc_info is None
     assert "\x1b" not in bad.getMessage()
     assert "\n" not in bad.getMessage()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BadHttpMessage("Invalid header value char:\n\n  b'Authorization: Bearer syn-secret\\x01'\n    ^"),
+        InvalidHeader(b"x-api-key : syn-secret"),
+        BadStatusLine("GET /?key=syn-secret HTTP/9"),
+    ],
+)
+def test_the_key_in_a_request_that_is_no_http_is_not_logged(error: HttpProcessingError):
+    bad = record(error, "Error handling request from 127.0.0.1")
+
+    assert LogRate().filter(bad)
+    assert "secret" not in bad.getMessage()
+    assert bad.getMessage().partition(": ")[2].strip()
 
 
 def test_a_fault_of_ours_keeps_its_stack():
