@@ -20,6 +20,7 @@ from .events import ApprovalAsked as ApprovalAsked
 from .events import ApprovalGiven as ApprovalGiven
 from .events import BackendReported as BackendReported
 from .events import ConversationShortened as ConversationShortened
+from .events import Descent as Descent
 from .events import EndedSteps as EndedSteps
 from .events import Event as Event
 from .events import EventHandler as EventHandler
@@ -42,6 +43,7 @@ from .events import StepThought as StepThought
 from .events import TokenDelta as TokenDelta
 from .events import UnusableReply as UnusableReply
 from .journal import USAGE_COLUMNS as USAGE_COLUMNS
+from .journal import AskedQuestion as AskedQuestion
 from .journal import CallStatus as CallStatus
 from .journal import FoundText as FoundText
 from .journal import Journal as Journal

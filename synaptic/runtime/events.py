@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias, overload
 
+from synaptic import pipeline as pipelines
 from synaptic.messages import BackendReport, ChatRequest, FinishReason, Timings, Usage
-from synaptic.pipeline import present
 from synaptic.quick_init import quick_init
 from synaptic.text import did_you_mean
 
@@ -133,7 +133,7 @@ class RunResult:
     @property
     def text(self) -> str:
         """The answer as it is printed: of a dict, a line or a paragraph for each value."""
-        return present(self.answer)
+        return pipelines.present(self.answer)
 
     def _repr_html_(self) -> str:
         """Return the result as a notebook shows it."""
@@ -181,6 +181,11 @@ class Descent:
     conversation: str = ""
     model: str | None = None
     defaults: ChatRequest | None = None
+
+    def of_turn(self) -> dict[str, Any]:
+        """Return what ``Session.run`` takes of it, so that the run is the same turn of the conversation."""
+        names = ("session", "after", "title", "instead", "files", "last", "model")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True)

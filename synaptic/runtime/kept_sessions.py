@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from synaptic import paths
+from synaptic import pipeline as pipelines
 from synaptic.errors import JournalError, RunDamaged, UsageError
 from synaptic.messages import Message
-from synaptic.pipeline import builtin_pipelines, present
 from synaptic.processes import only_one, read_json, replace_json, told
 from synaptic.text import nearest, one_line, plural
 
@@ -162,8 +162,16 @@ def turns_of(journal: Journal, session: KeptSession) -> list[KeptTurn]:
     Raises:
         JournalError: If the record of runs cannot be read.
     """
+    return turns_to(journal, tip_of(journal, session))
+
+
+def turns_to(journal: Journal, run: KeptRun | None) -> list[KeptTurn]:
+    """Return the turns that lead to the one of a run, the oldest first, and that one.
+
+    Raises:
+        JournalError: If the record of runs cannot be read.
+    """
     turns: list[KeptTurn] = []
-    run = tip_of(journal, session)
     while run is not None:
         turn, after = _turn(journal, run)
         turns.append(turn)
@@ -316,7 +324,7 @@ def _whole_turn(journal: Journal, run: KeptRun, beginning: Beginning) -> KeptTur
         run_id=run.id,
         question=beginning.descent.title or query or f"/run {pipeline}",
         query=query,
-        answer="" if answer is None else present(answer),
+        answer="" if answer is None else pipelines.present(answer),
         status=run.status,
         error=run.error,
         pipeline=pipeline,
@@ -344,7 +352,7 @@ def _damaged(run: KeptRun, why: RunDamaged) -> KeptTurn:
 
 def _asked_for(pipeline: PipelineText) -> str:
     """Return what a person writes to have the pipeline run."""
-    builtin = builtin_pipelines().get(pipeline.name)
+    builtin = pipelines.builtin_pipelines().get(pipeline.name)
     return pipeline.name if pipeline.path is None or Path(pipeline.path) == builtin else pipeline.path
 
 

@@ -24,13 +24,14 @@ from synaptic.pipeline import (
 )
 from synaptic.runtime.events import StepAsked, StepRepaired, StepRetried, StepStarted, StepThought, TokenDelta
 from synaptic.runtime.journal import Journal
+from synaptic.runtime.kept_sessions import conversation_of, run_if_kept, turns_to
 from synaptic.runtime.recorded import Chain, Forked, Inherited, Recorded
 from synaptic.text import did_you_mean, read_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
-    from synaptic.messages import ChatRequest
+    from synaptic.messages import ChatRequest, Message
     from synaptic.pipeline import Tool
     from synaptic.runtime.events import Descent, Event
     from synaptic.runtime.journal import Beginning, KeptRun, PipelineText
@@ -55,6 +56,7 @@ class RunBefore:
         parent: The run that it goes back to, where that is still recorded.
         open_texts: What the calls had said that were open when its process ended, by the path of their step.
         pieces: In how many pieces the latest text of each step came.
+        conversation: The turns before it, where it was asked and its program ended before there was a plan for it.
     """
 
     run: KeptRun
@@ -63,6 +65,7 @@ class RunBefore:
     parent: RunBefore | None = None
     open_texts: Mapping[str, str] = field(default_factory=dict)
     pieces: Mapping[str, int] = field(default_factory=dict)
+    conversation: tuple[Message, ...] = ()
 
     @classmethod
     def read(cls, run_id: str, journal: Journal, *, to_go_on: bool = False) -> RunBefore:
@@ -106,7 +109,9 @@ class RunBefore:
                 if isinstance(event, StepAsked | StepThought | StepRetried | StepRepaired):
                     ended.add(event.path)  # what is said next is another text
         pieces |= journal.open_pieces(run)
-        return cls(run, beginning, tuple(said), before, journal.open_texts(run), pieces)
+        after = None if beginning.is_planned else run_if_kept(journal, beginning.descent.after)
+        turns = conversation_of(turns_to(journal, after))
+        return cls(run, beginning, tuple(said), before, journal.open_texts(run), pieces, turns)
 
     @cached_property
     def pipeline(self) -> Pipeline:
@@ -114,7 +119,11 @@ class RunBefore:
 
         Raises:
             PipelineError: If this version of the program does not understand it.
+            JournalError: If there was no plan yet.
         """
+        if not self.beginning.is_planned:
+            hint = f"to ask it again: synaptic runs resume {self.run.id}"
+            raise JournalError(f"the run {self.run.id} ended before it had a pipeline", hint=hint)
         kept = self.beginning.pipeline
         return Pipeline.parse(kept.text, kept.source, path=None if kept.path is None else Path(kept.path))
 
@@ -123,6 +132,21 @@ class RunBefore:
         """The files of the pipelines that it uses, as they were."""
         return {
             paths.resolved(Path(kept.path)): kept.text for kept in self.beginning.used.values() if kept.path is not None
+        }
+
+    def asked(self, pipeline: str | Path | Pipeline | None) -> dict[str, Any]:
+        """Return what ``Session.run`` takes to ask the same question again in the same run.
+
+        Args:
+            pipeline: ``None`` is the one that was asked.
+        """
+        return {
+            "pipeline": pipeline or self.beginning.pipeline.name or None,
+            "inputs": self.beginning.inputs,
+            "documents": self.beginning.documents,
+            "conversation": self.conversation,
+            "run_id": self.run.id,
+            **self.beginning.descent.of_turn(),
         }
 
     def plan(self, tools: Mapping[str, Tool], *, shown_only: bool = False) -> Plan:

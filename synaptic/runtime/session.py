@@ -397,8 +397,9 @@ class Session:
         refuse_others(pipeline=pipeline)
         with self._listeners.heard_by(on_event):
             async with claimed(run_id, self.recorded) as before:
-                now = before.file_now() if force else pipeline
-                return await self._go_on(before.resumed(keeps=force), now)
+                if before.beginning.is_planned:
+                    return await self._go_on(before.resumed(keeps=force), before.file_now() if force else pipeline)
+                return await self.run(**before.asked(pipeline))
 
     async def fork(
         self,
@@ -483,20 +484,17 @@ class Session:
 
     async def _go_on(self, going: GoingOn, pipeline: str | Path | Pipeline | None = None) -> RunResult:
         """Run what goes on from a recorded run."""
-        model = going.descent.model
-        context = self._context(model)
+        context = self._context(going.descent.model)
         if pipeline is None:
             context = replace(context, kept=going.before.used_texts)
             for what in going.before.changed_files():
                 self._report(BackendNotice("journal", f"{what} since the run began; it goes on as it was then"))
         chosen = going.before.pipeline if pipeline is None else read_pipeline(pipeline, context)
-        inputs, attached = going.inputs(chosen)
-        plan = await self._compiled(chosen, context, inputs, attached, model or going.route_model)
+        plan = await self._compiled(chosen, context, *going.inputs(chosen), going.descent.model or going.route_model)
         defaults = going.defaults(self._defaults(plan.route))
         await self._size(plan)
-        return await self._execute(
-            AskedRun(going.run_id or journal.new_run_id(), plan, context, defaults, going.descent, going)
-        )
+        asked = AskedRun(going.run_id or journal.new_run_id(), plan, context, defaults, going.descent, going)
+        return await self._execute(asked)
 
     async def _size(self, plan: Plan) -> None:
         """Have the backend become as large as the plan can use it; how wide that is takes networkx to find out."""

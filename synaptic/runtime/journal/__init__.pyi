@@ -1,3 +1,4 @@
+from .bookends import AskedQuestion as AskedQuestion
 from .bookends import Beginning as Beginning
 from .bookends import PipelineText as PipelineText
 from .journal import Journal as Journal

@@ -6,15 +6,16 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from synaptic import errors
+from synaptic import pipeline as pipelines
 from synaptic.errors import RunError, SynapticError
 from synaptic.messages import Route
-from synaptic.pipeline import CompiledPipeline, Pipeline, every_step
 from synaptic.runtime.events import Descent, EndedSteps, RunFinished, RunResult, RunStarted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from synaptic.messages import Usage
+    from synaptic.pipeline import Pipeline
     from synaptic.runtime.events import StepResult
     from synaptic.runtime.journal.encoding import Decoder, Encoder
 
@@ -33,6 +34,28 @@ class PipelineText:
     text: str
     source: str
     path: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedQuestion:
+    """What a person asked, before there is a plan for it.
+
+    Attributes:
+        run_id: Of the run that is to answer it.
+        at: When, in seconds since the epoch.
+        query: ``None`` where the pipeline takes none.
+        pipeline: As it was named; ``None`` is the one that the backend decides.
+        inputs: Those beside the question.
+
+    """
+
+    run_id: str
+    at: float
+    query: str | None
+    pipeline: str | None
+    inputs: Mapping[str, Any]
+    documents: Sequence[Mapping[str, str]]
+    descent: Descent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +81,32 @@ class Beginning:
     descent: Descent
     answer_step: str | None = None
 
+    @property
+    def is_planned(self) -> bool:
+        """Whether there was a plan: else it is an :class:`AskedQuestion`, and nothing of it was carried out."""
+        return bool(self.pipeline.text)
+
+
+def tell_question(asked: AskedQuestion, encoder: Encoder) -> dict[str, Any]:
+    """Return as JSON, in the form of a first event, what stands in the place of one until there is a plan."""
+    query = {} if asked.query is None else {"query": asked.query}
+    return {
+        "pipeline": {"name": asked.pipeline or "", "text": "", "source": ""},
+        "inputs": encoder.value({**asked.inputs, **query}),
+        "route": {"backend": "", "reason": ""},
+        "question": encoder.text(asked.query or ""),
+        "documents": encoder.value(list(asked.documents)),
+        "descent": encoder.event(asked.descent),
+    }
+
 
 def tell_beginning(event: RunStarted, encoder: Encoder) -> dict[str, Any]:
     """Return the first event as JSON."""
     plan, descent = event.plan, event.descent
-    works = ((path, getattr(step.worker.work, "pipeline", None)) for path, step in every_step(plan.compiled.graph))
-    found = ((path, work.pipeline) for path, work in works if isinstance(work, CompiledPipeline))
-    used = {path: pipeline for path, pipeline in found if isinstance(pipeline, Pipeline)}
+    steps = pipelines.every_step(plan.compiled.graph)
+    works = ((path, getattr(step.worker.work, "pipeline", None)) for path, step in steps)
+    found = ((path, work.pipeline) for path, work in works if isinstance(work, pipelines.CompiledPipeline))
+    used = {path: pipeline for path, pipeline in found if isinstance(pipeline, pipelines.Pipeline)}
     told: dict[str, Any] = {
         "pipeline": _tell_pipeline(plan.pipeline, encoder),
         "inputs": encoder.value(dict(plan.inputs)),

@@ -13,6 +13,7 @@ from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from synaptic import pipeline as pipelines
 from synaptic.messages import (
     BackendNotice,
     BackendProgress,
@@ -22,7 +23,6 @@ from synaptic.messages import (
     Timings,
     Usage,
 )
-from synaptic.pipeline import LongInput
 from synaptic.runtime import events
 from synaptic.runtime.journal.kept_texts import name_spelled, spelled_name
 
@@ -44,7 +44,7 @@ _LONG: Final = 200
 _VALUES: Final = frozenset({"output", "value", "answer", "content", "question"})
 """Fields whose texts always are: they are what people look for."""
 
-_PARTS: Final = (Usage, Timings, Timeouts, ChatRequest, LongInput, BackendNotice, BackendProgress, events.StepResult)
+_PARTS: Final = (Usage, Timings, Timeouts, ChatRequest, BackendNotice, BackendProgress, events.StepResult)
 _OWN: Final = frozenset({"messages", "tag", "rank", "unread"})
 """What of a request is its own, or nothing that can be kept."""
 
@@ -58,7 +58,7 @@ _BOOKENDS: Final = frozenset({"RunStarted", "RunFinished"})
 def kinds() -> dict[str, type]:
     """Return by name the classes that can be read back: events, but for those that a row cannot hold, and parts."""
     found = [each for each in vars(events).values() if isinstance(each, type) and is_dataclass(each)]
-    return {each.__name__: each for each in (*found, *_PARTS) if each.__name__ not in _BOOKENDS}
+    return {each.__name__: each for each in (*found, *_PARTS, pipelines.LongInput) if each.__name__ not in _BOOKENDS}
 
 
 def _fields(kind: type) -> tuple[tuple[str, Any], ...]:

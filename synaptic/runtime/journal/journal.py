@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Self
 
@@ -18,17 +19,19 @@ from synaptic.runtime.journal.retention import Pruned, last_pruned, prune, remov
 from synaptic.runtime.journal.row_seal import resealed
 from synaptic.runtime.journal.run_account import account_of
 from synaptic.runtime.journal.run_ids import LENGTH, matching_ids
+from synaptic.runtime.journal.run_rows import RunRows
 from synaptic.runtime.journal.searching import search
 from synaptic.runtime.journal.tables import migrate
 from synaptic.runtime.journal.usage_rows import damaged_calls, sum_calls, tokens_by_key
-from synaptic.text import nearest, reason_of
+from synaptic.runtime.journal.writing import write
+from synaptic.text import nearest, reason_of, spelled, without_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from synaptic.runtime.events import Answer, Event
-    from synaptic.runtime.journal.bookends import Beginning
+    from synaptic.runtime.journal.bookends import AskedQuestion, Beginning
     from synaptic.runtime.journal.reader import KeptRun, KeptStatus
     from synaptic.runtime.journal.run_account import RunAccount
     from synaptic.runtime.journal.searching import FoundText
@@ -39,6 +42,9 @@ SHORT = 8
 
 _NO_ROW_OF_OURS = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What reading a row raises that was not written so."""
+
+_PATIENT = "PRAGMA busy_timeout = 1000"
+"""So long a question waits for another process that writes: a person waits for it, and its run is recorded, too."""
 
 _NEAR = 200  # latest runs among which a misspelt id is looked for
 
@@ -437,6 +443,41 @@ class Journal:
                     with transaction(connection), resealed(connection, run.number):
                         connection.execute("UPDATE runs SET session = ? WHERE n = ?", (session, run.number))
 
+    def ask(self, asked: AskedQuestion, secrets: Iterable[str] = ()) -> str | None:
+        """Record a question before anything that may take long; the run of that id takes its place when it begins.
+
+        Args:
+            asked: What is asked.
+            secrets: Texts that never enter the file, however they are spelled.
+
+        Returns:
+            The conversation that it is part of: its own, where another run was begun in the one that it names.
+
+        Raises:
+            JournalError: If the file cannot be written.
+
+        """
+        rows = RunRows(partial(without_secrets, spellings=spelled(secrets)))
+        rows.take_question(asked)
+        with self._opened(make=True) as connection:
+            assert connection is not None, "it was made"
+            connection.execute(_PATIENT)
+            write(self._file, [rows])
+            (session,) = connection.execute("SELECT session FROM runs WHERE id = ?", (asked.run_id,)).fetchone()
+        found: str | None = session
+        return found
+
+    def forget_question(self, run_id: str) -> None:
+        """Remove a question that was asked, unless its run has begun.
+
+        Raises:
+            JournalError: If the file cannot be written.
+
+        """
+        with self._opened() as connection:
+            if connection is not None:
+                remove_runs(connection, list(all_runs(connection, "id = ? AND text IS NULL", [run_id])))
+
     @contextmanager
     def _reading(self) -> Iterator[Reader]:
         with self._opened() as connection:
@@ -445,10 +486,10 @@ class Journal:
             yield Reader(connection)
 
     @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection | None]:
-        """Give the connection, ``None`` where there is no file; say what is wrong with it in a person's words."""
+    def _opened(self, *, make: bool = False) -> Iterator[sqlite3.Connection | None]:
+        """Give the connection, ``None`` where there is no file, and none is made; say what is wrong with it."""
         try:
-            yield self._file.open() if self.path.exists() else None
+            yield self._file.open() if make or self.path.exists() else None
         except sqlite3.DatabaseError as exc:
             if is_damage(exc):
                 hint = "move it away, and the next run begins a new one; a run that meets the damage does so itself"

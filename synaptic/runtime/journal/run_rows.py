@@ -22,7 +22,7 @@ from synaptic.runtime.events import (
     StepThought,
     TokenDelta,
 )
-from synaptic.runtime.journal.bookends import tell_beginning, tell_end
+from synaptic.runtime.journal.bookends import tell_beginning, tell_end, tell_question
 from synaptic.runtime.journal.encoding import TEXT, Encoder
 from synaptic.runtime.journal.kept_texts import Hash, RunTexts, lengths, name_spelled, to_bytes
 from synaptic.waiting import steady_time
@@ -30,7 +30,8 @@ from synaptic.waiting import steady_time
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from synaptic.runtime.events import StepResult
+    from synaptic.runtime.events import Descent, StepResult
+    from synaptic.runtime.journal.bookends import AskedQuestion
 
 SPOKEN: Final = "Spoken"
 """The kind of a row that stands for the pieces of a text, one event each."""
@@ -77,14 +78,31 @@ class _Spoken:
     since: float = 0.0
 
 
+class RunHead(NamedTuple):
+    """What the row of a run says from its beginning on.
+
+    Attributes:
+        pipeline: Its name.
+        text: Of the pipeline; ``None`` before there is a plan.
+        query: The question.
+
+    """
+
+    run_id: str
+    at: float
+    pipeline: str
+    text: Hash | None
+    query: str | None
+    model: str | None
+    descent: Descent
+
+
 @dataclass(slots=True)
 class Rows:
     """What is to be written of one run.
 
     Attributes:
-        begun: The first event, where it is among them.
-        text: The pipeline's.
-        query: The question, where the first event is among them.
+        begun: What it begins with, where the first event is among them.
         ended: The last one.
         error: What it failed of.
         waits: Whether it waits for a person now, where that has changed.
@@ -94,9 +112,7 @@ class Rows:
     """
 
     events: list[EventRow] = field(default_factory=list)
-    begun: RunStarted | None = None
-    text: Hash | None = None
-    query: str | None = None
+    begun: RunHead | None = None
     ended: RunFinished | None = None
     error: str | None = None
     waits: bool | None = None
@@ -181,10 +197,11 @@ class RunRows:
                 return
             told = tell_beginning(event, self._encoder)
             if again is None:
-                query = event.plan.inputs.get("query")
-                self._rows.begun = event
-                self._rows.query = self._cleaned(query) if isinstance(query, str) else None
-                self._rows.text = name_spelled(told["pipeline"]["text"][TEXT])
+                plan, name = event.plan, name_spelled(told["pipeline"]["text"][TEXT])
+                query = self._query(plan.inputs.get("query"))
+                self._rows.begun = RunHead(
+                    event.run_id, event.at, plan.pipeline.name, name, query, plan.route.model, event.descent
+                )
             self._row(event, seq, event.at, told)
         elif isinstance(event, RunFinished):
             for still_open in list(self._open):
@@ -208,6 +225,16 @@ class RunRows:
             told.pop("path", None)
             at = told.pop("at", None) or steady_time()
             self._row(event, seq, at, told, path=path)
+
+    def take_question(self, asked: AskedQuestion) -> None:
+        """Turn a question into what stands in the place of a run's first event until there is a plan."""
+        pipeline, query = asked.pipeline or "", self._query(asked.query)
+        self._rows.begun = RunHead(asked.run_id, asked.at, pipeline, None, query, asked.descent.model, asked.descent)
+        body = _json(tell_question(asked, self._encoder))
+        self._rows.events.append(EventRow(0, asked.at, RunStarted.__name__, None, None, body))
+
+    def _query(self, query: object) -> str | None:
+        return self._cleaned(query) if isinstance(query, str) else None
 
     def _spoken_so_far(self) -> None:
         """Note what open texts have grown by, where that is old or long enough."""

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synaptic.processes import SqliteFile
-    from synaptic.runtime.events import Descent, RunFinished, RunStarted
+    from synaptic.runtime.events import Descent, RunFinished
     from synaptic.runtime.journal.kept_texts import Packed
-    from synaptic.runtime.journal.run_rows import Rows, RunRows
+    from synaptic.runtime.journal.run_rows import Rows, RunHead, RunRows
 
 INDEXED_CHARACTERS: Final = 1_000_000
 """Of one text, whose words are found."""
@@ -59,7 +59,7 @@ def _write(connection: sqlite3.Connection, run: RunRows) -> None:
     rows = run.taken()
     fresh, used = run.texts.taken()
     if rows.begun is not None:
-        run.number, first = _begin(connection, rows, rows.begun)
+        run.number, first = _begin(connection, rows.begun)
         if first:
             rows.events = [row._replace(seq=row.seq + first) for row in rows.events]
             run.goes_on_from(first)
@@ -97,31 +97,36 @@ def _update(connection: sqlite3.Connection, number: int, rows: Rows, size: int) 
         _end(connection, number, rows.ended, rows.error)
 
 
-def _begin(connection: sqlite3.Connection, rows: Rows, event: RunStarted) -> tuple[int, int]:
-    """Return the number of a run and of its first event: one that is known goes on."""
+def _begin(connection: sqlite3.Connection, begun: RunHead) -> tuple[int, int]:
+    """Return the number of a run and of its first event: one that is known goes on, one that was only asked begins."""
     owner = Owner.this().written()
-    known = connection.execute("SELECT n FROM runs WHERE id = ?", (event.run_id,)).fetchone()
-    if known is not None:
+    known = connection.execute("SELECT n, text FROM runs WHERE id = ?", (begun.run_id,)).fetchone()
+    if known is not None and known[1] is not None:
         anew = "UPDATE runs SET status = 'running', ended = NULL, error = NULL, owner = ? WHERE n = ?"
         with resealed(connection, known[0]):
             connection.execute(anew, (owner, known[0]))
         (last,) = connection.execute("SELECT max(seq) FROM events WHERE run = ?", (known[0],)).fetchone()
         return known[0], 0 if last is None else last + 1
-    plan, descent = event.plan, event.descent
-    session = event.run_id if _is_overtaken(connection, descent) else descent.session
+    descent = begun.descent
     row = {
-        "id": event.run_id,
-        "pipeline": plan.pipeline.name,
-        "text": rows.text,
-        "started": event.at,
+        "id": begun.run_id,
+        "pipeline": begun.pipeline,
+        "text": begun.text,
+        "started": begun.at,
         "status": "running",
-        "query": None if rows.query is None else _sayable(rows.query),
-        "model": plan.route.model,
+        "query": None if begun.query is None else _sayable(begun.query),
+        "model": begun.model,
         "parent": descent.parent,
         "forked_at": descent.forked_at,
-        "session": session,
         "owner": owner,
     }
+    if known is not None:
+        connection.execute("DELETE FROM events WHERE run = ?", known[:1])
+        change = ", ".join(f"{name} = :{name}" for name in row)
+        with resealed(connection, known[0]):
+            connection.execute(f"UPDATE runs SET {change} WHERE id = :id", row)  # noqa: S608  (names of columns)
+        return known[0], 0
+    row["session"] = begun.run_id if _is_overtaken(connection, descent) else descent.session
     names = ", ".join(row)
     places = ", ".join(f":{name}" for name in row)
     made = connection.execute(f"INSERT INTO runs ({names}) VALUES ({places})", row)  # noqa: S608  (names of columns)

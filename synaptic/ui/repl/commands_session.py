@@ -123,7 +123,7 @@ async def retry_command(repl: Repl, call: Call) -> None:
     repl.conversation.pop()
     there = len(repl.conversation)
     try:
-        await repl.ask_here(asked, instead=goes_on_from([turn]) if turn.answer else None)
+        await repl.ask_here(asked, instead=turn if turn.answer else None)
     finally:
         came = repl.conversation[there:]
         if not came or (turn.answer and came[-1].status not in _ANSWERED):
@@ -144,7 +144,7 @@ async def _keep_the_end(repl: Repl, turns: Sequence[Turn]) -> None:
     if repl.kept_as is not None and repl.last_seen is not None:
         await repl.sessions.recorded()
         with Journal() as journal:
-            if not take_back(journal, repl.kept_as, repl.last_seen, goes_on_from(turns)):
+            if not take_back(journal, repl.kept_as, repl.last_seen, goes_on_from(journal, turns)):
                 raise UsageError("nothing was done: another program has just asked something", hint=_SEE)
 
 

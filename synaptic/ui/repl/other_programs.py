@@ -57,13 +57,9 @@ def looked_up(kept_as: str, turns: Sequence[Turn]) -> TalkNow:
         return TalkNow(kept_as, None, turns)  # the question is asked all the same; its run says what is wrong
 
 
-def goes_on_from(turns: Sequence[Turn]) -> str | None:
+def goes_on_from(journal: Journal, turns: Sequence[Turn]) -> str | None:
     """Return the run of the last turn that is recorded: behind one that is not, the earlier ones would not be found."""
-    try:
-        with runtime.Journal() as journal:
-            last = _last_recorded(journal, turns)
-    except JournalError:
-        return turns[-1].run_id if turns else None
+    last = _last_recorded(journal, turns)
     return None if last is None else last.id
 
 

@@ -14,9 +14,10 @@ from synaptic.settings import SESSION_ORIGIN, LoadedSettings, Settings, load_set
 from synaptic.text import one_line, plural
 from synaptic.ui import actions, screen
 from synaptic.ui.question import read_again, read_documents
+from synaptic.ui.repl.asked_questions import forget_question, record_question
 from synaptic.ui.repl.conversation import Asked, Conversation, Turn
 from synaptic.ui.repl.mentions import mentions
-from synaptic.ui.repl.other_programs import goes_on_from, looked_up
+from synaptic.ui.repl.other_programs import looked_up
 from synaptic.ui.repl.sessions import serves
 from synaptic.ui.repl.slash_commands import Call
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
     from synaptic.messages import Usage
     from synaptic.pipeline import Plan
-    from synaptic.runtime import Event, RunResult, RunStatus, Session
+    from synaptic.runtime import AskedQuestion, Event, RunResult, RunStatus, Session
+    from synaptic.ui.repl.asked_questions import KeptQuestion
     from synaptic.ui.repl.conversation import TurnStatus
     from synaptic.ui.repl.screen import Screen
     from synaptic.ui.repl.sessions import SessionHolder
@@ -189,21 +191,20 @@ class Repl:
         """Do what `ask_here` does, behind the last turn that any program asked in this conversation."""
         await self.catch_up()
         await self.ask_here(asked)
-        await self.catch_up()
 
-    async def ask_here(self, asked: Asked, *, instead: str | None = None) -> None:
+    async def ask_here(self, asked: Asked, *, instead: Turn | None = None) -> None:
         """Run a pipeline and keep the turn, also of a run that is interrupted or fails.
 
         Args:
             asked: What is asked.
-            instead: The run whose answer stays, as the conversation is kept, unless there is another.
+            instead: The turn whose answer stays, as the conversation is kept, unless there is another.
 
         Raises:
             SynapticError: If the run could not begin.
         """
         ended: list[RunResult] = []
-        asked_at = time.time()
         asked = replace(asked, pipeline=asked.pipeline or self.settings.pipeline)
+        recorded = record_question(self._question(asked), self.conversation, self.settings, instead=instead)
         try:
             with self.screen.run_view(self.settings.look) as view:
 
@@ -217,16 +218,11 @@ class Repl:
                     asked.question,
                     pipeline=asked.pipeline,
                     inputs=asked.inputs,
-                    documents=self._documents(asked),
-                    model=asked.model or self.named_model,
+                    documents=recorded.question.documents,
                     conversation=self.conversation.messages(),
-                    session=self.kept(),
-                    after=goes_on_from(self.conversation),
-                    title=asked.title,
-                    instead=instead,
-                    last=self.last_seen,
-                    files=self.files,
+                    run_id=recorded.question.run_id,
                     on_event=listen,
+                    **recorded.question.descent.of_turn(),
                 )
                 await self.sessions.ask_route(self.settings)
                 self.context = await session.context_length()
@@ -234,8 +230,28 @@ class Repl:
             if not any(result.error is exc for result in ended):
                 raise
         finally:
-            for result in ended:
-                self._keep(result, asked, asked_at)
+            if ended:
+                self._keep(ended[0], asked, recorded)
+            else:
+                forget_question(recorded)
+
+    def _question(self, asked: Asked) -> AskedQuestion:
+        descent = runtime.Descent(
+            session=self.kept(),
+            title=asked.title,
+            files=tuple(self.files),
+            last=self.last_seen,
+            model=asked.model or self.named_model,
+        )
+        return runtime.AskedQuestion(
+            run_id=runtime.new_run_id(),
+            at=time.time(),
+            query=asked.question,
+            pipeline=asked.pipeline,
+            inputs=asked.inputs,
+            documents=self._documents(asked),
+            descent=descent,
+        )
 
     async def catch_up(self) -> bool:
         """Let the conversation be what other programs made of it; say that, and return whether it ends anew."""
@@ -320,7 +336,7 @@ class Repl:
         """Close the session; child processes end."""
         await self.sessions.aclose()
 
-    def _keep(self, result: RunResult, asked: Asked, asked_at: float) -> None:
+    def _keep(self, result: RunResult, asked: Asked, recorded: KeptQuestion) -> None:
         self.usage = result.usage if self.usage is None else self.usage + result.usage
         self.last_run = result
         turn = Turn(
@@ -329,11 +345,14 @@ class Repl:
             status=_TURN_STATUS[result.status],
             pipeline=result.pipeline,
             run_id=result.run_id,
-            at=asked_at,
+            at=recorded.question.at,
             asked=asked,
             error=None if result.error is None else getattr(result.error, "headline", str(result.error)),
         )
         self.conversation.append(turn)
+        if recorded.kept_as != self.kept_as:
+            self.kept_as = recorded.kept_as
+            self.screen.note(actions.AT_ONCE)
         if isinstance(result.error, SynapticError):
             self.fail(result.error)
         elif result.error is not None:

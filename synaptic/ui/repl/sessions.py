@@ -44,6 +44,8 @@ PER_RUN: Final = frozenset(
 """Settings that a session reads again for each run, or never; every other one is built into its backend."""
 
 _NEEDED_MODULES: Final = (
+    "synaptic.runtime.journal.journal",  # first, with the next: a question is recorded before the rest is needed
+    "synaptic.backends.pool.node.credentials",
     "synaptic.runtime.session",
     "synaptic.agents.definition",
     "synaptic.ui.screen.render",

@@ -125,10 +125,11 @@ def head_lines(account: RunAccount) -> Iterator[str]:
     """Yield what there is to say of a run as a whole, but for its inputs."""
     run, beginning = account.run, account.beginning
     took = "" if run.seconds is None else f" after {seconds(run.seconds)}"
-    yield f"run {run.id}: {run.pipeline}, {run.status}{took}"
+    yield f"run {run.id}: {run.pipeline or 'no pipeline yet'}, {run.status}{took}"
     route = beginning.route
     yield f"  began {moment(run.started)}; {plural(run.calls, 'call')}, {plural(run.tokens, 'token')}"
-    yield f"  at {place(route.backend, route.model, route.node)}"
+    if route.backend:
+        yield f"  at {place(route.backend, route.model, route.node)}"
     if run.parent:
         yield f"  goes on from {run.parent}" + (f", at {run.forked_at}" if run.forked_at else "")
     if run.error:

@@ -171,7 +171,8 @@ async def test_of_two_that_ask_at_the_same_moment_one_begins_a_conversation_of_i
     await settled(two)
     await one.repl.ask_here(Asked("Two?"))  # what it looked at is not so any more
 
-    assert "another program asked in this conversation at the same moment" in (await one.say("/history"))[1]
+    assert "another program asked in this conversation at the same moment" in one.err.getvalue()
+    await settled(one)
     assert all_kept() == [["One?", "Other?"], ["One?", "Two?"]]
     for talk in (one, two):
         assert "another program" not in (await talk.say("Then?"))[1]

@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from synaptic import paths
+from synaptic.backends import ollama
 from synaptic.backends.http import authorization
-from synaptic.backends.ollama import OllamaBackend, is_loopback
 from synaptic.errors import ConfigError
 from synaptic.settings import authorities_file
 from synaptic.text import NotRegularFile, NotTextError, decoded, read_regular
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from synaptic.backends.ollama import OllamaBackend
     from synaptic.settings import NodeSettings, Settings
 
 MAX_SECRET_BYTES = 64 * 1024
@@ -73,7 +74,7 @@ def open_client(
     Raises:
         ConfigError: If the node's secret or its certificates cannot be had; see :func:`node_headers`.
     """
-    return OllamaBackend(
+    return ollama.OllamaBackend(
         node.url,
         num_ctx=settings.num_ctx,
         keep_alive=settings.keep_alive,
@@ -115,7 +116,7 @@ def access_notices(node: NodeSettings) -> list[str]:
         if mode & _OTHERS:
             notices.append(f"node {node.shown}: other users can read {path}; run: chmod 600 {path}")
     secret = node.token_env or node.token_file or node.username
-    if secret and node.url.startswith("http:") and not is_loopback(node.url):
+    if secret and node.url.startswith("http:") and not ollama.is_loopback(node.url):
         notices.append(f"node {node.shown}: its secret is sent unencrypted; use https where the node has it")
     return notices
 
