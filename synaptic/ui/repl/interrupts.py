@@ -120,10 +120,15 @@ class Moment:
 
 
 @contextlib.contextmanager
-def without_echo(stream: TextIO) -> Iterator[None]:
+def without_echo(stream: TextIO, *, for_prompt: bool = True) -> Iterator[None]:
     """Keep what is typed during a run off the screen; it is not lost, the next prompt shows it.
 
     Keys and not lines, as the prompt reads them: the terminal would cut a line at 4095 bytes, and eat Ctrl-D.
+
+    Args:
+        stream: The terminal.
+        for_prompt: Whether a prompt reads them: then Enter stays what it is. Made a line end, it would be two in pasted
+            text whose lines end with CR LF.
     """
     try:
         descriptor = stream.fileno()
@@ -132,6 +137,8 @@ def without_echo(stream: TextIO) -> Iterator[None]:
         yield
         return
     quiet = [*before]
+    if for_prompt:
+        quiet[0] = before[0] & ~(termios.ICRNL | termios.INLCR | termios.IGNCR)
     quiet[3] = before[3] & ~(termios.ECHO | termios.ICANON)
     quiet[6] = [*before[6]]
     quiet[6][termios.VMIN], quiet[6][termios.VTIME] = 1, 0
@@ -149,7 +156,7 @@ async def carry_out(repl: Repl, line: str, early: Callable[[], bool] = not_press
     """
     turns = len(repl.conversation)
     try:
-        with without_echo(sys.stdin):
+        with without_echo(sys.stdin, for_prompt=repl.screen.live):
             await interruptible(repl.handle(line), early, repl.screen.away)
     except Interrupted:
         if len(repl.conversation) == turns:

@@ -282,12 +282,20 @@ def test_what_is_typed_during_a_run_is_not_lost_and_not_drawn_into_it(terminal: 
     assert "tick typed" not in terminal.text
 
 
-def test_lines_that_are_pasted_during_a_run_are_one_question(terminal: Terminal) -> None:
+def test_enter_that_is_typed_during_a_run_sends_the_line(terminal: Terminal) -> None:
+    terminal.type("take a while", ENTER)
+    terminal.wait("tick tick")
+    terminal.type("typed ahead", ENTER)
+    terminal.wait("\ntyped ahead\n", "2 turns")
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_lines_that_are_pasted_during_a_run_are_one_question(terminal: Terminal, line_end: str) -> None:
     marks = BRACKETED_PASTE_ON, b"\x1b[?2004l"
     terminal.type("take a while", ENTER)
     terminal.wait("tick tick")
     assert terminal.raw.rindex(marks[0]) > terminal.raw.rindex(marks[1])  # as a terminal looks at it for a paste
-    terminal.type(PASTE_BEGIN, "one\ntwo", PASTE_END)
+    terminal.type(PASTE_BEGIN, f"one{line_end}two", PASTE_END)
     terminal.wait("> one\n  two", "1 turn")
     terminal.type(ENTER)
     terminal.wait("\none\ntwo\n", "2 turns")
