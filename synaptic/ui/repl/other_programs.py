@@ -78,8 +78,8 @@ def _looked_up(journal: Journal, kept_as: str, turns: Sequence[Turn]) -> TalkNow
     if last is not None and runtime.begins_its_own(journal, last, kept_as):
         return _looked_up(journal, last.id, turns)._replace(note=actions.AT_ONCE)
     session = runtime.session_with_id(journal, kept_as)
-    if session is None or (turns and last is None):
-        return TalkNow(kept_as, None, turns)  # what is not recorded, or not any more, cannot be compared
+    if session is None:
+        return TalkNow(kept_as, None, turns)
     tip = runtime.tip_of(journal, session)
     at_work = session.last.at_work and not session.last.owner.is_this
     found = TalkNow(kept_as, runtime.seen_last(journal, session, tip), turns, at_work=at_work)

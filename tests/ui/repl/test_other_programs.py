@@ -228,6 +228,25 @@ async def test_what_is_gone_from_the_record_stays_here(open_talk: Open) -> None:
     assert here(one)[-1] == "Four?"
 
 
+async def test_where_every_turn_is_gone_from_the_record_two_programs_go_on_together(open_talk: Open) -> None:
+    one = await open_talk(fresh=True)
+    await one.say("One?")
+    two = await open_talk()
+    await settled(one)
+    with Journal() as journal:
+        journal.prune(keep=0)
+    await one.say("Two?")
+    await settled(one)
+
+    _, err = await two.say("Three?")
+
+    assert "another program added 1 turn to this conversation, the last one: Two?" in err
+    await settled(two)
+    assert kept() == ["Two?", "Three?"]
+    assert "another program added 1 turn" in (await one.say("/history"))[1]
+    assert here(one) == here(two) == ["One?", "Two?", "Three?"]
+
+
 async def test_behind_a_turn_that_could_not_be_recorded_the_earlier_ones_are_still_found(open_talk: Open) -> None:
     one = await open_talk(fresh=True)
     for question in ("One?", "Two?", "Lost?"):
