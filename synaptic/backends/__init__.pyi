@@ -18,6 +18,7 @@ from .drafts import DraftStanding as DraftStanding
 from .drafts import DraftTally as DraftTally
 from .llama_server import headers as headers
 from .llama_server import llama_server_at as llama_server_at
+from .openai_form import read_logprobs as read_logprobs
 from .router import Routed as Routed
 from .router import considered as considered
 from .router import node_pool as node_pool

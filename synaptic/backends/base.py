@@ -121,6 +121,8 @@ class Capabilities:
         context_length: Returns the tokens of one call's context, prompt and reply together, that a request is served
             with; ``None`` where the backend cannot tell.
         count_tokens: Returns how many tokens of its model a text is; raises ``synaptic.errors.BackendError``.
+        count_prompt: Returns how many tokens the prompt of a request is, as the template of its model writes it; raises
+            ``synaptic.errors.BackendError``.
         watched_stream: Streams as ``stream`` does, and calls its second argument with false when the server read a part
             of the prompt, with true when it generated something.
         tokens_a_character: Returns how many tokens a character of a request's prompt is, as calls of its model have
@@ -152,6 +154,7 @@ class Capabilities:
     default_model: Callable[[], Awaitable[str]] | None = None
     context_length: Callable[[ChatRequest], Awaitable[int | None]] | None = None
     count_tokens: Callable[[str], Awaitable[int]] | None = None
+    count_prompt: Callable[[ChatRequest], Awaitable[int]] | None = None
     watched_stream: Callable[[ChatRequest, Callable[[bool], None]], AsyncIterator[Chunk]] | None = None
     tokens_a_character: Callable[[ChatRequest], float | None] | None = None
     prepare: Callable[[ChatRequest], None] | None = None

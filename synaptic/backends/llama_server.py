@@ -114,6 +114,7 @@ class LlamaServerBackend:
             longer_context="start the server with a longer context",
             context_length=self.context_length,
             count_tokens=self.count_tokens,
+            count_prompt=self.count_prompt,
             watched_stream=self.watched_stream,
             goes_on_with=self.goes_on_with,
             features=EVERY_FEATURE - ({"options"} if pictures else {"images", "options"}),
@@ -245,7 +246,23 @@ class LlamaServerBackend:
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
         """
-        answer = await self._post("/tokenize", {"content": text})
+        return await self._tokens(text, special=False)
+
+    async def count_prompt(self, request: ChatRequest) -> int:
+        """Return how many tokens the prompt of ``request`` is, as the model's template writes it.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`; the template may refuse such a chat.
+        """
+        await self._check(request)
+        answer = await self._post("/apply-template", chat_payload(request))
+        if not isinstance(prompt := answer.get("prompt"), str):
+            raise self._nonsense("/apply-template", answer)
+        return await self._tokens(prompt, special=True)
+
+    async def _tokens(self, text: str, *, special: bool) -> int:
+        """Count the tokens of a text; with ``special``, also those that begin every prompt."""
+        answer = await self._post("/tokenize", {"content": text, "add_special": special})
         tokens = answer.get("tokens")
         if not isinstance(tokens, list):
             raise self._nonsense("/tokenize", answer)

@@ -303,7 +303,21 @@ async def test_tokens_are_counted_by_the_server() -> None:
         backend = LlamaServerBackend(server.url)
         assert await backend.count_tokens("a b c") == 3
         await backend.aclose()
-        assert server.requests[0].json == {"content": "a b c"}
+        assert server.requests[0].json == {"content": "a b c", "add_special": False}
+
+
+async def test_the_tokens_of_a_prompt_are_those_of_what_the_template_makes_of_it() -> None:
+    request = ChatRequest(messages=(Message("user", "a b c"),))
+    async with FaultServer([json_reply({"prompt": "<user>a b c<end>"}), json_reply({"tokens": [1] * 4})]) as server:
+        backend = LlamaServerBackend(server.url)
+        assert await backend.count_prompt(request) == 4
+        await backend.aclose()
+        assert server.requests[1].json == {"content": "<user>a b c<end>", "add_special": True}
+    async with FaultServer(json_reply({"answer": 42})) as server:
+        backend = LlamaServerBackend(server.url)
+        with pytest.raises(ProtocolError, match="/apply-template"):
+            await backend.count_prompt(request)
+        await backend.aclose()
 
 
 @pytest.mark.parametrize(

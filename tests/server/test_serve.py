@@ -225,6 +225,25 @@ async def test_the_format_is_enforced_and_a_stop_word_ends_the_reply() -> None:
         assert "context" not in reply
 
 
+async def test_log_probabilities_are_told_for_each_token_with_as_many_alternatives_as_asked() -> None:
+    raw = {"model": MODEL, "prompt": "1, 2, 3,", "raw": True}
+    options = {"num_predict": 4, "temperature": 0}
+    async with api() as node:
+        _, whole = await node.post("/api/generate", **raw, stream=False, logprobs=True, top_logprobs=3, options=options)
+        told = whole["logprobs"]
+        assert "".join(entry["token"] for entry in told) == whole["response"]
+        for entry in told:
+            assert bytes(entry["bytes"]).decode() == entry["token"]
+            assert entry["top_logprobs"][0]["token"] == entry["token"]  # the likeliest, at temperature 0
+            assert len(entry["top_logprobs"]) == 3
+            assert entry["logprob"] == max(other["logprob"] for other in entry["top_logprobs"]) <= 0
+        lines = await node.chat(logprobs=True, options=options)
+        assert all("top_logprobs" not in entry for line in lines for entry in line.get("logprobs", ()))
+        assert "".join(entry["token"] for line in lines for entry in line.get("logprobs", ())) == text_of(lines)
+        lines = await node.chat(top_logprobs=3, options=options)  # as at Ollama, it counts with logprobs alone
+        assert not any("logprobs" in line for line in lines)
+
+
 async def test_generate_has_a_system_prompt_and_hands_back_its_context() -> None:
     async with api() as node:
         asking = {"model": MODEL, "system": "You are a pirate.", "stream": False, "options": SHORT}

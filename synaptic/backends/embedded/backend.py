@@ -147,6 +147,7 @@ class EmbeddedBackend:
             start=self.start,
             context_length=self.context_length,
             count_tokens=self.count_tokens,
+            count_prompt=self.count_prompt,
             watched_stream=self.watched_stream,
             goes_on_with=self.goes_on_with,
             features=EVERY_FEATURE - {"images", "options"},
@@ -245,6 +246,18 @@ class EmbeddedBackend:
         engine = await self._running_engine()
         with engine.call():
             return await engine.client.count_tokens(text)
+
+    async def count_prompt(self, request: ChatRequest) -> int:
+        """Return how many tokens the prompt of ``request`` is, as the model's template writes it.
+
+        Raises:
+            BackendError: The one that fits, see :mod:`synaptic.errors`.
+            ConfigError: If the user's model is not usable.
+
+        """
+        engine = await self._running_engine()
+        with engine.call():
+            return await engine.client.count_prompt(replace(request, model=None))
 
     async def goes_on_with(self, request: ChatRequest) -> bool:
         """Return whether the model's template lets the last message of a request, the assistant's, go on.

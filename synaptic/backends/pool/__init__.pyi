@@ -1,4 +1,5 @@
 from .backend import PoolBackend as PoolBackend
+from .learned import prompt_tokens as prompt_tokens
 from .library import Pool as Pool
 from .library import PoolReply as PoolReply
 from .node.credentials import certificates as certificates

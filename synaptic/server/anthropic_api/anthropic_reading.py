@@ -36,7 +36,7 @@ def messages_request(body: MessagesBody) -> ChatRequest:
     Raises:
         Refusal: If fields contradict each other, or a picture is none.
     """
-    tools = tuple(OfferedTool(tool.name, tool.description or "", tool.input_schema) for tool in body.tools or ())
+    tools = _tools_of(body)
     choice = body.tool_choice
     named = {None: None, "auto": "auto", "any": "required", "none": "none"}.get(choice.type if choice else None)
     if choice is not None and choice.type == "tool":
@@ -75,15 +75,20 @@ def turns_of(body: CountBody) -> tuple[Message, ...]:
     return tuple(found)
 
 
-def text_of(body: CountBody) -> str:
-    """Return all text of a request, for counting its tokens."""
-    said = [f"{message.role}\n{message.content}" for message in turns_of(body)]
-    calls = [call.arguments for message in turns_of(body) for call in message.tool_calls]
-    offered = [json.dumps([tool.name, tool.description, tool.input_schema]) for tool in body.tools or ()]
-    return "\n".join([*said, *calls, *offered])
+def counted_request(body: CountBody) -> ChatRequest:
+    """Return a request whose prompt is the one that ``/v1/messages/count_tokens`` asks about.
+
+    Raises:
+        Refusal: If a picture is none.
+    """
+    return ChatRequest(messages=turns_of(body), model=body.model, think=_think(body), tools=_tools_of(body))
 
 
-def _think(body: MessagesBody) -> bool | ThinkLevel | None:
+def _tools_of(body: CountBody) -> tuple[OfferedTool, ...]:
+    return tuple(OfferedTool(tool.name, tool.description or "", tool.input_schema) for tool in body.tools or ())
+
+
+def _think(body: CountBody) -> bool | ThinkLevel | None:
     effort = body.output_config.effort if body.output_config else None
     if body.thinking is not None and body.thinking.type == "disabled":
         return False

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from synaptic.messages import Delta
 from synaptic.server.anthropic_api.anthropic_bodies import CountBody, MessagesBody
-from synaptic.server.anthropic_api.anthropic_reading import messages_request, text_of
+from synaptic.server.anthropic_api.anthropic_reading import counted_request, messages_request
 from synaptic.server.anthropic_api.anthropic_replies import BlockStream, whole_message
 from synaptic.server.gateway import (
     BAD_REQUEST,
@@ -81,7 +81,7 @@ class AnthropicRoutes:
 
     async def _count(self, request: web.Request) -> web.Response:
         body = await read_request(request, _read_count)
-        return json_response({"input_tokens": await self._front.count_tokens(text_of(body), body.model)})
+        return json_response({"input_tokens": await self._front.count_prompt(counted_request(body))})
 
     async def _events(self, asked: ChatRequest, blocks: BlockStream) -> AsyncGenerator[bytes, None]:
         begun = False

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from synaptic import paths
 from synaptic.backends import capabilities_of, check_features, gathered, node_pool
-from synaptic.backends.pool import known_secrets
+from synaptic.backends.pool import known_secrets, prompt_tokens
 from synaptic.errors import BackendUnavailable, FeatureMissing, ModelNotFound
-from synaptic.messages import PRIORITIES, ChatRequest, Message, Timeouts, Usage
+from synaptic.messages import PRIORITIES, ChatRequest, Timeouts, Usage
 from synaptic.models import name_key
 from synaptic.runtime import KeptResponses
 from synaptic.server.gateway.alias_models import ReplyUnderWay, alias_infos, first_that_does, first_to_answer, present
@@ -24,7 +24,6 @@ from synaptic.server.gateway.key_ring import check_model, may_see
 from synaptic.server.gateway.metering import CallMeter
 from synaptic.server.gateway.pipeline_models import PipelineModels
 from synaptic.settings import models_of
-from synaptic.waiting import CHARACTERS_A_TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -291,17 +290,15 @@ class ModelFront:
             call.whole(Usage(prompt_tokens=found.prompt_tokens))
         return found
 
-    async def count_tokens(self, text: str, model: str | None) -> int:
-        """Return how many tokens of a model a text is: counted where the backend can, else estimated.
+    async def count_prompt(self, request: ChatRequest) -> int:
+        """Return how many tokens the prompt of a request is: counted where the backend can, else estimated.
 
         Raises:
             Refusal: If the key of the client may not ask that model.
             BackendError: If nothing serves calls.
         """
-        check_model(model)
+        check_model(request.model)
         can = await self.can()
-        if can.count_tokens is not None:
-            return await can.count_tokens(text)
-        learned = can.tokens_a_character
-        ratio = None if learned is None else learned(ChatRequest(messages=(Message("user", text),), model=model))
-        return max(1, round(len(text) * (ratio or 1 / CHARACTERS_A_TOKEN)))
+        if can.count_prompt is not None and not PipelineModels.has(request.model):
+            return await can.count_prompt(request)
+        return prompt_tokens(request, None if can.tokens_a_character is None else can.tokens_a_character(request))

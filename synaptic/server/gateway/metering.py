@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Final, Self
 
+from synaptic.backends.pool import prompt_tokens
 from synaptic.errors import SynapticError
 from synaptic.messages import Continued, Delta, Finished, Restarted, Usage
 from synaptic.runtime import RequestEnd, UsedCall
@@ -17,7 +18,6 @@ from synaptic.server.gateway.key_ring import key_asking
 from synaptic.server.gateway.refusal import BUSY, Refusal
 from synaptic.settings import PIPELINES
 from synaptic.trace_context import TRACEPARENT
-from synaptic.waiting import CHARACTERS_A_TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -192,8 +192,7 @@ class MeteredCall:
 
         @cache  # other calls of the key ask for it, too
         def estimated() -> int:
-            characters = sum(len(message.content) for message in request.messages)
-            return max(1, round(characters * (tokens_a_character or 1 / CHARACTERS_A_TOKEN)))
+            return prompt_tokens(request, tokens_a_character)
 
         self._prompt_estimate = estimated
 

@@ -17,14 +17,14 @@ from synaptic.server.ollama_api import refusals as errors
 from synaptic.server.ollama_api import tagged_names as names
 from synaptic.server.ollama_api.at_nodes import change_at, meant, refused
 from synaptic.server.ollama_api.chat_reading import read_chat, read_generate
-from synaptic.server.ollama_api.replies import Json, Metrics, ReplyForm, ending, local_time
+from synaptic.server.ollama_api.replies import Json, Metrics, ReplyForm, ending, local_time, logprob_entries
 from synaptic.text import excerpt
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 
     from synaptic.backends import ModelServer
-    from synaptic.messages import ChatRequest, Finished, ModelInfo, TokenLogprob, ToolCall
+    from synaptic.messages import ChatRequest, Finished, ModelInfo, ToolCall
     from synaptic.server.gateway import ModelFront
     from synaptic.server.ollama_api.model_changes import BlobRequest, ModelChange
     from synaptic.server.ollama_api.ollama_host import Talked
@@ -221,7 +221,7 @@ class BackendHost:
             reply.text,
             thinking=reply.thinking,
             tool_calls=[_called(call) for call in reply.tool_calls],
-            logprobs=_logprobs(reply.logprobs),
+            logprobs=logprob_entries(reply.logprobs),
         )
         return said | _end(reply.end, started)
 
@@ -242,7 +242,7 @@ class BackendHost:
                     for delta in chunk.tool_calls:
                         calls.add(delta)
                     if chunk.text or chunk.thinking:
-                        logprobs = _logprobs(chunk.logprobs) if chunk.logprobs else None
+                        logprobs = logprob_entries(chunk.logprobs)
                         yield voice.said(chunk.text, thinking=chunk.thinking, logprobs=logprobs)
         except SynapticError as error:
             raise _refusal(error, voice.model) from error
@@ -308,12 +308,3 @@ def _metrics(end: Finished, total: int) -> Metrics:
 
 def _called(call: ToolCall) -> Json:
     return {"function": {"name": call.name, "arguments": call.values or {}}}
-
-
-def _logprobs(entries: Iterable[TokenLogprob]) -> list[Json]:
-    return [{**_entry_of(entry), "top_logprobs": [_entry_of(other) for other in entry.top]} for entry in entries]
-
-
-def _entry_of(entry: TokenLogprob) -> Json:
-    octets = {} if entry.bytes is None else {"bytes": list(entry.bytes)}
-    return {"token": entry.token, "logprob": entry.logprob, **octets}

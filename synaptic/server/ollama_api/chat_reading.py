@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 ANY_OBJECT: Final = {"type": "object"}
 """What ``"format": "json"`` asks for."""
 
-MOST_LOGPROBS: Final = 20
 _SAMPLING: Final = ("top_p", "top_k", "min_p", "repeat_penalty", "frequency_penalty", "presence_penalty")
 _OURS: Final = {*_SAMPLING, "num_predict", "seed", "temperature", "stop", "num_ctx"}
 _CHECKED: Final = {*BOUNDS, "stop", "use_mmap"}
@@ -78,7 +77,7 @@ def _request(body: Body, messages: tuple[Message, ...], tools: tuple[OfferedTool
         tools=tools,
         stop=tuple(known.get("stop", ())),
         sampling=Sampling(**{name: known.get(name) for name in _SAMPLING}) if known else NO_SAMPLING,
-        logprobs=_logprobs(body),
+        logprobs=body.logprobs(),
         truncate=body.switch("truncate", default=True),
         options=tuple(others.items()),
     )
@@ -87,13 +86,6 @@ def _request(body: Body, messages: tuple[Message, ...], tools: tuple[OfferedTool
 def _think(body: Body) -> bool | ThinkLevel | None:
     body.thinks()
     return cast("bool | ThinkLevel | None", body.fields.get("think"))
-
-
-def _logprobs(body: Body) -> int | None:
-    top = body.fields.get("top_logprobs") or 0
-    if type(top) is not int or not 0 <= top <= MOST_LOGPROBS:
-        raise Refusal(BAD_REQUEST, "top_logprobs must be between 0 and 20")
-    return top if body.switch("logprobs", default=False) or top else None
 
 
 def _schema(body: Body) -> JsonSchema | None:

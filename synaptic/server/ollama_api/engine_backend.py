@@ -54,6 +54,7 @@ class EngineBackend:
             default_model=self.default_model,
             context_length=self.context_length,
             count_tokens=self.count_tokens,
+            count_prompt=self.count_prompt,
             features=FEATURES,
             embed=self.embed,
         )
@@ -116,6 +117,19 @@ class EngineBackend:
         try:
             async with self._claim(None) as runner:
                 return len(await runner.engine.tokens(text, special=False))
+        except Refusal as refusal:
+            raise _as_backend_error(refusal) from refusal
+
+    async def count_prompt(self, request: ChatRequest) -> int:
+        """Return how many tokens the prompt of a request is, as its model's template writes it.
+
+        Raises:
+            BackendError: If the model cannot be loaded, or its template refuses such a chat.
+
+        """
+        try:
+            async with self._claim(request) as runner:
+                return await runner.engine.chat.count_prompt(replace(request, model=None))
         except Refusal as refusal:
             raise _as_backend_error(refusal) from refusal
 

@@ -6,12 +6,14 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from synaptic.backends import read_logprobs
 from synaptic.server.ollama_api.generation_options import GenerationOptions, repeat_window, token_budget
 from synaptic.server.ollama_api.refusals import runner_failed, token_repeated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
+    from synaptic.messages import TokenLogprob
     from synaptic.server.ollama_api.embedded_engine import EmbeddedEngine
 
 MOST_REPEATS = 100  # of one token in a row; more and Ollama gives the reply up
@@ -19,9 +21,10 @@ MOST_REPEATS = 100  # of one token in a row; more and Ollama gives the reply up
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a reply."""
+    """A piece of a reply, and the log-probabilities of its tokens where they were asked for."""
 
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,12 @@ class End:
 
 
 def engine_body(
-    prompt: str | list[int], options: GenerationOptions, context: int, constraint: Mapping[str, Any]
+    prompt: str | list[int],
+    options: GenerationOptions,
+    context: int,
+    constraint: Mapping[str, Any],
+    *,
+    logprobs: int | None = None,
 ) -> dict[str, Any]:
     """Return the body of a completion: every parameter is said, so that none is the engine's own default."""
     return {
@@ -57,6 +65,7 @@ def engine_body(
         "presence_penalty": options.presence_penalty,
         "frequency_penalty": options.frequency_penalty,
         "stop": list(options.stop),
+        "n_probs": 0 if logprobs is None else max(logprobs, 1),
         **constraint,
     }
 
@@ -77,8 +86,9 @@ async def generate(engine: EmbeddedEngine, body: Mapping[str, Any]) -> AsyncGene
             if event.get("stop"):
                 yield end_of(event, text)
                 return
-            if text:
-                yield Part(text)
+            logprobs = read_logprobs(event.get("completion_probabilities"))
+            if text or logprobs:
+                yield Part(text, logprobs)
     raise runner_failed("unexpected EOF")
 
 

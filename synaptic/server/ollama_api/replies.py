@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from synaptic.text import encode_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from synaptic.messages import TokenLogprob
 
 Json: TypeAlias = dict[str, Any]
 
@@ -132,6 +134,17 @@ def ending(reason: str, metrics: Metrics | None = None, context: list[int] | Non
     if context:
         tail["context"] = context
     return {**tail, **(metrics.to_json() if metrics else {})}
+
+
+def logprob_entries(entries: Iterable[TokenLogprob]) -> list[Json]:
+    """Return log-probabilities as the lines of a reply have them."""
+    told = [(entry, [_entry_of(other) for other in entry.top]) for entry in entries]
+    return [{**_entry_of(entry), **({"top_logprobs": top} if top else {})} for entry, top in told]
+
+
+def _entry_of(entry: TokenLogprob) -> Json:
+    octets = {} if entry.bytes is None else {"bytes": list(entry.bytes)}
+    return {"token": entry.token, "logprob": entry.logprob, **octets}
 
 
 def human_number(count: int) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _GO = {str: "string", bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
 _WANTED = {str: "string", bool: "bool", list: "[]interface {}", dict: "map[string]interface {}"}
+MOST_LOGPROBS = 20  # alternatives a token
 ROLES = ("system", "user", "assistant", "tool")
 GRAMMAR = r"""
 root   ::= object
@@ -80,6 +81,18 @@ class Body:
         if isinstance(value, str) and value in {"high", "medium", "low", "max"}:
             return True
         raise Refusal(BAD_REQUEST, 'think must be a boolean or string ("high", "medium", "low", true, or false)')
+
+    def logprobs(self) -> int | None:
+        """Return with how many alternatives log-probabilities are asked for; ``None`` where they are not.
+
+        Raises:
+            Refusal: If the number is none, or too high.
+
+        """
+        top = self.fields.get("top_logprobs") or 0
+        if type(top) is not int or not 0 <= top <= MOST_LOGPROBS:
+            raise Refusal(BAD_REQUEST, f"top_logprobs must be between 0 and {MOST_LOGPROBS}")
+        return top if self.switch("logprobs", default=False) else None
 
     def constraint(self) -> dict[str, Any]:
         """Return ``format`` as the engine takes it.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from synaptic.server.ollama_api import refusals as errors
 from synaptic.server.ollama_api.format_schema import begins_json, not_enforced, not_kept
-from synaptic.server.ollama_api.generation import End, engine_body, generate
+from synaptic.server.ollama_api.generation import End, Part, engine_body, generate
 from synaptic.server.ollama_api.prompts import LONGEST_TOKEN, chat_prompt, cut_prompt
-from synaptic.server.ollama_api.replies import Json, Metrics, ReplyForm
+from synaptic.server.ollama_api.replies import Json, Metrics, ReplyForm, logprob_entries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from synaptic.server.ollama_api.generation_options import GenerationOptions
     from synaptic.server.ollama_api.loading import Runner
     from synaptic.server.ollama_api.requests import Body
-
-MOST_LOGPROBS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +33,7 @@ class Talk:
         constraint: What ``format`` asks of the engine.
         wants: Capabilities that the model lacks and that were asked for.
         renders_only: Whether the prompt is wanted instead of a reply (``_debug_render_only``).
+        logprobs: With how many alternatives each token is told; ``None`` where no log-probabilities are asked for.
     """
 
     chat: bool
@@ -50,6 +49,7 @@ class Talk:
     wants: tuple[str, ...]
     model: str
     renders_only: bool
+    logprobs: int | None
 
     @classmethod
     def of(cls, body: Body, *, chat: bool, vocabulary: int) -> Talk:
@@ -58,7 +58,6 @@ class Talk:
         Raises:
             Refusal: If a field is wrong, or is something that this server cannot do.
         """
-        _check_logprobs(body)
         wanted = {"tools": body.items("tools") if chat else None, "insert": None if chat else body.text("suffix")}
         return cls(
             chat=chat,
@@ -74,6 +73,7 @@ class Talk:
             wants=tuple(capability for capability, value in wanted.items() if value),
             model=body.text("model"),
             renders_only=body.switch("_debug_render_only", default=False),
+            logprobs=body.logprobs(),
         )
 
     @property
@@ -123,7 +123,7 @@ class Talk:
                 raise errors.prompt_too_long()
             if (schema := self.constraint.get("json_schema")) is not None and not await engine.enforces(schema):
                 raise not_enforced(schema)
-            body = engine_body(ready, self.options, context, self.constraint)
+            body = engine_body(ready, self.options, context, self.constraint, logprobs=self.logprobs)
             async with aclosing(generate(engine, body)) as parts:
                 async for part in parts:
                     said.append(part.text)
@@ -133,11 +133,16 @@ class Talk:
                         if self.constraint and not begins_json("".join(said), whole=whole):
                             raise not_kept()
                     else:
-                        yield voice.said(part.text)
+                        yield voice.said(part.text, logprobs=self._told(part))
         exchange = await self._exchange(engine, prompt, ready, "".join(said)) if self._returns_context else None
         total = time.perf_counter_ns() - started
         metrics = Metrics(total, loaded - started, end.prompt_tokens, end.prompt_duration, end.tokens, end.duration)
         yield voice.ended(end.text, end.reason, metrics, exchange)
+
+    def _told(self, part: Part) -> list[Json]:
+        """Return the log-probabilities of a part, without the one alternative where none was asked for."""
+        bare = self.logprobs == 0
+        return logprob_entries(replace(entry, top=()) if bare else entry for entry in part.logprobs)
 
     @staticmethod
     async def _exchange(engine: EmbeddedEngine, prompt: str, ready: str | list[int], said: str) -> list[int]:
@@ -168,10 +173,3 @@ def _generate_messages(body: Body) -> list[dict[str, Any]]:
         return []
     first = [{"role": "system", "content": system}] if system else []
     return [*first, {"role": "user", "content": prompt}]
-
-
-def _check_logprobs(body: Body) -> None:
-    top = body.fields.get("top_logprobs") or 0
-    if type(top) is not int or not 0 <= top <= MOST_LOGPROBS:
-        raise errors.Refusal(errors.BAD_REQUEST, "top_logprobs must be between 0 and 20")
-    body.refuse("logprobs")

@@ -23,7 +23,7 @@ from synaptic.server.openai_api.responses_bodies import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from synaptic.messages import Image, JsonSchema
+    from synaptic.messages import Image, JsonSchema, ThinkLevel
     from synaptic.runtime import KeptResponse
     from synaptic.server.openai_api.responses_bodies import CountedInput, InputPart, ResponsesBody, TextChoice
 
@@ -38,30 +38,31 @@ def response_request(body: ResponsesBody, messages: Sequence[Message]) -> ChatRe
     Raises:
         Refusal: If fields contradict each other.
     """
-    tools = tuple(
-        OfferedTool(offer.name, offer.description or "", offer.parameters or {"type": "object", "properties": {}})
-        for offer in body.tools or ()
-    )
+    tools = _tools_of(body)
     choice = body.tool_choice if body.tool_choice is None or isinstance(body.tool_choice, str) else None
     named = None if body.tool_choice is None or isinstance(body.tool_choice, str) else body.tool_choice.name
     if named is not None and named not in {tool.name for tool in tools}:
         raise Refusal(BAD_REQUEST, f"tool_choice: there is no tool {named!r}", field="tool_choice")
     if choice == "required" and not tools:
         raise Refusal(BAD_REQUEST, "tool_choice: there are no tools", field="tool_choice")
-    effort = None if body.reasoning is None else body.reasoning.effort
     return ChatRequest(
         messages=tuple(messages),
         model=body.model,
         schema=_schema(body.text),
         temperature=body.temperature,
         max_tokens=body.max_output_tokens,
-        think=None if effort is None else EFFORTS[effort],
+        think=_think(body),
         tools=tools,
         tool_choice=named or choice,
         parallel_tools=body.parallel_tool_calls if tools else None,
         sampling=Sampling(top_p=body.top_p),
         logprobs=(body.top_logprobs or 0) if body.top_logprobs or LOGPROBS in (body.include or ()) else None,
     )
+
+
+def counted_request(body: CountedInput, messages: Sequence[Message]) -> ChatRequest:
+    """Return a request whose prompt is the one that ``/v1/responses/input_tokens`` asks about."""
+    return ChatRequest(messages=tuple(messages), model=body.model, think=_think(body), tools=_tools_of(body))
 
 
 def conversation_of(body: CountedInput, chain: Sequence[KeptResponse]) -> list[Message]:
@@ -96,6 +97,18 @@ def given_items(body: CountedInput) -> list[dict[str, Any]]:
         status = {} if item.type == "reasoning" else {"status": "completed"}
         listed.append({"id": f"{_PREFIXES[item.type]}_{secrets.token_hex(16)}", **status, **told})
     return listed
+
+
+def _tools_of(body: CountedInput) -> tuple[OfferedTool, ...]:
+    return tuple(
+        OfferedTool(offer.name, offer.description or "", offer.parameters or {"type": "object", "properties": {}})
+        for offer in body.tools or ()
+    )
+
+
+def _think(body: CountedInput) -> bool | ThinkLevel | None:
+    effort = None if body.reasoning is None else body.reasoning.effort
+    return None if effort is None else EFFORTS[effort]
 
 
 def _schema(text: TextChoice | None) -> JsonSchema | None:

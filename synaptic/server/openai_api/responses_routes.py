@@ -28,7 +28,12 @@ from synaptic.server.gateway import (
 from synaptic.server.limits import LogRate, hold, read_request
 from synaptic.server.openai_api.responses_bodies import CountedInput, ResponsesBody
 from synaptic.server.openai_api.responses_form import ResponseForm
-from synaptic.server.openai_api.responses_reading import conversation_of, given_items, response_request
+from synaptic.server.openai_api.responses_reading import (
+    conversation_of,
+    counted_request,
+    given_items,
+    response_request,
+)
 from synaptic.text import excerpt
 
 if TYPE_CHECKING:
@@ -107,9 +112,8 @@ class ResponsesRoutes:
 
     async def _count(self, request: web.Request) -> web.Response:
         body = await read_request(request, _read_counted)
-        messages = conversation_of(body, await self._chain(request, body))
-        text = "\n".join(message.content for message in messages)
-        tokens = await self._front.count_tokens(text, body.model)
+        asked = counted_request(body, conversation_of(body, await self._chain(request, body)))
+        tokens = await self._front.count_prompt(asked)
         return json_response({"object": "response.input_tokens", "input_tokens": tokens})
 
     async def _show(self, request: web.Request) -> web.Response:

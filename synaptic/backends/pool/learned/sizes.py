@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from synaptic.waiting import CHARACTERS_A_TOKEN
 
 if TYPE_CHECKING:
-    from synaptic.messages import ChatRequest
+    from synaptic.messages import ChatRequest, ToolCall
 
 TOKENS_A_TURN = 8
 """What a chat template adds to a message, about."""
@@ -20,8 +21,9 @@ ANY_STEP = "*"
 
 
 def prompt_tokens(request: ChatRequest, tokens_a_character: float | None = None) -> int:
-    """Return about how many tokens the prompt is."""
-    characters = sum(len(message.content) for message in request.messages)
+    """Return about how many tokens the prompt is, with the tools that are offered."""
+    characters = sum(len(message.content) + sum(map(_written, message.tool_calls)) for message in request.messages)
+    characters += sum(len(json.dumps([tool.name, tool.description, dict(tool.parameters)])) for tool in request.tools)
     return int(characters * (tokens_a_character or 1 / CHARACTERS_A_TOKEN)) + TOKENS_A_TURN * len(request.messages)
 
 
@@ -51,6 +53,10 @@ class OutputSizes:
             self._shares.move_to_end(key)
         if len(self._shares) > KEPT:
             self._shares.popitem(last=False)
+
+
+def _written(call: ToolCall) -> int:
+    return len(call.name) + len(call.arguments)
 
 
 def _step(tag: str) -> str:
