@@ -17,6 +17,9 @@ from fault_server import json_reply, ollama_reply
 from kill_trials import CountingNode
 from warm_python import start_program
 
+from synaptic.errors import UsageError
+from synaptic.runtime.batches import parquet
+
 pa: Any = pytest.importorskip("pyarrow")
 pq: Any = pytest.importorskip("pyarrow.parquet")
 
@@ -230,3 +233,17 @@ async def test_a_kill_costs_no_row_and_leaves_no_half_of_a_table(folder: Path):
     assert [row["line"] for row in rows()] == list(range(1, 21))
     assert len({row["key"] for row in rows()}) == 20
     assert left(folder) == ["in.parquet", "out.parquet"]
+
+
+@pytest.mark.parametrize(("rows", "length"), [(20_000, 100_000), (1000, 1)])
+def test_a_small_table_that_unpacks_to_very_much_is_refused(
+    tmp_path: Path, rows: int, length: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(parquet, "MOST_ROWS", 500)
+    same = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array(["x" * length]))
+    file = tmp_path / "small.parquet"
+    pq.write_table(pa.table({"query": same}), file, store_schema=False)
+    assert file.stat().st_size < 10_000
+
+    with pytest.raises(UsageError, match="unpacked, it has more than"):
+        parquet.input_lines(file, ["query"], limit=50_000_000)

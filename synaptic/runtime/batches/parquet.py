@@ -11,13 +11,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.errors import Problem, UsageError
-from synaptic.text import did_you_mean, one_line, read_data
+from synaptic.text import did_you_mean, one_line, read_data, size
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
 SUFFIX: Final = ".parquet"
+ROWS_AT_ONCE: Final = 256
+MOST_ROWS: Final = 10_000_000
+"""A table of a few hundred bytes may have any number of rows, of any length: what is repeated is in it once."""
+
 _TEXT: Final = "string"
 _INDEX: Final = re.compile(r"__index_level_[0-9]+__")
 _COLUMNS: Final[Mapping[str, Any]] = {
@@ -106,7 +110,15 @@ def _rows(file: Path, what: str, limit: int) -> list[dict[str, Any]]:
     data = read_data(file, what, UsageError, limit=limit)
     arrow = import_module("pyarrow")
     try:
-        rows: list[dict[str, Any]] = import_module("pyarrow.parquet").read_table(arrow.BufferReader(data)).to_pylist()
+        table = import_module("pyarrow.parquet").ParquetFile(arrow.BufferReader(data))
+        rows: list[dict[str, Any]] = []
+        unpacked = 0
+        for some in table.iter_batches(ROWS_AT_ONCE):
+            unpacked += some.nbytes
+            if unpacked > limit or len(rows) > MOST_ROWS:
+                most = f"{size(limit)} or {MOST_ROWS} rows"
+                raise UsageError(f"{file} is too long: unpacked, it has more than {most}", hint="divide it")
+            rows += some.to_pylist()
     except (arrow.ArrowException, OSError, ValueError) as error:
         raise UsageError(f"{file} is no Parquet file that can be read: {one_line(str(error))}") from error
     return rows
