@@ -46,7 +46,6 @@ class Packed:
         text: The text itself; its words are indexed.
         size: Bytes of the text.
         base: The text that it is packed against.
-
     """
 
     hash: Hash
@@ -88,7 +87,6 @@ class RunTexts:
     Attributes:
         fresh: What is not known to be in the file yet; taken away by who writes it.
         used: The names of all that the run uses and that were not taken away yet.
-
     """
 
     def __init__(self) -> None:
@@ -150,7 +148,6 @@ def unpack(packed: int, size: int, body: bytes, base: Callable[[], bytes]) -> by
 
     Raises:
         ValueError: If they are damaged, or more than any text that is kept.
-
     """
     if packed == PLAIN:
         return body

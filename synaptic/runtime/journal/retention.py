@@ -35,7 +35,6 @@ class Pruned:
         runs: How many.
         bytes: By how much what is in use of the file became less.
         at: When, in seconds since the epoch.
-
     """
 
     runs: int
@@ -63,7 +62,6 @@ def prune(
 
     Raises:
         sqlite3.Error: If the file cannot be written; each run is removed as a whole, or not at all.
-
     """
     began = bytes_in_use(connection)
 
@@ -123,7 +121,6 @@ def remove_runs(connection: sqlite3.Connection, runs: Iterable[KeptRun]) -> None
 
     Raises:
         sqlite3.Error: If the file cannot be written; each run is removed as a whole, or not at all.
-
     """
     with despite_full_disk(connection) as do:
         for run in runs:

@@ -43,7 +43,6 @@ def unsealed(run: int, row: EventRow) -> EventRow:
 
     Raises:
         RunDamaged: If it has changed since.
-
     """
     if row.body.endswith(_END_OF_JSON):
         return row

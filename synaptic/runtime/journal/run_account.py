@@ -40,7 +40,6 @@ class StepAccount:
         thought: What the model thought, also where that came as if it were the answer.
         said: Of a step that did not end, the text so far.
         troubles: Why it was tried again, repaired or continued, a line each.
-
     """
 
     path: str
@@ -66,7 +65,6 @@ class RunAccount:
         beginning: What it was begun with.
         steps: In the order in which they began, or ended without having begun.
         result: How it ended; ``None`` where it did not.
-
     """
 
     run: KeptRun

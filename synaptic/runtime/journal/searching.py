@@ -41,7 +41,6 @@ class FoundText:
         before: Some of what stands before it.
         text: It, as it is written there.
         after: Some of what follows.
-
     """
 
     run: KeptRun
@@ -58,7 +57,6 @@ def search(connection: sqlite3.Connection, wanted: str, below: int | None = None
 
     Raises:
         UsageError: If there is nothing to look for.
-
     """
     needle = _plain(wanted)
     if not needle.strip():

@@ -130,7 +130,6 @@ def migrate(connection: sqlite3.Connection) -> None:
 
     Raises:
         JournalTooNew: If a newer version of the program wrote it; nothing was changed.
-
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > VERSION:

@@ -21,7 +21,6 @@ def add_health(app: web.Application, ready: Callable[[], Awaitable[object]]) -> 
     Args:
         app: Where to.
         ready: Raises a ``SynapticError`` while no call would be served.
-
     """
 
     async def healthz(_: web.Request) -> web.Response:

@@ -55,7 +55,6 @@ class HttpFailure(NamedTuple):
         message: What is wrong, and what to do about it.
         retry_after: Seconds until it may be different, where that is known.
         field: Of the request, where one is to blame.
-
     """
 
     status: int

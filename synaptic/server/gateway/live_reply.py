@@ -25,7 +25,6 @@ async def live(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Delta | Finished,
     Raises:
         StreamFailed: If it began anew after something of it was given.
         StreamTruncated: If it has no end.
-
     """
     given = False
     async with aclosing(cast("AsyncGenerator[Chunk, None]", chunks)) as coming:

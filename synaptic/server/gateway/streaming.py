@@ -47,7 +47,6 @@ async def send_stream(
         pieces: What to send; at least one.
         said: How an error is told in mid-stream.
         written: How a piece is written that is not yet bytes.
-
     """
     response: web.StreamResponse | None = None
     try:

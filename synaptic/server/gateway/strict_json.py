@@ -36,7 +36,6 @@ def read_json(raw: bytes) -> Any:
 
     Raises:
         Refusal: If it is not JSON in UTF-8; says where.
-
     """
     try:
         text = raw.decode("utf-8")

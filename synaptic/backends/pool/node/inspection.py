@@ -54,7 +54,6 @@ class Inspection:
         error: Why it is of no use.
         notices: What else a person should know.
         same_as: The node before it that is the same server, by another name; "" for most.
-
     """
 
     node: NodeSettings
@@ -114,7 +113,6 @@ async def inspect_nodes(
         nodes: The nodes.
         environ: Where their secrets are.
         settings: With them, each model is looked at for the context that calls will ask for.
-
     """
     places = asyncio.Semaphore(CONCURRENCY)
 
