@@ -1,4 +1,5 @@
 from .answering import open_questions as open_questions
+from .answering import request_of as request_of
 from .approval import Approval as Approval
 from .approval import ApprovalRequest as ApprovalRequest
 from .approval import Approver as Approver
@@ -44,7 +45,9 @@ from .events import TokenDelta as TokenDelta
 from .events import UnusableReply as UnusableReply
 from .journal import USAGE_COLUMNS as USAGE_COLUMNS
 from .journal import AskedQuestion as AskedQuestion
+from .journal import Beginning as Beginning
 from .journal import CallStatus as CallStatus
+from .journal import FollowedRun as FollowedRun
 from .journal import FoundText as FoundText
 from .journal import Journal as Journal
 from .journal import KeptResponse as KeptResponse

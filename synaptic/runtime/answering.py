@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import NotApproved, UsageError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from synaptic.pipeline import Plan, Tool
     from synaptic.runtime.approval import Approver
     from synaptic.runtime.events import Event
+    from synaptic.runtime.journal import KeptRun
     from synaptic.runtime.runs_before import RunBefore
 
 
@@ -49,16 +51,27 @@ async def answered(
         what = f"the run {before.run.id} asks nothing at {path!r}"
         raise UsageError(what, hint=did_you_mean(path, questions) if questions else "it asks nothing at all")
     plan = before.plan(tools)
-    shape = _shape(plan, asked)
-    request = ApprovalRequest(path=path, what=asked.what, value=asked.value, shape=shape, question=asked.question)
+    request = request_of(plan, asked)
     given = await decide(request)
     value: Any = asked.value if given.decision == "accepted" else given.value
     if given.decision == "refused" or value is None:
         raise NotApproved(f"{path} was not answered")
-    if given.decision == "edited" and shape is not None:
-        value = shape.validate(value)
+    if given.decision == "edited":
+        value = request.fitted(value)
     decision = ApprovalGiven(path, asked.what, given.decision, value, asked.key)
     return RunStarted(before.run.id, plan, steady_time(), before.beginning.descent), decision
+
+
+def left_behind(before: RunBefore, path: str) -> KeptRun:
+    """Return what a run is once its question at a path is answered: nobody works on it, and it waits for no answer."""
+    waits = before.run.status == "waiting" and not open_questions(before.events).keys() - {path}
+    return replace(before.run, status="interrupted") if waits else before.run
+
+
+def request_of(plan: Plan, asked: ApprovalAsked) -> ApprovalRequest:
+    """Return what a person was asked, with the shape that an answer has by the plan of the run."""
+    shape = _shape(plan, asked)
+    return ApprovalRequest(path=asked.path, what=asked.what, value=asked.value, shape=shape, question=asked.question)
 
 
 def _shape(plan: Plan, asked: ApprovalAsked) -> Shape | None:

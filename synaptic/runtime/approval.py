@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from synaptic.errors import OutputInvalid
+
 if TYPE_CHECKING:
     from synaptic.agents import Shape
 
@@ -33,6 +35,24 @@ class ApprovalRequest:
     shape: Shape | None = None
     question: str = ""
     problem: str = ""
+
+    def fitted(self, value: Any) -> Any:
+        """Return what a person wrote in the place of the value, as the run goes on with it.
+
+        Raises:
+            OutputInvalid: If it does not fit.
+        """
+        if self.shape is not None:
+            try:
+                return self.shape.validate(value)
+            except OutputInvalid as exc:
+                raise OutputInvalid(exc.message.replace("the reply", "the answer"), text=exc.text) from exc
+        if self.what == "output" and not isinstance(self.value, str):
+            return value
+        if isinstance(value, str) and value.strip():
+            return value.strip() if self.what == "answer" else value
+        empty = isinstance(value, str)
+        raise OutputInvalid("the answer is empty" if empty else f"the answer must be text, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from synaptic.messages import ChatRequest
     from synaptic.pipeline import CompileContext, Plan
+    from synaptic.runtime.approval import Approver
     from synaptic.runtime.events import Descent, EventHandler
     from synaptic.runtime.runs_before import GoingOn
 
@@ -31,6 +32,7 @@ class AskedRun:
         defaults: What holds for a call where nothing else says otherwise.
         comes_from: Its conversation is an estimate of what the prompts have room for.
         going: What it goes on with; ``None`` where that is nothing.
+        approver: Asks a person; ``None`` where no person can be asked.
     """
 
     run_id: str
@@ -39,6 +41,7 @@ class AskedRun:
     defaults: ChatRequest
     comes_from: Descent
     going: GoingOn | None = None
+    approver: Approver | None = None
 
     @property
     def descent(self) -> Descent:

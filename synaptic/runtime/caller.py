@@ -187,8 +187,8 @@ class Caller:
             NotApproved: If the person refused to answer, or accepted an answer that is not there.
             OutputInvalid: If the answer did not fit, also the last of :data:`ANSWERS`.
         """
-        proposal = _Proposal.of(proposed, path, shape)
         request = ApprovalRequest(path=path, what="answer", value=proposed, shape=shape, question=question)
+        proposal = _Proposal.of(request)
         key, done = await self._decided(request)
         if done is not None:
             return done.output
@@ -207,7 +207,7 @@ class Caller:
         for left in reversed(range(ANSWERS)):
             given = await self._approver(request)
             try:
-                value = _answered(given, proposal, path, shape)
+                value = _answered(given, proposal, request)
             except (NotApproved, OutputInvalid) as exc:
                 if not left or given.decision != "edited":
                     self.ledger.emit(ApprovalGiven(path, "answer", "refused", key=key))
@@ -233,8 +233,8 @@ class Caller:
             reason = f": {answer.reason}" if answer.reason else ""
             raise NotApproved(f"the {what} of {path} was refused{reason}")
         value = request.value if answer.decision == "accepted" else answer.value
-        if answer.decision == "edited" and request.shape is not None:
-            value = request.shape.validate(value)
+        if answer.decision == "edited":
+            value = request.fitted(value)
         self.ledger.emit(ApprovalGiven(path, what, answer.decision, value, key))
         return value
 
@@ -256,15 +256,15 @@ class _Proposal:
     wrong: OutputInvalid | None = None
 
     @classmethod
-    def of(cls, proposed: Any, path: str, shape: Shape | None) -> _Proposal:
+    def of(cls, request: ApprovalRequest) -> _Proposal:
         """Return the proposal, checked."""
-        if proposed is None:
+        if request.value is None:
             return cls(None)
         try:
-            return cls(_fitting(proposed, shape))
+            return cls(request.fitted(request.value))
         except OutputInvalid as exc:
             what = exc.message.replace("the answer", "it")
-            return cls(None, OutputInvalid(f"the default of {path} is not an answer: {what}", text=exc.text))
+            return cls(None, OutputInvalid(f"the default of {request.path} is not an answer: {what}", text=exc.text))
 
     def taken(self, missing: str, hint: str | None = None) -> Any:
         """Return the answer.
@@ -280,7 +280,7 @@ class _Proposal:
         return self.value
 
 
-def _answered(given: Approval, proposal: _Proposal, path: str, shape: Shape | None) -> Any:
+def _answered(given: Approval, proposal: _Proposal, request: ApprovalRequest) -> Any:
     """Return the answer that a decision stands for.
 
     Raises:
@@ -288,28 +288,11 @@ def _answered(given: Approval, proposal: _Proposal, path: str, shape: Shape | No
         OutputInvalid: If it does not fit.
     """
     if given.decision == "edited":
-        return _fitting(given.value, shape)
-    missing = f"the question of {path} was not answered"
+        return request.fitted(given.value)
+    missing = f"the question of {request.path} was not answered"
     if given.decision == "accepted":
         return proposal.taken(missing)
     raise NotApproved(f"{missing}: {given.reason}" if given.reason else missing)
-
-
-def _fitting(answer: Any, shape: Shape | None) -> Any:
-    """Return an answer that fits.
-
-    Raises:
-        OutputInvalid: If it does not.
-    """
-    if shape is not None:
-        try:
-            return shape.validate(answer)
-        except OutputInvalid as exc:
-            raise OutputInvalid(exc.message.replace("the reply", "the answer"), text=exc.text) from exc
-    if isinstance(answer, str) and answer.strip():
-        return answer.strip()
-    empty = isinstance(answer, str)
-    raise OutputInvalid("the answer is empty" if empty else f"the answer must be text, not {answer!r}")
 
 
 def values_of(bindings: Mapping[str, Any], context: StepContext) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ from synaptic.runtime.recorded import Chain, Forked, Inherited, Recorded
 from synaptic.text import did_you_mean, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
     from synaptic.messages import ChatRequest, Message
     from synaptic.pipeline import Tool
@@ -309,7 +309,23 @@ def read_run_before(run_id: str, *, to_go_on: bool) -> RunBefore:
 
 
 _GOING_ON: Final[set[str]] = set()
-"""Runs that this process goes on with: its claims do not tell two of its own sessions apart."""
+"""Runs that this process works on: its claims do not tell two of its own sessions apart."""
+
+
+@contextmanager
+def at_work(run_id: str) -> Iterator[None]:
+    """Have a run be worked on by one task of this process during the block.
+
+    Raises:
+        RunOwned: If another one works on it.
+    """
+    if run_id in _GOING_ON:
+        raise RunOwned(f"the run {run_id} is at work in this very process")
+    _GOING_ON.add(run_id)
+    try:
+        yield
+    finally:
+        _GOING_ON.discard(run_id)
 
 
 @asynccontextmanager
@@ -326,20 +342,17 @@ async def claimed(run_id: str, settled: Callable[[], Awaitable[None]]) -> AsyncI
     """
     await settled()
     before = await asyncio.to_thread(read_run_before, run_id, to_go_on=True)
-    if before.run.id in _GOING_ON:
-        raise RunOwned(f"the run {before.run.id} is at work in this very process")
-    _GOING_ON.add(before.run.id)
-    try:
-        yield before
-    except BaseException:
-        await settled()
-        await asyncio.to_thread(_give_back, before.run)
-        raise
-    finally:
-        _GOING_ON.discard(before.run.id)
+    with at_work(before.run.id):
+        try:
+            yield before
+        except BaseException:
+            await settled()
+            await asyncio.to_thread(give_back, before.run)
+            raise
 
 
-def _give_back(run: KeptRun) -> None:
+def give_back(run: KeptRun) -> None:
+    """Make a run of the person's own journal what it was before it was claimed; raises as ``Journal.give_back``."""
     with Journal() as journal:
         journal.give_back(run)
 

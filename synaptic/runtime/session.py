@@ -40,7 +40,7 @@ from synaptic.pipeline import (
     width,
 )
 from synaptic.runtime import journal, telemetry
-from synaptic.runtime.answering import answered
+from synaptic.runtime.answering import answered, left_behind
 from synaptic.runtime.approval import approve_all
 from synaptic.runtime.asked_run import AskedRun
 from synaptic.runtime.earlier_turns import MOST_TOKENS, NO_TURNS, earlier_turns, room_for_turns
@@ -52,7 +52,7 @@ from synaptic.runtime.long_input import Reading, divisions
 from synaptic.runtime.opened_backend import OpenedBackend
 from synaptic.runtime.recorded import FRESH
 from synaptic.runtime.rehearsal import rehearse
-from synaptic.runtime.runs_before import Changes, GoingOn, RunBefore, claimed, read_run_before
+from synaptic.runtime.runs_before import Changes, GoingOn, RunBefore, at_work, claimed, give_back, read_run_before
 from synaptic.settings import load_settings
 
 if TYPE_CHECKING:
@@ -330,6 +330,7 @@ class Session:
         files: Sequence[str] = (),
         run_id: str | None = None,
         on_event: EventHandler | None = None,
+        approver: Approver | None = None,
     ) -> RunResult:
         """Run a pipeline and return how it ended; a run that fails is a result, too.
 
@@ -351,6 +352,7 @@ class Session:
             files: What every question of that conversation is about, so that it is known later; ``documents`` has them.
             run_id: What the run is called, so that the caller knows that before it begins: one of ``new_run_id``.
             on_event: Gets the events of this run.
+            approver: Is asked in the place of the session's.
 
         Raises:
             UsageError: If the pipeline, an agent or an input is wrong; nothing was called.
@@ -361,15 +363,16 @@ class Session:
         refuse_others(files=files, run_id=run_id)
         with self._listeners.heard_by(on_event):
             plan, context = await self._planned(query, pipeline, inputs, documents, model)
-            if self._approver is None or self._approver is approve_all:
-                refuse_unattended(plan.compiled.graph, accepted=self._approver is approve_all)
+            if (decides := approver or self._approver) is None or decides is approve_all:
+                refuse_unattended(plan.compiled.graph, accepted=decides is approve_all)
             await self._size(plan)
             earlier = await self._earlier(plan, conversation, count=False)
             turn = Descent(
                 session=session, after=after, instead=instead, title=title, files=tuple(files or ()), last=last
             )
             descent = replace(turn, conversation=earlier.text, model=model)
-            asked = AskedRun(run_id or journal.new_run_id(), plan, context, self._defaults(plan.route), descent)
+            begun, defaults = run_id or journal.new_run_id(), self._defaults(plan.route)
+            asked = AskedRun(begun, plan, context, defaults, descent, approver=decides)
             return await self._execute(asked, conversation)
 
     async def resume(
@@ -379,6 +382,7 @@ class Session:
         pipeline: str | Path | Pipeline | None = None,
         force: bool = False,
         on_event: EventHandler | None = None,
+        approver: Approver | None = None,
     ) -> RunResult:
         """Go on with a recorded run that did not end; what it has done is taken from the journal.
 
@@ -387,6 +391,7 @@ class Session:
             pipeline: Goes on in the place of the pipeline as it was when the run began.
             force: Take the pipeline's file as it is now, unless something that has ended would be done again.
             on_event: Gets the events of this run.
+            approver: Is asked in the place of the session's.
 
         Raises:
             JournalError: If there is no such run, it succeeded, or its record cannot be read.
@@ -398,8 +403,9 @@ class Session:
         with self._listeners.heard_by(on_event):
             async with claimed(run_id, self.recorded) as before:
                 if before.beginning.is_planned:
-                    return await self._go_on(before.resumed(keeps=force), before.file_now() if force else pipeline)
-                return await self.run(**before.asked(pipeline))
+                    now = before.file_now() if force else pipeline
+                    return await self._go_on(before.resumed(keeps=force), now, approver)
+                return await self.run(**before.asked(pipeline), approver=approver)
 
     async def fork(
         self,
@@ -410,6 +416,7 @@ class Session:
         model: str | None = None,
         settings: Collection[str] = (),
         on_event: EventHandler | None = None,
+        approver: Approver | None = None,
     ) -> RunResult:
         """Run a recorded run once more from a step on; what had ended before that is taken as it was.
 
@@ -420,6 +427,7 @@ class Session:
             model: Another one, from there on.
             settings: Names of settings that hold as this session has them, not as they were in that run.
             on_event: Gets the events of the new run.
+            approver: Is asked in the place of the session's.
 
         Raises:
             JournalError: If there is no such run, or its record cannot be read.
@@ -429,7 +437,8 @@ class Session:
         refuse_others(at=at, inputs=inputs, model=model, changed=settings)
         with self._listeners.heard_by(on_event):
             before = await self._run_before(run_id)
-            return await self._go_on(before.forked(at, Changes(inputs or {}, model, frozenset(settings))))
+            going = before.forked(at, Changes(inputs or {}, model, frozenset(settings)))
+            return await self._go_on(going, approver=approver)
 
     async def rerun(
         self,
@@ -471,18 +480,18 @@ class Session:
             OutputInvalid: If the answer does not fit its shape.
         """
         async with claimed(run_id, self.recorded) as before:
-            _, emit = self._recorded()
-            if self._recorder is None:
+            if (recorder := self._kept_by()) is None:
                 raise UsageError("the answer cannot be kept: the setting 'journal' is off")
-            for event in await answered(before, step, decide, self._extra_tools):
-                emit(event)
-            await self._recorder.settled()
+            await recorder.add(await answered(before, step, decide, self._extra_tools))
+            await asyncio.to_thread(give_back, left_behind(before, step))
 
     async def _run_before(self, run_id: str) -> RunBefore:
         await self.recorded()
         return await asyncio.to_thread(read_run_before, run_id, to_go_on=False)
 
-    async def _go_on(self, going: GoingOn, pipeline: str | Path | Pipeline | None = None) -> RunResult:
+    async def _go_on(
+        self, going: GoingOn, pipeline: str | Path | Pipeline | None = None, approver: Approver | None = None
+    ) -> RunResult:
         """Run what goes on from a recorded run."""
         context = self._context(going.descent.model)
         if pipeline is None:
@@ -493,8 +502,8 @@ class Session:
         plan = await self._compiled(chosen, context, *going.inputs(chosen), going.descent.model or going.route_model)
         defaults = going.defaults(self._defaults(plan.route))
         await self._size(plan)
-        asked = AskedRun(going.run_id or journal.new_run_id(), plan, context, defaults, going.descent, going)
-        return await self._execute(asked)
+        begun, decides = going.run_id or journal.new_run_id(), approver or self._approver
+        return await self._execute(AskedRun(begun, plan, context, defaults, going.descent, going, decides))
 
     async def _size(self, plan: Plan) -> None:
         """Have the backend become as large as the plan can use it; how wide that is takes networkx to find out."""
@@ -504,13 +513,13 @@ class Session:
         """Record what is asked, make the backend ready, and carry it out."""
         if asked.is_recorded:
             made = await self._prepared(asked, conversation)
-            _, emit = self._recorded()
-        else:
+            return await made(emit=self._recorded()[1]).run()
+        with at_work(asked.run_id):
             record, emit = self._recorded()
             with asked.recorded(record, emit):
                 made = await self._prepared(asked, conversation)
                 await asked.is_kept(self.recorded)
-        return await made(emit=emit).run()
+            return await made(emit=emit).run()
 
     async def _prepared(self, asked: AskedRun, conversation: Sequence[Message]) -> Callable[..., Executor]:
         """Start the backend and return what makes the executor, once it is told who hears of the run."""
@@ -537,7 +546,7 @@ class Session:
         return partial(
             made,
             shortened=earlier.shortened,
-            approver=self._approver,
+            approver=asked.approver,
             prepare=can.prepare,
             past=going.past if going is not None else FRESH if kept else None,
             settled=self.recorded if kept else None,
@@ -546,8 +555,20 @@ class Session:
 
     def _recorded(self) -> tuple[EventHandler, EventHandler]:
         """Return what records the events of one run, and what also tells them to those who listen."""
-        if self.settings.journal == "off":
+        if (recorder := self._kept_by()) is None:
             return ignore_event, self._listeners.emit
+        record = recorder.begin().handle
+
+        def emit(event: Event) -> None:
+            record(event)
+            self._listeners.emit(event)
+
+        return record, emit
+
+    def _kept_by(self) -> journal.Recorder | None:
+        """Return what records runs; ``None`` where nothing is to."""
+        if self.settings.journal == "off":
+            return None
         if self._recorder is None:
             self._recorder = journal.Recorder(
                 paths.journal_file(),
@@ -556,13 +577,7 @@ class Session:
                 secrets=pool.known_secrets(self.settings.nodes, os.environ),
                 report=self._listeners.report,
             )
-        record = self._recorder.begin().handle
-
-        def emit(event: Event) -> None:
-            record(event)
-            self._listeners.emit(event)
-
-        return record, emit
+        return self._recorder
 
     async def aclose(self) -> None:
         """Close the backends that the session opened; their child processes end."""

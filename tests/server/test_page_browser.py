@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pytest_asyncio
 from chromium import chromium, expect
 from gateway_support import gateway
 from test_page_data import PIPELINE
+from test_page_people import ASKS, OTHER
 from tool_node import tool_node
 
 from synaptic.backends.scripted import Failure, Reply, ScriptedBackend
@@ -69,9 +71,10 @@ async def looking(
     width: int = 1200,
     **context: Any,
 ) -> AsyncIterator[Seen]:
-    file = tmp_path / "two.yaml"
-    file.write_text(PIPELINE)
-    settings = ServeSettings(pipelines={"two": file}, keys=keys)
+    files = {"two": PIPELINE, "asks": ASKS}
+    for name, text in files.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    settings = ServeSettings(pipelines={name: tmp_path / f"{name}.yaml" for name in files}, keys=keys)
     async with gateway(backend=backend or ScriptedBackend(SCRIPT), serve=settings) as url:
         seen = Seen(await _page(browser, width, **context), url)
         yield seen
@@ -85,9 +88,9 @@ async def _page(browser: Browser, width: int, **context: Any) -> Page:
     return page
 
 
-async def ask(seen: Seen, question: str) -> None:
+async def ask(seen: Seen, question: str, pipeline: str = "two") -> None:
     await seen.open("ask")
-    await seen.page.get_by_label("Who answers").select_option("pipeline/two")
+    await seen.page.get_by_label("Who answers").select_option(f"pipeline/{pipeline}")
     await seen.page.get_by_label("Question").fill(question)
     await seen.page.get_by_role("button", name="Ask", exact=True).click()
 
@@ -149,6 +152,44 @@ async def test_a_live_run_lights_its_steps_streams_its_text_and_is_cancelled(tmp
         await page.locator("details.step", has_text="one two three four").wait_for()
         await page.get_by_role("button", name="Cancel").click()
         await page.locator(".pill", has_text="cancelled").wait_for()
+
+
+async def test_what_a_run_asks_is_counted_and_answered_by_keyboard(tmp_path: Path, browser: Browser) -> None:
+    async with looking(tmp_path, browser) as seen:
+        page = seen.page
+        await ask(seen, "Paris", "asks")
+        await page.get_by_role("heading", name="Which Paris?").wait_for()
+        await page.get_by_role("button", name="which: waits for a person").wait_for()
+        await page.get_by_label("1 run waits for a person").wait_for()
+        await page.get_by_role("link", name="Runs").click()
+        await page.get_by_label("country").fill("x")
+        await page.keyboard.press("Enter")
+        await seen.shows("country")
+        await page.locator(".toast").wait_for()
+        seen.faults.clear()  # the browser tells of a 400
+        await page.get_by_label("country").fill("Texas")
+        await page.get_by_label("likes").fill("hats\nboots")
+        await page.get_by_label("country").press("Enter")
+        await page.get_by_role("heading", name="May the run go on with this output of write?").wait_for()
+        await page.get_by_role("button", name="Change it").press("Enter")
+        await page.keyboard.type("Changed: ")
+        await page.get_by_role("button", name="Go on with this").click()
+        await page.locator(".pill", has_text="succeeded").wait_for()
+        await expect(page.get_by_label("run waits for a person")).to_be_hidden()
+        await page.locator(".answer", has_text="Changed: ").wait_for()
+
+
+async def test_a_run_of_another_program_is_seen_as_it_goes_on(tmp_path: Path, browser: Browser) -> None:
+    async with looking(tmp_path, browser) as seen:
+        await seen.open("runs")
+        await seen.shows("No run is under way")
+        process = await asyncio.create_subprocess_exec(sys.executable, str(OTHER), tmp_path / "two.yaml", "Where?", "1")
+        await seen.page.get_by_role("button", name="write: running").wait_for()
+        await seen.shows(f"process {process.pid}")
+        await expect(seen.page.get_by_role("button", name="Cancel")).to_have_count(0)
+        await seen.page.get_by_role("button", name="write: succeeded").wait_for()
+        await seen.page.locator(".answer", has_text="one two three four").wait_for()
+        await process.wait()
 
 
 class Relay:

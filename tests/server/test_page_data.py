@@ -278,6 +278,8 @@ async def test_another_site_starts_nothing_and_reads_nothing(tmp_path: Path) -> 
         body = {"pipeline": TWO, "query": "What?"}
         for origin in ("https://evil.example", "https://chat.example.org", "http://127.0.0.1:1", "null"):
             await posted(client, "/ui/ask", body, 403, headers={"origin": origin})
+            answer = {"step": "which", "decision": "accepted"}
+            await posted(client, "/ui/runs/run-1/answer", answer, 403, headers={"origin": origin})
             await got(client, "/ui/runs", 403, headers={"origin": origin})
         for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
             async with client.post("/ui/ask", data=json.dumps(body), headers={"content-type": kind}) as reply:
@@ -340,6 +342,7 @@ async def test_where_keys_are_demanded_the_page_is_open_and_its_data_need_the_sc
             (admin, "/ui/ask", {"pipeline": TWO, "query": "x"}),
             (admin, "/ui/runs/run-1/rerun", {}),
             (admin, "/ui/runs/run-1/resume", {}),
+            (admin, "/ui/runs/run-1/answer", {"step": "which", "decision": "accepted"}),
             (narrow, "/ui/ask", {"pipeline": f"pipeline/{TWO}", "query": "x"}),
             (narrow, "/ui/runs/run-1/rerun", {"model": "scripted"}),
         ):

@@ -5,6 +5,7 @@ from .journal import Journal as Journal
 from .kept_responses import KeptResponse as KeptResponse
 from .kept_responses import KeptResponses as KeptResponses
 from .owner import Owner as Owner
+from .reader import FollowedRun as FollowedRun
 from .reader import KeptRun as KeptRun
 from .reader import KeptStatus as KeptStatus
 from .recorder import JournalMode as JournalMode

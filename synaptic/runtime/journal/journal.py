@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from synaptic.runtime.events import Answer, Event
     from synaptic.runtime.journal.bookends import AskedQuestion, Beginning
-    from synaptic.runtime.journal.reader import KeptRun, KeptStatus
+    from synaptic.runtime.journal.reader import FollowedRun, KeptRun, KeptStatus
     from synaptic.runtime.journal.run_account import RunAccount
     from synaptic.runtime.journal.searching import FoundText
     from synaptic.runtime.journal.usage_rows import UsageColumn, UsageSum
@@ -60,6 +60,7 @@ class Journal:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or paths.journal_file()
         self._file = SqliteFile(self.path, migrate, brief=True)
+        self._version: int | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -233,6 +234,54 @@ class Journal:
         """
         with self._reading() as reader:
             yield from reader.events(run)
+
+    def is_changed(self) -> bool:
+        """Return whether anybody else has written to the file since this was last asked; the first time, it is.
+
+        Raises:
+            JournalError: If the file cannot be read.
+
+        """
+        if self._file.is_replaced():
+            self._file.close()
+            self._version = None
+        with self._opened() as connection:
+            now = None if connection is None else int(connection.execute("PRAGMA data_version").fetchone()[0])
+        before, self._version = self._version, now
+        return now != before
+
+    def at_work(self, *, among: int) -> list[KeptRun]:
+        """Return the runs that are under way or wait for a person, of the latest so many; the latest first.
+
+        Raises:
+            JournalError: If the file cannot be read.
+
+        """
+        with self._opened() as connection:
+            if connection is None:
+                return []
+            latest = "status IN ('running', 'waiting') AND n > (SELECT max(n) FROM runs) - ?"
+            return list(all_runs(connection, latest, [among]))
+
+    def news(self, followed: FollowedRun) -> list[Event]:
+        """Return what a run of another process has done since this was last asked for; texts in larger pieces.
+
+        Raises:
+            JournalError: If the file cannot be read, or is damaged there.
+
+        """
+        with self._opened() as connection:
+            if connection is None:
+                return []
+            connection.execute("BEGIN")  # so that its texts are as old as its events
+            try:
+                run = next(all_runs(connection, "n = ?", [followed.run.number]), None)
+                if run is None:
+                    raise JournalError(f"the run {followed.run.id} has been removed")
+                followed.run = run
+                return list(Reader(connection).news(followed))
+            finally:
+                connection.execute("ROLLBACK")
 
     def open_texts(self, run: KeptRun) -> dict[str, str]:
         """Return what the calls had said that were open when the run's process ended, by the path of their step.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 from base64 import b85decode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from synaptic.errors import RunDamaged
@@ -16,7 +16,7 @@ from synaptic.runtime.journal.kept_texts import hash_of, lengths_read, to_text, 
 from synaptic.runtime.journal.owner import Owner
 from synaptic.runtime.journal.row_seal import COLUMNS, OPEN_TEXT, is_whole, unsealed
 from synaptic.runtime.journal.run_ids import began
-from synaptic.runtime.journal.run_rows import SPOKEN, EventRow
+from synaptic.runtime.journal.run_rows import ENDS_TEXT, SPOKEN, EventRow
 
 if TYPE_CHECKING:
     import sqlite3
@@ -150,6 +150,23 @@ def all_runs(connection: sqlite3.Connection, condition: str = "", values: Sequen
     return map(kept_run, connection.execute(query, values))
 
 
+@dataclass(slots=True)
+class FollowedRun:
+    """A run that another process works on, and how much of it is known here.
+
+    Attributes:
+        seq: The number of the last event.
+        steps: Those that have ended.
+        parts: The last part of each open text, by the path of its step.
+
+    """
+
+    run: KeptRun
+    seq: int = -1
+    steps: list[StepResult] = field(default_factory=list)
+    parts: dict[str, int] = field(default_factory=dict)
+
+
 class Reader:
     """Reads one file through a connection; what is damaged in it is said, and never taken for what it was."""
 
@@ -235,22 +252,48 @@ class Reader:
             if kind == SPOKEN:
                 for piece in self._pieces(seq, path or "", told):
                     heapq.heappush(pieces, piece)
-            elif kind == "RunFinished":
-                yield read_end(told, run.id, run.pipeline, steps, self.decoder)
-            elif kind == "RunStarted":
-                steps.clear()  # of a run that was resumed, the last go is what its result tells of
             else:
-                event = self._event(kind, {"at": at, "path": path, "key": key and key.hex(), **told})
-                if isinstance(event, StepFinished):
-                    steps.append(event.result)
+                event = self._told(run, kind, {"at": at, "path": path, "key": key and key.hex(), **told}, steps)
                 if event is not None:
                     yield event
         yield from (heapq.heappop(pieces)[1] for _ in range(len(pieces)))
 
-    def _event(self, kind: str, told: dict[str, Any]) -> Any:
-        if kind == "StepFinished":
-            return StepFinished(self.decoder.event("StepResult", {**told, "id": told["path"]}))
-        return self.decoder.event(kind, told)
+    def news(self, followed: FollowedRun) -> Iterator[Event]:
+        """Yield what a run has done since it was last asked for; its texts are in pieces as the file has got them.
+
+        Raises:
+            RunDamaged: If that is damaged.
+
+        """
+        run = followed.run
+        query = "SELECT seq, at, kind, path, key, body FROM events WHERE run = ? AND seq > ? AND kind != ? ORDER BY seq"
+        for row in self._connection.execute(query, (run.number, followed.seq, SPOKEN)).fetchall():
+            followed.seq, at, kind, path, key, body = unsealed(run.number, EventRow(*row))
+            told = {"at": at, "path": path, "key": key and key.hex(), **json.loads(body)}
+            event = self._told(run, kind, told, followed.steps)
+            if isinstance(event, ENDS_TEXT):
+                followed.parts.pop(path or "", None)
+            if event is not None:
+                yield event
+        query = f"{OPEN_TEXT} WHERE run = ? ORDER BY path, part"
+        for *row, seal in self._connection.execute(query, (run.number,)).fetchall():
+            _, path, part, text = row
+            if part > followed.parts.get(path, -1) and is_whole(row, seal):
+                followed.parts[path] = part
+                yield TokenDelta(path, to_text(text))
+
+    def _told(self, run: KeptRun, kind: str, told: dict[str, Any], steps: list[StepResult]) -> Any:
+        """Return an event, ``None`` where it is none; ``steps`` gets those that end."""
+        if kind == "RunFinished":
+            return read_end(told, run.id, run.pipeline, steps, self.decoder)
+        if kind == "RunStarted":
+            steps.clear()  # of a run that was resumed, the last go is what its result tells of
+            return None
+        if kind != "StepFinished":
+            return self.decoder.event(kind, told)
+        result = self.decoder.event("StepResult", {**told, "id": told["path"]})
+        steps.append(result)
+        return StepFinished(result)
 
     def _pieces(self, seq: int, path: str, told: dict[str, Any]) -> Iterator[tuple[int, TokenDelta]]:
         text = self.decoder.value(told)

@@ -109,6 +109,14 @@ class Recorder(FileWriter):
         self._recordings.append(recording)
         return recording
 
+    async def add(self, events: Iterable[Event]) -> None:
+        """Record a few events of a run that is known and goes on later; return once they are in the file."""
+        recording = self.begin()
+        for event in events:
+            recording.handle(event)
+        self.forget(recording)
+        await self.settled()
+
     def forget(self, recording: Recording) -> None:
         """Note that a run has ended."""
         self._recordings.remove(recording)

@@ -46,7 +46,7 @@ It then waits for others to be written with it, and for the file: together a qua
 _KEY: Final = frozenset({"key"})
 _json: Final = json.JSONEncoder(separators=(",", ":")).encode
 _FEW: Final = 24
-_AT_ITS_END: Final = (StepFinished, StepThought, StepRetried, StepRepaired)
+ENDS_TEXT: Final = (StepFinished, StepThought, StepRetried, StepRepaired)
 """Events that end the text of a step, or make it void."""
 
 
@@ -214,7 +214,7 @@ class RunRows:
             self._row(event, seq, event.result.ended_at, tell_end(event, self._encoder))
         else:
             path = None if isinstance(event, BackendReported) else getattr(event, "path", None)
-            if isinstance(event, _AT_ITS_END) and path is not None:
+            if isinstance(event, ENDS_TEXT) and path is not None:
                 self._close(path)
             if isinstance(event, ApprovalAsked):
                 self._asked.add(event.path)

@@ -1,5 +1,6 @@
 from .live_runs import LiveRuns as LiveRuns
 from .now import now_of as now_of
+from .page_bodies import AnswerBody as AnswerBody
 from .page_bodies import AskBody as AskBody
 from .page_bodies import NoBody as NoBody
 from .page_bodies import RerunBody as RerunBody

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.errors import SynapticError
-from synaptic.runtime import Journal, KeptStatus, RunBefore, compare
-from synaptic.server.page.live_run import ended_run, ended_step, plan_rows, started_step
+from synaptic.runtime import Journal, KeptStatus, RunBefore, compare, open_questions, request_of
+from synaptic.server.page.live_run import asked_row, ended_run, ended_step, kept_document, kept_row, started_step
 
 if TYPE_CHECKING:
-    from synaptic.runtime import KeptRun, RunAccount, StepAccount
+    from synaptic.pipeline import Plan
+    from synaptic.runtime import Beginning, KeptRun, StepAccount
 
 Json = dict[str, Any]
 MOST_RUNS: Final = 200
@@ -35,7 +35,7 @@ def list_runs(*, limit: int, below: int | None, status: KeptStatus | None, pipel
     with Journal() as journal:
         runs = journal.runs(limit=limit, below=below, status=status, pipeline=pipeline)
         return {
-            "runs": [_row(run) for run in runs],
+            "runs": [kept_row(run) for run in runs],
             "total": journal.count(),
             "next": runs[-1].number if len(runs) == limit else None,
         }
@@ -50,7 +50,10 @@ def search_runs(text: str, *, limit: int, below: int | None) -> Json:
     with Journal() as journal:
         found = journal.grep(text, limit=limit, below=below)
         runs = [
-            {**_row(one.run), "found": {"step": one.path, "before": one.before, "text": one.text, "after": one.after}}
+            {
+                **kept_row(one.run),
+                "found": {"step": one.path, "before": one.before, "text": one.text, "after": one.after},
+            }
             for one in found
         ]
         total = journal.count()
@@ -64,21 +67,16 @@ def whole_run(run_id: str) -> Json:
         JournalError: If there is no such run, or its record cannot be read.
     """
     with Journal() as journal:
-        account = journal.account(journal.run(run_id))
-    run, beginning = account.run, account.beginning
-    document = {
-        **_row(run),
-        "query": str(beginning.inputs.get("query", run.query or "")),
-        "inputs": {name: value for name, value in beginning.inputs.items() if name != "query"},
-        "route": asdict(beginning.route),
-        "plan": _plan(account),
-        "answer_step": beginning.answer_step,
-        "answer": None,
-        "notices": [],
-    }
+        run = journal.run(run_id)
+        account = journal.account(run)
+        asked = open_questions(journal.events(run)) if run.can_go_on else {}
+    plan = plan_of(run, account.beginning)
+    document = kept_document(run, account.beginning, plan)
     if account.result is not None:
         document |= ended_run(account.result)
         document["status"] = run.status
+    if plan is not None:
+        document["asks"] = [asked_row(request_of(plan, one)) for one in asked.values()]
     return {**document, "steps": [_step(step) for step in account.steps]}
 
 
@@ -94,32 +92,12 @@ def compared_runs(first: str, second: str) -> list[Json]:
     return [{"path": step.path, "verdict": step.verdict, "asked": list(step.asked)} for step in found]
 
 
-def _row(run: KeptRun) -> Json:
-    return {
-        "number": run.number,
-        "id": run.id,
-        "pipeline": run.pipeline,
-        "query": run.query or "",
-        "status": run.status,
-        "started": run.started,
-        "ended": run.ended,
-        "model": run.model,
-        "calls": run.calls,
-        "tokens": run.tokens,
-        "error": run.error,
-        "parent": run.parent,
-        "forked_at": run.forked_at,
-        "session": run.session,
-        "can_go_on": run.can_go_on,
-    }
-
-
-def _plan(account: RunAccount) -> list[Json]:
-    """Return the rows of the plan as it was; none where today's agents and pipelines do not allow it."""
+def plan_of(run: KeptRun, beginning: Beginning) -> Plan | None:
+    """Return the plan as it was; ``None`` where today's agents and pipelines do not allow it."""
     try:
-        return plan_rows(RunBefore(account.run, account.beginning, ()).plan({}, shown_only=True).rows())
+        return RunBefore(run, beginning, ()).plan({}, shown_only=True)
     except SynapticError:
-        return []
+        return None
 
 
 def _step(step: StepAccount) -> Json:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from synaptic.messages import BackendNotice
 from synaptic.runtime import (
     ApprovalAsked,
+    ApprovalGiven,
+    ApprovalRequest,
     BackendReported,
     RunFinished,
     StepContinued,
@@ -18,14 +21,15 @@ from synaptic.runtime import (
     StepThinking,
     StepThought,
     TokenDelta,
+    request_of,
     trouble_of,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from synaptic.pipeline import PlannedStep
-    from synaptic.runtime import Event, RunResult, RunStarted, StepResult
+    from synaptic.pipeline import Plan, PlannedStep
+    from synaptic.runtime import Beginning, Event, KeptRun, RunResult, RunStarted, StepResult
 
 Json = dict[str, Any]
 LONGEST_TEXT: Final = 100_000
@@ -37,7 +41,9 @@ class LiveRun:
     """A run that is, or was just now, under way.
 
     Attributes:
-        document: Of the run, without its steps.
+        document: Of the run, without its steps. Its ``asks`` are what waits for a person.
+        plan: ``None`` where today's agents do not allow it.
+        elsewhere: Whether another process works on it.
         steps: By path.
         changed: Paths whose document is other than the page knows.
         pieces: What steps said that is not in their documents yet, by path and whether it is thinking: adding a piece
@@ -49,6 +55,8 @@ class LiveRun:
 
     id: str
     document: Json
+    plan: Plan | None
+    elsewhere: bool = False
     steps: dict[str, Json] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
     pieces: dict[tuple[str, bool], list[str]] = field(default_factory=dict)
@@ -76,8 +84,29 @@ class LiveRun:
             "answer": None,
             "error": None,
             "notices": [],
+            "asks": [],
         }
-        return cls(event.run_id, document)
+        return cls(event.run_id, document, plan)
+
+    @classmethod
+    def of_another(cls, run: KeptRun, beginning: Beginning, plan: Plan | None) -> LiveRun:
+        """Return what there is of a run that another process has begun; its events are yet to come."""
+        live = cls(run.id, kept_document(run, beginning, plan), plan, elsewhere=True)
+        live.stands(run)
+        return live
+
+    def stands(self, run: KeptRun) -> None:
+        """Take note of how a run of another process stands in the record of runs."""
+        goes = run.status in {"running", "waiting"}
+        stands = {
+            "status": run.status,
+            "can_go_on": run.can_go_on,
+            "process": run.owner.pid if run.at_work else None,
+            "ended": None if goes else run.ended or self.document["ended"] or time.time(),
+        }
+        if stands != {name: self.document.get(name) for name in stands}:
+            self.document |= stands
+            self.run_changed = True
 
     def whole(self) -> Json:
         """Return the document with its steps."""
@@ -87,7 +116,7 @@ class LiveRun:
     def take(self, event: Event) -> bool:
         """Take an event; return whether the page is to be told something."""
         if isinstance(event, TokenDelta | StepThinking):  # most are
-            self.tokens += 1
+            self.tokens += not self.elsewhere  # whose pieces are others
             if event.path in self.steps:
                 self.pieces.setdefault((event.path, isinstance(event, StepThinking)), []).append(event.text)
             return True
@@ -104,16 +133,19 @@ class LiveRun:
             case StepContinued():
                 self._trouble(event.path, trouble_of(event), void=False, node=event.node)
             case ApprovalAsked():
-                self._trouble(event.path, f"waits for a person: {event.question or event.what}", void=False)
+                self._asks([asked_row(self._request(event))], event.path)
+            case ApprovalGiven():
+                self._asks([], event.path)
             case StepFinished():
                 result = event.result
+                self._asks([], result.id)
                 self.steps[result.id] = {**self.steps.get(result.id, {}), **ended_step(result)}
                 self.changed.add(result.id)
             case BackendReported() if isinstance(event.report, BackendNotice):
                 self.document["notices"].append(event.report.message)
                 self.run_changed = True
             case RunFinished():
-                self.document |= ended_run(event.result)
+                self.document |= {**ended_run(event.result), "asks": []}
                 self.run_changed = True
             case _:
                 return False
@@ -147,6 +179,20 @@ class LiveRun:
             step[name] = _end_of(step[name] + text)
             self.texts[path, thinking] = self.texts.get((path, thinking), "") + text
 
+    def _request(self, asked: ApprovalAsked) -> ApprovalRequest:
+        if self.plan is not None:
+            return request_of(self.plan, asked)
+        return ApprovalRequest(path=asked.path, what=asked.what, value=asked.value, question=asked.question)
+
+    def _asks(self, now: list[Json], path: str) -> None:
+        """Have a step ask what it asks now, in the place of what it asked before."""
+        asks = [*(one for one in self.document["asks"] if one["path"] != path), *now]
+        if asks != self.document["asks"]:
+            self.document["asks"] = asks
+            if not self.elsewhere:
+                self.document["status"] = "waiting" if asks else "running"
+            self.run_changed = True
+
     def _trouble(self, path: str, words: str, *, void: bool = True, node: str | None = None) -> None:
         step = self.steps.get(path)
         if step is None:
@@ -167,6 +213,53 @@ def plan_rows(rows: Iterable[PlannedStep]) -> list[Json]:
     """Return the steps of a plan as the page draws them."""
     shown = ("id", "kind", "work", "what", "agent", "needs", "stage", "times", "model", "critical", "conditional")
     return [{name: data[name] for name in shown} for data in (row.data() for row in rows)]
+
+
+def asked_row(request: ApprovalRequest) -> Json:
+    """Return what a person is asked, with the schema of an answer that is no free text."""
+    return {
+        "path": request.path,
+        "what": request.what,
+        "question": request.question,
+        "value": request.value,
+        "schema": None if request.shape is None else request.shape.json_schema(),
+    }
+
+
+def kept_row(run: KeptRun) -> Json:
+    """Return a recorded run as it is listed."""
+    return {
+        "number": run.number,
+        "id": run.id,
+        "pipeline": run.pipeline,
+        "query": run.query or "",
+        "status": run.status,
+        "started": run.started,
+        "ended": run.ended,
+        "model": run.model,
+        "calls": run.calls,
+        "tokens": run.tokens,
+        "error": run.error,
+        "parent": run.parent,
+        "forked_at": run.forked_at,
+        "session": run.session,
+        "can_go_on": run.can_go_on,
+    }
+
+
+def kept_document(run: KeptRun, beginning: Beginning, plan: Plan | None) -> Json:
+    """Return what is known of a recorded run without its events."""
+    return {
+        **kept_row(run),
+        "query": str(beginning.inputs.get("query", run.query or "")),
+        "inputs": {name: value for name, value in beginning.inputs.items() if name != "query"},
+        "route": asdict(beginning.route),
+        "plan": [] if plan is None else plan_rows(plan.rows()),
+        "answer_step": beginning.answer_step,
+        "answer": None,
+        "notices": [],
+        "asks": [],
+    }
 
 
 def started_step(event: StepStarted) -> Json:

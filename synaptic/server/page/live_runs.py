@@ -1,4 +1,4 @@
-"""The runs of this gateway as they go: what each is, and a feed of what changes."""
+"""The runs of this gateway, and of other programs of its user, as they go: what each is, and a feed of what changes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from synaptic.server.page.live_run import LiveRun
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from synaptic.runtime import Event, EventHandler
+    from synaptic.runtime import Event, EventHandler, KeptRun
 
 GATHERED: Final = 0.08
 """Seconds for which texts are gathered: faster than eyes, and few messages."""
@@ -50,6 +50,33 @@ class LiveRuns:
 
         return hear
 
+    def join(self, live: LiveRun) -> None:
+        """Take in a run of another process, unless this one works on it."""
+        here = self._runs.get(live.id)
+        if here is None or here.elsewhere or here.document["ended"] is not None:
+            self._runs[live.id] = live
+            self.feed.say({"type": "run", "run": live.whole()})
+
+    def hear(self, live: LiveRun, run: KeptRun, events: Iterable[Event]) -> None:
+        """Take what a run of another process has done since, and how it stands now."""
+        if self._runs.get(live.id) is not live:
+            return  # this one works on it now
+        told = [live.take(event) for event in events]
+        live.stands(run)
+        if any(told) or live.run_changed:
+            self._untold[live.id] = live
+            self._tell()
+            if live.document["ended"] is not None:
+                self._forget_some()
+
+    def part(self, others: Iterable[LiveRun]) -> None:
+        """Forget runs of other processes that nobody follows any more."""
+        for live in others:
+            if self._runs.get(live.id) is live and live.document["ended"] is None:
+                del self._runs[live.id]
+                self._untold.pop(live.id, None)
+                self.feed.say({"type": "gone", "id": live.id})
+
     def find(self, run_id: str) -> dict[str, Any] | None:
         """Return a run, if it is one of these."""
         live = self._runs.get(run_id)
@@ -69,10 +96,17 @@ class LiveRuns:
         """Pieces of text that all runs have said so far."""
         return self.tokens + sum(live.tokens for live in self._runs.values())
 
+    @property
+    def others(self) -> list[LiveRun]:
+        """The runs of other processes that have not ended."""
+        return [live for live in self.under_way() if live.elsewhere]
+
     def place(self, placed: Iterable[Mapping[str, Any]]) -> None:
         """Take note of the nodes that the latest calls went to, where only one step can be meant."""
         open_steps: dict[str, list[tuple[LiveRun, dict[str, Any]]]] = {}
         for live in self.under_way():
+            if live.elsewhere:
+                continue
             for path, step in live.steps.items():
                 if step["ended"] is None:
                     open_steps.setdefault(path, []).append((live, step))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 from pydantic import Field
 
 from synaptic.server.gateway import WireBody
@@ -22,6 +24,15 @@ class RerunBody(WireBody):
 
     at: str | None = Field(None, max_length=300)
     model: str | None = Field(None, max_length=300)
+
+
+class AnswerBody(WireBody):
+    """What a person decides of what a step asks: its value as it is, another one, or that it may not go on."""
+
+    step: str = Field(min_length=1, max_length=300)
+    decision: Literal["accepted", "edited", "refused"]
+    value: Any = None
+    reason: str = Field("", max_length=1000)
 
 
 class NoBody(WireBody):

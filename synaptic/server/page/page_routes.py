@@ -34,7 +34,8 @@ from synaptic.server.limits import read_request
 from synaptic.server.page.kept_runs import MOST_RUNS, STATUSES, compared_runs, list_runs, search_runs, whole_run
 from synaptic.server.page.live_runs import LiveRuns
 from synaptic.server.page.now_keeper import EVERY, NowKeeper
-from synaptic.server.page.page_bodies import AskBody, NoBody, RerunBody
+from synaptic.server.page.other_runs import OtherRuns
+from synaptic.server.page.page_bodies import AnswerBody, AskBody, NoBody, RerunBody
 from synaptic.server.page.page_file import page_file
 from synaptic.server.page.started_runs import StartedRuns
 from synaptic.text import encode_json
@@ -72,6 +73,7 @@ class PageRoutes:
         self._live = LiveRuns()
         front.watch(self._live.begin)
         self._keeper = NowKeeper(front, self._live)
+        self._others = OtherRuns(self._live)
         self._started = StartedRuns(front)
 
     def add(self, app: web.Application) -> None:
@@ -88,12 +90,14 @@ class PageRoutes:
             ("/ui/ask", self._ask),
             ("/ui/runs/{id}/rerun", self._rerun),
             ("/ui/runs/{id}/resume", self._resume),
+            ("/ui/runs/{id}/answer", self._answer),
             ("/ui/runs/{id}/cancel", self._cancel),
         ):
             app.router.add_post(path, self._own(handler))
 
         async def end(_: web.Application) -> None:
             self._live.feed.close()
+            await self._others.aclose()
             await self._started.aclose()
             await self._keeper.aclose()
 
@@ -131,7 +135,7 @@ class PageRoutes:
     async def _run(self, request: web.Request) -> web.Response:
         run_id = request.match_info["id"]
         live = self._live.find(run_id)
-        if live is not None and live["ended"] is None:
+        if live is not None and live["ended"] is None and not live.get("can_go_on"):
             return json_response(live)
         await self._recorded()
         try:
@@ -171,6 +175,11 @@ class PageRoutes:
         check_scope("pipelines")
         return _begun(await self._started.resume(request.match_info["id"]))
 
+    async def _answer(self, request: web.Request) -> web.Response:
+        body = await _posted(request, AnswerBody)
+        check_scope("pipelines")
+        return _begun(await self._started.answer(request.match_info["id"], body))
+
     async def _cancel(self, request: web.Request) -> web.Response:
         await _posted(request, NoBody)
         self._started.cancel(request.match_info["id"])
@@ -185,7 +194,8 @@ class PageRoutes:
         response = web.StreamResponse(headers={"content-type": EVENTS, "cache-control": "no-cache"})
         with suppress(ConnectionResetError):  # the reader has left
             await response.prepare(request)
-            await self._follow(request, response)
+            with self._others.watched():
+                await self._follow(request, response)
             await response.write_eof()
         return response
 

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from synaptic.errors import SynapticError
 from synaptic.pipeline import ClientText
-from synaptic.runtime import RunStarted, read_run_before
+from synaptic.runtime import Approval, RunStarted, read_run_before
 from synaptic.server.gateway import NOT_FOUND, PipelineModels, Refusal, check_model
+from synaptic.server.page.asked_person import AskedPerson, check_answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from synaptic.runtime import Event, EventHandler, RunBefore, RunResult, Session
+    from synaptic.runtime import ApprovalRequest, Event, EventHandler, RunBefore, RunResult, Session
     from synaptic.server.gateway import ModelFront
-    from synaptic.server.page.page_bodies import AskBody, RerunBody
+    from synaptic.server.page.page_bodies import AnswerBody, AskBody, RerunBody
 
-    Begin = Callable[[Session, EventHandler], Awaitable[RunResult]]
+    Begin = Callable[[Session, EventHandler, AskedPerson], Awaitable[RunResult]]
 
 
 class StartedRuns:
@@ -26,6 +27,7 @@ class StartedRuns:
     def __init__(self, front: ModelFront) -> None:
         self._front = front
         self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._people: dict[str, AskedPerson] = {}
 
     async def ask(self, body: AskBody) -> str:
         """Begin a run of a pipeline with a question; return its id.
@@ -35,10 +37,11 @@ class StartedRuns:
         """
         pipeline = self._front.pipelines.find(body.pipeline)
 
-        async def begin(session: Session, hear: EventHandler) -> RunResult:
-            return await session.run(ClientText(body.query), pipeline=pipeline, model=body.model, on_event=hear)
+        async def begin(session: Session, hear: EventHandler, person: AskedPerson) -> RunResult:
+            asked = ClientText(body.query)
+            return await session.run(asked, pipeline=pipeline, model=body.model, on_event=hear, approver=person)
 
-        return await self._started(begin, body.pipeline)
+        return await self._started(begin, model=body.pipeline)
 
     async def rerun(self, run_id: str, body: RerunBody) -> str:
         """Begin a recorded run once more, whole or from a step on; return the id of the new one.
@@ -47,10 +50,10 @@ class StartedRuns:
             SynapticError: What ``Session.fork`` and ``Session.run`` raise before the run begins.
         """
 
-        async def begin(session: Session, hear: EventHandler) -> RunResult:
+        async def begin(session: Session, hear: EventHandler, person: AskedPerson) -> RunResult:
             before = await _before(session, run_id)
             if body.at is not None:
-                return await session.fork(run_id, at=body.at, model=body.model, on_event=hear)
+                return await session.fork(run_id, at=body.at, model=body.model, on_event=hear, approver=person)
             told = before.beginning
             inputs = {name: value for name, value in told.inputs.items() if not told.documents or name != "query"}
             return await session.run(
@@ -60,22 +63,52 @@ class StartedRuns:
                 documents=told.documents,
                 model=body.model or told.descent.model,
                 on_event=hear,
+                approver=person,
             )
 
         return await self._started(begin)
 
-    async def resume(self, run_id: str) -> str:
+    async def resume(self, run_id: str, decided: dict[str, Approval] | None = None) -> str:
         """Go on with a recorded run that did not come to its end; return its id.
+
+        Args:
+            run_id: Its id.
+            decided: By the path of a step, what is decided of what it asks.
 
         Raises:
             SynapticError: What ``Session.resume`` raises before the run goes on.
         """
 
-        async def begin(session: Session, hear: EventHandler) -> RunResult:
+        async def begin(session: Session, hear: EventHandler, person: AskedPerson) -> RunResult:
             await _before(session, run_id)
-            return await session.resume(run_id, on_event=hear)
+            return await session.resume(run_id, on_event=hear, approver=person)
 
-        return await self._started(begin)
+        return await self._started(begin, AskedPerson(decided))
+
+    async def answer(self, run_id: str, body: AnswerBody) -> str:
+        """Decide what a run waits for, also one whose process is gone, which goes on then; return its id.
+
+        Raises:
+            Refusal: If it asks nothing there, or that is no answer.
+            SynapticError: What ``Session.answer`` and ``Session.resume`` raise before the run goes on.
+        """
+        given = Approval(body.decision, body.value, body.reason)
+        if (person := self._people.get(run_id)) is not None:
+            person.decide(body.step, given)
+            return run_id
+        if body.decision == "refused":  # which is kept by the run that fails of it
+            return await self.resume(run_id, {body.step: given})
+
+        async def decide(request: ApprovalRequest) -> Approval:
+            check_answer(request, given)
+            return given
+
+        async def keep(session: Session) -> None:
+            await _before(session, run_id)
+            await session.answer(run_id, body.step, decide)
+
+        await self._front.act(keep)
+        return await self.resume(run_id)
 
     def cancel(self, run_id: str) -> None:
         """Cancel a run that was started here.
@@ -95,7 +128,7 @@ class StartedRuns:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _started(self, begin: Begin, model: str = "pipeline") -> str:
+    async def _started(self, begin: Begin, person: AskedPerson | None = None, model: str = "pipeline") -> str:
         """Have a run begun in a task of its own; return its id once there is one. ``model`` is what the ledger says."""
         began: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -103,11 +136,12 @@ class StartedRuns:
             if isinstance(event, RunStarted) and not began.done():
                 began.set_result(event.run_id)
 
+        asked = person or AskedPerson()
         call = self._front.meter.begin(model)
 
         async def act(session: Session) -> RunResult:
             with call:
-                result = await begin(session, hear)
+                result = await begin(session, hear, asked)
                 call.whole(result.usage)
             return result
 
@@ -122,13 +156,13 @@ class StartedRuns:
             task.result()  # raises what was wrong
             raise SynapticError("the run ended before it began")
         run_id = began.result()
-        self._tasks[run_id] = task
+        self._tasks[run_id], self._people[run_id] = task, asked
         task.add_done_callback(lambda ended: self._ended(run_id, ended))
         return run_id
 
     def _ended(self, run_id: str, task: asyncio.Task[Any]) -> None:
         if self._tasks.get(run_id) is task:
-            del self._tasks[run_id]
+            del self._tasks[run_id], self._people[run_id]
         if not task.cancelled():
             task.exception()  # a run that fails says so in its last event
 

@@ -15,7 +15,7 @@ from synaptic.server.anthropic_api import CountBody, MessagesBody
 from synaptic.server.gateway import EVENTS, NDJSON, json_response
 from synaptic.server.ollama_api import NODE_HEADER
 from synaptic.server.openai_api import ChatBody, CompletionBody, CountedInput, EmbeddingBody, ResponsesBody
-from synaptic.server.page import AskBody, NoBody, RerunBody
+from synaptic.server.page import AnswerBody, AskBody, NoBody, RerunBody
 from synaptic.version import __version__
 
 if TYPE_CHECKING:
@@ -139,6 +139,7 @@ _KNOWN: Final[dict[tuple[str, str], Described]] = {
     ("POST", "/ui/ask"): Described("Begin a run of a pipeline", AskBody),
     ("POST", "/ui/runs/{id}/rerun"): Described("Begin a run once more, whole or from a step on", RerunBody),
     ("POST", "/ui/runs/{id}/resume"): Described("Go on with a run that did not come to its end", NoBody),
+    ("POST", "/ui/runs/{id}/answer"): Described("Decide what a run waits for a person to decide", AnswerBody),
     ("POST", "/ui/runs/{id}/cancel"): Described("Cancel a run that was begun so", NoBody),
     ("GET", "/healthz"): Described("Whether the program lives"),
     ("GET", "/readyz"): Described("Whether calls would be served"),
