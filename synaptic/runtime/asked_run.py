@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from synaptic import paths
+from synaptic.backends import pool
+from synaptic.runtime.journal import Recorder
 from synaptic.runtime.ledger import Ledger
 from synaptic.waiting import steady_time
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from synaptic.messages import ChatRequest
+    from synaptic.messages import ChatRequest, Reporter
     from synaptic.pipeline import CompileContext, Plan
     from synaptic.runtime.approval import Approver
     from synaptic.runtime.events import Descent, EventHandler
     from synaptic.runtime.runs_before import GoingOn
+    from synaptic.settings import Settings
 
 _PATIENCE: Final = 1.0
 """Seconds that a turn waits until it is recorded: a file that hangs delays its answer no longer."""
@@ -84,3 +89,14 @@ class AskedRun:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PATIENCE):
                     await settled()
+
+
+def recorder_of(settings: Settings, report: Reporter) -> Recorder:
+    """Return what records runs as the settings say, without the secrets that they and the environment have."""
+    return Recorder(
+        paths.journal_file(),
+        settings.journal,
+        max_bytes=settings.journal_max_bytes,
+        secrets=pool.known_secrets(settings.nodes, os.environ),
+        report=report,
+    )

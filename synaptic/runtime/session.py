@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from synaptic import paths
 from synaptic.agents import discover_agents
-from synaptic.backends import BackendNames, capabilities_of, pool
+from synaptic.backends import BackendNames, capabilities_of
 from synaptic.errors import UsageError
 from synaptic.messages import (
     PRIORITIES,
@@ -42,7 +40,7 @@ from synaptic.pipeline import (
 from synaptic.runtime import journal, telemetry
 from synaptic.runtime.answering import answered, left_behind
 from synaptic.runtime.approval import approve_all
-from synaptic.runtime.asked_run import AskedRun
+from synaptic.runtime.asked_run import AskedRun, recorder_of
 from synaptic.runtime.earlier_turns import MOST_TOKENS, NO_TURNS, earlier_turns, room_for_turns
 from synaptic.runtime.events import Descent, Event, EventHandler, RunResult, ignore_event
 from synaptic.runtime.executor import Executor
@@ -569,14 +567,7 @@ class Session:
         """Return what records runs; ``None`` where nothing is to."""
         if self.settings.journal == "off":
             return None
-        if self._recorder is None:
-            self._recorder = journal.Recorder(
-                paths.journal_file(),
-                self.settings.journal,
-                max_bytes=self.settings.journal_max_bytes,
-                secrets=pool.known_secrets(self.settings.nodes, os.environ),
-                report=self._listeners.report,
-            )
+        self._recorder = self._recorder or recorder_of(self.settings, self._listeners.report)
         return self._recorder
 
     async def aclose(self) -> None:

@@ -54,12 +54,13 @@ class Journal:
 
     Args:
         path: Its file; default: the person's own. Where there is none, there are no runs.
+        brief: Whether it is read for a moment only; see ``SqliteFile``.
 
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, brief: bool = True) -> None:
         self.path = path or paths.journal_file()
-        self._file = SqliteFile(self.path, migrate, brief=True)
+        self._file = SqliteFile(self.path, migrate, brief=brief)
         self._version: int | None = None
 
     def __enter__(self) -> Self:

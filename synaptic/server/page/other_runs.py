@@ -68,7 +68,7 @@ class OtherRuns:
     async def _follow(self) -> None:
         followed: dict[str, Followed] = {}
         try:
-            with Journal() as journal:
+            with Journal(brief=False) as journal:
                 while True:
                     known = {live.id for live in self._live.others}
                     followed = {one.live.id: one for one in followed.values() if one.live.id in known}
@@ -112,7 +112,7 @@ def _look(journal: Journal, followed: dict[str, Followed]) -> list[tuple[Followe
                 found.append((one, []))
     room = {alive: MOST - sum(one.place.run.at_work is alive for one in followed.values()) for alive in (True, False)}
     for run in begun:
-        if run.id in followed or run.owner.is_here or run.status == "damaged" or room[run.at_work] <= 0:
+        if run.id in followed or run.owner.is_this or run.status == "damaged" or room[run.at_work] <= 0:
             continue
         with suppress(JournalError):
             beginning = journal.beginning(run)
