@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
@@ -59,7 +59,12 @@ async def send_stream(
     except SynapticError as error:
         if response is None:
             raise
-        await response.write(said(http_failure(error)))
+        with suppress(ConnectionResetError):
+            await response.write(said(http_failure(error)))
+    except ConnectionResetError:
+        if response is None:
+            raise
     assert response is not None  # every stream of ours has a last piece
-    await response.write_eof()
+    with suppress(ConnectionResetError):  # the client has left, and the handler is about to be cancelled
+        await response.write_eof()
     return response
