@@ -16,6 +16,7 @@ from test_page_data import PIPELINE, got, messages, posted
 from synaptic.backends.scripted import ScriptedBackend
 from synaptic.errors import RunOwned
 from synaptic.runtime import Approval, Journal, Session
+from synaptic.server.gateway import KeyFile
 from synaptic.server.ollama_api import ServeSettings
 from synaptic.settings import Settings
 
@@ -45,11 +46,11 @@ WHERE = {"step": "which", "decision": "edited", "value": {"country": "Texas"}}
 
 
 @asynccontextmanager
-async def asking(tmp_path: Path, backend: ScriptedBackend | None = None) -> AsyncIterator[aiohttp.ClientSession]:
+async def asking(tmp_path: Path, keys: KeyFile | None = None) -> AsyncIterator[aiohttp.ClientSession]:
     file = tmp_path / "asks.yaml"
     file.write_text(ASKS)
-    settings = ServeSettings(pipelines={"asks": file})
-    served = gateway(backend=backend or ScriptedBackend({"write": "Big."}), serve=settings)
+    settings = ServeSettings(pipelines={"asks": file}, keys=keys)
+    served = gateway(backend=ScriptedBackend({"write": "Big."}), serve=settings)
     async with served as url, aiohttp.ClientSession(url) as client:
         yield client
 
@@ -89,6 +90,25 @@ async def test_a_run_that_was_begun_on_the_page_is_answered_there(tmp_path: Path
         run = await until(client, run_id, lambda run: run["ended"])
         assert (run["status"], run["answer"], run["asks"]) == ("succeeded", "Very big.", [])
         await posted(client, target, WHERE, 400)
+
+
+async def test_a_key_answers_for_the_pipelines_that_it_may_ask(tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path / "keys.json")
+    own = {"x-api-key": keys.add("boss", scopes=("models", "pipelines", "admin"))}
+    others = {"x-api-key": keys.add("narrow", scopes=("pipelines", "admin"), models=("pipeline/other",))}
+    async with asking(tmp_path, keys) as client:
+        run_id = (await posted(client, "/ui/ask", {"pipeline": NAME, "query": "Paris"}, headers=own))["run_id"]
+        async with asyncio.timeout(60):
+            while not (await got(client, f"/ui/runs/{run_id}", headers=own))["asks"]:
+                await asyncio.sleep(0.02)
+        target = f"/ui/runs/{run_id}/answer"
+        await posted(client, target, WHERE, 403, headers=others)
+        await posted(client, f"/ui/runs/{run_id}/cancel", {}, headers=own)
+        async with asyncio.timeout(60):
+            while not (await got(client, f"/ui/runs/{run_id}", headers=own))["can_go_on"]:
+                await asyncio.sleep(0.02)
+        await posted(client, target, WHERE, 403, headers=others)
+        await posted(client, target, WHERE, headers=own)
 
 
 async def test_what_is_refused_fails_the_run_which_asks_again_and_goes_on_once_it_is_accepted(tmp_path: Path) -> None:

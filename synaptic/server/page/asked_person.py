@@ -17,9 +17,13 @@ class AskedPerson:
 
     Args:
         decided: By the path of a step, what has been decided before it asks.
+
+    Attributes:
+        pipeline: Of the run, once it has begun.
     """
 
     def __init__(self, decided: dict[str, Approval] | None = None) -> None:
+        self.pipeline = ""
         self._decided = decided or {}
         self._open: dict[str, tuple[ApprovalRequest, asyncio.Future[Approval]]] = {}
 

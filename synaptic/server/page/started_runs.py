@@ -94,6 +94,7 @@ class StartedRuns:
         """
         given = Approval(body.decision, body.value, body.reason)
         if (person := self._people.get(run_id)) is not None:
+            check_model(PipelineModels.named(person.pipeline))
             person.decide(body.step, given)
             return run_id
         if body.decision == "refused":  # which is kept by the run that fails of it
@@ -134,6 +135,7 @@ class StartedRuns:
 
         def hear(event: Event) -> None:
             if isinstance(event, RunStarted) and not began.done():
+                asked.pipeline = event.plan.pipeline.name
                 began.set_result(event.run_id)
 
         asked = person or AskedPerson()
