@@ -313,12 +313,19 @@ _GOING_ON: Final[set[str]] = set()
 
 
 @contextmanager
-def at_work(run_id: str) -> Iterator[None]:
+def at_work(run_id: str, *, claimed_before: bool = False) -> Iterator[None]:
     """Have a run be worked on by one task of this process during the block.
+
+    Args:
+        run_id: Its id.
+        claimed_before: Whether this very task may have claimed it: a run with an id of its own cannot be another's.
 
     Raises:
         RunOwned: If another one works on it.
     """
+    if run_id in _GOING_ON and claimed_before:
+        yield
+        return
     if run_id in _GOING_ON:
         raise RunOwned(f"the run {run_id} is at work in this very process")
     _GOING_ON.add(run_id)

@@ -512,7 +512,7 @@ class Session:
         if asked.is_recorded:
             made = await self._prepared(asked, conversation)
             return await made(emit=self._recorded()[1]).run()
-        with at_work(asked.run_id):
+        with at_work(asked.run_id, claimed_before=True):
             record, emit = self._recorded()
             with asked.recorded(record, emit):
                 made = await self._prepared(asked, conversation)

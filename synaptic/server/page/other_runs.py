@@ -116,6 +116,8 @@ def _look(journal: Journal, followed: dict[str, Followed]) -> list[tuple[Followe
             continue
         with suppress(JournalError):
             beginning = journal.beginning(run)
+            if not beginning.is_planned:
+                continue  # what it will be is written once that is known
             one = Followed(LiveRun.of_another(run, beginning, plan_of(run, beginning)), FollowedRun(run))
             found.append((one, journal.news(one.place)))
             room[run.at_work] -= 1
