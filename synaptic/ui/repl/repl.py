@@ -234,6 +234,7 @@ class Repl:
                 self._keep(ended[0], asked, recorded)
             else:
                 forget_question(recorded)
+        await self.sessions.recorded()
 
     def _question(self, asked: Asked) -> AskedQuestion:
         descent = runtime.Descent(

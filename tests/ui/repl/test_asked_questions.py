@@ -113,6 +113,17 @@ async def test_a_run_takes_the_place_of_its_question() -> None:
     assert (kinds[0], kinds.count("RunStarted"), kinds[-1]) == ("RunStarted", 1, "RunFinished")
 
 
+@pytest.mark.parametrize("line", ["Why?", "/retry"])
+async def test_an_answer_is_recorded_before_the_prompt_returns(line: str) -> None:
+    talk = make_talk()
+    for each in dict.fromkeys(["Why?", line]):
+        await talk.say(each)
+    with sqlite3.connect(paths.journal_file()) as connection:
+        assert {status for (status,) in connection.execute("SELECT status FROM runs")} == {"succeeded"}
+    connection.close()
+    await talk.repl.aclose()
+
+
 async def test_a_question_of_which_the_run_does_not_begin_is_none() -> None:
     talk = make_talk()
     _, err = await talk.say("/run nowhere Why?")
