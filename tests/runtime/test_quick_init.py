@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from synaptic.messages import ChatRequest, Delta, Finished, Message, Usage
-from synaptic.quick_init import quick_init
+from synaptic.quick_init import quick_init, quick_replace
 
 
 @quick_init
@@ -31,6 +31,15 @@ def test_it_is_filled_as_a_dataclass_is():
     assert dataclasses.asdict(Named(name="a")) == {"name": "a", "tags": ()}
     assert hash(Point(1)) == hash(Point(1, 0))
     assert pickle.loads(pickle.dumps(Point(1, 2))) == Point(1, 2)
+
+
+def test_a_copy_with_other_values_is_what_dataclasses_makes():
+    asked = ChatRequest(messages=(Message("user", "x"),), model="m", unread=print)
+    assert quick_replace(asked, num_ctx=5, model=None) == dataclasses.replace(asked, num_ctx=5, model=None) != asked
+    assert quick_replace(asked, num_ctx=5).unread is print  # which is not compared
+    assert quick_replace(Named(name="a"), tags=("b",)) == Named(name="a", tags=("b",))
+    with pytest.raises(TypeError, match="none"):
+        quick_replace(Point(1), none=1)
 
 
 def test_it_is_frozen():

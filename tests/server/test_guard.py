@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 from gateway_support import embedded_application
+from multidict import CIMultiDict
 
 from synaptic.errors import UsageError
 from synaptic.models.download import ModelStore
@@ -43,14 +44,15 @@ Headers = list[tuple[str, str]]
     ],
 )
 def test_this_machine_is_answered(headers: Headers) -> None:
-    Guard().check((1, 1), "/api/tags", headers)
+    Guard().check((1, 1), "/api/tags", CIMultiDict(headers))
 
 
 @pytest.mark.parametrize("host", ["node.local", "NODE.LOCAL:11434", "10.0.0.4:80"])
 def test_a_host_that_was_allowed_by_name_is_answered(host: str) -> None:
-    NAMED.check((1, 1), "/", [("host", host), ("origin", "https://chat.example.org"), ("x-forwarded-host", host)])
+    page = CIMultiDict([("Host", host), ("Origin", "https://chat.example.org"), ("X-Forwarded-Host", host)])
+    NAMED.check((1, 1), "/", page)
     with pytest.raises(Refusal, match="--allow-host NAME"):
-        Guard().check((1, 1), "/", [("host", host)])
+        Guard().check((1, 1), "/", CIMultiDict([("host", host)]))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_no_other_name_is_answered_wherever_it_stands(host: str) -> None:
         ways += [(f"http://{host}/api/tags", [("host", host)])]
     for target, headers in ways:
         with pytest.raises(Refusal) as caught:
-            NAMED.check((1, 1), target, headers)
+            NAMED.check((1, 1), target, CIMultiDict(headers))
         assert caught.value.status in {400, 403}
         assert len(caught.value.message) < 250
 
@@ -120,7 +122,7 @@ def test_no_other_name_is_answered_wherever_it_stands(host: str) -> None:
 )
 def test_pages_of_other_origins_are_not_answered(origin: str) -> None:
     with pytest.raises(Refusal) as caught:
-        NAMED.check((1, 1), "/", [HERE, ("origin", origin)])
+        NAMED.check((1, 1), "/", CIMultiDict([HERE, ("origin", origin)]))
     assert caught.value.status == 403
     assert "--allow-origin" in caught.value.message
     assert not NAMED.may_read(origin)
@@ -128,11 +130,12 @@ def test_pages_of_other_origins_are_not_answered(origin: str) -> None:
 
 def test_a_page_that_names_no_origin_is_told_by_what_the_browser_says_of_it() -> None:
     with pytest.raises(Refusal, match="other sites") as caught:
-        NAMED.check((1, 1), "/api/tags", [HERE, ("sec-fetch-site", "cross-site")])
+        NAMED.check((1, 1), "/api/tags", CIMultiDict([HERE, ("sec-fetch-site", "cross-site")]))
     assert caught.value.status == 403
     for site in ("same-origin", "same-site", "none"):
-        NAMED.check((1, 1), "/api/tags", [HERE, ("sec-fetch-site", site)])
-    NAMED.check((1, 1), "/", [HERE, ("origin", "https://chat.example.org"), ("sec-fetch-site", "cross-site")])
+        NAMED.check((1, 1), "/api/tags", CIMultiDict([HERE, ("sec-fetch-site", site)]))
+    page = CIMultiDict([HERE, ("origin", "https://chat.example.org"), ("sec-fetch-site", "cross-site")])
+    NAMED.check((1, 1), "/", page)
 
 
 @pytest.mark.parametrize(
@@ -153,15 +156,15 @@ def test_what_says_two_things_is_a_bad_request(
     version: tuple[int, int], target: str, headers: Headers, said: str
 ) -> None:
     with pytest.raises(Refusal, match=said) as caught:
-        Guard().check(version, target, headers)
+        Guard().check(version, target, CIMultiDict(headers))
     assert caught.value.status == 400
 
 
 def test_a_program_may_leave_the_host_out_only_where_the_protocol_lets_it() -> None:
-    Guard().check((1, 0), "/", [])
-    Guard().check((1, 1), "http://127.0.0.1:11434/api/tags", [HERE])
+    Guard().check((1, 0), "/", CIMultiDict())
+    Guard().check((1, 1), "http://127.0.0.1:11434/api/tags", CIMultiDict([HERE]))
     with pytest.raises(Refusal):
-        Guard().check((1, 0), "http://evil.example/", [])
+        Guard().check((1, 0), "http://evil.example/", CIMultiDict())
 
 
 def test_what_may_be_allowed_by_name() -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import json as jsonlib
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from pydantic_core import from_json
@@ -19,11 +19,11 @@ from pydantic_core import from_json
 from synaptic.backends.http.access import authorization, checked_headers, sends_secrets, sent_secrets, tls_context
 from synaptic.backends.http.bounds import MAX_BODY_BYTES, MAX_STREAM_BYTES, Event, Lines, too_long, without_framing
 from synaptic.backends.http.error_map import (
+    MappedErrors,
     ReadError,
     closed_client,
     compressed,
     error_in_stream,
-    from_httpx,
     no_address,
     no_answer_within,
     not_json,
@@ -32,11 +32,11 @@ from synaptic.backends.http.error_map import (
 from synaptic.backends.http.origin import Origin
 from synaptic.backends.http.reply import HttpReply, HttpxReply
 from synaptic.errors import BackendError, ProtocolError, StreamTruncated, Trouble
-from synaptic.text import encode_json, quoted_without_secrets, whole_characters
+from synaptic.text import encode_json, whole_characters
 from synaptic.trace_context import HEADER, TRACEPARENT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
     from types import TracebackType
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 __all__ = [
     "CONNECT_TIMEOUT",
     "JsonObject",
-    "MappedErrors",
     "authorization",
     "drain",
     "get_json",
@@ -118,8 +117,7 @@ def new_client(
         raise no_address(error, Origin("http", base_url)) from error
 
 
-@asynccontextmanager
-async def stream_request(
+def stream_request(
     client: httpx.AsyncClient,
     method: str,
     path: str,
@@ -127,7 +125,7 @@ async def stream_request(
     origin: Origin,
     json: Mapping[str, Any] | None = None,
     read_error: ReadError | None = None,
-) -> AsyncIterator[HttpReply]:
+) -> AbstractAsyncContextManager[HttpReply]:
     """Send a request and give its reply, the status checked, the body unread.
 
     Errors of the connection are mapped inside the whole ``async with`` block, and every error of ours is cleared there
@@ -145,17 +143,44 @@ async def stream_request(
     Raises:
         BackendError: The one that fits, see :mod:`synaptic.errors`.
     """
-    origin = _asked(client, path, origin)
-    with MappedErrors(origin, answered=False, secrets=sent_secrets(client)) as mapping:
-        reply = _reply(client, method, path, json, origin)
-        try:
-            await reply.begin()
-            mapping.answered = True
-            if reply.status_code != OK or _is_web_page(reply) or _encoding(reply):
-                await _refuse(reply, origin, read_error)
-            yield reply
-        finally:
-            await reply.aclose()
+    return _Exchange(client, (method, path, json), _asked(client, path, origin), read_error)
+
+
+class _Exchange:
+    """A request and its reply, for a block; a class, since every call enters it."""
+
+    __slots__ = ("_client", "_errors", "_read_error", "_reply", "_sent")
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        sent: tuple[str, str, Mapping[str, Any] | None],
+        origin: Origin,
+        read_error: ReadError | None,
+    ) -> None:
+        self._client, self._sent, self._read_error = client, sent, read_error
+        self._errors = MappedErrors(origin, answered=False, secrets=sent_secrets(client))
+        self._reply: HttpReply
+
+    async def __aenter__(self) -> HttpReply:
+        with self._errors as errors:
+            reply = self._reply = _reply(self._client, *self._sent, errors.origin)
+            try:
+                await reply.begin()
+                errors.answered = True
+                if reply.status_code != OK or _is_web_page(reply) or _encoding(reply):
+                    await _refuse(reply, errors.origin, self._read_error)
+            except BaseException:
+                await reply.aclose()
+                raise
+            return reply
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._errors:
+            await self._reply.aclose()
+        self._errors.__exit__(kind, error, trace)
 
 
 async def get_json(
@@ -383,41 +408,6 @@ async def drain(reply: HttpReply, seconds: float = DRAIN_SECONDS) -> None:
                 pass
     if not reply.has_ended:
         await reply.aclose()
-
-
-class MappedErrors:
-    """Turns every exception of httpx in a ``with`` block into ours. A class costs a third of a generator.
-
-    Args:
-        origin: Who was asked.
-        answered: Whether the headers of a reply had come; may be set within the block.
-        secrets: What no error may say, as :func:`~synaptic.text.spelled` has it.
-    """
-
-    __slots__ = ("answered", "origin", "secrets")
-
-    def __init__(self, origin: Origin, *, answered: bool, secrets: Sequence[str] = ()) -> None:
-        self.origin = origin
-        self.answered = answered
-        self.secrets = secrets
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if kind is None or not isinstance(error, Exception):
-            return
-        import httpx  # noqa: PLC0415 - as above
-
-        if isinstance(error, (httpx.HTTPError, httpx.InvalidURL, httpx.CookieConflict, httpx.StreamError)):
-            mapped = from_httpx(error, self.origin, answered=self.answered)
-            mapped.rephrase(self._cleared)
-            raise mapped from error
-        if isinstance(error, BackendError):
-            error.rephrase(self._cleared)
-
-    def _cleared(self, text: str) -> str:
-        return quoted_without_secrets(text, self.secrets) if self.secrets else text
 
 
 def _reply(

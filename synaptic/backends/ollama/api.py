@@ -210,7 +210,7 @@ def keep_alive_value(text: str | None) -> str | int | float | None:
 
 
 def read_line(
-    line: JsonObject, request: ChatRequest, *, model: str, node: str, begun: bool, calls_before: int = 0
+    line: JsonObject, request: ChatRequest, *, model: str, node: str, shown: str, begun: bool, calls_before: int = 0
 ) -> tuple[Delta | None, Finished | None]:
     """Return what one line of ``/api/chat`` adds to the reply, and the reply's end if the line announces it.
 
@@ -218,7 +218,8 @@ def read_line(
         line: The line.
         request: What was asked.
         model: That it was sent to.
-        node: Who answers.
+        node: Who answers: its address, for errors.
+        shown: What people call it.
         begun: Whether another line came before it: the first one of another program is no broken reply.
         calls_before: Calls of tools that came in lines before it.
 
@@ -245,7 +246,7 @@ def read_line(
     calls = read_calls(parts.get("tool_calls"), first=calls_before) if request.tools else ()
     logprobs = () if request.logprobs is None else read_logprobs(line.get("logprobs"))
     delta = Delta(text, thinking, calls, logprobs) if text or thinking or calls or logprobs else None
-    return delta, _finished(line, request, model=model, node=node) if done else None
+    return delta, _finished(line, request, model=model, node=node, shown=shown) if done else None
 
 
 def read_calls(calls: object, *, first: int) -> tuple[ToolCallDelta, ...]:
@@ -261,7 +262,7 @@ def read_calls(calls: object, *, first: int) -> tuple[ToolCallDelta, ...]:
     return tuple(found)
 
 
-def _finished(line: JsonObject, request: ChatRequest, *, model: str, node: str) -> Finished:
+def _finished(line: JsonObject, request: ChatRequest, *, model: str, node: str, shown: str) -> Finished:
     return Finished(
         finish_reason(line, request, model=model, node=node),
         usage=Usage(count_in(line.get("prompt_eval_count")), count_in(line.get("eval_count"))),
@@ -271,7 +272,7 @@ def _finished(line: JsonObject, request: ChatRequest, *, model: str, node: str) 
             generation_seconds=seconds_in(line.get("eval_duration"), a_second=1e9),
         ),
         model=name_in(line.get("model")) or model,
-        node=node,
+        node=shown,
     )
 
 

@@ -233,7 +233,7 @@ class OllamaBackend:
             ):
                 async for line in lines:
                     delta, finished = read_line(
-                        line, request, model=model, node=self.node, begun=begun, calls_before=calls
+                        line, request, model=model, node=self.node, shown=self.shown, begun=begun, calls_before=calls
                     )
                     begun = True
                     tool = tool_called(line) or tool
@@ -267,15 +267,12 @@ class OllamaBackend:
         """Return the last chunk of a reply with so many calls of tools; ``tool`` is one that was called."""
         if calls and finished.finish_reason == "stop":
             finished = replace(finished, finish_reason="tool_calls")
-        if request.tools:
-            tool = None  # it was offered
-        if tool is not None or self.shown != finished.node:
-            finished = replace(finished, tool=tool, node=self.shown)
-        return finished
+        return finished if tool is None or request.tools else replace(finished, tool=tool)
 
     def _unread(self, request: ChatRequest, take: Callable[[Delta | Finished], None], line: JsonObject) -> None:
         """Give what a line says to the one who counts what nobody reads."""
-        delta, finished = read_line(line, request, model=request.model or "", node=self.node, begun=True)
+        model = request.model or ""
+        delta, finished = read_line(line, request, model=model, node=self.node, shown=self.shown, begun=True)
         for chunk in (delta, finished):
             if chunk is not None:
                 take(chunk)

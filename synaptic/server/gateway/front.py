@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections import Counter
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -17,6 +16,7 @@ from synaptic.backends.pool import known_secrets, prompt_tokens
 from synaptic.errors import BackendUnavailable, FeatureMissing, ModelNotFound
 from synaptic.messages import PRIORITIES, ChatRequest, Timeouts, Usage
 from synaptic.models import name_key
+from synaptic.quick_init import quick_replace
 from synaptic.runtime import KeptResponses
 from synaptic.server.gateway.alias_models import ReplyUnderWay, alias_infos, first_that_does, first_to_answer, present
 from synaptic.server.gateway.calls_under_way import CallsUnderWay
@@ -180,7 +180,7 @@ class ModelFront:
         check_features(request, capabilities_of(backend).features, backend=backend.name)
         settings = session.settings
         limits = Timeouts(settings.first_token_timeout, settings.idle_timeout, settings.call_timeout)
-        asked = replace(
+        asked = quick_replace(
             request,
             timeouts=limits,
             priority=PRIORITIES["interactive"],

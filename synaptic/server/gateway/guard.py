@@ -18,7 +18,7 @@ from synaptic.server.gateway.refusal import BAD_REQUEST, FORBIDDEN, Refusal, quo
 from synaptic.text import excerpt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from multidict import MultiMapping
 
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?)(?::[0-9]{1,5})?")
 _ORIGIN: Final = re.compile(r"([a-z][a-z0-9+.-]*)://([^/\s@?#]*)")
@@ -46,13 +46,13 @@ class Guard:
     origins: frozenset[str] = frozenset()
     any_host: bool = False
 
-    def check(self, version: tuple[int, int], target: str, headers: Sequence[tuple[str, str]]) -> None:
+    def check(self, version: tuple[int, int], target: str, headers: MultiMapping[str]) -> None:
         """Let a request through.
 
         Args:
             version: Of HTTP.
             target: As it stands in the first line.
-            headers: All of them, in lower case.
+            headers: All of them, whatever their case.
 
         Raises:
             Refusal: If it is for another host, from another origin, or not clear in that.
@@ -60,7 +60,7 @@ class Guard:
         """
         if version not in {(1, 0), (1, 1)}:
             raise Refusal(BAD_REQUEST, f"this is HTTP/{version[0]}.{version[1]}: use HTTP/1.1")
-        named = _looked_at(headers)
+        named = {name: headers.getall(name, ()) for name in _LOOKED_AT}
         hosts = named["host"]
         if len(hosts) > 1 or (not hosts and version >= (1, 1)):
             raise Refusal(BAD_REQUEST, f"a request has one Host header, and this has {len(hosts) or 'none'}")
@@ -98,15 +98,6 @@ def _name_of(host: str) -> str | None:
     """Return the name or the address in a Host header, without its port; ``None`` where there is none."""
     found = _HOST.fullmatch(host.lower())
     return None if found is None else found[1]
-
-
-def _looked_at(headers: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
-    """Return the values of the headers that decide, in their order."""
-    named: dict[str, list[str]] = {name: [] for name in _LOOKED_AT}
-    for name, value in headers:
-        if name in named:
-            named[name].append(value)
-    return named
 
 
 _HOST_CURE: Final = "use 127.0.0.1, [::1] or localhost, or allow the name: synaptic serve --allow-host NAME"

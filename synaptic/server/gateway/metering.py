@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import TYPE_CHECKING, Final, Self
 
 from synaptic.backends.pool import prompt_tokens
@@ -160,14 +159,15 @@ class MeteredCall:
         self._first_seconds: float | None = None
         self._node: str | None = None
         self._whole = False
-        self._prompt_estimate: Callable[[], int] | None = None
+        self._asked: tuple[ChatRequest, float | None] | None = None
+        self._prompt = 0
 
     @property
     def tokens(self) -> int:
         """What it has come to so far: of a prompt that its node has not counted yet, an estimate."""
         if self._usage is not None:
             return self._usage.prompt_tokens + self._usage.completion_tokens
-        return self._pieces + (0 if self._prompt_estimate is None else self._prompt_estimate())
+        return self._pieces + self._estimated_prompt()
 
     @property
     def model(self) -> str:
@@ -189,12 +189,13 @@ class MeteredCall:
 
     def asks(self, request: ChatRequest, tokens_a_character: float | None = None) -> None:
         """Note what was asked, for an estimate where the node does not count it to the end."""
+        self._asked = request, tokens_a_character
 
-        @cache  # other calls of the key ask for it, too
-        def estimated() -> int:
-            return prompt_tokens(request, tokens_a_character)
-
-        self._prompt_estimate = estimated
+    def _estimated_prompt(self) -> int:
+        if self._asked is not None:
+            asked, self._asked = self._asked, None  # other calls of the key ask for it, too
+            self._prompt = prompt_tokens(*asked)
+        return self._prompt
 
     def take(self, chunk: Chunk) -> None:
         """Take a chunk of the reply."""
@@ -232,7 +233,7 @@ class MeteredCall:
 
     def _end(self, status: CallStatus, error: str | None) -> None:
         usage = self._usage or Usage(completion_tokens=self._pieces)
-        estimate = self._prompt_estimate if self._usage is None and self._pieces else None
+        estimate = self._estimated_prompt() if self._usage is None and self._pieces else 0
         seconds = max(0.0, self._meter.now() - self._began)
         if self._teller is not None:
             makes_run = self._model.startswith(PIPELINES)  # it tells of its own calls
@@ -248,7 +249,7 @@ class MeteredCall:
                 status=status,
                 prompt_tokens=usage.prompt_tokens,
                 completion_tokens=usage.completion_tokens,
-                estimated_tokens=0 if estimate is None else estimate(),
+                estimated_tokens=estimate,
                 seconds=seconds,
             ),
             self._first_seconds,

@@ -41,14 +41,15 @@ async def read_request(request: web.Request, read: Callable[[bytes], Read]) -> R
         BodyRefused: If the body is broken, too long, too slow, too deep or too wide.
     """
     room = request.app[ROOM]
+    held = room.held(request)
     if request.content.is_eof():  # all of it came with the headers, and its client owes us nothing
-        raw = await _receive(request, None, room)
+        raw = await _receive(request, None, room, held)
     else:
         with room.connections.phase(request.protocol, Phase.BODY, Phase.ANSWERING) as place:
-            raw = await _receive(request, place, room)
+            raw = await _receive(request, place, room, held)
     if len(raw) <= ON_LOOP:
-        return _decode(raw, read, room.held(request))
-    return await asyncio.get_running_loop().run_in_executor(room.decoder, _decode, raw, read, room.held(request))
+        return _decode(raw, read, held)
+    return await asyncio.get_running_loop().run_in_executor(room.decoder, _decode, raw, read, held)
 
 
 def hold(request: web.Request, raw: bytes) -> None:
@@ -88,7 +89,7 @@ async def body_pieces(request: web.Request) -> AsyncGenerator[bytes, None]:
             raise BodyRefused(BAD_REQUEST, "the body is not what the headers of the request announce") from error
 
 
-async def _receive(request: web.Request, place: Place | None, room: ServerRoom) -> bytes:
+async def _receive(request: web.Request, place: Place | None, room: ServerRoom, held: HeldBody) -> bytes:
     """Return the whole body, unpacked."""
     limits, clock = room.limits, asyncio.get_running_loop().time
     began, received, body = clock(), 0, bytearray()
@@ -106,7 +107,7 @@ async def _receive(request: web.Request, place: Place | None, room: ServerRoom) 
                 body += piece
                 if max(len(body), received) > limits.body_size:
                     raise _too_large(limits)
-                room.held(request).take(len(piece))
+                held.take(len(piece))
                 if packed.is_packed:
                     await asyncio.sleep(0)  # a few bytes can unpack to very many: let others have a turn
         if received:

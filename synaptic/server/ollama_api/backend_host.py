@@ -108,9 +108,8 @@ class BackendHost:
             "modified_at": entry["modified_at"],
         }
 
-    @asynccontextmanager
-    async def talk(self, body: Body, *, chat: bool) -> AsyncIterator[Talked]:
-        """Give the answer of ``/api/chat`` or ``/api/generate``.
+    async def talk(self, body: Body, *, chat: bool) -> Talked:
+        """Return the answer of ``/api/chat`` or ``/api/generate``.
 
         Raises:
             Refusal: If a field is wrong, or the call fails before anything came.
@@ -118,14 +117,10 @@ class BackendHost:
         request = read_chat(body) if chat else read_generate(body)
         voice = ReplyForm(body.text("model"), chat)
         if not request.messages:
-            yield await self._loaded(request, body, voice)
-            return
+            return await self._loaded(request, body, voice)
         if not body.switch("stream", default=True):
-            yield await self._whole(request, voice)
-            return
-        lines = self._lines(request, voice)
-        async with aclosing(lines):
-            yield lines
+            return await self._whole(request, voice)
+        return self._lines(request, voice)
 
     async def embed(self, body: Body) -> Json:
         """Return the vectors of texts."""
@@ -217,7 +212,7 @@ class BackendHost:
             reply = await self._front.whole(request)
         except SynapticError as error:
             raise _refusal(error, voice.model) from error
-        said = replace(voice, model=reply.model).said(
+        said = ReplyForm(reply.model, voice.chat).said(
             reply.text,
             thinking=reply.thinking,
             tool_calls=[_called(call) for call in reply.tool_calls],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from synaptic.backends.embedded import processors
@@ -78,9 +78,8 @@ class EmbeddedHost:
         """Return what the model's file says."""
         return self._catalogue.show(self._known(name), verbose=verbose)
 
-    @asynccontextmanager
-    async def talk(self, body: Body, *, chat: bool) -> AsyncIterator[Talked]:
-        """Give the answer of ``/api/chat`` or ``/api/generate``.
+    async def talk(self, body: Body, *, chat: bool) -> Talked:
+        """Return the answer of ``/api/chat`` or ``/api/generate``.
 
         Raises:
             Refusal: If a field is wrong, or is something that the model cannot do.
@@ -92,20 +91,30 @@ class EmbeddedHost:
         voice = ReplyForm(body.text("model"), chat)
         if talk.is_empty and talk.keep_alive == 0:
             self._scheduler.expire(name)
-            yield voice.ended("", "unload")
-            return
+            return voice.ended("", "unload")
         talk.check_capabilities(name)
-        call = None if talk.is_empty or talk.renders_only else self._meter.begin(body.text("model"))
+        if not talk.is_empty and not talk.renders_only:
+            call = self._meter.begin(body.text("model"))
+            return self._lines(call, talk, voice, self._claim(name, body), started)
         async with self._claim(name, body) as runner:
-            loaded = time.perf_counter_ns()
-            if talk.is_empty:
-                yield voice.ended("", "load")
-            elif talk.renders_only:
-                yield await talk.rendered(runner, voice)
-            else:
-                assert call is not None, "it says something"
-                async with aclosing(metered(call, talk.lines(runner, voice, started=started, loaded=loaded))) as lines:
-                    yield lines
+            return voice.ended("", "load") if talk.is_empty else await talk.rendered(runner, voice)
+
+    @staticmethod
+    async def _lines(
+        call: MeteredCall, talk: Talk, voice: ReplyForm, claim: AbstractAsyncContextManager[Runner], started: int
+    ) -> AsyncGenerator[Json, None]:
+        """Yield the lines of a call, counted; the model is claimed until this ends."""
+        async with claim as runner:
+            lines = talk.lines(runner, voice, started=started, loaded=time.perf_counter_ns())
+            with call:
+                async with aclosing(lines):
+                    async for line in lines:
+                        if line["done"]:
+                            usage = Usage(line.get("prompt_eval_count", 0), line.get("eval_count", 0))
+                            call.whole(usage, EMBEDDED)
+                        else:
+                            call.piece()
+                        yield line
 
     async def embed(self, body: Body) -> Json:
         """Return the vectors of texts."""
@@ -191,19 +200,6 @@ class EmbeddedHost:
         if found is None:
             raise errors.model_not_pulled(name)
         return found
-
-
-async def metered(call: MeteredCall, lines: AsyncGenerator[Json, None]) -> AsyncGenerator[Json, None]:
-    """Yield the lines of a call, counted."""
-    with call:
-        async with aclosing(lines):
-            async for line in lines:
-                if line["done"]:
-                    usage = Usage(line.get("prompt_eval_count", 0), line.get("eval_count", 0))
-                    call.whole(usage, EMBEDDED)
-                else:
-                    call.piece()
-                yield line
 
 
 async def embed_all(runner: Runner, texts: list[str], *, truncate: bool) -> list[tuple[list[float], int]]:

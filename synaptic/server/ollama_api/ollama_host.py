@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
-    from contextlib import AbstractAsyncContextManager
 
     from synaptic.server.ollama_api.model_changes import BlobRequest, ModelChange
     from synaptic.server.ollama_api.replies import Json
@@ -31,8 +30,8 @@ class OllamaHost(Protocol):
         """Return the answer of ``/api/show``."""
         ...
 
-    def talk(self, body: Body, *, chat: bool) -> AbstractAsyncContextManager[Talked]:
-        """Give the answer of ``/api/chat`` or ``/api/generate``; what it holds is given back behind the block."""
+    async def talk(self, body: Body, *, chat: bool) -> Talked:
+        """Return the answer of ``/api/chat`` or ``/api/generate``; lines are closed by who reads them."""
         ...
 
     async def embed(self, body: Body) -> Json:

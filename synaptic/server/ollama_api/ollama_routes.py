@@ -98,11 +98,12 @@ class OllamaRoutes:
 
     async def _talk(self, request: web.Request, body: Body, *, chat: bool) -> web.StreamResponse:
         check_model(body.text("model"))
-        async with self._host.talk(body, chat=chat) as answer:
-            if isinstance(answer, dict):
-                return json_response(answer)
-            if body.switch("stream", default=True):
-                return await _stream(request, answer)
+        answer = await self._host.talk(body, chat=chat)
+        if isinstance(answer, dict):
+            return json_response(answer)
+        if body.switch("stream", default=True):
+            return await _stream(request, answer)
+        async with aclosing(answer):
             return json_response(replies.whole([line async for line in answer], chat=chat))
 
     async def _embed(self, request: web.Request) -> web.Response:

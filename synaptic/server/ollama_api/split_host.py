@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
-    from contextlib import AbstractAsyncContextManager
 
     from synaptic.server.ollama_api.backend_host import BackendHost
     from synaptic.server.ollama_api.model_changes import BlobRequest, ModelChange
@@ -47,9 +46,9 @@ class SplitHost:
         """Return what is known of a model or a pipeline."""
         return await self._of(name).show(name, verbose=verbose)
 
-    def talk(self, body: Body, *, chat: bool) -> AbstractAsyncContextManager[Talked]:
-        """Give the answer of ``/api/chat`` or ``/api/generate``."""
-        return self._of(body.text("model")).talk(body, chat=chat)
+    async def talk(self, body: Body, *, chat: bool) -> Talked:
+        """Return the answer of ``/api/chat`` or ``/api/generate``."""
+        return await self._of(body.text("model")).talk(body, chat=chat)
 
     async def embed(self, body: Body) -> Json:
         """Return the answer of ``/api/embed``."""

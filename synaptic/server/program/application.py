@@ -80,8 +80,7 @@ def _guarded_by(guard: Guard) -> Middleware:
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer only those who may ask, and browsers that ask whether a page may (a preflight request)."""
-        headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in request.raw_headers]
-        guard.check(request.version, request.raw_path, headers)
+        guard.check(request.version, request.raw_path, request.headers)
         if request.method == "OPTIONS" and guard.may_read(request.headers.get("origin")):
             return web.Response(status=204, headers=PREFLIGHT)
         return await handler(request)

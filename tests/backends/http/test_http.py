@@ -37,7 +37,6 @@ from fault_server import (
 from synaptic.backends.http import client as http_module
 from synaptic.backends.http.bounds import MAX_STREAM_BYTES, most_of_stream
 from synaptic.backends.http.client import (
-    MappedErrors,
     get_json,
     ndjson,
     new_client,
@@ -45,7 +44,14 @@ from synaptic.backends.http.client import (
     sse,
     stream_request,
 )
-from synaptic.backends.http.error_map import Origin, error_text, retry_after_seconds, server_text, without_password
+from synaptic.backends.http.error_map import (
+    MappedErrors,
+    Origin,
+    error_text,
+    retry_after_seconds,
+    server_text,
+    without_password,
+)
 from synaptic.errors import (
     BackendBusy,
     BackendError,

@@ -212,7 +212,7 @@ async def test_an_end_that_was_read_and_not_given_on_is_told() -> None:
         await hang(reader, writer)
 
     script = stream(ollama_lines(["a"]), then=waits)
-    async with FaultServer(script) as server, aclosing(OllamaBackend(server.url)) as backend:
+    async with FaultServer(script) as server, aclosing(OllamaBackend(server.url, shown="desk")) as backend:
         chunks: Any = backend.stream(request)
         assert (await anext(chunks)).text == "a"
         await asked.wait()
@@ -224,4 +224,4 @@ async def test_an_end_that_was_read_and_not_given_on_is_told() -> None:
             await task
     last = left[-1]
     assert isinstance(last, Finished)
-    assert last.usage == Usage(11, 7)
+    assert (last.usage, last.node) == (Usage(11, 7), "desk")

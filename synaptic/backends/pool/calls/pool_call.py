@@ -18,6 +18,7 @@ from synaptic.backends.pool.node import CallShape, PastError, judge
 from synaptic.errors import BackendBusy, BackendError, ModelNotFound, StreamTruncated
 from synaptic.messages import CUT_OFF, Continued, Delta, Finished, Restarted, ThoughtSoFar
 from synaptic.models import LastTurn, full_name
+from synaptic.quick_init import quick_replace
 from synaptic.waiting import Continuation, Rules, Way
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class PoolCall:
         self._beginnings = beginnings(request.messages)
         self._begun, self._begun_pieces, self._request = request.begun, request.begun_pieces, request
         if length != request.num_ctx or request.begun:
-            self._request = replace(request, num_ctx=length, begun="", begun_pieces=0)
+            self._request = quick_replace(request, num_ctx=length, begun="", begun_pieces=0)
         self._continuation = Continuation(self._request)
         self._shape = CallShape(
             model,
@@ -261,7 +262,7 @@ class PoolCall:
         num_ctx = state.context_for(self._shape.num_ctx)
         if self._shape.asked == state.shown and num_ctx == request.num_ctx:
             return request
-        return replace(request, model=state.shown, num_ctx=num_ctx)
+        return quick_replace(request, model=state.shown, num_ctx=num_ctx)
 
     def _completed(self, attempt: Attempt, last: Finished) -> Finished:
         """Learn from a complete call, and return its last chunk."""
@@ -281,6 +282,8 @@ class PoolCall:
             member.health.apply(member.state, now)
             pool.dispatcher.touched(member.state)
         usage = self._continuation.usage(last.usage)
+        if usage is last.usage and last.model and last.node:
+            return last  # nearly every one
         return replace(last, usage=usage, model=last.model or self._shape.asked, node=member.state.name)
 
     def _learn(self, attempt: Attempt, state: ModelState, load: float) -> None:
