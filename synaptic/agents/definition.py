@@ -276,7 +276,9 @@ def agent_counts(entry: AgentEntry, folder: Path, *, takes_a_name: bool) -> bool
         folder: Which has it in its ``agents``.
         takes_a_name: Whether it has the name of an agent from elsewhere, which it would replace.
     """
-    if entry.path is None or (not takes_a_name and paths.resolved(entry.path).is_relative_to(paths.resolved(folder))):
+    loads = entry.agent.model is not None and paths.names_model_file(entry.agent.model)
+    inside = entry.path is None or paths.resolved(entry.path).is_relative_to(paths.resolved(folder))
+    if entry.path is None or (inside and not takes_a_name and not loads):
         return True
     return is_trusted(folder, _name_in_folder(entry.path), entry.text)
 

@@ -33,6 +33,8 @@ from .known_prompts import known_prompts as known_prompts
 from .loader import Pipeline as Pipeline
 from .loader import builtin_pipelines as builtin_pipelines
 from .loader import misspelt_defaults as misspelt_defaults
+from .pipeline_claims import ClaimingPipeline as ClaimingPipeline
+from .pipeline_claims import claiming_pipelines as claiming_pipelines
 from .plan import LongInput as LongInput
 from .plan import Plan as Plan
 from .plan import PlannedStep as PlannedStep
@@ -57,8 +59,6 @@ from .templates.expressions import present as present
 from .templates.structures import Structure as Structure
 from .templates.structures import fill as fill
 from .templates.values import settled as settled
-from .tool_calls import CallingPipeline as CallingPipeline
-from .tool_calls import calling_pipelines as calling_pipelines
 from .tools import Tool as Tool
 from .tools import discover_tools as discover_tools
 from .tools import named_tools as named_tools

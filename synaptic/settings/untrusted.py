@@ -49,7 +49,8 @@ FOLDER_MAY_CHOOSE: Final = frozenset(
 )
 
 _PATTERN: Final = frozenset("*?[")
-_MAY_BE_PATHS: Final = frozenset({"model", "agent_models", "pipeline", "pipeline_inputs"})
+_MAY_BE_PATHS: Final = frozenset({"pipeline", "pipeline_inputs"})
+_NAME_MODELS: Final = frozenset({"model", "agent_models"})
 
 
 class FolderText(str):
@@ -136,6 +137,8 @@ def _needs_trust(given: Given, folder: Path) -> bool:
     name = given.path[0]
     if name not in FOLDER_MAY_CHOOSE:
         return True
+    if name in _NAME_MODELS:  # a model's file is read by llama.cpp, which trusts it
+        return any(map(paths.names_model_file, _texts(given.value)))
     return name in _MAY_BE_PATHS and any(_leads_out(text, folder) for text in _texts(given.value))
 
 

@@ -154,7 +154,7 @@ ATTACKS: dict[str, Callable[[World], None]] = {
     "an input behind a comma": inputs("own.txt, ~/.ssh/id_ed25519"),
     "an input by a pattern": inputs("~/.ssh/*"),
     "an input by a pattern through a link": inputs("li*d/id_*"),
-    "an input by a pattern of any depth": inputs("**/id_*"),
+    "an input by a pattern of any depth": inputs("linked/**/id_*"),
     "an agent of another's name": agent,
     "an agent that is a link": linked_agent,
     "a pipeline at home": pipeline("~/mine.yaml"),
@@ -340,3 +340,45 @@ def test_a_run_of_a_folder_that_is_trusted_no_longer_is_shown_again_and_not_done
     again = world.run("runs", "rerun", run_id)
     assert again.code == 2
     assert "may not be called from a folder that is not trusted" in again.err
+
+
+LOADING = """version: 1
+name: loading
+inputs: {query: {required: true}}
+%s
+steps:
+  one: {agent: %s, prompt: "{{ inputs.query }}"%s}
+result: "{{ steps.one }}"
+"""
+DEFAULTS, OWN_AGENT = "defaults: {model: ./evil.gguf}", "agents: {mine: {prompt: x, model: evil.gguf}}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LOADING % (DEFAULTS, "editor", ""),
+        LOADING % (OWN_AGENT, "mine", ""),
+        LOADING % ("", "editor", ", model: ./evil.gguf"),
+        LOADING % ("", "editor", ", model: ./evil.gguf, backend: distributed"),
+        LOADING % ("", "editor", ", fallback_models: [./evil.gguf]"),
+    ],
+    ids=["defaults", "agent", "step", "step of another backend", "fallback"],
+)
+def test_the_file_of_a_model_is_not_loaded_for_a_pipeline_of_an_untrusted_folder(world: World, text: str):
+    (world.folder / "p.yaml").write_text(text)
+    told = world.run("-p", "./p.yaml", "--plan", "hi")
+    assert told.code == 2
+    assert "evil.gguf' may not be loaded from a folder that is not trusted" in told.err
+    assert "synaptic trust" in told.err
+    trust(world.folder)
+    assert "not trusted" not in world.run("-p", "./p.yaml", "--plan", "hi").err
+
+
+def test_settings_and_agents_of_an_untrusted_folder_that_name_the_file_of_a_model_are_left_out(world: World):
+    (world.folder / "agents" / "mine.md").write_text("---\nname: mine\nmodel: evil.gguf\n---\nx\n")
+    (world.folder / "p.yaml").write_text(LOADING % ("", "mine", ""))
+    world.write(model="./evil.gguf", agent_models={"editor": "evil.gguf"})
+    told = " ".join(world.run("-p", "./p.yaml", "--plan", "hi").err.split())
+    assert "there is no agent 'mine'" in told
+    assert "model (./synapticllamas.json" in told
+    assert "agent_models.editor (./synapticllamas.json" in told

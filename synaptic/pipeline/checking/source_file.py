@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from synaptic.agents import Shape
 from synaptic.errors import AgentError
 from synaptic.models import did_you_mean_model, name_key
+from synaptic.paths import names_model_file
 from synaptic.pipeline.checking.report import Report
 from synaptic.pipeline.checking.texts import Texts
 from synaptic.pipeline.templates import UNKNOWN, StaticType, Value
@@ -162,15 +163,16 @@ class SourceFile:
         if name is not None and name.strip() and known is not None and name not in known:
             self.report.at_value(f"there is no backend {name!r}", path, did_you_mean(name, known))
 
-    def check_model(self, model: str | None, path: KeyPath) -> None:
-        """Report a model that the routed backend does not have."""
-        wrong = self._unknown_model(model)
+    def check_model(self, model: str | None, path: KeyPath, *, routed: bool = True) -> None:
+        """Report a file of a folder that is not trusted, and a model that the ``routed`` backend does not have."""
+        wrong = self._strange_file(model) or (self._unknown_model(model) if routed else None)
         if wrong is not None:
             self.report.at_value(wrong[0], path, wrong[1])
 
-    def check_agent_model(self, agent: Agent, path: KeyPath) -> None:
-        """Report, once for each agent, a model of its own that the routed backend does not have."""
-        wrong = self._unknown_model(agent.model)
+    def check_agent_model(self, agent: Agent, path: KeyPath, *, routed: bool = True) -> None:
+        """Report the same, once for each agent, of a model of its own; files of agents are trusted apart."""
+        strange = self._strange_file(agent.model) if agent.name in self.local else None
+        wrong = strange or (self._unknown_model(agent.model) if routed else None)
         if wrong is None or agent.name in self._checked_agents:
             return
         self._checked_agents.add(agent.name)
@@ -179,6 +181,11 @@ class SourceFile:
         else:
             what = f"the agent {agent.name!r} wants the model {agent.model!r}, which is not there"
             self.report.at_value(what, path, "fetch it, or name another with 'model' or the setting agent_models")
+
+    def _strange_file(self, model: str | None) -> tuple[str, str] | None:
+        if not model or not names_model_file(model) or self.trusted:
+            return None
+        return f"the file {model!r} may not be loaded from a folder that is not trusted", self.how_to_trust
 
     def _unknown_model(self, model: str | None) -> tuple[str, str] | None:
         if self._models is None or self.context.models is None or not model or not model.strip():

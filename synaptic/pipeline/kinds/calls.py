@@ -107,8 +107,9 @@ def _judge(file: SourceFile, outline: Outline, call: CompiledCall, agent: Agent,
     # The judge is asked where the samples came from, so the step's model is the one that is there.
     spec, defaults = outline.spec, file.defaults
     own = _Model(spec.model, "step") if spec.model and agent.model is None else _model(file, None, agent)
-    if agent is not outline.agent and spec.backend is None:
-        file.check_agent_model(agent, (*outline.path, "judge" if spec.judge else "samples"))
+    if agent is not outline.agent:
+        path = (*outline.path, "judge" if spec.judge else "samples")
+        file.check_agent_model(agent, path, routed=spec.backend is None)
     return CompiledCall(
         agent=agent,
         prompt=_judge_prompt(merges=merges),
@@ -146,16 +147,15 @@ def _model(file: SourceFile, named: str | None, agent: Agent) -> _Model:
 def _check_models(file: SourceFile, outline: Outline, agent: Agent, model: _Model) -> None:
     spec, path = outline.spec, outline.path
     file.check_backend(spec.backend, (*path, "backend"))
-    if spec.backend is not None:
-        return  # which models another backend has is not known here
+    routed = spec.backend is None  # which models another backend has is not known here
     if model.origin == "step":
-        file.check_model(model.name, (*path, "model"))
+        file.check_model(model.name, (*path, "model"), routed=routed)
     elif model.origin == "agent":
-        file.check_agent_model(agent, outline.agent_path)
+        file.check_agent_model(agent, outline.agent_path, routed=routed)
     elif model.origin == "defaults":
-        file.check_model(model.name, ("defaults", "model"))
+        file.check_model(model.name, ("defaults", "model"), routed=routed)
     for index, fallback in enumerate(spec.fallback_models):
-        file.check_model(fallback, (*path, "fallback_models", index))
+        file.check_model(fallback, (*path, "fallback_models", index), routed=routed)
 
 
 def _policy(file: SourceFile, spec: StepKeys) -> CallPolicy:

@@ -13,7 +13,7 @@ import click
 from synaptic import paths
 from synaptic.agents import agents_of
 from synaptic.errors import ExitCode, UsageError
-from synaptic.pipeline import calling_pipelines
+from synaptic.pipeline import claiming_pipelines
 from synaptic.settings import dotted, folder_settings, forget_folder, is_trusted, trust_folder, trusted_folders
 from synaptic.text import cut
 from synaptic.ui.commands.support import note
@@ -104,9 +104,9 @@ def examined(folder: Path) -> tuple[dict[str, str], list[tuple[str, str]]]:
     for name, entry in agents_of(folder).items():
         texts[name] = entry.text
         claims.append((name, _role(entry, folder)))
-    for pipeline in calling_pipelines(folder):
+    for pipeline in claiming_pipelines(folder):
         texts[pipeline.name] = pipeline.text
-        claims += [(f"{pipeline.name}:{line}", f"calls the tool {tool}") for tool, line in pipeline.calls]
+        claims += [(f"{pipeline.name}:{line}", claim) for claim, line in pipeline.claims]
     return texts, claims
 
 
