@@ -121,6 +121,11 @@ class Agent:
         path = Path(path)
         return cls.parse(_text(path), source=path)
 
+    @property
+    def is_shipped(self) -> bool:
+        """Whether it comes with the package."""
+        return self.source is not None and self.source.parent == paths.shipped_agents_dir()
+
     @classmethod
     def parse(cls, text: str, *, source: str | Path = "agent.md") -> Self:
         """Read an agent from the text of a Markdown file.

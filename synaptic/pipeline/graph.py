@@ -63,6 +63,7 @@ class CompiledCall:
     Attributes:
         model: What the step, the settings, the agent or the pipeline's defaults name; ``None`` is the run's own.
         model_origin: Which of them it was; "" where it is the run's own.
+        usual_tokens: The limit of a shipped agent that writes prose: it holds where the settings name none.
         timeouts: Bounds that are ``None`` come from the settings.
         repairs: How often an output of the wrong shape is asked for again; ``None`` is the usual once.
         hears: Whether earlier turns of the conversation go before the prompt: it asks the question, and does not place
@@ -76,6 +77,7 @@ class CompiledCall:
     model_origin: Literal["", "step", "agent_models", "agent", "defaults"] = ""
     temperature: float | None = None
     max_tokens: int | None = None
+    usual_tokens: int | None = None
     num_ctx: int | None = None
     timeouts: Timeouts = Timeouts()
     repairs: int | None = None

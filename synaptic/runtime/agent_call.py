@@ -416,7 +416,7 @@ def build_request(
         model=call.model or default_model,
         schema=call.shape.decoding_schema() if call.shape else None,
         temperature=defaults.temperature if call.temperature is None else call.temperature,
-        max_tokens=call.max_tokens or defaults.max_tokens or DEFAULT_MAX_TOKENS,
+        max_tokens=call.max_tokens or defaults.max_tokens or call.usual_tokens or DEFAULT_MAX_TOKENS,
         seed=defaults.seed,
         num_ctx=call.num_ctx or defaults.num_ctx,
         keep_alive=defaults.keep_alive,

@@ -351,7 +351,8 @@ class Settings(Frozen):
         ge=1,
         le=LONGEST_REPLY,
         strict=True,
-        description="Most tokens of a reply where neither step nor agent names a limit; without it, 1024.",
+        description="Most tokens of a reply in prose where neither its step nor an agent of yours names a limit; "
+        "without it, the agent's, or 1024.",
         examples=[1024],
     )
     overflow: Overflow = Field(

@@ -129,6 +129,28 @@ async def test_settings_reach_the_request():
     assert (request.timeouts.idle, request.timeouts.first_token) == (3, None)
 
 
+LIMITS = """version: 1
+name: limits
+inputs: {query: {required: true}}
+agents: {mine: {prompt: You write., max_tokens: 70}}
+steps:
+  plan: {agent: planner, prompt: "{{ inputs.query }}"}
+  own: {agent: mine, prompt: "{{ inputs.query }}"}
+  named: {agent: editor, max_tokens: 80, prompt: "{{ inputs.query }}"}
+  prose: {agent: editor, prompt: "{{ inputs.query }}"}
+result: "{{ steps.prose }}"
+"""
+
+
+@pytest.mark.parametrize(("limit", "prose"), [(None, 512), (50, 50), (2000, 2000)])
+async def test_a_limit_of_the_settings_holds_for_prose_of_a_shipped_agent(limit: int | None, prose: int) -> None:
+    backend = ScriptedBackend()
+    settings = Settings(backend="scripted", max_tokens=limit)
+    await run("why", pipeline=Pipeline.parse(LIMITS), settings=settings, backend=backend)
+    asked = {request.tag: request.max_tokens for request in backend.requests}
+    assert asked == {"plan": 384, "own": 70, "named": 80, "prose": prose}
+
+
 async def test_a_failed_call_is_asked_again_as_the_settings_say():
     backend = ScriptedBackend([Failure("crash"), "fine"])
 

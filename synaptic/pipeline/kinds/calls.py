@@ -55,6 +55,7 @@ def compile_call(
     spec, defaults = outline.spec, file.defaults
     model = _model(file, spec.model, agent)
     _check_models(file, outline, agent, model)
+    most, usual = _limits(file, spec.max_tokens, agent, shape)
     return CompiledCall(
         agent=agent,
         prompt=prompt,
@@ -62,7 +63,8 @@ def compile_call(
         model=model.name,
         model_origin=model.origin,
         temperature=_first(spec.temperature, agent.temperature, defaults.temperature),
-        max_tokens=_first(spec.max_tokens, agent.max_tokens, defaults.max_tokens),
+        max_tokens=most,
+        usual_tokens=usual,
         num_ctx=defaults.num_ctx,
         timeouts=_timeouts(file, spec),
         repairs=_first(spec.retry.repairs, defaults.retry.repairs),
@@ -110,14 +112,17 @@ def _judge(file: SourceFile, outline: Outline, call: CompiledCall, agent: Agent,
     if agent is not outline.agent:
         path = (*outline.path, "judge" if spec.judge else "samples")
         file.check_agent_model(agent, path, routed=spec.backend is None)
+    shape = outline.shape if merges else agent.output
+    most, usual = _limits(file, call.max_tokens if merges else None, agent, shape)
     return CompiledCall(
         agent=agent,
         prompt=_judge_prompt(merges=merges),
-        shape=outline.shape if merges else agent.output,
+        shape=shape,
         model=own.name,
         model_origin=own.origin,
         temperature=_first(agent.temperature, defaults.temperature),
-        max_tokens=_first(call.max_tokens if merges else None, agent.max_tokens, defaults.max_tokens),
+        max_tokens=most,
+        usual_tokens=usual,
         num_ctx=call.num_ctx,
         timeouts=call.timeouts,
         repairs=call.repairs,
@@ -156,6 +161,12 @@ def _check_models(file: SourceFile, outline: Outline, agent: Agent, model: _Mode
         file.check_model(model.name, ("defaults", "model"), routed=routed)
     for index, fallback in enumerate(spec.fallback_models):
         file.check_model(fallback, (*path, "fallback_models", index), routed=routed)
+
+
+def _limits(file: SourceFile, named: int | None, agent: Agent, shape: Shape | None) -> tuple[int | None, int | None]:
+    """Return the longest reply in tokens, and the one that the person's own settings go before."""
+    limit = _first(named, agent.max_tokens, file.defaults.max_tokens)
+    return (None, limit) if named is None and shape is None and agent.is_shipped else (limit, None)
 
 
 def _policy(file: SourceFile, spec: StepKeys) -> CallPolicy:
