@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from synaptic.backends import Finding
@@ -36,7 +37,10 @@ def how_to_go_on(result: RunResult, settings: Settings) -> str:
     """Return how a run goes on that has not come to its end; "" for one that has, or that is not recorded."""
     if result.status == "succeeded" or settings.journal == "off":
         return ""
-    return going_on(result.run_id)
+    with suppress(JournalError), Journal() as journal:  # a disk that is full has kept nothing of it
+        journal.run(result.run_id)
+        return going_on(result.run_id)
+    return ""
 
 
 def going_on(run_id: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import pytest
 from repl_talk import Talk, files, make_talk, mode_of, read, write
 from trust_support import trust
 
+from synaptic import paths
 from synaptic.backends.scripted import Failure
 from synaptic.errors import BackendUnavailable, ExitCode, UsageError
 from synaptic.messages import Message
@@ -194,6 +196,16 @@ async def test_a_failed_run_says_how_it_goes_on_where_it_is_recorded() -> None:
     assert (await talk.say("/resume"))[1].endswith(line)
     await talk.say("/set journal off")
     _, err = await talk.say("Why?")
+    assert "error:" in err
+    assert "runs resume" not in err
+
+
+async def test_a_failed_run_that_could_not_be_recorded_is_not_said_to_go_on() -> None:
+    paths.journal_file().parent.mkdir(parents=True, exist_ok=True)
+    with sqlite3.connect(paths.journal_file()) as connection:
+        connection.execute("PRAGMA user_version = 9999")  # a newer program's
+    connection.close()
+    _, err = await make_talk({"answer": Failure("rejected", 9)}).say("Why?")
     assert "error:" in err
     assert "runs resume" not in err
 
