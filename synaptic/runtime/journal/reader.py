@@ -32,6 +32,8 @@ what it did may still be read, event by event."""
 
 _NOBODY: Final = Owner("", 0, "")
 
+_MOST_BASES: Final = 8
+"""One text is packed against another, and that against none; only files of older versions have longer chains."""
 
 UNENDED: Final = "status IN ('running', 'waiting', 'failed', 'cancelled')"
 """The condition of rows among which all runs are that can go on."""
@@ -183,26 +185,22 @@ class Reader:
         """
         return to_text(self._bytes(name))
 
-    def _bytes(self, name: Hash) -> bytes:
+    def _bytes(self, name: Hash, *, below: int = 0) -> bytes:
+        """Return a kept text; of one that others are packed against, ``below`` says how many are."""
         asked = "SELECT base, packed, size, body FROM blobs WHERE hash = ?"
         row = self._connection.execute(asked, (name,)).fetchone()
         if row is None:
             raise RunDamaged(f"the record of runs lacks a text ({name.hex()})")
+        if below > _MOST_BASES:
+            raise RunDamaged(f"a text in the record of runs is damaged ({name.hex()})")
         base, packed, size, body = row
         try:
-            data = unpack(packed, size, body, lambda: self._base(base, of=name))
+            data = unpack(packed, size, body, lambda: self._bytes(base, below=below + 1))
         except ValueError as exc:
             raise RunDamaged(f"a text in the record of runs is damaged ({name.hex()})") from exc
         if hash_of(data) != name:
             raise RunDamaged(f"a text in the record of runs is damaged ({name.hex()})")
         return data
-
-    def _base(self, name: Hash, *, of: Hash) -> bytes:
-        """Return what a text is packed against, which is itself packed against nothing."""
-        row = self._connection.execute("SELECT base FROM blobs WHERE hash = ?", (name,)).fetchone()
-        if row is None or row[0] is not None:
-            raise RunDamaged(f"a text in the record of runs is damaged ({of.hex()})")
-        return self._bytes(name)
 
     def beginning(self, run: KeptRun) -> Beginning:
         """Return what a run was begun with.

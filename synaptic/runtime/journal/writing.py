@@ -29,6 +29,9 @@ _USES_BASE: Final = (
 )
 """A text that another run has kept may be packed against one of that run's: it is needed here, too."""
 
+_ALONE: Final = "UPDATE blobs SET base = NULL, packed = ?, size = ?, body = ? WHERE hash = ? AND base IS NOT NULL"
+"""A text that another run has packed against one of its own: here others may be packed against it."""
+
 _ROW_BYTES: Final = 40
 _PAGES_GIVEN_BACK: Final = 1000
 _NO_WORD: Final = re.compile(r"\w{40,}")
@@ -163,6 +166,8 @@ def _put_texts(connection: sqlite3.Connection, fresh: list[Packed], number: int)
             (each.hash, each.base, each.packed, each.size, each.body),
         )
         if not made.rowcount:
+            if each.base is None:
+                connection.execute(_ALONE, (each.packed, each.size, each.body, each.hash))
             connection.execute(_USES_BASE, (number, each.hash))
             continue
         size += len(each.body) + _ROW_BYTES

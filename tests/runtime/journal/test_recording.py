@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+import zlib
 from dataclasses import replace
 
 import pytest
@@ -24,6 +25,7 @@ from synaptic.runtime.events import (
     StepThought,
 )
 from synaptic.runtime.journal import Journal
+from synaptic.runtime.journal.kept_texts import AGAINST_BASE, hash_of
 from synaptic.runtime.journal.run_account import account_of
 
 LONG = ("The heat pump moves warmth from the cold air outside into the house. " * 60).strip()
@@ -155,6 +157,45 @@ async def test_a_text_is_kept_once_however_many_steps_have_it():
         (count,) = connection.execute("SELECT count(*) FROM blobs WHERE size > 1000").fetchone()
     connection.close()
     assert count == 10
+
+
+ECHO = "  end: {agent: writer, prompt: '{{ inputs.query }}'}"
+
+
+async def test_what_a_text_is_packed_against_is_packed_against_nothing_also_where_an_earlier_run_has_it():
+    first = await Run(ECHO, [f"You say: {LONG}"])(LONG)
+    second = await Run(ECHO, [f"You say: {first.answer} Well."])(first.answer)
+
+    chains = "SELECT count(*) FROM blobs JOIN blobs base ON base.hash = blobs.base WHERE base.base IS NOT NULL"
+    with sqlite3.connect(paths.journal_file()) as connection:
+        (count,) = connection.execute(chains).fetchone()
+    connection.close()
+    with Journal() as journal:
+        answers = [journal.answer(journal.run(result.run_id)) for result in (first, second)]
+    assert (count, answers) == (0, [first.answer, second.answer])
+
+
+async def test_a_text_is_read_that_an_older_version_packed_against_one_that_was_packed_itself():
+    first = await Run(ECHO, [f"You say: {LONG}"])(LONG)
+    second = await Run(ECHO, [f"You say: {first.answer} Well."])(first.answer)
+    pack_against(first.answer, LONG)
+
+    with Journal() as journal:
+        journal.prune(keep=1)
+        assert journal.answer(journal.run(second.run_id)) == second.answer
+
+
+def pack_against(text: str, base: str) -> None:
+    """Have a text in the file be packed against another one that is there."""
+    packer = zlib.compressobj(6, zdict=base.encode())
+    body = packer.compress(text.encode()) + packer.flush()
+    names = {"text": hash_of(text.encode()), "base": hash_of(base.encode())}
+    uses = "SELECT base.n, run FROM blobs base, uses JOIN blobs ON uses.blob = blobs.n"
+    with sqlite3.connect(paths.journal_file()) as connection:
+        connection.execute(f"INSERT OR IGNORE INTO uses {uses} WHERE base.hash = :base AND blobs.hash = :text", names)
+        change = "UPDATE blobs SET base = :base, packed = :packed, body = :body WHERE hash = :text"
+        connection.execute(change, {**names, "packed": AGAINST_BASE, "body": body})
+    connection.close()
 
 
 async def test_a_run_that_asks_a_person_waits_meanwhile():
