@@ -11,7 +11,8 @@ from synaptic.runtime.events import BackendReported
 from synaptic.runtime.given import refuse_others
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from synaptic.messages import BackendReport
     from synaptic.runtime.events import Event, EventHandler
@@ -42,13 +43,24 @@ class Listeners:
         """Have one more listen to the run inside the ``with``, and those that the watchers make for it."""
         own = [*_handlers(handler), *(begin() for begin in self._watchers)]
         token = _RUN.set((self, own))
-        self._of_runs += own
+        try:
+            with self._also(own):
+                yield
+        finally:
+            _RUN.reset(token)
+
+    def reported_to(self, handler: EventHandler | None) -> AbstractContextManager[None]:
+        """Have one more listen inside the ``with``, where no run is."""
+        return self._also(_handlers(handler))
+
+    @contextmanager
+    def _also(self, handlers: Sequence[EventHandler]) -> Iterator[None]:
+        self._of_runs += handlers
         try:
             yield
         finally:
-            for one in own:
+            for one in handlers:
                 self._of_runs.remove(one)
-            _RUN.reset(token)
 
     def emit(self, event: Event) -> None:
         """Tell an event of the run that this task works for; of none, tell everybody."""

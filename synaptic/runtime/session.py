@@ -165,10 +165,11 @@ class Session:
         """Return the models that the backend can serve."""
         return await (await self._opened.open()).backend.models()
 
-    async def recorded(self) -> None:
-        """Wait until the record of runs has all that was said so far."""
+    async def recorded(self, *, on_event: EventHandler | None = None) -> None:
+        """Wait until the record of runs has all that was said so far; ``on_event`` hears if it could not be written."""
         if self._recorder is not None:
-            await self._recorder.settled()
+            with self._listeners.reported_to(on_event):
+                await self._recorder.settled()
 
     async def context_length(self) -> int | None:
         """Return how many tokens the model takes, prompt and reply together; ``None`` where that is not known."""

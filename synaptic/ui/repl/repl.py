@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synaptic import paths, runtime
 from synaptic.errors import ConfigError, ExitCode, SynapticError, UsageError
+from synaptic.messages import BackendNotice
 from synaptic.settings import SESSION_ORIGIN, LoadedSettings, Settings, load_settings
 from synaptic.text import one_line, plural
 from synaptic.ui import actions, screen
@@ -101,6 +102,7 @@ class Repl:
         self.screen = screen
         self.registry = registry
         self.sessions = sessions
+        sessions.hear = self._hear
         self.conversation = Conversation()
         self.documents: Sequence[Mapping[str, str]] = ()
         self.files: Sequence[str] = ()
@@ -360,6 +362,10 @@ class Repl:
             self._crash(result.error)
         if line := actions.how_to_go_on(result, self.settings):
             self.screen.note(f"hint: {line}")
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, runtime.BackendReported) and isinstance(event.report, BackendNotice):
+            self.screen.warn(f"{event.report.backend}: {event.report.message}")
 
     def _crash(self, error: Exception) -> None:
         """Show a bug of ours; its traceback with ``-v``."""

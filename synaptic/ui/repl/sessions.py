@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from synaptic.messages import Route
     from synaptic.pipeline import Tool
-    from synaptic.runtime import Session
+    from synaptic.runtime import Event, Session
     from synaptic.settings import Settings
 
 SessionFactory: TypeAlias = "Callable[[Settings], Session]"
@@ -91,10 +91,12 @@ class SessionHolder:
         route: Where calls go, once that is known.
         default_pipeline: What answers a question where no pipeline is set, once that is known; "" before.
         known_models: Names for completion, as of the last time they were asked for.
+        hear: Is told between runs if something could not be recorded.
     """
 
     def __init__(self, factory: SessionFactory | None = None) -> None:
         self._factory = factory or session_factory()
+        self.hear: Callable[[Event], None] | None = None
         self._session: Session | None = None
         self._warming: asyncio.Task[None] | None = None
         self._forgotten = 0
@@ -124,7 +126,7 @@ class SessionHolder:
     async def recorded(self) -> None:
         """Wait until the record of runs has all that was said here so far."""
         if self._session is not None:
-            await self._session.recorded()
+            await self._session.recorded(on_event=self.hear)
 
     def forget_route(self) -> None:
         """Know no more where calls go, nor what answers: settings have changed on which both depend."""

@@ -182,3 +182,19 @@ def question(text: str) -> AskedQuestion:
         documents=(),
         descent=Descent(session=new_run_id()),
     )
+
+
+async def test_a_turn_that_could_not_be_recorded_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synaptic.runtime.journal.recorder._TRIES", 1)
+    talk = make_talk(["because", "indeed"])
+    await talk.say("Why?")
+    with sqlite3.connect(paths.journal_file(), isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        await talk.say("Really?")
+        other.execute("ROLLBACK")
+    other.close()
+    told = talk.err.getvalue()
+    await talk.repl.aclose()
+
+    assert [turn.question for turn in kept()] == ["Why?"]
+    assert told.count("not recorded") == 1
