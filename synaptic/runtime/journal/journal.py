@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from synaptic import paths
 from synaptic.errors import JournalError, RunOwned
-from synaptic.processes import SqliteFile, is_damage, is_out_of_room, transaction
+from synaptic.processes import SqliteFile, error_code, is_damage, is_out_of_room, transaction
 from synaptic.runtime.journal.notes import read_note, write_note
 from synaptic.runtime.journal.owner import Owner
 from synaptic.runtime.journal.reader import UNENDED, Reader, all_runs
@@ -545,7 +545,8 @@ class Journal:
                 hint = "move it away, and the next run begins a new one; a run that meets the damage does so itself"
                 raise JournalError(f"the record of runs is damaged: {self.path}: {exc}", hint=hint) from exc
             room = "is there room on the disk?" if is_out_of_room(exc) else None
-            raise JournalError(f"the record of runs cannot be read: {self.path}: {exc}", hint=room) from exc
+            verb = "written" if error_code(exc) == sqlite3.SQLITE_READONLY else "read"
+            raise JournalError(f"the record of runs cannot be {verb}: {self.path}: {exc}", hint=room) from exc
         except OSError as exc:
             raise JournalError(f"the record of runs cannot be read: {self.path}: {reason_of(exc)}") from exc
         except _NO_ROW_OF_OURS as exc:

@@ -99,4 +99,4 @@ async def test_a_disk_that_may_only_be_read_is_read(disk: Path):
     listed, pruned = run_here("runs", "list"), run_here("runs", "prune", "--keep", "0", "--yes")
 
     assert listed.code == 0 and listed.out.count("succeeded") == 2, listed
-    assert pruned.code == 2 and "readonly" in pruned.err and "Traceback" not in pruned.err, pruned
+    assert pruned.code == 2 and "cannot be written" in pruned.err and "Traceback" not in pruned.err, pruned
