@@ -54,7 +54,12 @@ _WANTED: Final[Mapping[str, tuple[_Check, str]]] = {
     ),
     "agents": _AGENTS,
     "steady": _AGENTS,
-    "tools": (_named(Tool), "a mapping of names to tools, as in {'weather': synaptic.Tool.of(weather)}"),
+    "tools": (
+        lambda value: (
+            _named(object)(value) and all(isinstance(each, Tool) or callable(each) for each in value.values())
+        ),
+        "a mapping of names to tools or functions, as in {'weather': synaptic.Tool.of(weather)}",
+    ),
     "approver": _FUNCTION,
     "on_event": _FUNCTION,
     "priority": (lambda value: isinstance(value, str) and value in PRIORITIES, f"one of {', '.join(PRIORITIES)}"),

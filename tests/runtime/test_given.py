@@ -32,7 +32,7 @@ def session(**given: Any) -> Session:
         ("backend", ["embedded", 3, ScriptedBackend]),
         ("agents", [["poet"], "poet", {"poet": "You write."}, 3]),
         ("steady", [["poet"], "poet"]),
-        ("tools", [[len], {"len": len}, "len", 3]),
+        ("tools", [[len], {"len": "len"}, {1: len}, "len", 3]),
         ("approver", ["yes", True]),
         ("priority", ["high", 3, None, []]),
         ("runs_at_once", ["2", None]),

@@ -110,7 +110,7 @@ def settings(home: Path) -> tuple[list[Place], Callable[[], Facts]]:
     )
 
     def use() -> Facts:
-        loaded = load_settings(config_path=None, overrides={}, flags={}).settings
+        loaded = load_settings().settings
         backend_kind(loaded.backend or "embedded")
         return frozenset((name, repr(value)) for name, value in loaded.model_dump().items())
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from synaptic import runtime
-from synaptic.backends import pool
 from synaptic.errors import JournalError
 from synaptic.ui.repl.other_programs import goes_on_from
 
@@ -35,6 +34,8 @@ def record_question(
     question: AskedQuestion, turns: Sequence[Turn], settings: Settings, *, instead: Turn | None = None
 ) -> KeptQuestion:
     """Record what is asked behind the turns that there are; ``instead`` stays unless there is another answer."""
+    from synaptic.backends import pool  # noqa: PLC0415 - while the first question is typed
+
     kept_as = question.descent.session
     if settings.journal != "off":
         with suppress(JournalError), runtime.Journal() as journal:  # its run says what is wrong
