@@ -10,10 +10,8 @@ back where they were, at most 10 MB more of memory. Of runs, the page keeps 4 MB
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import json
 import os
 import random
 import sys
@@ -29,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"
 import aiohttp
 from gateway_support import gateway
 from sides.pool_processes import child_node
-from soak import still
+from soak import main, still
 
 from synaptic.server.ollama_api import ServeSettings
 from synaptic.settings import Settings
@@ -180,17 +178,5 @@ async def soak(minutes: float, seed: int) -> dict[str, Any]:
     }
 
 
-def main() -> int:
-    """Soak for as long as the command line says; 0 if all goals are met."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=1.0, help="how long. [1]")
-    parser.add_argument("--seed", type=int, default=0, help="of what breaks and when. [0]")
-    given = parser.parse_args()
-    figures = asyncio.run(soak(given.minutes, given.seed))
-    json.dump(figures, sys.stdout, indent=2)
-    print()
-    return 0 if all(figures["goals"].values()) else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(soak, __doc__.partition("\n")[0]))

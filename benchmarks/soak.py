@@ -30,7 +30,7 @@ import synaptic
 from synaptic.errors import SynapticError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
 NODES = 3
 AT_ONCE = 8
@@ -150,9 +150,11 @@ async def soak(minutes: float, seed: int) -> dict[str, Any]:
     }
 
 
-def main() -> int:
-    """Soak for as long as the command line says; 0 if all goals are met."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def main(
+    soak: Callable[[float, int], Coroutine[Any, Any, dict[str, Any]]] = soak, about: str = __doc__.partition("\n")[0]
+) -> int:
+    """Soak for as long as the command line says, and print the figures; 0 if all goals are met."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--minutes", type=float, default=1.0, help="how long. [1]")
     parser.add_argument("--seed", type=int, default=0, help="of what breaks and when. [0]")
     given = parser.parse_args()

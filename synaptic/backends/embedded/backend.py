@@ -253,7 +253,6 @@ class EmbeddedBackend:
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
             ConfigError: If the user's model is not usable.
-
         """
         engine = await self._running_engine()
         with engine.call():

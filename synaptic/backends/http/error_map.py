@@ -195,7 +195,6 @@ class MappedErrors:
         origin: Who was asked.
         answered: Whether the headers of a reply had come; may be set within the block.
         secrets: What no error may say, as :func:`~synaptic.text.spelled` has it.
-
     """
 
     __slots__ = ("answered", "origin", "secrets")

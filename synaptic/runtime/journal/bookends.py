@@ -27,7 +27,6 @@ class PipelineText:
     Attributes:
         source: What messages call the text: its file, where it has one.
         path: Its file; ``None`` for one that came as text.
-
     """
 
     name: str
@@ -46,7 +45,6 @@ class AskedQuestion:
         query: ``None`` where the pipeline takes none.
         pipeline: As it was named; ``None`` is the one that the backend decides.
         inputs: Those beside the question.
-
     """
 
     run_id: str
@@ -69,7 +67,6 @@ class Beginning:
         question: The question alone, where documents stand behind it in the input ``query``.
         documents: Those documents.
         answer_step: The step whose text is the answer, if one is.
-
     """
 
     pipeline: PipelineText
@@ -129,7 +126,6 @@ def read_beginning(told: Mapping[str, Any], decoder: Decoder) -> Beginning:
 
     Raises:
         JournalError: If a text of it is damaged.
-
     """
     used = {path: _read_pipeline(each, decoder) for path, each in told.get("used", {}).items()}
     route = {"node": None, "model": None, **told["route"]}
@@ -182,7 +178,6 @@ def read_end(
 
     Raises:
         JournalError: If a text of it is damaged.
-
     """
     usage: Usage = decoder.event("Usage", told["usage"])
     return RunFinished(

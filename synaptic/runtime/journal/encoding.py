@@ -76,7 +76,6 @@ class Encoder:
     Args:
         put: Keeps a text, which may be much like another one, and returns its name.
         cleaned: Takes out of a text what may not be kept.
-
     """
 
     def __init__(self, put: Callable[[str, Hash | None], Hash], cleaned: Callable[[str], str]) -> None:
@@ -179,7 +178,6 @@ class Decoder:
 
     Args:
         get: Returns a kept text by its name.
-
     """
 
     def __init__(self, get: Callable[[Hash], str]) -> None:
@@ -190,7 +188,6 @@ class Decoder:
 
         Raises:
             JournalError: If a text of it is damaged.
-
         """
         made = kinds().get(kind)
         if made is None:
@@ -203,7 +200,6 @@ class Decoder:
 
         Raises:
             JournalError: If a text of it is damaged.
-
         """
         if not isinstance(told, dict):
             return told

@@ -55,7 +55,6 @@ class Journal:
     Args:
         path: Its file; default: the person's own. Where there is none, there are no runs.
         brief: Whether it is read for a moment only; see ``SqliteFile``.
-
     """
 
     def __init__(self, path: Path | None = None, *, brief: bool = True) -> None:
@@ -95,7 +94,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be read.
-
         """
         with self._opened() as connection:
             if connection is None:
@@ -116,7 +114,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be read.
-
         """
         with self._opened() as connection:
             if connection is None:
@@ -137,7 +134,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be read.
-
         """
         condition, values = ("1", []) if written is None else matching_ids("session", written)
         query = (
@@ -151,7 +147,6 @@ class Journal:
 
         Raises:
             JournalError: If there is none, or more than one; or if the file cannot be read.
-
         """
         wanted = str(run_id).strip()
         if not wanted.isalnum():
@@ -174,7 +169,6 @@ class Journal:
         Raises:
             JournalError: As `run` does.
             RunOwned: If one works on it.
-
         """
         run = self.run(run_id)
         _refuse_if_owned(run)
@@ -186,7 +180,6 @@ class Journal:
         Raises:
             JournalError: As `run` does.
             RunOwned: If another process works on it.
-
         """
         run = self.run(run_id)
         with self._opened() as connection:
@@ -206,7 +199,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be written.
-
         """
         with self._opened() as connection:
             if connection is not None and run.status != "damaged":
@@ -221,7 +213,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be read, or is damaged there.
-
         """
         with self._reading() as reader:
             return reader.beginning(run)
@@ -231,7 +222,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be read, or is damaged there.
-
         """
         with self._reading() as reader:
             yield from reader.events(run)
@@ -241,7 +231,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be read.
-
         """
         if self._file.is_replaced():
             self._file.close()
@@ -256,7 +245,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be read.
-
         """
         with self._opened() as connection:
             if connection is None:
@@ -269,7 +257,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be read, or is damaged there.
-
         """
         with self._opened() as connection:
             if connection is None:
@@ -289,7 +276,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be read.
-
         """
         with self._reading() as reader:
             return reader.open_texts(run)
@@ -299,7 +285,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be read.
-
         """
         with self._reading() as reader:
             return reader.open_pieces(run)
@@ -309,7 +294,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be read, or is damaged there.
-
         """
         with self._reading() as reader:
             return account_of(run, reader.beginning(run), reader.events(run), reader.open_texts(run))
@@ -319,7 +303,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be read, or is damaged there.
-
         """
         with self._reading() as reader:
             return reader.answer(run, earlier=earlier)
@@ -329,7 +312,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be read.
-
         """
         with self._opened() as connection:
             return 0 if connection is None else int(connection.execute("SELECT count(*) FROM runs").fetchone()[0])
@@ -347,7 +329,6 @@ class Journal:
         Raises:
             UsageError: If the text is empty.
             JournalError: If the file cannot be read.
-
         """
         with self._opened() as connection:
             return [] if connection is None else list(islice(search(connection, text, below), limit))
@@ -364,7 +345,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be read.
-
         """
         with self._opened() as connection:
             return [] if connection is None else sum_calls(connection, by, after, key)
@@ -378,7 +358,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be read.
-
         """
         with self._opened() as connection:
             return (0, {}) if connection is None else tokens_by_key(connection, after, beyond)
@@ -391,7 +370,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be read.
-
         """
         with self._opened() as connection:
             return 0 if connection is None else damaged_calls(connection, after)
@@ -406,7 +384,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be written.
-
         """
         with self._opened() as connection:
             if connection is None:
@@ -420,7 +397,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be read.
-
         """
         with self._opened() as connection:
             if connection is None:
@@ -441,7 +417,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be read.
-
         """
         with self._opened() as connection:
             return None if connection is None else last_pruned(connection)
@@ -471,7 +446,6 @@ class Journal:
         Raises:
             RunOwned: If one of them is at work; nothing is removed then.
             JournalError: If the file cannot be written.
-
         """
         for run in runs:
             if run.at_work:
@@ -485,7 +459,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be written.
-
         """
         with self._opened() as connection:
             if connection is not None:
@@ -505,7 +478,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be written.
-
         """
         rows = RunRows(partial(without_secrets, spellings=spelled(secrets)))
         rows.take_question(asked)
@@ -522,7 +494,6 @@ class Journal:
 
         Raises:
             JournalError: If the file cannot be written.
-
         """
         with self._opened() as connection:
             if connection is not None:

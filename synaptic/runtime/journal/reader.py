@@ -54,7 +54,6 @@ class KeptRun:
         forked_at: The step from which on it differs from its parent.
         pinned: Whether it is kept when room is made.
         bytes: What it added to the file.
-
     """
 
     number: int
@@ -160,7 +159,6 @@ class FollowedRun:
         seq: The number of the last event.
         steps: Those that have ended.
         parts: The last part of each open text, by the path of its step.
-
     """
 
     run: KeptRun
@@ -181,7 +179,6 @@ class Reader:
 
         Raises:
             RunDamaged: If it is damaged, or not there.
-
         """
         return to_text(self._bytes(name))
 
@@ -207,7 +204,6 @@ class Reader:
 
         Raises:
             RunDamaged: If that is damaged, or not there.
-
         """
         told = self._last(run, "RunStarted")
         if told is None:
@@ -219,7 +215,6 @@ class Reader:
 
         Raises:
             RunDamaged: If it is damaged.
-
         """
         told = None if run.ended is None and not earlier else self._last(run, "RunFinished")
         answer: Answer | None = None if told is None else self.decoder.value(told["answer"])
@@ -237,7 +232,6 @@ class Reader:
 
         Raises:
             RunDamaged: If one is damaged.
-
         """
         steps: list[StepResult] = []
         pieces: list[tuple[int, TokenDelta]] = []
@@ -261,7 +255,6 @@ class Reader:
 
         Raises:
             RunDamaged: If that is damaged.
-
         """
         run = followed.run
         query = "SELECT seq, at, kind, path, key, body FROM events WHERE run = ? AND seq > ? AND kind != ? ORDER BY seq"
@@ -308,7 +301,6 @@ class Reader:
 
         Raises:
             RunDamaged: If it is damaged.
-
         """
         query = f"{OPEN_TEXT} WHERE run = ? ORDER BY path, part"
         found: dict[str, list[bytes]] = {}

@@ -76,7 +76,6 @@ class Recorder(FileWriter):
             process, but of the last moments before a power cut some may be lost.
         secrets: Texts that never enter the file, however they are spelled.
         report: Hears once of what went wrong.
-
     """
 
     def __init__(

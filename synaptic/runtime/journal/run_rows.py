@@ -67,7 +67,6 @@ class _Spoken:
 
     Attributes:
         parts: The number of the last part that is in the file: about how many pieces are in it up to there.
-
     """
 
     pieces: list[str] = field(default_factory=list)
@@ -85,7 +84,6 @@ class RunHead(NamedTuple):
         pipeline: Its name.
         text: Of the pipeline; ``None`` before there is a plan.
         query: The question.
-
     """
 
     run_id: str
@@ -108,7 +106,6 @@ class Rows:
         waits: Whether it waits for a person now, where that has changed.
         closed: Paths whose open text is void.
         opened: Path, number and text of what open texts have grown by.
-
     """
 
     events: list[EventRow] = field(default_factory=list)
@@ -137,7 +134,6 @@ class RunRows:
         number: The run's number in the file, once it has one.
         lost: Whether nothing more of it can be written.
         ended: Whether its last event was taken.
-
     """
 
     def __init__(self, cleaned: Callable[[str], str], hold_back: int = 0) -> None:

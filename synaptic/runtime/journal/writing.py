@@ -45,7 +45,6 @@ def write(file: SqliteFile, runs: Sequence[RunRows]) -> None:
         OSError: If the file cannot be opened.
         sqlite3.Error: If it cannot be written; nothing of it was.
         JournalTooNew: If it is not one that this version may write.
-
     """
     changed = [run for run in runs if run.has_rows]
     if not changed:

@@ -104,7 +104,6 @@ class ModelFront:
 
         Raises:
             BackendError: If nothing does now.
-
         """
         return await self._session.direct()
 
@@ -169,7 +168,6 @@ class ModelFront:
             Refusal: If the key of the client may not ask that model, or has used up its tokens.
             FeatureMissing: If it asks for something that cannot be done.
             BackendError: If nothing serves calls.
-
         """
         check_model(request.model)
         call = self.meter.begin(request.model)
@@ -272,7 +270,6 @@ class ModelFront:
         Raises:
             FeatureMissing: If the backend makes none.
             BackendError: If it fails, or nothing serves calls.
-
         """
         check_model(model)
         call = self.meter.begin(model, embeds=True)

@@ -39,7 +39,6 @@ class Guard:
         hosts: Names and addresses that this server may be called by besides those of loopback.
         origins: Origins whose pages may use it and read its answers, besides those of this machine.
         any_host: Whether it may be called by any name: a key is demanded, which no page of the web has.
-
     """
 
     hosts: frozenset[str] = frozenset()
@@ -56,7 +55,6 @@ class Guard:
 
         Raises:
             Refusal: If it is for another host, from another origin, or not clear in that.
-
         """
         if version not in {(1, 0), (1, 1)}:
             raise Refusal(BAD_REQUEST, f"this is HTTP/{version[0]}.{version[1]}: use HTTP/1.1")
@@ -127,7 +125,6 @@ def check_allowed_host(text: str) -> str:
 
     Raises:
         UsageError: If it is none.
-
     """
     found = _HOST.fullmatch(text.lower())
     if found is None or found[1] != text.lower():
@@ -143,7 +140,6 @@ def check_allowed_origin(text: str, said_by: str = "--allow-origin") -> str:
 
     Raises:
         UsageError: If it is none.
-
     """
     found = _ORIGIN.fullmatch(text.lower())
     if found is None or "*" in text or (found[1] in _WEB and _HOST.fullmatch(found[2]) is None):

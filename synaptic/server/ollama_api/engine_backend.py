@@ -125,7 +125,6 @@ class EngineBackend:
 
         Raises:
             BackendError: If the model cannot be loaded, or its template refuses such a chat.
-
         """
         try:
             async with self._claim(request) as runner:

@@ -87,7 +87,6 @@ class Body:
 
         Raises:
             Refusal: If the number is none, or too high.
-
         """
         top = self.fields.get("top_logprobs") or 0
         if type(top) is not int or not 0 <= top <= MOST_LOGPROBS:

@@ -183,7 +183,6 @@ def save(path: Path, text: str, *, force: bool = False) -> None:
 
     Raises:
         UsageError: If the file is there and ``force`` is off, or it cannot be written; nothing has changed then.
-
     """
     reserved = False
     try:
