@@ -63,7 +63,7 @@ class Bench:
 
     async def alone(self, plan: Plan, steps: int, runs: int) -> Lap:
         """Return how long one run of the executor takes, without policies."""
-        defaults = self.session._defaults(plan.route)  # noqa: SLF001  (what a session gives to its executor)
+        defaults = self.session._planner.defaults(plan.route)  # noqa: SLF001  (what a session gives to its executor)
         events: list[Event] = []
         watch = Stopwatch()
         for _ in range(runs):
@@ -129,7 +129,7 @@ async def plan_of(bench: Bench, text: str, inputs: dict[str, object]) -> Plan:
 
 async def backend_alone(bench: Bench, plan: Plan, runs: int) -> Lap:
     """Return how long the requests of one run take by themselves."""
-    defaults = bench.session._defaults(plan.route)  # noqa: SLF001  (as above)
+    defaults = bench.session._planner.defaults(plan.route)  # noqa: SLF001  (as above)
     await Executor(plan, Bare(bench.backend), defaults, run_id="benchmark", emit=lambda _: None).run()
     requests = list(bench.backend.requests)
     watch = Stopwatch()

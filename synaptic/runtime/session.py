@@ -7,47 +7,34 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from synaptic.agents import discover_agents
-from synaptic.backends import BackendNames, capabilities_of
+from synaptic.backends import capabilities_of
 from synaptic.errors import UsageError
 from synaptic.messages import (
-    PRIORITIES,
     BackendNotice,
     BackendReport,
-    ChatRequest,
     Message,
     ModelInfo,
     PriorityClass,
     Route,
-    Timeouts,
 )
 from synaptic.pipeline import (
-    Attached,
     CallPolicy,
-    CompileContext,
     Pipeline,
     Plan,
-    attach,
-    bind_inputs,
     calls_models,
     compile_pipeline,
-    discover_tools,
-    misspelt_defaults,
-    named_models,
     refuse_unattended,
-    width,
 )
 from synaptic.runtime import journal, telemetry
 from synaptic.runtime.answering import answered, left_behind
 from synaptic.runtime.approval import approve_all
 from synaptic.runtime.asked_run import AskedRun, recorder_of
-from synaptic.runtime.earlier_turns import MOST_TOKENS, NO_TURNS, earlier_turns, room_for_turns
 from synaptic.runtime.events import Descent, Event, EventHandler, RunResult, ignore_event
 from synaptic.runtime.executor import Executor
-from synaptic.runtime.given import read_documents, read_pipeline, refuse_others, with_query
+from synaptic.runtime.given import read_pipeline, refuse_others
 from synaptic.runtime.listeners import Listeners
-from synaptic.runtime.long_input import Reading, divisions
 from synaptic.runtime.opened_backend import OpenedBackend
+from synaptic.runtime.planner import Planner
 from synaptic.runtime.recorded import FRESH
 from synaptic.runtime.rehearsal import rehearse
 from synaptic.runtime.runs_before import Changes, GoingOn, RunBefore, at_work, claimed, give_back, read_run_before
@@ -61,11 +48,7 @@ if TYPE_CHECKING:
     from synaptic.backends import Backend
     from synaptic.pipeline import Tool
     from synaptic.runtime.approval import Approver
-    from synaptic.runtime.earlier_turns import EarlierTurns
     from synaptic.settings import Settings
-
-DEFAULT_PIPELINE = "research"
-TRY_OUT_PIPELINE = "answer"
 
 
 class Session:
@@ -103,18 +86,23 @@ class Session:
     ) -> None:
         refuse_others(settings=settings, backend=backend, agents=agents, tools=tools, approver=approver)
         refuse_others(priority=priority, runs_at_once=runs_at_once, steady=steady)
-        self._left_out = ""
-        self._steady = steady
-        self._planned_before: tuple[Plan, CompileContext] | None = None
+        left_out = ""
         if settings is None:
             loaded = load_settings()
-            settings, self._left_out = loaded.settings, loaded.left_out
+            settings, left_out = loaded.settings, loaded.left_out
         self._opened = OpenedBackend(settings, backend, self._report)
-        self._extra_agents = dict(agents or {})
         self._extra_tools = dict(tools or {})
+        self._planner = Planner(
+            self._opened,
+            self._mention,
+            agents=dict(agents or {}),
+            tools=self._extra_tools,
+            steady=steady,
+            priority=priority,
+            runs_at_once=runs_at_once,
+            left_out=left_out,
+        )
         self._approver = approver
-        self._priority = priority
-        self._runs_at_once = runs_at_once
         self._listeners = Listeners(on_event)
         self.telemetry = telemetry.open_telemetry(settings, self._listeners)
         self._recorder: journal.Recorder | None = None
@@ -171,10 +159,19 @@ class Session:
             with self._listeners.reported_to(on_event):
                 await self._recorder.settled()
 
+    async def default_pipeline(self) -> str:
+        """Return the pipeline where none is named: one call of a model that is there to try things out, else more.
+
+        Raises:
+            BackendUnavailable: If nothing can serve the calls.
+            ModelNotFound: If what answers lacks the model.
+        """
+        return await self._planner.default_pipeline()
+
     async def context_length(self) -> int | None:
         """Return how many tokens the model takes, prompt and reply together; ``None`` where that is not known."""
         sizes = (await self._opened.stacks()).sizes(CallPolicy())
-        return await sizes.contexts.of(self._defaults(await self.route()))
+        return await sizes.contexts.of(self._planner.defaults(await self.route()))
 
     async def plan(
         self,
@@ -194,9 +191,9 @@ class Session:
             UsageError: If the pipeline, an agent or an input is wrong.
             BackendError: If nothing can serve the calls, or a prompt cannot fit the model's context.
         """
-        plan, context = await self._planned(query, pipeline, inputs, documents, model)
-        earlier = await self._earlier(plan, conversation, count=False)
-        reading = await self._reading(plan, context, earlier.text, count=False)
+        plan, context = await self._planner.planned(query, pipeline, inputs, documents, model)
+        earlier = await self._planner.earlier(plan, conversation, count=False)
+        reading = await self._planner.reading(plan, context, earlier.text, count=False)
         return plan if reading is None else reading.planned(plan)
 
     def check(self, pipeline: str | Path | Pipeline) -> Pipeline:
@@ -206,111 +203,10 @@ class Session:
             PipelineError: With every mistake.
         """
         refuse_others(pipeline=pipeline)
-        context = self._context(None)
+        context = self._planner.context(None)
         chosen = read_pipeline(pipeline, context)
         compile_pipeline(chosen, context)
         return chosen
-
-    async def _planned(
-        self,
-        query: str | None,
-        pipeline: str | Path | Pipeline | None,
-        inputs: Mapping[str, Any] | None,
-        documents: Sequence[Mapping[str, str] | str],
-        model: str | None,
-    ) -> tuple[Plan, CompileContext]:
-        """Return the plan of a run, as far as it does not hang on the length of its inputs."""
-        refuse_others(pipeline=pipeline, inputs=inputs, model=model)
-        before = self._planned_before
-        if before is not None and before[0].pipeline is pipeline and before[1].model == model:
-            plan, context = before
-            attached, bound = self._bound(plan.pipeline, query, inputs, documents)
-            return replace(plan, inputs=bound, attached=attached), context
-        context = self._context(model)
-        chosen = read_pipeline(pipeline or self.settings.pipeline or await self.default_pipeline(), context)
-        attached, bound = self._bound(chosen, query, inputs, documents)
-        plan = await self._compiled(chosen, context, bound, attached, model)
-        if self._steady is not None:
-            self._planned_before = plan, context
-        return plan, context
-
-    def _bound(
-        self,
-        pipeline: Pipeline,
-        query: str | None,
-        inputs: Mapping[str, Any] | None,
-        documents: Sequence[Mapping[str, str] | str],
-    ) -> tuple[Attached, dict[str, Any]]:
-        attached = attach(pipeline.spec, with_query(query, inputs or {}), read_documents(documents))
-        defaults = self.settings.pipeline_inputs
-        for line in misspelt_defaults(pipeline, defaults):
-            self._mention("settings", line)
-        return attached, bind_inputs(pipeline, attached.inputs, defaults)
-
-    def _context(self, model: str | None) -> CompileContext:
-        """Return what a pipeline may name."""
-        self._mention("settings", self._left_out)
-        agents = self._steady
-        if agents is None:
-            book = discover_agents()
-            self._mention("agents", book.left_out)
-            agents = {name: book[name] for name in book}
-        return CompileContext(
-            agents=agents,
-            given_agents=self._extra_agents,
-            agent_models=self.settings.agent_models,
-            tools=discover_tools(given=self._extra_tools),
-            backends=BackendNames(),
-            model=model,
-        )
-
-    async def _compiled(
-        self,
-        pipeline: Pipeline,
-        context: CompileContext,
-        inputs: Mapping[str, Any],
-        attached: Attached,
-        model: str | None,
-    ) -> Plan:
-        """Return the plan of a pipeline with its inputs; ``model`` serves what names none."""
-        compiled = compile_pipeline(pipeline, context)
-        route = await self.route()
-        if named_models(compiled.graph):
-            # Only now: a pipeline that names no model asks no node what it has.
-            models = [model.name for model in await self.models()]
-            compiled = compile_pipeline(pipeline, replace(context, models=models))
-        if model is not None:
-            route = replace(route, model=model)
-        return Plan(pipeline=pipeline, compiled=compiled, inputs=inputs, route=route, attached=attached)
-
-    async def default_pipeline(self) -> str:
-        """Return the pipeline where none is named: one call of a model that is there to try things out, else more.
-
-        Raises:
-            BackendUnavailable: If nothing can serve the calls.
-            ModelNotFound: If what answers lacks the model.
-        """
-        can = capabilities_of((await self._opened.open()).backend)
-        return TRY_OUT_PIPELINE if can.for_trying else DEFAULT_PIPELINE
-
-    async def _earlier(self, plan: Plan, conversation: Sequence[Message], *, count: bool) -> EarlierTurns:
-        """Return what of the conversation the prompts have room for."""
-        if not conversation:
-            return NO_TURNS
-        stacks = await self._opened.stacks()
-        room = await room_for_turns(plan, self._defaults(plan.route), stacks.sizes, count=count)
-        return earlier_turns(conversation, MOST_TOKENS if room is None else room, heard=room is not None)
-
-    async def _reading(self, plan: Plan, context: CompileContext, conversation: str, *, count: bool) -> Reading | None:
-        """Return what is read before the first step, because it is too long; ``None`` where nothing is.
-
-        Raises:
-            ContextOverflow: If a prompt cannot fit; nothing was called.
-        """
-        stacks = await self._opened.stacks()
-        run = {"id": "", "pipeline": plan.pipeline.name, "conversation": conversation}
-        found = await divisions(plan, self._defaults(plan.route), run, stacks.sizes, count=count)
-        return Reading.of(found, context) if found else None
 
     async def run(
         self,
@@ -361,16 +257,14 @@ class Session:
         refuse_others(conversation=conversation, session=session, after=after, title=title, instead=instead, last=last)
         refuse_others(files=files, run_id=run_id)
         with self._listeners.heard_by(on_event):
-            plan, context = await self._planned(query, pipeline, inputs, documents, model)
+            plan, context = await self._planner.planned(query, pipeline, inputs, documents, model)
             if (decides := approver or self._approver) is None or decides is approve_all:
                 refuse_unattended(plan.compiled.graph, accepted=decides is approve_all)
-            await self._size(plan)
-            earlier = await self._earlier(plan, conversation, count=False)
-            turn = Descent(
-                session=session, after=after, instead=instead, title=title, files=tuple(files or ()), last=last
-            )
-            descent = replace(turn, conversation=earlier.text, model=model)
-            begun, defaults = run_id or journal.new_run_id(), self._defaults(plan.route)
+            await self._planner.size(plan)
+            earlier = await self._planner.earlier(plan, conversation, count=False)
+            turn = Descent(session=session, after=after, instead=instead, title=title, last=last)
+            descent = replace(turn, files=tuple(files or ()), conversation=earlier.text, model=model)
+            begun, defaults = run_id or journal.new_run_id(), self._planner.defaults(plan.route)
             asked = AskedRun(begun, plan, context, defaults, descent, approver=decides)
             return await self._execute(asked, conversation)
 
@@ -492,21 +386,19 @@ class Session:
         self, going: GoingOn, pipeline: str | Path | Pipeline | None = None, approver: Approver | None = None
     ) -> RunResult:
         """Run what goes on from a recorded run."""
-        context = self._context(going.descent.model)
+        context = self._planner.context(going.descent.model)
         if pipeline is None:
             context = replace(context, kept=going.before.used_texts)
             for what in going.before.changed_files():
                 self._report(BackendNotice("journal", f"{what} since the run began; it goes on as it was then"))
         chosen = going.before.pipeline if pipeline is None else read_pipeline(pipeline, context)
-        plan = await self._compiled(chosen, context, *going.inputs(chosen), going.descent.model or going.route_model)
-        defaults = going.defaults(self._defaults(plan.route))
-        await self._size(plan)
+        plan = await self._planner.compiled(
+            chosen, context, *going.inputs(chosen), going.descent.model or going.route_model
+        )
+        defaults = going.defaults(self._planner.defaults(plan.route))
+        await self._planner.size(plan)
         begun, decides = going.run_id or journal.new_run_id(), approver or self._approver
         return await self._execute(AskedRun(begun, plan, context, defaults, going.descent, going, decides))
-
-    async def _size(self, plan: Plan) -> None:
-        """Have the backend become as large as the plan can use it; how wide that is takes networkx to find out."""
-        await self._opened.size(lambda: width(plan.compiled) * self._runs_at_once)
 
     async def _execute(self, asked: AskedRun, conversation: Sequence[Message] = ()) -> RunResult:
         """Record what is asked, make the backend ready, and carry it out."""
@@ -526,10 +418,10 @@ class Session:
         can = capabilities_of((await self._opened.open()).backend)
         if can.start is not None and calls_models(plan.compiled.graph):
             await can.start()
-        earlier = await self._earlier(plan, conversation, count=True)
+        earlier = await self._planner.earlier(plan, conversation, count=True)
         if conversation:
             descent = replace(descent, conversation=earlier.text)
-        reading = await self._reading(plan, asked.context, descent.conversation, count=True)
+        reading = await self._planner.reading(plan, asked.context, descent.conversation, count=True)
         made = partial(
             Executor,
             plan if reading is None else reading.planned(plan),
@@ -581,20 +473,6 @@ class Session:
                 await recorder.aclose()
             if self.telemetry is not None:
                 await self.telemetry.aclose()
-
-    def _defaults(self, route: Route) -> ChatRequest:
-        settings = self.settings
-        return ChatRequest(
-            messages=(),
-            model=route.model,
-            temperature=settings.temperature,
-            max_tokens=settings.max_tokens,
-            num_ctx=settings.num_ctx,
-            keep_alive=settings.keep_alive,
-            think=settings.think,
-            timeouts=Timeouts(settings.first_token_timeout, settings.idle_timeout, settings.call_timeout),
-            priority=PRIORITIES[self._priority],
-        )
 
     def _mention(self, about: str, left_out: str) -> None:
         if notice := self._listeners.to_mention(about, left_out):

@@ -41,7 +41,7 @@ async def go(node: FaultyNode, past: object, more: str = "", *, pool: bool = Tru
     async with Session(settings, agents=AGENTS) as session:
         plan = await session.plan("why", pipeline=Pipeline.parse(TEXT % more))
         stacks = await session._opened.stacks()
-        defaults = session._defaults(plan.route)
+        defaults = session._planner.defaults(plan.route)
         executor = Executor(plan, stacks, defaults, run_id="r", emit=events.append, past=past)
         return await executor.run(), events
 

@@ -54,7 +54,7 @@ class Goes:
             executor = Executor(
                 plan,
                 await session._opened.stacks(),
-                session._defaults(plan.route),
+                session._planner.defaults(plan.route),
                 run_id="r",
                 emit=self.events.append,
                 approver=self.approver,
@@ -70,7 +70,7 @@ class Goes:
         backend = Digested(self.script, self.digest, context=self.context)
         async with Session(SETTINGS, backend=backend, agents=AGENTS, tools=self.tools) as session:
             plan = await session.plan(query, pipeline=self.pipeline)
-            stacks, defaults = await session._opened.stacks(), session._defaults(plan.route)
+            stacks, defaults = await session._opened.stacks(), session._planner.defaults(plan.route)
             try:
                 await rehearse(lambda hear: Executor(plan, stacks, defaults, run_id="r", emit=hear), Recorded(events))
             except UsageError as exc:
