@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 from synaptic import paths
 from synaptic.pipeline.file_patterns import has_pattern, matching
 from synaptic.pipeline.file_texts import is_binary, text_of
-from synaptic.text import NotRegularFile, broken_link, cut, did_you_mean, one_line, read_regular
+from synaptic.text import LeadsOut, NotRegularFile, broken_link, cut, did_you_mean, one_line, read_beneath, read_regular
 
 MAX_FILE_BYTES: Final = 8 << 20
 MAX_FILES: Final = 1000
@@ -235,8 +235,6 @@ class _Reader:
         place = self._place(path)
         if self.folder is not None:
             confined(path)
-            if not paths.resolved(place).is_relative_to(paths.resolved(self.folder)):
-                raise ValueError(f"names {path}, which leads out of the folder")
         data = self._data(path, place)
         self._bytes += len(data)
         if self._bytes > MAX_ALL_BYTES:
@@ -245,7 +243,12 @@ class _Reader:
 
     def _data(self, path: str, place: Path) -> bytes:
         try:
-            data = read_regular(place, MAX_FILE_BYTES)
+            if self.folder is None:
+                data = read_regular(place, MAX_FILE_BYTES)
+            else:
+                data = read_beneath(self.folder, place, MAX_FILE_BYTES)
+        except LeadsOut:
+            raise ValueError(f"names {path}, which leads out of the folder") from None
         except FileNotFoundError:
             raise ValueError(f"names {path}, which is not there; {_near(place)}") from None
         except IsADirectoryError:

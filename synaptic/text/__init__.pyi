@@ -20,9 +20,11 @@ from .problems import nearest as nearest
 from .quantities import amount_meant as amount_meant
 from .quantities import written_duration as written_duration
 from .quantities import written_size as written_size
+from .regular_file import LeadsOut as LeadsOut
 from .regular_file import NotRegularFile as NotRegularFile
 from .regular_file import broken_link as broken_link
 from .regular_file import open_regular as open_regular
+from .regular_file import read_beneath as read_beneath
 from .regular_file import read_regular as read_regular
 from .unseen import printable as printable
 from .unseen import printable_json as printable_json

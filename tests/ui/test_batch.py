@@ -147,6 +147,13 @@ def test_a_file_that_is_no_result_stays_as_it_is(text: str):
     assert not Path(".out.jsonl.open").exists()
 
 
+def test_a_folder_that_is_not_there_is_said():
+    write("one")
+    ended = batch("answer", "in.jsonl", "-o", "nodir/out.jsonl")
+    assert (ended.code, Path("nodir").exists()) == (2, False)
+    assert f"{Path('nodir/out.jsonl')}: there is no folder nodir" in ended.err
+
+
 def test_a_name_that_can_be_guessed_leads_to_no_other_file(tmp_path: Path):
     """In a folder that others write to, ``.out.jsonl.open`` may be there already, and be a link of theirs."""
     write("one")

@@ -125,14 +125,14 @@ def test_the_name_of_a_folder_is_one_line(tmp_path: Path, words: tuple[str, ...]
     assert "new\n" not in said.out + said.err
 
 
-def test_a_working_directory_that_is_gone_is_no_folder(folder: Path):
+def test_a_working_directory_that_is_gone_is_no_folder(folder: Path, capsys: pytest.CaptureFixture[str]):
     (folder / "gone").mkdir()
 
     with chdir(folder / "gone"):
         (folder / "gone").rmdir()
         code = cli.run(["trust"])
 
-    assert code == 2
+    assert (code, "the folder that you are in was removed" in capsys.readouterr().err) == (2, True)
 
 
 def test_a_folder_with_a_mistake_is_not_trusted(folder: Path):

@@ -13,6 +13,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self, TextIO
 
+from synaptic import paths
 from synaptic.errors import UsageError
 from synaptic.processes import lock, replace_file
 from synaptic.runtime.batches.parquet import check_tables, is_table, result_rows, result_table
@@ -61,6 +62,8 @@ class Results:
             raise UsageError(f"{file}: this is no name of a file of results")
         if is_table(file):
             check_tables()
+        if not paths.is_dir(file.parent):
+            raise UsageError(f"{file}: there is no folder {file.parent}", hint="make it first, or name another one")
         results = cls(file)
         try:
             results._begin(made_by)

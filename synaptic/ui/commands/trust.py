@@ -57,7 +57,7 @@ def trust(options: Options, folder: str, *, yes: bool, remove: bool, wants_list:
     try:
         place = Path(os.path.realpath(paths.expanded(folder)))
     except OSError as exc:
-        raise UsageError(f"there is no folder {folder}") from exc
+        raise UsageError("the folder that you are in was removed", hint="go to another one, or name one") from exc
     if not remove:
         return _trust(options, place, yes=yes)
     note(options, f"{_plain(str(place))} {'is trusted no longer' if forget_folder(place) else 'was not trusted'}")
