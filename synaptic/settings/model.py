@@ -204,6 +204,14 @@ class Settings(Frozen):
         description="Calls that a coordinator serves at once; without it, as many as the pipeline is wide, 4 to 16.",
         examples=[8],
     )
+    model_replicas: int = Field(
+        default=1,
+        ge=1,
+        le=15,
+        strict=True,
+        description="Coordinators of one model, each over workers of its own; fewer where they do not hold so many.",
+        examples=[2],
+    )
     drafts: bool = Field(
         default=True,
         strict=True,

@@ -75,6 +75,7 @@ class Rules:
         SERVICE: A coordinator that could not be started in the background is started again.
         COORDINATOR: A coordinator that was lost, or did not start. Most losses pass with a restart; one that has
             generated nothing in between ten of them stands on machines that are not to be trusted.
+        REPLICA: A replica of a model that failed, for which there may be no workers, while another serves.
         WORKER: A local worker that ended. The first restart is at once: a call waits for its next token.
         EMBEDDED: The embedded engine, which the next call starts again.
     """
@@ -91,6 +92,7 @@ class Rules:
     NEW_NODES: Final = Backoff((2.0,))
     LOAD_AHEAD: Final = Backoff((60.0,))
     SERVICE: Final = Backoff((60.0,))
+    REPLICA: Final = Backoff((60.0,))
 
     COORDINATOR: Final = RestartRule((0.0, 0.5, 1.0, 2.0, 4.0), ends_row=0.0, most=9, window=120.0, clears_window=30.0)
     WORKER: Final = RestartRule((0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0), ends_row=5.0, most=60, window=600.0)

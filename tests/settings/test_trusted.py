@@ -40,6 +40,7 @@ NEEDS_TRUST = {
     "distributed_context",
     "distributed_parallel",
     "drafts",
+    "model_replicas",
     "prewarm",
     "coordinator_idle",
     "worker_return_wait",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from synaptic.backends.base import EVERY_FEATURE, Capabilities
 from synaptic.backends.distributed.blockers import unblocked
-from synaptic.backends.distributed.coordinator import Coordinator, Coordinators, DistributedCall
+from synaptic.backends.distributed.coordinator import Coordinators, DistributedCall, Replicas
 from synaptic.backends.distributed.placement import slot_count
 from synaptic.errors import BackendUnavailable, ModelNotFound
 from synaptic.messages import ModelInfo, Reporter, ignore_report
@@ -46,11 +46,11 @@ class DistributedBackend:
         self._shapes: dict[str, ModelShape] = {}
         self.transitions: list[Transition] = []
         self._shared = Coordinators(settings, report, self._moved)
-        self._coordinators: dict[str, Coordinator] = {}
+        self._replicas: dict[str, Replicas] = {}
         self._opening = asyncio.Lock()
         self._closed = False
         self.capabilities = Capabilities(
-            capacity=slot_count(settings),
+            capacity=slot_count(settings) * settings.model_replicas,
             place=_place(settings),
             longer_context="raise distributed_context",
             keeps_deadlines=True,
@@ -72,22 +72,26 @@ class DistributedBackend:
         await unblocked(self._settings, self._named(model))
 
     async def start(self) -> None:
-        """Load the models that the settings name, ``prewarm`` first, then ``model``.
+        """Load the models that the settings name, ``prewarm`` first, then ``model``; replicas follow on their own.
 
         Raises:
             SynapticError: Why one of them cannot be served.
         """
         wanted = [*self._settings.prewarm, *([self._settings.model] if self._settings.model else [])]
+        loaded = []
         for model in dict.fromkeys(wanted):
-            await self.load(model)
+            loaded.append(await self._replicas_of(model))
+            await loaded[-1].load()
+        for replicas in loaded:
+            replicas.begin_others()
 
     def resize(self, calls: int) -> int:
-        """Size coordinators that are loaded from now on for so many calls at once; return how many one will take.
+        """Size coordinators that are loaded from now on for so many calls at once.
 
-        A model that is loaded already keeps the slots that it has.
+        Return how many those of one model will take. A model that is loaded already keeps the slots that it has.
         """
         self._shared.width = max(self._shared.width, calls)
-        return slot_count(self._settings, self._shared.width)
+        return slot_count(self._settings, self._shared.width) * self._settings.model_replicas
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Yield the reply as it is generated; a break in between is continued (see :mod:`.distributed_call`).
@@ -95,10 +99,10 @@ class DistributedBackend:
         Raises:
             BackendError: The one that fits, see :mod:`synaptic.errors`.
         """
-        coordinator = await self._coordinator(request.model)
-        async with aclosing(DistributedCall(coordinator, request).stream()) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        with (await self._replicas_of(request.model)).call() as serves:
+            async with aclosing(DistributedCall(serves, request).stream()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
     async def models(self) -> list[ModelInfo]:
         """Return the models that are on this machine and could be loaded, those of the settings first."""
@@ -132,52 +136,52 @@ class DistributedBackend:
         return min(context, shape.trained_context) if shape.trained_context else context
 
     async def load(self, model: str) -> CoordinatorStatus:
-        """Load a model, and return how it stands once it serves.
+        """Load a model, and return how it stands once it serves; its replicas follow on their own.
 
         Raises:
             SynapticError: Why it cannot be served.
         """
-        coordinator = await self._coordinator(model)
-        await coordinator.ready()
-        return coordinator.status()
+        replicas = await self._replicas_of(model)
+        serving = await replicas.load()
+        replicas.begin_others()
+        return serving.status()
 
     async def unload(self, model: str) -> None:
-        """End the coordinator of a model, if it has one; its calls fail.
+        """End the coordinators of a model, if it has any; its calls fail.
 
         Raises:
             BackendError: If there is no such model.
         """
         shape = await self._shape(model)
-        coordinator = self._coordinators.get(shape.name)
-        if coordinator is not None:
-            await coordinator.stop()
+        if shape.name in self._replicas:
+            await self._replicas[shape.name].stop()
 
     def coordinators(self) -> list[CoordinatorStatus]:
         """Return how each coordinator stands."""
-        return [coordinator.status() for coordinator in self._coordinators.values()]
+        return [one.status() for replicas in self._replicas.values() for one in replicas.all]
 
     def credentials(self, model: str) -> tuple[str, str] | None:
-        """Return the address and the key of a model's ``llama-server``, while it serves."""
+        """Return the address and the key of a ``llama-server`` of a model, while one serves."""
         shape = self._shapes.get(model)
-        coordinator = None if shape is None else self._coordinators.get(shape.name)
-        return None if coordinator is None else coordinator.credentials()
+        replicas = None if shape is None else self._replicas.get(shape.name)
+        found = () if replicas is None else (one.credentials() for one in replicas.all)
+        return next((one for one in found if one is not None), None)
 
     async def aclose(self) -> None:
         """End every process that was started here."""
         self._closed = True
         try:
-            await asyncio.gather(*(coordinator.stop() for coordinator in self._coordinators.values()))
+            await asyncio.gather(*(replicas.stop() for replicas in self._replicas.values()))
         finally:
             await self._shared.fleet.aclose()
 
-    async def _coordinator(self, model: str | None) -> Coordinator:
+    async def _replicas_of(self, model: str | None) -> Replicas:
         if self._closed:
             raise BackendUnavailable("the distributed backend has been closed", backend=NAME)
         shape = await self._shape(model)
-        coordinator = self._coordinators.get(shape.name)
-        if coordinator is None:
-            coordinator = self._coordinators[shape.name] = Coordinator(shape, self._shared)
-        return coordinator
+        if shape.name not in self._replicas:
+            self._replicas[shape.name] = Replicas(shape, self._shared)
+        return self._replicas[shape.name]
 
     async def _shape(self, model: str | None) -> ModelShape:
         """Return a model's shape; its file is read once. Two names of one file are one model."""
@@ -199,7 +203,7 @@ class DistributedBackend:
             size_bytes=shape.weight_bytes,
             context_length=shape.trained_context or None,
             quantization=shape.quantization,
-            loaded=shape.name in self._coordinators and self._coordinators[shape.name].serves,
+            loaded=shape.name in self._replicas and any(one.serves for one in self._replicas[shape.name].all),
         )
 
     def _moved(self, transition: Transition) -> None:
@@ -209,4 +213,5 @@ class DistributedBackend:
 
 def _place(settings: Settings) -> str:
     workers = len(settings.rpc_backends)
-    return plural(workers, "RPC worker") if workers else "workers of this machine"
+    where = plural(workers, "RPC worker") if workers else "workers of this machine"
+    return where if settings.model_replicas == 1 else f"{where}, up to {settings.model_replicas} replicas"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from synaptic.backends.base import BackendContext, BackendKind, Finding
 from synaptic.backends.distributed.backend import NAME, DistributedBackend
@@ -15,10 +15,15 @@ from synaptic.backends.distributed.workers import (
     WorkerState,
     check_workers,
     local_worker_count,
+    machines_elsewhere,
 )
 from synaptic.backends.llama_server import examine as examine_server
 from synaptic.errors import BackendError
 from synaptic.models import known_damage, open_model
+from synaptic.text import plural
+
+if TYPE_CHECKING:
+    from synaptic.settings import Settings
 
 
 def from_context(context: BackendContext) -> DistributedBackend:
@@ -52,9 +57,23 @@ async def examine(context: BackendContext) -> list[Finding]:
             findings.append(Finding("workers", status, look.reason, look.hint))
     if count := local_worker_count(settings):
         findings.append(Finding("workers", "ok", f"{count} of this machine will be started"))
+    if settings.model_replicas > 1:
+        findings.append(_replica_finding(settings.model_replicas, len(endpoints) + count, settings))
     if settings.model is not None:
         findings.append(await _model_finding(settings.model))
     return findings
+
+
+def _replica_finding(wanted: int, workers: int, settings: Settings) -> Finding:
+    """Return whether there are workers for as many replicas; that each holds the model shows when it is loaded."""
+    if workers >= wanted or machines_elsewhere(settings):
+        return Finding("replicas", "ok", f"up to {wanted} coordinators of a model, each over workers of its own")
+    return Finding(
+        "replicas",
+        "note",
+        f"model_replicas is {wanted}, and there {'is' if workers == 1 else 'are'} {plural(workers, 'worker')}",
+        "each replica needs a worker at least: name more in rpc_backends, or raise local_workers",
+    )
 
 
 async def _model_finding(model: str) -> Finding:

@@ -107,7 +107,8 @@ def headline(status: CoordinatorStatus, now: float) -> str:
         parts.append(" and ".join((*calls, *([f"{status.waiting} waiting"] if status.waiting else []))))
     if status.restarts:
         parts.append("restarted once" if status.restarts == 1 else f"restarted {status.restarts} times")
-    return f"{model_words(status.model)}: {', '.join(parts)}"
+    replica = f" (replica {status.replica})" if status.replica > 1 else ""
+    return f"{model_words(status.model)}{replica}: {', '.join(parts)}"
 
 
 def draft_words(drafts: DraftStanding) -> str:
@@ -236,6 +237,7 @@ def status_document(status: CoordinatorStatus) -> dict[str, Any]:
     placement = status.placement
     return {
         "model": status.model,
+        "replica": status.replica,
         "state": str(status.state),
         "since": status.since,
         "reason": status.reason or None,

@@ -2,6 +2,7 @@ from .coordinator import Coordinator as Coordinator
 from .coordinators import Coordinators as Coordinators
 from .distributed_call import NAME as NAME
 from .distributed_call import DistributedCall as DistributedCall
+from .replicas import Replicas as Replicas
 from .states import CoordinatorState as CoordinatorState
 from .states import CoordinatorStatus as CoordinatorStatus
 from .states import LoadProgress as LoadProgress

@@ -23,6 +23,7 @@ from synaptic.backends.distributed.placement import (
     Readings,
     learn,
     place,
+    place_apart,
     server_arguments,
     serving_needs,
     speed_of,
@@ -70,15 +71,26 @@ FIRST_TOKEN: Final = 60.0  # seconds for the token that proves it, beside what i
 class BringUp:
     """Brings one model up, again and again.
 
+    Args:
+        shape: The model.
+        coordinators: All of this program.
+        drafting: Whether it drafts.
+        name: What the coordinator is called.
+        spare: Whether it does without workers rather than have another model make room.
+
     Attributes:
         placement: Where its layers are or were last.
         log_file: What ``llama-server`` says.
     """
 
-    def __init__(self, shape: ModelShape, coordinators: Coordinators, drafting: Drafting) -> None:
+    def __init__(
+        self, shape: ModelShape, coordinators: Coordinators, drafting: Drafting, name: str, *, spare: bool
+    ) -> None:
+        self._name = name
+        self._spare = spare
         self._drafting = drafting
         self.placement: Placement | None = None
-        slug = re.sub(r"[^\w.-]+", "-", shape.name.rsplit("/", 1)[-1])[-60:]
+        slug = re.sub(r"[^\w.-]+", "-", name.rsplit("/", 1)[-1]).rstrip("-")[-60:]
         self.log_file = paths.state_dir() / "logs" / f"coordinator-{slug}.log"
         self._shape = shape
         self._coordinators = coordinators
@@ -150,7 +162,7 @@ class BringUp:
         placement = await self._placed(engine)
         allowed = self._coordinators.settings.public_workers
         workers = [Worker(endpoint, await resolve(endpoint, allowed=allowed)) for endpoint in placement.endpoints]
-        by = f"the coordinator of {self._shape.name}"
+        by = f"the coordinator of {self._name}"
         async with self._coordinators.registry.held(workers, by, patience=CLAIM_PATIENCE):
             hear(None)
             managed = [worker for worker in self._coordinators.fleet.managed if worker.endpoint in placement.endpoints]
@@ -289,7 +301,7 @@ class BringUp:
 
     async def _new_placement(self, missing: Collection[Endpoint]) -> Placement:
         """Find a placement among the free workers; where there is none, wait for those of idle models."""
-        coordinators, name = self._coordinators, self._shape.name
+        coordinators, name, model = self._coordinators, self._name, self._shape.name
         until = time.monotonic() + OWN_RETURN
         while True:
             async with coordinators.placing:
@@ -300,7 +312,7 @@ class BringUp:
                     if coordinators.fleet.unsettled and time.monotonic() < until:
                         await coordinators.fleet.settled(OWN_RETURN)  # one had ended, and that was only just noticed
                         continue
-                    if not coordinators.others_have_workers(name):
+                    if self._spare or not coordinators.others_have_workers(model):
                         raise
                 else:
                     coordinators.take(placement.endpoints, name)
@@ -309,7 +321,7 @@ class BringUp:
                         self._leave_out(offers)
                     self._readings = {(offer.endpoint, offer.device): speed_of(offer).reading for offer in offers}
                     return placement
-                victim = coordinators.longest_idle(name)
+                victim = coordinators.longest_idle(model)
                 if victim is not None:
                     await victim.stop()
                     continue
@@ -329,16 +341,18 @@ class BringUp:
         """Place the layers; the numbers that the settings order are wishes while a worker is away."""
         needs = serving_needs(self._shape, self._coordinators.settings, width=self._coordinators.width)
         try:
-            return place(self._shape, offers, needs, unreached=self._coordinators.fleet.unreached())
+            unreached = self._coordinators.fleet.unreached()
+            count = 1 if missing else self._coordinators.unplaced(self._name)
+            return place_apart(self._shape, offers, needs, count, unreached=unreached)[0]
         except (NoPlacement, UsageError):
             if not missing or all(offer.layers is None for offer in offers):
                 raise
             return place(self._shape, [replace(offer, layers=None) for offer in offers], needs)
 
     def _offer(self, offer: Offer, missing: Collection[Endpoint]) -> Offer:
-        """Return an offer, refused if the worker belongs to another model or was lost."""
+        """Return an offer, refused if the worker belongs to another coordinator or was lost."""
         owner = self._coordinators.owner(offer.endpoint)
-        if owner is not None and owner != self._shape.name:
+        if owner is not None and owner != self._name:
             return replace(offer, refusal=f"it serves {owner}")
         if offer.endpoint in missing and not offer.refusal:
             return replace(offer, refusal="it was lost, and did not come back")

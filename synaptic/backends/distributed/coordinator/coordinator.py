@@ -60,14 +60,18 @@ class Coordinator:
     Args:
         shape: The model.
         coordinators: All of this program; this one joins them.
+        replica: Which of the model's coordinators it is. No other model gives way to any but the first.
     """
 
-    def __init__(self, shape: ModelShape, coordinators: Coordinators) -> None:
+    def __init__(self, shape: ModelShape, coordinators: Coordinators, replica: int = 1) -> None:
         self.shape = shape
+        self.replica = replica
+        self.name = shape.name if replica == 1 else f"{shape.name} (replica {replica})"
+        self._told = ""
         self._coordinators = coordinators
-        self._life = Life(shape.name, self._moved)
+        self._life = Life(self.name, self._moved)
         self._drafting = Drafting(shape, wanted=coordinators.settings.drafts)
-        self._bring_up = BringUp(shape, coordinators, self._drafting)
+        self._bring_up = BringUp(shape, coordinators, self._drafting, self.name, spare=replica > 1)
         self._serving: RunningServer | None = None
         self._error: SynapticError | None = None
         self._progress: LoadProgress | None = None
@@ -79,7 +83,7 @@ class Coordinator:
         self._ready_at = 0.0
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        coordinators.by_model[shape.name] = self
+        coordinators.by_name[self.name] = self
 
     @property
     def model(self) -> str:
@@ -102,6 +106,16 @@ class Coordinator:
         return self._life.state in {_S.READY, _S.FAILED} and not self._load.calls and not self._load.waiting
 
     @property
+    def since(self) -> float:
+        """When it came into its state, in seconds since the epoch."""
+        return self._life.since
+
+    @property
+    def slots(self) -> int:
+        """How many calls it serves at once; 0 before it was ever placed."""
+        return self._bring_up.placement.needs.slots if self._bring_up.placement else 0
+
+    @property
     def last_used(self) -> float:
         """When its last call ended, by the steady clock."""
         return self._load.last_used
@@ -111,6 +125,7 @@ class Coordinator:
         serving = self._serving
         return CoordinatorStatus(
             model=self.shape.name,
+            replica=self.replica,
             state=self._life.state,
             since=self._life.since,
             reason=self._life.reason,
@@ -150,7 +165,7 @@ class Coordinator:
             self._drafting.leave()
         try:
             if self._life.state in {_S.STOPPED, _S.SLEEPING, _S.FAILED}:
-                self._begin()
+                self.begin()
                 await self._life.change()
             while self._life.state is not _S.READY or self._serving is None or not self._drafting.admits(plain=plain):
                 if self._life.state is _S.FAILED and self._error is not None:
@@ -218,10 +233,11 @@ class Coordinator:
         if self._life.state is not _S.STOPPED:
             self._life.move(_S.STOPPED)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Bring it up; only for one that sleeps, was stopped or has failed."""
         self._wake.set()
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._live(), name=f"coordinator of {self.shape.name}")
+            self._task = asyncio.create_task(self._live(), name=f"coordinator of {self.name}")
 
     async def _live(self) -> None:
         while True:
@@ -292,7 +308,7 @@ class Coordinator:
         if progress is None:
             return
         self._progress = progress
-        label = f"loading {self.shape.name}"
+        label = f"loading {self.name}"
         self._coordinators.report(BackendProgress(NAME, label, progress.bytes_done, progress.bytes_total))
 
     def _rested(self) -> bool:
@@ -353,6 +369,10 @@ class Coordinator:
 
     def _moved(self, transition: Transition) -> None:
         self._coordinators.moved(transition)
+        if self.replica > 1 and transition.after is _S.FAILED:
+            if transition.reason == self._told:  # it is tried again and again, and that is said once
+                return
+            self._told = transition.reason
         self._coordinators.report(_notice(transition))
 
 

@@ -23,6 +23,11 @@ class Preemptible(Protocol):
     """A coordinator as the others see it: one that is idle may have to give its workers to another model."""
 
     @property
+    def model(self) -> str:
+        """What it serves; its replicas serve the same."""
+        ...
+
+    @property
     def idle(self) -> bool:
         """Whether it serves no call, so that its workers may be taken."""
         ...
@@ -52,7 +57,7 @@ class Coordinators:
         self.fleet = Fleet(settings, report)
         self.registry = WorkerRegistry()
         self.placing = asyncio.Lock()
-        self.by_model: dict[str, Preemptible] = {}
+        self.by_name: dict[str, Preemptible] = {}
         self.width = 0  # calls at once, of the widest pipeline so far
         self._taken: dict[WorkerName, str] = {}
         self._on_transition = on_transition
@@ -73,28 +78,34 @@ class Coordinators:
         """Wait until a coordinator has changed its state, or a call has ended."""
         await self._change.wait()
 
-    def take(self, endpoints: Iterable[Endpoint], model: str) -> None:
-        """Note that a model has these workers and no others."""
-        self.give_back(model)
-        self._taken.update(dict.fromkeys(endpoints, model))
+    def take(self, endpoints: Iterable[Endpoint], name: str) -> None:
+        """Note that a coordinator has these workers and no others."""
+        self.give_back(name)
+        self._taken.update(dict.fromkeys(endpoints, name))
 
-    def give_back(self, model: str) -> None:
-        """Note that a model has given its workers back."""
-        self._taken = {endpoint: owner for endpoint, owner in self._taken.items() if owner != model}
+    def give_back(self, name: str) -> None:
+        """Note that a coordinator has given its workers back."""
+        self._taken = {endpoint: owner for endpoint, owner in self._taken.items() if owner != name}
 
     def owner(self, endpoint: WorkerName) -> str | None:
-        """Return the model that has a worker."""
+        """Return the name of the coordinator that has a worker."""
         return self._taken.get(endpoint)
 
     def others_have_workers(self, model: str) -> bool:
-        """Return whether room could be made for a model."""
-        return any(owner != model for owner in self._taken.values())
+        """Return whether room could be made for a model; its replicas make none for each other."""
+        return any(self.by_name[owner].model != model for owner in self._taken.values())
+
+    def unplaced(self, name: str) -> int:
+        """Return how many replicas of a model have no workers yet, that one included."""
+        model = self.by_name[name].model
+        placed = {owner for owner in self._taken.values() if owner != name and self.by_name[owner].model == model}
+        return max(self.settings.model_replicas - len(placed), 1)
 
     def longest_idle(self, model: str) -> Preemptible | None:
         """Return the coordinator, not that of ``model``, that has been idle for longest; a busy one never."""
         idle = [
             coordinator
-            for name, coordinator in self.by_model.items()
-            if name != model and coordinator.idle and name in self._taken.values()
+            for name, coordinator in self.by_name.items()
+            if coordinator.model != model and coordinator.idle and name in self._taken.values()
         ]
         return min(idle, key=lambda coordinator: coordinator.last_used, default=None)

@@ -135,6 +135,7 @@ class CoordinatorStatus:
         url: Where its ``llama-server`` listens, while it does.
         placement: Which layers are where; ``None`` before the first preflight.
         waiting: How many wait for it.
+        replica: Which of the model's coordinators it is, from 1 on.
         restarts: How often it was rebuilt.
         tokens_per_second: Measured over the latest calls, one stream; ``None`` before the first.
         log_file: What ``llama-server`` says.
@@ -156,3 +157,4 @@ class CoordinatorStatus:
     tokens_per_second: float | None = None
     log_file: Path | None = None
     drafts: DraftStanding | None = None
+    replica: int = 1

@@ -1,3 +1,4 @@
+from .apart import place_apart as place_apart
 from .calibration import FEWEST_TOKENS as FEWEST_TOKENS
 from .calibration import Readings as Readings
 from .calibration import learn as learn

@@ -93,8 +93,9 @@ class Service:
         self.record = record
         self._opened = opened or _distributed
         self._settings = settings.model_copy(
-            # It was started to stay: a coordinator that sleeps would let the next run wait for minutes.
-            update={"model": record.model, "prewarm": [], "coordinator_idle": None}
+            # It was started to stay: a coordinator that sleeps would let the next run wait for minutes. Its record
+            # has the address of one.
+            update={"model": record.model, "prewarm": [], "coordinator_idle": None, "model_replicas": 1}
         )
         self._say = say
         self._shown = shown
