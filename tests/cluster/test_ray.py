@@ -23,6 +23,7 @@ from real_distributed import (  # noqa: F401 - two are fixtures
 )
 
 from synaptic.backends.distributed.backend import DistributedBackend
+from synaptic.backends.distributed.coordinator.states import CoordinatorState
 from synaptic.backends.distributed.engine import current_engine
 from synaptic.backends.distributed.workers import Elsewhere, machines_elsewhere
 from synaptic.cluster import RayWorkers, passes
@@ -110,6 +111,38 @@ async def test_nodes_hold_a_model_and_the_loss_of_one_is_the_loss_of_a_worker(
         assert answer.text == local.says(PROMPT)
         assert len(watched.status.workers) == 2
         assert "did not come back" in watched.said
+    finally:
+        await backend.aclose()
+    await until(lambda: not any(workers(cluster).values()))
+
+
+@pytest.mark.timeout(600)
+async def test_replicas_have_nodes_of_their_own_and_the_loss_of_one_costs_only_that_replica(
+    cluster: Any, local: Local, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("real_distributed.PATIENCE", 200.0)
+    notices, report = heard()
+    settings = settings_of(
+        local_workers=0,
+        rpc_backends=[],
+        ray_address=cluster.address,
+        ray_worker_memory_gib=memory_for(await real_shape(), 1),
+        model_replicas=2,
+        worker_return_wait=0.5,
+    )
+    backend = DistributedBackend(settings, report)
+    watched = Watched(backend, notices)
+    try:
+        await backend.start()
+        await until(lambda: all(status.state is CoordinatorState.READY for status in backend.coordinators()), 200.0)
+        first, second = backend.coordinators()
+        answer = await watched.answer(PROMPT, lambda: kill_node(cluster))
+        assert answer.text == local.says(PROMPT)
+        assert {one.endpoint for one in first.workers}.isdisjoint(one.endpoint for one in second.workers)
+        before = {first.pid, second.pid}
+        # The one goes on as it was, the other has the third node.
+        await until(lambda: len({one.pid for one in backend.coordinators()} - {None} - before) == 1, 200.0)
+        assert len({one.pid for one in backend.coordinators()} & before) == 1
     finally:
         await backend.aclose()
     await until(lambda: not any(workers(cluster).values()))
