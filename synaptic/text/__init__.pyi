@@ -1,6 +1,7 @@
 from .decoding import NotTextError as NotTextError
 from .decoding import decoded as decoded
 from .decoding import is_marked as is_marked
+from .growing_text import GrowingText as GrowingText
 from .hidden_secrets import quoted_without_secrets as quoted_without_secrets
 from .hidden_secrets import spelled as spelled
 from .hidden_secrets import without_secrets as without_secrets

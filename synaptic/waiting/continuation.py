@@ -22,6 +22,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from synaptic.messages import Delta, Message, Usage
+from synaptic.text import GrowingText
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -75,33 +76,38 @@ class Continuation:
         "_replayed_thinking",
         "_request",
         "_seam",
+        "_text",
         "_thinking",
         "_tokens",
         "before",
         "chunks",
         "echoes",
-        "text",
         "way",
     )
 
     def __init__(self, request: ChatRequest, *, echoes: bool = False) -> None:
         self.way = Way.BEGIN
         self.echoes = echoes
-        self.text = ""
         self.before = 0
         self.chunks = 0
         self._request = request
-        self._thinking = ""
+        self._text = GrowingText()
+        self._thinking = GrowingText()
         self._calls = False  # whether calls of tools were delivered, which cannot be cut anywhere
         self._is_counted = request.logprobs is not None or bool(request.stop)  # each token, or a text over its seam
         self._tokens = 0
-        self._replayed_text = self._replayed_thinking = ""
+        self._replayed_text = self._replayed_thinking = 0  # characters
         self._echo = self._held = self._seam = ""
+
+    @property
+    def text(self) -> str:
+        """What was delivered that still holds, without what was thought."""
+        return str(self._text)
 
     @property
     def delivered(self) -> bool:
         """Whether anything was delivered that still holds."""
-        return bool(self.text or self._thinking or self._calls)
+        return bool(self._text or self._thinking or self._calls)
 
     @property
     def is_exhausted(self) -> bool:
@@ -116,7 +122,7 @@ class Continuation:
             text: What came.
             pieces: In how many pieces that came; 0 where nobody knows.
         """
-        self.text = text
+        self._text = GrowingText(text)
         self._tokens = pieces or max(1, len(text) // CHARACTERS_A_TOKEN)
         return self.break_off()
 
@@ -131,7 +137,8 @@ class Continuation:
         Args:
             token_seconds: What generating a token takes; ``None`` where a replay would not give the same text.
         """
-        self._replayed_text = self._replayed_thinking = self._echo = self._held = self._seam = ""
+        self._replayed_text = self._replayed_thinking = 0
+        self._echo = self._held = self._seam = ""
         self.chunks = 0
         constrained = self._request.schema is not None
         whole = self._calls or self._is_counted  # cannot be cut, or not without a trace
@@ -150,20 +157,22 @@ class Continuation:
         """Start over: what was delivered is void."""
         self.way = Way.BEGIN
         self._calls = False
-        self.text = self._thinking = self._echo = self._held = self._seam = ""
+        self._text, self._thinking = GrowingText(), GrowingText()
+        self._echo = self._held = self._seam = ""
         self._tokens = self.chunks = self.before = 0
 
     def thought_so_far(self) -> None:
         """Note that the text so far was thinking."""
-        self._thinking += self.text
-        self.text = ""
+        self._thinking.add(self.text)
+        self._text = GrowingText()
 
     def request(self) -> ChatRequest:
         """Return what to send next."""
         if self.way is not Way.PREFILL:
             return self._request
-        prefill = self.text.rstrip()
-        self._seam = self.text[len(prefill) :]
+        text = self.text
+        prefill = text.rstrip()
+        self._seam = text[len(prefill) :]
         *before, last = self._request.messages
         if last.role == "assistant":  # the caller had begun the answer; two such messages would become two paragraphs
             prefill = prefill if prefill.startswith(last.content) else last.content + prefill
@@ -202,8 +211,8 @@ class Continuation:
         return Usage(last.prompt_tokens, last.completion_tokens + self.before, last.cached_tokens)
 
     def _deliver(self, chunk: Delta) -> Delta:
-        self.text += chunk.text
-        self._thinking += chunk.thinking
+        self._text.add(chunk.text)
+        self._thinking.add(chunk.thinking)
         self._calls = self._calls or bool(chunk.tool_calls)
         self._tokens = max(self._tokens, self.before + self.chunks)
         return chunk
@@ -239,20 +248,18 @@ class Continuation:
         return text
 
     def _past_the_replayed(self, chunk: Delta) -> Delta | None:
-        self._replayed_text, text = _beyond(self.text, self._replayed_text, chunk.text)
+        self._replayed_text, text = _beyond(self._text, self._replayed_text, chunk.text)
         self._replayed_thinking, thinking = _beyond(self._thinking, self._replayed_thinking, chunk.thinking)
         if not text and not thinking:
             return None
         return self._deliver(replace(chunk, text=text, thinking=thinking))
 
 
-def _beyond(delivered: str, replayed: str, more: str) -> tuple[str, str]:
-    """Return what is replayed now, and what of ``more`` goes beyond what was delivered."""
-    now = replayed + more
-    if len(now) <= len(delivered):
-        if not delivered.startswith(now):
-            raise Departed
-        return now, ""
-    if not now.startswith(delivered):
+def _beyond(delivered: GrowingText, replayed: int, more: str) -> tuple[int, str]:
+    """Return how many characters are replayed now, and what of ``more`` goes beyond what was delivered."""
+    if replayed >= len(delivered):
+        return replayed + len(more), more
+    known = str(delivered)[replayed : replayed + len(more)]
+    if not more.startswith(known):
         raise Departed
-    return now, now[len(delivered) :]
+    return replayed + len(more), more[len(known) :]

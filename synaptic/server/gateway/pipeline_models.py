@@ -21,7 +21,7 @@ from synaptic.runtime import (
 )
 from synaptic.server.gateway.run_usage import RunUsage
 from synaptic.settings import PIPELINES
-from synaptic.text import did_you_mean
+from synaptic.text import GrowingText, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
@@ -143,7 +143,7 @@ class _Told:
 
     def __init__(self) -> None:
         self._answer: str | None = None
-        self._text = ""
+        self._text = GrowingText()
 
     def of(self, event: Event) -> Iterator[Chunk]:
         """Yield what an event tells: texts of steps once they are whole, and the answer as it is written."""
@@ -153,10 +153,10 @@ class _Told:
             case StepStarted():
                 yield Delta(thinking=f"{event.path}{_by(event.agent)} begins\n")
             case TokenDelta() if event.path == self._answer:
-                self._text += event.text
+                self._text.add(event.text)
                 yield Delta(event.text)
             case StepRetried() | StepRepaired() | StepThought() if event.path == self._answer and self._text:
-                self._text = ""
+                self._text = GrowingText()
                 yield Restarted(2, "the step of the answer begins anew")
             case StepFinished() if event.result.id != self._answer:
                 yield Delta(thinking=_ended(event))
@@ -172,10 +172,11 @@ class _Told:
         if result.error is not None and result.status != "stopped":
             raise result.error
         answer = result.answer if isinstance(result.answer, str) else json.dumps(result.answer, ensure_ascii=False)
-        if self._text.strip() == answer.strip():
+        told = str(self._text)
+        if told.strip() == answer.strip():
             rest = ""
-        elif answer.startswith(self._text):
-            rest = answer[len(self._text) :]
+        elif answer.startswith(told):
+            rest = answer[len(told) :]
         else:
             yield Restarted(2, "the answer is another one than what was written")
             rest = answer
