@@ -168,7 +168,9 @@ class CompletionForm:
             told = {
                 "tokens": [entry.token for entry in logprobs],
                 "token_logprobs": [entry.logprob for entry in logprobs],
-                "top_logprobs": [{other.token: other.logprob for other in entry.top} for entry in logprobs],
+                "top_logprobs": [
+                    {other.token: other.logprob for other in (*entry.top, entry)} for entry in logprobs
+                ],  # what was drawn is among them always, also where it is none of the likeliest
                 "text_offset": [],
             }
         return {"index": index, "text": text, "logprobs": told, "finish_reason": reason}
