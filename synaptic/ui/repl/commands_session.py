@@ -135,7 +135,7 @@ async def retry_command(repl: Repl, call: Call) -> None:
 
 
 async def _keep_the_end(repl: Repl, turns: Sequence[Turn]) -> None:
-    """Let the conversation, as it is kept, end with the last one of these turns.
+    """Let the conversation, as it is kept, end with the last one of these turns; nothing is written where it does.
 
     Raises:
         UsageError: If another program has asked something in it since it was looked at.
@@ -144,7 +144,9 @@ async def _keep_the_end(repl: Repl, turns: Sequence[Turn]) -> None:
     if repl.kept_as is not None and repl.last_seen is not None:
         await repl.sessions.recorded()
         with Journal() as journal:
-            if not take_back(journal, repl.kept_as, repl.last_seen, goes_on_from(journal, turns)):
+            tip = goes_on_from(journal, turns)
+            recorded = goes_on_from(journal, repl.conversation) != tip
+            if recorded and not take_back(journal, repl.kept_as, repl.last_seen, tip):
                 raise UsageError("nothing was done: another program has just asked something", hint=_SEE)
 
 

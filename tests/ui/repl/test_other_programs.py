@@ -379,6 +379,24 @@ async def test_a_turn_that_cannot_be_taken_back_stays(open_talk: Open, monkeypat
     assert here(one) == kept() == ["One?"]
 
 
+async def test_a_turn_that_is_not_recorded_is_taken_back_where_nothing_can_be_written(
+    open_talk: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await open_talk(fresh=True)
+    for line in ("One?", "/set journal off", "Lost?", "/set journal normal"):
+        await one.say(line)
+
+    def read_only(*_: object) -> None:
+        raise JournalError("the disk may only be read")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "note", read_only)
+        assert "forgotten: Lost?" in (await one.say("/undo"))[1]
+        assert here(one) == kept() == ["One?"]
+        assert "may only be read" in (await one.say("/undo"))[1]
+    assert here(one) == kept() == ["One?"]
+
+
 def test_one_question_from_the_command_line_goes_behind_the_last_turn() -> None:
     run_here(*ECHO, "One?")
     run_here(*ECHO, "-c", "Two?")
