@@ -10,6 +10,7 @@ import contextlib
 import queue
 import sqlite3
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -48,6 +49,8 @@ ABOUT: Final = "journal"
 
 _TRIES: Final = 6
 """How often another process that writes is waited for, as long as a file is waited for each time."""
+_LATE_SECONDS: Final = 600.0
+"""How long what that process keeps out of the file is kept in memory, once it was waited for in vain."""
 
 
 class Recording:
@@ -96,6 +99,8 @@ class Recorder(FileWriter):
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._urgent = threading.Event()
         self._at_once = threading.Event()
+        self._late: dict[RunRows, None] = {}
+        self._late_since = 0.0
 
     # -- what the loop calls -------------------------------------------------------------------------------
 
@@ -132,7 +137,7 @@ class Recorder(FileWriter):
             recording.handle(BackendReported(report))
 
     async def settled(self) -> None:
-        """Return once all that was taken is in the file, or will never be."""
+        """Return once all that was taken is in the file, or will not be soon."""
         if self._thread is not None:
             loop = asyncio.get_running_loop()
             done = loop.create_future()
@@ -155,15 +160,15 @@ class Recorder(FileWriter):
     def _work(self) -> None:
         open_runs: dict[RunRows, None] = {}
         while True:
-            items = self._group(patience=OPEN_SECONDS if open_runs else None)
-            taken: dict[RunRows, list[Event]] = {run: [] for run in open_runs}
+            items = self._group(patience=OPEN_SECONDS if open_runs or self._late else None)
+            taken: dict[RunRows, list[Event]] = {run: [] for run in (*self._late, *open_runs)}
             waiting = []
             for item in items:
                 if isinstance(item, tuple):
                     taken.setdefault(item[0], []).append(item[1])
                 elif item is not None:
                     waiting.append(item)
-            self._record(taken)
+            self._record(taken, to_the_end=None in items)
             for run, events in taken.items():
                 if run.lost:
                     self._left += [event.result.run_id for event in events if isinstance(event, RunFinished)]
@@ -190,8 +195,8 @@ class Recorder(FileWriter):
         except queue.Empty:
             return items
 
-    def _record(self, taken: dict[RunRows, list[Event]]) -> None:
-        """Write the events of some runs; what cannot be written is given up."""
+    def _record(self, taken: dict[RunRows, list[Event]], *, to_the_end: bool) -> None:
+        """Write the events of some runs; what cannot be written is put off where that can help, else given up."""
         for run, events in taken.items():
             run.take_all(events)
         runs = [run for run in taken if not run.lost]
@@ -200,12 +205,14 @@ class Recorder(FileWriter):
             self._give_up(begun, JournalError(f"{self._file.path} was removed, or another file put in its place"))
             runs = [run for run in runs if not run.lost]
         try:
-            self._write(runs)
+            self._write(runs, 1 if self._late and not to_the_end else _TRIES)
         except sqlite3.DatabaseError as exc:
-            if not is_damage(exc):
+            if error_code(exc) == sqlite3.SQLITE_BUSY and not to_the_end:
+                self._put_off(runs, exc)
+            elif is_damage(exc):
+                self._begin_anew(taken, exc)
+            else:
                 self._give_up(runs, exc)
-                return
-            self._begin_anew(taken, exc)
         except (OSError, JournalError) as exc:
             self._give_up(runs, exc)
         else:
@@ -214,13 +221,14 @@ class Recorder(FileWriter):
 
     def _wrote(self) -> None:
         """Have runs be interrupted of which the end could not be written, now that the file can be."""
+        self._late.clear()
         self._went_well()
         with contextlib.suppress(sqlite3.Error, OSError, JournalError):
             leave(self._file, self._left)
             self._left.clear()
 
-    def _write(self, runs: list[RunRows]) -> None:
-        for left in reversed(range(_TRIES)):
+    def _write(self, runs: list[RunRows], tries: int) -> None:
+        for left in reversed(range(tries)):
             try:
                 write(self._file, runs)
                 if self._max_bytes is not None and any(run.ended for run in runs):
@@ -233,6 +241,7 @@ class Recorder(FileWriter):
 
     def _begin_anew(self, taken: dict[RunRows, list[Event]], damage: sqlite3.DatabaseError) -> None:
         """Move the damaged file aside, and go on in a new one with the runs that have just begun."""
+        self._late.clear()
         try:
             self._move_aside(damage)
             begun = [run for run, events in taken.items() if events and isinstance(events[0], RunStarted)]
@@ -241,13 +250,26 @@ class Recorder(FileWriter):
             for run in begun:
                 run.restart()
                 run.take_all(taken[run])
-            self._write(begun)
+            self._write(begun, _TRIES)
         except (sqlite3.Error, OSError, JournalError) as exc:
             self._give_up(list(taken), exc)
+
+    def _put_off(self, runs: list[RunRows], error: Exception) -> None:
+        """Keep what another process keeps out of the file until that is done: its rows are not taken yet."""
+        now = time.monotonic()
+        if not self._late:
+            self._late_since = now
+        elif now - self._late_since > _LATE_SECONDS:
+            self._give_up(runs, error)
+            return
+        self._late = dict.fromkeys(run for run in runs if run.has_rows)
+        if self._late:
+            self._complain(f"what runs now is not recorded yet: {self._reason(error)}; it is kept until it can be")
 
     def _give_up(self, runs: list[RunRows], error: Exception) -> None:
         """Record nothing more of some runs, and say so."""
         self._file.close()
+        self._late.clear()
         for run in runs:
             run.lost = True
         self._complain(f"what runs now is not recorded: {self._reason(error)}")

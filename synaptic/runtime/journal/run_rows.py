@@ -300,6 +300,7 @@ class RunRows:
             return
         if spoken.parts:
             self._rows.closed.append(path)
+            self._rows.opened = [part for part in self._rows.opened if part[0] != path]  # those had to wait
         text = "".join(spoken.pieces)
         told: dict[str, Any] = self._encoder.text(text, near)
         if self._cleaned(text) == text and len(spoken.pieces) > 1:

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import zlib
+from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -20,12 +21,12 @@ from synaptic.errors import JournalError, JournalTooNew
 from synaptic.messages import BackendNotice
 from synaptic.pipeline.tools import Tool
 from synaptic.processes import SqliteFile
-from synaptic.runtime import BackendReported, Session, StepAsked, StepFinished, TokenDelta
-from synaptic.runtime.journal import Journal, file_writer
+from synaptic.runtime import BackendReported, Session, StepAsked, StepFinished, StepThought, TokenDelta
+from synaptic.runtime.journal import Journal, file_writer, recorder
 from synaptic.runtime.journal import run_ids as run_ids_module
 from synaptic.runtime.journal.kept_texts import unpack
 from synaptic.runtime.journal.row_seal import seal_all, sealed
-from synaptic.runtime.journal.run_rows import EventRow
+from synaptic.runtime.journal.run_rows import OPEN_PIECES, EventRow, RunRows
 from synaptic.runtime.journal.tables import migrate
 from synaptic.settings.endpoints import NodeSettings
 
@@ -116,6 +117,63 @@ async def test_what_another_process_keeps_from_being_written_is_said(monkeypatch
 
     assert [result.status for result in results] == ["succeeded"] * 2
     assert len(said) == 1 and "another process" in said[0] and str(paths.journal_file()) in said[0]
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for other processes for a moment only."""
+    monkeypatch.setattr(recorder, "_TRIES", 1)
+    monkeypatch.setattr(file_writer, "SqliteFile", partial(SqliteFile, busy_seconds=0.05))
+
+
+@pytest.mark.usefixtures("patient")
+async def test_what_another_process_keeps_out_of_the_file_is_written_when_it_is_done(tmp_path: Path):
+    said: list[str] = []
+
+    def listen(event: object) -> None:
+        if isinstance(event, BackendReported) and isinstance(event.report, BackendNotice):
+            said.append(event.report.message)
+
+    backend = ScriptedBackend("so it is, and so it was", token_delay=0.05)
+    async with Session(SETTINGS, backend=backend, agents=AGENTS, on_event=listen) as session:
+        before = await session.run("cold", pipeline=PIPELINE)
+        await session.recorded()
+        with sqlite3.connect(paths.journal_file(), isolation_level=None) as other:
+            other.execute("BEGIN IMMEDIATE")
+            late = await session.run("warm", pipeline=PIPELINE)
+            await session.recorded()
+            other.execute("ROLLBACK")
+        other.close()
+        after = await session.run("hot", pipeline=PIPELINE)
+
+    assert len(said) == 1 and "not recorded yet" in said[0]
+    with Journal() as journal:
+        assert [run.id for run in journal.runs()] == [after.run_id, late.run_id, before.run_id]
+        assert {run.status for run in journal.runs()} == {"succeeded"}
+
+
+def test_of_a_text_that_had_to_wait_and_is_void_by_then_nothing_is_written():
+    rows = RunRows(str)
+    rows.take_all([TokenDelta("end", "so ")] * OPEN_PIECES)
+    rows.take_all([StepThought("end")])
+    taken = rows.taken()
+    assert taken.opened == []
+    assert taken.closed == ["end"]
+
+
+@pytest.mark.usefixtures("patient")
+async def test_what_another_process_keeps_out_of_the_file_for_long_is_given_up(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(recorder, "_LATE_SECONDS", 0.0)
+    await Run(ONE)()
+    with sqlite3.connect(paths.journal_file(), isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        _, said = await two_runs()
+        other.execute("ROLLBACK")
+    other.close()
+
+    assert any("is not recorded:" in line for line in said)
+    with Journal() as journal:
+        assert len(journal.runs()) == 1
 
 
 FULL_DISK = f"""

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,7 @@ from warm_python import ROOT
 from synaptic import Session, Settings, paths
 from synaptic.backends.scripted import ScriptedBackend
 from synaptic.errors import JournalError
+from synaptic.processes import SqliteFile
 from synaptic.runtime import (
     AskedQuestion,
     Descent,
@@ -184,9 +186,12 @@ def question(text: str) -> AskedQuestion:
     )
 
 
-async def test_a_turn_that_could_not_be_recorded_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_turn_that_another_program_keeps_out_of_the_record_is_said_and_recorded_once_it_can_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("synaptic.runtime.journal.recorder._TRIES", 1)
-    talk = make_talk(["because", "indeed"])
+    monkeypatch.setattr("synaptic.runtime.journal.file_writer.SqliteFile", partial(SqliteFile, busy_seconds=0.05))
+    talk = make_talk(["because", "indeed", "quite"])
     await talk.say("Why?")
     with sqlite3.connect(paths.journal_file(), isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -194,7 +199,12 @@ async def test_a_turn_that_could_not_be_recorded_is_said_at_once(monkeypatch: py
         other.execute("ROLLBACK")
     other.close()
     told = talk.err.getvalue()
+    await talk.say("Sure?")
     await talk.repl.aclose()
 
-    assert [turn.question for turn in kept()] == ["Why?"]
-    assert told.count("not recorded") == 1
+    assert [(turn.question, turn.answer) for turn in kept()] == [
+        ("Why?", "because"),
+        ("Really?", "indeed"),
+        ("Sure?", "quite"),
+    ]
+    assert told.count("not recorded yet") == 1

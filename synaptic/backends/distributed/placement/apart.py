@@ -24,7 +24,7 @@ def place_apart(
     """Return placements that share no worker: ``count`` of them, or as many as fit, at least one.
 
     Each takes the best of what the ones before it left; where that yields too few, the workers are dealt out first,
-    the largest one to whoever has least.
+    the largest first, each to the replica that has least so far.
 
     Raises:
         NoPlacement: If not even one fits.
