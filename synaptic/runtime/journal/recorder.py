@@ -47,7 +47,7 @@ SOON_SECONDS: Final = 0.002
 _SOON: Final = frozenset({RunStarted, StepFinished, StepAsked, ApprovalAsked, ApprovalGiven, RunFinished})
 ABOUT: Final = "journal"
 
-_TRIES: Final = 6
+_TRIES: Final = 2
 """How often another process that writes is waited for, as long as a file is waited for each time."""
 _LATE_SECONDS: Final = 600.0
 """How long what that process keeps out of the file is kept in memory, once it was waited for in vain."""
