@@ -6,10 +6,11 @@ import ipaddress
 import re
 from typing import Any, Final, NoReturn, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from synaptic.errors import ConfigError
+from synaptic.settings.frozen import Frozen
 from synaptic.text import excerpt
 
 OLLAMA_PORT = 11434
@@ -144,12 +145,6 @@ SECRET_KEYS: Final = {
 OWN_VARIABLES: Final = "SYNAPTIC_"
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-class Frozen(BaseModel):
-    """What all models of settings have in common."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class NodeSettings(Frozen):

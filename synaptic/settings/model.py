@@ -14,12 +14,12 @@ from synaptic.settings.endpoints import (
     COLLECTOR_PORT,
     COORDINATOR_PORT,
     PLAIN_ERROR,
-    Frozen,
     NodeSettings,
     RpcBackendSettings,
     address,
     custom,
 )
+from synaptic.settings.frozen import Frozen
 from synaptic.shared_bounds import LONGEST_CONTEXT, LONGEST_REPLY, Overflow
 
 __all__ = [

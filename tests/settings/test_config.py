@@ -411,10 +411,28 @@ def test_no_message_repeats_a_secret(home: Path, text: str) -> None:
     assert not any("hunter2" in problem for problem in problems())
 
 
-def test_a_validation_error_in_a_program_repeats_no_secret() -> None:
-    with pytest.raises(ValidationError) as caught:
+def test_wrong_settings_in_a_program_are_an_error_of_the_library_that_repeats_no_secret() -> None:
+    with pytest.raises(ConfigError) as caught:
         Settings(nodes=["http://me:hunter2@host"])
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "values", "said"),
+    [
+        (Settings, {"nodes": "x"}, "Settings: nodes must be a list"),
+        (Settings, {"nodes": [{"url": 3}]}, "Settings: nodes[0].url must be text"),
+        (Settings, {"modle": "x"}, "Settings: there is no setting modle; did you mean 'model'?"),
+        (Settings, {"agent_models": {"editor": 1}}, "Settings: agent_models.editor must be text"),
+        (NodeSettings, {}, "NodeSettings: url is missing"),
+        (RpcBackendSettings, {"host": "a", "port": 70000}, "RpcBackendSettings: port must be at most 65535"),
+    ],
+)
+def test_what_is_wrong_in_a_program_is_said(make: type[Any], values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(**values)
+    assert str(caught.value) == said
+    assert len(caught.value.problems) == 1
 
 
 def test_a_file_named_with_config_replaces_the_users_and_must_exist(home: Path, tmp_path: Path) -> None:
