@@ -61,9 +61,9 @@ def test_a_loop_over_several_sources_is_found(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--set: aliases\.b leads back|aliases\.a leads back to itself: a -> b -> a"):
         loaded(tmp_path, {"a": ["b"]}, 'aliases.b=["a"]')
     assert loaded(tmp_path, {"a": ["b"], "b": ["a"]}, 'aliases={"c": ["m"]}').aliases == {"c": ["m"]}
-    with pytest.raises(ValueError, match="leads back"):
+    with pytest.raises(ConfigError, match="leads back"):
         Settings(aliases={"a": ["b"], "b": ["c"], "c": ["b"]})
-    with pytest.raises(ValueError, match="which are one"):
+    with pytest.raises(ConfigError, match="which are one"):
         Settings(aliases={"a": ["b"], "A": ["c"]})
 
 
