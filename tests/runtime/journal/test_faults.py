@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
@@ -35,15 +36,20 @@ ONE = "  end: {agent: writer, prompt: '{{ inputs.query }}'}"
 PIPELINE = pipeline(ONE)
 
 
-async def two_runs() -> tuple[list, list[str]]:
-    """Two runs of one session: how they ended, and what was said of the journal."""
-    said: list[str] = []
+def hearing(said: list[str]) -> Callable[[object], None]:
+    """Return a listener that keeps what is said of the journal."""
 
     def listen(event: object) -> None:
         if isinstance(event, BackendReported) and isinstance(event.report, BackendNotice):
             said.append(event.report.message)
 
-    async with Session(SETTINGS, backend=ScriptedBackend(), agents=AGENTS, on_event=listen) as session:
+    return listen
+
+
+async def two_runs() -> tuple[list, list[str]]:
+    """Two runs of one session: how they ended, and what was said of the journal."""
+    said: list[str] = []
+    async with Session(SETTINGS, backend=ScriptedBackend(), agents=AGENTS, on_event=hearing(said)) as session:
         results = [await session.run("why", pipeline=PIPELINE) for _ in range(2)]
     return results, said
 
@@ -127,15 +133,10 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("patient")
-async def test_what_another_process_keeps_out_of_the_file_is_written_when_it_is_done(tmp_path: Path):
+async def test_what_another_process_keeps_out_of_the_file_is_written_when_it_is_done():
     said: list[str] = []
-
-    def listen(event: object) -> None:
-        if isinstance(event, BackendReported) and isinstance(event.report, BackendNotice):
-            said.append(event.report.message)
-
     backend = ScriptedBackend("so it is, and so it was", token_delay=0.05)
-    async with Session(SETTINGS, backend=backend, agents=AGENTS, on_event=listen) as session:
+    async with Session(SETTINGS, backend=backend, agents=AGENTS, on_event=hearing(said)) as session:
         before = await session.run("cold", pipeline=PIPELINE)
         await session.recorded()
         with sqlite3.connect(paths.journal_file(), isolation_level=None) as other:
