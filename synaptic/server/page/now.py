@@ -100,9 +100,8 @@ async def _only_node(backend: Backend) -> Json:
 
 def _coordinator(status: CoordinatorStatus) -> Json:
     lost = {str(worker.endpoint) for worker in status.workers if worker.alive is False}
-    name = status.model.rpartition("/")[2] or status.model
     return {
-        "model": name if status.replica == 1 else f"{name} (replica {status.replica})",
+        "model": status.called(status.model.rpartition("/")[2] or status.model),
         "state": str(status.state),
         "since": status.since,
         "reason": status.reason,

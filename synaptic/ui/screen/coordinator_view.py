@@ -107,8 +107,7 @@ def headline(status: CoordinatorStatus, now: float) -> str:
         parts.append(" and ".join((*calls, *([f"{status.waiting} waiting"] if status.waiting else []))))
     if status.restarts:
         parts.append("restarted once" if status.restarts == 1 else f"restarted {status.restarts} times")
-    replica = f" (replica {status.replica})" if status.replica > 1 else ""
-    return f"{model_words(status.model)}{replica}: {', '.join(parts)}"
+    return f"{status.called(model_words(status.model))}: {', '.join(parts)}"
 
 
 def draft_words(drafts: DraftStanding) -> str:

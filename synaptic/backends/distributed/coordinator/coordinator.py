@@ -18,6 +18,7 @@ from synaptic.backends.distributed.coordinator.states import (
     Life,
     LoadProgress,
     Transition,
+    called,
 )
 from synaptic.backends.distributed.coordinator.supervision import ServiceEnd, supervise
 from synaptic.backends.distributed.placement import token_seconds
@@ -66,7 +67,7 @@ class Coordinator:
     def __init__(self, shape: ModelShape, coordinators: Coordinators, replica: int = 1) -> None:
         self.shape = shape
         self.replica = replica
-        self.name = shape.name if replica == 1 else f"{shape.name} (replica {replica})"
+        self.name = called(shape.name, replica)
         self._told = ""
         self._coordinators = coordinators
         self._life = Life(self.name, self._moved)

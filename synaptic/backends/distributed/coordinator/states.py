@@ -125,6 +125,11 @@ class WorkerStanding:
     log_file: Path | None = None
 
 
+def called(model: str, replica: int) -> str:
+    """Return a model's name, with the replica where that is not the first."""
+    return model if replica == 1 else f"{model} (replica {replica})"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoordinatorStatus:
     """How a coordinator stands.
@@ -158,3 +163,7 @@ class CoordinatorStatus:
     log_file: Path | None = None
     drafts: DraftStanding | None = None
     replica: int = 1
+
+    def called(self, model: str) -> str:
+        """Return its name, where the model is called ``model``."""
+        return called(model, self.replica)
